@@ -1,0 +1,38 @@
+"""What the writing of an archive tells besides the archive: counts and warnings."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+logger = logging.getLogger("bakthat.archive")
+
+KEPT_WARNINGS = 1000
+"""Warnings whose text a report keeps; the rest are counted and logged only."""
+
+
+@dataclass
+class ArchiveReport:
+    """Count what was stored, and keep what could not be stored as it was."""
+
+    files: int = 0
+    """Members that are not directories: files, links, FIFOs and devices."""
+    directories: int = 0
+    bytes: int = 0
+    """Bytes of file content that were read and stored, the holes of sparse files left out."""
+    warnings: list[str] = field(default_factory=list)
+    """The first :data:`KEPT_WARNINGS` warnings, one line each."""
+    warning_count: int = 0
+
+    def warn(self, text: str) -> None:
+        """Count the warning *text*, keep it while there is room, and log it."""
+        self.warning_count += 1
+        if len(self.warnings) < KEPT_WARNINGS:
+            self.warnings.append(text)
+        logger.warning("%s", text)
+
+
+def reason(error: OSError) -> str:
+    """Return what the system says about *error*, without the path, beginning in lower case."""
+    text = error.strerror or str(error) or type(error).__name__
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,87 @@
+"""Where a sparse file has data, and how its map is written into a tar archive."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+Extents = list[tuple[int, int]]
+"""Offset and length, in bytes, of each run of data; ascending, apart from each other."""
+
+MAX_EXTENTS = 65_536
+"""More than these are not told apart, so that the map stays a few megabytes in any memory."""
+
+_BLOCK = 512
+
+
+def looks_sparse(status: os.stat_result) -> bool:
+    """Tell whether a regular file occupies less than its size.
+
+    It may have holes then; a file system that compresses or packs small files says the same of
+    others, so :func:`data_extents` has the last word.
+    """
+    return (
+        stat.S_ISREG(status.st_mode)
+        and status.st_size > 4096
+        and status.st_blocks * 512 < status.st_size
+    )
+
+
+def data_extents(fd: int, size: int) -> Extents | None:
+    """Return where the first *size* bytes of the open file *fd* hold data.
+
+    None when they have no hole, or the file system cannot tell.
+    """
+    extents: Extents = []
+    position = 0
+    while position < size:
+        try:
+            begin = os.lseek(fd, position, os.SEEK_DATA)
+            if begin >= size:
+                break
+            position = min(os.lseek(fd, begin, os.SEEK_HOLE), size)
+        except OSError as exc:
+            # ENXIO: no data from here to the end of the file.
+            if exc.errno == errno.ENXIO:
+                break
+            return None
+        if len(extents) + 1 == MAX_EXTENTS:
+            position = size
+        extents.append((begin, position - begin))
+    return None if extents == [(0, size)] else extents
+
+
+def stored_bytes(path: str, status: os.stat_result) -> int:
+    """Return how many bytes of content an archive stores of the file *path*.
+
+    Holes do not count. For a file that cannot be opened this is its size.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        return 0
+    if not looks_sparse(status):
+        return status.st_size
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return status.st_size
+    try:
+        extents = data_extents(fd, status.st_size)
+    finally:
+        os.close(fd)
+    return status.st_size if extents is None else sum(length for _, length in extents)
+
+
+def pack_map(extents: Extents, size: int) -> bytes:
+    """Return the map that goes before the data of a sparse member, in whole blocks.
+
+    The format is GNU tar's PAX sparse format 1.0 ("Storing Sparse Files" in its manual): the
+    number of extents, then offset and length of each, in decimal, a line each. As there, a file
+    that ends in a hole gets a last, empty extent at its *size* in bytes.
+    """
+    if not extents or sum(extents[-1]) < size:
+        extents = [*extents, (size, 0)]
+    lines = [b"%d\n" % len(extents)]
+    lines += [b"%d\n%d\n" % extent for extent in extents]
+    text = b"".join(lines)
+    return text + bytes(-len(text) % _BLOCK)

@@ -1,0 +1,192 @@
+"""The headers of a tar archive in the PAX format (POSIX.1-2001, pax(1), "pax Interchange Format").
+
+Pure functions: a member's description becomes bytes. What does not fit into a ustar header, and
+what it cannot hold, goes into an extended header before it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from zlib import adler32
+
+BLOCK_BYTES = 512
+RECORD_BYTES = 10_240
+"""An archive is padded to a multiple of this, as by GNU tar."""
+
+REGULAR = b"0"
+HARD_LINK = b"1"
+SYMBOLIC_LINK = b"2"
+CHARACTER_DEVICE = b"3"
+BLOCK_DEVICE = b"4"
+DIRECTORY = b"5"
+FIFO = b"6"
+_EXTENDED = b"x"
+_GLOBAL = b"g"
+
+_USTAR = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x")
+_BLANK_CHECKSUM = b" " * 8
+_NAME_BYTES = 100
+_PREFIX_BYTES = 155
+_OWNER_BYTES = 31
+_MAX_ID = 0o7777777
+_MAX_SIZE = 0o77777777777
+_NS = 1_000_000_000
+
+
+@dataclass(slots=True)
+class Member:
+    """What a header says of one member."""
+
+    name: bytes
+    """Whole path in the archive; a directory's ends with a slash."""
+    kind: bytes
+    """The type flag, one of this module's constants."""
+    mode: int
+    """Permissions and the set-id and sticky bits; the type bits are ignored."""
+    uid: int
+    gid: int
+    mtime_ns: int
+    """Nanoseconds since the epoch, also before it."""
+    size: int = 0
+    """Bytes of data that follow the header."""
+    link: bytes = b""
+    """What a symbolic link points to, or the name of the member that a hard link repeats."""
+    owner: bytes = b""
+    group: bytes = b""
+    device: tuple[int, int] = (0, 0)
+    """Major and minor number."""
+    records: Iterable[tuple[bytes, bytes]] = ()
+    """More keys and values for the extended header."""
+
+
+def pack_member_header(member: Member) -> bytes:
+    """Return the header blocks of *member*; its data and their padding follow them."""
+    records: list[tuple[bytes, bytes]] = []
+    prefix, name = _split(member.name)
+    if not name or not member.name.isascii():
+        records.append((b"path", member.name))
+        prefix, name = b"", _ascii(member.name)
+    link = member.link
+    if len(link) > _NAME_BYTES or not link.isascii():
+        records.append((b"linkpath", link))
+        link = _ascii(link)
+    size = _field(b"size", member.size, _MAX_SIZE, records)
+    uid = _field(b"uid", member.uid, _MAX_ID, records)
+    gid = _field(b"gid", member.gid, _MAX_ID, records)
+    owner = _owner(b"uname", member.owner, records)
+    group = _owner(b"gname", member.group, records)
+    mtime, fraction = divmod(member.mtime_ns, _NS)
+    if fraction or not 0 <= mtime <= _MAX_SIZE:
+        records.append((b"mtime", decimal_seconds(member.mtime_ns)))
+        mtime = min(max(mtime, 0), _MAX_SIZE)
+    records.extend(member.records)
+    mode = member.mode & 0o7777
+    block = _block(
+        prefix, name, mode, uid, gid, size, mtime, member.kind, link, owner, group, member.device
+    )
+    return _extended_header(records) + block if records else block
+
+
+def pack_comment(comment: bytes) -> bytes:
+    """Return a global extended header that holds *comment*, which tar tools read past."""
+    return _extended_header([(b"comment", comment)], _GLOBAL)
+
+
+def decimal_seconds(nanoseconds: int) -> bytes:
+    """Return a time in seconds as an exact decimal, without rounding through a float."""
+    seconds, fraction = divmod(abs(nanoseconds), _NS)
+    sign = b"-" if nanoseconds < 0 else b""
+    if not fraction:
+        return b"%b%d" % (sign, seconds)
+    return (b"%b%d.%09d" % (sign, seconds, fraction)).rstrip(b"0")
+
+
+def pack_record(key: bytes, value: bytes) -> bytes:
+    """Return one record of an extended header; its length counts its own digits."""
+    rest = len(key) + len(value) + 3
+    length = rest + len(b"%d" % rest)
+    # The digits of the length may make it one digit longer.
+    length = rest + len(b"%d" % length)
+    return b"%d %b=%b\n" % (length, key, value)
+
+
+def _split(name: bytes) -> tuple[bytes, bytes]:
+    """Divide *name* into the prefix and name fields; both are empty when it does not fit."""
+    if len(name) <= _NAME_BYTES:
+        return b"", name
+    # The slash at the end of a directory's name is no place to divide.
+    cut = name.rfind(b"/", 1, min(_PREFIX_BYTES + 1, len(name) - 1))
+    if cut < 0 or len(name) - cut - 1 > _NAME_BYTES:
+        return b"", b""
+    return name[:cut], name[cut + 1 :]
+
+
+def _ascii(text: bytes) -> bytes:
+    """Return what a reader without extended headers gets to see of *text*."""
+    return text[:_NAME_BYTES].decode("ascii", "replace").encode("ascii", "replace")
+
+
+def _field(key: bytes, value: int, limit: int, records: list[tuple[bytes, bytes]]) -> int:
+    if value <= limit:
+        return value
+    records.append((key, b"%d" % value))
+    return 0
+
+
+def _owner(key: bytes, name: bytes, records: list[tuple[bytes, bytes]]) -> bytes:
+    if len(name) <= _OWNER_BYTES and name.isascii():
+        return name
+    records.append((key, name))
+    return b""
+
+
+def _extended_header(records: Iterable[tuple[bytes, bytes]], kind: bytes = _EXTENDED) -> bytes:
+    body = b"".join([pack_record(key, value) for key, value in records])
+    return _extended_block(len(body), kind) + body + bytes(-len(body) % BLOCK_BYTES)
+
+
+@lru_cache(maxsize=1024)
+def _extended_block(size: int, kind: bytes) -> bytes:
+    name = b"././@PaxHeader"
+    return _block(b"", name, 0o644, 0, 0, size, 0, kind, b"", b"", b"", (0, 0))
+
+
+def _block(
+    prefix: bytes,
+    name: bytes,
+    mode: int,
+    uid: int,
+    gid: int,
+    size: int,
+    mtime: int,
+    kind: bytes,
+    link: bytes,
+    owner: bytes,
+    group: bytes,
+    device: tuple[int, int],
+) -> bytes:
+    """Return one ustar header block; every value must fit into its field."""
+    block = _USTAR.pack(
+        name,
+        b"%07o" % mode,
+        b"%07o" % uid,
+        b"%07o" % gid,
+        b"%011o" % size,
+        b"%011o" % mtime,
+        _BLANK_CHECKSUM,
+        kind,
+        link,
+        b"ustar\x0000",
+        owner,
+        group,
+        b"%07o" % device[0],
+        b"%07o" % device[1],
+        prefix,
+    )
+    # The low half of Adler-32 (RFC 1950, section 8.2) is one more than the sum of the bytes
+    # modulo 65521, which 256 bytes cannot reach; it is many times faster than sum().
+    checksum = (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
+    return b"%b%06o\0 %b" % (block[:148], checksum, block[156:])

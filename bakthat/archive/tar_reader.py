@@ -1,0 +1,409 @@
+"""Read a tar stream member by member: v7, ustar, GNU and pax, sparse files included.
+
+Formats: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Extended Header"; the GNU tar
+manual, "Basic Tar Format" and "Storing Sparse Files". An archive must end as POSIX says, with
+two blocks of zeros, or it counts as truncated; and only zeros may follow these, or a block of
+zeros in the middle of a damaged archive would hide all members after it.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from bakthat.archive.sparse_maps import (
+    check_sparse_map,
+    parse_gnu_entries,
+    parse_pax_0_0,
+    parse_pax_0_1,
+    parse_pax_1_0,
+)
+from bakthat.archive.tar_fields import (
+    MAX_NAME_BYTES,
+    checksum_fits,
+    parse_decimal,
+    parse_number,
+    parse_pax_records,
+    parse_seconds,
+    quoted,
+)
+from bakthat.errors import CorruptArchiveError
+from bakthat.streams import Source
+
+BLOCK_BYTES = 512
+MAX_EXTENDED_BYTES = 8 * 1024 * 1024
+"""The largest pax header that is read; Linux allows 64 KiB in one extended attribute."""
+
+_READ_BYTES = 1024 * 1024
+_ZEROS = bytes(BLOCK_BYTES)
+_FIELDS = struct.Struct("<100s8s8s8s12s12s8xc100s8s32s32s8s8s155s12x")
+_MAX_ID = 2**32 - 2  # 2**32 - 1 tells chown to change nothing
+_MAX_DEVICE = 2**31 - 1
+_MAX_SIZE = 2**63 - 1
+_MAX_SECONDS = 10**17
+
+_XATTR = b"SCHILY.xattr."
+_ACL = b"SCHILY.acl."
+_SPARSE = b"GNU.sparse."
+
+
+class MemberType(enum.Enum):
+    """What kind of file a member is."""
+
+    FILE = "file"
+    HARDLINK = "hard link"
+    SYMLINK = "symbolic link"
+    CHARDEV = "character device"
+    BLOCKDEV = "block device"
+    DIRECTORY = "directory"
+    FIFO = "fifo"
+
+
+# Any other type is a file, as POSIX has it; D is GNU's directory that lists its entries.
+_TYPES = {
+    b"1": MemberType.HARDLINK,
+    b"2": MemberType.SYMLINK,
+    b"3": MemberType.CHARDEV,
+    b"4": MemberType.BLOCKDEV,
+    b"5": MemberType.DIRECTORY,
+    b"6": MemberType.FIFO,
+    b"D": MemberType.DIRECTORY,
+}
+_EXTENSIONS = b"xgXLKVM"
+
+
+@dataclass(slots=True)
+class Member:
+    """One member of an archive, as its headers describe it."""
+
+    name: bytes
+    """The path as stored, neither normalised nor checked."""
+    type: MemberType
+    mode: int
+    """The twelve permission bits."""
+    uid: int
+    gid: int
+    uname: bytes
+    gname: bytes
+    size: int
+    """Bytes of the file's content, holes included; 0 for all but files."""
+    mtime_ns: int
+    """Nanoseconds since 1970 UTC."""
+    linkname: bytes = b""
+    major: int = 0
+    minor: int = 0
+    xattrs: dict[bytes, bytes] = field(default_factory=dict)
+    acls: dict[bytes, bytes] = field(default_factory=dict)
+    """``access`` and ``default`` in the text form of GNU tar and star."""
+    sparse: array[int] | None = None
+    """Offset, length, offset, length of the parts that are no holes; None when not sparse."""
+
+
+class TarReader:
+    """Iterate over the members of the tar archive that *source* holds.
+
+    Reads from the next byte of *source* to its very end, so that the layers below have checked
+    all of theirs, and does not close it. Content that was not read is skipped. Raises
+    CorruptArchiveError, also for an archive without its end mark, and whatever *source* raises.
+    Memory is bounded: pax headers to 8 MiB, sparse maps to 64 MiB, names to 64 KiB.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._buffer = b""
+        self._at = 0
+        self._offset = 0
+        self._content_left = 0
+        self._padding = 0
+        self._current: Member | None = None
+        self._globals: dict[bytes, bytes] = {}
+
+    def __iter__(self) -> Iterator[Member]:
+        while (member := self._next_member()) is not None:
+            self._current = member
+            yield member
+            self._current = None
+            self._skip(self._content_left + self._padding)
+        self._drain()
+
+    @property
+    def comment(self) -> bytes:
+        """The comment in the global pax headers that were read so far, or ``b""``."""
+        return self._globals.get(b"comment", b"")
+
+    def read_content(self, member: Member) -> Iterator[tuple[int, memoryview]]:
+        """Yield offset and bytes of each piece of the content of *member*, without its holes.
+
+        To be used before the next member is asked for, and once.
+        """
+        if member is not self._current:
+            raise ValueError("only the content of the current member can be read")
+        if member.sparse is None:
+            offset = 0
+            while self._content_left:
+                piece = self._content(self._content_left)
+                yield offset, piece
+                offset += len(piece)
+            return
+        extents = iter(member.sparse)
+        for offset, length in zip(extents, extents, strict=True):
+            end = offset + length
+            while offset < end:
+                piece = self._content(end - offset)
+                yield offset, piece
+                offset += len(piece)
+
+    def _next_member(self) -> Member | None:
+        long_name = long_link = None
+        pax: list[tuple[bytes, bytes]] = []
+        while True:
+            block = self._header()
+            if block is None:
+                if long_name or long_link or pax:
+                    raise self._corrupt("an extended header without its member")
+                return None
+            kind = block[156:157]
+            if kind not in _EXTENSIONS:
+                break
+            if kind == b"M":
+                raise self._corrupt("the rest of a file that began in another volume")
+            payload = self._extended(block)
+            if kind in b"xX":
+                pax = parse_pax_records(payload)
+            elif kind == b"g":
+                self._update_globals(parse_pax_records(payload))
+            elif kind == b"L":
+                long_name = payload.partition(b"\0")[0]
+            elif kind == b"K":
+                long_link = payload.partition(b"\0")[0]
+        member = self._member(block)
+        if long_name is not None:
+            member.name = long_name
+        if long_link is not None:
+            member.linkname = long_link
+        if kind == b"S":
+            member.sparse = self._gnu_sparse_map(block)
+            member.size = parse_number(block[483:495])
+        if self._globals or pax:
+            self._apply_pax(member, [*self._globals.items(), *pax])
+        self._check(member)
+        return member
+
+    def _header(self) -> bytes | None:
+        """Return the next header block, its checksum found right; None at the end mark."""
+        block = self._block()
+        if block[0] == 0 and block == _ZEROS:
+            if self._block() != _ZEROS:
+                raise self._corrupt("a single block of zeros in the middle")
+            return None
+        if not checksum_fits(block):
+            if self._offset + self._at == BLOCK_BYTES:
+                raise CorruptArchiveError("not a tar archive")
+            raise self._corrupt("a header that fails its checksum")
+        return block
+
+    def _member(self, block: bytes) -> Member:
+        """Build what the fixed header says, and be ready to read the content."""
+        (
+            name, mode, uid, gid, size, mtime, kind, linkname,
+            magic, uname, gname, major, minor, prefix,
+        ) = _FIELDS.unpack(block)  # fmt: skip
+        name = name.partition(b"\0")[0]
+        type_ = _TYPES.get(kind, MemberType.FILE)
+        if magic[:5] != b"ustar":
+            uname = gname = b""
+        elif magic[5:6] == b"\0" and prefix[0]:
+            name = prefix.partition(b"\0")[0] + b"/" + name
+        stored = parse_number(size)
+        member = Member(
+            name,
+            type_,
+            parse_number(mode) & 0o7777,
+            parse_number(uid),
+            parse_number(gid),
+            uname.partition(b"\0")[0],
+            gname.partition(b"\0")[0],
+            stored,
+            parse_number(mtime) * 10**9,
+            linkname.partition(b"\0")[0],
+        )
+        if type_ is MemberType.CHARDEV or type_ is MemberType.BLOCKDEV:
+            member.major, member.minor = parse_number(major), parse_number(minor)
+        # Links and the like have no content, whatever their size says, as in GNU tar.
+        self._expect_content(stored if type_ is MemberType.FILE or kind == b"D" else 0)
+        return member
+
+    def _expect_content(self, size: int) -> None:
+        if not 0 <= size <= _MAX_SIZE:
+            raise self._corrupt(f"a member of {size} bytes")
+        self._content_left = size
+        self._padding = -size % BLOCK_BYTES
+
+    def _check(self, member: Member) -> None:
+        """Bring *member* to what the type of each field promises, or refuse it."""
+        if member.type is MemberType.FILE and member.name.endswith(b"/"):
+            # Before POSIX there was no type for directories.
+            member.type = MemberType.DIRECTORY
+        if member.type is not MemberType.FILE:
+            member.size, member.sparse = 0, None
+        for name in member.name, member.linkname:
+            if b"\0" in name or len(name) > MAX_NAME_BYTES:
+                raise self._corrupt(f"a name that cannot be one: {quoted(name)}")
+        if not member.name:
+            raise self._corrupt("a member without a name")
+        links = member.type is MemberType.HARDLINK or member.type is MemberType.SYMLINK
+        if links and not member.linkname:
+            raise self._corrupt(f"the link {quoted(member.name)} without a target")
+        if not (
+            0 <= member.uid <= _MAX_ID
+            and 0 <= member.gid <= _MAX_ID
+            and 0 <= member.major <= _MAX_DEVICE
+            and 0 <= member.minor <= _MAX_DEVICE
+            and 0 <= member.size <= _MAX_SIZE
+            and abs(member.mtime_ns) <= _MAX_SECONDS * 10**9
+        ):
+            raise self._corrupt(f"a number out of its range for {quoted(member.name)}")
+        if member.sparse is not None:
+            check_sparse_map(member.sparse, size=member.size, stored=self._content_left)
+
+    def _apply_pax(self, member: Member, records: list[tuple[bytes, bytes]]) -> None:
+        sparse: list[tuple[bytes, bytes]] = []
+        for keyword, value in records:
+            if keyword.startswith(_XATTR):
+                # GNU tar writes "=" and "%" in the names of attributes as %3D and %25.
+                name = keyword[len(_XATTR) :].replace(b"%3D", b"=").replace(b"%25", b"%")
+                if not name or b"\0" in name:
+                    raise self._corrupt("an extended attribute without a proper name")
+                member.xattrs[name] = value
+            elif keyword.startswith(_ACL):
+                member.acls[keyword[len(_ACL) :]] = value
+            elif keyword.startswith(_SPARSE):
+                sparse.append((keyword[len(_SPARSE) :], value))
+            elif value:  # an empty one lets the fixed header stand
+                self._apply_keyword(member, keyword, value)
+        if sparse and member.type is MemberType.FILE:
+            self._apply_sparse(member, sparse)
+
+    def _apply_keyword(self, member: Member, keyword: bytes, value: bytes) -> None:
+        if keyword == b"path":
+            member.name = value
+        elif keyword == b"linkpath":
+            member.linkname = value
+        elif keyword == b"mtime":
+            member.mtime_ns = parse_seconds(value)
+        elif keyword == b"size":
+            member.size = parse_decimal(value)
+            if member.type is MemberType.FILE:
+                self._expect_content(member.size)
+        elif keyword == b"uid":
+            member.uid = parse_decimal(value)
+        elif keyword == b"gid":
+            member.gid = parse_decimal(value)
+        elif keyword == b"uname":
+            member.uname = value
+        elif keyword == b"gname":
+            member.gname = value
+
+    def _apply_sparse(self, member: Member, records: list[tuple[bytes, bytes]]) -> None:
+        values = dict(records)
+        version = (values.get(b"major"), values.get(b"minor"))
+        member.name = values.get(b"name", member.name)
+        if version == (b"1", b"0"):
+            member.size = parse_decimal(values.get(b"realsize", b""))
+            member.sparse = parse_pax_1_0(lambda: self._content_exactly(BLOCK_BYTES))
+        elif version not in ((None, None), (b"0", b"0"), (b"0", b"1")):
+            raise self._corrupt(f"a sparse file of an unknown format: {quoted(member.name)}")
+        else:
+            member.size = parse_decimal(values.get(b"size", values.get(b"realsize", b"")))
+            if b"map" in values:
+                member.sparse = parse_pax_0_1(values[b"map"])
+            else:
+                member.sparse = parse_pax_0_0(records)
+
+    def _gnu_sparse_map(self, header: bytes) -> array[int]:
+        extents: array[int] = array("Q")
+        parse_gnu_entries(header[386:482], extents)
+        more = header[482]
+        while more:
+            block = self._block()
+            parse_gnu_entries(block[:504], extents)
+            more = block[504]
+        return extents
+
+    def _update_globals(self, records: list[tuple[bytes, bytes]]) -> None:
+        self._globals.update(records)
+        if sum(len(k) + len(v) for k, v in self._globals.items()) > MAX_EXTENDED_BYTES:
+            raise self._corrupt("more global pax headers than any tar writes")
+
+    def _extended(self, header: bytes) -> bytes:
+        size = parse_number(header[124:136])
+        if not 0 <= size <= MAX_EXTENDED_BYTES:
+            raise self._corrupt(f"an extended header of {size} bytes")
+        self._expect_content(size)
+        payload = self._content_exactly(size)
+        self._skip(self._padding)
+        return payload
+
+    def _content_exactly(self, count: int) -> bytes:
+        pieces = []
+        while count:
+            if not self._content_left:
+                raise self._corrupt("a sparse map that is longer than its member")
+            pieces.append(self._content(count))
+            count -= len(pieces[-1])
+        return b"".join(pieces)
+
+    def _content(self, limit: int) -> memoryview:
+        """Return between 1 and *limit* bytes of the content."""
+        if self._at == len(self._buffer):
+            self._fill(1)
+        end = min(len(self._buffer), self._at + min(limit, self._content_left))
+        piece = memoryview(self._buffer)[self._at : end]
+        self._content_left -= len(piece)
+        self._at = end
+        return piece
+
+    def _block(self) -> bytes:
+        if len(self._buffer) - self._at < BLOCK_BYTES:
+            self._fill(BLOCK_BYTES)
+        start, self._at = self._at, self._at + BLOCK_BYTES
+        return self._buffer[start : self._at]
+
+    def _skip(self, count: int) -> None:
+        while count > len(self._buffer) - self._at:
+            count -= len(self._buffer) - self._at
+            self._at = len(self._buffer)
+            self._fill(1)
+        self._at += count
+
+    def _fill(self, count: int) -> None:
+        """Have *count* bytes in the buffer."""
+        rest = self._buffer[self._at :]
+        self._offset += self._at
+        self._at = 0
+        while len(rest) < count:
+            piece = self._source.read(_READ_BYTES)
+            if not piece:
+                self._buffer = rest
+                raise CorruptArchiveError(
+                    f"the tar archive is truncated: it ends at byte {self._offset + len(rest)}"
+                )
+            rest = rest + piece if rest else piece
+        self._buffer = rest
+
+    def _drain(self) -> None:
+        rest = self._buffer[self._at :]
+        while True:
+            if rest.count(0) != len(rest):
+                raise self._corrupt("data after the end mark")
+            rest = self._source.read(_READ_BYTES)
+            if not rest:
+                return
+
+    def _corrupt(self, what: str) -> CorruptArchiveError:
+        return CorruptArchiveError(
+            f"the tar archive has {what}, before byte {self._offset + self._at}"
+        )

@@ -1,0 +1,253 @@
+"""Talk to a service of AWS: one client, made when first needed, errors in bakthat's words."""
+
+from __future__ import annotations
+
+import re
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from bakthat.errors import (
+    BakthatError,
+    ConfigError,
+    CredentialsError,
+    StorageError,
+    UnreachableError,
+)
+
+DEFAULT_REGION = "us-east-1"
+
+_USER_IN_URL = re.compile(r"//[^/@\s]*@")
+
+
+class TransferCancelledError(StorageError):
+    """The transfer that this request belonged to was given up."""
+
+
+class AwsClient(ABC):
+    """One container of one service, reached through botocore; safe to share between threads.
+
+    Nothing is imported or connected before the first request. *connections* is how many
+    requests run at once, *max_attempts* counts the first attempt too, timeouts are in seconds.
+    Subclasses name the service, what holds the objects, and what each error means.
+    """
+
+    service = ""
+    container_word = ""
+    """What the service calls the container: "bucket" or "vault"."""
+    settings = ""
+    """The profile's keys that a wrong address may come from, for a hint."""
+
+    def __init__(
+        self,
+        conf: Mapping[str, Any],
+        container: str,
+        *,
+        endpoint_url: str | None,
+        connections: int,
+        max_attempts: int,
+        connect_timeout: float,
+        read_timeout: float,
+    ) -> None:
+        access_key, secret_key = conf.get("access_key"), conf.get("secret_key")
+        if bool(access_key) != bool(secret_key):
+            missing = "secret_key" if access_key else "access_key"
+            raise ConfigError(
+                f"{missing} is not set, while its counterpart is",
+                hint="set both access_key and secret_key, or neither to use boto3's own chain",
+            )
+        self._keys = (access_key, secret_key)
+        self.container = container
+        self.region: str = conf.get("region_name") or DEFAULT_REGION
+        self._endpoint_url = endpoint_url or None
+        self.max_attempts = max_attempts
+        self._timeouts = (connect_timeout, read_timeout)
+        self._connections = connections
+        self._made: dict[int, Any] = {}
+        self._making = threading.Lock()
+        self._running = threading.local()
+
+    @property
+    def place(self) -> str:
+        """Where the container is, for messages: the endpoint without a password, or the region."""
+        if self._endpoint_url is None:
+            return f"in {self.region}"
+        try:
+            parts = urlsplit(self._endpoint_url)
+            return f"at {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        except ValueError:
+            return "at the endpoint_url of the profile"
+
+    @property
+    def shown(self) -> str:
+        """The container and where it is, for messages."""
+        return f"{self.container_word} {self.container!r} {self.place}"
+
+    def call(
+        self,
+        operation: str,
+        *,
+        key: str | None = None,
+        cancelled: threading.Event | None = None,
+        once: bool = False,
+        **parameters: Any,
+    ) -> dict[str, Any]:
+        """Make one request on the container, or about *key* in it, and return botocore's answer.
+
+        Once *cancelled* is set, nothing more is sent, retries included: TransferCancelledError.
+        With *once*, the request is never repeated: for what would be done, and paid, twice.
+        Raises StorageError and its subclasses, and ConfigError when the profile cannot be meant.
+        """
+        self._running.cancelled = cancelled
+        try:
+            method = getattr(self._client(1 if once else self.max_attempts), operation)
+            answer: dict[str, Any] = method(**self._in_container(key), **parameters)
+        except foreign_errors() as exc:
+            raise self.translate(exc, key) from exc
+        finally:
+            self._running.cancelled = None
+        return answer
+
+    def pages(self, operation: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+        """Yield every page of a listing, one request each. Raises as call does."""
+        try:
+            paginator = self._client(self.max_attempts).get_paginator(operation)
+            pages = iter(paginator.paginate(**self._in_container(None), **parameters))
+        except foreign_errors() as exc:
+            raise self.translate(exc, None) from exc
+        while True:
+            try:
+                page = next(pages, None)
+            except foreign_errors() as exc:
+                raise self.translate(exc, None) from exc
+            if page is None:
+                return
+            yield page
+
+    def translate(self, exc: Exception, key: str | None) -> BakthatError:
+        """Return what botocore or the network raised about *key*, or the container, as an error
+        of bakthat; the caller raises it ``from exc``.
+        """
+        from botocore import exceptions as boto
+
+        if isinstance(exc, boto.ClientError):
+            return self._of_answer(exc, key)
+        if isinstance(
+            exc,
+            boto.NoCredentialsError
+            | boto.PartialCredentialsError
+            | boto.CredentialRetrievalError
+            | boto.MetadataRetrievalError
+            | boto.NoAuthTokenError
+            | boto.SSOError
+            | boto.ProfileNotFound
+            | boto.TokenRetrievalError,
+        ):
+            return CredentialsError(
+                f"no usable keys for {self.shown}: {exc}",
+                hint="set access_key and secret_key in the profile, or AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY in the environment",
+            )
+        if isinstance(
+            exc,
+            boto.ParamValidationError
+            | boto.InvalidConfigError
+            | boto.ConfigParseError
+            | boto.ConfigNotFound
+            | ValueError,
+        ):
+            return ConfigError(
+                f"the profile cannot be meant for {self.shown}: {one_line(exc)}",
+                hint=f"check {self.settings}",
+            )
+        if isinstance(exc, boto.HTTPClientError | boto.ConnectionError) or not isinstance(
+            exc, boto.BotoCoreError
+        ):
+            # Their own words may hold the whole URL, and with it a password.
+            return UnreachableError(
+                f"{self.shown} cannot be reached: {type(exc).__name__}",
+                hint="check the network, endpoint_url and region_name, and try again",
+            )
+        return StorageError(f"{self.shown} failed: {one_line(exc)}")
+
+    @abstractmethod
+    def _in_container(self, key: str | None) -> dict[str, Any]:
+        """Return botocore's parameters that say what a request is about."""
+
+    @abstractmethod
+    def _of_answer(self, exc: Any, key: str | None) -> BakthatError:
+        """Return the error that the service's answer means."""
+
+    def _settings_of(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Return the settings of botocore's client, from those that every service shares."""
+        return config
+
+    def _prepare(self, client: Any) -> None:  # noqa: B027  # a hook that few services need
+        """Register what the service needs with botocore's client."""
+
+    def _client(self, attempts: int) -> Any:
+        with self._making:
+            if attempts not in self._made:
+                self._made[attempts] = self._make(attempts)
+            return self._made[attempts]
+
+    def _make(self, attempts: int) -> Any:
+        import boto3.session
+        from botocore.config import Config
+
+        settings: dict[str, Any] = {
+            "retries": {"mode": "standard", "total_max_attempts": attempts},
+            "connect_timeout": self._timeouts[0],
+            "read_timeout": self._timeouts[1],
+            "max_pool_connections": self._connections,
+            "tcp_keepalive": True,
+            "user_agent_extra": "bakthat",
+        }
+        access_key, secret_key = self._keys
+        client = boto3.session.Session().client(
+            self.service,  # type: ignore[call-overload]  # its stubs know literal names only
+            aws_access_key_id=access_key or None,
+            aws_secret_access_key=secret_key or None,
+            region_name=self.region,
+            endpoint_url=self._endpoint_url,
+            config=Config(**self._settings_of(settings)),
+        )
+        client.meta.events.register(f"before-send.{self.service}", self._refuse_cancelled)
+        self._prepare(client)
+        return client
+
+    def _refuse_cancelled(self, **_: Any) -> None:
+        # botocore calls this in the thread of the request, before each attempt: without it, a
+        # transfer that was given up would retry for minutes while its owner waits.
+        cancelled = getattr(self._running, "cancelled", None)
+        if cancelled is not None and cancelled.is_set():
+            raise TransferCancelledError("the transfer was given up")
+
+
+def foreign_errors() -> tuple[type[Exception], ...]:
+    """Return what boto3 and the layers below it raise.
+
+    A function, for boto3 is imported late; it is called only once something was raised.
+    """
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+    from urllib3.exceptions import HTTPError
+
+    # ValueError: botocore's "Invalid endpoint", and host names that IDNA refuses.
+    return (ClientError, BotoCoreError, Boto3Error, HTTPError, OSError, ValueError)
+
+
+def answer_of(error: BaseException) -> tuple[int, str]:
+    """Return the HTTP status and the service's code that *error* came from; 0 and "" without an
+    answer.
+    """
+    answer = getattr(error.__cause__, "response", None) or {}
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status, str(answer.get("Error", {}).get("Code", ""))
+
+
+def one_line(text: object) -> str:
+    """Return a foreign message in one line; a password in a URL of it is taken out."""
+    return _USER_IN_URL.sub("//", " ".join(str(text).split())).rstrip(".")

@@ -1,0 +1,153 @@
+"""Files and directories for local.py: every change that it makes to a disk is made here."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bakthat.backends.base import Metadata, decode_metadata
+from bakthat.errors import KeyExistsError, StorageError
+
+log = logging.getLogger(__name__)
+
+METADATA_LIMIT = 64 * 1024
+"""Bytes of a self-description."""
+_DIRECTORY_MODE, _FILE_MODE = 0o700, 0o600
+_NO_HARD_LINKS = frozenset(
+    {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+)
+_NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF})
+_HINTS = {
+    errno.ENOSPC: "free some space, or set another local_path",
+    errno.EDQUOT: "free some space, or set another local_path",
+    errno.EROFS: "remount the file system for writing, or set another local_path",
+    errno.EACCES: "check the owner and the mode of the directory",
+    errno.EPERM: "check the owner and the mode of the directory",
+    errno.EIO: "check the disk",
+    errno.EEXIST: "something that is no directory stands there; set another local_path",
+    errno.ENOTDIR: "something that is no directory stands there; set another local_path",
+}
+
+
+@contextmanager
+def translated(doing: str, path: str) -> Iterator[None]:
+    """Raise what the system raises in the block as a StorageError that names *path*."""
+    try:
+        yield
+    except OSError as exc:
+        reason = exc.strerror or type(exc).__name__
+        raise StorageError(
+            f"cannot {doing} {path}: {reason}", hint=_HINTS.get(exc.errno or 0, "")
+        ) from exc
+
+
+def taken(path: str) -> KeyExistsError:
+    """Return the error that says that *path* is another's."""
+    return KeyExistsError(
+        f"{path} exists already, or is being written; it was left as it is",
+    )
+
+
+def make_directories(path: str, *, below: str | None = None) -> list[str]:
+    """Make the directory *path* and its missing parents; return those made, outermost first.
+
+    With *below*, which must be a parent of it or itself, nothing above is made.
+    """
+    missing = []
+    while path != below and not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    made = []
+    for directory in reversed(missing):
+        try:
+            os.mkdir(directory, _DIRECTORY_MODE)
+        except FileExistsError:
+            # Another writer was faster; but a file of that name is in the way.
+            if not os.path.isdir(directory):
+                raise
+        else:
+            made.append(directory)
+    return made
+
+
+def create(path: str) -> int:
+    """Create the file *path*, which must not exist, and return its descriptor for writing."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, _FILE_MODE)
+
+
+def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> int:
+    """Write all of *data* and return how many bytes that was."""
+    view = memoryview(data).cast("B")
+    size = len(view)
+    while view:
+        count = os.write(descriptor, view)
+        if count == 0:
+            raise OSError(errno.EIO, "nothing was written")
+        view = view[count:]
+    return size
+
+
+def write_durably(descriptor: int, text: str) -> None:
+    """Write ASCII *text*, wait until the disk has it, and close *descriptor* in any case."""
+    try:
+        write_all(descriptor, text.encode("ascii"))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def move_without_replacing(source: str, target: str) -> None:
+    """Rename *source* to *target*. Raises KeyExistsError when something stands there."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except FileExistsError as exc:
+        # NFS may have linked it, lost the answer, and then refused the repetition.
+        if not os.path.samefile(source, target):
+            raise taken(target) from exc
+    except OSError as exc:
+        if exc.errno not in _NO_HARD_LINKS:
+            raise
+        if os.path.lexists(target):
+            raise taken(target) from exc
+        os.rename(source, target)
+        return
+    remove(source)
+
+
+def remove(path: str) -> None:
+    """Remove the file *path* if it is there; what prevents that is logged, not raised."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        log.warning("%s could not be removed: %s", path, exc.strerror)
+
+
+def sync_directory(path: str) -> None:
+    """Wait until the disk has the names in the directory *path*."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as exc:
+        # Some network file systems cannot; they keep their own order.
+        if exc.errno not in _NO_DIRECTORY_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def read_sidecar(path: str) -> Metadata:
+    """Return the self-description in the file *path*; an empty one when none can be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, "rb") as sidecar:
+            return decode_metadata(sidecar.read(METADATA_LIMIT + 1))
+    except FileNotFoundError:
+        return {}
+    except OSError as exc:
+        log.warning("%s could not be read: %s", path, exc.strerror)
+        return {}

@@ -1,0 +1,466 @@
+"""Store backups in a vault of Amazon Glacier.
+
+A vault keeps archives under ids of its own, and gives one back hours after a retrieval job was
+asked for. Which archive a key is, and what is known of it, stands in :class:`VaultRecords`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from bakthat.backends._aws_client import answer_of
+from bakthat.backends._glacier_client import (
+    Description,
+    GlacierClient,
+    epoch_seconds,
+)
+from bakthat.backends._glacier_records import VaultRecords
+from bakthat.backends._glacier_transfer import (
+    GlacierUpload,
+    JobReader,
+    choose_part_size,
+    described_object,
+)
+from bakthat.backends._part_upload import MIB
+from bakthat.backends._ranged_reader import PIECE
+from bakthat.backends.base import (
+    BakthatBackend,
+    Metadata,
+    StoredObject,
+    Thaw,
+    ThawState,
+    check_key,
+    required,
+)
+from bakthat.errors import (
+    ContainerNotFoundError,
+    CorruptArchiveError,
+    NotFoundError,
+    NotReadyError,
+    StorageError,
+    UnreachableError,
+    UsageError,
+)
+from bakthat.storage_classes import VAULT, check_tier
+
+log = logging.getLogger(__name__)
+
+READABLE_SECONDS = 24 * 3600
+"""For how long a job's output can be had at least, by
+https://docs.aws.amazon.com/amazonglacier/latest/dev/api-initiate-job-post.html."""
+
+INVENTORY_KEY = "(inventory)"
+"""The key in the :class:`Thaw` of a job that asks for the vault's inventory; no archive has it."""
+
+_RETRIEVAL, _INVENTORY = "ArchiveRetrieval", "InventoryRetrieval"
+
+
+@dataclass(frozen=True, slots=True)
+class VaultArchive:
+    """One archive as the inventory of its vault lists it."""
+
+    archive_id: str
+    key: str
+    """The stored name, as the description says; "" when it is not bakthat's."""
+    size: int
+    """In bytes, as stored."""
+    date: float | None
+    """Epoch seconds UTC; None when it cannot be read."""
+    description: str
+    tree_hash: str
+
+    def facts(self) -> dict[str, Any]:
+        """Return what :attr:`VaultRecords.archives` keeps of it."""
+        described = Description.decode(self.description)
+        facts: dict[str, Any] = {
+            "key": self.key,
+            "size": 0 if described.is_empty else self.size,
+            "tree_hash": self.tree_hash,
+            "description": self.description,
+        }
+        return facts if self.date is None else {**facts, "date": self.date}
+
+
+class GlacierBackend(BakthatBackend):
+    """One vault; ``conf`` is a flat profile.
+
+    It reads access_key and secret_key (both absent: boto3's own chain), region_name,
+    glacier_vault and glacier_endpoint_url. boto3 is imported, and the storage connected to, by
+    the first request. Without *records*, what is uploaded can be found for as long as the backend
+    lives.
+
+    Memory: as for S3, with parts that are powers of two: up to 64 MiB, and twice a part's size
+    once that is more. *part_size* and *range_size* are powers of two in MiB, in bytes;
+    *max_attempts* counts the first attempt of a request, timeouts are in seconds. An answer that
+    is lost after a small archive was stored leaves a second copy of it, of less than one part.
+    Raises ConfigError when glacier_vault, or one of the two keys, is missing.
+    """
+
+    name = "glacier"
+
+    def __init__(
+        self,
+        conf: Mapping[str, Any],
+        records: VaultRecords | None = None,
+        *,
+        part_size: int | None = None,
+        upload_workers: int = 4,
+        range_size: int = 8 * MIB,
+        read_ahead: int = 3,
+        max_attempts: int = 8,
+        connect_timeout: float = 10,
+        read_timeout: float = 60,
+    ) -> None:
+        super().__init__(conf)
+        self.container = required(conf, "glacier_vault")
+        self.records = VaultRecords() if records is None else records
+        self._part_size = part_size
+        self._upload_workers = upload_workers
+        self._range_size = range_size
+        self._read_ahead = read_ahead
+        self._client = GlacierClient(
+            conf,
+            self.container,
+            endpoint_url=conf.get("glacier_endpoint_url"),
+            connections=upload_workers + read_ahead + 2,
+            max_attempts=max_attempts,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+        )
+
+    def create_container(self) -> None:
+        """Make the vault in the profile's region, if it is missing."""
+        try:
+            self._client.call("describe_vault")
+        except ContainerNotFoundError:
+            try:
+                self._client.call("create_vault")
+            except StorageError as exc:
+                exc.hint = exc.hint or (
+                    "AWS makes vaults for accounts that have had some before 2025-12-15 only; for "
+                    "all others, set default_destination: s3 and storage_class: GLACIER"
+                )
+                raise
+
+    def upload(
+        self,
+        key: str,
+        *,
+        metadata: Metadata,
+        size_hint: int | None = None,
+        replace: bool = False,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+    ) -> GlacierUpload:
+        """Begin to write *key*; see :class:`~bakthat.backends.base.Backend`."""
+        check_key(key)
+        return GlacierUpload(
+            self._client,
+            self.records,
+            Description(key, metadata),
+            part_size=choose_part_size(size_hint, self._part_size),
+            workers=self._upload_workers,
+            replace=replace,
+        )
+
+    def download(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
+        """Open bytes *start* to *end* of *key*, which must have been thawed.
+
+        See :class:`~bakthat.backends.base.Backend`.
+        """
+        check_key(key)
+        if start < 0:
+            raise UsageError(f"a download cannot start at byte {start}")
+        archive_id = self._archive_id(key)
+        if self._is_empty(archive_id) or (end is not None and end <= start):
+            return io.BytesIO()
+        job = self._best_job(key, archive_id)
+        if job is None or not _has_succeeded(job):
+            raise NotReadyError(
+                f"{key!r} in {self._client.shown} must be thawed before it can be read",
+                hint="ask for it with bakthat restore, and try again when it is ready",
+            )
+        self._check_hash(key, archive_id, job)
+        size = int(job["ArchiveSizeInBytes"])
+        stop = size if end is None else min(end, size)
+        if start >= stop:
+            return io.BytesIO()
+        return io.BufferedReader(
+            JobReader(
+                self._client,
+                key,
+                str(job["JobId"]),
+                start,
+                stop,
+                size,
+                range_size=self._range_size,
+                ahead=self._read_ahead,
+            ),
+            buffer_size=PIECE,
+        )
+
+    def stat(self, key: str) -> StoredObject:
+        """Describe *key* by what is recorded of it, or what a retrieval job of it says."""
+        check_key(key)
+        archive_id = self._archive_id(key)
+        facts = self.records.archives.get(archive_id, {})
+        if "size" not in facts and (job := self._best_job(key, archive_id)) is not None:
+            facts = self._learn(key, job)
+        return described_object(key, archive_id, facts)
+
+    def ls(self, prefix: str = "") -> Iterator[StoredObject]:
+        """Yield every archive of the inventory whose key begins with *prefix*."""
+        self._client.call("describe_vault")
+        facts = dict(self.records.archives.items())
+        for key, archive_id in list(self.records.inventory.items()):
+            if key.startswith(prefix):
+                yield described_object(key, archive_id, facts.get(archive_id, {}))
+
+    def delete(self, key: str) -> None:
+        """Remove *key* and what is recorded of it. What is gone already is no error."""
+        check_key(key)
+        archive_id = self.records.inventory.get(key)
+        if archive_id is None:
+            self._client.call("describe_vault")
+            return
+        try:
+            self._client.call("delete_archive", key=key, archiveId=archive_id)
+        except NotFoundError:
+            log.debug("archive %s of %s was gone already", archive_id, key)
+        self.records.archives[archive_id] = {"key": key, "deleted": time.time()}
+        self.records.jobs.pop(key, None)
+        self.records.inventory.pop(key, None)
+
+    def is_unknown(self, key: str) -> bool:
+        """Tell whether nothing is recorded of *key*: no archive, and none that was deleted."""
+        if key in self.records.inventory:
+            return False
+        return not any(
+            facts.get("key") == key and "deleted" in facts
+            for facts in self.records.archives.values()
+        )
+
+    # Thawing
+
+    def thaw_state(self, key: str) -> Thaw:
+        """Look how far *key* is; see :class:`~bakthat.backends.base.ColdStorage`."""
+        check_key(key)
+        archive_id = self._archive_id(key)
+        if self._is_empty(archive_id):
+            return Thaw(key, ThawState.WARM)
+        job = self._best_job(key, archive_id)
+        if job is None:
+            return Thaw(key, ThawState.FROZEN, VAULT)
+        self._learn(key, job)
+        return _thaw_of(key, job)
+
+    def thaw(self, key: str, *, tier: str, days: int) -> Thaw:
+        """Ask for a retrieval job of *key*; see :class:`~bakthat.backends.base.ColdStorage`.
+
+        *days* means nothing here: what a job brings out can be read for a day.
+        """
+        state = self.thaw_state(key)
+        if state.state is not ThawState.FROZEN:
+            return state
+        check_tier(VAULT, tier)
+        archive_id = self._archive_id(key)
+        facts = self.records.archives.get(archive_id, {})
+        # By this another machine, which has no inventory, knows which key the job is for.
+        described = Description.decode(facts.get("description"))
+        described = described if described.key == key else Description(key, {})
+        job = {
+            "Type": "archive-retrieval",
+            "ArchiveId": archive_id,
+            "Tier": tier.capitalize(),
+            "Description": described.encode(),
+        }
+        job_id = self._begin_job(key, job)
+        if job_id is None:
+            return self.thaw_state(key)
+        self.records.jobs[key] = job_id
+        return Thaw(key, ThawState.ASKED, VAULT, tier, time.time(), job_id=job_id)
+
+    def thaws(self, prefix: str = "") -> Iterator[Thaw]:
+        """Yield the archives that a retrieval job was asked for, by whomever."""
+        keys = {archive_id: key for key, archive_id in self.records.inventory.items()}
+        jobs_of: dict[str, list[Mapping[str, Any]]] = {}
+        for job in self._jobs(_RETRIEVAL):
+            jobs_of.setdefault(str(job["ArchiveId"]), []).append(job)
+        for archive_id, jobs in jobs_of.items():
+            described = Description.decode(jobs[0].get("JobDescription"))
+            key = keys.get(archive_id) or described.key or archive_id
+            best = _best_of(jobs)
+            if best is not None and key.startswith(prefix):
+                yield _thaw_of(key, best)
+
+    def _archive_id(self, key: str) -> str:
+        """Return the archive of *key*, also one that only a job tells of. Raises NotFoundError."""
+        archive_id = self.records.inventory.get(key)
+        if archive_id is not None:
+            return archive_id
+        for job in self._jobs(_RETRIEVAL):
+            described = Description.decode(job.get("JobDescription"))
+            found = str(job["ArchiveId"])
+            if described.key == key and "deleted" not in self.records.archives.get(found, {}):
+                self._learn(key, job)
+                return self.records.inventory.setdefault(key, found)
+        raise NotFoundError(
+            f"which archive of {self._client.shown} {key!r} is, is not known here",
+            hint="bakthat restore_glacier_inventory brings the inventory back from the bucket, "
+            "bakthat show_glacier_inventory asks the vault for its own",
+        )
+
+    def _is_empty(self, archive_id: str) -> bool:
+        return self.records.archives.get(archive_id, {}).get("size") == 0
+
+    def _best_job(self, key: str, archive_id: str) -> Mapping[str, Any] | None:
+        """Return the job to read *key* from, or to wait for; None when there is none."""
+        recorded = self._recorded_job(key, archive_id)
+        if recorded is not None and _has_succeeded(recorded):
+            return recorded
+        listed = [job for job in self._jobs(_RETRIEVAL) if job["ArchiveId"] == archive_id]
+        best = _best_of([*listed, recorded] if recorded is not None else listed)
+        if best is not None:
+            self.records.jobs[key] = str(best["JobId"])
+        return best
+
+    def _recorded_job(self, key: str, archive_id: str) -> Mapping[str, Any] | None:
+        job_id = self.records.jobs.get(key)
+        if job_id is None:
+            return None
+        try:
+            job = self._client.call("describe_job", key=key, jobId=job_id)
+        except (NotFoundError, NotReadyError):  # it has expired
+            self.records.jobs.pop(key, None)
+            return None
+        return job if job.get("ArchiveId") == archive_id and _is_whole(job) else None
+
+    def _jobs(self, action: str) -> Iterator[Mapping[str, Any]]:
+        for page in self._client.pages("list_jobs"):
+            for job in page.get("JobList", ()):
+                if job.get("Action") == action and (action == _INVENTORY or _is_whole(job)):
+                    yield job
+
+    def _begin_job(self, key: str, job: Mapping[str, Any]) -> str | None:
+        """Ask for a job, and return its id; None when the answer was lost, but the job is there.
+
+        Each request that arrives is paid, so it is sent once.
+        """
+        try:
+            answer = self._client.call("initiate_job", key=key, once=True, jobParameters=job)
+        except StorageError as exc:
+            lost = isinstance(exc, UnreachableError) or answer_of(exc)[0] in (500, 504)
+            action = _RETRIEVAL if "ArchiveId" in job else _INVENTORY
+            begun = lost and any(
+                each.get("ArchiveId") == job.get("ArchiveId") for each in self._jobs(action)
+            )
+            if not begun:
+                raise
+            log.info("the answer was lost, but the job has begun")
+            return None
+        return str(answer["jobId"])
+
+    def _learn(self, key: str, job: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Record what a job says of an archive of which nothing is recorded; return the record."""
+        archive_id = str(job["ArchiveId"])
+        known = self.records.archives.get(archive_id)
+        if known is not None:
+            return known
+        described = Description.decode(job.get("JobDescription"))
+        facts = {
+            "key": key,
+            "size": 0 if described.is_empty else int(job["ArchiveSizeInBytes"]),
+            "tree_hash": str(job.get("ArchiveSHA256TreeHash") or ""),
+            "description": described.encode() if described.key == key else key,
+        }
+        self.records.archives[archive_id] = facts
+        return facts
+
+    def _check_hash(self, key: str, archive_id: str, job: Mapping[str, Any]) -> None:
+        stored = self.records.archives.get(archive_id, {}).get("tree_hash")
+        retrieved = job.get("ArchiveSHA256TreeHash")
+        if stored and retrieved and stored != retrieved:
+            raise CorruptArchiveError(
+                f"{key!r} in {self._client.shown} is not what was stored: its tree hash differs"
+            )
+
+    # The vault's own inventory
+
+    def inventory_state(self) -> Thaw:
+        """Look whether the vault's inventory was asked for, or is there; asks for nothing."""
+        best = _best_of(list(self._jobs(_INVENTORY)))
+        return (
+            Thaw(INVENTORY_KEY, ThawState.FROZEN) if best is None else _thaw_of(INVENTORY_KEY, best)
+        )
+
+    def ask_inventory(self) -> Thaw:
+        """Ask the vault for its inventory, unless that was done; return the state afterwards."""
+        state = self.inventory_state()
+        if state.state is not ThawState.FROZEN:
+            return state
+        job = {"Type": "inventory-retrieval", "Format": "JSON"}
+        job_id = self._begin_job(INVENTORY_KEY, job)
+        if job_id is None:
+            return self.inventory_state()
+        return Thaw(INVENTORY_KEY, ThawState.ASKED, requested_at=time.time(), job_id=job_id)
+
+    def read_inventory(self, job_id: str) -> list[VaultArchive]:
+        """Return the vault's inventory, which a finished job brought. Raises NotReadyError."""
+        answer = self._client.call("get_job_output", key=INVENTORY_KEY, jobId=job_id)
+        with answer["body"] as body:
+            content = body.read()
+        try:
+            listed = json.loads(content)["ArchiveList"]
+            return [
+                VaultArchive(
+                    str(each["ArchiveId"]),
+                    Description.decode(each.get("ArchiveDescription")).key,
+                    int(each["Size"]),
+                    epoch_seconds(each.get("CreationDate")),
+                    str(each.get("ArchiveDescription") or ""),
+                    str(each.get("SHA256TreeHash") or ""),
+                )
+                for each in listed
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise StorageError(
+                f"the inventory of {self._client.shown} cannot be read: {exc}"
+            ) from exc
+
+
+def _is_whole(job: Mapping[str, Any]) -> bool:
+    whole = f"0-{int(job.get('ArchiveSizeInBytes') or 0) - 1}"
+    return job.get("RetrievalByteRange") in (None, whole)
+
+
+def _has_succeeded(job: Mapping[str, Any]) -> bool:
+    return job.get("StatusCode") == "Succeeded"
+
+
+def _best_of(jobs: list[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the job that ended last, or else the one that began first; failed ones never."""
+    ended = [job for job in jobs if _has_succeeded(job)]
+    if ended:
+        return max(ended, key=lambda job: epoch_seconds(job.get("CompletionDate")) or 0)
+    running = [job for job in jobs if job.get("StatusCode") == "InProgress"]
+    return min(running, key=lambda job: epoch_seconds(job.get("CreationDate")) or 0, default=None)
+
+
+def _thaw_of(key: str, job: Mapping[str, Any]) -> Thaw:
+    completed = epoch_seconds(job.get("CompletionDate"))
+    is_ready = _has_succeeded(job)
+    return Thaw(
+        key,
+        ThawState.READY if is_ready else ThawState.ASKED,
+        VAULT,
+        str(job.get("Tier") or "").lower(),
+        epoch_seconds(job.get("CreationDate")),
+        completed + READABLE_SECONDS if is_ready and completed is not None else None,
+        str(job["JobId"]),
+    )

@@ -1,0 +1,357 @@
+"""The configuration: the YAML file, its profiles, their defaults and what is wrong with them."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import logging
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from bakthat.errors import ConfigError
+from bakthat.hooks import events as events  # bakthat.conf.events is their public name too
+from bakthat.paths import expanded
+
+log = logging.getLogger("bakthat")
+
+DEFAULT_CONFIG = "~/.bakthat.yml"
+DEFAULT_DATABASE = "~/.bakthat.sqlite"
+DEFAULT_PROFILE = "default"
+DESTINATIONS = ("s3", "glacier", "local")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One profile, checked and with its defaults; the keys are those of the YAML file."""
+
+    access_key: str | None = None
+    secret_key: str | None = field(default=None, repr=False)
+    region_name: str = "us-east-1"
+    s3_bucket: str | None = None
+    glacier_vault: str | None = None
+    default_destination: str = "s3"
+    endpoint_url: str | None = None
+    glacier_endpoint_url: str | None = None
+    storage_class: str | None = None
+    prefix: str = ""
+    local_path: str = "~/.bakthat_store"
+    compress: bool | int = True
+    password: str | None = field(default=None, repr=False)
+    password_file: str | None = None
+    password_command: str | list[str] | None = None
+    recipients: list[str] = field(default_factory=list)
+    identity_file: str | None = None
+    rotation: dict[str, Any] = field(default_factory=dict)
+    plugins: list[str] = field(default_factory=list)
+    plugins_dir: str = "~/.bakthat_plugins"
+    healthchecks: dict[str, Any] = field(default_factory=dict, repr=False)
+    webhook: dict[str, Any] = field(default_factory=dict, repr=False)
+    apprise: dict[str, Any] = field(default_factory=dict, repr=False)
+    prometheus: dict[str, Any] = field(default_factory=dict, repr=False)
+    plugin_settings: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Whatever users' own plugins want to know."""
+    database: str = DEFAULT_DATABASE
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return the profile as the flat dict that ``conf=`` takes."""
+        return {key.name: getattr(self, key.name) for key in fields(self)}
+
+
+@dataclass(frozen=True)
+class LoadedProfile:
+    """A profile together with where it came from."""
+
+    profile: Profile
+    name: str
+    origin: str
+    """What messages call it: the file's path, or "conf"."""
+    raw: Mapping[str, Any] = field(repr=False)
+    """The mapping as the user wrote it."""
+    is_fallback: bool = False
+    """True when there is no configuration at all, so that everything stays local."""
+
+
+def load_profile(
+    name: str = DEFAULT_PROFILE,
+    *,
+    config: str | os.PathLike[str] | None = None,
+    conf: Mapping[str, Any] | None = None,
+) -> LoadedProfile:
+    """Read and check one profile.
+
+    *conf*, one profile as a flat dict, wins over any file. *config* is the path of a
+    configuration file, which then must exist; by default ``~/.bakthat.yml``, and when that is
+    missing, a profile that stores locally. Raises ConfigError.
+    """
+    if conf is not None:
+        return _checked(conf, name, "conf")
+    path = _path_of(config)
+    profiles = _read_profiles(path)
+    if profiles is None:
+        if config is not None:
+            raise ConfigError(f"no such configuration file: '{path}'")
+        if name != DEFAULT_PROFILE:
+            raise ConfigError(
+                f"there is no profile '{name}', since there is no configuration file {path}",
+                hint=f"make it with: bakthat configure -p {name}",
+            )
+        return LoadedProfile(
+            Profile(default_destination="local"), name, str(path), {}, is_fallback=True
+        )
+    if name not in profiles:
+        known = ", ".join(map(str, profiles)) or "none"
+        raise ConfigError(
+            f"{path}: no profile '{name}' (there are: {known})",
+            hint=_nearest(name, [str(each) for each in profiles]),
+        )
+    _warn_when_others_can_read(path)
+    return _checked(profiles[name], name, str(path))
+
+
+def save_profile(
+    changes: Mapping[str, Any],
+    *,
+    name: str = DEFAULT_PROFILE,
+    config: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Set keys of one profile in the configuration file; a value of None removes its key.
+
+    Other profiles and keys stay. The file is replaced atomically, with mode 0600; a symbolic
+    link is followed, so that it stays one. Returns the path. Raises ConfigError.
+    """
+    import yaml
+
+    path = _path_of(config)
+    profiles = _read_profiles(path) or {}
+    merged = {**_mapping(profiles.get(name) or {}, name, str(path)), **changes}
+    profile = {key: value for key, value in merged.items() if value is not None}
+    _checked(profile, name, str(path))
+    text = yaml.safe_dump(
+        {**profiles, name: profile}, default_flow_style=False, allow_unicode=True, sort_keys=False
+    )
+    target = Path(os.path.realpath(path))
+    try:
+        replace_file(target, text.encode())
+    except OSError as exc:
+        raise ConfigError(f"cannot write {path}: {exc.strerror or exc}") from exc
+    return path
+
+
+def read_raw_profile(
+    name: str = DEFAULT_PROFILE, *, config: str | os.PathLike[str] | None = None
+) -> dict[str, Any]:
+    """Return what the file says of a profile, unchecked; {} when it says nothing."""
+    path = _path_of(config)
+    profiles = _read_profiles(path) or {}
+    return _mapping(profiles.get(name) or {}, name, str(path))
+
+
+def _path_of(config: str | os.PathLike[str] | None) -> Path:
+    return expanded(config if config is not None else DEFAULT_CONFIG)
+
+
+def replace_file(target: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Write a whole file or nothing, and leave no temporary one. Raises OSError."""
+    handle, temporary = tempfile.mkstemp(prefix=f"{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _read_profiles(path: Path) -> dict[str, Any] | None:
+    import yaml
+
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise ConfigError(f"cannot read {path}: {exc.strerror or exc}") from exc
+    try:
+        content = yaml.load(text, Loader=_unique_keys_loader())
+    except yaml.YAMLError as exc:
+        raise ConfigError(_yaml_problem(path, exc)) from exc
+    except (ValueError, RecursionError) as exc:  # an impossible date, or nesting without end
+        raise ConfigError(f"{path}: not valid YAML: {str(exc).splitlines()[0]}") from exc
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path}: must hold profiles by name, not {_kind(content)}",
+            hint="begin with a line 'default:' and indent the keys below it",
+        )
+    return {str(name): profile for name, profile in content.items()}
+
+
+@functools.cache
+def _unique_keys_loader() -> Any:
+    """Return yaml's safe loader, made to refuse a key that stands twice in one mapping."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                    if key.value in seen:
+                        raise yaml.constructor.ConstructorError(
+                            problem="a key that stands there twice", problem_mark=key.start_mark
+                        )
+                    seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    return Loader
+
+
+def _yaml_problem(path: Path, exc: Exception) -> str:
+    """Say what is wrong without quoting the line: it may hold a secret."""
+    mark = getattr(exc, "problem_mark", None)
+    problem = getattr(exc, "problem", None) or "not valid YAML"
+    where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+    return f"{where}: {' '.join(str(problem).split())}"
+
+
+def _warn_when_others_can_read(path: Path) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        log.warning("others can read %s (mode %04o): chmod 600 %s", path, mode, path)
+
+
+def _mapping(value: object, name: str, origin: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{origin}: profile '{name}' must hold keys, not {_kind(value)}")
+    return dict(value)
+
+
+def _checked(value: object, name: str, origin: str) -> LoadedProfile:
+    raw = _mapping(value if value is not None else {}, name, origin)
+    where = f"{origin}: profile '{name}'"
+    accepted: dict[str, Any] = {}
+    for key, given in raw.items():
+        check = _CHECKS.get(key)
+        if check is None:
+            raise ConfigError(
+                f"{where}: unknown key '{key}'",
+                hint=_nearest(str(key), list(_CHECKS))
+                or "settings of your own plugins go below plugin_settings",
+            )
+        if given is None:
+            continue
+        expected = check(given)
+        if expected:
+            # The value of a secret is not repeated, so no value is.
+            raise ConfigError(f"{where}: '{key}' must be {expected}, not {_kind(given)}")
+        accepted[key] = [given] if key == "recipients" and isinstance(given, str) else given
+    return LoadedProfile(Profile(**accepted), name, origin, raw)
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else ""
+
+
+def _kind(value: object) -> str:
+    """Name a value's type in YAML's words."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true or false"
+    names = {str: "text", dict: "a mapping", list: "a list", int: "a number", float: "a number"}
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return "text (put it in quotes)"
+    if isinstance(value, str):
+        return "" if value and "\0" not in value else "text that is not empty"
+    return "text"
+
+
+def _texts(value: object) -> str:
+    good = isinstance(value, list) and all(isinstance(each, str) and each for each in value)
+    return "" if good else "a list of texts"
+
+
+def _text_or_texts(value: object) -> str:
+    return _text(value) and _texts(value) and "text or a list of texts"
+
+
+def _destination(value: object) -> str:
+    return "" if value in DESTINATIONS else f"one of {', '.join(DESTINATIONS)}"
+
+
+def _compress(value: object) -> str:
+    good = isinstance(value, bool) or (isinstance(value, int) and 0 <= value <= 9)
+    return "" if good else "true, false or a level from 0 to 9"
+
+
+def _prefix(value: object) -> str:
+    if not isinstance(value, str):
+        return "text"
+    bad = value.startswith("/") or "//" in value or ".." in value.split("/")
+    if bad or not value.isprintable():
+        return "a beginning of keys without '..', '//', a leading '/' or control characters"
+    return ""
+
+
+def _rotation(value: object) -> str:
+    return "" if isinstance(value, Mapping) else "a mapping such as {days: 7, weeks: 4}"
+
+
+def _settings(value: object) -> str:
+    return "" if isinstance(value, Mapping) else "a mapping of settings"
+
+
+def _password(value: object) -> str:
+    return "" if isinstance(value, str) else _text(value)
+
+
+_CHECKS: dict[str, Callable[[object], str]] = {
+    # Each returns what the key must be, or "" when the value is good.
+    "access_key": _text,
+    "secret_key": _text,
+    "region_name": _text,
+    "s3_bucket": _text,
+    "glacier_vault": _text,
+    "default_destination": _destination,
+    "endpoint_url": _text,
+    "glacier_endpoint_url": _text,
+    "storage_class": _text,
+    "prefix": _prefix,
+    "local_path": _text,
+    "compress": _compress,
+    "password": _password,
+    "password_file": _text,
+    "password_command": _text_or_texts,
+    "recipients": _text_or_texts,
+    "identity_file": _text,
+    "rotation": _rotation,
+    "plugins": _texts,
+    "plugins_dir": _text,
+    "healthchecks": _settings,
+    "webhook": _settings,
+    "apprise": _settings,
+    "prometheus": _settings,
+    "plugin_settings": _settings,
+    "database": _text,
+}

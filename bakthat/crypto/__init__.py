@@ -1,0 +1,1 @@
+"""Encryption: the age format, written and read."""

@@ -1,0 +1,256 @@
+"""The recipient types of age that bakthat knows: X25519 and scrypt.
+
+A further type is one class that wraps, one that unwraps, and a line where :mod:`bakthat.crypto.age`
+makes them from text. https://c2sp.org/age#native-recipient-types
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Protocol
+
+from bakthat.crypto import _base64, _bech32
+from bakthat.crypto._age_header import Stanza, derive_key
+from bakthat.errors import AgeFormatError, CryptoError, KeyFormatError, PasswordError
+
+FILE_KEY_SIZE = 16
+MAX_WORK_FACTOR = 22
+"""Base-two logarithm of the scrypt cost, as the age command bounds it; 22 takes 4 GiB of memory."""
+
+_NONCE = bytes(12)  # Each wrap key encrypts one file key only, so age fixes the nonce.
+_WRAPPED_SIZE = FILE_KEY_SIZE + 16
+_RECIPIENT_PREFIX = "age"
+_IDENTITY_PREFIX = "AGE-SECRET-KEY-"
+
+
+class Recipient(Protocol):
+    """Whoever a file is encrypted to."""
+
+    def wrap(self, file_key: bytes) -> Stanza:
+        """Encrypt *file_key* so that only the recipient's identity opens it."""
+
+
+class Identity(Protocol):
+    """Whoever can open a file."""
+
+    def unwrap(self, stanzas: Sequence[Stanza]) -> bytes | None:
+        """Return the file key, or None when no stanza is for this identity.
+
+        Raises AgeFormatError when a stanza of the identity's type breaks the specification.
+        """
+
+
+class X25519Recipient:
+    """A public key, written ``age1…``."""
+
+    type = "X25519"
+
+    def __init__(self, text: str) -> None:
+        self._text = text.strip()
+        self._key = _decode_recipient(self._text)
+
+    def __str__(self) -> str:
+        return self._text
+
+    def wrap(self, file_key: bytes) -> Stanza:
+        """Encrypt *file_key* under a fresh ephemeral key. Raises KeyFormatError."""
+        from cryptography.hazmat.primitives.asymmetric.x25519 import (
+            X25519PrivateKey,
+            X25519PublicKey,
+        )
+
+        ephemeral = X25519PrivateKey.generate()
+        share = ephemeral.public_key().public_bytes_raw()
+        try:
+            secret = ephemeral.exchange(X25519PublicKey.from_public_bytes(self._key))
+        except ValueError as exc:
+            raise KeyFormatError(
+                f"{self._text!r} is not an age recipient: a point of low order"
+            ) from exc
+        body = _seal(_x25519_wrap_key(secret, share, self._key), file_key)
+        return Stanza(self.type, (_base64.encode(share).decode("ascii"),), body)
+
+
+class X25519Identity:
+    """A private key, written ``AGE-SECRET-KEY-1…``. Nothing here ever shows it in a message."""
+
+    type = "X25519"
+
+    def __init__(self, text: str) -> None:
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+        self._key = X25519PrivateKey.from_private_bytes(_decode_identity(text.strip()))
+        self._public = self._key.public_key().public_bytes_raw()
+
+    @property
+    def recipient(self) -> str:
+        """The public key that belongs to it, as text."""
+        return _bech32.encode(_RECIPIENT_PREFIX, self._public)
+
+    def unwrap(self, stanzas: Sequence[Stanza]) -> bytes | None:
+        """Try every X25519 stanza; None when none is for this identity. Raises AgeFormatError."""
+        # All are checked before one is tried: whether a header is refused must not depend on
+        # the place of the stanza that breaks the rules.
+        wrapped = [(_share(stanza), stanza.body) for stanza in stanzas if stanza.type == self.type]
+        for share, body in wrapped:
+            file_key = _open(_x25519_wrap_key(self._exchange(share), share, self._public), body)
+            if file_key is not None:
+                return file_key
+        return None
+
+    def _exchange(self, share: bytes) -> bytes:
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
+        try:
+            return self._key.exchange(X25519PublicKey.from_public_bytes(share))
+        except ValueError as exc:
+            raise AgeFormatError("an X25519 stanza's share is a point of low order") from exc
+
+
+class ScryptPassphrase:
+    """A passphrase, as recipient and as identity."""
+
+    type = "scrypt"
+
+    def __init__(self, passphrase: str, *, work_factor: int = 18) -> None:
+        if not passphrase:
+            raise PasswordError("the passphrase is empty")
+        if not 1 <= work_factor <= MAX_WORK_FACTOR:
+            raise ValueError(f"work factor {work_factor} is not between 1 and {MAX_WORK_FACTOR}")
+        self._passphrase = _encode_passphrase(passphrase)
+        self._work_factor = work_factor
+
+    def wrap(self, file_key: bytes) -> Stanza:
+        """Encrypt *file_key* under a fresh salt; takes 2**work_factor KiB of memory."""
+        salt = os.urandom(16)
+        body = _seal(self._wrap_key(salt, self._work_factor), file_key)
+        arguments = (_base64.encode(salt).decode("ascii"), str(self._work_factor))
+        return Stanza(self.type, arguments, body)
+
+    def unwrap(self, stanzas: Sequence[Stanza]) -> bytes | None:
+        """Try the scrypt stanza, which is the only one if there is one. Raises AgeFormatError."""
+        for stanza in stanzas:
+            if stanza.type == self.type:
+                salt, work_factor = _scrypt_parameters(stanza)
+                return _open(self._wrap_key(salt, work_factor), stanza.body)
+        return None
+
+    def _wrap_key(self, salt: bytes, work_factor: int) -> bytes:
+        from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+        salt = b"age-encryption.org/v1/scrypt" + salt
+        try:
+            return Scrypt(salt, length=32, n=1 << work_factor, r=8, p=1).derive(self._passphrase)
+        except MemoryError as exc:
+            size = 1 << work_factor >> 10
+            raise CryptoError(
+                f"scrypt with work factor {work_factor} needs {size} MiB of memory"
+            ) from exc
+
+
+def generate() -> str:
+    """Return a new X25519 identity as text."""
+    return _bech32.encode(_IDENTITY_PREFIX.lower(), os.urandom(32)).upper()
+
+
+def _decode_recipient(text: str) -> bytes:
+    if _IDENTITY_PREFIX in text.upper():
+        raise KeyFormatError(
+            "a secret key was given where a recipient is expected",
+            hint="give the public key that belongs to it: age-keygen -y shows it",
+        )
+    try:
+        prefix, key = _bech32.decode(text)
+    except _bech32.Bech32Error as exc:
+        raise KeyFormatError(
+            f"{text!r} is not an age recipient: {exc}", hint="a recipient looks like age1…"
+        ) from exc
+    if prefix != _RECIPIENT_PREFIX or len(key) != 32:
+        raise KeyFormatError(
+            f"{text!r} is not an X25519 recipient of age",
+            hint="give a recipient that age-keygen shows: age1 and 58 characters in lower case",
+        )
+    return key
+
+
+def _decode_identity(text: str) -> bytes:
+    hint = "an identity is a line of the file that age-keygen writes: AGE-SECRET-KEY-1…"
+    try:
+        prefix, key = _bech32.decode(text)
+    except _bech32.Bech32Error as exc:
+        raise KeyFormatError(f"not an age identity: {exc}", hint=hint) from exc
+    if prefix != _IDENTITY_PREFIX or len(key) != 32:
+        raise KeyFormatError("not an X25519 identity of age", hint=hint)
+    return key
+
+
+def _encode_passphrase(passphrase: str) -> bytes:
+    # Bytes of the environment that are not UTF-8 arrive as surrogates and go on as they were.
+    try:
+        return passphrase.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        pass
+    # Outside the handler: the exception there holds the passphrase, and would go along as context.
+    raise PasswordError("the passphrase has a character that UTF-8 cannot hold")
+
+
+def _share(stanza: Stanza) -> bytes:
+    if len(stanza.arguments) != 1:
+        raise AgeFormatError(f"an X25519 stanza has {len(stanza.arguments)} arguments instead of 1")
+    return _fixed_size(stanza, stanza.arguments[0], 32)
+
+
+def _scrypt_parameters(stanza: Stanza) -> tuple[bytes, int]:
+    if len(stanza.arguments) != 2:
+        raise AgeFormatError(
+            f"the scrypt stanza has {len(stanza.arguments)} arguments instead of 2"
+        )
+    salt = _fixed_size(stanza, stanza.arguments[0], 16)
+    work_factor = stanza.arguments[1]
+    if not re.fullmatch(r"[1-9][0-9]*", work_factor):
+        raise AgeFormatError(f"the scrypt work factor {work_factor[:20]!r} is not a decimal number")
+    # By length first: int() refuses thousands of digits with an error of its own.
+    if len(work_factor) > len(str(MAX_WORK_FACTOR)) or int(work_factor) > MAX_WORK_FACTOR:
+        raise AgeFormatError(
+            f"the scrypt work factor {work_factor[:20]} is above {MAX_WORK_FACTOR}: too costly"
+        )
+    return salt, int(work_factor)
+
+
+def _fixed_size(stanza: Stanza, argument: str, size: int) -> bytes:
+    """Decode *argument*, and check the sizes of it and of the body before any key is tried."""
+    try:
+        data = _base64.decode(argument.encode("ascii"))
+    except _base64.Base64Error as exc:
+        raise AgeFormatError(f"a {stanza.type} stanza's argument is no base64: {exc}") from exc
+    if len(data) != size:
+        raise AgeFormatError(
+            f"a {stanza.type} stanza's argument has {len(data)} bytes instead of {size}"
+        )
+    if len(stanza.body) != _WRAPPED_SIZE:
+        raise AgeFormatError(
+            f"a {stanza.type} stanza's body has {len(stanza.body)} bytes instead of {_WRAPPED_SIZE}"
+        )
+    return data
+
+
+def _x25519_wrap_key(secret: bytes, share: bytes, recipient: bytes) -> bytes:
+    return derive_key(secret, salt=share + recipient, info=b"age-encryption.org/v1/X25519")
+
+
+def _seal(wrap_key: bytes, file_key: bytes) -> bytes:
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+    return ChaCha20Poly1305(wrap_key).encrypt(_NONCE, file_key, None)
+
+
+def _open(wrap_key: bytes, body: bytes) -> bytes | None:
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+    try:
+        return ChaCha20Poly1305(wrap_key).decrypt(_NONCE, body, None)
+    except InvalidTag:
+        return None

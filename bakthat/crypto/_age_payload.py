@@ -1,0 +1,63 @@
+"""The payload of an age file: chunks of 64 KiB, each authenticated (https://c2sp.org/age#payload)."""
+
+from __future__ import annotations
+
+from bakthat.crypto._age_header import derive_key
+
+NONCE_SIZE = 16
+CHUNK_SIZE = 64 * 1024
+SEALED_SIZE = CHUNK_SIZE + 16
+"""A chunk with its tag."""
+
+
+class Sealer:
+    """Encrypt one chunk after the other."""
+
+    def __init__(self, file_key: bytes, nonce: bytes) -> None:
+        from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+        self._cipher = ChaCha20Poly1305(_payload_key(file_key, nonce))
+        self._counter = 0
+
+    def seal(self, chunk: memoryview, target: memoryview, *, final: bool) -> int:
+        """Encrypt *chunk* to the beginning of *target*; return the bytes written, tag included."""
+        size = len(chunk) + SEALED_SIZE - CHUNK_SIZE
+        self._cipher.encrypt_into(_nonce(self._counter, final), chunk, None, target[:size])
+        self._counter += 1
+        return size
+
+
+class Opener:
+    """Decrypt one chunk after the other."""
+
+    def __init__(self, file_key: bytes, nonce: bytes) -> None:
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+        self._cipher = ChaCha20Poly1305(_payload_key(file_key, nonce))
+        self._invalid_tag = InvalidTag
+        self.counter = 0
+
+    def open(self, sealed: memoryview, target: memoryview, *, final: bool) -> bool:
+        """Decrypt *sealed*, at least a tag long, to the beginning of *target*.
+
+        Returns False where it does not authenticate; then *target* is zeroed, and the same chunk
+        may be tried again.
+        """
+        size = len(sealed) - (SEALED_SIZE - CHUNK_SIZE)
+        try:
+            self._cipher.decrypt_into(_nonce(self.counter, final), sealed, None, target[:size])
+        except self._invalid_tag:
+            # The cipher decrypts before it compares tags: what it left must never be read.
+            target[:size] = bytes(size)
+            return False
+        self.counter += 1
+        return True
+
+
+def _payload_key(file_key: bytes, nonce: bytes) -> bytes:
+    return derive_key(file_key, salt=nonce, info=b"payload")
+
+
+def _nonce(counter: int, final: bool) -> bytes:
+    return (counter << 8 | final).to_bytes(12, "big")

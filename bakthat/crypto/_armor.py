@@ -1,0 +1,89 @@
+"""Reading of ASCII armor: strict PEM (RFC 7468, section 3, figure 3) as the age specification asks.
+
+Whitespace before and after the armor is allowed, as whole lines, and so are CR LF line ends.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+
+from bakthat.crypto import _base64
+from bakthat.crypto._feed import Feed
+from bakthat.errors import AgeFormatError
+from bakthat.streams import Source
+
+_BEGIN = b"-----BEGIN AGE ENCRYPTED FILE-----"
+_END = b"-----END AGE ENCRYPTED FILE-----"
+_COLUMNS = 64
+_FULL_LINES = re.compile(rb"(?:[A-Za-z0-9+/]{64}\r?\n)++")
+_BLOCK = 64 * 1024
+_LINE_LIMIT = 1024
+"""Longer than any line of armor; also bounds a line of whitespace before it."""
+
+
+def open_feed(source: Source) -> Feed:
+    """Buffer *source*, without its armor if it has one. Raises AgeFormatError."""
+    feed = Feed(source.read)
+    start = feed.peek(len(b"-----"))
+    if start == b"-----" or start[:1].isspace():
+        return Feed(_Armor(feed).pull)
+    return feed
+
+
+class _Armor:
+    """Decode the armor that *feed* begins with, after blank lines."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._ended = False
+        line = b"\n"
+        while line.endswith(b"\n") and not line.strip():
+            line = feed.readline(_LINE_LIMIT)
+        if _strip_end_of_line(line) != _BEGIN:
+            raise AgeFormatError("not an age file: its first line is neither a header nor armor")
+
+    def pull(self, _size: int) -> bytes:
+        """Return the next decoded bytes, at most 48 KiB, or ``b""`` after the armor's end."""
+        if self._ended:
+            return b""
+        full = _FULL_LINES.match(self._feed.peek(_BLOCK))
+        if full:
+            self._feed.skip(full.end())
+            return binascii.a2b_base64(full[0].translate(None, b"\r\n"))
+        line = self._readline()
+        if line == _END:
+            self._finish()
+            return b""
+        data = self._decode_last(line)
+        if self._readline() != _END:
+            raise AgeFormatError("a short line of armor is not its last")
+        self._finish()
+        return data
+
+    def _decode_last(self, line: bytes) -> bytes:
+        if not line:
+            raise AgeFormatError("an empty line in the armor")
+        if len(line) > _COLUMNS:
+            raise AgeFormatError(f"a line of armor is longer than {_COLUMNS} characters")
+        try:
+            return _base64.decode_padded(line)
+        except _base64.Base64Error as exc:
+            raise AgeFormatError(f"a line of armor is not canonical base64: {exc}") from exc
+
+    def _readline(self) -> bytes:
+        line = self._feed.readline(_LINE_LIMIT)
+        if not line:
+            raise AgeFormatError("the armor has no END line: the file was cut short")
+        return _strip_end_of_line(line)
+
+    def _finish(self) -> None:
+        self._ended = True
+        while rest := self._feed.peek(_BLOCK):
+            if rest.strip():
+                raise AgeFormatError("data follows the armor's END line")
+            self._feed.skip(len(rest))
+
+
+def _strip_end_of_line(line: bytes) -> bytes:
+    return line.removesuffix(b"\n").removesuffix(b"\r")

@@ -1,0 +1,37 @@
+"""The base64 of age: RFC 4648, section 4, canonical (section 3.5) or refused."""
+
+from __future__ import annotations
+
+import binascii
+import re
+
+_UNPADDED = re.compile(rb"[A-Za-z0-9+/]*")
+
+
+class Base64Error(ValueError):
+    """A text is no canonical base64."""
+
+
+def encode(data: bytes) -> bytes:
+    """Write *data* without padding."""
+    return binascii.b2a_base64(data, newline=False).rstrip(b"=")
+
+
+def decode(text: bytes) -> bytes:
+    """Read canonical base64 without padding. Raises Base64Error."""
+    if not _UNPADDED.fullmatch(text):
+        raise Base64Error("a character that unpadded base64 does not use")
+    if len(text) % 4 == 1:
+        raise Base64Error("a length that no base64 has")
+    data = binascii.a2b_base64(text + b"=" * (-len(text) % 4))
+    if encode(data) != text:
+        raise Base64Error("bits left over at its end")
+    return data
+
+
+def decode_padded(text: bytes) -> bytes:
+    """Read canonical base64, padded with ``=`` to whole groups of four. Raises Base64Error."""
+    unpadded = text.rstrip(b"=")
+    if len(text) % 4 or len(text) - len(unpadded) > 2:
+        raise Base64Error("padding that is missing or too long")
+    return decode(unpadded)

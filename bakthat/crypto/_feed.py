@@ -1,0 +1,73 @@
+"""A buffered view of a source that can look ahead, read lines and fill a buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+READ_SIZE = 1 << 20
+"""How many bytes a source is asked for at once."""
+
+
+class Feed:
+    """Buffer what *pull* gives.
+
+    ``pull(size)`` returns about *size* bytes, fewer or more, and ``b""`` only at the end.
+    """
+
+    def __init__(self, pull: Callable[[int], bytes]) -> None:
+        self._pull = pull
+        self._buffer = bytearray()
+        self._start = 0
+
+    def peek(self, size: int) -> bytes:
+        """Return the next *size* bytes without taking them; fewer only at the end."""
+        while len(self._buffer) - self._start < size and self._more():
+            pass
+        return bytes(self._buffer[self._start : self._start + size])
+
+    def skip(self, size: int) -> None:
+        """Take *size* bytes that were peeked at."""
+        self._start += size
+
+    def readline(self, limit: int) -> bytes:
+        """Take one line with its line feed.
+
+        Without a line feed at its end it was cut by the end of the input or after *limit* bytes.
+        """
+        searched = 0
+        while True:
+            at = self._buffer.find(b"\n", self._start + searched, self._start + limit)
+            if at >= 0:
+                size = at + 1 - self._start
+                break
+            searched = len(self._buffer) - self._start
+            if searched >= limit or not self._more():
+                size = min(searched, limit)
+                break
+        line = bytes(self._buffer[self._start : self._start + size])
+        self._start += size
+        return line
+
+    def readinto(self, target: memoryview) -> int:
+        """Fill *target* and return the number of bytes; fewer than its length only at the end."""
+        size = len(target)
+        filled = min(len(self._buffer) - self._start, size)
+        target[:filled] = self._buffer[self._start : self._start + filled]
+        self._start += filled
+        while filled < size:
+            piece = self._pull(size - filled)
+            if not piece:
+                break
+            fits = min(len(piece), size - filled)
+            target[filled : filled + fits] = piece if fits == len(piece) else piece[:fits]
+            filled += fits
+            self._buffer[:] = piece[fits:]
+            self._start = 0
+        return filled
+
+    def _more(self) -> bool:
+        piece = self._pull(READ_SIZE)
+        del self._buffer[: self._start]
+        self._start = 0
+        self._buffer += piece
+        return bool(piece)

@@ -1,0 +1,451 @@
+"""Write and read files in the age format, version 1.
+
+The format is that of https://age-encryption.org/v1 (https://c2sp.org/age), with X25519 recipients
+or a scrypt passphrase, so any age tool opens what :class:`EncryptWriter` writes, and
+:class:`DecryptReader` opens what any age tool wrote for these, binary or armored::
+
+    identity = generate_identity()
+    with EncryptWriter(sink, recipients=[recipient_of(identity)]) as writer:
+        writer.write(b"text")
+    with DecryptReader(source, identities=[identity]) as reader:
+        text = reader.read()
+
+Both work in constant memory, some 3 MiB, whatever the size of the file; a passphrase takes
+``2**work_factor`` KiB more for a moment at the beginning (256 MiB by default).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from bakthat.crypto import _age_keys as keys
+from bakthat.crypto._age_header import MAX_HEADER_SIZE, Stanza, encode_header, read_header
+from bakthat.crypto._age_payload import CHUNK_SIZE, NONCE_SIZE, SEALED_SIZE, Opener, Sealer
+from bakthat.crypto._armor import open_feed
+from bakthat.crypto._feed import Feed
+from bakthat.errors import (
+    AgeFormatError,
+    CryptoError,
+    DecryptionError,
+    KeyFormatError,
+    PasswordError,
+    WrongKeyError,
+)
+from bakthat.streams import Buffer, Sink, Source
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+__all__ = [
+    "DecryptReader",
+    "EncryptWriter",
+    "generate_identity",
+    "parse_identities",
+    "parse_identity",
+    "parse_recipient",
+    "recipient_of",
+]
+
+_BATCH = 16
+"""Chunks that go to a sink, or are asked of a source, at once: 1 MiB."""
+
+
+class EncryptWriter:
+    """Encrypt what is written and pass it on to *sink*, in pieces of about 1 MiB.
+
+    *recipients* are public keys (``age1…``), *passphrase* is any text; exactly one of the two is
+    given. *work_factor* is the base-two logarithm of the cost of trying a passphrase, 1 to 22.
+
+    Only :meth:`close` makes the file complete: it writes the chunk that marks the end, without
+    which no reader accepts the file. It never closes *sink*; who made that finishes or aborts it.
+    As a context manager it closes, but aborts when an exception passes. Deliberately no
+    ``io.IOBase``, whose destructor would close, and so authenticate, half a file.
+
+    Raises KeyFormatError for a recipient, PasswordError for an empty passphrase or when neither
+    is given, TypeError when both are, ValueError for a work factor out of range.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        passphrase: str | None = None,
+        recipients: Sequence[str] = (),
+        work_factor: int = 18,
+    ) -> None:
+        file_key = os.urandom(keys.FILE_KEY_SIZE)
+        nonce = os.urandom(NONCE_SIZE)
+        stanzas = [
+            recipient.wrap(file_key)
+            for recipient in _recipients(passphrase, recipients, work_factor)
+        ]
+        header = encode_header(stanzas, file_key)
+        if len(header) > MAX_HEADER_SIZE:
+            raise CryptoError(f"{len(stanzas)} recipients are more than an age header can hold")
+        start = header + nonce
+        self._sink = sink
+        self._sealer = Sealer(file_key, nonce)
+        # A full chunk waits here until more data shows that it is not the final one.
+        self._waiting = memoryview(bytearray(CHUNK_SIZE))
+        self._waiting_size = 0
+        self._sealed = memoryview(bytearray(len(start) + _BATCH * SEALED_SIZE))
+        self._sealed[: len(start)] = start
+        self._sealed_size = len(start)
+        self._state = "open"
+
+    def write(self, data: Buffer, /) -> int:
+        """Encrypt all of *data* and return its length in bytes; the caller may reuse the buffer.
+
+        Whatever *sink* raises passes through, and the file can then only be aborted. Raises
+        ValueError after close, abort or an error.
+        """
+        with memoryview(data) as view, view.cast("B") as octets:
+            self._enter()
+            self._write(octets)
+            self._state = "open"
+            return len(octets)
+
+    def close(self) -> None:
+        """Write the final chunk and all that is still held back; *sink* stays open.
+
+        Closing again does nothing. Raises what *sink* raises, and ValueError when the writer was
+        aborted or failed before: then the file is not complete and never will be.
+        """
+        if self._state == "closed":
+            return
+        self._enter()
+        self._seal(self._waiting[: self._waiting_size], final=True)
+        self._flush()
+        self._state = "closed"
+
+    def abort(self) -> None:
+        """Give up: write nothing more, so that what *sink* got is no valid file.
+
+        May be called again, and after :meth:`close` it does nothing. *sink* stays open.
+        """
+        if self._state != "closed":
+            self._state = "aborted"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc_type is not None:
+            self.abort()
+        elif self._state != "aborted":
+            self.close()
+
+    def _enter(self) -> None:
+        """Go to work. Whatever raises meanwhile leaves the state that admits only abort."""
+        if self._state != "open":
+            raise ValueError(f"the age writer is not open: {self._state}")
+        self._state = "failed"
+
+    def _write(self, data: memoryview) -> None:
+        at = 0
+        while at < len(data):
+            if self._waiting_size == CHUNK_SIZE:
+                self._seal(self._waiting, final=False)
+                self._waiting_size = 0
+            if self._waiting_size == 0 and len(data) - at > CHUNK_SIZE:
+                self._seal(data[at : at + CHUNK_SIZE], final=False)
+                at += CHUNK_SIZE
+                continue
+            start = self._waiting_size
+            size = min(CHUNK_SIZE - start, len(data) - at)
+            self._waiting[start : start + size] = data[at : at + size]
+            self._waiting_size += size
+            at += size
+
+    def _seal(self, chunk: memoryview, *, final: bool) -> None:
+        if len(self._sealed) - self._sealed_size < SEALED_SIZE:
+            self._flush()
+        target = self._sealed[self._sealed_size :]
+        self._sealed_size += self._sealer.seal(chunk, target, final=final)
+
+    def _flush(self) -> None:
+        self._sink.write(self._sealed[: self._sealed_size])
+        self._sealed_size = 0
+
+
+class DecryptReader(io.BufferedIOBase):
+    """Decrypt the age file that *source* holds, armored or not.
+
+    *identities* are private keys (``AGE-SECRET-KEY-1…``); they and *passphrase* may both be given,
+    and what fits the file is used. The header is read and checked here, not at the first read.
+    *source* is only read from, up to 1 MiB at once, and never closed: who opened it does that.
+
+    It is a binary file that cannot seek, so tarfile and gzip take it as ``fileobj``. What
+    :meth:`read` returns has been authenticated; only ``b""`` says that the file is complete.
+
+    Raises AgeFormatError for what is no age file or breaks the specification, WrongKeyError where
+    no key fits, DecryptionError for an altered header, KeyFormatError for an identity, and
+    PasswordError for an empty passphrase or when no key at all is given. What *source* raises
+    passes through.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        passphrase: str | None = None,
+        identities: Sequence[str] = (),
+    ) -> None:
+        self._failure: Exception | None = None
+        self._plain = memoryview(b"")
+        self._start = 0
+        self._end = 0
+        known = _identities(passphrase, identities)
+        self._feed = open_feed(source)
+        self._opener = _open_payload(self._feed, known)
+        # One byte more than the chunks: it tells whether another chunk follows.
+        self._sealed = memoryview(bytearray(_BATCH * SEALED_SIZE + 1))
+        self._sealed_size = 0
+        self._plain = memoryview(bytearray(_BATCH * CHUNK_SIZE))
+        self._ended = False
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return *size* bytes, all that are left if it is negative or None, and ``b""`` at the end.
+
+        Fewer bytes mean the end of the file, or that what follows them is bad: the next call tells.
+        Raises DecryptionError at the first chunk that was altered, reordered or cut off and for
+        data after the last one, AgeFormatError for malformed armor, and what the source raises;
+        then every further call raises the same.
+        """
+        everything = size is None or size < 0
+        wanted = _BATCH * CHUNK_SIZE if size is None or size < 0 else size
+        pieces: list[bytes] = []
+        while wanted and self._fill(raising=everything or not pieces):
+            piece = bytes(self._plain[self._start : min(self._end, self._start + wanted)])
+            self._start += len(piece)
+            if not everything:
+                wanted -= len(piece)
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """Return up to *size* bytes, what one batch of chunks holds; raises as :meth:`read`."""
+        if size < 0:
+            size = _BATCH * CHUNK_SIZE
+        if not size or not self._fill(raising=True):
+            return b""
+        return self.read(min(size, self._end - self._start))
+
+    def readinto(self, target: WriteableBuffer, /) -> int:
+        """Fill *target* and return the number of bytes; as :meth:`read`."""
+        with memoryview(target) as view, view.cast("B") as octets:
+            filled = 0
+            while filled < len(octets) and self._fill(raising=not filled):
+                size = min(self._end - self._start, len(octets) - filled)
+                octets[filled : filled + size] = self._plain[self._start : self._start + size]
+                self._start += size
+                filled += size
+        return filled
+
+    def close(self) -> None:
+        """Stop reading; the source stays open. Closing says nothing of data not yet read."""
+        self._plain = memoryview(b"")
+        self._start = self._end = 0
+        super().close()
+
+    def _fill(self, *, raising: bool) -> bool:
+        """Have plaintext to give; False at the end and, unless *raising*, at a failure."""
+        if self.closed:
+            raise ValueError("the age reader is closed")
+        if self._start == self._end and not self._ended and self._failure is None:
+            try:
+                self._open_batch()
+            except Exception as exc:  # noqa: BLE001 - kept, so that every later call raises it
+                self._failure = exc
+            except BaseException:
+                self.close()  # Interrupted between two chunks: where, nobody knows.
+                raise
+        if self._start < self._end:
+            return True
+        if self._failure is not None and raising:
+            raise self._failure
+        return False
+
+    def _open_batch(self) -> None:
+        """Decrypt the next chunks; those before a bad one stay readable."""
+        self._sealed_size += self._feed.readinto(self._sealed[self._sealed_size :])
+        size = self._sealed_size
+        self._start = self._end = at = 0
+        while size - at > SEALED_SIZE:
+            self._open_middle(self._sealed[at : at + SEALED_SIZE])
+            at += SEALED_SIZE
+        if size < len(self._sealed):
+            self._open_last(self._sealed[at:size])
+            self._ended = True
+        else:
+            self._sealed[: size - at] = self._sealed[at:size]
+            self._sealed_size = size - at
+
+    def _open_middle(self, sealed: memoryview) -> None:
+        if self._open(sealed, final=False):
+            return
+        if self._open(sealed, final=True):
+            raise DecryptionError(
+                f"data follows the final chunk of the age file, number {self._opener.counter}"
+            )
+        raise self._altered("altered or reordered")
+
+    def _open_last(self, sealed: memoryview) -> None:
+        if len(sealed) < SEALED_SIZE - CHUNK_SIZE:
+            raise self._altered("cut short")
+        if len(sealed) == SEALED_SIZE - CHUNK_SIZE and self._opener.counter:
+            raise DecryptionError("the final chunk of the age file is empty")
+        if self._open(sealed, final=True):
+            return
+        if len(sealed) == SEALED_SIZE and self._open(sealed, final=False):
+            raise self._altered("cut short")
+        raise self._altered("altered or cut short")
+
+    def _open(self, sealed: memoryview, *, final: bool) -> bool:
+        authentic = self._opener.open(sealed, self._plain[self._end :], final=final)
+        if authentic:
+            self._end += len(sealed) - (SEALED_SIZE - CHUNK_SIZE)
+        return authentic
+
+    def _altered(self, how: str) -> DecryptionError:
+        return DecryptionError(
+            f"the age file is {how} at chunk {self._opener.counter + 1}, "
+            f"after {self._opener.counter * CHUNK_SIZE} bytes of content",
+            hint="fetch the file again, or use another copy",
+        )
+
+
+def generate_identity() -> str:
+    """Return a new private key, ``AGE-SECRET-KEY-1…``, from the system's random numbers."""
+    return keys.generate()
+
+
+def recipient_of(identity: str) -> str:
+    """Return the public key, ``age1…``, of a private one. Raises KeyFormatError."""
+    return keys.X25519Identity(identity).recipient
+
+
+def parse_recipient(text: str) -> str:
+    """Check a public key and return it without the whitespace around it.
+
+    Raises KeyFormatError, which quotes *text* unless it is a private key.
+    """
+    return str(keys.X25519Recipient(text))
+
+
+def parse_identity(text: str) -> str:
+    """Check a private key and return it without the whitespace around it.
+
+    Raises KeyFormatError, which never quotes *text*.
+    """
+    keys.X25519Identity(text)
+    return text.strip()
+
+
+def parse_identities(text: str) -> list[str]:
+    """Return the private keys in the text of an identity file, one or more.
+
+    The format is that of age-keygen: a key a line, blank lines, and comments that begin with
+    ``#``. Raises KeyFormatError, which names the line and never quotes it.
+    """
+    identities = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        try:
+            identities.append(parse_identity(line))
+        except KeyFormatError as exc:
+            raise KeyFormatError(
+                f"line {number} of the identity file: {exc}", hint=exc.hint
+            ) from exc
+    if not identities:
+        raise KeyFormatError(
+            "the identity file holds no identity", hint="age-keygen -o FILE makes one"
+        )
+    return identities
+
+
+def _recipients(
+    passphrase: str | None, recipients: Sequence[str], work_factor: int
+) -> list[keys.Recipient]:
+    _refuse_bare_text("recipients", recipients)
+    if passphrase is not None and recipients:
+        raise TypeError("a passphrase and recipients exclude each other")
+    if passphrase is not None:
+        return [keys.ScryptPassphrase(passphrase, work_factor=work_factor)]
+    if not recipients:
+        raise PasswordError(
+            "neither a passphrase nor recipients to encrypt to", hint="give one of the two"
+        )
+    return [keys.X25519Recipient(recipient) for recipient in recipients]
+
+
+def _identities(passphrase: str | None, identities: Sequence[str]) -> list[keys.Identity]:
+    _refuse_bare_text("identities", identities)
+    known: list[keys.Identity] = [keys.X25519Identity(identity) for identity in identities]
+    if passphrase is not None:
+        known.append(keys.ScryptPassphrase(passphrase))
+    if not known:
+        raise PasswordError(
+            "neither a passphrase nor an identity to decrypt with", hint="give one of the two"
+        )
+    return known
+
+
+def _refuse_bare_text(name: str, value: Sequence[str]) -> None:
+    if isinstance(value, str):
+        raise TypeError(f"{name} is a list of texts, not one text")
+
+
+def _open_payload(feed: Feed, identities: Sequence[keys.Identity]) -> Opener:
+    header = read_header(feed)
+    scrypt = keys.ScryptPassphrase.type
+    if len(header.stanzas) > 1 and any(stanza.type == scrypt for stanza in header.stanzas):
+        raise AgeFormatError("a scrypt stanza is not the only one in the age header")
+    for identity in identities:
+        file_key = identity.unwrap(header.stanzas)
+        if file_key is not None:
+            break
+    else:
+        raise _no_match(header.stanzas, identities)
+    header.verify(file_key)
+    nonce = bytearray(NONCE_SIZE)
+    if feed.readinto(memoryview(nonce)) < NONCE_SIZE:
+        raise AgeFormatError("the age file is cut short: it ends after its header")
+    return Opener(file_key, bytes(nonce))
+
+
+def _no_match(stanzas: Sequence[Stanza], identities: Sequence[keys.Identity]) -> WrongKeyError:
+    by_passphrase = stanzas[0].type == keys.ScryptPassphrase.type
+    given = {type(identity) for identity in identities}
+    if by_passphrase and keys.ScryptPassphrase not in given:
+        return WrongKeyError(
+            "the age file is encrypted with a passphrase, and only identities were given",
+            hint="give the passphrase",
+        )
+    if by_passphrase:
+        return WrongKeyError("the passphrase does not open the age file")
+    count = f"{len(stanzas)} recipient{'s' if len(stanzas) > 1 else ''}"
+    if keys.X25519Identity not in given:
+        return WrongKeyError(
+            f"the age file is encrypted to {count}, and only a passphrase was given",
+            hint="give the identity file of a recipient",
+        )
+    return WrongKeyError(
+        f"the age file is encrypted to {count}, and to none of the identities given",
+        hint="give the identity file of a recipient",
+    )

@@ -1,0 +1,315 @@
+"""Helpers for backup scripts: :class:`BakHelper`, and :class:`KeyValue` for small values."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypedDict, Unpack
+
+from bakthat import core, models, retention
+from bakthat.conf import DEFAULT_PROFILE
+from bakthat.errors import DestinationError, UsageError
+from bakthat.key_values import KeyValue
+from bakthat.naming import check_set_name, printable
+from bakthat.storing import Progress
+
+__all__ = ["BakHelper", "KeyValue"]
+
+log = logging.getLogger("bakthat")
+
+PathLike = str | os.PathLike[str]
+
+_PREFIX_CHARACTERS = 40
+"""How much of a backup's name begins the name of its temporary directory."""
+
+
+class BackupOptions(TypedDict, total=False):
+    """What :meth:`BakHelper.backup` hands on to :func:`bakthat.backup`, which describes it."""
+
+    exclude_file: PathLike | None
+    s3_reduced_redundancy: bool
+    recipients: Sequence[str]
+    ignore_files: bool
+    exclude_caches: bool
+    one_file_system: bool
+    progress: Progress | None
+
+
+class RotationOptions(TypedDict, total=False):
+    """What :meth:`BakHelper.rotate` hands on to :func:`bakthat.rotate_backups`."""
+
+    host: str | None
+    dry_run: bool
+    last: int | None
+    minutes: int | None
+    hours: int | None
+    days: int | None
+    weeks: int | None
+    months: int | None
+    years: int | None
+    first_week_day: int | None
+
+
+class BakHelper:
+    """Back up what a script dumps.
+
+    *backup_name* names the set; without one, what is backed up gives its own name. *destination*,
+    *password*, *profile*, *config*, *conf* and *tags* are what its methods use unless they are
+    told otherwise, and mean what they mean for :func:`bakthat.backup`. Nobody is ever asked for a
+    password: with None what is configured holds (BAKTHAT_PASSWORD, then the profile's recipients
+    or password), else the backup is not encrypted; "" always means unencrypted.
+
+    As a context manager it makes a temporary directory that only this user can read, in TMPDIR
+    or ``/tmp``, and makes it the working directory. However the block ends, the working directory
+    is the former one afterwards, and the temporary directory is removed, unless what is in it
+    could not be backed up: then it stays, and the log says where.
+
+    A process has one working directory for all of its threads. Where several of them use helpers
+    at once, or anything depends on the working directory, say ``chdir=False`` and write to
+    :attr:`directory`. A helper itself belongs to one thread at a time.
+    """
+
+    def __init__(
+        self,
+        backup_name: str = "",
+        *,
+        destination: str | None = None,
+        password: str | None = None,
+        profile: str = DEFAULT_PROFILE,
+        conf: Mapping[str, Any] | None = None,
+        tags: str | Sequence[str] = (),
+        config: PathLike | None = None,
+        chdir: bool = True,
+    ) -> None:
+        self.backup_name = check_set_name(backup_name) if backup_name else ""
+        self.destination = destination
+        self.password = password
+        self.profile = profile
+        self.config = config
+        self.conf = conf
+        self.tags = tags
+        self._chdir = chdir
+        self._directory: Path | None = None
+        self._former = ""
+        self._unsaved: set[Path] = set()
+        self._process = 0
+
+    @property
+    def directory(self) -> Path:
+        """The temporary directory, as an absolute path. Raises UsageError outside of the block."""
+        if self._directory is None:
+            raise UsageError(
+                "the helper has no temporary directory",
+                hint="use it as a context manager: with BakHelper(…) as bh",
+            )
+        return self._directory
+
+    def __enter__(self) -> Self:
+        if self._directory is not None:
+            raise UsageError("the helper is in use already: make another one")
+        prefix = f"{self.backup_name[:_PREFIX_CHARACTERS] or 'bakthat'}_"
+        try:
+            former = os.getcwd() if self._chdir else ""
+            directory = tempfile.mkdtemp(prefix=prefix)  # 0700
+        except OSError as exc:
+            raise DestinationError(
+                f"cannot make a temporary directory: {exc.strerror or exc}",
+                hint="TMPDIR says where it is made",
+            ) from exc
+        self._directory, self._former = Path(directory).resolve(), former
+        self._process = os.getpid()
+        self._unsaved.clear()
+        if self._chdir:
+            os.chdir(directory)
+            log.info("New current working directory: %s", printable(directory))
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        directory, self._directory = self.directory, None
+        if os.getpid() != self._process:
+            return  # a forked child that ends is not the end of its parent's dump
+        try:
+            if self._chdir:
+                self._go_back(directory)
+        finally:
+            if self._unsaved:
+                where = f"what was to be backed up stays in {printable(directory)}"
+                log.error("the backup failed: %s", where)
+                if exc is not None:
+                    exc.add_note(where)
+            else:
+                _remove(directory)
+
+    def backup(
+        self,
+        filename: PathLike | None = None,
+        destination: str | None = None,
+        *,
+        password: str | None = None,
+        tags: str | Sequence[str] | None = None,
+        custom_filename: str | None = None,
+        profile: str | None = None,
+        config: PathLike | None = None,
+        conf: Mapping[str, Any] | None = None,
+        **options: Unpack[BackupOptions],
+    ) -> models.Backups:
+        """Back up *filename*, by default the whole temporary directory; return the entry.
+
+        It becomes a backup of the set *backup_name*, and inside of the archive the temporary
+        directory is called so. When it fails in the block, the temporary directory is kept. Other
+        *options*, and what is raised, are as for :func:`bakthat.backup`.
+        """
+        source = self.directory if filename is None else filename
+        unsaved = self._inside(source)
+        self._unsaved |= unsaved
+        name = custom_filename or self.backup_name or None
+        if filename is None and name is None:
+            raise UsageError(
+                "the backup has no name", hint="name it: BakHelper('mybackup'), or name a file"
+            )
+        made = core.backup(
+            source,
+            destination or self.destination,
+            profile or self.profile,
+            config or self.config,
+            prompt="no",
+            tags=self.tags if tags is None else tags,
+            conf=self.conf if conf is None else conf,
+            password=self.password if password is None else password,
+            custom_filename=name,
+            root_name=name if filename is None else None,
+            **options,
+        )
+        if made.metadata.get("warning_count"):
+            return made  # what it could not read is nowhere else: it stays with the directory
+        for saved in unsaved:
+            self._unsaved = {each for each in self._unsaved if not each.is_relative_to(saved)}
+        return made
+
+    def restore(
+        self,
+        filename: str | None = None,
+        destination: str | None = None,
+        *,
+        output: PathLike | None = None,
+        password: str | None = None,
+        host: str | None = None,
+        identity_file: PathLike | None = None,
+    ) -> models.Backups | None:
+        """Restore the newest backup of the helper's set, or what *filename* names.
+
+        Into *output*, by default the working directory, which in the block is the temporary one.
+        Returns the entry, or None while cold storage still thaws it; raises as
+        :func:`bakthat.restore`.
+        """
+        return core.restore(
+            self._set_of(filename),
+            destination or self.destination,
+            self.profile,
+            self.config,
+            conf=self.conf,
+            # No password for new backups says nothing of those that are there.
+            password=(self.password if password is None else password) or None,
+            output=output,
+            host=host,
+            identity_file=identity_file,
+            prompt="no",
+        )
+
+    def delete_older_than(
+        self,
+        interval: str,
+        filename: str | None = None,
+        destination: str | None = None,
+        *,
+        host: str | None = None,
+        dry_run: bool = False,
+    ) -> list[models.Backups]:
+        """Delete the backups of the helper's set that are older than *interval*; return them.
+
+        *filename* names another set. As :func:`bakthat.delete_older_than`, which keeps the newest.
+        """
+        return retention.delete_older_than(
+            self._set_of(filename),
+            interval,
+            destination or self.destination,
+            self.profile,
+            self.config,
+            conf=self.conf,
+            host=host,
+            dry_run=dry_run,
+        )
+
+    def rotate(
+        self,
+        filename: str | None = None,
+        destination: str | None = None,
+        **options: Unpack[RotationOptions],
+    ) -> list[models.Backups]:
+        """Delete the backups of the helper's set that the rotation does not keep; return them.
+
+        *filename* names another set. *options* and what is raised are as for
+        :func:`bakthat.rotate_backups`: ConfigError where no rotation is configured.
+        """
+        return retention.rotate_backups(
+            self._set_of(filename),
+            destination or self.destination,
+            self.profile,
+            self.config,
+            conf=self.conf,
+            **options,
+        )
+
+    def _set_of(self, filename: str | None) -> str:
+        name = filename or self.backup_name
+        if not name:
+            raise UsageError(
+                "no backup was named", hint="name the helper's: BakHelper('mybackup'), or a file"
+            )
+        return name
+
+    def _inside(self, source: PathLike) -> set[Path]:
+        """Return the path of *source* if it would be lost with the temporary directory."""
+        path = Path(os.path.realpath(source))
+        is_inside = self._directory is not None and path.is_relative_to(self._directory)
+        return {path} if is_inside else set()
+
+    def _go_back(self, directory: Path) -> None:
+        try:
+            os.chdir(self._former)
+        except OSError as exc:
+            log.warning("cannot go back to %s: %s", printable(self._former), exc.strerror or exc)
+            os.chdir(directory.parent)
+
+
+def _remove(directory: Path) -> None:
+    """Remove a directory and all that is in it; what cannot be removed is logged."""
+    try:
+        shutil.rmtree(directory)
+    except FileNotFoundError:
+        return
+    except OSError:
+        _unlock(directory)
+        try:
+            shutil.rmtree(directory)
+        except OSError as exc:
+            log.warning("%s could not be removed: %s", printable(directory), exc)
+
+
+def _unlock(directory: Path) -> None:
+    """Let the owner change the directories below: a dump may have left some that nobody can."""
+    for above, names, _ in os.walk(directory):
+        for name in names:
+            path = os.path.join(above, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700)

@@ -1,0 +1,102 @@
+"""The events that scripts and plugins attach callbacks to.
+
+They are those of the library Events (https://github.com/pyeve/events), with names and types that
+an editor knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Self
+
+if TYPE_CHECKING:
+    from bakthat.models import Backups
+
+    Library = object  # else every name would pass as an attribute
+else:
+    from events import Events as Library
+
+OPERATIONS = ("backup", "restore", "delete", "delete_older_than", "rotate_backups")
+EVENT_NAMES = (
+    *(f"{moment}_{name}" for name in OPERATIONS for moment in ("before", "on")),
+    "on_error",
+)
+
+Arguments = ParamSpec("Arguments")
+
+
+class EventSlot(Generic[Arguments]):
+    """The callbacks of one event, in the order in which they were added."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._callbacks: list[Callable[Arguments, object]] = []
+
+    def __iadd__(self, callback: Callable[Arguments, object]) -> Self:
+        if not callable(callback):
+            raise TypeError(f"{self.name} += needs a function, not {callback!r}")
+        self._callbacks.append(callback)
+        return self
+
+    def __isub__(self, callback: Callable[Arguments, object]) -> Self:
+        """Take a callback away, however often it was added; none is no error."""
+        self._callbacks = [each for each in self._callbacks if each != callback]
+        return self
+
+    def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        """Call them one after the other; what one raises ends that."""
+        for callback in self:
+            callback(*args, **kwargs)
+
+    def __iter__(self) -> Iterator[Callable[Arguments, object]]:
+        """Walk through those that are there now; callbacks may add and remove some meanwhile."""
+        return iter(tuple(self._callbacks))
+
+    def __len__(self) -> int:
+        return len(self._callbacks)
+
+    def __repr__(self) -> str:
+        return f"<event {self.name}: {len(self)} callbacks>"
+
+
+class Events(Library):
+    """The hooks: ``events.before_backup += callback``, and ``-=`` to take it away.
+
+    Every callback gets the session id first, a uuid4 as text, which is the same for the events
+    of one operation. ``on_`` callbacks get the result as well: the backup, or the list of those
+    that were deleted. ``on_error`` gets the session id, the operation's name and the exception.
+    """
+
+    before_backup: EventSlot[[str]]
+    on_backup: EventSlot[[str, Backups]]
+    before_restore: EventSlot[[str]]
+    on_restore: EventSlot[[str, Backups]]
+    before_delete: EventSlot[[str]]
+    on_delete: EventSlot[[str, Backups]]
+    before_delete_older_than: EventSlot[[str]]
+    on_delete_older_than: EventSlot[[str, list[Backups]]]
+    before_rotate_backups: EventSlot[[str]]
+    on_rotate_backups: EventSlot[[str, list[Backups]]]
+    on_error: EventSlot[[str, str, BaseException]]
+
+    def __init__(self) -> None:
+        if not TYPE_CHECKING:
+            super().__init__(EVENT_NAMES, event_slot_cls=EventSlot)
+        for name in EVENT_NAMES:  # now, so that two threads never make one twice
+            self.__dict__[name] = EventSlot[Any](name)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                f"{type(self).__name__} has no '{name}'; the events are {', '.join(EVENT_NAMES)}"
+            )
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in EVENT_NAMES and value is not self.__dict__.get(name):
+            raise AttributeError(f"a callback is added by {name} += callback, not assigned")
+        super().__setattr__(name, value)
+
+
+events = Events()
+"""The events of every operation of this process, whatever the profile."""

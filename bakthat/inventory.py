@@ -1,0 +1,261 @@
+"""The inventory of a vault: which archive is which backup, kept here, in the bucket and there.
+
+In the bucket it is one JSON text under the key that 0.6.0 used: a list of mappings with
+``filename`` and ``archive_id``. 0.6.0's documentation spoke of one mapping from filenames to
+archive ids; that is read too.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from bakthat import thawing
+from bakthat.backends.base import Backend, Thaw, ThawState
+from bakthat.backends.glacier import GlacierBackend, VaultArchive
+from bakthat.conf import DEFAULT_PROFILE
+from bakthat.errors import (
+    BakthatError,
+    ContainerNotFoundError,
+    CorruptArchiveError,
+    NotFoundError,
+    StorageError,
+)
+from bakthat.naming import parse_stored_name, printable
+from bakthat.session import Session
+from bakthat.vault_records import vault_records
+
+log = logging.getLogger("bakthat")
+
+PathLike = str | os.PathLike[str]
+
+INVENTORY_KEY = "bakthat_glacier_inventory"
+"""0.6.0's, without any prefix."""
+
+SMALLEST, LARGEST = 3, 5
+"""Hours that a vault usually takes for its inventory, by
+https://docs.aws.amazon.com/amazonglacier/latest/dev/vault-inventory.html."""
+
+
+def show_local_glacier_inventory(
+    profile: str = DEFAULT_PROFILE,
+    config: PathLike | None = None,
+    *,
+    conf: Mapping[str, Any] | None = None,
+) -> dict[str, str]:
+    """Return the archive id of each stored filename, as this machine's catalog has it."""
+    session = Session(profile, config, conf)
+    return dict(sorted(vault_records(session.catalog_path).inventory.items()))
+
+
+def backup_glacier_inventory(
+    profile: str = DEFAULT_PROFILE,
+    config: PathLike | None = None,
+    *,
+    conf: Mapping[str, Any] | None = None,
+) -> dict[str, str]:
+    """Write this machine's inventory to the profile's bucket; return what stands there now.
+
+    Archives that the bucket's copy has and this machine does not know, those of other machines,
+    stay in it. Raises StorageError, and CorruptArchiveError when that copy cannot be read.
+    """
+    session = Session(profile, config, conf)
+    return _save(session, make_bucket=True)
+
+
+def restore_glacier_inventory(
+    profile: str = DEFAULT_PROFILE,
+    config: PathLike | None = None,
+    *,
+    conf: Mapping[str, Any] | None = None,
+) -> dict[str, str]:
+    """Add to this machine's inventory what the bucket's copy has; return what was added.
+
+    What is known here stays as it is. Raises NotFoundError when the bucket has no copy, and
+    CorruptArchiveError when that cannot be read.
+    """
+    session = Session(profile, config, conf)
+    backend = _bucket(session)
+    content = _read(backend)
+    if content is None:
+        raise NotFoundError(
+            f"bucket {backend.container!r} has no {INVENTORY_KEY!r}",
+            hint="bakthat show_glacier_inventory asks the vault for its own inventory",
+        )
+    return _add(session, parse_inventory(content, backend.container))
+
+
+def show_glacier_inventory(
+    profile: str = DEFAULT_PROFILE,
+    config: PathLike | None = None,
+    *,
+    conf: Mapping[str, Any] | None = None,
+    wait: thawing.Wait = False,
+) -> list[VaultArchive] | None:
+    """Return the archives that the vault itself lists; None while that is under way.
+
+    The vault makes its inventory up once a day and takes hours to hand it out: the first call
+    asks for it, and calls until it is there say so. Archives that are not known here are added
+    to this machine's inventory, unless they were deleted from here. Raises StorageError.
+    """
+    session = Session(profile, config, conf)
+    backend = session.backend("glacier")
+    assert isinstance(backend, GlacierBackend)
+    state = backend.inventory_state()
+    if state.state is ThawState.FROZEN:
+        state = backend.ask_inventory()
+        log.info(
+            "Asked vault %s for its inventory: it takes %d to %d hours",
+            printable(backend.container),
+            SMALLEST,
+            LARGEST,
+        )
+        log.info("When it is ready, run bakthat show_glacier_inventory again")
+    elif not state.is_readable:
+        _tell_waiting(backend, state)
+    while wait and not state.is_readable:
+        thawing.pause(wait, thawing.LONG_PAUSE)
+        state = backend.inventory_state()
+        if state.state is ThawState.FROZEN:
+            raise StorageError(
+                "the vault's inventory ended without a result", hint="ask for it again"
+            )
+    if not state.is_readable:
+        return None
+    archives = backend.read_inventory(state.job_id)
+    _learn(session, archives)
+    return archives
+
+
+def save_after_change(session: Session, *, make_bucket: bool = False) -> None:
+    """Write the inventory to the profile's bucket, if it has one, after a vault has changed.
+
+    With *make_bucket*, for a backup, a missing bucket is made. A failure is a warning: the archive
+    that was stored or deleted is what matters.
+    """
+    if session.profile.s3_bucket is None:
+        return
+    try:
+        _save(session, make_bucket=make_bucket)
+    except BakthatError as exc:
+        log.warning(
+            "the inventory of the vault could not be backed up to bucket %s: %s (bakthat "
+            "backup_glacier_inventory tries again)",
+            printable(session.profile.s3_bucket),
+            exc,
+        )
+
+
+def parse_inventory(content: bytes, container: str) -> dict[str, str]:
+    """Return the archive id of each stored filename that *content*, of a bucket, holds.
+
+    Raises CorruptArchiveError when it has neither of the two shapes.
+    """
+    try:
+        said = json.loads(content)
+        if isinstance(said, dict):
+            pairs = list(said.items())
+        else:
+            pairs = [(each["filename"], each["archive_id"]) for each in said]
+        if not all(isinstance(text, str) and text for pair in pairs for text in pair):
+            raise TypeError("a name or an id is no text")
+    except (ValueError, TypeError, KeyError, RecursionError) as exc:
+        raise CorruptArchiveError(
+            f"{INVENTORY_KEY!r} in bucket {container!r} is damaged: {exc}",
+            hint="move it away; bakthat backup_glacier_inventory writes it anew from this "
+            "machine's, bakthat show_glacier_inventory asks the vault for its own",
+        ) from exc
+    return dict(pairs)
+
+
+def _save(session: Session, *, make_bucket: bool) -> dict[str, str]:
+    backend = _bucket(session)
+    try:
+        content = _read(backend)
+    except ContainerNotFoundError:
+        if not make_bucket:
+            raise
+        backend.create_container()
+        content = None
+    others = parse_inventory(content, backend.container) if content is not None else {}
+    records = vault_records(session.catalog_path)
+    deleted = {each for each, facts in records.archives.items() if "deleted" in facts}
+    merged = {
+        name: archive_id
+        for name, archive_id in {**others, **dict(records.inventory.items())}.items()
+        if archive_id not in deleted
+    }
+    entries = [{"filename": name, "archive_id": merged[name]} for name in sorted(merged)]
+    upload = backend.upload(
+        INVENTORY_KEY, metadata={}, replace=True, content_type="application/json"
+    )
+    try:
+        upload.write(json.dumps(entries, indent=1).encode())
+        upload.commit()
+    finally:
+        upload.abort()
+    return merged
+
+
+def _bucket(session: Session) -> Backend:
+    # It must be readable at once, whatever class the backups are stored in.
+    return session.backend("s3", storage_class=None)
+
+
+def _read(backend: Backend) -> bytes | None:
+    try:
+        with backend.download(INVENTORY_KEY) as stream:
+            return stream.read()
+    except NotFoundError:
+        return None
+
+
+def _add(session: Session, found: Mapping[str, str]) -> dict[str, str]:
+    records = vault_records(session.catalog_path)
+    archives, known = dict(records.archives.items()), dict(records.inventory.items())
+    added = {}
+    for name, archive_id in found.items():
+        if "deleted" in archives.get(archive_id, {}):
+            continue
+        if name not in known:
+            records.inventory[name] = archive_id
+            added[name] = archive_id
+        elif known[name] != archive_id:
+            log.warning(
+                "%s is another archive here than there; this machine's stays: %s",
+                printable(name),
+                known[name],
+            )
+    return added
+
+
+def _learn(session: Session, archives: list[VaultArchive]) -> None:
+    records = vault_records(session.catalog_path)
+    recorded = dict(records.archives.items())
+    named: dict[str, str] = {}
+    for each in sorted(archives, key=lambda archive: archive.date or 0):
+        stored = recorded.get(each.archive_id, {})
+        # What others put into the vault has descriptions of another kind.
+        base = each.key.rpartition("/")[2]
+        if "deleted" in stored or parse_stored_name(base) is None:
+            continue
+        named[each.key] = each.archive_id
+        if "size" not in stored:
+            records.archives[each.archive_id] = each.facts()
+    known = dict(records.inventory.items())
+    added = _add(session, {key: named[key] for key in named if key not in known})
+    if added:
+        log.info("%d archives of the vault were not known here", len(added))
+
+
+def _tell_waiting(backend: GlacierBackend, state: Thaw) -> None:
+    log.info(
+        "the inventory of vault %s is not ready yet: asked for at %s, it takes %d to %d hours",
+        printable(backend.container),
+        thawing.show_moment(state.requested_at),
+        SMALLEST,
+        LARGEST,
+    )

@@ -1,0 +1,387 @@
+"""The catalog: which backups exist, in a SQLite database that users may query themselves.
+
+The tables are those of bakthat 0.6.0, so that an existing catalog opens as it is; this version
+adds the table ``reservations`` and indexes. The catalog is a cache of what the storages hold.
+
+Every access goes through :func:`catalog`, which opens the database for a short while only. The
+model classes are looked up in this module when they are needed, so a plugin may replace them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import operator
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import peewee
+
+from bakthat.errors import CatalogError
+from bakthat.paths import expanded
+
+SCHEMA_VERSION = 1
+"""Stands in SQLite's user_version; 0.6.0 left it at 0."""
+
+BUSY_TIMEOUT = 10
+"""Seconds that a statement waits for another process's transaction."""
+
+RESERVATION_SECONDS = 7 * 24 * 3600
+"""After how long the reservation of a process that died is forgotten."""
+
+_lock = threading.RLock()
+_database = peewee.SqliteDatabase(None)
+
+
+class JsonField(peewee.TextField):
+    """A mapping kept as JSON text; what is damaged or of another shape reads as {}."""
+
+    def db_value(self, value: Any) -> str:
+        """Return the JSON text of *value*."""
+        return json.dumps(value, sort_keys=True)
+
+    def python_value(self, value: Any) -> dict[str, Any]:
+        """Return the mapping that *value* holds."""
+        try:
+            content = json.loads(value)
+        except (TypeError, ValueError, RecursionError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+
+def _table_name(_model: type[peewee.Model]) -> str:
+    """Keep the table of a model whatever a plugin calls its subclass."""
+    return "backups"
+
+
+class _Model(peewee.Model):
+    class Meta:
+        database = _database
+
+
+class Backups(_Model):
+    """One backup that was stored; deleted ones stay, marked."""
+
+    backend = peewee.CharField()
+    backend_hash = peewee.CharField(null=True)
+    backup_date = peewee.IntegerField()
+    """Epoch seconds, UTC."""
+    filename = peewee.TextField()
+    """The set."""
+    is_deleted = peewee.BooleanField(default=False)
+    last_updated = peewee.IntegerField()
+    metadata = JsonField(default=dict)
+    size = peewee.IntegerField()
+    """Bytes, as stored."""
+    stored_filename = peewee.TextField(unique=True)
+    """The key in the container."""
+    tags = peewee.CharField(default="")
+    """Separated by spaces."""
+
+    class Meta:
+        table_function = _table_name
+        legacy_table_names = False
+
+    def __str__(self) -> str:
+        return f"<Backup: {self.stored_filename}>"
+
+    __repr__ = __str__
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._meta.fields:
+            raise KeyError(key)
+        return getattr(self, key)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the columns as plain values, without the row's number."""
+        return {name: getattr(self, name) for name in self._meta.sorted_field_names if name != "id"}
+
+    @property
+    def host(self) -> str:
+        """The host that made the backup; "" where it is not known."""
+        return str(self.metadata.get("client") or "")
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether a password or a private key is needed to restore it."""
+        return bool(self.metadata.get("is_enc"))
+
+    @property
+    def is_key_value(self) -> bool:
+        """Whether it is a value of KeyValue, which belongs to no set; 0.6.0's mark counts too."""
+        return bool(self.metadata.get("KeyValue")) or self.metadata.get("kind") == "keyvalue"
+
+    @classmethod
+    def of_set(
+        cls, name: str, containers: Iterable[tuple[str, str]], *, host: str | None = None
+    ) -> list[Self]:
+        """Return the backups of the sets called *name*, the newest first.
+
+        *containers* are pairs of backend and backend_hash; *host* None means every host.
+        """
+        rows = cls.living(containers).where(cls.filename == name).order_by(*cls._newest_first())
+        return [row for row in rows if host is None or row.host == host]
+
+    @classmethod
+    def beginning_with(
+        cls, beginnings: Collection[str], containers: Iterable[tuple[str, str]]
+    ) -> list[Self]:
+        """Return the backups whose stored filename begins with one of *beginnings*."""
+        ranges = [
+            (cls.stored_filename >= beginning) & (cls.stored_filename < beginning + chr(0x10FFFF))
+            for beginning in beginnings
+        ]
+        rows = cls.living(containers).where(functools.reduce(operator.or_, ranges))
+        return list(rows.order_by(*cls._newest_first()))
+
+    @classmethod
+    def search(
+        cls,
+        query: str = "",
+        containers: Iterable[tuple[str, str]] = (),
+        tags: Collection[str] = (),
+    ) -> list[Self]:
+        """Return the backups whose set or stored filename holds *query*, the newest first.
+
+        With *tags*, only those that carry at least one of them.
+        """
+        rows = cls.living(containers).order_by(*cls._newest_first())
+        if query:
+            rows = rows.where(
+                (peewee.fn.INSTR(cls.stored_filename, query) > 0)
+                | (peewee.fn.INSTR(cls.filename, query) > 0)
+            )
+        wanted = set(tags)
+        return [row for row in rows if not wanted or wanted & set(row.tags.split())]
+
+    @classmethod
+    def set_names(cls, containers: Iterable[tuple[str, str]]) -> list[str]:
+        """Return the names of all sets, for messages: it walks through a whole index."""
+        rows = cls.living(containers).select(cls.filename).distinct().order_by(cls.filename)
+        return [row.filename for row in rows]
+
+    @classmethod
+    def living(cls, containers: Iterable[tuple[str, str]]) -> Any:
+        """Select what is not deleted in any of *containers*."""
+        matches = [
+            (cls.backend == backend) & (cls.backend_hash == digest)
+            for backend, digest in containers
+        ]
+        within = functools.reduce(operator.or_, matches) if matches else False
+        return cls.select().where((cls.is_deleted == False) & within)  # noqa: E712  # SQL
+
+    @classmethod
+    def _newest_first(cls) -> tuple[Any, ...]:
+        return cls.backup_date.desc(), cls.stored_filename.desc()
+
+
+class Reservations(_Model):
+    """Stored names that a running backup has taken, so that two never meet in one."""
+
+    stored_filename = peewee.TextField(primary_key=True)
+    reserved_at = peewee.IntegerField()
+
+    class Meta:
+        table_name = "reservations"
+
+
+class Inventory(_Model):
+    """Which Glacier archive holds which stored name."""
+
+    archive_id = peewee.TextField(unique=True)
+    filename = peewee.TextField(index=True, unique=True)
+
+    class Meta:
+        table_name = "inventory"
+
+
+class Jobs(_Model):
+    """The Glacier retrieval job asked for each stored name."""
+
+    filename = peewee.TextField(index=True, unique=True)
+    job_id = peewee.TextField(unique=True)
+
+    class Meta:
+        table_name = "jobs"
+
+
+class Config(_Model):
+    """Small values that outlive a process."""
+
+    key = peewee.TextField(index=True, unique=True)
+    value = JsonField()
+
+    class Meta:
+        table_name = "config"
+
+
+_TABLES: tuple[type[peewee.Model], ...] = (Backups, Reservations, Inventory, Jobs, Config)
+"""As this version makes them; never what a plugin put in their place."""
+
+
+def backend_hash(container: str) -> str:
+    """Return what new rows call a bucket, a vault or a directory."""
+    return hashlib.sha512(os.fsencode(container)).hexdigest()
+
+
+def legacy_backend_hash(access_key: str, container: str) -> str:
+    """Return what 0.6.0's rows call a bucket or a vault."""
+    return hashlib.sha512((access_key + container).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def catalog(
+    path: str | os.PathLike[str], *, write: bool = False, patience: int | None = None
+) -> Iterator[None]:
+    """Open the catalog at *path*, making or upgrading it first, and close it on the way out.
+
+    With *write*, everything inside is one transaction. Threads of one process take turns, other
+    processes are waited for up to *patience* seconds, by default :data:`BUSY_TIMEOUT`. A catalog
+    that this user may only read is read all the same. Raises CatalogError.
+    """
+    file = expanded(path)
+    timeout = BUSY_TIMEOUT if patience is None else patience
+    with _lock, _translated(file):
+        if not write and _is_read_only(file):
+            # SQLite would make files beside it, and cannot; nobody else can write to it either
+            # while there is no log of theirs.
+            mode = "mode=ro" if _has_log(file) else "mode=ro&immutable=1"
+            _database.init(f"{file.absolute().as_uri()}?{mode}", timeout=timeout, uri=True)
+            with _database.connection_context():
+                _refuse_newer(file)
+                yield
+            return
+        _create_private(file)
+        _database.init(str(file), timeout=timeout, uri=False)
+        with _database.connection_context():
+            _prepare(file)
+            if write:
+                with _database.atomic("IMMEDIATE"):
+                    yield
+            else:
+                yield
+
+
+def reserve(names: Iterable[tuple[str, int]]) -> tuple[str, int]:
+    """Take the first of *names* (with their dates) that no backup has and nobody reserved.
+
+    To be called inside ``catalog(..., write=True)``. The reservation ends with :func:`record` or
+    :func:`release`.
+    """
+    now = int(time.time())
+    Reservations.delete().where(Reservations.reserved_at < now - RESERVATION_SECONDS).execute()
+    for name, date in names:
+        taken = Backups.select().where(Backups.stored_filename == name).exists()
+        if not taken and not Reservations.select().where(Reservations.stored_filename == name):
+            Reservations.create(stored_filename=name, reserved_at=now)
+            return name, date
+    raise CatalogError("no name is left for the backup")
+
+
+def release(name: str) -> None:
+    """Give a reserved name back."""
+    Reservations.delete().where(Reservations.stored_filename == name).execute()
+
+
+def record(row: Mapping[str, Any]) -> Backups:
+    """Add a backup to the catalog and end the reservation of its name."""
+    release(row["stored_filename"])
+    return Backups.create(**row, last_updated=int(time.time()))
+
+
+def prove_writable(backup: Backups) -> None:
+    """Write to the entry of *backup*, so that a catalog that refuses does so before a deletion."""
+    backup.save(only=["last_updated"])
+
+
+def mark_deleted(backup: Backups) -> None:
+    """Mark a backup as deleted."""
+    backup.is_deleted = True
+    backup.last_updated = int(time.time())
+    backup.save(only=["is_deleted", "last_updated"])
+
+
+def _create_private(file: Path) -> None:
+    """Make the file before SQLite does, which would let others read it."""
+    if not file.exists():
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _is_read_only(file: Path) -> bool:
+    return file.is_file() and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
+
+
+def _has_log(file: Path) -> bool:
+    return file.with_name(f"{file.name}-wal").exists()
+
+
+def _refuse_newer(file: Path) -> int:
+    """Return the catalog's version; raise CatalogError when this bakthat does not know it."""
+    version = int(_database.pragma("user_version"))
+    if version > SCHEMA_VERSION:
+        raise CatalogError(
+            f"the catalog {file} was written by a newer bakthat (schema {version}, "
+            f"this one knows {SCHEMA_VERSION})",
+            hint="upgrade bakthat, or name another catalog as database in the profile",
+        )
+    return version
+
+
+def _prepare(file: Path) -> None:
+    version = _refuse_newer(file)
+    _run_sql("PRAGMA synchronous = full")
+    if version == SCHEMA_VERSION:
+        return
+    _run_sql("PRAGMA journal_mode = wal")
+    with _database.atomic("IMMEDIATE"):
+        if _database.pragma("user_version") < SCHEMA_VERSION:  # nobody else did it meanwhile
+            _migrate()
+
+
+def _migrate() -> None:
+    for table in _TABLES:
+        table.create_table(safe=True)
+    _run_sql(
+        "CREATE INDEX IF NOT EXISTS backups_of_set "
+        "ON backups (filename, backend, backend_hash, is_deleted, backup_date)"
+    )
+    _run_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _run_sql(statement: str) -> None:
+    _database.execute_sql(statement)  # type: ignore[no-untyped-call]  # peewee's stubs skip it
+
+
+@contextlib.contextmanager
+def _translated(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (peewee.PeeweeException, sqlite3.Error, OSError) as exc:
+        raise _catalog_error(file, exc) from exc
+
+
+def _catalog_error(file: Path, exc: Exception) -> CatalogError:
+    text = str(exc)
+    if "locked" in text or "busy" in text:
+        return CatalogError(
+            f"the catalog {file} is locked by another process",
+            hint="try again when that one is done",
+        )
+    if "not a database" in text or "malformed" in text:
+        return CatalogError(
+            f"the catalog {file} is not a SQLite database, or a damaged one",
+            hint="move it away; what is stored does not depend on it",
+        )
+    read_only = "unable to open" in text and _is_read_only(file)
+    if read_only or "readonly" in text or "read-only" in text:
+        return CatalogError(f"the catalog {file} cannot be written: it is read-only")
+    reason = exc.strerror or text if isinstance(exc, OSError) else text
+    return CatalogError(f"cannot use the catalog {file}: {reason}")

@@ -1,0 +1,162 @@
+"""What the plugins that notify have in common: settings, words, and failures that are warnings."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import urllib.error
+import urllib.request
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
+
+from bakthat.errors import BakthatError, ConfigError
+from bakthat.hooks import OPERATIONS, EventSlot
+from bakthat.naming import printable
+from bakthat.plugin import Plugin
+
+if TYPE_CHECKING:
+    from bakthat.models import Backups
+
+TIMEOUT = 5.0
+"""Seconds that a server may take for each step; a backup is not to wait for a notification."""
+
+Check = Callable[[object], str]
+"""Returns what a setting must be, or "" when it is that."""
+
+
+class Notifier(Plugin):
+    """A plugin whose failures are warnings, with settings below one key of the profile."""
+
+    section: str
+    """The key of the profile."""
+    required: ClassVar[Mapping[str, Check]] = {}
+    optional: ClassVar[Mapping[str, Check]] = {}
+
+    def activate(self) -> None:
+        """Check the settings and listen. Raises ConfigError."""
+        self.settings = self._read_settings()
+        self.listen()
+
+    @abstractmethod
+    def listen(self) -> None:
+        """Add callbacks to events."""
+
+    def listen_to_all(
+        self,
+        on_result: Callable[[str, str, Any], None],
+        on_error: Callable[[str, str, BaseException], None],
+    ) -> None:
+        """Call one of two functions after each operation; what they raise is a warning.
+
+        *on_result* gets the session id, the operation and its result; *on_error* the exception.
+        """
+
+        def softly(function: Callable[..., None], *known: Any) -> Callable[..., None]:
+            def callback(session_id: str, *more: Any) -> None:
+                with self.failing_softly():
+                    function(session_id, *known, *more)
+
+            return callback
+
+        for operation in OPERATIONS:
+            slot: EventSlot[...] = getattr(self, f"on_{operation}")
+            slot += softly(on_result, operation)
+        self.on_error += softly(on_error)
+
+    def _read_settings(self) -> dict[str, Any]:
+        given = self.conf.get(self.section) or {}
+        checks = {**self.required, **self.optional}
+        for key, value in given.items():
+            if key not in checks:
+                known = ", ".join(checks)
+                raise ConfigError(
+                    f"unknown key '{printable(str(key))}' below '{self.section}' (known: {known})"
+                )
+            expected = checks[key](value)
+            if expected:  # the value is not repeated: it may be a secret
+                raise ConfigError(f"'{key}' below '{self.section}' must be {expected}")
+        for key in self.required:
+            if key not in given:
+                raise ConfigError(f"the profile has no '{key}' below '{self.section}'")
+        return dict(given)
+
+    @contextlib.contextmanager
+    def failing_softly(self) -> Iterator[None]:
+        """Turn whatever fails in the block into a warning that holds no secret."""
+        try:
+            yield
+        except Exception as exc:  # noqa: BLE001  # no notification is worth a backup
+            self.log.warning("%s: could not notify: %s", self.section, _describe(exc))
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Send a POST request; whatever is not answered with 2xx raises.
+
+        Redirects are not followed: a POST would become a GET, and take its headers elsewhere.
+        """
+        request = urllib.request.Request(url, data=body, headers=dict(headers), method="POST")
+        request.add_header("User-Agent", "bakthat")
+        with urllib.request.build_opener(_NoRedirects).open(request, timeout=TIMEOUT):
+            return
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_arguments: Any) -> None:
+        """Refuse: the answer is then an error like any other that is not 2xx."""
+
+
+def text(value: object) -> str:
+    """Check that a setting is text."""
+    return "" if isinstance(value, str) and value else "text"
+
+
+def web_address(value: object) -> str:
+    """Check that a setting is an address that urllib can be given, without a password in it."""
+    wanted = "an address that begins with https:// or http://, without a user name"
+    try:
+        parts = urlsplit(value if isinstance(value, str) else "")
+        good = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
+    except ValueError:
+        good = False
+    return "" if good and str(value).isascii() and " " not in str(value) else wanted
+
+
+def choice(*allowed: str) -> Check:
+    """Check that a setting is one of a few words."""
+    return lambda value: "" if value in allowed else f"one of {', '.join(allowed)}"
+
+
+def what_failed(exception: BaseException) -> str:
+    """Return one line on an exception; of a foreign one its type only: it may hold a secret."""
+    name = type(exception).__name__
+    return printable(str(exception)) if isinstance(exception, BakthatError) else name
+
+
+def headline(operation: str, result: object) -> str:
+    """Return what an operation did in one line."""
+    if isinstance(result, Sequence):
+        return f"{operation}: {len(result)} deleted"
+    return f"{operation}: {printable(str(getattr(result, 'stored_filename', result)))}"
+
+
+def warnings_of(backup: Backups) -> int:
+    """Return how many files of a backup could not be stored as they were."""
+    return int(backup.metadata.get("warning_count") or 0)
+
+
+def _describe(exc: Exception) -> str:
+    """Say what is wrong, and never to whom: the addresses of notifications are secrets."""
+    if isinstance(exc, urllib.error.HTTPError):
+        exc.close()
+        return f"the server answered {exc.code}"
+    if isinstance(exc, urllib.error.URLError) and isinstance(exc.reason, OSError):
+        return _describe(exc.reason)
+    if isinstance(exc, TimeoutError):
+        return f"no answer within {TIMEOUT:g} seconds"
+    if isinstance(exc, OSError) and not isinstance(exc, urllib.error.URLError):
+        reason = exc.strerror or type(exc).__name__
+        return f"{reason}: {printable(str(exc.filename))}" if exc.filename else reason
+    if isinstance(exc, http.client.HTTPException):
+        return f"the server broke off ({type(exc).__name__})"
+    return what_failed(exc)

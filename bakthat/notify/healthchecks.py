@@ -1,0 +1,52 @@
+"""Pings for Healthchecks, which raises the alarm when a backup fails or does not come at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from bakthat.naming import printable
+from bakthat.notify.base import Notifier, warnings_of, web_address, what_failed
+from bakthat.terminal import human_size
+
+if TYPE_CHECKING:
+    from bakthat.models import Backups
+
+
+class Healthchecks(Notifier):
+    """Pings a check when a backup starts, succeeds and fails; ``healthchecks: {url: …}``.
+
+    A backup that lacks files counts as failed, as it does by bakthat's exit code. The pings are
+    those of https://healthchecks.io/docs/http_api/; ``rid`` is the session id, by which the
+    server tells runs that overlap apart and measures how long each took.
+    """
+
+    section = "healthchecks"
+    required: ClassVar = {"url": web_address}
+
+    def listen(self) -> None:
+        """Ping for backups only: no other operation says that a backup was made."""
+        self.before_backup += self._start
+        self.on_backup += self._succeed
+        self.on_error += self._fail
+
+    def _start(self, session_id: str) -> None:
+        self._ping("/start", session_id, "")
+
+    def _succeed(self, session_id: str, backup: Backups) -> None:
+        stored = f"stored {printable(backup.stored_filename)} ({human_size(backup.size)})"
+        warnings = warnings_of(backup)
+        if warnings:
+            self._ping("/fail", session_id, f"{stored}, with {warnings} warnings")
+        else:
+            self._ping("", session_id, stored)
+
+    def _fail(self, session_id: str, operation: str, exception: BaseException) -> None:
+        if operation == "backup":
+            self._ping("/fail", session_id, what_failed(exception))
+
+    def _ping(self, suffix: str, session_id: str, message: str) -> None:
+        address, _, query = str(self.settings["url"]).partition("?")
+        parameters = "&".join(filter(None, (query, f"rid={session_id}")))
+        with self.failing_softly():
+            url = f"{address.rstrip('/')}{suffix}?{parameters}"
+            self.post(url, message.encode(), {"Content-Type": "text/plain; charset=utf-8"})

@@ -1,0 +1,98 @@
+"""Metrics of each set's last backup, in a file that Prometheus' node_exporter reads."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from bakthat.conf import replace_file
+from bakthat.notify.base import Notifier, text, warnings_of
+
+if TYPE_CHECKING:
+    from bakthat.models import Backups
+
+METRICS = {
+    "bakthat_last_success_timestamp_seconds": "When the last backup of the set was recorded.",
+    "bakthat_duration_seconds": "How long the last backup of the set took.",
+    "bakthat_stored_bytes": "Size of the last backup of the set, as stored.",
+    "bakthat_source_bytes": "Size of what the last backup of the set holds.",
+    "bakthat_warnings": "How many files the last backup of the set lacks or holds changed.",
+}
+_SAMPLE = re.compile(r'(\w+)(\{set="(?:[^"\\\n]|\\.)*",destination="\w+"\}) [\d.e+-]+')
+
+
+class Prometheus(Notifier):
+    """Writes metrics by set; ``prometheus: {textfile: /…/bakthat.prom}``.
+
+    The format is https://prometheus.io/docs/instrumenting/exposition_formats/. Each profile and
+    each process may write the same file: the samples of other sets stay. Only this plugin may
+    write to it.
+    """
+
+    section = "prometheus"
+    required: ClassVar = {"textfile": text}
+
+    def listen(self) -> None:
+        """Listen to backups."""
+        self._began: dict[str, float] = {}
+        self.before_backup += self._begin
+        self.on_backup += self._succeed
+        self.on_error += self._forget
+
+    def _begin(self, session_id: str) -> None:
+        self._began[session_id] = time.monotonic()
+
+    def _forget(self, session_id: str, _operation: str, _exception: BaseException) -> None:
+        self._began.pop(session_id, None)
+
+    def _succeed(self, session_id: str, backup: Backups) -> None:
+        with self.failing_softly():
+            took = time.monotonic() - self._began.pop(session_id)
+            values = (
+                int(time.time()),
+                round(took, 3),
+                backup.size,
+                int(backup.metadata.get("bytes") or 0),
+                warnings_of(backup),
+            )
+            path = os.path.abspath(os.path.expanduser(self.settings["textfile"]))
+            labels = f'{{set="{_escape(backup.filename)}",destination="{backup.backend}"}}'
+            _merge(path, labels, dict(zip(METRICS, values, strict=True)))
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _merge(path: str, labels: str, values: Mapping[str, float]) -> None:
+    with _locked(os.path.dirname(path)):
+        samples: dict[str, dict[str, float | str]] = {name: {} for name in METRICS}
+        with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as known:
+            for found in map(_SAMPLE.fullmatch, known.read().split("\n")):
+                if found and found[1] in samples:
+                    samples[found[1]][found[2]] = found[0].rpartition(" ")[2]
+        for name, value in values.items():
+            samples[name][labels] = value
+        lines: list[str] = []
+        for name, purpose in METRICS.items():
+            lines += [f"# HELP {name} {purpose}", f"# TYPE {name} gauge"]
+            lines += [f"{name}{each} {value}" for each, value in sorted(samples[name].items())]
+        # Another user reads it; a temporary file must not be called *.prom, and is not.
+        replace_file(Path(path), "".join(f"{line}\n" for line in lines).encode(), mode=0o644)
+
+
+@contextlib.contextmanager
+def _locked(directory: str) -> Iterator[None]:
+    """Take turns with other processes by a lock on the directory, which leaves no file there."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,80 @@
+"""A message to a web server after each operation, as JSON or as ntfy understands it."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from typing import Any, ClassVar
+
+from bakthat.errors import ConfigError
+from bakthat.notify.base import Notifier, choice, headline, web_address, what_failed
+
+HIGH = 4
+"""ntfy's priority for what should wake somebody up."""
+
+_NTFY = re.compile(r"https?://[^/]+(/.*)?/[-_A-Za-z0-9]{1,64}/?")
+
+
+def _headers(value: object) -> str:
+    good = isinstance(value, dict) and all(
+        isinstance(each, str) and each.isascii() and each.isprintable()
+        for pair in value.items()
+        for each in pair
+    )
+    return "" if good else "a mapping of texts"
+
+
+class Webhook(Notifier):
+    """Posts what happened; ``webhook: {url: …, format: json or ntfy, when: …, headers: …}``.
+
+    ``when: failure`` keeps quiet about what worked. As ``json`` (the default) the body holds
+    operation, status ("success" or "failure"), session_id, host, message, and for a success the
+    entries of the catalog as backups. As ``ntfy`` the address ends with the topic, and the
+    body is that of https://docs.ntfy.sh/publish/#publish-as-json.
+    """
+
+    section = "webhook"
+    required: ClassVar = {"url": web_address}
+    optional: ClassVar = {
+        "format": choice("json", "ntfy"),
+        "when": choice("always", "failure"),
+        "headers": _headers,
+    }
+
+    def listen(self) -> None:
+        """Listen to all operations. Raises ConfigError."""
+        if self.settings.get("format") == "ntfy" and not _NTFY.fullmatch(self.settings["url"]):
+            raise ConfigError("'url' below 'webhook' must end with a topic of ntfy")
+        self.listen_to_all(self._tell_result, self._tell_error)
+
+    def _tell_result(self, session_id: str, operation: str, result: Any) -> None:
+        if self.settings.get("when") != "failure":
+            backups = result if isinstance(result, list) else [result]
+            entries = [each.as_dict() for each in backups]
+            self._send(session_id, operation, "success", headline(operation, result), entries)
+
+    def _tell_error(self, session_id: str, operation: str, exception: BaseException) -> None:
+        message = f"{operation} failed: {what_failed(exception)}"
+        self._send(session_id, operation, "failure", message, [])
+
+    def _send(
+        self, session_id: str, operation: str, status: str, message: str, entries: list[Any]
+    ) -> None:
+        url, host = str(self.settings["url"]), socket.gethostname()
+        body: dict[str, Any] = {
+            "operation": operation,
+            "status": status,
+            "session_id": session_id,
+            "host": host,
+            "message": message,
+            "backups": entries,
+        }
+        if self.settings.get("format") == "ntfy":
+            url, _, topic = url.rstrip("/").rpartition("/")
+            body = {"topic": topic, "title": f"bakthat on {host}", "message": message}
+            body["tags"] = ["warning" if status == "failure" else "white_check_mark"]
+            if status == "failure":
+                body["priority"] = HIGH
+        headers = {"Content-Type": "application/json", **self.settings.get("headers", {})}
+        self.post(url, json.dumps(body).encode(), headers)

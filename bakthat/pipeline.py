@@ -1,0 +1,277 @@
+"""The chain that writes an object and the chain that reads one: every stage, in order.
+
+Writing is pushed: source, gzip members, age, upload. Reading is pulled: download, age, gunzip,
+extraction. When anything fails on the way, every stage is aborted and none is finalised, since a
+truncated archive that authenticates would be worse than none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from bakthat.archive.extract import Owner, extract, place_file
+from bakthat.archive.gzip_reader import GzipReader
+from bakthat.archive.gzip_writer import GzipWriter
+from bakthat.archive.report import ArchiveReport
+from bakthat.archive.tar_writer import write_tree
+from bakthat.archive.walk import WalkOptions
+from bakthat.crypto.age import DecryptReader, EncryptWriter
+from bakthat.crypto.beefish import BeefishReader
+from bakthat.errors import CorruptArchiveError, PasswordError, SourceError
+from bakthat.legacy import (
+    GZIP_HEADER_BYTES,
+    TAR_BLOCK_BYTES,
+    RecognisedSource,
+    begins_gzip,
+    begins_tar,
+    wrong_password,
+)
+from bakthat.naming import printable
+from bakthat.secrets import EncryptionKeys
+from bakthat.streams import Sink, Source
+
+READ_BYTES = 1024 * 1024
+"""How much of a file that is stored as it is moves at once."""
+
+PASSPHRASE_WORK_FACTOR = 17
+"""log2 of scrypt's cost. One below age's own default of 18, whose 256 MiB alone are more than a
+whole backup may take; any age tool reads either, and a guess costs half as much."""
+
+OnBytes = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What goes into an object."""
+
+    root: Path
+    name: str
+    """The base name that what is restored gets."""
+    is_archive: bool
+    """A tar archive; otherwise the bytes of one file as they are."""
+    options: WalkOptions
+    identity: str
+    """What the archive says of itself inside, so that a swapped object is noticed."""
+
+
+def write_object(
+    sink: Sink,
+    contents: Contents,
+    *,
+    level: int,
+    keys: EncryptionKeys,
+    report: ArchiveReport,
+    on_bytes: OnBytes,
+) -> str:
+    """Push all of *contents* through the chain into *sink*, which is left to the caller.
+
+    *level* is gzip's, 0 for none. Returns the SHA-256 in hex of a file that is no archive,
+    otherwise "". After an exception the stages were aborted, and *sink* holds no whole object.
+    """
+    with ExitStack() as stages:
+        if keys:
+            sink = stages.enter_context(
+                EncryptWriter(
+                    sink,
+                    passphrase=keys.passphrase,
+                    recipients=keys.recipients,
+                    work_factor=PASSPHRASE_WORK_FACTOR,
+                )
+            )
+        if level:
+            sink = stages.enter_context(GzipWriter(sink, level=level))
+        if not contents.is_archive:
+            return _copy_file(contents.root, sink, report, on_bytes)
+        write_tree(
+            contents.root,
+            contents.name,
+            sink,
+            contents.options,
+            report=report,
+            on_bytes=on_bytes,
+            comment=contents.identity,
+        )
+        return ""
+
+
+def _copy_file(path: Path, sink: Sink, report: ArchiveReport, on_bytes: OnBytes) -> str:
+    """Write a file as it is; return its SHA-256 in hex."""
+    digest = hashlib.sha256()
+    try:
+        stream = path.open("rb", buffering=0)
+    except OSError as exc:
+        raise SourceError(f"cannot read '{path}': {exc.strerror or exc}") from exc
+    with stream:
+        before = os.fstat(stream.fileno())
+        left = before.st_size  # what comes later is another backup's, or it would never end
+        while left:
+            try:
+                piece = stream.read(min(READ_BYTES, left))
+            except OSError as exc:
+                raise SourceError(f"cannot read '{path}': {exc.strerror or exc}") from exc
+            if not piece:
+                break
+            left -= len(piece)
+            digest.update(piece)
+            sink.write(piece)
+            report.bytes += len(piece)
+            on_bytes(len(piece))
+        after = os.fstat(stream.fileno())
+    if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
+        after.st_size,
+        after.st_mtime_ns,
+        after.st_ctime_ns,
+    ):
+        report.warn(f"{printable(path)}: changed while it was read")
+    report.files = 1
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """How an object is read, and what must come out of it."""
+
+    is_archive: bool
+    compressed: bool
+    encrypted: bool
+    name: str
+    """The base name of a file that is no archive."""
+    check_identity: Callable[[bytes], None] | None
+    """Called with what the archive says of itself; raises when it is another one."""
+    sha256: str
+    """Of a file that is no archive; "" when not known."""
+    mode: int | None
+    """Permission bits of a file that is no archive."""
+    mtime_ns: int | None
+    owner: Owner | None = None
+    is_legacy: bool = False
+    """Encrypted by bakthat 0.6.0, so that nothing authenticates what comes out."""
+    is_value: bool = False
+    """JSON, stored by KeyValue."""
+
+
+def read_object(
+    stream: BinaryIO,
+    expected: Expected,
+    destination: Path,
+    *,
+    passphrase: str | None = None,
+    identities: Sequence[str] = (),
+    report: ArchiveReport,
+    on_bytes: OnBytes,
+) -> list[Path]:
+    """Pull an object through the chain into *destination*; all of it appears, or nothing.
+
+    *stream* is closed in any case. *on_bytes* gets the bytes taken from it. Returns the paths
+    that appeared.
+    """
+    with ExitStack() as stages:
+        stages.enter_context(closing(stream))
+        source = _open(stages, _Counted(stream, on_bytes), expected, passphrase, identities)
+        if expected.is_value:
+            source = io.BytesIO(_read_json(source, expected))
+        if expected.is_archive:
+            return extract(
+                source, destination, report=report, check_comment=expected.check_identity
+            )
+        hashed = _Hashed(source, expected.sha256)
+        return [
+            place_file(
+                hashed,
+                destination,
+                expected.name,
+                mode=expected.mode,
+                mtime_ns=expected.mtime_ns,
+                owner=expected.owner,
+                report=report,
+            )
+        ]
+
+
+def read_value(
+    stream: BinaryIO,
+    expected: Expected,
+    *,
+    passphrase: str | None = None,
+    identities: Sequence[str] = (),
+) -> bytes:
+    """Pull an object of KeyValue through the chain and return its JSON text, checked to be one.
+
+    *stream* is closed in any case.
+    """
+    with ExitStack() as stages:
+        stages.enter_context(closing(stream))
+        return _read_json(_open(stages, stream, expected, passphrase, identities), expected)
+
+
+def _open(
+    stages: ExitStack,
+    source: Source,
+    expected: Expected,
+    passphrase: str | None,
+    identities: Sequence[str],
+) -> Source:
+    """Put the stages that read an object on top of *source*."""
+    if expected.encrypted and expected.is_legacy:
+        if passphrase is None:
+            raise PasswordError("what bakthat 0.6.0 encrypted needs its password")
+        source = BeefishReader(source, password=passphrase)
+        if expected.compressed:
+            source = RecognisedSource(source, GZIP_HEADER_BYTES, begins_gzip)
+    elif expected.encrypted:
+        source = stages.enter_context(
+            DecryptReader(source, passphrase=passphrase, identities=identities)
+        )
+    if expected.compressed:
+        source = stages.enter_context(GzipReader(source))
+    if expected.is_archive and expected.encrypted and expected.is_legacy:
+        source = RecognisedSource(source, TAR_BLOCK_BYTES, begins_tar)
+    return source
+
+
+def _read_json(source: Source, expected: Expected) -> bytes:
+    text = b"".join(iter(lambda: source.read(READ_BYTES), b""))
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        if expected.is_legacy and expected.encrypted:
+            raise wrong_password() from exc
+        raise CorruptArchiveError("what is stored is not the JSON of a value") from exc
+    return text
+
+
+class _Counted:
+    """A source that tells how much was taken from it."""
+
+    def __init__(self, source: Source, on_bytes: OnBytes) -> None:
+        self._source = source
+        self._on_bytes = on_bytes
+
+    def read(self, size: int, /) -> bytes:
+        data = self._source.read(size)
+        self._on_bytes(len(data))
+        return data
+
+
+class _Hashed:
+    """A source that refuses to end before its bytes have the SHA-256 that they should have."""
+
+    def __init__(self, source: Source, expected: str) -> None:
+        self._source = source
+        self._expected = expected
+        self._digest = hashlib.sha256()
+
+    def read(self, size: int, /) -> bytes:
+        data = self._source.read(size)
+        self._digest.update(data)
+        if not data and self._expected and self._digest.hexdigest() != self._expected:
+            raise CorruptArchiveError("the stored file is not the one that was backed up")
+        return data

@@ -1,0 +1,254 @@
+"""Plugins: classes that the profile names, told of every operation on that profile.
+
+A profile's ``plugins`` are dotted names, ``module.Class``, of modules in its ``plugins_dir`` or of
+installed ones. They are activated in that order, once per process and profile, before the first
+operation on it does anything, and deactivated in the reverse order when the process ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import copy
+import hashlib
+import importlib
+import importlib.util
+import logging
+import os
+import sys
+import threading
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any, TypeGuard
+
+from bakthat import models
+from bakthat.conf import LoadedProfile
+from bakthat.errors import BakthatError, ConfigError
+from bakthat.hooks import EVENT_NAMES, Events
+from bakthat.naming import printable
+
+log = logging.getLogger("bakthat")
+_BACKUPS = models.Backups  # before any plugin replaced it
+
+
+class Plugin(Events, ABC):
+    """What every plugin is a subclass of: a set of events, a configuration and a log.
+
+    The events are attributes, as of :data:`bakthat.events`; callbacks that were added here hear of
+    the operations on the plugin's profile only: ``self.on_backup += self.tell``.
+    """
+
+    log: logging.Logger = logging.getLogger("bakthat")
+    """bakthat's log."""
+
+    def __init__(self, conf: Mapping[str, Any]) -> None:
+        """Keep a copy of the profile as the user wrote it."""
+        super().__init__()
+        self.conf: dict[str, Any] = copy.deepcopy(dict(conf))
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        for name in EVENT_NAMES:
+            if name in vars(cls):
+                raise TypeError(
+                    f"{cls.__name__}.{name} would hide the event {name}: "
+                    f"call it otherwise and add it in activate, by self.{name} += …"
+                )
+
+    @abstractmethod
+    def activate(self) -> None:
+        """Begin: add callbacks to events, change what shall be changed. Called once."""
+
+    def deactivate(self) -> None:
+        """End: called once, when the process exits, if :meth:`activate` succeeded."""
+
+
+@dataclass
+class _Activation:
+    """The plugins of one profile, as far as they were activated."""
+
+    origin: str
+    name: str
+    raw: Mapping[str, Any]
+    plugins: list[Plugin] = field(default_factory=list)
+    is_under_way: bool = False
+
+
+_lock = threading.RLock()
+_activations: list[_Activation] = []
+
+
+def activate_plugins(loaded: LoadedProfile) -> tuple[Plugin, ...]:
+    """Activate the plugins of a profile unless they are already; return them in their order.
+
+    Profiles are the same when they come from the same file, have the same name and say the same.
+    One that fails is tried again next time, and those before it are not activated twice. Raises
+    ConfigError.
+    """
+    if not loaded.profile.plugins:
+        return ()
+    with _lock:
+        current = _activation_of(loaded)
+        # An operation that a plugin calls in its activate() has the plugins before it.
+        if not current.is_under_way:
+            current.is_under_way = True
+            try:
+                for dotted_name in loaded.profile.plugins[len(current.plugins) :]:
+                    current.plugins.append(_activate(dotted_name, loaded))
+            finally:
+                current.is_under_way = False
+        return tuple(current.plugins)
+
+
+def deactivate_plugins() -> None:
+    """Deactivate all plugins, the last one first; what one raises is logged."""
+    with _lock:
+        while _activations:
+            last = _activations[-1]
+            last.is_under_way = True  # an operation that a plugin calls now activates none again
+            while last.plugins:
+                _deactivate(last.plugins.pop())
+            _activations[:] = [each for each in _activations if each is not last]
+
+
+def _deactivate(plugin: Plugin) -> None:
+    try:
+        plugin.deactivate()
+    except (Exception, SystemExit) as exc:
+        log.warning(
+            "plugin %s: deactivate failed: %s: %s",
+            type(plugin).__qualname__,
+            type(exc).__name__,
+            exc,
+            exc_info=exc if log.isEnabledFor(logging.DEBUG) else None,
+        )
+
+
+def _activation_of(loaded: LoadedProfile) -> _Activation:
+    origin = os.path.abspath(loaded.origin)
+    for each in _activations:
+        if (each.origin, each.name, each.raw) == (origin, loaded.name, loaded.raw):
+            return each
+    if not _activations:
+        atexit.register(deactivate_plugins)
+    _activations.append(_Activation(origin, loaded.name, copy.deepcopy(dict(loaded.raw))))
+    return _activations[-1]
+
+
+def _activate(dotted_name: str, loaded: LoadedProfile) -> Plugin:
+    where = f"{loaded.origin}: profile '{loaded.name}': plugin '{printable(dotted_name)}'"
+    directory = os.path.abspath(os.path.expanduser(loaded.profile.plugins_dir))
+    module_name, _, class_name = dotted_name.rpartition(".")
+    if not (module_name and all(part.isidentifier() for part in dotted_name.split("."))):
+        raise ConfigError(f"{where}: must be a module and a class, such as my_module.MyPlugin")
+    _refuse_open_directory(directory, where)
+    with _importable(directory):
+        try:
+            module = _import(module_name, directory)
+            plugin = _plugin_class(module, class_name)(loaded.raw)
+            known = vars(module).get("Backups")
+            plugin.activate()
+            _adopt_model(known, vars(module).get("Backups"))
+        except BakthatError as exc:
+            raise ConfigError(f"{where}: {exc}", hint=exc.hint) from exc
+        except (Exception, SystemExit) as exc:
+            told = printable(" ".join(str(exc).split()))
+            raise ConfigError(f"{where}: {_place(exc)}{type(exc).__name__}: {told}") from exc
+    return plugin
+
+
+def _refuse_open_directory(directory: str, where: str) -> None:
+    """Run no code that any user of the machine may have put there."""
+    with contextlib.suppress(OSError):  # not there, then there is nothing to run
+        if os.stat(directory).st_mode & 0o002:
+            raise ConfigError(
+                f"{where}: everyone can write to {printable(directory)}",
+                hint=f"chmod o-w {printable(directory)}",
+            )
+
+
+@contextlib.contextmanager
+def _importable(directory: str) -> Iterator[None]:
+    """Let plugins import their neighbours; what is installed comes first, whatever its name."""
+    if directory in sys.path or not os.path.isdir(directory):
+        yield
+        return
+    importlib.invalidate_caches()
+    sys.path.append(directory)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(directory)
+
+
+def _import(module_name: str, directory: str) -> ModuleType:
+    first = module_name.partition(".")[0]
+    package = ""
+    if first != "bakthat" and PathFinder.find_spec(first, [directory]):
+        package = f"{_package_of(directory)}."
+    try:
+        return importlib.import_module(package + module_name)
+    except ModuleNotFoundError as exc:
+        missing = str(exc.name).removeprefix(package)
+        if f"{module_name}.".startswith(f"{missing}."):
+            raise ConfigError(
+                f"there is no module '{missing}' in {printable(directory)}, "
+                "nor among the installed packages"
+            ) from exc
+        raise
+
+
+def _package_of(directory: str) -> str:
+    """Make a directory a package of its own name, so that a plugin never hides a module.
+
+    Two directories may hold plugins of one name, and one may be called like a standard module.
+    """
+    name = f"bakthat_plugins_{hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]}"
+    if name not in sys.modules:
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [directory]
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+    return name
+
+
+def _plugin_class(module: ModuleType, class_name: str) -> type[Plugin]:
+    found = vars(module).get(class_name)
+    place = printable(str(getattr(module, "__file__", None) or module.__name__))
+    if class_name not in vars(module):
+        others = [name for name, each in vars(module).items() if _is_plugin(each)]
+        raise ConfigError(
+            f"there is no class '{class_name}' in {place}",
+            hint=f"there are: {', '.join(others)}" if others else "",
+        )
+    if not _is_plugin(found):
+        raise ConfigError(f"'{class_name}' in {place} is no subclass of bakthat.plugin.Plugin")
+    return found
+
+
+def _is_plugin(value: object) -> TypeGuard[type[Plugin]]:
+    return isinstance(value, type) and issubclass(value, Plugin) and value is not Plugin
+
+
+def _adopt_model(known: object, replaced: object) -> None:
+    """Take over the model that a plugin put in the place of the one that it had imported.
+
+    The guide's ``global Backups; Backups = MyBackups`` changes a name of the plugin's module only.
+    """
+    if replaced is not known and isinstance(replaced, type) and issubclass(replaced, _BACKUPS):
+        setattr(models, "Backups", replaced)  # noqa: B010  # mypy forbids to assign to a class
+
+
+def _place(exc: BaseException) -> str:
+    """Say in which file and line a plugin failed."""
+    if isinstance(exc, SyntaxError) and exc.filename:
+        return ""  # its message does
+    for frame in traceback.extract_tb(exc.__traceback__):
+        machinery = frame.filename in (__file__, importlib.__file__)
+        if not (machinery or frame.filename.startswith("<frozen ")):
+            return f"{printable(frame.filename)}:{frame.lineno}: "
+    return ""

@@ -1,0 +1,339 @@
+"""Bringing a backup back: what its entry says of the object, its keys, and where it goes."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bakthat import models, naming, pipeline
+from bakthat.archive.extract import Owner
+from bakthat.archive.report import ArchiveReport
+from bakthat.backends.base import Backend, StoredObject
+from bakthat.crypto import age
+from bakthat.descriptions import believable
+from bakthat.errors import (
+    ConfigError,
+    ContainerNotFoundError,
+    CorruptArchiveError,
+    NoMatchError,
+    NotFoundError,
+    UsageError,
+)
+from bakthat.naming import printable
+from bakthat.secrets import decryption_passphrase, identity_text
+from bakthat.selection import find_backup
+from bakthat.session import Session
+from bakthat.storing import Progress, archive_identity
+
+log = logging.getLogger("bakthat")
+
+HEADER_PEEK_BYTES = 256
+"""Enough of an age file to tell a passphrase from recipients."""
+
+_UNDOTTED = re.compile(r".+\d{14}(?P<extension>\.tgz)(?P<encryption>\.enc|)", re.DOTALL)
+"""Names from before bakthat 0.4, which had no dot before the date; catalogs still list them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOptions:
+    """How the caller wants a backup back."""
+
+    target: Path
+    password: str | None
+    identity_file: str | os.PathLike[str] | None
+    prompt: bool
+    progress: Progress | None
+
+
+def find_to_restore(session: Session, name: str, host: str | None) -> models.Backups:
+    """Find a backup in the catalog or, by its whole stored filename, on the storage itself."""
+    try:
+        found = find_backup(session, name, host=host)
+    except NoMatchError:
+        stored = _find_on_storage(session, name) or _find_value(session, name)
+        if stored is None or (host is not None and stored.host != host):
+            raise
+        log.info("%s is not in the catalog, but on the storage", printable(name))
+        return stored
+    if found.is_key_value:
+        _refresh_value(session, found)
+    return found
+
+
+def fetch(session: Session, backup: models.Backups, options: RestoreOptions) -> ArchiveReport:
+    """Bring *backup* back into a directory: all of it, or, when anything fails, nothing."""
+    backend = session.backend(backup.backend)
+    key = backup.stored_filename
+    expected = expected_of(backup)
+    log.info("Downloading...")
+    _check_size(backend, backup)
+    passphrase, identities = find_keys(
+        session,
+        backend,
+        backup,
+        expected,
+        password=options.password,
+        identity_file=options.identity_file,
+        prompt=options.prompt,
+    )
+    if expected.encrypted:
+        log.info("Decrypting...")
+        if expected.is_legacy and not (expected.compressed or expected.is_value):
+            log.warning(
+                "%s was stored by bakthat 0.6.0 as it is: nothing tells whether the password was "
+                "right, so look at what is restored",
+                printable(key),
+            )
+    if expected.compressed:
+        log.info("Uncompressing...")
+    report = ArchiveReport()
+    pipeline.read_object(
+        backend.download(key),
+        expected,
+        options.target,
+        passphrase=passphrase,
+        identities=identities,
+        report=report,
+        on_bytes=_meter(options.progress, backup.size),
+    )
+    return report
+
+
+def find_keys(
+    session: Session,
+    backend: Backend,
+    backup: models.Backups,
+    expected: pipeline.Expected,
+    *,
+    password: str | None,
+    identity_file: str | os.PathLike[str] | None = None,
+    prompt: bool,
+) -> tuple[str | None, list[str]]:
+    """Return the passphrase or the identities that open *backup*; neither for what is in clear.
+
+    Raises PasswordError, KeyFormatError, ConfigError.
+    """
+    if not expected.encrypted:
+        return None, []
+    profile = session.profile.as_mapping()
+    if not expected.is_legacy and _encryption_kind(backend, backup) == "recipients":
+        return None, age.parse_identities(identity_text(profile, identity_file=identity_file))
+    return decryption_passphrase(profile, password=password, prompt=prompt), []
+
+
+def _meter(progress: Progress | None, total: int) -> Callable[[int], None]:
+    done = 0
+
+    def add(size: int) -> None:
+        nonlocal done
+        done += size
+        if progress is not None:
+            progress(done, total)
+
+    return add
+
+
+def _check_size(backend: Backend, backup: models.Backups) -> None:
+    name = printable(backup.stored_filename)
+    try:
+        stored = backend.stat(backup.stored_filename)
+    except NotFoundError as exc:
+        raise NotFoundError(
+            f"{name} is in the catalog, but not in {backend.container} any more",
+            hint="it was deleted there by something else than this bakthat",
+        ) from exc
+    if stored.size not in (backup.size, -1):
+        raise CorruptArchiveError(
+            f"{name} has {stored.size} bytes on the storage, but {backup.size} were stored: "
+            "it was truncated or replaced"
+        )
+
+
+def expected_of(backup: models.Backups) -> pipeline.Expected:
+    """Tell from the entry, and where it is silent from the name, how to read the object."""
+    if backup.is_key_value:
+        return _expected_value(backup)
+    said = believable(backup.metadata)
+    extension, encryption = _endings(backup.stored_filename)
+    is_archive = said.get("kind", "archive" if extension else "file") == "archive"
+    compressed = is_archive and extension == ".tgz"
+    return pipeline.Expected(
+        is_archive=is_archive,
+        compressed=compressed,
+        encrypted=bool(said.get("is_enc")) or encryption == ".enc",
+        name=_safe_name(str(said.get("name") or backup.filename)),
+        check_identity=functools.partial(_check_identity, backup) if is_archive else None,
+        sha256=str(backup.metadata.get("sha256") or ""),
+        mode=said.get("mode"),
+        mtime_ns=said.get("mtime_ns"),
+        owner=_owner(said),
+        is_legacy=encryption == ".enc",
+    )
+
+
+def _endings(stored_filename: str) -> tuple[str, str]:
+    """Return what a stored name says of the archive and of the encryption, each "" if nothing."""
+    parsed = naming.parse_stored_name(stored_filename)
+    if parsed is not None:
+        return parsed.extension, parsed.encryption
+    old = _UNDOTTED.fullmatch(stored_filename)
+    return (old["extension"], old["encryption"]) if old is not None else ("", "")
+
+
+def _expected_value(backup: models.Backups) -> pipeline.Expected:
+    said: dict[str, Any] = backup.metadata
+    name = backup.filename.rpartition("/")[2]  # 0.6.0 let keys hold slashes
+    return pipeline.Expected(
+        is_archive=False,
+        compressed=bool(said.get("is_gzipped")),
+        encrypted=bool(said.get("is_enc")),
+        name=_safe_name(name if name.endswith(".json") else f"{name}.json"),
+        check_identity=None,
+        sha256="",
+        mode=None,
+        mtime_ns=None,
+        is_legacy="format" not in said,
+        is_value=True,
+    )
+
+
+def _owner(said: Mapping[str, Any]) -> Owner | None:
+    if "uid" not in said or "gid" not in said:
+        return None
+    names = (str(said.get("owner", "")), str(said.get("group", "")))
+    return Owner(said["uid"], said["gid"], names[0].encode(), names[1].encode())
+
+
+def _check_identity(backup: models.Backups, comment: bytes) -> None:
+    """Refuse an archive that says it is another one than its entry or its name say.
+
+    An object without a description may have been made or renamed by hand: a warning is enough.
+    """
+    expected = archive_identity(backup.filename, backup.backup_date, backup.host)
+    if comment == expected.encode() or (not comment and "format" not in backup.metadata):
+        return
+    found = printable(os.fsdecode(comment)) or "nothing of itself"
+    if "format" not in backup.metadata:
+        log.warning("the archive says that it is '%s', not '%s'", found, printable(expected))
+        return
+    raise CorruptArchiveError(
+        f"the archive says '{found}', but should say '{printable(expected)}'",
+        hint="another object was put in its place on the storage",
+    )
+
+
+def _safe_name(name: str) -> str:
+    """Refuse a name from a self-description that would leave the destination."""
+    if not name or "/" in name or "\0" in name or name in (".", ".."):
+        raise CorruptArchiveError(f"the stored name of the file is unusable: '{printable(name)}'")
+    return name
+
+
+def _encryption_kind(backend: Backend, backup: models.Backups) -> str:
+    """Tell a passphrase from recipients, by the entry or else by the object's first bytes."""
+    said = backup.metadata.get("encryption")
+    if said in ("passphrase", "recipients"):
+        return str(said)
+    with backend.download(backup.stored_filename, end=HEADER_PEEK_BYTES) as stream:
+        return "passphrase" if b"\n-> scrypt " in stream.read(HEADER_PEEK_BYTES) else "recipients"
+
+
+def _find_on_storage(session: Session, name: str) -> models.Backups | None:
+    """Describe an object that the catalog does not list, without recording it."""
+    parsed = naming.parse_stored_name(name.removeprefix(session.prefix))
+    if parsed is None:
+        return None
+    backend = session.backend(session.destination)
+    keys = list(dict.fromkeys((name, session.prefix + name)))
+    for key in keys:
+        try:
+            return _entry_of(backend, backend.stat(key), parsed)
+        except NotFoundError:
+            # A vault may well hold it: what it raises says how to find out.
+            if backend.name == "glacier" and key == keys[-1]:
+                raise
+    return None
+
+
+def _find_value(session: Session, name: str) -> models.Backups | None:
+    """Describe a value that the catalog does not list, by its key or its stored filename."""
+    if session.destination == "glacier":
+        return None
+    is_whole = name.endswith(naming.KEY_VALUE_EXTENSION)
+    try:
+        backend = session.backend(session.destination)
+        stored = backend.stat(
+            name if is_whole else f"{session.prefix}{name}{naming.KEY_VALUE_EXTENSION}"
+        )
+    except (ConfigError, ContainerNotFoundError, NotFoundError, UsageError) as exc:
+        log.debug("no value has that name: %s", exc)
+        return None
+    return value_entry(backend, stored) if is_value(stored) else None
+
+
+def is_value(stored: StoredObject) -> bool:
+    """Tell whether an object says of itself that KeyValue stored it."""
+    return (stored.metadata or {}).get("kind") == "keyvalue"
+
+
+def _refresh_value(session: Session, backup: models.Backups) -> None:
+    """Bring the entry of a value to what the storage says: any machine may have replaced it."""
+    if "format" not in backup.metadata:
+        return  # 0.6.0's objects do not describe themselves
+    backend = session.backend(backup.backend)
+    with contextlib.suppress(NotFoundError):  # of which fetch says more
+        found = value_entry(backend, backend.stat(backup.stored_filename))
+        backup.metadata, backup.size = found.metadata, found.size
+        backup.backup_date = found.backup_date
+
+
+def value_entry(backend: Backend, stored: StoredObject) -> models.Backups:
+    """Make a catalog entry, not saved, of what an object of KeyValue says of itself."""
+    said = believable(stored.metadata)
+    name = stored.key.rpartition("/")[2].removesuffix(naming.KEY_VALUE_EXTENSION)
+    return models.Backups(
+        backend=backend.name,
+        backend_hash=models.backend_hash(backend.container),
+        backup_date=said.get("date") or int(stored.last_modified or 0),
+        filename=str(said.get("set") or name),
+        metadata={
+            **said,
+            "KeyValue": True,
+            "is_enc": said.get("encryption") != "none",
+            "is_gzipped": said.get("compression") == "gzip",
+            "client": str(said.get("host") or ""),
+        },
+        size=stored.size,
+        stored_filename=stored.key,
+        tags="",
+        last_updated=int(time.time()),
+    )
+
+
+def _entry_of(backend: Backend, stored: StoredObject, parsed: naming.StoredName) -> models.Backups:
+    """Make a catalog entry, not saved, of what an object and its name say."""
+    said = believable(stored.metadata)
+    host = str(said.get("host") or "")
+    # The name that was asked for counts more than what an object says of itself.
+    filename = str(said.get("set") or parsed.stem)
+    if parsed.stem not in (filename, naming.tarball_stem(filename)):
+        filename = parsed.stem
+    return models.Backups(
+        backend=backend.name,
+        backend_hash=models.backend_hash(backend.container),
+        backup_date=parsed.backup_date,
+        filename=filename,
+        metadata={**said, "is_enc": bool(parsed.encryption), "client": host},
+        size=stored.size,
+        stored_filename=stored.key,
+        tags=str(said.get("tags") or ""),
+        last_updated=int(time.time()),
+    )

@@ -1,0 +1,91 @@
+"""What storage classes cost in time: how long they are charged for, and how long a thaw takes.
+
+The figures are AWS's, as of 2026: minimum days from
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-class-intro.html, thaw times from
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieval-options.html,
+those of vaults from
+https://docs.aws.amazon.com/amazonglacier/latest/dev/downloading-an-archive-two-steps.html and
+https://aws.amazon.com/s3/glacier/pricing/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bakthat.errors import UsageError
+
+EXPEDITED, STANDARD, BULK = TIERS = ("expedited", "standard", "bulk")
+"""How fast, and how dear, a thaw is."""
+
+DEFAULT_DAYS = 3
+"""For how long a thawed copy stays on S3, unless the caller says it."""
+
+VAULT = "VAULT"
+"""Stands for the class of archives in Glacier's vaults, which have no classes."""
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+@dataclass(frozen=True, slots=True)
+class StorageClass:
+    """One storage class, or an archive tier of intelligent tiering."""
+
+    name: str
+    minimum_days: int = 0
+    """Days that are charged at least, also when the object is deleted before."""
+    thaw_seconds: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """From when until when a thaw of each tier usually ends, where AWS says only the latter from 0
+    on; empty where none is needed."""
+
+    @property
+    def is_cold(self) -> bool:
+        """Whether an object must be thawed before it can be read."""
+        return bool(self.thaw_seconds)
+
+
+_FLEXIBLE = {
+    EXPEDITED: (1 * _MINUTE, 5 * _MINUTE),
+    STANDARD: (3 * _HOUR, 5 * _HOUR),
+    BULK: (5 * _HOUR, 12 * _HOUR),
+}
+_DEEP = {STANDARD: (0, 12 * _HOUR), BULK: (0, 48 * _HOUR)}
+
+_CLASSES = {
+    each.name: each
+    for each in (
+        StorageClass("STANDARD_IA", 30),
+        StorageClass("ONEZONE_IA", 30),
+        StorageClass("GLACIER_IR", 90),
+        StorageClass("GLACIER", 90, _FLEXIBLE),
+        StorageClass("DEEP_ARCHIVE", 180, _DEEP),
+        StorageClass("ARCHIVE_ACCESS", 0, _FLEXIBLE),
+        StorageClass("DEEP_ARCHIVE_ACCESS", 0, _DEEP),
+        StorageClass(VAULT, 90, _FLEXIBLE),
+    )
+}
+
+LONGEST_MINIMUM_DAYS = max(each.minimum_days for each in _CLASSES.values())
+
+
+def storage_class(name: str) -> StorageClass:
+    """Return what is known of a class; one that is not known costs nothing and is not cold."""
+    return _CLASSES.get(name) or StorageClass(name)
+
+
+def check_tier(name: str, tier: str) -> None:
+    """Raise UsageError unless an object of class *name* can be thawed by *tier*."""
+    offered = storage_class(name).thaw_seconds
+    if tier not in offered:
+        raise UsageError(
+            f"there is no tier '{tier}' for {name}", hint=f"use one of: {', '.join(offered)}"
+        )
+
+
+def days_left(name: str, stored_at: float, now: float) -> int:
+    """Return for how many more days an object of class *name* is charged if it is deleted now.
+
+    Both times are epoch seconds UTC. A day that has begun counts.
+    """
+    seconds = stored_at + storage_class(name).minimum_days * _DAY - now
+    return max(0, -int(-seconds // _DAY))

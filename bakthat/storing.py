@@ -1,0 +1,330 @@
+"""Making a backup: what the source is, under which name it goes, and recording it."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import logging
+import os
+import pwd
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bakthat import __version__, models, naming, pipeline, terminal
+from bakthat.archive.gzip_writer import DEFAULT_LEVEL
+from bakthat.archive.report import ArchiveReport
+from bakthat.archive.walk import Scan, WalkOptions
+from bakthat.backends.base import Backend
+from bakthat.errors import CatalogError, KeyExistsError, SourceError, StorageError, UsageError
+from bakthat.interrupts import held_back
+from bakthat.naming import printable
+from bakthat.secrets import EncryptionKeys
+from bakthat.session import Session
+
+log = logging.getLogger("bakthat")
+transfer_log = logging.getLogger("bakthat.backends")
+
+Progress = Callable[[int, int], None]
+"""Called often with bytes done and bytes in all; the second is an estimate when backing up."""
+
+FORMAT = 1
+"""The version of what is stored; the same name and self-description mean the same bytes."""
+
+MAX_TAGS_BYTES = 400
+"""What the self-description has room for, on the storage with the least."""
+
+KEPT_WARNINGS = 100
+"""How many warnings the catalog keeps with a backup; it counts all of them."""
+
+RECORD_PATIENCE = 300
+"""Seconds to wait for a locked catalog once the upload is done, which may have taken hours."""
+
+MAX_COLLISIONS = 100
+"""After how many taken keys in a row something else must be wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupSource:
+    """What is backed up, and in which form it is stored."""
+
+    path: Path
+    set_name: str
+    stem: str
+    extension: str
+    is_archive: bool
+    level: int
+    """gzip's; 0 for what is not compressed here."""
+    root_name: str
+    """What the file or directory is called inside of the archive."""
+
+    @classmethod
+    def find(
+        cls,
+        filename: str | os.PathLike[str] | None,
+        custom_filename: str | None,
+        *,
+        compress: bool | int,
+        root_name: str | None = None,
+    ) -> BackupSource:
+        """Look at *filename* (None: the current directory). Raises SourceError, UsageError."""
+        if filename is not None and not os.fspath(filename):
+            raise UsageError("nothing was named to back up")
+        path = Path(os.path.abspath(os.path.expanduser(filename or os.curdir)))
+        shown = printable(str(path))
+        try:
+            is_file, is_directory = path.is_file(), path.is_dir()
+            exists = is_file or is_directory or path.exists()
+        except (OSError, ValueError) as exc:  # too long a name, a NUL in it
+            raise SourceError(f"cannot read '{shown}': {exc}") from exc
+        if not exists:
+            raise SourceError(f"no such file or directory: '{shown}'")
+        if not (is_file or is_directory):
+            raise SourceError(f"neither a file nor a directory: '{shown}'")
+        if not path.name and custom_filename is None:
+            raise UsageError(
+                f"'{shown}' has no name of its own", hint="name the backup with --name"
+            )
+        set_name = naming.check_set_name(path.name if custom_filename is None else custom_filename)
+        root_name = naming.check_set_name(root_name) if root_name else path.name or set_name
+        if is_file and naming.is_tarball(path.name):
+            stem = naming.tarball_stem(set_name)
+            return cls(path, set_name, stem, ".tgz", False, 0, root_name)
+        level = DEFAULT_LEVEL if compress is True else int(compress)
+        if level:
+            return cls(path, set_name, set_name, ".tgz", True, level, root_name)
+        extension = "" if is_file else ".tar"
+        return cls(path, set_name, set_name, extension, not is_file, 0, root_name)
+
+
+def archive_identity(set_name: str, date: int, host: str) -> str:
+    """Return what an archive says of itself inside, in a comment that every tar tool skips.
+
+    Under encryption it is authenticated, so that one object put in another's place is noticed.
+    """
+    return f"bakthat set={set_name} date={date} host={host}"
+
+
+def join_tags(tags: str | Sequence[str]) -> str:
+    """Return tags as the catalog keeps them: separated by single spaces, in their order.
+
+    A text may hold several, separated by commas or white space. Raises UsageError.
+    """
+    words = [
+        word
+        for each in ([tags] if isinstance(tags, str) else tags)
+        for word in re.split(r"[\s,]+", each)
+        if word
+    ]
+    joined = " ".join(dict.fromkeys(words))
+    if printable(joined) != joined:
+        raise UsageError(f"a tag must be text that prints: '{printable(joined)}'")
+    if len(joined.encode()) > MAX_TAGS_BYTES:
+        raise UsageError(f"the tags are too long: {len(joined.encode())} bytes in all")
+    return joined
+
+
+@dataclass(frozen=True, slots=True)
+class NewBackup:
+    """A backup about to be made, everything decided but its name."""
+
+    session: Session
+    backend: Backend
+    source: BackupSource
+    options: WalkOptions
+    counted: Scan
+    keys: EncryptionKeys
+    tags: str
+    progress: Progress | None
+
+    def store(self) -> models.Backups:
+        """Write the object under the first free name, record it, and return the entry."""
+        catalog_path = self.session.catalog_path
+        date = int(time.time())
+        for _ in range(MAX_COLLISIONS):
+            with models.catalog(catalog_path, write=True):
+                key, date = models.reserve(self._names_from(date))
+            try:
+                return self._store_as(key, date)
+            except KeyExistsError:
+                log.info("%s is taken on the storage, trying the next second", printable(key))
+                date += 1
+            finally:
+                with held_back():
+                    _release(catalog_path, key)
+        raise StorageError(f"the storage says of {MAX_COLLISIONS} names in a row that they exist")
+
+    def _names_from(self, date: int) -> Iterator[tuple[str, int]]:
+        names = naming.stored_names(
+            self.source.stem, date, self.source.extension, encrypted=bool(self.keys)
+        )
+        return ((self.session.prefix + name, when) for name, when in names)
+
+    def _store_as(self, key: str, date: int) -> models.Backups:
+        source = self.source
+        if source.level:
+            log.info("Compressing...")
+        if self.keys:
+            log.info("Encrypting...")
+        log.info("Uploading...")
+        started = time.monotonic()
+        steps = _Steps(self.counted.bytes, self.progress)
+        report = ArchiveReport()
+        description = self._describe(date)
+        contents = pipeline.Contents(
+            source.path,
+            source.root_name,
+            source.is_archive,
+            self.options,
+            archive_identity(source.set_name, date, self.session.host),
+        )
+        row = self._row(key, date)
+        upload = self.backend.upload(key, metadata=description, size_hint=_size_hint(self.counted))
+        try:
+            checksum = pipeline.write_object(
+                upload,
+                contents,
+                level=source.level,
+                keys=self.keys,
+                report=report,
+                on_bytes=steps.add,
+            )
+            # An interrupt leaves it neither stored nor recorded, or both.
+            with held_back():
+                row["size"] = upload.commit().size
+                row["metadata"] = description | self._learnt(report, checksum, started)
+                entry = self._record(row)
+                steps.finish()
+                size = terminal.human_size(entry.size)
+                log.info("Stored as %s (%s)", printable(key), size)
+        finally:
+            with held_back():
+                upload.abort()
+        return entry
+
+    def _learnt(self, report: ArchiveReport, checksum: str, started: float) -> dict[str, Any]:
+        """Return what only making the backup told."""
+        learnt = {
+            "is_enc": bool(self.keys),
+            "client": self.session.host,
+            "source": str(self.source.path),
+            "files": report.files,
+            "directories": report.directories,
+            "bytes": report.bytes,
+            "excluded_files": self.counted.excluded_files,
+            "excluded_bytes": self.counted.excluded_bytes,
+            "warning_count": report.warning_count,
+            "warnings": report.warnings[:KEPT_WARNINGS],
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        if checksum:
+            learnt["sha256"] = checksum
+        return learnt
+
+    def _row(self, key: str, date: int) -> dict[str, Any]:
+        """Return the catalog's columns as far as they are known before the upload."""
+        return {
+            "backend": self.backend.name,
+            "backend_hash": models.backend_hash(self.backend.container),
+            "backup_date": date,
+            "filename": self.source.set_name,
+            "stored_filename": key,
+            "tags": self.tags,
+        }
+
+    def _record(self, row: dict[str, Any]) -> models.Backups:
+        try:
+            with models.catalog(self.session.catalog_path, write=True, patience=RECORD_PATIENCE):
+                return models.record(row)
+        except CatalogError as exc:
+            name = printable(row["stored_filename"])
+            raise CatalogError(
+                f"stored as {name} on {self.backend.name}, but not recorded: {exc}",
+                hint=f"what is stored is whole; restore it by this name: {name}",
+            ) from exc
+
+    def _describe(self, date: int) -> dict[str, Any]:
+        """Return the self-description: what rebuilds the catalog from the storage alone."""
+        source = self.source
+        description: dict[str, Any] = {
+            "bakthat": __version__,
+            "format": FORMAT,
+            "set": source.set_name,
+            "date": date,
+            "host": self.session.host,
+            "kind": "archive" if source.is_archive else "file",
+            "encryption": self.keys.kind,
+            "compression": "gzip" if source.level else "none",
+        }
+        if self.tags:
+            description["tags"] = self.tags
+        if not source.is_archive:
+            try:
+                status = source.path.stat()
+            except OSError as exc:
+                raise SourceError(
+                    f"cannot read '{printable(source.path)}': {exc.strerror}"
+                ) from exc
+            description["mode"] = status.st_mode & 0o7777
+            description["mtime_ns"] = status.st_mtime_ns
+            description["uid"], description["gid"] = status.st_uid, status.st_gid
+            description |= _owner_names(status)
+            if source.path.name != source.set_name:
+                description["name"] = source.path.name
+        return description
+
+
+def _owner_names(status: os.stat_result) -> dict[str, str]:
+    names = {}
+    with contextlib.suppress(KeyError):
+        names["owner"] = pwd.getpwuid(status.st_uid).pw_name
+    with contextlib.suppress(KeyError):
+        names["group"] = grp.getgrgid(status.st_gid).gr_name
+    return names
+
+
+def _release(catalog_path: Path, key: str) -> None:
+    """Free the name, also after a failure; what was recorded needs no reservation any more."""
+    try:
+        with models.catalog(catalog_path, write=True):
+            models.release(key)
+    except CatalogError as exc:
+        # What made the backup fail must not be hidden; the reservation expires by itself.
+        log.debug("the reservation of %s stays: %s", printable(key), exc)
+
+
+def _size_hint(counted: Scan) -> int:
+    """Estimate the most bytes that the object can come to: nothing compresses, headers grow."""
+    entries = counted.files + counted.directories
+    return int((counted.bytes + entries * 1536) * 1.001) + 1024 * 1024
+
+
+class _Steps:
+    """Passes progress on, or else logs a line at each tenth of the way."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total = total
+        self._progress = progress
+        self._done = 0
+        self._told = -1
+        self.add(0)
+
+    def add(self, size: int) -> None:
+        self._done += size
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+            return
+        # Below 100 until the storage has confirmed: a tree may grow while it is read.
+        tenth = min(self._done * 10 // self._total, 9) if self._total else 0
+        if tenth > self._told:
+            self._told = tenth
+            transfer_log.info("Upload completion: %d%%", tenth * 10)
+
+    def finish(self) -> None:
+        if self._progress is not None:
+            self._progress(self._total, self._total)
+        else:
+            transfer_log.info("Upload completion: 100%")

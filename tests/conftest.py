@@ -1,0 +1,89 @@
+"""Fixtures of every test: an environment of its own, and S3 servers on loopback ports."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fault_proxy import FaultProxy, fault_proxy
+from tests.glacier_server import GlacierServer, glacier_server
+from tests.servers import S3Server, moto_server, rclone_server
+
+
+@pytest.fixture(autouse=True)
+def isolated_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Give the test a home directory of its own, and none of the caller's settings."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    for name in os.environ:
+        if name.startswith(("AWS_", "BAKTHAT_", "XDG_")):
+            monkeypatch.delenv(name)
+    # Else boto3 asks the network for the keys of a machine in EC2.
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return home
+
+
+@pytest.fixture
+def plugins_dir(isolated_environment: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Make the directory of plugins; whatever they do ends with the test."""
+    from bakthat import models
+    from bakthat.plugin import deactivate_plugins
+
+    directory = isolated_environment / ".bakthat_plugins"
+    directory.mkdir(mode=0o700)
+    monkeypatch.setattr(models, "Backups", models.Backups)  # a plugin may replace it
+    yield directory
+    deactivate_plugins()
+
+
+@pytest.fixture(scope="session")
+def moto_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Serve AWS as moto plays it, for the whole session."""
+    with moto_server(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Serve a directory as S3 with rclone, for the whole session."""
+    with rclone_server(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture
+def glacier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlacierServer]:
+    """Serve Glacier, with a clock that stands still until the test moves it."""
+    with glacier_server(tmp_path_factory.mktemp("glacier")) as server:
+        yield server
+
+
+@pytest.fixture
+def moto_proxy(moto_endpoint: S3Server) -> Iterator[FaultProxy]:
+    """Put a proxy before moto that breaks the requests the test names."""
+    with fault_proxy(moto_endpoint.endpoint_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def moto_conf(moto_endpoint: S3Server) -> dict[str, Any]:
+    """Return a flat profile for moto's S3; its bucket is not made yet."""
+    return moto_endpoint.conf()
+
+
+@pytest.fixture
+def rclone_conf(rclone_endpoint: S3Server) -> dict[str, Any]:
+    """Return a flat profile for rclone's S3; its bucket is not made yet."""
+    return rclone_endpoint.conf()
+
+
+@pytest.fixture(params=["moto", "rclone"])
+def s3_conf(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Return a flat profile for each of the S3 servers in turn; its bucket is not made yet."""
+    conf: dict[str, Any] = request.getfixturevalue(f"{request.param}_conf")
+    return conf

@@ -1,0 +1,196 @@
+"""A proxy before an S3 server that breaks chosen requests, in the ways that networks do."""
+
+from __future__ import annotations
+
+import http.client
+import http.server
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Answer this, without asking the server."""
+
+    status: int
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class Reset:
+    """Reset the connection, without asking the server."""
+
+
+@dataclass(frozen=True)
+class LoseAnswer:
+    """Let the server do it, then reset the connection instead of answering."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Announce the whole body of the server's answer, send the first bytes, and close."""
+
+    after: int
+
+
+@dataclass(frozen=True)
+class Stall:
+    """Answer nothing until the proxy ends."""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Let the server do it, tell the test, and answer only when it says so."""
+
+    done: threading.Event = field(default_factory=threading.Event)
+    go: threading.Event = field(default_factory=threading.Event)
+
+
+Fault = Answer | Reset | LoseAnswer | Cut | Stall | Hold
+
+
+def refusal(status: int, code: str, message: str = "told to by the test") -> Answer:
+    """Return an answer with the XML body of an S3 error."""
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    return Answer(status, body.encode())
+
+
+@dataclass
+class Rule:
+    """A fault for requests of *method* whose path and query contain *part*, *times* over."""
+
+    method: str
+    part: str
+    fault: Fault
+    times: int
+
+
+@dataclass
+class FaultProxy:
+    """Forwards to a server, one request at a time, whatever no rule catches."""
+
+    upstream: str
+    endpoint_url: str = ""
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    """Method, path with query, and headers in lower case, of every request that came."""
+    rules: list[Rule] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def on(self, method: str, part: str, fault: Fault, *, times: int = 10**6) -> None:
+        """Break the next *times* requests of *method* whose path and query contain *part*."""
+        self.rules.append(Rule(method, part, fault, times))
+
+    def seen(self, method: str, part: str = "") -> int:
+        """Return how many requests of *method* had *part* in their path or query."""
+        return sum(1 for verb, path, _ in self.requests if verb == method and part in path)
+
+    def fault_for(self, method: str, path: str, headers: dict[str, str]) -> Fault | None:
+        """Record a request and return what is to befall it."""
+        with self.lock:
+            self.requests.append((method, path, headers))
+            for rule in self.rules:
+                if rule.times and rule.method == method and rule.part in path:
+                    rule.times -= 1
+                    return rule.fault
+        return None
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """HTTP/1.0: each connection carries one request, so that no thread waits for a second one."""
+
+    proxy: FaultProxy
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        fault = self.proxy.fault_for(self.command, self.path, headers)
+        self.close_connection = True
+        if isinstance(fault, Stall):
+            self.proxy.ended.wait()
+        elif isinstance(fault, Reset):
+            self._reset()
+        elif isinstance(fault, Answer):
+            self._answer(fault.status, {"Content-Length": str(len(fault.body))}, fault.body)
+        else:
+            status, answered, content = self._forward(body)
+            if isinstance(fault, Hold):
+                fault.done.set()
+                fault.go.wait(60)
+            if isinstance(fault, LoseAnswer):
+                self._reset()
+            else:
+                sent = content[: fault.after] if isinstance(fault, Cut) else content
+                self._answer(status, answered, sent)
+
+    # http.server looks for methods of these names.
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _serve  # noqa: N815  (its names, not ours)
+
+    def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        # The lock makes the server's check of a condition and its write one step, which moto's
+        # threads alone are not.
+        with self.proxy.lock:
+            address = urlsplit(self.proxy.upstream)
+            assert address.hostname is not None
+            connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+            try:
+                connection.request(self.command, self.path, body, dict(self.headers.items()))
+                answer = connection.getresponse()
+                content = answer.read()
+            finally:
+                connection.close()
+        hop_by_hop = {"connection", "transfer-encoding", "keep-alive"}
+        headers = {k: v for k, v in answer.getheaders() if k.lower() not in hop_by_hop}
+        if self.command != "HEAD":
+            headers = {k: v for k, v in headers.items() if k.lower() != "content-length"}
+            headers["Content-Length"] = str(len(content))
+        return answer.status, headers, content
+
+    def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _reset(self) -> None:
+        # Lingering for zero seconds makes closing a reset.
+        linger = struct.pack("ii", 1, 0)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.connection.close()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = False
+    request_queue_size = 64
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: a client that gives up while it is answered is what the tests are about."""
+
+
+@contextmanager
+def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
+    """Run a proxy before the server at the URL *upstream* until the block ends."""
+    proxy = FaultProxy(upstream)
+    handler = type("_Handler", (_Handler,), {"proxy": proxy})
+    server = _Server(("127.0.0.1", 0), handler)
+    proxy.endpoint_url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        proxy.ended.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,141 @@
+"""A catalog to fill for the tests of retention, and storages that only remember their keys."""
+
+from __future__ import annotations
+
+import calendar
+import contextlib
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bakthat import models, session
+from bakthat.backends.base import BakthatBackend
+from bakthat.errors import BakthatError, StorageError
+
+DAY = 86400
+HOST = "box"
+CONTAINERS = {"s3": "bucket", "glacier": "vault", "local": "/store"}
+
+
+def at(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:
+    """Return a moment of UTC in epoch seconds."""
+    return calendar.timegm((year, month, day, hour, minute, second))
+
+
+NOW = at(2026, 12, 16, 12)
+
+
+class FakeStorage(BakthatBackend):
+    """Holds keys without contents; what it is told to refuse, it refuses."""
+
+    def __init__(self, name: str, batch_size: int) -> None:
+        super().__init__({})
+        self.name = name
+        self.container = CONTAINERS[name]
+        self.batch_size = batch_size
+        self.keys: set[str] = set()
+        self.batches: list[list[str]] = []
+        self.refused: set[str] = set()
+        self.before_batch: Callable[[int], None] = lambda number: None
+
+    def delete(self, key: str) -> None:
+        """Forget *key*, unless it is refused."""
+        for error in self.delete_many([key]).values():
+            raise error
+
+    def delete_many(self, keys: Sequence[str]) -> Mapping[str, BakthatError]:
+        """Forget *keys*, but those that are refused."""
+        self.batches.append(list(keys))
+        self.before_batch(len(self.batches))
+        self.keys -= set(keys) - self.refused
+        return {key: StorageError(f"{key} is locked") for key in keys if key in self.refused}
+
+
+class Shelf:
+    """A catalog, the profile that looks at it, and what its storages hold."""
+
+    def __init__(self, path: Path, *, batch_size: int = 1000, **conf: Any) -> None:
+        self.path = path
+        self.conf: dict[str, Any] = {
+            "database": str(path),
+            "s3_bucket": CONTAINERS["s3"],
+            "glacier_vault": CONTAINERS["glacier"],
+            "local_path": CONTAINERS["local"],
+            "access_key": "AK",
+            "secret_key": "SK",
+            **conf,
+        }
+        self.storages = {name: FakeStorage(name, batch_size) for name in CONTAINERS}
+        with models.catalog(path):
+            pass
+
+    def add(
+        self,
+        date: int,
+        name: str = "my",
+        *,
+        stored: str | None = None,
+        host: str = HOST,
+        backend: str = "s3",
+        container: str | None = None,
+        legacy: bool = False,
+        **more: Any,
+    ) -> str:
+        """Add a backup to the catalog and to its storage; return its stored filename."""
+        key = stored or f"{name}.{time.strftime('%Y%m%d%H%M%S', time.gmtime(date))}.tgz"
+        where = container or CONTAINERS[backend]
+        digest = (
+            models.legacy_backend_hash(self.conf["access_key"], where)
+            if legacy
+            else models.backend_hash(where)
+        )
+        row = {
+            "backend": backend,
+            "backend_hash": digest,
+            "backup_date": date,
+            "filename": name,
+            "metadata": {"client": host, "is_enc": False},
+            "size": 10,
+            "stored_filename": key,
+            "tags": "",
+            **more,
+        }
+        with models.catalog(self.path, write=True):
+            models.record(row)
+        if where == CONTAINERS[backend]:
+            self.storages[backend].keys.add(key)
+        return key
+
+    def add_days(self, count: int, name: str = "my", **more: Any) -> list[str]:
+        """Add a backup a day at 03:00, the last one today; return them, the oldest first."""
+        first = NOW - NOW % DAY + 3 * 3600 - (count - 1) * DAY
+        return [self.add(first + number * DAY, name, **more) for number in range(count)]
+
+    def rows(self) -> dict[str, tuple[Any, ...]]:
+        """Return every row of the table as SQLite has it, by its stored filename."""
+        with contextlib.closing(sqlite3.connect(self.path)) as raw:
+            found = raw.execute("SELECT stored_filename, * FROM backups").fetchall()
+        return {row[0]: row[1:] for row in found}
+
+    def living(self) -> set[str]:
+        """Return the stored filenames that are not marked as deleted."""
+        with contextlib.closing(sqlite3.connect(self.path)) as raw:
+            found = raw.execute("SELECT stored_filename FROM backups WHERE NOT is_deleted")
+            return {row[0] for row in found}
+
+
+@contextlib.contextmanager
+def on_the_shelf(shelf: Shelf, now: int = NOW) -> Iterator[None]:
+    """Let this process be :data:`HOST` at *now*, with the storages of *shelf*."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "gethostname", lambda: HOST)
+        patch.setattr(
+            session.Session, "backend", lambda _self, destination, **_: shelf.storages[destination]
+        )
+        patch.setattr(time, "time", lambda: float(now))
+        yield

@@ -1,0 +1,196 @@
+"""Headers: whatever is described comes back from tarfile and GNU tar."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tarfile
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from bakthat.archive import tar_header
+from bakthat.archive.sparse import pack_map
+from bakthat.archive.tar_header import Member, decimal_seconds, pack_member_header, pack_record
+
+END = bytes(tar_header.RECORD_BYTES)
+
+
+def read(member: Member, mode: str = "r|") -> tarfile.TarInfo:
+    archive = io.BytesIO(pack_member_header(member) + END)
+    with tarfile.open(fileobj=archive, mode=mode) as tar:  # type: ignore[call-overload]  # the mode is a parameter
+        found = tar.next()
+    assert isinstance(found, tarfile.TarInfo)
+    return found
+
+
+def link(name: bytes, target: bytes = b"t", mtime_ns: int = 0) -> Member:
+    return Member(name, tar_header.SYMBOLIC_LINK, 0o777, 0, 0, mtime_ns, link=target)
+
+
+_components = st.binary(min_size=1, max_size=255).map(
+    lambda raw: raw.replace(b"/", b"_").replace(b"\0", b"_")
+)
+_printable = st.text(st.characters(min_codepoint=33, max_codepoint=1000), min_size=1, max_size=100)
+_text = _printable.map(lambda text: text.replace("/", "_").encode())
+_paths = st.lists(_components | _text, min_size=1, max_size=20).map(b"/".join)
+_paths = _paths.map(lambda path: path[:4096].strip(b"/")).filter(bool)
+
+
+@settings(max_examples=150, deadline=None)
+@given(name=_paths, target=_paths)
+def test_tarfile_reads_any_name_and_target(name: bytes, target: bytes) -> None:
+    for mode in ("r|", "r:"):
+        found = read(link(name, target), mode)
+        assert found.name.encode("utf-8", "surrogateescape") == name
+        assert found.linkname.encode("utf-8", "surrogateescape") == target
+
+
+@settings(max_examples=30, deadline=None)
+@given(names=st.lists(_paths, min_size=1, max_size=20, unique=True))
+def test_gnu_tar_reads_any_name(names: list[bytes]) -> None:
+    archive = b"".join(pack_member_header(link(name)) for name in names) + END
+    command = ["tar", "-t", "--quoting-style=literal", "--null", "-f", "-"]
+    done = subprocess.run(command, input=archive, capture_output=True, check=True)
+    assert done.stdout == b"".join(name + b"\n" for name in names)
+    assert done.stderr == b""
+
+
+@settings(max_examples=200, deadline=None)
+@given(length=st.integers(1, 400), cut=st.integers(0, 400), slash=st.booleans())
+@example(length=100, cut=0, slash=True)
+@example(length=256, cut=155, slash=False)
+@example(length=257, cut=156, slash=False)
+def test_names_around_the_limits_of_the_fields_survive(length: int, cut: int, slash: bool) -> None:
+    name = bytearray(b"n" * length)
+    if 0 < cut < length - 1:
+        name[cut : cut + 1] = b"/"
+    kind = tar_header.DIRECTORY if slash else tar_header.FIFO
+    member = Member(bytes(name) + b"/" * slash, kind, 0o700, 0, 0, 0)
+    assert read(member).name == name.decode()
+
+
+def test_a_plain_member_takes_one_block() -> None:
+    name = b"a" * 155 + b"/" + b"b" * 99 + b"/"
+    member = Member(name, tar_header.DIRECTORY, 0o40755, 2097151, 2097151, 10**9)
+    member.owner = b"o" * 31
+    assert len(pack_member_header(member)) == 512
+    found = read(member)
+    assert (found.name, found.uid, found.gid, found.uname, found.mtime, found.mode) == (
+        name[:-1].decode(), 2097151, 2097151, "o" * 31, 1, 0o755,
+    )  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    uid=st.integers(0, 2**32 - 1),
+    gid=st.integers(0, 2**32 - 1),
+    size=st.integers(0, 2**63 - 1),
+    owner=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=60),
+    mode=st.integers(0, 0o177777),
+)
+@example(uid=2097152, gid=2097152, size=8 * 1024**3, owner="o" * 32, mode=0o104755)
+@example(uid=2097151, gid=0, size=8 * 1024**3 - 1, owner="é", mode=0)
+def test_large_numbers_and_long_owners_survive(
+    uid: int, gid: int, size: int, owner: str, mode: int
+) -> None:
+    member = Member(b"f", tar_header.REGULAR, mode, uid, gid, 0, size=size)
+    member.owner = member.group = owner.encode()
+    found = read(member)
+    assert (found.uid, found.gid, found.size) == (uid, gid, size)
+    assert (found.uname, found.gname) == (owner, owner)
+    assert found.mode == mode & 0o7777
+
+
+_times = st.integers(-(2**63), 2**63 - 1)
+
+
+@given(nanoseconds=_times)
+@example(nanoseconds=-1)
+@example(nanoseconds=-1_500_000_000)
+@example(nanoseconds=-1_000_000_000)
+@example(nanoseconds=0)
+@example(nanoseconds=1_000_000_001)
+@example(nanoseconds=8**11 * 10**9)
+def test_times_are_exact(nanoseconds: int) -> None:
+    assert Decimal(decimal_seconds(nanoseconds).decode()) * 10**9 == nanoseconds
+    found = read(link(b"f", mtime_ns=nanoseconds))
+    if "mtime" in found.pax_headers:
+        assert Decimal(found.pax_headers["mtime"]) * 10**9 == nanoseconds
+    else:
+        assert found.mtime * 10**9 == nanoseconds
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "shown"),
+    [
+        (-2_000_000_000, "1969-12-31 23:59:58"),
+        (1, "1970-01-01 00:00:00.000000001"),
+        (1_700_000_000_120_000_000, "2023-11-14 22:13:20.12"),
+    ],
+)
+def test_gnu_tar_reads_times_before_the_epoch_and_fractions(nanoseconds: int, shown: str) -> None:
+    archive = pack_member_header(link(b"f", mtime_ns=nanoseconds)) + END
+    command = ["tar", "-tvf", "-", "--utc", "--full-time"]
+    done = subprocess.run(command, input=archive, capture_output=True, check=True)
+    assert shown in done.stdout.decode()
+
+
+@pytest.mark.parametrize("nanoseconds", [-1_500_000_000, -250_000_000, -1, 1])
+def test_fractions_before_the_epoch_are_written_as_gnu_tar_writes_them(
+    tmp_path: Path, nanoseconds: int
+) -> None:
+    # Only written: GNU tar 1.34 gets the sign of such a fraction wrong when it reads its own.
+    path = tmp_path / "f"
+    path.touch()
+    os.utime(path, ns=(nanoseconds, nanoseconds))
+    archive = subprocess.run(
+        ["tar", "--format=posix", "-C", tmp_path, "-c", "f"], capture_output=True, check=True
+    ).stdout
+    assert pack_record(b"mtime", decimal_seconds(nanoseconds)) in archive
+
+
+@given(key=st.binary(min_size=1, max_size=30), value=st.binary(max_size=1100))
+def test_a_record_says_its_own_length(key: bytes, value: bytes) -> None:
+    record = pack_record(key, value)
+    assert int(record.partition(b" ")[0]) == len(record)
+
+
+@settings(deadline=None)
+@given(value=st.binary(max_size=2000))
+def test_a_record_holds_any_bytes(value: bytes) -> None:
+    member = link(b"f")
+    member.records = [(b"SCHILY.xattr.user.x", value)]
+    found = read(member).pax_headers["SCHILY.xattr.user.x"]
+    assert found.encode("utf-8", "surrogateescape") == value
+
+
+@pytest.mark.parametrize(
+    ("extents", "size", "expected"),
+    [
+        ([(512, 1024)], 4096, b"2\n512\n1024\n4096\n0\n"),
+        ([(0, 10), (90, 10)], 100, b"2\n0\n10\n90\n10\n"),
+        ([], 7, b"1\n7\n0\n"),
+    ],
+)
+def test_the_map_of_a_sparse_file(
+    extents: list[tuple[int, int]], size: int, expected: bytes
+) -> None:
+    assert pack_map(extents, size) == expected.ljust(512, b"\0")
+
+
+def test_gnu_tar_reads_a_size_above_8_gib(tmp_path: Path) -> None:
+    member = Member(b"big", tar_header.REGULAR, 0o600, 0, 0, 0, size=9 * 1024**3)
+    archive = tmp_path / "big.tar"
+    with archive.open("wb") as file:
+        header = pack_member_header(member)
+        file.write(header)
+        # The data and the end of the archive are a hole.
+        file.truncate(len(header) + member.size + tar_header.RECORD_BYTES)
+    done = subprocess.run(["tar", "-tvf", archive], capture_output=True, check=True)
+    assert str(9 * 1024**3).encode() in done.stdout
+    assert done.stderr == b""

@@ -1,0 +1,240 @@
+"""The configuration file: what it says, what is wrong with it, and how it is rewritten."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bakthat.conf import Profile, load_profile, read_raw_profile, save_profile
+from bakthat.errors import ConfigError
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def config(isolated_environment: Path) -> Path:
+    return isolated_environment / ".bakthat.yml"
+
+
+def test_without_any_file_everything_stays_local() -> None:
+    loaded = load_profile()
+    assert loaded.is_fallback
+    assert loaded.profile.default_destination == "local"
+
+
+def test_a_profile_of_060_is_read_with_its_defaults(config: Path) -> None:
+    write(
+        config,
+        "default:\n  access_key: AK\n  secret_key: SK\n  s3_bucket: bucket\n"
+        "  glacier_vault: vault\n  rotation: {days: 7, first_week_day: 5, months: 6, weeks: 6}\n"
+        "  plugins: [test_plugin.TestPlugin]\n",
+    )
+    profile = load_profile().profile
+    assert (profile.access_key, profile.s3_bucket) == ("AK", "bucket")
+    assert profile.default_destination == "s3"
+    assert profile.region_name == "us-east-1"
+    assert profile.rotation["first_week_day"] == 5
+    assert profile.plugins == ["test_plugin.TestPlugin"]
+    assert profile.compress is True
+
+
+def test_the_secrets_are_not_in_the_repr(config: Path) -> None:
+    write(config, "default: {secret_key: hidden-one, password: hidden-two}\n")
+    loaded = load_profile()
+    assert "hidden" not in repr(loaded) + repr(loaded.profile)
+
+
+def test_a_flat_dict_wins_over_the_file(config: Path) -> None:
+    write(config, "default: {s3_bucket: from-file}\n")
+    assert load_profile(conf={"s3_bucket": "from-dict"}).profile.s3_bucket == "from-dict"
+
+
+def test_a_single_recipient_may_be_text() -> None:
+    assert load_profile(conf={"recipients": "age1x"}).profile.recipients == ["age1x"]
+
+
+def test_a_key_without_a_value_has_its_default(config: Path) -> None:
+    write(config, "default:\n  region_name:\n  s3_bucket: x\n")
+    assert load_profile().profile.region_name == "us-east-1"
+
+
+def test_another_profile_is_found_by_name(config: Path) -> None:
+    write(config, "default: {s3_bucket: one}\nwork: {s3_bucket: two}\n")
+    assert load_profile("work").profile.s3_bucket == "two"
+
+
+def expect_error(profile: str = "default", **arguments: Any) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load_profile(profile, **arguments)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_a_configuration_file_that_was_named_must_exist(tmp_path: Path) -> None:
+    assert "nowhere.yml" in str(expect_error(config=tmp_path / "nowhere.yml"))
+
+
+def test_a_profile_that_was_named_needs_a_file() -> None:
+    error = expect_error("work")
+    assert "'work'" in str(error)
+    assert "bakthat configure -p work" in error.hint
+
+
+def test_an_unknown_profile_is_named_with_the_known_ones(config: Path) -> None:
+    write(config, "default: {}\nworks: {}\n")
+    error = expect_error("work")
+    assert "no profile 'work' (there are: default, works)" in str(error)
+    assert error.hint == "did you mean 'works'?"
+
+
+def test_broken_yaml_is_named_with_file_and_line_and_without_its_text(config: Path) -> None:
+    write(config, "default:\n  password: 'SECRET\n  s3_bucket: x\n")
+    error = expect_error()
+    assert f"{config}:" in str(error)
+    assert "SECRET" not in str(error)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "just text\n", "42\n"])
+def test_a_file_without_profiles_is_refused(config: Path, text: str) -> None:
+    write(config, text)
+    error = expect_error()
+    assert "must hold profiles by name" in str(error)
+    assert "default:" in error.hint
+
+
+def test_a_profile_that_is_no_mapping_is_refused(config: Path) -> None:
+    write(config, "default: [a]\n")
+    assert "profile 'default' must hold keys, not a list" in str(expect_error())
+
+
+def test_an_unknown_key_is_named_with_the_nearest(config: Path) -> None:
+    write(config, "default: {s3_buckt: x}\n")
+    error = expect_error()
+    assert str(config) in str(error)
+    assert "profile 'default': unknown key 's3_buckt'" in str(error)
+    assert error.hint == "did you mean 's3_bucket'?"
+
+
+def test_a_key_like_none_of_ours_may_be_meant_for_a_plugin() -> None:
+    assert expect_error(conf={"zzz": 1}).hint == (
+        "settings of your own plugins go below plugin_settings"
+    )
+    assert load_profile(conf={"plugin_settings": {"zzz": 1}}).raw["plugin_settings"]["zzz"] == 1
+
+
+def test_the_addresses_of_notifications_are_not_in_the_repr() -> None:
+    settings = {"url": "https://hc-ping.com/hidden"}
+    loaded = load_profile(conf={"healthchecks": settings, "webhook": settings})
+    assert "hidden" not in repr(loaded)
+
+
+@pytest.mark.parametrize(
+    ("conf", "message"),
+    [
+        ({"s3_bucket": ["a"]}, "'s3_bucket' must be text, not a list"),
+        ({"s3_bucket": ""}, "'s3_bucket' must be text that is not empty"),
+        ({"password": 12345}, "'password' must be text (put it in quotes), not a number"),
+        ({"default_destination": "tape"}, "must be one of s3, glacier, local"),
+        ({"compress": "yes"}, "'compress' must be true, false or a level from 0 to 9"),
+        ({"compress": 10}, "'compress' must be"),
+        ({"recipients": [1]}, "'recipients' must be text or a list of texts"),
+        ({"rotation": [7]}, "'rotation' must be a mapping"),
+        ({"plugins": "a.B"}, "'plugins' must be a list of texts, not text"),
+        ({"plugin_settings": "x"}, "'plugin_settings' must be a mapping of settings, not text"),
+        ({"healthchecks": "https://hc-ping.com/x"}, "'healthchecks' must be a mapping of settings"),
+        ({"prefix": "../x"}, "'prefix' must be"),
+        ({"prefix": "/x"}, "'prefix' must be"),
+        ({"prefix": "a\nb"}, "'prefix' must be"),
+        ({"local_path": "a\0b"}, "'local_path' must be text"),
+        ({1: "x"}, "unknown key '1'"),
+    ],
+)
+def test_a_wrong_type_is_one_line_with_the_key(conf: dict[Any, Any], message: str) -> None:
+    error = expect_error(conf=conf)
+    assert "conf: profile 'default'" in str(error)
+    assert message in str(error)
+
+
+def test_the_value_of_a_wrong_secret_is_not_repeated() -> None:
+    assert "31337" not in str(expect_error(conf={"secret_key": 31337}))
+
+
+def test_a_file_that_others_can_read_is_warned_of(
+    config: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(config, "default: {}\n").chmod(0o644)
+    load_profile()
+    assert f"chmod 600 {config}" in caplog.text
+
+
+def test_a_key_that_stands_twice_is_refused(config: Path) -> None:
+    write(config, "default: {s3_bucket: a}\ndefault: {s3_bucket: b}\n")
+    assert f"{config}:2: a key that stands there twice" in str(expect_error())
+
+
+def test_a_profile_may_be_named_by_a_number(config: Path) -> None:
+    write(config, "1: {s3_bucket: a}\n")
+    assert load_profile("1").profile.s3_bucket == "a"
+
+
+def test_an_unreadable_file_is_an_error(config: Path) -> None:
+    config.mkdir()
+    assert f"cannot read {config}" in str(expect_error())
+
+
+def test_saving_keeps_other_profiles_and_keys(config: Path) -> None:
+    write(config, "default: {s3_bucket: old, prefix: p/, password: ä}\nwork: {s3_bucket: other}\n")
+    save_profile({"s3_bucket": "new", "password": None, "region_name": "eu-west-1"})
+    assert yaml.safe_load(config.read_text()) == {
+        "default": {"s3_bucket": "new", "prefix": "p/", "region_name": "eu-west-1"},
+        "work": {"s3_bucket": "other"},
+    }
+
+
+def test_what_is_saved_is_private_and_leaves_no_temporary_file(config: Path) -> None:
+    save_profile({"secret_key": "x"}, name="work")
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+    assert os.listdir(config.parent) == [config.name]
+    assert read_raw_profile("work") == {"secret_key": "x"}
+
+
+def test_a_linked_configuration_stays_a_link(config: Path, tmp_path: Path) -> None:
+    target = write(tmp_path / "dotfiles.yml", "default: {s3_bucket: old}\n")
+    config.symlink_to(target)
+    save_profile({"s3_bucket": "new"})
+    assert config.is_symlink()
+    assert yaml.safe_load(target.read_text())["default"]["s3_bucket"] == "new"
+
+
+def test_a_wrong_value_is_not_saved(config: Path) -> None:
+    write(config, "default: {s3_bucket: old}\n")
+    with pytest.raises(ConfigError, match="default_destination"):
+        save_profile({"default_destination": "tape"})
+    assert config.read_text() == "default: {s3_bucket: old}\n"
+
+
+def test_a_failed_write_leaves_the_old_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(config, "default: {s3_bucket: old}\n")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ConfigError, match="No space left"):
+        save_profile({"s3_bucket": "new"})
+    assert config.read_text() == "default: {s3_bucket: old}\n"
+    assert os.listdir(config.parent) == [config.name]
+
+
+def test_every_key_of_a_profile_can_be_given_as_conf() -> None:
+    given = {key: value for key, value in Profile().as_mapping().items() if value}
+    assert load_profile(conf=given).profile == Profile()

@@ -1,0 +1,105 @@
+"""Signals at the moments that matter: neither half of a backup or a deletion stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.commandline import CommandLine
+from tests.fault_proxy import FaultProxy, Hold
+from tests.servers import S3Server, parts_under_way, plain
+
+LARGE = 20 * 1024 * 1024
+"""Bytes that do not fit one part."""
+
+
+@pytest.fixture
+def conf(moto_proxy: FaultProxy, moto_endpoint: S3Server) -> dict[str, Any]:
+    """Return a profile whose requests go through the proxy; the bucket is there."""
+    conf = moto_endpoint.conf()
+    plain(conf).create_bucket(Bucket=conf["s3_bucket"])
+    return {**conf, "endpoint_url": moto_proxy.endpoint_url}
+
+
+@pytest.fixture
+def user(isolated_environment: Path, tmp_path: Path, conf: dict[str, Any]) -> CommandLine:
+    directory = tmp_path / "work"
+    directory.mkdir()
+    (directory / "small").write_text("small")
+    (directory / "large").write_bytes(os.urandom(LARGE))
+    path = isolated_environment / ".bakthat.yml"
+    path.write_text(yaml.safe_dump({"default": conf}))
+    path.chmod(0o600)
+    return CommandLine(isolated_environment, directory)
+
+
+def interrupt(user: CommandLine, hold: Hold, *arguments: str, number: int) -> tuple[int, str]:
+    """Run a command, send it *number* twice while a request is held, and let that go on."""
+    process = user.start(*arguments)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stdin, process.stdout, process.stderr:
+        assert hold.done.wait(60)
+        process.send_signal(number)
+        process.send_signal(number)
+        hold.go.set()
+        said = process.stderr.read().decode()
+        return process.wait(60), said
+
+
+def listed(user: CommandLine) -> list[str]:
+    return [each["stored_filename"] for each in json.loads(user.run("show", "--json").stdout)]
+
+
+def stored(conf: dict[str, Any]) -> list[str]:
+    found = plain(conf).list_objects_v2(Bucket=conf["s3_bucket"])
+    return [each["Key"] for each in found.get("Contents", [])]
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "part"),
+    [
+        ("small", "PUT", "/small."),
+        ("large", "POST", "uploads"),
+        ("large", "PUT", "partNumber=1"),
+        ("large", "POST", "uploadId="),
+    ],
+    ids=["storing all", "beginning parts", "sending a part", "publishing parts"],
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_backup_is_stored_and_listed_or_neither(
+    user: CommandLine,
+    conf: dict[str, Any],
+    moto_proxy: FaultProxy,
+    name: str,
+    method: str,
+    part: str,
+    number: int,
+) -> None:
+    hold = Hold()
+    moto_proxy.on(method, part, hold, times=1)
+    code, said = interrupt(user, hold, "backup", name, "--prompt", "no", number=number)
+    assert code == 128 + number, said
+    assert "Traceback" not in said
+    assert listed(user) == stored(conf)
+    assert parts_under_way(conf) == []
+    # Nothing stands in the way of the next one.
+    assert user.run("backup", name, "--prompt", "no").code == 0
+
+
+def test_an_interrupted_deletion_is_done_in_both_places(
+    user: CommandLine, conf: dict[str, Any], moto_proxy: FaultProxy
+) -> None:
+    user.run("backup", "small", "--prompt", "no")
+    hold = Hold()
+    moto_proxy.on("DELETE", "/small.", hold, times=1)
+    code, _ = interrupt(user, hold, "delete", "small", number=signal.SIGINT)
+    assert code == 130
+    assert listed(user) == stored(conf) == []

@@ -1,0 +1,341 @@
+"""The catalog: opening, upgrading, queries, and what several processes do to it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bakthat import models
+from bakthat.errors import CatalogError
+
+SCHEMA_060 = """
+CREATE TABLE "backups" ("id" INTEGER NOT NULL PRIMARY KEY, "backend" VARCHAR(255) NOT NULL,
+    "backend_hash" VARCHAR(255), "backup_date" DATETIME NOT NULL, "filename" TEXT NOT NULL,
+    "is_deleted" SMALLINT NOT NULL, "last_updated" DATETIME NOT NULL, "metadata" TEXT NOT NULL,
+    "size" INTEGER NOT NULL, "stored_filename" TEXT NOT NULL, "tags" VARCHAR(255) NOT NULL);
+CREATE INDEX "backups_backend" ON "backups" ("backend");
+CREATE UNIQUE INDEX "backups_stored_filename" ON "backups" ("stored_filename");
+CREATE TABLE "config" ("id" INTEGER NOT NULL PRIMARY KEY, "key" TEXT NOT NULL,
+    "value" TEXT NOT NULL);
+CREATE TABLE "inventory" ("id" INTEGER NOT NULL PRIMARY KEY, "archive_id" TEXT NOT NULL,
+    "filename" TEXT NOT NULL);
+CREATE TABLE "jobs" ("id" INTEGER NOT NULL PRIMARY KEY, "filename" TEXT NOT NULL,
+    "job_id" TEXT NOT NULL);
+"""
+
+HASH = models.backend_hash("bucket")
+HERE = [("s3", HASH)]
+
+
+def row(stored: str, name: str = "my", **more: Any) -> dict[str, Any]:
+    return {
+        "backend": "s3",
+        "backend_hash": HASH,
+        "backup_date": 1370373055,
+        "filename": name,
+        "metadata": {"is_enc": False, "client": "box"},
+        "size": 10,
+        "stored_filename": stored,
+        "tags": "",
+        **more,
+    }
+
+
+def add(path: Path, *rows: dict[str, Any]) -> None:
+    with models.catalog(path, write=True):
+        for each in rows:
+            models.record(each)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "catalog.sqlite"
+
+
+def test_a_new_catalog_is_private_and_its_directory_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "share" / "catalog.sqlite"
+    with models.catalog(path):
+        assert models.Backups.select().count() == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_catalog_of_060_opens_with_its_rows(path: Path) -> None:
+    legacy_hash = models.legacy_backend_hash("AK", "bucket")
+    with sqlite3.connect(path) as old:
+        old.executescript(SCHEMA_060)
+        old.execute(
+            "INSERT INTO backups VALUES (1, 's3', ?, 1370373055, 'mydir', 0, 1370373060, "
+            """'{"is_enc": true, "client": "box"}', 12, 'mydir.20130604191055.tgz.enc', 'a b')""",
+            (legacy_hash,),
+        )
+    old.close()
+    with models.catalog(path):
+        (backup,) = models.Backups.of_set("mydir", [("s3", legacy_hash)])
+    assert str(backup) == "<Backup: mydir.20130604191055.tgz.enc>"
+    assert backup["stored_filename"] == backup.stored_filename
+    assert backup.is_encrypted
+    assert backup.host == "box"
+    assert backup.backup_date == 1370373055
+    with pytest.raises(KeyError):
+        backup["nonsense"]
+
+
+def test_the_hash_of_060_is_sha512_of_key_and_container() -> None:
+    # As `printf AKbucket | sha512sum` prints it.
+    expected = (
+        "574bac74870135d3bffaf8a9cbc95877f16af9ebe5633685605ea0c1d34c04c1"
+        "a7c149b174219dbf7e54d104c9db94d9d96bd1fa5acbc0b19c7c878be31b342d"
+    )
+    assert models.legacy_backend_hash("AK", "bucket") == expected
+
+
+def test_damaged_metadata_reads_as_nothing_known(path: Path) -> None:
+    add(path, row("a.20130604191055.tgz"), row("b.20130604191055.tgz"))
+    with sqlite3.connect(path) as raw:
+        raw.execute("UPDATE backups SET metadata = 'not json' WHERE id = 1")
+        raw.execute("UPDATE backups SET metadata = '[1]' WHERE id = 2")
+    raw.close()
+    with models.catalog(path):
+        assert [each.metadata for each in models.Backups.search("", HERE)] == [{}, {}]
+
+
+def test_a_newer_catalog_is_refused_untouched(path: Path) -> None:
+    with sqlite3.connect(path) as newer:
+        newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    before = path.read_bytes()
+    with pytest.raises(CatalogError, match="newer bakthat"), models.catalog(path):
+        pytest.fail("must not open")
+    assert path.read_bytes() == before
+
+
+def test_what_is_no_database_is_refused_untouched(path: Path) -> None:
+    path.write_text("this is a letter to my aunt, and no database at all\n" * 20)
+    with pytest.raises(CatalogError, match="not a SQLite database"), models.catalog(path):
+        pytest.fail("must not open")
+    assert path.read_text().startswith("this is a letter")
+
+
+def test_a_directory_in_its_place_is_one_clear_error(path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(CatalogError, match=r"cannot use the catalog"), models.catalog(path):
+        pytest.fail("must not open")
+
+
+def test_a_locked_catalog_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(path, row("a.20130604191055.tgz"))
+    monkeypatch.setattr(models, "BUSY_TIMEOUT", 0)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        with pytest.raises(CatalogError, match="locked by another process"):
+            add(path, row("b.20130604191055.tgz"))
+    finally:
+        other.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system read-only")
+def test_a_catalog_on_a_read_only_file_system_says_so(tmp_path: Path) -> None:
+    with mounted_read_only(tmp_path / "mount") as mount:
+        path = mount / "catalog.sqlite"
+        with pytest.raises(CatalogError, match=r"read-only|cannot use"):
+            add(path, row("b.20130604191055.tgz"))
+
+
+@contextmanager
+def mounted_read_only(mount: Path) -> Iterator[Path]:
+    mount.mkdir()
+    if os.system(f"mount -t tmpfs -o ro tmpfs '{mount}' 2>/dev/null") != 0:
+        pytest.skip("this machine lets nobody mount a tmpfs")
+    try:
+        yield mount
+    finally:
+        os.system(f"umount '{mount}'")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system read-only")
+def test_a_catalog_that_may_only_be_read_is_read(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    add(kept / "catalog.sqlite", row("a.20130604191055.tgz"))
+    if os.system(f"mount --bind '{kept}' '{kept}' && mount -o remount,bind,ro '{kept}'") != 0:
+        pytest.skip("this machine lets nobody mount")
+    try:
+        with models.catalog(kept / "catalog.sqlite"):
+            assert len(models.Backups.search("", HERE)) == 1
+        with pytest.raises(CatalogError, match="read-only"):
+            add(kept / "catalog.sqlite", row("b.20130604191055.tgz"))
+    finally:
+        os.system(f"umount -l '{kept}'")
+
+
+def test_a_transaction_that_fails_leaves_nothing(path: Path) -> None:
+    def fail_half_way() -> None:
+        with models.catalog(path, write=True):
+            models.record(row("a.20130604191055.tgz"))
+            raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError, match="half-way"):
+        fail_half_way()
+    with models.catalog(path):
+        assert models.Backups.search("", HERE) == []
+
+
+def test_a_set_is_its_whole_name(path: Path) -> None:
+    names = ["my", "mysql", "my.sql", "my*", "m?", "my_other", "m%", "my'; --", "MY"]
+    add(path, *(row(f"{name}.20130604191055.tgz", name) for name in names))
+    with models.catalog(path):
+        for name in names:
+            assert [each.filename for each in models.Backups.of_set(name, HERE)] == [name]
+
+
+def test_a_set_is_one_containers(path: Path) -> None:
+    elsewhere = models.backend_hash("elsewhere")
+    add(path, row("a.20130604191055.tgz"), row("b.20130604191055.tgz", backend_hash=elsewhere))
+    with models.catalog(path):
+        assert len(models.Backups.of_set("my", HERE)) == 1
+        assert len(models.Backups.of_set("my", [*HERE, ("s3", elsewhere)])) == 2
+        assert models.Backups.of_set("my", [("glacier", HASH)]) == []
+        assert models.Backups.of_set("my", []) == []
+
+
+def test_a_set_is_one_hosts_when_asked(path: Path) -> None:
+    add(
+        path,
+        row("a.20130604191055.tgz"),
+        row("b.20130604191055.tgz", metadata={"client": "other"}),
+    )
+    with models.catalog(path):
+        (only,) = models.Backups.of_set("my", HERE, host="other")
+    assert only.stored_filename == "b.20130604191055.tgz"
+
+
+def test_the_newest_comes_first_and_deleted_ones_never(path: Path) -> None:
+    add(path, *(row(f"my.{n}", backup_date=n) for n in (2, 3, 1)))
+    with models.catalog(path, write=True):
+        models.mark_deleted(models.Backups.get(models.Backups.stored_filename == "my.2"))
+    with models.catalog(path):
+        assert [each.backup_date for each in models.Backups.of_set("my", HERE)] == [3, 1]
+        assert [each.backup_date for each in models.Backups.search("my", HERE)] == [3, 1]
+        found = models.Backups.beginning_with(["my."], HERE)
+    assert [each.backup_date for each in found] == [3, 1]
+
+
+def test_beginnings_are_taken_to_the_letter(path: Path) -> None:
+    names = ["my.2013", "my.2014", "my_2013", "my%2013", "My.2013", "mz"]
+    add(path, *(row(name, name) for name in names))
+    with models.catalog(path):
+        for beginning, expected in {"my.": 2, "my_": 1, "my%": 1, "m": 5, "": 6, "x": 0}.items():
+            assert len(models.Backups.beginning_with([beginning], HERE)) == expected
+
+
+def test_a_search_finds_parts_of_names_and_whole_tags(path: Path) -> None:
+    add(path, row("site.1", "site", tags="db daily"), row("other.1", "other", tags="dbx"))
+    with models.catalog(path):
+        assert len(models.Backups.search("it", HERE)) == 1
+        assert len(models.Backups.search(".1", HERE)) == 2
+        assert len(models.Backups.search("%", HERE)) == 0
+        (tagged,) = models.Backups.search("", HERE, ["db", "nothing"])
+    assert tagged.filename == "site"
+
+
+def test_looking_a_set_up_does_not_scan_the_table(path: Path) -> None:
+    with models.catalog(path):
+        for query in (
+            models.Backups.living(HERE).where(models.Backups.filename == "my"),
+            models.Backups.living(HERE).where(models.Backups.stored_filename >= "my."),
+        ):
+            sql, parameters = query.sql()
+            with sqlite3.connect(path) as raw:
+                plan = raw.execute(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall()
+            raw.close()
+            assert "SEARCH" in str(plan)
+            assert "SCAN" not in str(plan)
+
+
+def test_a_name_is_reserved_once_until_it_is_given_back(path: Path) -> None:
+    names = [("my.1", 1), ("my.2", 2), ("my.3", 3)]
+    with models.catalog(path, write=True):
+        assert models.reserve(names) == ("my.1", 1)
+        assert models.reserve(names) == ("my.2", 2)
+        models.release("my.1")
+        assert models.reserve(names) == ("my.1", 1)
+        models.record(row("my.1"))
+        assert models.Reservations.select().count() == 1
+
+
+def test_the_name_of_a_deleted_backup_is_not_used_again(path: Path) -> None:
+    add(path, row("my.1"))
+    with models.catalog(path, write=True):
+        models.mark_deleted(models.Backups.get())
+        assert models.reserve([("my.1", 1), ("my.2", 2)]) == ("my.2", 2)
+
+
+def test_the_reservation_of_a_dead_process_is_forgotten(path: Path) -> None:
+    with models.catalog(path, write=True):
+        models.reserve([("my.1", 1)])
+        models.Reservations.update(reserved_at=0).execute()
+        assert models.reserve([("my.1", 1)]) == ("my.1", 1)
+
+
+def _reserve_many(path: Path, results: Any) -> None:
+    for _ in range(10):
+        with models.catalog(path, write=True):
+            name, _date = models.reserve((f"my.{n}", n) for n in range(1000))
+            results.put(name)
+
+
+def test_processes_never_reserve_one_name_twice(path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    workers = [context.Process(target=_reserve_many, args=(path, results)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    names = [results.get(timeout=60) for _ in range(40)]
+    for worker in workers:
+        worker.join()
+        worker.close()
+    results.close()
+    results.join_thread()
+    assert len(set(names)) == 40
+
+
+def test_threads_use_different_catalogs_at_once(tmp_path: Path) -> None:
+    failures: list[BaseException] = []
+
+    def fill(number: int) -> None:
+        try:
+            for n in range(20):
+                add(tmp_path / f"{number}.sqlite", row(f"{number}.{n}"))
+        except BaseException as exc:  # noqa: BLE001  # handed to the main thread, which asserts
+            failures.append(exc)
+
+    threads = [threading.Thread(target=fill, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    for number in range(4):
+        with models.catalog(tmp_path / f"{number}.sqlite"):
+            found = models.Backups.search("", HERE)
+        assert {each.stored_filename for each in found} == {f"{number}.{n}" for n in range(20)}
+
+
+def test_a_plugins_model_keeps_the_table(path: Path) -> None:
+    class MyBackups(models.Backups):
+        pass
+
+    add(path, row("my.1"))
+    with models.catalog(path):
+        (mine,) = MyBackups.of_set("my", HERE)
+    assert isinstance(mine, MyBackups)

@@ -1,0 +1,138 @@
+"""Stored names: pure functions, under hypothesis."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bakthat import naming
+from bakthat.errors import UsageError
+
+DATES = st.integers(min_value=0, max_value=253402300799)  # to the end of the year 9999
+STEMS = st.text(min_size=1).filter(lambda text: "\0" not in text)
+
+
+@given(stem=STEMS, date=DATES, extension=st.sampled_from(["", ".tgz", ".tar"]), enc=st.booleans())
+def test_a_stored_name_comes_apart_into_what_it_was_made_of(
+    stem: str, date: int, extension: str, enc: bool
+) -> None:
+    name = naming.stored_name(stem, date, extension, encrypted=enc)
+    parsed = naming.parse_stored_name(name)
+    assert parsed == naming.StoredName(stem, date, extension, ".age" if enc else "")
+
+
+def test_the_name_of_the_guide_is_made_to_the_letter() -> None:
+    name = naming.stored_name("mydir", 1370373055, ".tgz", encrypted=False)
+    assert name == "mydir.20130604191055.tgz"
+    assert naming.stored_name("mydir", 1370373055, ".tgz", encrypted=True) == f"{name}.age"
+
+
+def test_the_encrypted_names_of_060_are_known() -> None:
+    parsed = naming.parse_stored_name("mydir.20130604191055.tgz.enc")
+    assert parsed == naming.StoredName("mydir", 1370373055, ".tgz", ".enc")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "mydir",
+        "mydir.tgz",
+        ".20130604191055.tgz",
+        "mydir.2013060419105.tgz",
+        "mydir.20131304191055.tgz",
+        "mydir.20130604191060.tgz",
+        "mydir.20130604191055.zip",
+        "mydir.20130604191055.tgz.gpg",
+        "mydir.20130604191055.tgz.bakthat.json",
+    ],
+)
+def test_what_is_no_stored_name_is_not_taken_for_one(name: str) -> None:
+    assert naming.parse_stored_name(name) is None
+
+
+@given(st.text())
+def test_parsing_never_raises_and_only_takes_what_it_can_make_again(name: str) -> None:
+    parsed = naming.parse_stored_name(name)
+    if parsed is not None and parsed.encryption != ".enc" and name.isascii():
+        made = naming.stored_name(
+            parsed.stem, parsed.backup_date, parsed.extension, encrypted=bool(parsed.encryption)
+        )
+        assert made == name
+
+
+def test_a_taken_name_is_followed_by_the_next_second() -> None:
+    names = naming.stored_names("my", 1370373059, ".tgz", encrypted=False)
+    assert [next(names) for _ in range(3)] == [
+        ("my.20130604191059.tgz", 1370373059),
+        ("my.20130604191100.tgz", 1370373060),
+        ("my.20130604191101.tgz", 1370373061),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["mydir", "-rf", ".hidden", "with space", "ünï", "a'b\"c", "100%", "x" * 255, "my*"]
+)
+def test_odd_but_usable_names_are_taken_as_they_are(name: str) -> None:
+    assert naming.check_set_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "cannot be the name"),
+        (".", "cannot be the name"),
+        ("..", "cannot be the name"),
+        ("a/b", "slash"),
+        ("a\nb", "control characters"),
+        ("a\x1b[31mb", "control characters"),
+        ("a\u202eb", "control characters"),
+        ("a\0b", "control characters"),
+        ("caf\udce9", "not UTF-8"),
+        ("x" * 256, "too long"),
+        ("é" * 128, "too long"),
+    ],
+)
+def test_unusable_names_are_refused_with_what_to_do(name: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason) as caught:
+        naming.check_set_name(name)
+    assert "--name" in caught.value.hint
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_printable_text_has_one_line_and_no_control_characters(text: str) -> None:
+    shown = naming.printable(text)
+    assert shown.isprintable()
+    assert shown.encode().decode() == shown
+
+
+def test_bytes_that_are_not_utf8_show_as_bytes() -> None:
+    assert naming.printable("caf\udce9\n") == "caf\\xe9\\n"
+
+
+@given(st.text().filter(str.isprintable))
+def test_printable_text_stays_as_it_is(text: str) -> None:
+    assert naming.printable(text) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("a.tgz", True),
+        ("a.tar.gz", True),
+        ("A.TGZ", True),
+        (".tgz", False),
+        ("a.gz", False),
+        ("a.tgz.age", False),
+    ],
+)
+def test_tarballs_are_known_by_name(name: str, is_one: bool) -> None:
+    assert naming.is_tarball(name) is is_one
+
+
+def test_a_tarball_loses_its_extension_to_the_stored_one() -> None:
+    assert naming.tarball_stem("site.tar.gz") == "site"
+    assert naming.tarball_stem("custom") == "custom"

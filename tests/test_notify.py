@@ -1,0 +1,476 @@
+"""The plugins that notify: real requests to a server on loopback, and failures that only warn."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+import bakthat
+from bakthat.errors import ConfigError, NoMatchError, SourceError
+from bakthat.models import Backups
+from bakthat.notify import base, prometheus
+from tests.commandline import CommandLine
+from tests.http_listener import HttpListener, http_listener
+
+Conf = dict[str, Any]
+
+# Apprise loads hundreds of modules, one of which imports what Python 3.13 has not any more.
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+
+
+@pytest.fixture
+def server() -> Iterator[HttpListener]:
+    with http_listener() as listener:
+        yield listener
+
+
+@pytest.fixture
+def local(isolated_environment: Path, plugins_dir: Path) -> Conf:
+    return {
+        "default_destination": "local",
+        "local_path": str(isolated_environment / "store"),
+        "database": str(isolated_environment / "catalog.sqlite"),
+    }
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "mydir"
+    root.mkdir()
+    (root / "a.txt").write_text("hello")
+    return root
+
+
+def with_plugin(conf: Conf, name: str, **settings: Any) -> Conf:
+    section = name.lower()
+    return {**conf, "plugins": [f"bakthat.notify.{name}"], section: settings}
+
+
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+
+
+# Healthchecks.
+
+
+def test_healthchecks_hears_of_the_start_and_of_the_success(
+    local: Conf, tree: Path, server: HttpListener
+) -> None:
+    conf = with_plugin(local, "Healthchecks", url=f"{server.url}/secret-uuid")
+    made = bakthat.backup(tree, conf=conf, password="")
+    assert server.paths() == ["/secret-uuid/start", "/secret-uuid"]
+    assert {each.method for each in server.requests} == {"POST"}
+    runs = [parse_qs(urlsplit(each.path).query)["rid"] for each in server.requests]
+    assert runs[0] == runs[1]
+    assert server.requests[1].body.decode() == f"stored {made.stored_filename} ({made.size} B)"
+
+
+def test_healthchecks_hears_of_a_failure_and_of_nothing_but_backups(
+    local: Conf, tree: Path, server: HttpListener, tmp_path: Path
+) -> None:
+    conf = with_plugin(local, "Healthchecks", url=f"{server.url}/ping/key/slug?create=1")
+    with pytest.raises(SourceError):
+        bakthat.backup(tmp_path / "nothing", conf=conf, password="")
+    with pytest.raises(NoMatchError):
+        bakthat.restore("nothing", conf=conf)
+    assert server.paths() == ["/ping/key/slug/start", "/ping/key/slug/fail"]
+    assert "?create=1&rid=" in server.requests[1].path
+    assert "no such file or directory" in server.requests[1].body.decode()
+
+
+def test_healthchecks_takes_a_backup_that_lacks_files_for_a_failure(
+    local: Conf, tree: Path, server: HttpListener
+) -> None:
+    with socket.socket(socket.AF_UNIX) as left_out:
+        left_out.bind(str(tree / "socket"))
+        conf = with_plugin(local, "Healthchecks", url=f"{server.url}/uuid")
+        made = bakthat.backup(tree, conf=conf, password="")
+    assert made.metadata["warning_count"] == 1
+    assert server.paths() == ["/uuid/start", "/uuid/fail"]
+    assert server.requests[1].body.decode().endswith("with 1 warnings")
+
+
+def test_the_text_of_a_foreign_exception_is_not_sent(
+    local: Conf, tree: Path, server: HttpListener
+) -> None:
+    def refuse(_session_id: str) -> None:
+        raise ValueError("the password is hunter2")
+
+    bakthat.events.before_backup += refuse
+    try:
+        with pytest.raises(ValueError, match="hunter2"):
+            bakthat.backup(
+                tree, conf=with_plugin(local, "Healthchecks", url=server.url), password=""
+            )
+    finally:
+        bakthat.events.before_backup -= refuse
+    assert [each.body for each in server.requests] == [b"ValueError"]
+
+
+# A server that does not want to.
+
+
+def closed_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+NAMES: dict[str, Callable[[str], Conf]] = {
+    "Healthchecks": lambda url: {"url": f"{url}/secret-uuid"},
+    "Webhook": lambda url: {"url": f"{url}/secret-topic", "headers": {"Authorization": "secret"}},
+    "Apprise": lambda url: {"urls": [url.replace("http:", "json:") + "/secret-path"]},
+}
+
+
+def need(name: str) -> None:
+    if name == "Apprise":
+        pytest.importorskip("apprise", reason="the extra apprise is not installed")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("trouble", ["closed", "404", "500", "302", "silent"])
+def test_a_notification_that_fails_is_a_warning_without_secrets(
+    name: str,
+    trouble: str,
+    local: Conf,
+    tree: Path,
+    server: HttpListener,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    need(name)
+    if trouble.isdigit():
+        server.status = int(trouble)
+        server.headers["Location"] = f"{server.url}/elsewhere"
+    server.answers = trouble != "silent"
+    url = closed_port() if trouble == "closed" else server.url
+    conf = with_plugin(local, name, **NAMES[name](url))
+    caplog.set_level(logging.INFO)
+    made = bakthat.backup(tree, conf=conf, password="")
+    assert bakthat.ls(conf=conf) == [made]
+    if (name, trouble) == ("Apprise", "302"):
+        return  # Apprise follows redirects, to what answers 302 again, or not
+    expected = 2 if name == "Healthchecks" else 1
+    told = warnings_in(caplog)
+    assert len([each for each in told if each.startswith(f"{name.lower()}: could not")]) == expected
+    if name != "Apprise" and trouble.isdigit():
+        assert told[0].endswith(f"the server answered {trouble}")
+    assert "/elsewhere" not in server.paths()
+    captured = capfd.readouterr()
+    assert "secret" not in caplog.text + captured.out + captured.err
+
+
+def test_a_server_that_never_answers_is_waited_for_shortly(
+    local: Conf, tree: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert base.TIMEOUT <= 10
+    monkeypatch.setattr(base, "TIMEOUT", 0.05)
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/secret"
+        bakthat.backup(tree, conf=with_plugin(local, "Webhook", url=url), password="")
+    assert warnings_in(caplog) == ["webhook: could not notify: no answer within 0.05 seconds"]
+
+
+# Webhook.
+
+
+def test_a_webhook_gets_json_after_each_operation(
+    local: Conf, tree: Path, server: HttpListener, tmp_path: Path
+) -> None:
+    conf = with_plugin(local, "Webhook", url=f"{server.url}/x?y=z", headers={"X-Token": "t"})
+    made = bakthat.backup(tree, conf=conf, password="", tags=["ä"])
+    bakthat.rotate_backups("mydir", conf=conf, last=1)
+    with pytest.raises(NoMatchError):
+        bakthat.delete("nothing", conf=conf)
+    bodies = [json.loads(each.body) for each in server.requests]
+    assert [(each["operation"], each["status"]) for each in bodies] == [
+        ("backup", "success"),
+        ("rotate_backups", "success"),
+        ("delete", "failure"),
+    ]
+    assert bodies[0]["backups"] == [made.as_dict()]
+    assert bodies[0]["message"] == f"backup: {made.stored_filename}"
+    assert bodies[0]["host"] == socket.gethostname()
+    assert len({each["session_id"] for each in bodies}) == 3
+    assert bodies[1]["message"] == "rotate_backups: 0 deleted"
+    assert bodies[2]["message"] == "delete failed: no backup matches 'nothing'"
+    assert {each.path for each in server.requests} == {"/x?y=z"}
+    assert server.requests[0].headers["x-token"] == "t"
+    assert server.requests[0].headers["content-type"] == "application/json"
+
+
+def test_a_webhook_speaks_ntfy(local: Conf, tree: Path, server: HttpListener) -> None:
+    conf = with_plugin(local, "Webhook", url=f"{server.url}/my_topic", format="ntfy")
+    made = bakthat.backup(tree, conf=conf, password="")
+    with pytest.raises(NoMatchError):
+        bakthat.delete("nothing", conf=conf)
+    title = f"bakthat on {socket.gethostname()}"
+    assert server.paths() == ["/", "/"]
+    assert [json.loads(each.body) for each in server.requests] == [
+        {
+            "topic": "my_topic",
+            "title": title,
+            "message": f"backup: {made.stored_filename}",
+            "tags": ["white_check_mark"],
+        },
+        {
+            "topic": "my_topic",
+            "title": title,
+            "message": "delete failed: no backup matches 'nothing'",
+            "tags": ["warning"],
+            "priority": 4,
+        },
+    ]
+
+
+@pytest.mark.parametrize("name", ["Webhook", "Apprise"])
+def test_who_wants_to_hear_of_failures_only_hears_of_nothing_else(
+    name: str, local: Conf, tree: Path, server: HttpListener
+) -> None:
+    need(name)
+    conf = with_plugin(local, name, when="failure", **NAMES[name](server.url))
+    bakthat.backup(tree, conf=conf, password="")
+    with pytest.raises(NoMatchError):
+        bakthat.delete("nothing", conf=conf)
+    assert len(server.requests) == 1
+    assert b"no backup matches" in server.requests[0].body
+
+
+# Apprise.
+
+
+def test_apprise_tells_of_success_and_failure(
+    local: Conf, tree: Path, server: HttpListener
+) -> None:
+    need("Apprise")
+    conf = with_plugin(local, "Apprise", **NAMES["Apprise"](server.url))
+    made = bakthat.backup(tree, conf=conf, password="")
+    with pytest.raises(NoMatchError):
+        bakthat.delete("nothing", conf=conf)
+    bodies = [json.loads(each.body) for each in server.requests]
+    assert [each["type"] for each in bodies] == ["success", "failure"]
+    assert bodies[0]["message"] == f"backup: {made.stored_filename}"
+    assert bodies[0]["title"] == f"bakthat on {socket.gethostname()}"
+
+
+def test_apprise_without_its_library_says_how_to_get_it(
+    local: Conf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    error = refused(with_plugin(local, "Apprise", urls=["dbus://"]))
+    assert "apprise is not installed" in str(error)
+    assert error.hint == "pip install 'bakthat[apprise]'"
+
+
+def test_an_address_that_apprise_does_not_know_is_refused_and_not_repeated(
+    local: Conf, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    need("Apprise")
+    error = refused(with_plugin(local, "Apprise", urls=["json://127.0.0.1", "secret://token"]))
+    assert "does not understand number 2 of its 'urls'" in str(error)
+    assert "token" not in str(error) + caplog.text + "".join(capfd.readouterr())
+
+
+# Settings.
+
+
+def refused(conf: Conf) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        bakthat.ls(conf=conf)
+    assert str(caught.value).startswith(f"conf: profile 'default': plugin '{conf['plugins'][0]}': ")
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("Healthchecks", {}, "the profile has no 'url' below 'healthchecks'"),
+        (
+            "Healthchecks",
+            {"url": "hc-ping.com/secret"},
+            "'url' below 'healthchecks' must be an add",
+        ),
+        ("Healthchecks", {"url": "file:///etc/secret"}, "begins with https:// or http://"),
+        ("Healthchecks", {"url": "https://me:secret@hc"}, "without a user name"),
+        ("Healthchecks", {"url": "https://[secret"}, "must be an address"),
+        ("Healthchecks", {"url": "https://hc/a secret"}, "must be an address"),
+        ("Healthchecks", {"url": 5}, "must be an address"),
+        (
+            "Healthchecks",
+            {"url": "https://hc", "ulr": "x"},
+            "unknown key 'ulr' below 'healthchecks'",
+        ),
+        ("Webhook", {"url": "https://x", "when": "never"}, "must be one of always, failure"),
+        ("Webhook", {"url": "https://x", "format": "xml"}, "must be one of json, ntfy"),
+        ("Webhook", {"url": "https://x", "headers": {"a": "secret\nb"}}, "a mapping of texts"),
+        ("Webhook", {"url": "https://x/", "format": "ntfy"}, "must end with a topic of ntfy"),
+        ("Webhook", {"url": "https://x/a?b=c", "format": "ntfy"}, "must end with a topic"),
+        ("Apprise", {"urls": []}, "a list of Apprise's addresses"),
+        ("Prometheus", {"textfil": "x"}, "unknown key 'textfil' below 'prometheus' (known: text"),
+        ("Prometheus", {"textfile": 3}, "'textfile' below 'prometheus' must be text"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_does_not_repeat_it(
+    name: str, settings: Conf, message: str, local: Conf
+) -> None:
+    error = refused(with_plugin(local, name, **settings))
+    assert message in str(error)
+    assert "secret" not in str(error) + error.hint
+    assert "\n" not in str(error)
+
+
+def test_a_profile_without_the_settings_is_refused(local: Conf) -> None:
+    error = refused({**local, "plugins": ["bakthat.notify.Webhook"]})
+    assert "no 'url' below 'webhook'" in str(error)
+
+
+def test_the_command_line_warns_and_is_done(
+    local: Conf, tree: Path, isolated_environment: Path
+) -> None:
+    user = CommandLine(isolated_environment, tree.parent)
+    config = user.home / ".bakthat.yml"
+    conf = with_plugin(local, "Healthchecks", url=f"{closed_port()}/secret")
+    config.write_text(json.dumps({"default": conf}))
+    config.chmod(0o600)
+    done = user.run("backup", "mydir", "--prompt", "no", env={"no_proxy": "*"})
+    assert done.code == 0
+    warned = "bakthat: warning: healthchecks: could not notify: Connection refused"
+    assert done.stderr.splitlines().count(warned) == 2
+    assert "secret" not in done.stderr
+
+
+# Prometheus.
+
+
+@pytest.fixture
+def textfile(tmp_path: Path) -> Path:
+    directory = tmp_path / "textfile_collector"
+    directory.mkdir()
+    return directory / "bakthat.prom"
+
+
+def samples(path: Path) -> dict[str, str]:
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    return dict(line.rsplit(" ", 1) for line in lines)
+
+
+def test_prometheus_finds_the_last_backup_of_each_set(
+    local: Conf, tree: Path, textfile: Path
+) -> None:
+    conf = with_plugin(local, "Prometheus", textfile=str(textfile))
+    began = int(time.time())
+    bakthat.backup(tree, conf=conf, password="", custom_filename="other")
+    bakthat.backup(tree, conf=conf, password="")
+    made = bakthat.backup(tree, conf=conf, password="")
+    labels = '{set="mydir",destination="local"}'
+    found = samples(textfile)
+    assert len(found) == 2 * len(prometheus.METRICS)
+    assert began <= int(found[f"bakthat_last_success_timestamp_seconds{labels}"]) <= time.time()
+    assert float(found[f"bakthat_duration_seconds{labels}"]) >= 0
+    assert found[f"bakthat_stored_bytes{labels}"] == str(made.size)
+    assert found[f"bakthat_source_bytes{labels}"] == "5"
+    assert found[f"bakthat_warnings{labels}"] == "0"
+    assert 'bakthat_warnings{set="other",destination="local"}' in found
+    assert stat.S_IMODE(textfile.stat().st_mode) == 0o644
+    assert os.listdir(textfile.parent) == ["bakthat.prom"]
+
+
+def test_each_metric_is_described_once_before_its_samples(
+    local: Conf, tree: Path, textfile: Path
+) -> None:
+    conf = with_plugin(local, "Prometheus", textfile=str(textfile))
+    for name in ("a", "b"):
+        bakthat.backup(tree, conf=conf, password="", custom_filename=name)
+    lines = textfile.read_text().splitlines()
+    assert textfile.read_text().endswith("\n")
+    for start, metric in enumerate(prometheus.METRICS):
+        described, typed, first, second = lines[start * 4 : start * 4 + 4]
+        assert described.startswith(f"# HELP {metric} ")
+        assert typed == f"# TYPE {metric} gauge"
+        assert first.startswith(f'{metric}{{set="a",')
+        assert second.startswith(f'{metric}{{set="b",')
+
+
+def test_a_set_with_an_odd_name_is_escaped_and_replaced_by_itself(
+    local: Conf, tree: Path, textfile: Path
+) -> None:
+    conf = with_plugin(local, "Prometheus", textfile=str(textfile))
+    for _ in range(2):
+        bakthat.backup(tree, conf=conf, password="", custom_filename='ä"b\\c} 5')
+    found = samples(textfile)
+    assert len(found) == len(prometheus.METRICS)
+    assert 'bakthat_warnings{set="ä\\"b\\\\c} 5",destination="local"}' in found
+
+
+def test_a_failed_backup_leaves_the_last_success(
+    local: Conf, tree: Path, textfile: Path, tmp_path: Path
+) -> None:
+    conf = with_plugin(local, "Prometheus", textfile=str(textfile))
+    bakthat.backup(tree, conf=conf, password="")
+    before = textfile.read_text()
+    with pytest.raises(SourceError):
+        bakthat.backup(tmp_path / "nothing", conf=conf, password="")
+    assert textfile.read_text() == before
+
+
+def test_writers_at_the_same_time_keep_each_others_samples(textfile: Path) -> None:
+    def write(number: int) -> None:
+        labels = f'{{set="{number}",destination="local"}}'
+        prometheus._merge(str(textfile), labels, dict.fromkeys(prometheus.METRICS, number))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(samples(textfile)) == 16 * len(prometheus.METRICS)
+
+
+def test_lines_that_are_no_samples_of_ours_are_dropped(
+    local: Conf, tree: Path, textfile: Path
+) -> None:
+    textfile.write_text('half a line\nbakthat_warnings{set="x\nforeign{set="a"} 1\n')
+    bakthat.backup(tree, conf=with_plugin(local, "Prometheus", textfile=str(textfile)), password="")
+    assert len(samples(textfile)) == len(prometheus.METRICS)
+
+
+def test_a_textfile_that_cannot_be_written_is_a_warning_that_names_it(
+    local: Conf, tree: Path, textfile: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    textfile.parent.rmdir()
+    conf = with_plugin(local, "Prometheus", textfile=str(textfile))
+    made = bakthat.backup(tree, conf=conf, password="")
+    assert isinstance(made, Backups)
+    assert warnings_in(caplog) == [
+        f"prometheus: could not notify: No such file or directory: {textfile.parent}"
+    ]
+
+
+def test_the_plugins_are_what_the_package_names() -> None:
+    import bakthat.notify
+
+    assert isinstance(bakthat.notify, ModuleType)
+    for name in bakthat.notify.__all__:
+        plugin = getattr(bakthat.notify, name)
+        assert plugin.section == name.lower()

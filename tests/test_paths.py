@@ -1,0 +1,38 @@
+"""Paths as users write them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bakthat.errors import ConfigError
+from bakthat.paths import expanded
+
+
+def test_the_home_directory_is_filled_in(isolated_environment: Path) -> None:
+    assert expanded("~/store") == isolated_environment / "store"
+    assert expanded("~root/store") == Path(os.path.expanduser("~root")) / "store"
+
+
+def test_a_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert expanded("a/../b") == tmp_path / "b"
+
+
+def test_without_a_home_directory_an_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_uid: int) -> None:
+        raise KeyError("no such user")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    with pytest.raises(ConfigError, match="there is no home directory here"):
+        expanded("~/.bakthat.yml")
+
+
+def test_an_unknown_user_and_a_nul_are_errors() -> None:
+    with pytest.raises(ConfigError, match="there is no such user here"):
+        expanded("~no-such-user/store")
+    with pytest.raises(ConfigError, match="NUL"):
+        expanded("a\0b")

@@ -1,0 +1,143 @@
+"""Where passwords come from, in the order that is promised."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bakthat import secrets, terminal
+from bakthat.errors import ConfigError, PasswordError
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Sit someone at a terminal who gives these answers."""
+    given: list[str] = []
+    monkeypatch.setattr(terminal, "is_interactive", lambda: True)
+    monkeypatch.setattr("getpass.getpass", lambda _question: given.pop(0))
+    return given
+
+
+EVERYTHING: dict[str, Any] = {"recipients": ["age1profile"], "password": "profile"}
+
+
+def test_the_argument_wins_over_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKTHAT_PASSWORD", "environment")
+    keys = secrets.encryption_keys(EVERYTHING, password="argument")
+    assert keys.passphrase == "argument"
+    assert not keys.recipients
+
+
+def test_an_empty_argument_means_unencrypted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKTHAT_PASSWORD", "environment")
+    assert not secrets.encryption_keys(EVERYTHING, password="")
+
+
+def test_the_environment_wins_over_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKTHAT_PASSWORD", "environment")
+    assert secrets.encryption_keys(EVERYTHING).passphrase == "environment"
+
+
+def test_an_empty_environment_variable_does_not_turn_encryption_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BAKTHAT_PASSWORD", "")
+    assert secrets.encryption_keys({"password": "profile"}).passphrase == "profile"
+    with pytest.raises(PasswordError):
+        secrets.encryption_keys({})
+
+
+def test_recipients_win_over_the_profiles_password() -> None:
+    keys = secrets.encryption_keys(EVERYTHING)
+    assert keys.recipients == ("age1profile",)
+    assert keys.passphrase is None
+    assert keys.kind == "recipients"
+
+
+def test_a_password_file_loses_only_its_line_end(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(" two words \n")
+    keys = secrets.encryption_keys({"password_file": str(tmp_path / "secret")})
+    assert keys.passphrase == " two words "
+
+
+def test_a_password_command_is_run_without_a_shell() -> None:
+    command = [sys.executable, "-c", "print('from; command')"]
+    assert secrets.encryption_keys({"password_command": command}).passphrase == "from; command"
+
+
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [
+        ({"password_file": "/nonexistent/secret"}, "cannot read the password file"),
+        ({"password_command": "/nonexistent/program"}, "password_command cannot be run"),
+        ({"password_command": [sys.executable, "-c", "exit(3)"]}, "failed with status 3"),
+        ({"password_command": [sys.executable, "-c", ""]}, "password_command is empty"),
+        ({"password_command": "'unfinished"}, "password_command cannot be run"),
+        ({"password_command": " "}, "it names no program"),
+        ({"password_command": ["printf", "\\377"]}, "not UTF-8"),
+        ({"password_file": "~no-such-user/secret"}, "no such user"),
+    ],
+)
+def test_a_broken_source_never_means_unencrypted(profile: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        secrets.encryption_keys(profile, prompt=False)
+
+
+def test_an_empty_password_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("\n")
+    with pytest.raises(ConfigError, match="is empty"):
+        secrets.encryption_keys({"password_file": str(tmp_path / "secret")})
+
+
+def test_without_a_terminal_an_error_says_what_to_set() -> None:
+    with pytest.raises(PasswordError) as caught:
+        secrets.encryption_keys({})
+    assert "BAKTHAT_PASSWORD" in caught.value.hint
+    assert "--prompt no" in caught.value.hint
+
+
+def test_not_prompting_means_unencrypted(answers: list[str]) -> None:
+    assert not secrets.encryption_keys({}, prompt=False)
+    assert answers == []
+
+
+def test_a_terminal_is_asked_twice(answers: list[str]) -> None:
+    answers += ["secret", "secret"]
+    assert secrets.encryption_keys({}).passphrase == "secret"
+    assert answers == []
+
+
+def test_a_blank_answer_means_unencrypted_and_is_not_confirmed(answers: list[str]) -> None:
+    answers += [""]
+    assert not secrets.encryption_keys({})
+
+
+def test_answers_that_differ_are_an_error(answers: list[str]) -> None:
+    answers += ["secret", "secrte"]
+    with pytest.raises(PasswordError, match="differ"):
+        secrets.encryption_keys({})
+
+
+def test_decrypting_asks_once(answers: list[str]) -> None:
+    answers += ["secret"]
+    assert secrets.decryption_passphrase({}) == "secret"
+
+
+def test_decrypting_without_any_password_says_what_to_set() -> None:
+    with pytest.raises(PasswordError, match="encrypted with a password") as caught:
+        secrets.decryption_passphrase({}, password="")
+    assert "BAKTHAT_PASSWORD" in caught.value.hint
+
+
+def test_an_identity_is_needed_for_recipients() -> None:
+    with pytest.raises(PasswordError, match="no private key"):
+        secrets.identity_text({})
+    with pytest.raises(ConfigError, match="cannot read the identity file"):
+        secrets.identity_text({}, identity_file="/nonexistent/key")
+
+
+def test_the_passphrase_is_not_in_the_repr() -> None:
+    assert "secret" not in repr(secrets.EncryptionKeys(passphrase="secret"))

@@ -1,0 +1,211 @@
+"""Which backup a name means, over a catalog alone: no storage is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bakthat import models
+from bakthat.errors import AmbiguousNameError, NoMatchError, UsageError
+from bakthat.selection import find_backup
+from bakthat.session import Session
+
+
+class Shelf:
+    """A catalog to fill, and the profile that looks at it."""
+
+    def __init__(self, path: Path, **conf: Any) -> None:
+        self.conf = {
+            "database": str(path),
+            "s3_bucket": "bucket",
+            "glacier_vault": "vault",
+            "access_key": "AK",
+            **conf,
+        }
+
+    def add(
+        self,
+        stored: str,
+        *,
+        name: str | None = None,
+        host: str = "box",
+        backend: str = "s3",
+        legacy: bool = False,
+        date: int | None = None,
+    ) -> None:
+        container = {"s3": "bucket", "glacier": "vault"}[backend]
+        digest = models.backend_hash(container)
+        if legacy:
+            digest = models.legacy_backend_hash("AK", container)
+        with models.catalog(self.conf["database"], write=True):
+            models.record(
+                {
+                    "backend": backend,
+                    "backend_hash": digest,
+                    "backup_date": date or int(stored.split(".")[-2][-14:]),
+                    "filename": name or stored.split(".")[0].split("/")[-1],
+                    "metadata": {"client": host},
+                    "size": 1,
+                    "stored_filename": stored,
+                    "tags": "",
+                }
+            )
+
+    def find(self, name: str, destination: str | None = None, **options: Any) -> str:
+        session = Session("default", None, self.conf, destination)
+        return str(find_backup(session, name, **options).stored_filename)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(tmp_path / "catalog.sqlite")
+
+
+def test_a_stored_filename_is_that_backup(shelf: Shelf) -> None:
+    shelf.add("my.20130604191055.tgz")
+    shelf.add("my.20130605191055.tgz")
+    assert shelf.find("my.20130604191055.tgz") == "my.20130604191055.tgz"
+
+
+def test_a_set_is_its_newest_backup(shelf: Shelf) -> None:
+    shelf.add("my.20130605191055.tgz")
+    shelf.add("my.20130604191055.tgz")
+    assert shelf.find("my") == "my.20130605191055.tgz"
+
+
+def test_a_set_wins_over_what_begins_like_it(shelf: Shelf) -> None:
+    shelf.add("my.20130604191055.tgz")
+    shelf.add("mysql.20130605191055.tgz")
+    assert shelf.find("my") == "my.20130604191055.tgz"
+
+
+def test_a_beginning_is_the_newest_that_fits(shelf: Shelf) -> None:
+    shelf.add("bak.20120927120000.tgz")
+    shelf.add("bak.20120927130000.tgz")
+    shelf.add("bak.20120928120000.tgz")
+    assert shelf.find("bak.20120927") == "bak.20120927130000.tgz"
+    assert shelf.find("ba") == "bak.20120928120000.tgz"
+
+
+def test_a_beginning_that_fits_several_sets_is_an_error_that_lists_them(shelf: Shelf) -> None:
+    shelf.add("mysql.20130604191055.tgz")
+    shelf.add("mydir.20130604191055.tgz")
+    with pytest.raises(AmbiguousNameError) as caught:
+        shelf.find("my")
+    assert "mydir of box on s3, mysql of box on s3" in str(caught.value)
+    assert "--host" in caught.value.hint
+
+
+def test_a_set_of_two_hosts_is_an_error_until_one_is_named(shelf: Shelf) -> None:
+    shelf.add("my.20130604191055.tgz", host="one")
+    shelf.add("my.20130605191055.tgz", host="two")
+    with pytest.raises(AmbiguousNameError, match="my of one on s3, my of two on s3"):
+        shelf.find("my")
+    assert shelf.find("my", host="one") == "my.20130604191055.tgz"
+    assert shelf.find("my.20130604191055.tgz") == "my.20130604191055.tgz"
+
+
+def test_another_hosts_only_set_is_found_without_naming_the_host(shelf: Shelf) -> None:
+    shelf.add("my.20130604191055.tgz", host="old-machine")
+    assert shelf.find("my") == "my.20130604191055.tgz"
+
+
+def test_what_deletes_must_spell_the_set_out(shelf: Shelf) -> None:
+    shelf.add("mysql.20130604191055.tgz")
+    with pytest.raises(NoMatchError):
+        shelf.find("my", to_delete=True)
+    with pytest.raises(NoMatchError):
+        shelf.find("mysq", to_delete=True)
+    for name in ("mysql", "mysql.", "mysql.2013", "mysql.20130604191055.tgz"):
+        assert shelf.find(name, to_delete=True) == "mysql.20130604191055.tgz"
+
+
+def test_a_dotted_set_is_not_reached_by_the_part_before_its_dot(shelf: Shelf) -> None:
+    shelf.add("my.sql.20130604191055.tgz", name="my.sql")
+    with pytest.raises(NoMatchError):
+        shelf.find("my", to_delete=True)
+
+
+def test_a_whole_name_deletes_nothing_else_of_its_second(shelf: Shelf) -> None:
+    shelf.add("my.20130604191055.tgz.age", name="my", date=1370373055)
+    with pytest.raises(NoMatchError):
+        shelf.find("my.20130604191055.tgz", to_delete=True)
+
+
+def test_a_whole_name_wins_over_a_beginning_elsewhere(shelf: Shelf) -> None:
+    shelf.add("my.20130604191055.tgz.age", name="my", date=1370373055)
+    shelf.add("my.20130604191055.tgz", backend="glacier")
+    for to_delete in (False, True):
+        found = shelf.find("my.20130604191055.tgz", to_delete=to_delete)
+        assert found == "my.20130604191055.tgz"
+
+
+def test_deleting_a_set_stays_at_the_default_destination(shelf: Shelf) -> None:
+    shelf.add("my.20130604191055.tgz", backend="glacier")
+    with pytest.raises(NoMatchError) as caught:
+        shelf.find("my", to_delete=True)
+    assert caught.value.hint == "my is on glacier: name that with --destination"
+    assert shelf.find("my", "glacier", to_delete=True) == "my.20130604191055.tgz"
+
+
+def test_deleted_backups_never_match(shelf: Shelf) -> None:
+    shelf.add("my.20130604191055.tgz")
+    with models.catalog(shelf.conf["database"], write=True):
+        models.mark_deleted(models.Backups.get())
+    for name in ("my", "my.2013", "my.20130604191055.tgz"):
+        with pytest.raises(NoMatchError):
+            shelf.find(name)
+
+
+def test_rows_of_060_and_of_this_version_are_one_set(shelf: Shelf) -> None:
+    shelf.add("my.20130604191055.tgz", legacy=True)
+    shelf.add("my.20260604191055.tgz")
+    assert shelf.find("my") == "my.20260604191055.tgz"
+    assert shelf.find("my.2013") == "my.20130604191055.tgz"
+
+
+def test_the_default_destination_is_searched_first(shelf: Shelf) -> None:
+    shelf.add("my.20130604191055.tgz")
+    shelf.add("my.20130605191055.tgz", backend="glacier")
+    shelf.add("cold.20130605191055.tgz", backend="glacier")
+    assert shelf.find("my") == "my.20130604191055.tgz"
+    assert shelf.find("my", "glacier") == "my.20130605191055.tgz"
+    assert shelf.find("cold") == "cold.20130605191055.tgz"
+    with pytest.raises(NoMatchError):
+        shelf.find("cold", "s3")
+
+
+def test_the_prefix_may_be_left_out(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path / "catalog.sqlite", prefix="backups/")
+    shelf.add("backups/my.20130604191055.tgz")
+    for name in ("my", "my.2013", "my.20130604191055.tgz", "backups/my.20130604191055.tgz"):
+        assert shelf.find(name, to_delete=True) == "backups/my.20130604191055.tgz"
+
+
+def test_another_containers_backups_are_not_seen(shelf: Shelf) -> None:
+    shelf.add("my.20130604191055.tgz")
+    shelf.conf["s3_bucket"] = "another"
+    with pytest.raises(NoMatchError) as caught:
+        shelf.find("my")
+    assert caught.value.hint == "the catalog lists no backup yet"
+
+
+def test_a_misspelt_name_is_answered_with_the_nearest(shelf: Shelf) -> None:
+    shelf.add("mydir.20130604191055.tgz")
+    with pytest.raises(NoMatchError, match="no backup matches 'mydri'") as caught:
+        shelf.find("mydri")
+    assert "did you mean mydir" in caught.value.hint
+
+
+def test_no_name_at_all_is_an_error(shelf: Shelf) -> None:
+    with pytest.raises(UsageError):
+        shelf.find("")
+
+
+@pytest.mark.parametrize("name", ["my%", "my_", "m?", "*", "my' OR 1=1 --", "\n"])
+def test_signs_of_sql_and_of_the_shell_mean_themselves(shelf: Shelf, name: str) -> None:
+    shelf.add("my.20130604191055.tgz")
+    with pytest.raises(NoMatchError):
+        shelf.find(name)
