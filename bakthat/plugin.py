@@ -146,6 +146,7 @@ def _activate(dotted_name: str, loaded: LoadedProfile) -> Plugin:
     if not (module_name and all(part.isidentifier() for part in dotted_name.split("."))):
         raise ConfigError(f"{where}: must be a module and a class, such as my_module.MyPlugin")
     _refuse_open_directory(directory, where)
+    module = None
     with _importable(directory):
         try:
             module = _import(module_name, directory)
@@ -157,7 +158,8 @@ def _activate(dotted_name: str, loaded: LoadedProfile) -> Plugin:
             raise ConfigError(f"{where}: {exc}", hint=exc.hint) from exc
         except (Exception, SystemExit) as exc:
             told = printable(" ".join(str(exc).split()))
-            raise ConfigError(f"{where}: {_place(exc)}{type(exc).__name__}: {told}") from exc
+            place = _place(exc, module)
+            raise ConfigError(f"{where}: {place}{type(exc).__name__}: {told}") from exc
     return plugin
 
 
@@ -218,7 +220,7 @@ def _package_of(directory: str) -> str:
 
 def _plugin_class(module: ModuleType, class_name: str) -> type[Plugin]:
     found = vars(module).get(class_name)
-    place = printable(str(getattr(module, "__file__", None) or module.__name__))
+    place = _file_of(module)
     if class_name not in vars(module):
         others = [name for name, each in vars(module).items() if _is_plugin(each)]
         raise ConfigError(
@@ -243,12 +245,16 @@ def _adopt_model(known: object, replaced: object) -> None:
         setattr(models, "Backups", replaced)  # noqa: B010  # mypy forbids to assign to a class
 
 
-def _place(exc: BaseException) -> str:
-    """Say in which file and line a plugin failed."""
+def _file_of(module: ModuleType) -> str:
+    return printable(str(getattr(module, "__file__", None) or module.__name__))
+
+
+def _place(exc: BaseException, module: ModuleType | None) -> str:
+    """Say in which file, and line, a plugin failed; *module* is None if it could not be loaded."""
     if isinstance(exc, SyntaxError) and exc.filename:
-        return ""  # its message does
+        return f"{printable(exc.filename)}: "  # its message tells the line
     for frame in traceback.extract_tb(exc.__traceback__):
         machinery = frame.filename in (__file__, importlib.__file__)
         if not (machinery or frame.filename.startswith("<frozen ")):
             return f"{printable(frame.filename)}:{frame.lineno}: "
-    return ""
+    return "" if module is None else f"{_file_of(module)}: "

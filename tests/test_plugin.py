@@ -307,9 +307,19 @@ BROKEN = [
     ("broken.number", "number = 3", "'number' in {dir}/broken.py is no subclass", ""),
     ("broken.Mine", "1 / 0", "{dir}/broken.py:3: ZeroDivisionError: division by zero", ""),
     ("broken.Mine", "import nowhere", "{dir}/broken.py:3: ModuleNotFoundError: No module", ""),
-    ("broken.Mine", "this is no Python", "SyntaxError: invalid syntax (broken.py, line 3)", ""),
+    (
+        "broken.Mine",
+        "this is no Python",
+        "{dir}/broken.py: SyntaxError: invalid syntax (broken",
+        "",
+    ),
     ("broken.Mine", "raise SystemExit(0)", "{dir}/broken.py:3: SystemExit: 0", ""),
-    ("broken.Mine", "class Mine(Plugin): pass", "TypeError: Can't instantiate abstract class", ""),
+    (
+        "broken.Mine",
+        "class Mine(Plugin): pass",
+        "{dir}/broken.py: TypeError: Can't instantiate",
+        "",
+    ),
     (
         "broken.Mine",
         "class Mine(Plugin):\n    def activate(self):\n        raise OSError('no\\nluck')",

@@ -1,0 +1,92 @@
+"""What editors and mypy know of callbacks, plugins and helpers: mypy --strict reads this file.
+
+``assert_type`` and the ignored errors are checked by ``tox -e types``: an ignore of an error that
+mypy does not find is an error itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, assert_type
+
+import bakthat
+from bakthat import events
+from bakthat.helper import BakHelper, KeyValue
+from bakthat.hooks import EventSlot
+from bakthat.models import Backups
+from bakthat.plugin import Plugin
+from tests.commandline import PROJECT
+
+
+def hear_of_a_start(_session_id: str) -> None: ...
+
+
+def hear_of_a_backup(_session_id: str, _backup: Backups) -> None: ...
+
+
+def hear_of_deletions(_session_id: str, _deleted: list[Backups]) -> None: ...
+
+
+def hear_of_an_error(_session_id: str, _operation: str, _exception: BaseException) -> None: ...
+
+
+class TypedPlugin(Plugin):
+    def activate(self) -> None:
+        assert_type(self.log, logging.Logger)
+        assert_type(self.conf, dict[str, Any])
+        assert_type(self.on_restore, EventSlot[[str, Backups]])
+        self.on_backup += self.tell
+        self.on_backup -= self.tell
+        self.on_error += hear_of_an_error
+
+    def tell(self, _session_id: str, backup: Backups) -> None:
+        assert_type(backup.stored_filename, str)
+        assert_type(backup.size, int)
+        assert_type(backup.tags, str)
+
+
+if TYPE_CHECKING:  # never run: what is wrong here must be found by reading
+
+    def use_events() -> None:
+        assert_type(events.before_backup, EventSlot[[str]])
+        assert_type(events.on_backup, EventSlot[[str, Backups]])
+        assert_type(bakthat.events.on_rotate_backups, EventSlot[[str, list[Backups]]])
+        assert_type(bakthat.events.on_error, EventSlot[[str, str, BaseException]])
+        events.before_delete += hear_of_a_start
+        events.on_delete += hear_of_a_backup
+        events.on_delete_older_than += hear_of_deletions
+        events.on_error += hear_of_an_error
+        events.on_backup += hear_of_a_start  # type: ignore[arg-type]
+        events.on_rotate_backups += hear_of_a_backup  # type: ignore[arg-type]
+        events.on_bakup += hear_of_a_backup  # type: ignore[attr-defined]
+        events.on_backup = hear_of_a_backup  # type: ignore[assignment]
+
+    def use_helpers() -> None:
+        with BakHelper("mybackup", tags=["mybackup"]) as bh:
+            assert_type(bh, BakHelper)
+            assert_type(bh.directory, Path)
+            assert_type(bh.backup(), Backups)
+            assert_type(bh.restore(), Backups | None)
+            assert_type(bh.rotate(), list[Backups])
+            assert_type(bh.delete_older_than("1M"), list[Backups])
+            bh.backup(pasword="x")  # type: ignore[call-arg]
+            bh.rotate(day=7)  # type: ignore[call-arg]
+        assert_type(KeyValue().set_key("mykey", {"some": "data"}), Backups)
+        assert_type(KeyValue().get_key_url("mykey", 60), str)
+        assert_type(KeyValue().delete_key("mykey"), bool)
+
+    def use_operations() -> None:
+        assert_type(bakthat.backup("mydir"), Backups)
+        assert_type(bakthat.ls(), list[Backups])
+        assert_type(bakthat.rotate("mydir"), list[Backups])
+
+
+def test_the_typed_plugin_is_one() -> None:
+    plugin = TypedPlugin({})
+    plugin.activate()
+    assert (len(plugin.on_backup), len(plugin.on_error)) == (0, 1)
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert (PROJECT / "bakthat" / "py.typed").read_bytes() == b""
