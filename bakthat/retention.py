@@ -22,7 +22,7 @@ from bakthat.costs import check_before_deleting
 from bakthat.errors import BakthatError, ConfigError, NoMatchError, StorageError, UsageError
 from bakthat.interrupts import held_back
 from bakthat.intervals import describe_interval, parse_interval
-from bakthat.naming import parse_stored_name, printable
+from bakthat.naming import is_text, parse_stored_name, printable
 from bakthat.rotation import NEWEST, Decision, RotationPolicy, decide, decide_by_age
 from bakthat.session import Session, operation
 from bakthat.storing import RECORD_PATIENCE
@@ -308,7 +308,11 @@ def _elsewhere(session: Session, filename: str) -> str:
 
 
 def _nearest(session: Session, filename: str) -> str:
-    known = models.Backups.set_names(session.containers(session.destination))
+    containers = session.containers(session.destination)
+    named = models.Backups.of_set(filename, containers) if is_text(filename) else []
+    if any(each.is_key_value for each in named):
+        return "it is a key of KeyValue, which rotation and expiry leave alone"
+    known = models.Backups.set_names(containers)
     base = filename.rstrip("/").rpartition("/")[2]
     parsed = parse_stored_name(base)
     stem = parsed.stem if parsed else base

@@ -245,9 +245,10 @@ def test_rotation_and_expiry_never_see_a_key(
     assert kv.get_key("mykey") == 1
     assert "mykey.keyvalue" in listed(local)
     kv.set_key("alone", 1)
-    with pytest.raises(NoMatchError):
+    with pytest.raises(NoMatchError) as caught:
         bakthat.rotate_backups("alone", conf=local, last=1)
-    with pytest.raises(NoMatchError):
+    assert caught.value.hint == "it is a key of KeyValue, which rotation and expiry leave alone"
+    with pytest.raises(NoMatchError, match="has no backups of 'alone'"):
         bakthat.delete_older_than("alone", "1s", conf=local)
 
 
