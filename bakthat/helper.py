@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -55,6 +56,36 @@ class RotationOptions(TypedDict, total=False):
     first_week_day: int | None
 
 
+class _WorkingDirectory:
+    """Which thread's helpers use the process's only working directory; they may be nested."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owner = (0, 0)
+        self._blocks = 0
+
+    def take(self) -> None:
+        """Take it for this thread. Raises UsageError while another one has it."""
+        me = (os.getpid(), threading.get_ident())
+        with self._lock:
+            # A forked child has none of its parent's other threads.
+            if self._blocks and self._owner != me and self._owner[0] == me[0]:
+                raise UsageError(
+                    "another thread's helper uses the working directory",
+                    hint="say chdir=False, and write to the helper's directory",
+                )
+            self._blocks = self._blocks + 1 if self._owner == me else 1
+            self._owner = me
+
+    def give_back(self) -> None:
+        """End one use of it."""
+        with self._lock:
+            self._blocks -= 1
+
+
+_working_directory = _WorkingDirectory()
+
+
 class BakHelper:
     """Back up what a script dumps.
 
@@ -71,7 +102,8 @@ class BakHelper:
 
     A process has one working directory for all of its threads. Where several of them use helpers
     at once, or anything depends on the working directory, say ``chdir=False`` and write to
-    :attr:`directory`. A helper itself belongs to one thread at a time.
+    :attr:`directory`; without it, a second thread's block raises UsageError. A helper itself
+    belongs to one thread at a time.
     """
 
     def __init__(
@@ -112,21 +144,14 @@ class BakHelper:
     def __enter__(self) -> Self:
         if self._directory is not None:
             raise UsageError("the helper is in use already: make another one")
-        prefix = f"{self.backup_name[:_PREFIX_CHARACTERS] or 'bakthat'}_"
-        try:
-            former = os.getcwd() if self._chdir else ""
-            directory = tempfile.mkdtemp(prefix=prefix)  # 0700
-        except OSError as exc:
-            raise DestinationError(
-                f"cannot make a temporary directory: {exc.strerror or exc}",
-                hint="TMPDIR says where it is made",
-            ) from exc
-        self._directory, self._former = Path(directory).resolve(), former
-        self._process = os.getpid()
-        self._unsaved.clear()
         if self._chdir:
-            os.chdir(directory)
-            log.info("New current working directory: %s", printable(directory))
+            _working_directory.take()
+        try:
+            self._make_directory()
+        except BaseException:
+            if self._chdir:
+                _working_directory.give_back()
+            raise
         return self
 
     def __exit__(
@@ -142,6 +167,8 @@ class BakHelper:
             if self._chdir:
                 self._go_back(directory)
         finally:
+            if self._chdir:
+                _working_directory.give_back()
             if self._unsaved:
                 where = f"what was to be backed up stays in {printable(directory)}"
                 log.error("the backup failed: %s", where)
@@ -283,6 +310,23 @@ class BakHelper:
         path = Path(os.path.realpath(source))
         is_inside = self._directory is not None and path.is_relative_to(self._directory)
         return {path} if is_inside else set()
+
+    def _make_directory(self) -> None:
+        prefix = f"{self.backup_name[:_PREFIX_CHARACTERS] or 'bakthat'}_"
+        try:
+            former = os.getcwd() if self._chdir else ""
+            directory = tempfile.mkdtemp(prefix=prefix)  # 0700
+        except OSError as exc:
+            raise DestinationError(
+                f"cannot make a temporary directory: {exc.strerror or exc}",
+                hint="TMPDIR says where it is made",
+            ) from exc
+        if self._chdir:
+            os.chdir(directory)
+            log.info("New current working directory: %s", printable(directory))
+        self._directory, self._former = Path(directory).resolve(), former
+        self._process = os.getpid()
+        self._unsaved.clear()
 
     def _go_back(self, directory: Path) -> None:
         try:

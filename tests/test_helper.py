@@ -6,10 +6,13 @@ import logging
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import tarfile
 import tempfile
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from bakthat.errors import (
     UsageError,
 )
 from bakthat.helper import BakHelper
+from tests.commandline import PROJECT
 
 Conf = dict[str, Any]
 
@@ -448,6 +452,61 @@ def test_helpers_in_threads_keep_off_the_working_directory(conf: Conf, start: Pa
     for number in range(4):
         BakHelper(f"set-{number}", conf=conf).restore()
         assert (start / f"set-{number}" / "file").read_text() == str(number)
+
+
+def test_a_block_of_a_second_thread_is_refused_rather_than_given_the_others_dumps(
+    conf: Conf, start: Path
+) -> None:
+    def enter() -> None:
+        with BakHelper("second", conf=conf):
+            dump()
+
+    with ThreadPoolExecutor(1) as another:
+        with BakHelper("first", conf=conf) as bh:
+            with pytest.raises(UsageError, match="another thread's helper") as caught:
+                another.submit(enter).result()
+            assert "chdir=False" in caught.value.hint
+            assert Path.cwd() == bh.directory
+            with BakHelper("inner", conf=conf) as inner:
+                assert Path.cwd() == inner.directory
+            assert Path.cwd() == bh.directory
+            with pytest.raises(UsageError):  # still: the inner block was no end of the outer one
+                another.submit(enter).result()
+            assert os.listdir() == []
+        another.submit(enter).result()
+    assert Path.cwd() == start
+    assert left_behind(start) == []
+
+
+FORK_BESIDE_A_BLOCK = """
+import os
+from concurrent.futures import ThreadPoolExecutor
+from bakthat.helper import BakHelper
+
+with ThreadPoolExecutor(1) as another:
+    helper = BakHelper("first")
+    another.submit(helper.__enter__).result()
+    child = os.fork()
+    if child == 0:
+        with BakHelper("child"):
+            code = 7
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    another.submit(helper.__exit__, None, None, None).result()
+"""
+
+
+def test_a_process_forked_beside_another_threads_block_may_use_helpers(tmp_path: Path) -> None:
+    done = subprocess.run(
+        # Python warns of forking beside threads, which scripts do all the same.
+        [sys.executable, "-W", "ignore", "-c", FORK_BESIDE_A_BLOCK],
+        cwd=PROJECT,
+        env={"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_events_of_the_operations_fire_from_a_helper(conf: Conf) -> None:
