@@ -25,6 +25,8 @@ from tests.test_guide import blocks_of
 
 BLOCKS = {block.caption: block.text for block in blocks_of(PROJECT / "docs" / "helpers.rst")}
 DATABASES = {"mysql_backup.py", "postgresql_backup.py"}
+SERVERS_PATH = f"{os.environ['PATH']}:/usr/sbin"
+"""Debian keeps the server of MariaDB where only root looks."""
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 """Debian keeps the servers of PostgreSQL off the path."""
 
@@ -34,6 +36,7 @@ class Author:
 
     def __init__(self, home: Path, directory: Path, conf: dict[str, Any]) -> None:
         self.user = CommandLine(home, directory)
+        self.user.environment["PATH"] = f"{home / 'bin'}:{self.user.environment['PATH']}"
         config = home / ".bakthat.yml"
         config.write_text(yaml.safe_dump({"default": {**conf, "rotation": {"days": 7}}}))
         config.chmod(0o600)
@@ -126,21 +129,27 @@ def output_of(*command: str, stdin: Path | None = None) -> str:
     return done.stdout
 
 
-def need(*programs: str) -> None:
-    missing = [name for name in programs if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"no {', '.join(missing)}: Debian's mariadb-server is not installed")
+def found(program: str, *others: str) -> str:
+    """Return the path of a program of MariaDB, by the first of its names that is there."""
+    for name in (program, *others):
+        path = shutil.which(name, path=SERVERS_PATH)
+        if path is not None:
+            return path
+    pytest.skip(f"no {program}: Debian's mariadb-server is not installed")
 
 
 @pytest.fixture
 def mariadb(isolated_environment: Path) -> Iterator[list[str]]:
     """Run MariaDB with a database; yield the client's command."""
-    need("mariadbd", "mariadb-install-db", "mariadb", "mysqldump")
+    mariadbd, client_program = found("mariadbd", "mysqld"), found("mariadb")
     home = isolated_environment
+    # Since MariaDB 11 the old name is in a package of its own.
+    (home / "bin").mkdir()
+    (home / "bin" / "mysqldump").symlink_to(found("mysqldump", "mariadb-dump"))
     data, socket, init = home / "data", home / "socket", home / "init.sql"
     whoami = pwd.getpwuid(os.getuid()).pw_name
     output_of(
-        "mariadb-install-db",
+        found("mariadb-install-db"),
         "--no-defaults",
         f"--datadir={data}",
         f"--user={whoami}",
@@ -156,10 +165,10 @@ def mariadb(isolated_environment: Path) -> Iterator[list[str]]:
         "INSERT INTO shop.orders VALUES (2, NULL, '');\n"
     )
     (home / ".my.cnf").write_text(f"[client]\nsocket={socket}\n")
-    client = ["mariadb", f"--defaults-file={home / '.my.cnf'}", "-uroot", "-pmypassword", "-N"]
+    client = [client_program, f"--defaults-file={home / '.my.cnf'}", "-uroot", "-pmypassword", "-N"]
     client.append("--default-character-set=utf8mb4")
     command = [
-        "mariadbd",
+        mariadbd,
         "--no-defaults",
         f"--datadir={data}",
         f"--socket={socket}",
