@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
+from zlib import adler32
 
 from bakthat.errors import CorruptArchiveError
 from bakthat.naming import printable
@@ -31,6 +33,7 @@ def quoted(name: bytes) -> str:
     return f"'{shown}'"
 
 
+@lru_cache(maxsize=4096)
 def parse_number(field: bytes) -> int:
     """Return the number in a header's *field*: octal digits, or GNU's base 256.
 
@@ -83,12 +86,21 @@ def checksum_fits(block: bytes) -> bool:
     """
     field = block[148:156]
     # The sum counts its own field as eight spaces.
-    unsigned = sum(block) - sum(field) + 8 * 32
+    unsigned = byte_sum(block) - sum(field) + 8 * 32
     stored = parse_number(field)
     if stored == unsigned:
         return True
     negative = sum(byte >= 128 for byte in block) - sum(byte >= 128 for byte in field)
     return stored == unsigned - 256 * negative
+
+
+def byte_sum(block: bytes) -> int:
+    """Return the sum of the bytes of a header, at most 512.
+
+    The low half of Adler-32 (RFC 1950, section 8.2) is one more than the sum of the bytes modulo
+    65521, which 256 bytes cannot reach; it is many times faster than sum().
+    """
+    return (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
 
 
 def parse_pax_records(payload: bytes) -> list[tuple[bytes, bytes]]:

@@ -10,7 +10,8 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from zlib import adler32
+
+from bakthat.archive.tar_fields import byte_sum
 
 BLOCK_BYTES = 512
 RECORD_BYTES = 10_240
@@ -186,7 +187,4 @@ def _block(
         b"%07o" % device[1],
         prefix,
     )
-    # The low half of Adler-32 (RFC 1950, section 8.2) is one more than the sum of the bytes
-    # modulo 65521, which 256 bytes cannot reach; it is many times faster than sum().
-    checksum = (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
-    return b"%b%06o\0 %b" % (block[:148], checksum, block[156:])
+    return b"%b%06o\0 %b" % (block[:148], byte_sum(block), block[156:])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import logging
 import uuid
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -259,7 +258,10 @@ def describe(key: str, found: Mapping[str, Any]) -> StoredObject:
 
 
 def _crc32(data: bytearray) -> str:
-    return base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
+    # Here, since importing this module is to load nothing; ten times as fast as zlib's.
+    from isal import isal_zlib
+
+    return base64.b64encode(isal_zlib.crc32(data).to_bytes(4, "big")).decode()
 
 
 def _refuses_condition(error: StorageError) -> bool:
