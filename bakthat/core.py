@@ -269,7 +269,8 @@ def delete(
     with operation(session, "delete") as current:
         found = find_backup(session, filename, host=host, to_delete=True)
         backend = session.backend(found.backend)
-        check_before_deleting(backend, [found])
+        for unknown in check_before_deleting(backend, [found]).values():
+            raise unknown
         log.info("Deleting %s", printable(found.stored_filename))
         with models.catalog(session.catalog_path, write=True):
             models.prove_writable(found)

@@ -16,15 +16,23 @@ from bakthat.storage_classes import LONGEST_MINIMUM_DAYS, VAULT, days_left, stor
 log = logging.getLogger("bakthat")
 
 
-def check_before_deleting(backend: Backend, backups: Sequence[models.Backups]) -> None:
+def check_before_deleting(
+    backend: Backend, backups: Sequence[models.Backups]
+) -> dict[str, NotFoundError]:
     """Warn of each of *backups* that is charged for longer than it will have been stored.
 
-    What cannot be looked up is no reason not to delete it. Raises NotFoundError when a vault's
-    archive of one of them is not known here: it would go on to cost, marked as deleted.
+    What cannot be looked up is no reason not to delete it. Returns the error of each, by its
+    stored filename, whose archive in a vault is not known here: it must not be deleted, for it
+    would go on to cost, marked as deleted.
     """
+    unknown = _unknown_archives(backend, backups)
+    _warn_of_minimum(backend, [each for each in backups if each.stored_filename not in unknown])
+    return unknown
+
+
+def _warn_of_minimum(backend: Backend, backups: Sequence[models.Backups]) -> None:
     if not isinstance(backend, ColdStorage):
         return
-    _refuse_unknown_archives(backend, backups)
     now = time.time()
     young = [each for each in backups if now - each.backup_date < LONGEST_MINIMUM_DAYS * 86400]
     if not young:
@@ -59,16 +67,22 @@ def _look_up(backend: Backend, keys: Sequence[str]) -> Mapping[str, StoredObject
     return {each.key: each for each in backend.ls(prefix)}
 
 
-def _refuse_unknown_archives(backend: Backend, backups: Sequence[models.Backups]) -> None:
+def _unknown_archives(
+    backend: Backend, backups: Sequence[models.Backups]
+) -> dict[str, NotFoundError]:
+    if backend.name != "glacier":
+        return {}
     from bakthat.backends.glacier import GlacierBackend
 
     if not isinstance(backend, GlacierBackend):
-        return
-    for each in backups:
-        if backend.is_unknown(each.stored_filename):
-            raise NotFoundError(
-                f"which archive of vault {backend.container!r} "
-                f"{printable(each.stored_filename)} is, is not known here, so it cannot be deleted",
-                hint="bakthat restore_glacier_inventory brings the inventory back from the "
-                "bucket, bakthat show_glacier_inventory asks the vault for its own",
-            )
+        return {}
+    return {
+        each.stored_filename: NotFoundError(
+            f"which archive of vault {backend.container!r} "
+            f"{printable(each.stored_filename)} is, is not known here, so it cannot be deleted",
+            hint="bakthat restore_glacier_inventory brings the inventory back from the "
+            "bucket, bakthat show_glacier_inventory asks the vault for its own",
+        )
+        for each in backups
+        if backend.is_unknown(each.stored_filename)
+    }

@@ -15,6 +15,7 @@ import hashlib
 import json
 import operator
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -35,6 +36,9 @@ BUSY_TIMEOUT = 10
 
 RESERVATION_SECONDS = 7 * 24 * 3600
 """After how long the reservation of a process that died is forgotten."""
+
+_PLAIN_HOST = re.compile(r"[A-Za-z0-9._-]+")
+"""What JSON writes as it is, whoever wrote it."""
 
 _lock = threading.RLock()
 _database = peewee.SqliteDatabase(None)
@@ -127,6 +131,9 @@ class Backups(_Model):
         *containers* are pairs of backend and backend_hash; *host* None means every host.
         """
         rows = cls.living(containers).where(cls.filename == name).order_by(*cls._newest_first())
+        if host and _PLAIN_HOST.fullmatch(host):
+            # A bucket's catalog may hold one name of hundreds of hosts: SQLite sifts faster.
+            rows = rows.where(peewee.fn.INSTR(cls.metadata, host) > 0)
         return [row for row in rows if host is None or row.host == host]
 
     @classmethod

@@ -19,17 +19,35 @@ from bakthat import inventory, models
 from bakthat.backends.base import Backend
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.costs import check_before_deleting
-from bakthat.errors import BakthatError, ConfigError, NoMatchError, StorageError, UsageError
+from bakthat.errors import (
+    BakthatError,
+    ConfigError,
+    CredentialsError,
+    NoMatchError,
+    NotFoundError,
+    StorageError,
+    UsageError,
+)
 from bakthat.interrupts import held_back
 from bakthat.intervals import describe_interval, parse_interval
 from bakthat.naming import is_text, parse_stored_name, printable
-from bakthat.rotation import NEWEST, Decision, RotationPolicy, decide, decide_by_age
+from bakthat.rotation import (
+    NEWEST,
+    RECORDED_LAST,
+    Decision,
+    RotationPolicy,
+    decide,
+    decide_by_age,
+    keep_recorded_last,
+)
 from bakthat.session import Session, operation
 from bakthat.storing import RECORD_PATIENCE
 
 log = logging.getLogger("bakthat")
 
 PathLike = str | os.PathLike[str]
+
+_SAID_OF_KEPT = {(NEWEST,): "is the newest", (RECORDED_LAST,): "was recorded last"}
 
 _LISTED = 10
 """How many sets an error names."""
@@ -171,16 +189,21 @@ def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
     """
     log.info("%s", plan.purpose)
     for each in plan.backups:
-        if each.decision.reasons == (NEWEST,):
-            log.info("Keeping %s: it is the newest", printable(each.backup.stored_filename))
+        if each.decision.reasons in _SAID_OF_KEPT:
+            said = _SAID_OF_KEPT[each.decision.reasons]
+            log.info("Keeping %s: it %s", printable(each.backup.stored_filename), said)
     backend = session.backend(session.destination)
     doomed = plan.doomed
-    check_before_deleting(backend, doomed)
+    if doomed:
+        _look_for_newest(backend, plan)
+    failures: dict[str, BakthatError] = {**check_before_deleting(backend, doomed)}
+    for key, error in failures.items():
+        log.warning("%s was not deleted: %s", printable(key), error)
+    deletable = [each for each in doomed if each.stored_filename not in failures]
     deleted: list[models.Backups] = []
-    failures: dict[str, BakthatError] = {}
     try:
-        for start in range(0, len(doomed), backend.batch_size):
-            batch = doomed[start : start + backend.batch_size]
+        for start in range(0, len(deletable), backend.batch_size):
+            batch = deletable[start : start + backend.batch_size]
             failed = _delete_batch(session, backend, batch)
             failures.update(failed)
             deleted += [each for each in batch if each.stored_filename not in failed]
@@ -193,9 +216,35 @@ def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
         raise StorageError(
             f"{len(failures)} of {len(doomed)} backups could not be deleted, the first is "
             f"{printable(first)}: {why}",
-            hint="they stay in the catalog; run it again to delete them",
+            hint=f"they stay in the catalog; {why.hint or 'run it again to delete them'}",
         ) from why
     return deleted
+
+
+def _look_for_newest(backend: Backend, plan: Plan) -> None:
+    """Raise StorageError when the storage has lost the newest backup, which the catalog lists.
+
+    Somebody else, or a rule of the bucket, may have deleted it; the others are needed then.
+    """
+    missing: NotFoundError | None = None
+    for each in plan.backups:
+        if NEWEST not in each.decision.reasons:
+            continue
+        try:
+            backend.stat(each.backup.stored_filename)
+        except NotFoundError as exc:
+            missing = exc
+        except CredentialsError as exc:
+            log.debug("whether the newest is there cannot be seen: %s", exc)
+            return
+        else:
+            return
+    if missing is not None:
+        raise StorageError(
+            f"the newest backup of {printable(plan.filename)} is listed, but not stored, so none "
+            f"was deleted: {missing}",
+            hint=missing.hint or "bakthat delete takes it off the list; then run this again",
+        ) from missing
 
 
 def _delete_batch(
@@ -222,21 +271,28 @@ def _choose_policy(
 ) -> RotationPolicy:
     given = {name: number for name, number in rules.items() if number is not None}
     configured = session.profile.rotation
-    if given:
-        week_day = configured.get("first_week_day") if first_week_day is None else first_week_day
-        return RotationPolicy(**given, **({} if week_day is None else {"first_week_day": week_day}))
     where = f"{session.loaded.origin}: profile '{session.loaded.name}'"
+    if given:
+        policy = RotationPolicy(**given)
+        if first_week_day is None and configured.get("first_week_day") is not None:
+            wanted = {"last": 1, "first_week_day": configured["first_week_day"]}
+            first_week_day = _configured_policy(wanted, where).first_week_day
+        return policy if first_week_day is None else replace(policy, first_week_day=first_week_day)
     if not configured:
         raise ConfigError(
             f"{where}: no rotation is configured",
             hint="run bakthat configure_backups_rotation, or say what to keep, such as "
             "--days 7 --weeks 4 --months 6 (days=7 and so on in Python)",
         )
+    policy = _configured_policy(configured, where)
+    return policy if first_week_day is None else replace(policy, first_week_day=first_week_day)
+
+
+def _configured_policy(rotation: Mapping[str, Any], where: str) -> RotationPolicy:
     try:
-        policy = RotationPolicy.from_mapping(configured)
+        return RotationPolicy.from_mapping(rotation)
     except ConfigError as exc:
         raise ConfigError(f"{where}: {exc}", hint=exc.hint) from exc
-    return policy if first_week_day is None else replace(policy, first_week_day=first_week_day)
 
 
 def _read_set(
@@ -289,6 +345,8 @@ def _plan(
     dates: list[int],
     decisions: list[Decision],
 ) -> Plan:
+    ids: list[int] = [each.get_id() for each in backups]  # type: ignore[no-untyped-call]  # peewee
+    decisions = keep_recorded_last(decisions, ids.index(max(ids)))
     planned = map(PlannedBackup, backups, dates, decisions)
     newest_first = sorted(
         planned, key=lambda each: (each.date, each.backup.stored_filename), reverse=True

@@ -14,6 +14,8 @@ Where this module departs from the library, it only ever keeps more:
   that have a backup, so time alone deletes nothing: only newer backups let older ones go.
 - The newest backup is kept, whatever the rules say. The second backup of a day, which no rule
   keeps, stays at least until the next one is made.
+- So is the one that was recorded last, which is another one only where a clock was wrong or a
+  catalog was put together anew. (Dates do not tell; the catalog's order does.)
 - A backup from the future says that a clock is or was wrong. It is kept, as in the library, and
   fills no slot and is not the newest, so that it can push no real backup out.
 
@@ -38,6 +40,7 @@ from bakthat.errors import ConfigError, UsageError
 IN_THE_FUTURE = "in the future"
 BEFORE_1970 = "dated before 1970"
 NEWEST = "newest"
+RECORDED_LAST = "recorded last"
 NOT_NEEDED = "not needed by any rule"
 OLDER = "older"
 NOT_OLDER = "not older"
@@ -165,8 +168,8 @@ class Decision:
     keep: bool
     reasons: tuple[str, ...]
     """For people: at least one, such as "newest", "last 2 of 5", "daily 3 of 7" (1 is the latest),
-    "in the future", "not older", or the only one of a backup that is not kept: "not needed by any
-    rule", "older"."""
+    "in the future", "recorded last", "not older", or the only one of a backup that is not kept:
+    "not needed by any rule", "older"."""
 
 
 _NOT_KEPT = Decision(False, (NOT_NEEDED,))
@@ -207,6 +210,17 @@ def decide(dates: Sequence[int], policy: RotationPolicy, now: int) -> list[Decis
             candidates = oldest
     decisions = {date: Decision(True, tuple(why)) for date, why in reasons.items()}
     return [decisions.get(date, _NOT_KEPT) for date in dates]
+
+
+def keep_recorded_last(decisions: Sequence[Decision], position: int) -> list[Decision]:
+    """Return *decisions* with that at *position*, of the backup recorded last, keeping it.
+
+    A clock that fell back dates what is new as old: the newest by its date is then not the newest.
+    """
+    return [
+        Decision(True, (RECORDED_LAST,)) if index == position and not decision.keep else decision
+        for index, decision in enumerate(decisions)
+    ]
 
 
 def decide_by_age(dates: Sequence[int], seconds: int, now: int) -> list[Decision]:

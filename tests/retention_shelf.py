@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from bakthat import models, session
-from bakthat.backends.base import BakthatBackend
-from bakthat.errors import BakthatError, StorageError
+from bakthat.backends.base import BakthatBackend, StoredObject
+from bakthat.errors import BakthatError, NotFoundError, StorageError
 
 DAY = 86400
 HOST = "box"
@@ -42,6 +42,12 @@ class FakeStorage(BakthatBackend):
         self.batches: list[list[str]] = []
         self.refused: set[str] = set()
         self.before_batch: Callable[[int], None] = lambda number: None
+
+    def stat(self, key: str) -> StoredObject:
+        """Tell whether *key* is there."""
+        if key not in self.keys:
+            raise NotFoundError(f"no object {key}")
+        return StoredObject(key, 10)
 
     def delete(self, key: str) -> None:
         """Forget *key*, unless it is refused."""

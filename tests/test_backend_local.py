@@ -379,6 +379,24 @@ def test_a_read_that_fails_is_an_error_that_names_the_file(
         source.read()
 
 
+def test_many_keys_wait_for_the_disk_once_a_directory(
+    backend: LocalBackend, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [f"{host}/set{number}.tgz" for host in ("a", "b") for number in range(4)]
+    for key in keys:
+        put(backend, key, b"data")
+    (store / "a" / "set1.tgz").unlink()
+    (store / "a" / "set1.tgz").mkdir()
+    # The second of the two directories cannot be written down.
+    monkeypatch.setattr(os, "fsync", failing(errno.EIO, os.fsync, on_call=2))
+    failed = backend.delete_many([*keys, "c/gone.tgz", "../outside"])
+    assert [*failed] == ["a/set1.tgz", "../outside", *keys[4:]]
+    assert "Input/output error" in str(failed[keys[4]])
+    monkeypatch.undo()
+    assert everything(store) == ["a", "a/set1.tgz", "a/set1.tgz.bakthat.json", "b"]
+    assert backend.delete_many(keys[4:]) == {}
+
+
 @pytest.mark.parametrize("path", ["file", "file/below"])
 def test_a_file_where_the_container_should_be_is_named(tmp_path: Path, path: str) -> None:
     (tmp_path / "file").write_text("in the way")

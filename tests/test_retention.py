@@ -5,6 +5,7 @@ The storages only remember their keys; test_retention_storages.py works on real 
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 import tempfile
@@ -26,6 +27,7 @@ from bakthat.errors import (
     BakthatError,
     CatalogError,
     ConfigError,
+    CredentialsError,
     NoMatchError,
     StorageError,
     UnreachableError,
@@ -326,6 +328,15 @@ def test_a_rotation_that_is_wrong_names_file_profile_and_key(tmp_path: Path) -> 
     assert "did you mean days?" in caught.value.hint
 
 
+def test_a_week_day_of_the_profile_that_is_none_is_named_with_the_file(shelf: Shelf) -> None:
+    shelf.add_days(3)
+    shelf.conf["rotation"] = {"first_week_day": "saturday"}
+    with pytest.raises(ConfigError, match="'saturday', not a whole number from 0 to 6") as caught:
+        bakthat.rotate_backups("my", conf=shelf.conf, weeks=1)
+    assert "profile 'default'" in str(caught.value)
+    assert bakthat.rotate_backups("my", conf=shelf.conf, last=3, first_week_day=5) == []
+
+
 # Which rotation holds.
 
 
@@ -398,10 +409,81 @@ def test_the_newest_stays_however_old_it_is(shelf: Shelf, caplog: pytest.LogCapt
 
 def test_a_backup_from_the_future_is_neither_old_nor_the_newest(shelf: Shelf) -> None:
     shelf.add(NOW + 400 * DAY)
-    newest = shelf.add(NOW - 5 * DAY)
     old = shelf.add(NOW - 9 * DAY)
+    newest = shelf.add(NOW - 5 * DAY)
     assert names(bakthat.delete_older_than("my", "1D", conf=shelf.conf)) == [old]
     assert newest in shelf.living()
+
+
+# A clock that was wrong.
+
+
+@pytest.mark.parametrize("act", ["rotate", "delete"])
+def test_what_was_made_while_the_clock_was_years_back_stays_until_the_next_is_made(
+    shelf: Shelf, act: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "bakthat")
+
+    def thin_out() -> list[str]:
+        if act == "rotate":
+            return names(bakthat.rotate_backups("my", conf=shelf.conf, last=1))
+        return names(bakthat.delete_older_than("my", "1s", conf=shelf.conf))
+
+    made = shelf.add_days(3)
+    new = shelf.add(at(2015, 1, 1))  # a battery was empty, and the clock is right again since
+    assert thin_out() == made[:2]
+    assert f"Keeping {new}: it was recorded last" in caplog.text
+    assert thin_out() == []
+    newer = shelf.add(NOW - 60)
+    assert thin_out() == [new, made[2]]
+    assert shelf.living() == {newer}
+
+
+def test_a_clock_that_jumps_a_year_ahead_twice_deletes_neither_of_the_newest(shelf: Shelf) -> None:
+    made = shelf.add_days(3)
+    ahead = shelf.add(NOW + 365 * DAY)  # the first time, a backup was made
+    new = shelf.add(NOW - 60)  # then the clock was right
+    with on_the_shelf(shelf, NOW + 366 * DAY):
+        assert names(bakthat.rotate_backups("my", conf=shelf.conf, last=1)) == made
+    assert shelf.living() == {ahead, new}
+
+
+# What the storage has lost.
+
+
+def test_while_the_newest_is_listed_and_not_stored_none_is_deleted(shelf: Shelf) -> None:
+    made = shelf.add_days(4)
+    shelf.storages["s3"].keys.remove(made[3])
+    with pytest.raises(StorageError) as caught:
+        bakthat.rotate_backups("my", conf=shelf.conf, last=1)
+    assert str(caught.value) == (
+        "the newest backup of my is listed, but not stored, so none was deleted: "
+        f"no object {made[3]}"
+    )
+    assert shelf.living() == set(made)
+    assert shelf.storages["s3"].keys == set(made[:3])
+    # Nothing is at stake, and nobody is asked.
+    assert bakthat.rotate_backups("my", conf=shelf.conf, last=4) == []
+
+
+def test_of_the_newest_of_one_second_one_that_is_stored_is_enough(shelf: Shelf) -> None:
+    old = shelf.add(NOW - DAY)
+    lost, there = shelf.add(NOW), shelf.add(NOW, stored=f"my.{at(2026, 1, 1)}.age")
+    shelf.storages["s3"].keys.remove(lost)
+    assert names(bakthat.rotate_backups("my", conf=shelf.conf, last=1)) == [old]
+    assert there in shelf.living()
+
+
+def test_keys_that_may_delete_and_not_read_rotate_all_the_same(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = shelf.add_days(3)
+
+    def forbidden(_key: str) -> None:
+        raise CredentialsError("403")
+
+    monkeypatch.setattr(shelf.storages["s3"], "stat", forbidden)
+    assert names(bakthat.rotate_backups("my", conf=shelf.conf, last=1)) == made[:2]
 
 
 # Failures: nothing is lost, what stays is said, and running again finishes it.
@@ -625,3 +707,41 @@ def test_no_query_of_a_rotation_scans_a_table(
             plan = [row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {sql}", values or ())]
             assert any(step.startswith("SEARCH") for step in plan), (sql, plan)
             assert not any(step.startswith("SCAN") for step in plan), (sql, plan)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("apart", ["names", "hosts"])
+def test_one_of_200_sets_of_100_000_backups_is_rotated_in_a_second(
+    tmp_path: Path, apart: str
+) -> None:
+    shelf = Shelf(tmp_path / "catalog.sqlite")
+    rows: list[tuple[Any, ...]] = []
+    for number in range(200):
+        name, host = ("my", f"host{number}") if apart == "hosts" else (f"my{number}", HOST)
+        metadata = json.dumps({"client": host, "is_enc": False, "source": f"/var/lib/{name}"})
+        for age in reversed(range(500)):
+            date = NOW - age * DAY - number
+            key = f"{host}/{name}.{time.strftime('%Y%m%d%H%M%S', time.gmtime(date))}.tgz"
+            rows.append((models.backend_hash("bucket"), date, name, metadata, key))
+    with closing(sqlite3.connect(shelf.path)) as raw, raw:
+        raw.executemany(
+            "INSERT INTO backups (backend, backend_hash, backup_date, filename, is_deleted,"
+            " last_updated, metadata, size, stored_filename, tags)"
+            " VALUES ('s3', ?, ?, ?, 0, 0, ?, 10, ?, '')",
+            rows,
+        )
+    shelf.storages["s3"].keys = {row[4] for row in rows}
+    mine = rows[500 * 7 : 500 * 8]
+    name, host = mine[0][2], mine[0][4].split("/")[0]
+    with on_the_shelf(shelf):
+        # Of this process alone: whoever else works on the machine makes no test fail.
+        started = time.process_time()
+        deleted = bakthat.rotate_backups(
+            name, conf=shelf.conf, host=host, days=7, weeks=4, months=6
+        )
+        took = time.process_time() - started
+    left = {row[4] for row in rows} - set(names(deleted))
+    assert len(deleted) == 500 - (7 + 3 + 6)  # one of the four Saturdays is one of the seven days
+    assert shelf.living() == shelf.storages["s3"].keys == left
+    assert set(names(deleted)) < {row[4] for row in mine}
+    assert took < 1

@@ -137,8 +137,9 @@ def test_a_set_on_s3_goes_in_one_request(
     mine = back_up_daily(through_proxy, source, 5)
     moto_proxy.requests.clear()
     assert len(bakthat.rotate_backups("mydir", conf=through_proxy, last=1)) == 4
+    assert moto_proxy.seen("HEAD", mine[4]) == 1  # is the newest there?
     assert moto_proxy.seen("POST", "?delete") == 1
-    assert len(moto_proxy.requests) == 1
+    assert len(moto_proxy.requests) == 2
     assert stored(through_proxy) == {mine[4]}
 
 

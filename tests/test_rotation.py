@@ -28,11 +28,13 @@ from bakthat.rotation import (
     NOT_NEEDED,
     NOT_OLDER,
     OLDER,
+    RECORDED_LAST,
     WEEK_DAYS,
     Decision,
     RotationPolicy,
     decide,
     decide_by_age,
+    keep_recorded_last,
     parse_week_day,
 )
 
@@ -216,6 +218,22 @@ def test_last_keeps_the_latest_whatever_their_dates(
     past = sorted({date for date in dates if date <= now}, reverse=True)
     left = kept(dates, RotationPolicy(last=last), now)
     assert {date for date in left if date <= now} == set(past[:last])
+
+
+@given(histories(), policies(), st.data())
+def test_the_one_recorded_last_is_kept_and_changes_nothing_for_the_others(
+    history: tuple[list[int], int], policy: RotationPolicy, data: st.DataObject
+) -> None:
+    dates, now = history
+    assume(dates)
+    position = data.draw(st.integers(0, len(dates) - 1))
+    decided = decide(dates, policy, now)
+    decisions = keep_recorded_last(decided, position)
+    assert decisions[position] == (
+        decided[position] if decided[position].keep else Decision(True, (RECORDED_LAST,))
+    )
+    del decided[position], decisions[position]
+    assert decisions == decided
 
 
 @given(histories(), policies())

@@ -23,7 +23,7 @@ import logging
 import os
 import stat
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
@@ -49,6 +49,7 @@ from bakthat.backends.base import (
     encode_metadata,
 )
 from bakthat.errors import (
+    BakthatError,
     ContainerNotFoundError,
     NotFoundError,
     StorageError,
@@ -132,6 +133,30 @@ class LocalBackend(BakthatBackend):
 
     def delete(self, key: str) -> None:
         """Remove *key*, then its self-description. What is gone already is no error."""
+        self._remove(key)
+        self._sync_directory_of(key)
+
+    def delete_many(self, keys: Sequence[str]) -> Mapping[str, BakthatError]:
+        """Remove *keys*, waiting for the disk once a directory; see :class:`.base.Backend`."""
+        failures: dict[str, BakthatError] = {}
+        removed: dict[str, list[str]] = {}
+        for key in keys:
+            try:
+                self._remove(key)
+            except ContainerNotFoundError:
+                raise
+            except (StorageError, UsageError) as exc:
+                failures[key] = exc
+            else:
+                removed.setdefault(os.path.dirname(key), []).append(key)
+        for within in removed.values():
+            try:
+                self._sync_directory_of(within[0])
+            except StorageError as exc:
+                failures |= dict.fromkeys(within, exc)
+        return failures
+
+    def _remove(self, key: str) -> None:
         path = self._path(key)
         self._check_container()
         self._check_parents(key)
@@ -144,8 +169,14 @@ class LocalBackend(BakthatBackend):
                 pass
             with suppress(FileNotFoundError, NotADirectoryError):
                 os.unlink(path + SIDECAR_SUFFIX)
-            with suppress(FileNotFoundError, NotADirectoryError):
-                sync_directory(os.path.dirname(path))
+
+    def _sync_directory_of(self, key: str) -> None:
+        directory = os.path.dirname(self._path(key))
+        with (
+            translated("delete", directory),
+            suppress(FileNotFoundError, NotADirectoryError),
+        ):
+            sync_directory(directory)
 
     def _path(self, key: str) -> str:
         check_key(key)
