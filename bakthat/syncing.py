@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from bakthat import inventory, models, naming
-from bakthat.backends.base import Backend, StoredObject
+from bakthat.backends.base import Backend, StoredObject, check_key
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.descriptions import believable
 from bakthat.entries import entry_of, is_value, value_entry
@@ -241,6 +241,10 @@ class _Work:
     def _may_be_ours(self, stored: StoredObject) -> bool:
         """Tell by the name whether an object may be bakthat's."""
         base = stored.key.rpartition("/")[2]
+        try:
+            check_key(stored.key)
+        except UsageError:
+            return False  # no storage of bakthat's could be asked for it
         return (
             base.endswith(naming.KEY_VALUE_EXTENSION)
             or naming.parse_stored_name(base) is not None
