@@ -15,7 +15,7 @@ import pytest
 
 import bakthat
 from bakthat import models, session, storing, sync_report, syncing
-from bakthat.backends import VaultRecords
+from bakthat.backends import VaultRecords, make_backend
 from bakthat.backends.base import Backend, StoredObject
 from bakthat.errors import (
     ContainerNotFoundError,
@@ -232,10 +232,8 @@ def test_a_disk_that_is_not_mounted_is_pointed_out_and_its_backups_come_back(
 
 @pytest.fixture
 def small_pages(s3: Conf, monkeypatch: pytest.MonkeyPatch) -> Conf:
-    make = session.make_backend
-
     def make_small(name: str, profile: Conf, records: VaultRecords | None) -> Backend:
-        return s3_backend(profile) if name == "s3" else make(name, profile, records)
+        return s3_backend(profile) if name == "s3" else make_backend(name, profile, records)
 
     monkeypatch.setattr(session, "make_backend", make_small)
     return s3
