@@ -168,15 +168,15 @@ class _Work:
         )
 
     def _expired(self, backend: Backend) -> Iterator[tuple[str, list[str]]]:
-        if backend.name != "local":
-            expired = thawing.forget_expired(self.session, backend.name, dry_run=self.dry_run)
-            yield "expired thaw", expired
         if isinstance(backend, GlacierBackend):
             containers = self.session.containers(backend.name)
             with models.catalog(self.session.catalog_path):
                 rows = models.Backups.within(containers)
                 keys = {row.stored_filename for row in rows}
             yield "expired job", backend.forget_expired_jobs(keys, dry_run=self.dry_run)
+        if backend.name != "local":
+            expired = thawing.forget_expired(self.session, backend.name, dry_run=self.dry_run)
+            yield "expired thaw", expired
 
     def _tell(self, remnant: Remnant) -> None:
         self.found.append(remnant)

@@ -166,11 +166,13 @@ def forget_expired(session: Session, destination: str, *, dry_run: bool = False)
     memory = _Memory(session, destination)
     if not isinstance(backend, ColdStorage):
         return []
-    expired = sorted(
-        key
-        for key in memory.names()
-        if _look_again(backend, key).state in (ThawState.FROZEN, ThawState.WARM)
-    )
+    names = memory.names()
+    if destination == "glacier":
+        # A look at one forgets its job as well, which a dry run must not.
+        expired = sorted(names - {thaw.key for thaw in backend.thaws()}) if names else []
+    else:
+        over = (ThawState.FROZEN, ThawState.WARM)
+        expired = [key for key in sorted(names) if _look_again(backend, key).state in over]
     for key in expired if not dry_run else ():
         memory.forget(key)
     return expired
