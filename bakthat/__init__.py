@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bakthat.checking import check
+    from bakthat.cleaning import cleanup
     from bakthat.core import backup, delete, ls, restore, show
     from bakthat.errors import BakthatError
     from bakthat.hooks import events
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
         show_local_glacier_inventory,
     )
     from bakthat.retention import delete_older_than, rotate, rotate_backups
+    from bakthat.syncing import sync
     from bakthat.thawing import jobs
 
 __version__ = "1.0.0.dev0"
@@ -27,6 +30,8 @@ __all__ = [
     "BakthatError",
     "backup",
     "backup_glacier_inventory",
+    "check",
+    "cleanup",
     "delete",
     "delete_older_than",
     "events",
@@ -39,12 +44,15 @@ __all__ = [
     "show",
     "show_glacier_inventory",
     "show_local_glacier_inventory",
+    "sync",
 ]
 
 _HOMES = {
     "BakthatError": "bakthat.errors",
     "backup": "bakthat.core",
     "backup_glacier_inventory": "bakthat.inventory",
+    "check": "bakthat.checking",
+    "cleanup": "bakthat.cleaning",
     "delete": "bakthat.core",
     "delete_older_than": "bakthat.retention",
     "events": "bakthat.hooks",
@@ -57,6 +65,7 @@ _HOMES = {
     "show": "bakthat.core",
     "show_glacier_inventory": "bakthat.inventory",
     "show_local_glacier_inventory": "bakthat.inventory",
+    "sync": "bakthat.syncing",
 }
 
 

@@ -243,8 +243,13 @@ def with_host(function: Command) -> Command:
 
 
 @contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a bar on a terminal; elsewhere give None, so that the percentages are logged."""
+def progress_bar(
+    label: str, *, counts_bytes: bool = True
+) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a bar on a terminal; elsewhere give None, so that the percentages are logged.
+
+    It counts bytes, or else things.
+    """
     visible = logging.getLogger("bakthat").isEnabledFor(logging.INFO)
     if not (visible and sys.stderr.isatty()):
         yield None
@@ -253,17 +258,20 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
     from rich.progress import (
         BarColumn,
         DownloadColumn,
+        MofNCompleteColumn,
         Progress,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
 
+    counting = (
+        (DownloadColumn(), TransferSpeedColumn()) if counts_bytes else (MofNCompleteColumn(),)
+    )
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        *counting,
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,

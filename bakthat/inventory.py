@@ -15,7 +15,7 @@ from typing import Any
 
 from bakthat import thawing
 from bakthat.backends.base import Backend, Thaw, ThawState
-from bakthat.backends.glacier import GlacierBackend, VaultArchive
+from bakthat.backends.glacier import GlacierBackend, VaultArchive, VaultInventory
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import (
     BakthatError,
@@ -24,7 +24,7 @@ from bakthat.errors import (
     NotFoundError,
     StorageError,
 )
-from bakthat.naming import parse_stored_name, printable
+from bakthat.naming import parse_stored_name, parse_undotted_name, printable
 from bakthat.session import Session
 from bakthat.vault_records import vault_records
 
@@ -102,9 +102,31 @@ def show_glacier_inventory(
     to this machine's inventory, unless they were deleted from here. Raises StorageError.
     """
     session = Session(profile, config, conf)
+    listed = vault_list(session, wait=wait, command="show_glacier_inventory")
+    if listed is None:
+        return None
+    learn(session, listed.archives)
+    return listed.archives
+
+
+def vault_list(
+    session: Session, *, wait: thawing.Wait = False, ask: bool = True, command: str
+) -> VaultInventory | None:
+    """Return what the vault lists of itself; None while that is under way.
+
+    *command* is the one to run again, for the log. Without *ask*, a list that nobody has asked for
+    is not asked for now. Raises StorageError.
+    """
     backend = session.backend("glacier")
     assert isinstance(backend, GlacierBackend)
     state = backend.inventory_state()
+    if state.state is ThawState.FROZEN and not ask:
+        log.info(
+            "Vault %s has not been asked for its inventory, and a dry run does not: bakthat "
+            "show_glacier_inventory does",
+            printable(backend.container),
+        )
+        return None
     if state.state is ThawState.FROZEN:
         state = backend.ask_inventory()
         log.info(
@@ -113,7 +135,7 @@ def show_glacier_inventory(
             SMALLEST,
             LARGEST,
         )
-        log.info("When it is ready, run bakthat show_glacier_inventory again")
+        log.info("When it is ready, run bakthat %s again", command)
     elif not state.is_readable:
         _tell_waiting(backend, state)
     while wait and not state.is_readable:
@@ -123,11 +145,7 @@ def show_glacier_inventory(
             raise StorageError(
                 "the vault's inventory ended without a result", hint="ask for it again"
             )
-    if not state.is_readable:
-        return None
-    archives = backend.read_inventory(state.job_id)
-    _learn(session, archives)
-    return archives
+    return backend.read_inventory(state.job_id) if state.is_readable else None
 
 
 def save_after_change(session: Session, *, make_bucket: bool = False) -> None:
@@ -232,23 +250,35 @@ def _add(session: Session, found: Mapping[str, str]) -> dict[str, str]:
     return added
 
 
-def _learn(session: Session, archives: list[VaultArchive]) -> None:
+def learn(
+    session: Session, archives: list[VaultArchive], *, dry_run: bool = False
+) -> dict[str, VaultArchive]:
+    """Add archives of the vault's own list to this machine's inventory.
+
+    Returns those that are bakthat's, by their keys, without those that were deleted from here;
+    of several of one key the one that is known here, or else the newest. With *dry_run*, nothing
+    is added.
+    """
     records = vault_records(session.catalog_path)
     recorded = dict(records.archives.items())
-    named: dict[str, str] = {}
+    known = dict(records.inventory.items())
+    named: dict[str, VaultArchive] = {}
     for each in sorted(archives, key=lambda archive: archive.date or 0):
         stored = recorded.get(each.archive_id, {})
         # What others put into the vault has descriptions of another kind.
         base = each.key.rpartition("/")[2]
-        if "deleted" in stored or parse_stored_name(base) is None:
+        parsed = parse_stored_name(base) or parse_undotted_name(base)
+        if "deleted" in stored or parsed is None:
             continue
-        named[each.key] = each.archive_id
-        if "size" not in stored:
+        if named.get(each.key) is None or known.get(each.key) != named[each.key].archive_id:
+            named[each.key] = each
+        if "size" not in stored and not dry_run:
             records.archives[each.archive_id] = each.facts()
-    known = dict(records.inventory.items())
-    added = _add(session, {key: named[key] for key in named if key not in known})
+    unknown = {key: each.archive_id for key, each in named.items() if key not in known}
+    added = _add(session, unknown) if not dry_run else {}
     if added:
         log.info("%d archives of the vault were not known here", len(added))
+    return named
 
 
 def _tell_waiting(backend: GlacierBackend, state: Thaw) -> None:

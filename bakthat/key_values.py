@@ -24,10 +24,11 @@ from bakthat.backends.base import Backend, StoredObject
 from bakthat.backends.s3 import S3Backend
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.crypto.age import EncryptWriter, parse_recipient
+from bakthat.entries import is_value, value_entry
 from bakthat.errors import CatalogError, NotFoundError, UsageError
 from bakthat.interrupts import held_back
 from bakthat.naming import KEY_VALUE_EXTENSION, check_set_name, parse_stored_name, printable
-from bakthat.restoring import expected_of, find_keys, is_value, value_entry
+from bakthat.restoring import expected_of, find_keys
 from bakthat.secrets import EncryptionKeys, encryption_keys
 from bakthat.session import Session
 from bakthat.storing import FORMAT

@@ -177,12 +177,17 @@ class Backups(_Model):
     @classmethod
     def living(cls, containers: Iterable[tuple[str, str]]) -> Any:
         """Select what is not deleted in any of *containers*."""
+        return cls.within(containers).where(cls.is_deleted == False)  # noqa: E712  # SQL
+
+    @classmethod
+    def within(cls, containers: Iterable[tuple[str, str]]) -> Any:
+        """Select what is, or was, in any of *containers*."""
         matches = [
             (cls.backend == backend) & (cls.backend_hash == digest)
             for backend, digest in containers
         ]
         within = functools.reduce(operator.or_, matches) if matches else False
-        return cls.select().where((cls.is_deleted == False) & within)  # noqa: E712  # SQL
+        return cls.select().where(within)
 
     @classmethod
     def _newest_first(cls) -> tuple[Any, ...]:
@@ -283,13 +288,21 @@ def reserve(names: Iterable[tuple[str, int]]) -> tuple[str, int]:
     :func:`release`.
     """
     now = int(time.time())
-    Reservations.delete().where(Reservations.reserved_at < now - RESERVATION_SECONDS).execute()
+    Reservations.delete().where(reserved_long_ago(now, RESERVATION_SECONDS)).execute()
     for name, date in names:
         taken = Backups.select().where(Backups.stored_filename == name).exists()
         if not taken and not Reservations.select().where(Reservations.stored_filename == name):
             Reservations.create(stored_filename=name, reserved_at=now)
             return name, date
     raise CatalogError("no name is left for the backup")
+
+
+def reserved_long_ago(now: int, seconds: int) -> Any:
+    """Return the condition that selects reservations older than *seconds* at *now*.
+
+    Also those as far in the future, made by a clock that was wrong.
+    """
+    return (Reservations.reserved_at < now - seconds) | (Reservations.reserved_at > now + seconds)
 
 
 def release(name: str) -> None:
@@ -300,7 +313,15 @@ def release(name: str) -> None:
 def record(row: Mapping[str, Any]) -> Backups:
     """Add a backup to the catalog and end the reservation of its name."""
     release(row["stored_filename"])
-    return Backups.create(**row, last_updated=int(time.time()))
+    values = {**row, "is_deleted": False, "last_updated": int(time.time())}
+    # sync may have found the object between its upload and this; it knows less of it.
+    found = Backups.get_or_none(Backups.stored_filename == row["stored_filename"])
+    if found is None:
+        return Backups.create(**values)
+    for column, value in values.items():
+        setattr(found, column, value)
+    found.save()
+    return found
 
 
 def prove_writable(backup: Backups) -> None:

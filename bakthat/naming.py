@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bakthat.errors import UsageError
 
@@ -28,6 +28,11 @@ _STORED = re.compile(
     r"(?P<stem>.+)\.(?P<date>\d{14})(?P<extension>\.tgz|\.tar|)(?P<encryption>\.age|\.enc|)",
     re.DOTALL,
 )
+
+_UNDOTTED = re.compile(
+    r"(?P<stem>.+)(?P<date>\d{14})(?P<extension>\.tgz)(?P<encryption>\.enc|)", re.DOTALL
+)
+"""Names from before bakthat 0.4, which had no dot before the date; they exist still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,46 @@ def parse_stored_name(name: str) -> StoredName | None:
 
     The encryption suffix of 0.6.0, ``.enc``, is known too.
     """
-    match = _STORED.fullmatch(name)
+    return _parsed(_STORED.fullmatch(name))
+
+
+def parse_undotted_name(name: str) -> StoredName | None:
+    """Take a stored name from before bakthat 0.4 apart; None when it is none."""
+    return _parsed(_UNDOTTED.fullmatch(name))
+
+
+def without_prefix(key: str, prefix: str) -> str | None:
+    """Return what follows *prefix* in *key*; None when that does not begin so.
+
+    ``{host}`` in the prefix stands for any host.
+    """
+    pattern = "[^/]+".join(re.escape(part) for part in prefix.split("{host}"))
+    before = re.match(pattern, key)
+    return key[before.end() :] if before is not None else None
+
+
+def parse_key(key: str, prefix: str, set_name: str | None = None) -> StoredName | None:
+    """Take a key apart that this profile, or one that stores beside it, may have made.
+
+    *prefix* is the profile's, perhaps with ``{host}`` in it; *set_name* what the object says of
+    itself, None where it says nothing. What stands before the name is then whatever is left. Of an
+    object that says nothing the name must show what it is: by the profile's prefix before it,
+    by its extension or by that of its encryption. None when the key is none of bakthat's.
+    """
+    if set_name is not None:
+        parsed = parse_stored_name(key.rpartition("/")[2])
+        for stem in (set_name, tarball_stem(set_name)):
+            if parsed is not None and parsed.stem.endswith(stem):
+                return replace(parsed, stem=stem)
+    name = without_prefix(key, prefix) or ""
+    parsed = parse_stored_name(name) or parse_undotted_name(name)
+    if parsed is None or "/" in name:
+        return None
+    shows_itself = parsed.extension or parsed.encryption or set_name is not None
+    return parsed if shows_itself else None
+
+
+def _parsed(match: re.Match[str] | None) -> StoredName | None:
     if match is None:
         return None
     try:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from bakthat.archive.extract import Owner, extract, place_file
+from bakthat.archive.extract import Owner, extract, place_file, verify
 from bakthat.archive.gzip_reader import GzipReader
 from bakthat.archive.gzip_writer import GzipWriter
 from bakthat.archive.report import ArchiveReport
@@ -194,6 +194,32 @@ def read_object(
                 report=report,
             )
         ]
+
+
+def verify_object(
+    stream: BinaryIO,
+    expected: Expected,
+    *,
+    passphrase: str | None = None,
+    identities: Sequence[str] = (),
+    on_bytes: OnBytes,
+) -> None:
+    """Pull an object through the chain to its very end and write nothing.
+
+    *stream* is closed in any case. *on_bytes* gets the bytes taken from it. Raises what
+    :func:`read_object` would raise, save what only shows when files are written.
+    """
+    with ExitStack() as stages:
+        stages.enter_context(closing(stream))
+        source = _open(stages, _Counted(stream, on_bytes), expected, passphrase, identities)
+        if expected.is_value:
+            _read_json(source, expected)
+        elif expected.is_archive:
+            verify(source, check_comment=expected.check_identity)
+        else:
+            hashed = _Hashed(source, expected.sha256)
+            while hashed.read(READ_BYTES):
+                pass
 
 
 def read_value(

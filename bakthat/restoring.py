@@ -6,8 +6,6 @@ import contextlib
 import functools
 import logging
 import os
-import re
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +14,10 @@ from typing import Any
 from bakthat import models, naming, pipeline
 from bakthat.archive.extract import Owner
 from bakthat.archive.report import ArchiveReport
-from bakthat.backends.base import Backend, StoredObject
+from bakthat.backends.base import Backend
 from bakthat.crypto import age
 from bakthat.descriptions import believable
+from bakthat.entries import entry_of, is_value, value_entry
 from bakthat.errors import (
     ConfigError,
     ContainerNotFoundError,
@@ -37,9 +36,6 @@ log = logging.getLogger("bakthat")
 
 HEADER_PEEK_BYTES = 256
 """Enough of an age file to tell a passphrase from recipients."""
-
-_UNDOTTED = re.compile(r".+\d{14}(?P<extension>\.tgz)(?P<encryption>\.enc|)", re.DOTALL)
-"""Names from before bakthat 0.4, which had no dot before the date; catalogs still list them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +60,7 @@ def find_to_restore(session: Session, name: str, host: str | None) -> models.Bac
         log.info("%s is not in the catalog, but on the storage", printable(name))
         return stored
     if found.is_key_value:
-        _refresh_value(session, found)
+        refresh_value(session, found)
     return found
 
 
@@ -182,10 +178,8 @@ def expected_of(backup: models.Backups) -> pipeline.Expected:
 def _endings(stored_filename: str) -> tuple[str, str]:
     """Return what a stored name says of the archive and of the encryption, each "" if nothing."""
     parsed = naming.parse_stored_name(stored_filename)
-    if parsed is not None:
-        return parsed.extension, parsed.encryption
-    old = _UNDOTTED.fullmatch(stored_filename)
-    return (old["extension"], old["encryption"]) if old is not None else ("", "")
+    parsed = parsed or naming.parse_undotted_name(stored_filename)
+    return (parsed.extension, parsed.encryption) if parsed is not None else ("", "")
 
 
 def _expected_value(backup: models.Backups) -> pipeline.Expected:
@@ -255,7 +249,7 @@ def _find_on_storage(session: Session, name: str) -> models.Backups | None:
     keys = list(dict.fromkeys((name, session.prefix + name)))
     for key in keys:
         try:
-            return _entry_of(backend, backend.stat(key), parsed)
+            return entry_of(backend, backend.stat(key), parsed)
         except NotFoundError:
             # A vault may well hold it: what it raises says how to find out.
             if backend.name == "glacier" and key == keys[-1]:
@@ -279,12 +273,7 @@ def _find_value(session: Session, name: str) -> models.Backups | None:
     return value_entry(backend, stored) if is_value(stored) else None
 
 
-def is_value(stored: StoredObject) -> bool:
-    """Tell whether an object says of itself that KeyValue stored it."""
-    return (stored.metadata or {}).get("kind") == "keyvalue"
-
-
-def _refresh_value(session: Session, backup: models.Backups) -> None:
+def refresh_value(session: Session, backup: models.Backups) -> None:
     """Bring the entry of a value to what the storage says: any machine may have replaced it."""
     if "format" not in backup.metadata:
         return  # 0.6.0's objects do not describe themselves
@@ -293,47 +282,3 @@ def _refresh_value(session: Session, backup: models.Backups) -> None:
         found = value_entry(backend, backend.stat(backup.stored_filename))
         backup.metadata, backup.size = found.metadata, found.size
         backup.backup_date = found.backup_date
-
-
-def value_entry(backend: Backend, stored: StoredObject) -> models.Backups:
-    """Make a catalog entry, not saved, of what an object of KeyValue says of itself."""
-    said = believable(stored.metadata)
-    name = stored.key.rpartition("/")[2].removesuffix(naming.KEY_VALUE_EXTENSION)
-    return models.Backups(
-        backend=backend.name,
-        backend_hash=models.backend_hash(backend.container),
-        backup_date=said.get("date") or int(stored.last_modified or 0),
-        filename=str(said.get("set") or name),
-        metadata={
-            **said,
-            "KeyValue": True,
-            "is_enc": said.get("encryption") != "none",
-            "is_gzipped": said.get("compression") == "gzip",
-            "client": str(said.get("host") or ""),
-        },
-        size=stored.size,
-        stored_filename=stored.key,
-        tags="",
-        last_updated=int(time.time()),
-    )
-
-
-def _entry_of(backend: Backend, stored: StoredObject, parsed: naming.StoredName) -> models.Backups:
-    """Make a catalog entry, not saved, of what an object and its name say."""
-    said = believable(stored.metadata)
-    host = str(said.get("host") or "")
-    # The name that was asked for counts more than what an object says of itself.
-    filename = str(said.get("set") or parsed.stem)
-    if parsed.stem not in (filename, naming.tarball_stem(filename)):
-        filename = parsed.stem
-    return models.Backups(
-        backend=backend.name,
-        backend_hash=models.backend_hash(backend.container),
-        backup_date=parsed.backup_date,
-        filename=filename,
-        metadata={**said, "is_enc": bool(parsed.encryption), "client": host},
-        size=stored.size,
-        stored_filename=stored.key,
-        tags=str(said.get("tags") or ""),
-        last_updated=int(time.time()),
-    )

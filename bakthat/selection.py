@@ -29,6 +29,22 @@ def find_backup(
     be a whole stored filename: ``my`` must not reach ``mysql``, nor ``my.….tgz`` what is left of
     its second, ``my.….tgz.age``. Raises NoMatchError, AmbiguousNameError, UsageError.
     """
+    found = _fitting(session, name, host=host, to_delete=to_delete)
+    return _only_newest(name, found)
+
+
+def find_backups(session: Session, name: str, *, host: str | None = None) -> list[models.Backups]:
+    """Return every backup that *name* means, the newest first, among those not deleted.
+
+    The orders are those of :func:`find_backup`, but a set's name means all of its backups, and so
+    does a beginning, also of several sets. Raises NoMatchError, UsageError.
+    """
+    return _fitting(session, name, host=host)
+
+
+def _fitting(
+    session: Session, name: str, *, host: str | None, to_delete: bool = False
+) -> list[models.Backups]:
     if not name:
         raise UsageError("no backup was named", hint="bakthat show lists them")
     with models.catalog(session.catalog_path):
@@ -45,7 +61,7 @@ def find_backup(
                     and (not to_delete or _spells_set(session, name, each))
                 ]
                 if fitting:
-                    return _only_newest(name, fitting)
+                    return fitting
         raise NoMatchError(f"no backup matches '{printable(name)}'", hint=_nearest(session, name))
 
 

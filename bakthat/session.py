@@ -63,6 +63,11 @@ class Session:
         return self.profile.prefix.replace("{host}", self.host)
 
     @property
+    def shared_prefix(self) -> str:
+        """What the keys of every host begin with; the rest of the container is nobody's here."""
+        return self.profile.prefix.partition("{host}")[0]
+
+    @property
     def catalog_path(self) -> Path:
         """Where the catalog is."""
         return expanded(self.profile.database)

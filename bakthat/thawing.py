@@ -147,11 +147,10 @@ def _jobs_of(session: Session, destination: str) -> Iterator[ThawJob]:
     memory = _Memory(session, destination)
     seen: set[str] = set()
     try:
-        # Up to where keys of several hosts part.
-        for thaw in backend.thaws(session.profile.prefix.partition("{host}")[0]):
+        for thaw in backend.thaws(session.shared_prefix):
             seen.add(thaw.key)
             yield ThawJob(destination, backend.container, memory.complete(thaw))
-        for key in memory.keys() - seen:
+        for key in memory.names() - seen:
             thaw = memory.complete(_look_again(backend, key))
             if thaw.state in (ThawState.ASKED, ThawState.READY):
                 yield ThawJob(destination, backend.container, thaw)
@@ -159,6 +158,24 @@ def _jobs_of(session: Session, destination: str) -> Iterator[ThawJob]:
         if session.named_destination:
             raise
         log.debug("%s does not exist yet", backend.container)
+
+
+def forget_expired(session: Session, destination: str, *, dry_run: bool = False) -> list[str]:
+    """Forget the remembered thaws that are over; return their stored names."""
+    backend = session.backend(destination)
+    memory = _Memory(session, destination)
+    if not isinstance(backend, ColdStorage):
+        return []
+    names = memory.names()
+    if destination == "glacier":
+        # A look at one forgets its job as well, which a dry run must not.
+        expired = sorted(names - {thaw.key for thaw in backend.thaws()}) if names else []
+    else:
+        over = (ThawState.FROZEN, ThawState.WARM)
+        expired = [key for key in sorted(names) if _look_again(backend, key).state in over]
+    for key in expired if not dry_run else ():
+        memory.forget(key)
+    return expired
 
 
 def _look_again(backend: ColdStorage, key: str) -> Thaw:
@@ -187,7 +204,7 @@ class _Memory:
         if thaw.requested_at is not None or thaw.key not in self._kept:
             return thaw
         if thaw.state in (ThawState.FROZEN, ThawState.WARM):
-            self._kept.pop(thaw.key, None)
+            self.forget(thaw.key)
             return thaw
         kept = self._kept[thaw.key]
         return dataclasses.replace(
@@ -196,7 +213,11 @@ class _Memory:
             requested_at=kept.get("requested_at"),
         )
 
-    def keys(self) -> set[str]:
+    def forget(self, key: str) -> None:
+        """Forget the thaw of *key*."""
+        self._kept.pop(key, None)
+
+    def names(self) -> set[str]:
         """Return the stored names whose thaw is remembered."""
         return set(self._kept)
 

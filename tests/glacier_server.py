@@ -87,6 +87,7 @@ class PartUpload:
     description: str
     part_size: int
     directory: Path
+    created: float
     parts: dict[int, int] = field(default_factory=dict)
     """Bytes of each part by where it starts."""
     archive_id: str = ""
@@ -194,13 +195,28 @@ class GlacierServer:
         upload_id = uuid.uuid4().hex * 2
         directory = self.directory / upload_id
         directory.mkdir()
-        vault.uploads[upload_id] = PartUpload(described(headers), size, directory)
+        vault.uploads[upload_id] = PartUpload(described(headers), size, directory, self.now)
         return 201, {"x-amz-multipart-upload-id": upload_id}, b""
 
     def upload(self, vault: Vault, upload_id: str) -> PartUpload:
         if upload_id not in vault.uploads:
             raise missing(f"The upload ID was not found: {upload_id}")
         return vault.uploads[upload_id]
+
+    def list_uploads(self, vault: Vault, query: dict[str, list[str]]) -> Answer:
+        limit, begin = int(query.get("limit", ["50"])[0]), int(query.get("marker", ["0"])[0])
+        under_way = [each for each in vault.uploads.items() if not each[1].archive_id]
+        listed = [
+            {
+                "MultipartUploadId": upload_id,
+                "ArchiveDescription": upload.description,
+                "PartSizeInBytes": upload.part_size,
+                "CreationDate": moment(upload.created),
+            }
+            for upload_id, upload in under_way[begin : begin + limit]
+        ]
+        more = str(begin + limit) if begin + limit < len(under_way) else None
+        return 200, {}, json.dumps({"UploadsList": listed, "Marker": more}).encode()
 
     def put_part(self, vault: Vault, upload_id: str, headers: Headers, body: bytes) -> Answer:
         upload = self.upload(vault, upload_id)
@@ -416,6 +432,8 @@ class GlacierServer:
                 return self.delete_archive(vault, archive_id)
             case "POST", ["multipart-uploads"]:
                 return self.begin_upload(vault, headers)
+            case "GET", ["multipart-uploads"]:
+                return self.list_uploads(vault, query)
             case "PUT", ["multipart-uploads", upload_id]:
                 return self.put_part(vault, upload_id, headers, body)
             case "POST", ["multipart-uploads", upload_id]:
@@ -501,6 +519,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             content = json.dumps(said).encode()
         self.close_connection = True
         self.send_response_only(status)
+        self.send_header("Date", self.date_time_string(int(self.glacier.now)))
         for name, value in answered.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))

@@ -490,7 +490,7 @@ def test_the_inventory_takes_hours_and_is_asked_for_once(
     glacier.advance(hours=5)
     state = another(backend).ask_inventory()
     assert (state.key, state.state) == (INVENTORY_KEY, ThawState.READY)
-    listed = {each.key: each for each in backend.read_inventory(state.job_id)}
+    listed = {each.key: each for each in backend.read_inventory(state.job_id).archives}
     assert set(listed) == {KEY, "empty.20130604191055"}
     assert listed[KEY].size == len(content(1.5))
     assert listed["empty.20130604191055"].facts()["size"] == 0

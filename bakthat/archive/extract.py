@@ -132,15 +132,23 @@ def place_file(
         return place(staging, set(), report)[0]
 
 
-def verify(source: Source, *, on_bytes: OnBytes | None = None) -> ArchiveReport:
+def verify(
+    source: Source,
+    *,
+    on_bytes: OnBytes | None = None,
+    check_comment: Callable[[bytes], None] | None = None,
+) -> ArchiveReport:
     """Read the tar archive in *source* to its end without writing anything, and count.
 
-    *on_bytes* is called with the bytes of content that were read. Raises what :func:`extract`
-    would raise for such an archive, save what only shows when files are written.
+    *on_bytes* is called with the bytes of content that were read, *check_comment* as by
+    :func:`extract`. Raises what :func:`extract` would raise for such an archive, save what only
+    shows when files are written.
     """
     report = ArchiveReport()
     reader = TarReader(source)
     for member in reader:
+        if check_comment is not None and not (report.files or report.directories):
+            check_comment(reader.comment)  # not after all of a wrong archive
         path = split_name(member.name, member.name)
         if member.type is MemberType.HARDLINK:
             split_name(member.linkname, member.name)
@@ -150,6 +158,8 @@ def verify(source: Source, *, on_bytes: OnBytes | None = None) -> ArchiveReport:
             report.files += 1
         elif path:
             report.directories += 1
+    if check_comment is not None:
+        check_comment(reader.comment)
     return report
 
 

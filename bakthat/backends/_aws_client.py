@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import email.utils
 import re
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -246,6 +248,18 @@ def answer_of(error: BaseException) -> tuple[int, str]:
     answer = getattr(error.__cause__, "response", None) or {}
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return status, str(answer.get("Error", {}).get("Code", ""))
+
+
+def time_of(answer: Mapping[str, Any]) -> float:
+    """Return the time that the service had when it gave *answer*, in epoch seconds UTC.
+
+    This machine's own where the answer does not tell: its clock may be wrong.
+    """
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    try:
+        return email.utils.parsedate_to_datetime(str(headers["date"])).timestamp()
+    except (KeyError, ValueError):
+        return time.time()
 
 
 def one_line(text: object) -> str:

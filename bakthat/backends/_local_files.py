@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from bakthat.backends.base import Metadata, decode_metadata
 from bakthat.errors import KeyExistsError, StorageError
@@ -76,6 +77,30 @@ def make_directories(path: str, *, below: str | None = None) -> list[str]:
 def create(path: str) -> int:
     """Create the file *path*, which must not exist, and return its descriptor for writing."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, _FILE_MODE)
+
+
+def lock(descriptor: int) -> None:
+    """Show others that this file is being written, until it is closed or the process ends."""
+    # Only a sign: a file system without locks leaves the age of the file.
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_locked(path: str) -> bool:
+    """Tell whether a living process holds the lock of the file *path*."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> int:

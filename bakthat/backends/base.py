@@ -47,6 +47,24 @@ class StoredObject:
     """What else the storage says and an upper floor may want, such as ``etag``."""
 
 
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """What a writer that was killed left in a container, invisible to listings of objects."""
+
+    kind: str
+    """"upload", "temporary file" or "claim"."""
+    key: str
+    """Of the object that was to be; the path below the container where nobody knows."""
+    begun_at: float
+    """Epoch seconds UTC, or when it was last written to, where the storage tells that."""
+    age: float
+    """Seconds since then, by the clock of the storage where it tells the time."""
+    size: int = -1
+    """In bytes; -1 where the storage does not say."""
+    handle: str = ""
+    """The storage's own name of it."""
+
+
 class Upload(Protocol):
     """An object being written, invisible to everyone until :meth:`commit`.
 
@@ -135,6 +153,15 @@ class Backend(Protocol):
         ContainerNotFoundError, after which nobody knows which ones are gone.
         """
 
+    def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
+        """Everything below *prefix* that writers left behind, or still work on.
+
+        What has no key is there whatever the prefix.
+        """
+
+    def remove_leftover(self, leftover: Leftover) -> bool:
+        """Remove what a writer left; return False when it is gone, or in use after all."""
+
 
 class ThawState(enum.StrEnum):
     """How far an object is from being readable."""
@@ -222,6 +249,14 @@ class BakthatBackend(ABC):
             except (StorageError, UsageError) as exc:
                 failures[key] = exc
         return failures
+
+    def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
+        """Find nothing: see :class:`Backend`."""
+        return iter(())
+
+    def remove_leftover(self, leftover: Leftover) -> bool:
+        """Remove nothing: see :class:`Backend`."""
+        return False
 
     def __repr__(self) -> str:
         # Never the profile, which holds secrets.

@@ -7,19 +7,20 @@ asked for. Which archive a key is, and what is known of it, stands in :class:`Va
 from __future__ import annotations
 
 import io
-import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, BinaryIO
 
-from bakthat.backends._aws_client import answer_of
+from bakthat.backends._aws_client import answer_of, time_of
 from bakthat.backends._glacier_client import (
     Description,
     GlacierClient,
     epoch_seconds,
 )
+from bakthat.backends._glacier_inventory import VaultArchive as VaultArchive
+from bakthat.backends._glacier_inventory import VaultInventory as VaultInventory
+from bakthat.backends._glacier_inventory import read_vault_inventory
 from bakthat.backends._glacier_records import VaultRecords
 from bakthat.backends._glacier_transfer import (
     GlacierUpload,
@@ -31,6 +32,7 @@ from bakthat.backends._part_upload import MIB
 from bakthat.backends._ranged_reader import PIECE
 from bakthat.backends.base import (
     BakthatBackend,
+    Leftover,
     Metadata,
     StoredObject,
     Thaw,
@@ -59,32 +61,6 @@ INVENTORY_KEY = "(inventory)"
 """The key in the :class:`Thaw` of a job that asks for the vault's inventory; no archive has it."""
 
 _RETRIEVAL, _INVENTORY = "ArchiveRetrieval", "InventoryRetrieval"
-
-
-@dataclass(frozen=True, slots=True)
-class VaultArchive:
-    """One archive as the inventory of its vault lists it."""
-
-    archive_id: str
-    key: str
-    """The stored name, as the description says; "" when it is not bakthat's."""
-    size: int
-    """In bytes, as stored."""
-    date: float | None
-    """Epoch seconds UTC; None when it cannot be read."""
-    description: str
-    tree_hash: str
-
-    def facts(self) -> dict[str, Any]:
-        """Return what :attr:`VaultRecords.archives` keeps of it."""
-        described = Description.decode(self.description)
-        facts: dict[str, Any] = {
-            "key": self.key,
-            "size": 0 if described.is_empty else self.size,
-            "tree_hash": self.tree_hash,
-            "description": self.description,
-        }
-        return facts if self.date is None else {**facts, "date": self.date}
 
 
 class GlacierBackend(BakthatBackend):
@@ -245,6 +221,36 @@ class GlacierBackend(BakthatBackend):
             facts.get("key") == key and "deleted" in facts
             for facts in self.records.archives.values()
         )
+
+    def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
+        """Yield every upload in parts that was begun and neither finished nor aborted."""
+        for page in self._client.pages("list_multipart_uploads"):
+            now = time_of(page)
+            for found in page.get("UploadsList", ()):
+                key = Description.decode(found.get("ArchiveDescription")).key
+                begun_at = epoch_seconds(found.get("CreationDate"))
+                if key.startswith(prefix) and begun_at is not None:
+                    upload_id = str(found["MultipartUploadId"])
+                    yield Leftover("upload", key, begun_at, now - begun_at, handle=upload_id)
+
+    def remove_leftover(self, leftover: Leftover) -> bool:
+        """Abort an upload in parts, which removes them."""
+        try:
+            self._client.call("abort_multipart_upload", key=leftover.key, uploadId=leftover.handle)
+        except NotFoundError:
+            return False
+        return True
+
+    def forget_expired_jobs(self, keys: Collection[str], *, dry_run: bool = False) -> list[str]:
+        """Forget the retrieval jobs of *keys* that the vault knows no more; return their keys."""
+        recorded = {key: job for key, job in self.records.jobs.items() if key in keys}
+        if not recorded:
+            return []
+        alive = {str(job["JobId"]) for job in self._jobs(_RETRIEVAL)}
+        expired = sorted(key for key, job_id in recorded.items() if job_id not in alive)
+        for key in expired if not dry_run else ():
+            self.records.jobs.pop(key, None)
+        return expired
 
     # Thawing
 
@@ -410,28 +416,12 @@ class GlacierBackend(BakthatBackend):
             return self.inventory_state()
         return Thaw(INVENTORY_KEY, ThawState.ASKED, requested_at=time.time(), job_id=job_id)
 
-    def read_inventory(self, job_id: str) -> list[VaultArchive]:
+    def read_inventory(self, job_id: str) -> VaultInventory:
         """Return the vault's inventory, which a finished job brought. Raises NotReadyError."""
         answer = self._client.call("get_job_output", key=INVENTORY_KEY, jobId=job_id)
         with answer["body"] as body:
             content = body.read()
-        try:
-            listed = json.loads(content)["ArchiveList"]
-            return [
-                VaultArchive(
-                    str(each["ArchiveId"]),
-                    Description.decode(each.get("ArchiveDescription")).key,
-                    int(each["Size"]),
-                    epoch_seconds(each.get("CreationDate")),
-                    str(each.get("ArchiveDescription") or ""),
-                    str(each.get("SHA256TreeHash") or ""),
-                )
-                for each in listed
-            ]
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            raise StorageError(
-                f"the inventory of {self._client.shown} cannot be read: {exc}"
-            ) from exc
+        return read_vault_inventory(content, self._client.shown)
 
 
 def _is_whole(job: Mapping[str, Any]) -> bool:

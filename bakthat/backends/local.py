@@ -21,7 +21,9 @@ import errno
 import io
 import logging
 import os
+import re
 import stat
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -30,6 +32,8 @@ from typing import Any, BinaryIO
 from bakthat.backends._local_files import (
     METADATA_LIMIT,
     create,
+    is_locked,
+    lock,
     make_directories,
     move_without_replacing,
     read_sidecar,
@@ -42,6 +46,7 @@ from bakthat.backends._local_files import (
 )
 from bakthat.backends.base import (
     BakthatBackend,
+    Leftover,
     Metadata,
     StoredObject,
     check_key,
@@ -62,6 +67,7 @@ log = logging.getLogger(__name__)
 DEFAULT_PATH = "~/.bakthat_store"
 SIDECAR_SUFFIX = ".bakthat.json"
 TEMPORARY_PREFIX, TEMPORARY_SUFFIX = ".bakthat-", ".tmp"
+_TEMPORARY = re.compile(r"\.bakthat-[0-9a-f]{32}(?:-meta)?\.tmp")
 NAME_MAX = 255
 """Bytes of a file's name, on Linux and macOS."""
 BUFFER_SIZE = 256 * 1024
@@ -177,6 +183,61 @@ class LocalBackend(BakthatBackend):
             suppress(FileNotFoundError, NotADirectoryError),
         ):
             sync_directory(directory)
+
+    def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
+        """Yield temporary files, wherever they are, and self-descriptions without an object."""
+        self._check_container()
+        now = time.time()
+        for below, names in self._directories(""):
+            for name in names:
+                key = below + name.removesuffix(SIDECAR_SUFFIX)
+                is_claim = name.endswith(SIDECAR_SUFFIX) and key.startswith(prefix)
+                if is_claim and key.rpartition("/")[2] not in names:
+                    kind = "claim"
+                elif _TEMPORARY.fullmatch(name):
+                    kind, key = "temporary file", below + name
+                else:
+                    continue
+                path = os.path.join(self.container, below + name)
+                with translated("look at", path), suppress(FileNotFoundError):
+                    found = os.lstat(path)
+                    if stat.S_ISREG(found.st_mode):
+                        written = found.st_mtime
+                        yield Leftover(kind, key, written, now - written, found.st_size, name)
+
+    def remove_leftover(self, leftover: Leftover) -> bool:
+        """Remove a temporary file that nobody writes to, or a claim that nobody made use of."""
+        directory = os.path.dirname(os.path.join(self.container, leftover.key))
+        path = os.path.join(directory, leftover.handle)
+        if leftover.kind == "claim":
+            if os.path.lexists(path.removesuffix(SIDECAR_SUFFIX)):
+                return False
+        elif is_locked(path):
+            return False
+        with translated("delete", path):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def _directories(self, below: str) -> Iterator[tuple[str, set[str]]]:
+        """Walk through the container; yield each directory's key and what else is in it."""
+        directory = os.path.join(self.container, below)
+        names, deeper = set(), []
+        with translated("list", directory):
+            try:
+                with os.scandir(directory) as found:
+                    for entry in found:
+                        if entry.is_dir(follow_symlinks=False):
+                            deeper.append(f"{below}{entry.name}/")
+                        else:
+                            names.add(entry.name)
+            except FileNotFoundError:
+                return
+        yield below, names
+        for each in sorted(deeper):
+            yield from self._directories(each)
 
     def _path(self, key: str) -> str:
         check_key(key)
@@ -333,7 +394,9 @@ class LocalUpload:
         for _ in range(MOST_RACES):
             self._made += make_directories(self._directory, below=self._container)
             try:
-                return create(self._temporary)
+                descriptor = create(self._temporary)
+                lock(descriptor)
+                return descriptor
             except FileNotFoundError:
                 # Another writer gave up, and with it the directories that it had made.
                 if not os.path.isdir(self._container):

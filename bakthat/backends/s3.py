@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, BinaryIO
 
-from bakthat.backends._aws_client import DEFAULT_REGION, answer_of
+from bakthat.backends._aws_client import DEFAULT_REGION, answer_of, time_of
 from bakthat.backends._part_upload import MIB
 from bakthat.backends._s3_client import S3Client
 from bakthat.backends._s3_download import open_object
@@ -16,6 +16,7 @@ from bakthat.backends._s3_thaw import ask_for_thaw, listed_thaw_of, thaw_of
 from bakthat.backends._s3_upload import METADATA_KEY, S3Upload, choose_part_size, describe
 from bakthat.backends.base import (
     BakthatBackend,
+    Leftover,
     Metadata,
     StoredObject,
     Thaw,
@@ -264,6 +265,31 @@ class S3Backend(BakthatBackend):
             log.debug("bucket %r takes no batches: %s %s", self.container, status, code)
             return set()
         return {removed["Key"] for removed in answer.get("Deleted", ())}
+
+    def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
+        """Yield every upload in parts that was begun and neither published nor aborted."""
+        try:
+            for page in self._client.pages("list_multipart_uploads", Prefix=prefix):
+                now = time_of(page)
+                for found in page.get("Uploads", ()):
+                    begun_at = found["Initiated"].timestamp()
+                    yield Leftover(
+                        "upload", found["Key"], begun_at, now - begun_at, handle=found["UploadId"]
+                    )
+        except StorageError as exc:
+            # How rclone says that there is none.
+            if answer_of(exc)[1] != "NoSuchUpload":
+                raise
+
+    def remove_leftover(self, leftover: Leftover) -> bool:
+        """Abort an upload in parts, which removes them."""
+        try:
+            self._client.call("abort_multipart_upload", key=leftover.key, UploadId=leftover.handle)
+        except StorageError as exc:
+            if answer_of(exc)[1] != "NoSuchUpload":
+                raise
+            return False
+        return True
 
     @property
     def _storage_class(self) -> str | None:

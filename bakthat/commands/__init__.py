@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-SUBJECTS = ("backups", "retention", "cold", "configuration")
+SUBJECTS = ("backups", "retention", "upkeep", "cold", "configuration")
 """In the order in which ``--help`` lists them."""
 
 
