@@ -248,7 +248,8 @@ def _encryption_kind(backend: Backend, backup: models.Backups) -> str:
 
 def _find_on_storage(session: Session, name: str) -> models.Backups | None:
     """Describe an object that the catalog does not list, without recording it."""
-    parsed = naming.parse_stored_name(name.removeprefix(session.prefix))
+    # Another host's prefix is none of this one's; and no set has a slash in its name.
+    parsed = naming.parse_stored_name(name.removeprefix(session.prefix).rpartition("/")[2])
     if parsed is None:
         return None
     backend = session.backend(session.destination)
