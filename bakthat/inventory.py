@@ -126,7 +126,7 @@ def show_glacier_inventory(
     if not state.is_readable:
         return None
     archives = backend.read_inventory(state.job_id)
-    _learn(session, archives)
+    _learn(session, backend.container, archives)
     return archives
 
 
@@ -192,8 +192,14 @@ def _save(session: Session, *, make_bucket: bool) -> dict[str, str]:
         content = None
     others = _pairs_of(content, backend.container) if content is not None else []
     records = vault_records(session.catalog_path)
-    deleted = {each for each, facts in records.archives.items() if "deleted" in facts}
-    own = dict(records.inventory.items())
+    archives = dict(records.archives.items())
+    deleted = {each for each, facts in archives.items() if "deleted" in facts}
+    # A catalog may serve several vaults; where one is unknown, the archive is told everywhere.
+    own = {
+        name: archive_id
+        for name, archive_id in records.inventory.items()
+        if archives.get(archive_id, {}).get("vault") in (None, session.profile.glacier_vault)
+    }
     merged = sorted(pair for pair in {*others, *own.items()} if pair[1] not in deleted)
     entries = [{"filename": name, "archive_id": archive_id} for name, archive_id in merged]
     upload = backend.upload(
@@ -239,7 +245,7 @@ def _add(session: Session, found: Iterable[tuple[str, str]]) -> dict[str, str]:
     return added
 
 
-def _learn(session: Session, archives: list[VaultArchive]) -> None:
+def _learn(session: Session, vault: str, archives: list[VaultArchive]) -> None:
     records = vault_records(session.catalog_path)
     recorded = dict(records.archives.items())
     named: list[tuple[str, str]] = []
@@ -252,7 +258,7 @@ def _learn(session: Session, archives: list[VaultArchive]) -> None:
             continue
         named.append((each.key, each.archive_id))
         if "size" not in stored:
-            records.archives[each.archive_id] = each.facts()
+            records.archives[each.archive_id] = {**each.facts(), "vault": vault}
     added = _add(session, named)
     if added:
         log.info("%d archives of the vault were not known here", len(added))

@@ -150,7 +150,7 @@ def test_machines_that_share_a_bucket_keep_each_others_archives(
 
 
 def test_what_one_machine_stored_another_restores_with_the_inventory_of_the_bucket(
-    conf: Conf, tree: Path, tmp_path: Path, glacier: GlacierServer
+    conf: Conf, tree: Path, tmp_path: Path, glacier: GlacierServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     glacier.instant = True
     made = bakthat.backup(tree, conf=conf, password="")
@@ -163,6 +163,7 @@ def test_what_one_machine_stored_another_restores_with_the_inventory_of_the_buck
     assert bakthat.restore(name, conf=other, output=out) is None
     assert bakthat.restore(name, conf=other, output=out) is not None
     assert (out / "mydir" / "a.txt").read_text() == "hello"
+    assert [each for each in caplog.records if each.levelname == "WARNING"] == []
 
 
 @pytest.mark.parametrize(
@@ -394,6 +395,25 @@ def test_two_archives_with_one_name_both_stay_in_the_bucket(
     assert f"(not {other})" in caplog.text
     bakthat.delete(name, conf=second)
     assert len(in_bucket(conf)) == 1
+
+
+def test_a_catalog_may_serve_two_vaults(
+    conf: Conf, tree: Path, tmp_path: Path, glacier: GlacierServer
+) -> None:
+    other = {**conf, "glacier_vault": "the-other-one", "s3_bucket": f"{conf['s3_bucket']}-2"}
+    first = bakthat.backup(tree, conf=conf, password="").stored_filename
+    second = bakthat.backup(tree, conf=other, password="").stored_filename
+    assert [each["filename"] for each in in_bucket(conf)] == [first]
+    assert [each["filename"] for each in in_bucket(other)] == [second]
+    assert list(bakthat.show_local_glacier_inventory(conf=other)) == sorted([first, second])
+    backend = make_backend("glacier", other, vault_records(Path("~/.bakthat.sqlite").expanduser()))
+    assert [each.key for each in backend.ls()] == [second]
+    with pytest.raises(NotFoundError, match="not known here"):
+        bakthat.restore(first, conf=other, output=tmp_path / "out")
+    backend.delete(first)
+    assert len(glacier.archives(conf["glacier_vault"])) == 1
+    assert first in bakthat.show_local_glacier_inventory(conf=conf)
+    assert glacier.asked == []
 
 
 def test_a_damaged_copy_is_warned_of_with_what_to_do_about_it(

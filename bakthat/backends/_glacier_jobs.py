@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bakthat.backends._glacier_client import epoch_seconds
 from bakthat.backends.base import Thaw, ThawState
-from bakthat.storage_classes import VAULT
+from bakthat.storage_classes import VAULT, storage_class
 
 RETRIEVAL, INVENTORY = "ArchiveRetrieval", "InventoryRetrieval"
 
@@ -32,13 +32,18 @@ def has_succeeded(job: Mapping[str, Any]) -> bool:
     return job.get("StatusCode") == "Succeeded"
 
 
-def best_of(jobs: list[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the job that ended last, or else the one that began first; failed ones never."""
+def best_of(jobs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the job that ended last, or else the one that will end first; failed ones never."""
     ended = [job for job in jobs if has_succeeded(job)]
     if ended:
         return max(ended, key=lambda job: epoch_seconds(job.get("CompletionDate")) or 0)
     running = [job for job in jobs if job.get("StatusCode") == "InProgress"]
-    return min(running, key=lambda job: epoch_seconds(job.get("CreationDate")) or 0, default=None)
+    return min(running, key=_expected_end, default=None)
+
+
+def _expected_end(job: Mapping[str, Any]) -> float:
+    _, seconds = storage_class(VAULT).thaw_seconds.get(str(job.get("Tier") or "").lower(), (0, 0))
+    return (epoch_seconds(job.get("CreationDate")) or 0) + seconds
 
 
 def thaw_of(key: str, job: Mapping[str, Any]) -> Thaw:

@@ -221,13 +221,14 @@ class GlacierBackend(BakthatBackend):
         self._client.call("describe_vault")
         facts = dict(self.records.archives.items())
         for key, archive_id in list(self.records.inventory.items()):
-            if key.startswith(prefix):
-                yield described_object(key, archive_id, facts.get(archive_id, {}))
+            said = facts.get(archive_id, {})
+            if key.startswith(prefix) and self._may_have(said):
+                yield described_object(key, archive_id, said)
 
     def delete(self, key: str) -> None:
         """Remove *key* and what is recorded of it. What is gone already is no error."""
         check_key(key)
-        archive_id = self.records.inventory.get(key)
+        archive_id = self._recorded_archive(key)
         if archive_id is None:
             self._client.call("describe_vault")
             return
@@ -241,7 +242,7 @@ class GlacierBackend(BakthatBackend):
 
     def is_unknown(self, key: str) -> bool:
         """Tell whether nothing is recorded of *key*: no archive, and none that was deleted."""
-        if key in self.records.inventory:
+        if self._recorded_archive(key) is not None:
             return False
         return not any(
             facts.get("key") == key and "deleted" in facts
@@ -312,7 +313,7 @@ class GlacierBackend(BakthatBackend):
 
     def _archive_id(self, key: str) -> str:
         """Return the archive of *key*, also one that only a job tells of. Raises NotFoundError."""
-        archive_id = self.records.inventory.get(key)
+        archive_id = self._recorded_archive(key)
         if archive_id is not None:
             return archive_id
         for job in self._jobs(RETRIEVAL):
@@ -330,6 +331,16 @@ class GlacierBackend(BakthatBackend):
             hint="bakthat restore_glacier_inventory brings the inventory back from the bucket, "
             "bakthat show_glacier_inventory asks the vault for its own",
         )
+
+    def _recorded_archive(self, key: str) -> str | None:
+        archive_id = self.records.inventory.get(key)
+        if archive_id is None or not self._may_have(self.records.archives.get(archive_id, {})):
+            return None
+        return archive_id
+
+    def _may_have(self, facts: Mapping[str, Any]) -> bool:
+        """Tell whether nothing speaks against an archive being in this vault."""
+        return facts.get("vault") in (None, self.container)
 
     def _is_empty(self, archive_id: str) -> bool:
         return self.records.archives.get(archive_id, {}).get("size") == 0
@@ -393,6 +404,7 @@ class GlacierBackend(BakthatBackend):
             "size": 0 if described.is_empty else int(job["ArchiveSizeInBytes"]),
             "tree_hash": str(job.get("ArchiveSHA256TreeHash") or ""),
             "description": described.encode() if described.key == key else key,
+            "vault": self.container,
         }
         self.records.archives[archive_id] = facts
         return facts
