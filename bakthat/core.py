@@ -186,7 +186,7 @@ def restore(
     waits instead; a function is called with the seconds to wait. With *job_check*, how far the
     backup is thawed is returned, a :class:`~bakthat.backends.base.Thaw`, and nothing else is done.
     """
-    thaw_options = ThawOptions(tier, days, wait)
+    thaw_options = ThawOptions(tier, days, wait, _repeated(output, identity_file, prompt))
     thaw_options.check()
     session = Session(profile, config, conf, destination)
     with operation(session, "restore", deferred=True) as current:
@@ -327,6 +327,18 @@ def _tell_excluded(options: WalkOptions, counted: Scan) -> None:
             terminal.human_size(counted.excluded_bytes),
             printable(str(options.rules.path)),
         )
+
+
+def _repeated(
+    output: PathLike | None, identity_file: PathLike | None, prompt: str | bool
+) -> list[str]:
+    """Return the arguments that a restore must be given again once the backup is thawed.
+
+    Without ``-o`` it might go over the very files that it was to be compared with.
+    """
+    given = [*(("-o", os.fspath(output)) if output else ())]
+    given += ("--identity-file", os.fspath(identity_file)) if identity_file else ()
+    return given + ([] if _means_yes(prompt) else ["--prompt", "no"])
 
 
 def _target(output: PathLike | None) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bakthat import thawing
@@ -85,7 +85,7 @@ def restore_glacier_inventory(
             f"bucket {backend.container!r} has no {INVENTORY_KEY!r}",
             hint="bakthat show_glacier_inventory asks the vault for its own inventory",
         )
-    return _add(session, parse_inventory(content, backend.container))
+    return _add(session, _pairs_of(content, backend.container))
 
 
 def show_glacier_inventory(
@@ -140,7 +140,7 @@ def vault_list(
         _tell_waiting(backend, state)
     while wait and not state.is_readable:
         thawing.pause(wait, thawing.LONG_PAUSE)
-        state = backend.inventory_state()
+        state = thawing.look_again(backend.inventory_state, state)
         if state.state is ThawState.FROZEN:
             raise StorageError(
                 "the vault's inventory ended without a result", hint="ask for it again"
@@ -160,10 +160,12 @@ def save_after_change(session: Session, *, make_bucket: bool = False) -> None:
         _save(session, make_bucket=make_bucket)
     except BakthatError as exc:
         log.warning(
-            "the inventory of the vault could not be backed up to bucket %s: %s (bakthat "
-            "backup_glacier_inventory tries again)",
+            "the inventory of the vault could not be backed up to bucket %s: %s (%s)",
             printable(session.profile.s3_bucket),
             exc,
+            exc.hint
+            if isinstance(exc, CorruptArchiveError)
+            else "bakthat backup_glacier_inventory tries again",
         )
 
 
@@ -171,6 +173,14 @@ def parse_inventory(content: bytes, container: str) -> dict[str, str]:
     """Return the archive id of each stored filename that *content*, of a bucket, holds.
 
     Raises CorruptArchiveError when it has neither of the two shapes.
+    """
+    return dict(_pairs_of(content, container))
+
+
+def _pairs_of(content: bytes, container: str) -> list[tuple[str, str]]:
+    """Return stored filename and archive id of each entry, in their order.
+
+    A filename may come twice: a vault has no names, and two machines may take one in one second.
     """
     try:
         said = json.loads(content)
@@ -186,7 +196,7 @@ def parse_inventory(content: bytes, container: str) -> dict[str, str]:
             hint="move it away; bakthat backup_glacier_inventory writes it anew from this "
             "machine's, bakthat show_glacier_inventory asks the vault for its own",
         ) from exc
-    return dict(pairs)
+    return pairs
 
 
 def _save(session: Session, *, make_bucket: bool) -> dict[str, str]:
@@ -198,15 +208,18 @@ def _save(session: Session, *, make_bucket: bool) -> dict[str, str]:
             raise
         backend.create_container()
         content = None
-    others = parse_inventory(content, backend.container) if content is not None else {}
+    others = _pairs_of(content, backend.container) if content is not None else []
     records = vault_records(session.catalog_path)
-    deleted = {each for each, facts in records.archives.items() if "deleted" in facts}
-    merged = {
+    archives = dict(records.archives.items())
+    deleted = {each for each, facts in archives.items() if "deleted" in facts}
+    # A catalog may serve several vaults; where one is unknown, the archive is told everywhere.
+    own = {
         name: archive_id
-        for name, archive_id in {**others, **dict(records.inventory.items())}.items()
-        if archive_id not in deleted
+        for name, archive_id in records.inventory.items()
+        if archives.get(archive_id, {}).get("vault") in (None, session.profile.glacier_vault)
     }
-    entries = [{"filename": name, "archive_id": merged[name]} for name in sorted(merged)]
+    merged = sorted(pair for pair in {*others, *own.items()} if pair[1] not in deleted)
+    entries = [{"filename": name, "archive_id": archive_id} for name, archive_id in merged]
     upload = backend.upload(
         INVENTORY_KEY, metadata={}, replace=True, content_type="application/json"
     )
@@ -215,7 +228,7 @@ def _save(session: Session, *, make_bucket: bool) -> dict[str, str]:
         upload.commit()
     finally:
         upload.abort()
-    return merged
+    return {name: own.get(name, archive_id) for name, archive_id in merged}
 
 
 def _bucket(session: Session) -> Backend:
@@ -231,21 +244,21 @@ def _read(backend: Backend) -> bytes | None:
         return None
 
 
-def _add(session: Session, found: Mapping[str, str]) -> dict[str, str]:
+def _add(session: Session, found: Iterable[tuple[str, str]]) -> dict[str, str]:
     records = vault_records(session.catalog_path)
     archives, known = dict(records.archives.items()), dict(records.inventory.items())
-    added = {}
-    for name, archive_id in found.items():
+    added: dict[str, str] = {}
+    for name, archive_id in found:
         if "deleted" in archives.get(archive_id, {}):
             continue
         if name not in known:
-            records.inventory[name] = archive_id
-            added[name] = archive_id
-        elif known[name] != archive_id:
+            known[name] = added[name] = records.inventory.setdefault(name, archive_id)
+        if known[name] != archive_id:
             log.warning(
-                "%s is another archive here than there; this machine's stays: %s",
+                "%s is another archive here than there; this machine's stays: %s (not %s)",
                 printable(name),
                 known[name],
+                printable(archive_id),
             )
     return added
 
@@ -263,19 +276,22 @@ def learn(
     recorded = dict(records.archives.items())
     known = dict(records.inventory.items())
     named: dict[str, VaultArchive] = {}
-    for each in sorted(archives, key=lambda archive: archive.date or 0):
+    pairs: list[tuple[str, str]] = []
+    # The newest first: of two archives with one name it is taken, and the other one warned of.
+    for each in sorted(archives, key=lambda archive: archive.date or 0, reverse=True):
         stored = recorded.get(each.archive_id, {})
         # What others put into the vault has descriptions of another kind.
         base = each.key.rpartition("/")[2]
         parsed = parse_stored_name(base) or parse_undotted_name(base)
         if "deleted" in stored or parsed is None:
             continue
-        if named.get(each.key) is None or known.get(each.key) != named[each.key].archive_id:
+        pairs.append((each.key, each.archive_id))
+        if each.key not in named or known.get(each.key) == each.archive_id:
             named[each.key] = each
         if "size" not in stored and not dry_run:
-            records.archives[each.archive_id] = each.facts()
-    unknown = {key: each.archive_id for key, each in named.items() if key not in known}
-    added = _add(session, unknown) if not dry_run else {}
+            vault = session.profile.glacier_vault
+            records.archives[each.archive_id] = {**each.facts(), "vault": vault}
+    added = _add(session, pairs) if not dry_run else {}
     if added:
         log.info("%d archives of the vault were not known here", len(added))
     return named

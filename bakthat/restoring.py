@@ -212,10 +212,13 @@ def _check_identity(backup: models.Backups, comment: bytes) -> None:
     An object without a description may have been made or renamed by hand: a warning is enough.
     """
     expected = archive_identity(backup.filename, backup.backup_date, backup.host)
-    if comment == expected.encode() or (not comment and "format" not in backup.metadata):
+    is_described = "format" in backup.metadata
+    if not (is_described or backup.host) and comment.startswith(expected.encode()):
+        return  # nothing but the name is known of it: an inventory has no hosts
+    if comment == expected.encode() or (not comment and not is_described):
         return
     found = printable(os.fsdecode(comment)) or "nothing of itself"
-    if "format" not in backup.metadata:
+    if not is_described:
         log.warning("the archive says that it is '%s', not '%s'", found, printable(expected))
         return
     raise CorruptArchiveError(
@@ -242,7 +245,8 @@ def _encryption_kind(backend: Backend, backup: models.Backups) -> str:
 
 def _find_on_storage(session: Session, name: str) -> models.Backups | None:
     """Describe an object that the catalog does not list, without recording it."""
-    parsed = naming.parse_stored_name(name.removeprefix(session.prefix))
+    # Another host's prefix is none of this one's; and no set has a slash in its name.
+    parsed = naming.parse_stored_name(name.removeprefix(session.prefix).rpartition("/")[2])
     if parsed is None:
         return None
     backend = session.backend(session.destination)

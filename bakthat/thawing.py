@@ -6,12 +6,14 @@ any number of calls, processes and machines share one.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import logging
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,13 @@ from typing import Any
 from bakthat import models
 from bakthat.backends.base import ColdStorage, Thaw, ThawState
 from bakthat.conf import DEFAULT_CONFIG, DEFAULT_PROFILE
-from bakthat.errors import ContainerNotFoundError, NotFoundError, StorageError, UsageError
+from bakthat.errors import (
+    ContainerNotFoundError,
+    NotFoundError,
+    StorageError,
+    UnreachableError,
+    UsageError,
+)
 from bakthat.naming import printable
 from bakthat.session import Session
 from bakthat.storage_classes import DEFAULT_DAYS, STANDARD, TIERS, storage_class
@@ -49,6 +57,8 @@ class ThawOptions:
     days: int = DEFAULT_DAYS
     """For how long it stays readable, where that can be chosen."""
     wait: Wait = False
+    arguments: Sequence[str] = ()
+    """What else the command that is to be run again must be given, such as where to restore to."""
 
     def check(self) -> None:
         """Raise UsageError when this cannot be meant."""
@@ -96,17 +106,25 @@ def make_readable(session: Session, backup: models.Backups, options: ThawOptions
     if not isinstance(backend, ColdStorage):
         return True
     memory = _Memory(session, backup.backend)
-    state = memory.complete(backend.thaw_state(backup.stored_filename))
+
+    def look() -> Thaw:
+        return memory.complete(backend.thaw_state(backup.stored_filename))
+
+    state, is_new = look(), False
     if state.state is ThawState.FROZEN:
-        state = backend.thaw(backup.stored_filename, tier=options.tier, days=options.days)
-        memory.keep(state)
-        if not state.is_readable:
-            _tell_asked(session, backup, state)
+        with _one_at_a_time(session.catalog_path):
+            state = look()
+            is_new = state.state is ThawState.FROZEN
+            if is_new:
+                state = backend.thaw(backup.stored_filename, tier=options.tier, days=options.days)
+                memory.keep(state)
+    if is_new and not state.is_readable:
+        _tell_asked(session, backup, state, options.arguments)
     elif not state.is_readable:
         log.info("%s", describe(state))
     while options.wait and not state.is_readable:
         pause(options.wait, _pause_between(state))
-        state = memory.complete(backend.thaw_state(backup.stored_filename))
+        state = look_again(look, state)
         if state.state is ThawState.FROZEN:
             raise StorageError(
                 f"the thaw of {printable(backup.stored_filename)} ended without a result",
@@ -117,6 +135,36 @@ def make_readable(session: Session, backup: models.Backups, options: ThawOptions
     if state.state is ThawState.READY:
         log.info("%s", describe(state))
     return state.is_readable
+
+
+def look_again(look: Callable[[], Thaw], before: Thaw) -> Thaw:
+    """Return what *look* finds, or *before* while the storage cannot be reached.
+
+    A wait of hours outlives an outage of the network.
+    """
+    try:
+        return look()
+    except UnreachableError as exc:
+        log.warning("%s; still waiting", exc)
+        return before
+
+
+@contextlib.contextmanager
+def _one_at_a_time(catalog: Path) -> Iterator[None]:
+    """Let no two processes of this machine both find nothing asked for, and both ask, and pay.
+
+    The lock is on the catalog's directory, so no file is left behind; where the file system has
+    no such locks, it is done without.
+    """
+    directory: int | None = None
+    try:
+        with contextlib.suppress(OSError):
+            directory = os.open(catalog.parent, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        if directory is not None:
+            os.close(directory)
 
 
 def jobs(
@@ -242,7 +290,9 @@ def show_moment(when: float | None) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(when)) if when is not None else ""
 
 
-def _tell_asked(session: Session, backup: models.Backups, thaw: Thaw) -> None:
+def _tell_asked(
+    session: Session, backup: models.Backups, thaw: Thaw, arguments: Sequence[str]
+) -> None:
     low, high = expected_seconds(thaw)
     log.info(
         "Asked for %s to be thawed (%s, tier %s): it usually takes %s, until %s",
@@ -252,7 +302,7 @@ def _tell_asked(session: Session, backup: models.Backups, thaw: Thaw) -> None:
         f"{show_duration(low)} to {show_duration(high)}" if low else f"up to {show_duration(high)}",
         show_moment((thaw.requested_at or time.time()) + high),
     )
-    log.info("When it is ready, run this again: %s", _command(session, backup))
+    log.info("When it is ready, run this again: %s", _command(session, backup, arguments))
 
 
 def describe(thaw: Thaw) -> str:
@@ -262,7 +312,10 @@ def describe(thaw: Thaw) -> str:
     if thaw.state is ThawState.WARM:
         return f"{name} can be read at once"
     if thaw.state is ThawState.FROZEN:
-        return f"{name} is frozen ({thaw.storage_class}), and nobody has asked for it"
+        return (
+            f"{name} is frozen ({thaw.storage_class}), and nobody has asked for it; "
+            "bakthat restore does"
+        )
     if thaw.state is ThawState.READY:
         until = f" until {show_moment(thaw.ready_until)}" if thaw.ready_until else ""
         return f"{name} is thawed{until}"
@@ -274,12 +327,13 @@ def describe(thaw: Thaw) -> str:
     return f"{name} is thawing ({how}): asked for {ago} ago, expected until {until}"
 
 
-def _command(session: Session, backup: models.Backups) -> str:
+def _command(session: Session, backup: models.Backups, arguments: Sequence[str]) -> str:
     words = ["bakthat", "restore", printable(backup.stored_filename), "-d", backup.backend]
     if session.loaded.name != DEFAULT_PROFILE:
         words += ["-p", session.loaded.name]
     if session.loaded.origin not in ("conf", str(Path(DEFAULT_CONFIG).expanduser())):
         words += ["-c", session.loaded.origin]
+    words += arguments
     return shlex.join(words)
 
 

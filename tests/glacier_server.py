@@ -106,6 +106,8 @@ class Job:
     size: int
     tree_hash: str
     output: Path
+    inventory: dict[str, Any] | None = None
+    """What was asked of the inventory: its format, and which part of it."""
 
 
 @dataclass
@@ -127,6 +129,8 @@ class GlacierServer:
     instant: bool = False
     """Jobs are ready at once."""
     has_expedited_capacity: bool = True
+    has_inventory: bool = True
+    """False for a vault that has not made its first inventory yet."""
     now: float = field(default_factory=time.time)
     vaults: dict[str, Vault] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -297,8 +301,12 @@ class GlacierServer:
                 output,
             )
         elif kind == "inventory-retrieval":
+            if not self.has_inventory:
+                raise missing("No inventory is available for the vault")
             output = self.directory / f"inventory-{uuid.uuid4().hex}"
-            output.write_text(json.dumps(self.inventory(vault)))
+            limits = asked.get("InventoryRetrievalParameters") or {}
+            wanted = {"Format": asked.get("Format", "JSON"), **limits}
+            output.write_text(self.inventory_text(vault, wanted))
             size = output.stat().st_size
             job = Job(
                 "",
@@ -311,6 +319,7 @@ class GlacierServer:
                 size,
                 "",
                 output,
+                wanted,
             )
         else:
             raise invalid(f"Invalid job type: {kind}")
@@ -320,6 +329,14 @@ class GlacierServer:
         vault.jobs[job.job_id] = job
         self.asked.append(job.archive_id or job.action)
         return 202, {"x-amz-job-id": job.job_id}, b""
+
+    def inventory_text(self, vault: Vault, wanted: dict[str, Any]) -> str:
+        said = self.inventory(vault)
+        said["ArchiveList"] = said["ArchiveList"][: int(wanted.get("Limit") or 1_000_000)]
+        if wanted["Format"] == "JSON":
+            return json.dumps(said)
+        rows = [",".join(f'"{value}"' for value in each.values()) for each in said["ArchiveList"]]
+        return "\n".join(["ArchiveId,ArchiveDescription,CreationDate,Size,SHA256TreeHash", *rows])
 
     def inventory(self, vault: Vault) -> dict[str, Any]:
         return {
@@ -351,6 +368,8 @@ class GlacierServer:
             "StatusCode": "Succeeded" if done else "InProgress",
             "CompletionDate": moment(job.created + job.seconds) if done else None,
         }
+        if job.inventory is not None:
+            said["InventoryRetrievalParameters"] = job.inventory
         if job.archive_id:
             said |= {
                 "ArchiveId": job.archive_id,
@@ -520,9 +539,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
         self.send_response_only(status)
         self.send_header("Date", self.date_time_string(int(self.glacier.now)))
-        for name, value in answered.items():
+        # Tests may announce more than is sent, as a connection that breaks off does.
+        for name, value in {"Content-Length": str(len(content)), **answered}.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
 

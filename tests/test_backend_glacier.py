@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bakthat.backends import VaultRecords, make_backend
 from bakthat.backends._glacier_client import Description
+from bakthat.backends._glacier_jobs import best_of
 from bakthat.backends._glacier_transfer import LARGEST_PART, choose_part_size
 from bakthat.backends._part_upload import MAX_PARTS, MIB
 from bakthat.backends.base import Thaw, ThawState
@@ -324,6 +325,15 @@ def test_a_job_for_a_part_of_the_archive_is_not_taken_for_the_whole(
     proxy.on("GET", "/jobs", Answer(200, body), times=1)
     backend.records.jobs.clear()
     assert backend.thaw_state(KEY).state is ThawState.FROZEN
+
+
+def test_of_two_jobs_under_way_the_faster_one_is_waited_for() -> None:
+    bulk = {"JobId": "bulk", "Tier": "Bulk", "CreationDate": "2013-06-04T01:00:00.000Z"}
+    fast = {"JobId": "fast", "Tier": "Expedited", "CreationDate": "2013-06-04T02:00:00.000Z"}
+    running = [{**job, "StatusCode": "InProgress"} for job in (bulk, fast)]
+    best = best_of(running)
+    assert best is not None
+    assert best["JobId"] == "fast"
 
 
 def test_of_several_jobs_the_one_to_read_from_or_to_wait_for_is_taken(

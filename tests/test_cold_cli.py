@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def test_a_restore_from_a_vault_in_two_steps(
     assert lines(asked.stderr) == [
         "Asked for mydir.DATE.tgz to be thawed (VAULT, tier bulk): it usually takes "
         "5 hours to 12 hours, until DATE",
-        "When it is ready, run this again: bakthat restore mydir.DATE.tgz -d glacier",
+        "When it is ready, run this again: bakthat restore mydir.DATE.tgz -d glacier -o out",
     ]
     again = user.run("restore", "mydir", "-o", "out")
     assert again.code == NOT_READY
@@ -94,6 +95,42 @@ def test_the_next_command_names_the_profile_and_the_file(
     )
 
 
+def test_the_next_command_restores_to_the_same_place(
+    user: CommandLine, conf: dict[str, Any]
+) -> None:
+    user.run("backup", "mydir", "--prompt", "no")
+    options = ("-o", "my out", "--identity-file", "key.txt", "--prompt", "no")
+    said = lines(user.run("restore", "mydir", *options).stderr)
+    assert said[-1].endswith(" -d glacier -o 'my out' --identity-file key.txt --prompt no")
+
+
+def test_two_restores_at_once_ask_for_one_thaw(
+    user: CommandLine,
+    conf: dict[str, Any],
+    glacier: GlacierServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    user.run("backup", "mydir", "--prompt", "no")
+    both_looked = threading.Barrier(2)
+    list_jobs, looks = glacier.list_jobs, []
+
+    def list_and_meet(*arguments: Any) -> Any:
+        found = list_jobs(*arguments)
+        looks.append(found)
+        if len(looks) <= both_looked.parties:
+            glacier.lock.release()
+            both_looked.wait(60)
+            glacier.lock.acquire()
+        return found
+
+    monkeypatch.setattr(glacier, "list_jobs", list_and_meet)
+    processes = [user.start("restore", "mydir") for _ in range(2)]
+    said = [lines(process.communicate()[1].decode()) for process in processes]
+    assert [process.returncode for process in processes] == [NOT_READY, NOT_READY]
+    assert len(glacier.asked) == 1
+    assert sorted(len(each) for each in said) == [1, 2], said
+
+
 def test_checking_the_job_prints_a_line_and_exits_by_it(
     user: CommandLine, conf: dict[str, Any], glacier: GlacierServer
 ) -> None:
@@ -101,7 +138,7 @@ def test_checking_the_job_prints_a_line_and_exits_by_it(
     frozen = user.run("restore", "mydir", "--job-check")
     assert (frozen.code, lines(frozen.stdout)) == (
         NOT_READY,
-        ["mydir.DATE.tgz is frozen (VAULT), and nobody has asked for it"],
+        ["mydir.DATE.tgz is frozen (VAULT), and nobody has asked for it; bakthat restore does"],
     )
     assert glacier.asked == []
     glacier.instant = True

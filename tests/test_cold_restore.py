@@ -13,7 +13,8 @@ import pytest
 
 import bakthat
 from bakthat import models, pipeline, thawing
-from bakthat.backends.base import ThawState
+from bakthat.backends.base import Thaw, ThawState
+from bakthat.backends.glacier import GlacierBackend
 from bakthat.errors import (
     BakthatError,
     ConfigError,
@@ -22,6 +23,7 @@ from bakthat.errors import (
     NoMatchError,
     NotFoundError,
     StorageError,
+    UnreachableError,
     UsageError,
 )
 from tests.glacier_server import GlacierServer
@@ -183,6 +185,25 @@ def test_what_one_machine_asked_for_another_restores(
     assert bakthat.restore(made.stored_filename, conf=elsewhere, output=out) is None
     cold.advance(12)
     assert bakthat.restore(made.stored_filename, conf=elsewhere, output=out) is not None
+    assert (out / "mydir" / "a.txt").read_text() == "hello"
+    assert cold.paid() == 1
+
+
+def test_another_host_restores_what_stands_under_the_name_of_the_first(
+    cold: Cold, tree: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = {**cold.conf, "prefix": "backups/{host}/"}
+    made = bakthat.backup(tree, conf=conf, password="")
+    assert made.stored_filename.startswith(f"backups/{made.host}/mydir.")
+    assert bakthat.restore("mydir", conf=conf, output=out) is None
+    monkeypatch.setattr("bakthat.session.socket.gethostname", lambda: "another-host")
+    elsewhere = {**another_machine(cold, tmp_path), "prefix": "backups/{host}/"}
+    (job,) = bakthat.jobs(conf=elsewhere)
+    assert job.thaw.key == made.stored_filename
+    cold.advance(12)
+    restored = bakthat.restore(made.stored_filename, conf=elsewhere, output=out)
+    assert restored is not None
+    assert (restored.filename, restored.host) == ("mydir", made.host)
     assert (out / "mydir" / "a.txt").read_text() == "hello"
     assert cold.paid() == 1
 
@@ -352,6 +373,33 @@ def test_a_thaw_that_failed_ends_the_wait(glacier: GlacierServer, tree: Path, ou
     assert cold.paid() == 1
 
 
+def test_a_wait_outlives_an_outage_of_the_network(
+    glacier: GlacierServer,
+    tree: Path,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cold = vault(glacier)
+    bakthat.backup(tree, conf=cold.conf, password="")
+    thaw_state, outage = GlacierBackend.thaw_state, False
+
+    def look(backend: GlacierBackend, key: str) -> Thaw:
+        if outage:
+            raise UnreachableError("the vault cannot be reached")
+        return thaw_state(backend, key)
+
+    def wait(_seconds: float) -> None:
+        nonlocal outage
+        outage = not outage
+        glacier.advance(hours=2)
+
+    monkeypatch.setattr(GlacierBackend, "thaw_state", look)
+    assert bakthat.restore("mydir", conf=cold.conf, output=out, wait=wait) is not None
+    assert caplog.text.count("cannot be reached; still waiting") == 1
+    assert cold.paid() == 1
+
+
 def test_no_thaw_is_paid_for_what_cannot_be_restored(
     glacier: GlacierServer, tmp_path: Path, out: Path
 ) -> None:
@@ -411,6 +459,32 @@ def test_an_archive_unknown_to_the_inventory_says_how_to_get_it_back(
     assert [each.stored_filename for each in bakthat.ls(conf=conf)] == [made.stored_filename]
 
 
+def test_an_archive_that_something_else_deleted_says_so(
+    glacier: GlacierServer, tree: Path, out: Path
+) -> None:
+    conf = glacier.conf()
+    made = bakthat.backup(tree, conf=conf, password="")
+    glacier.archives(conf["glacier_vault"]).clear()
+    with pytest.raises(NotFoundError, match=made.stored_filename) as caught:
+        bakthat.restore("mydir", conf=conf, output=out)
+    assert "bakthat delete" in caught.value.hint
+    bakthat.delete("mydir", conf=conf)
+    assert bakthat.ls(conf=conf) == []
+
+
+def test_an_archive_that_was_deleted_from_here_is_neither_restored_nor_listed(
+    glacier: GlacierServer, tree: Path, out: Path
+) -> None:
+    conf = glacier.conf()
+    made = bakthat.backup(tree, conf=conf, password="")
+    assert bakthat.restore("mydir", conf=conf, output=out) is None
+    bakthat.delete("mydir", conf=conf)
+    assert bakthat.jobs(conf=conf) == []
+    with pytest.raises(NotFoundError, match="was deleted from vault") as caught:
+        bakthat.restore(made.stored_filename, conf=conf, output=out)
+    assert caught.value.hint == ""
+
+
 @pytest.mark.parametrize("size", [0, 1, 8 * 2**20, 8 * 2**20 + 1])
 def test_files_of_every_size_around_a_part_come_back_from_a_vault(
     glacier: GlacierServer, tmp_path: Path, out: Path, size: int
@@ -444,6 +518,24 @@ def test_two_hundred_mebibytes_come_back_from_a_vault(
     bakthat.backup(source, conf=conf, password=password)
     bakthat.restore("file.bin", conf=conf, output=out, password=password, wait=at_once)
     assert (out / "file.bin").read_bytes() == source.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["ж" * 127, "漢字" * 42, "🎉" * 63, '"' * 255, "a" * 255])
+def test_backups_with_the_longest_names_come_back_from_a_vault(
+    glacier: GlacierServer, tmp_path: Path, out: Path, name: str
+) -> None:
+    glacier.instant = True
+    (tmp_path / "file.txt").write_text("hello")
+    conf = glacier.conf(compress=False)
+    elsewhere = {**conf, "database": str(tmp_path / "elsewhere.sqlite")}
+    made = bakthat.backup(
+        tmp_path / "file.txt", conf=conf, password="", custom_filename=name, tags="büro täglich"
+    )
+    bakthat.restore(name, conf=conf, output=out)
+    restored = bakthat.restore(made.stored_filename, conf=elsewhere, output=out)
+    assert restored is not None
+    assert (restored.filename, restored.tags) == (name, "büro täglich")
+    assert (out / "file.txt").read_text() == "hello"
 
 
 # Classes of S3.

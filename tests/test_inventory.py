@@ -150,7 +150,7 @@ def test_machines_that_share_a_bucket_keep_each_others_archives(
 
 
 def test_what_one_machine_stored_another_restores_with_the_inventory_of_the_bucket(
-    conf: Conf, tree: Path, tmp_path: Path, glacier: GlacierServer
+    conf: Conf, tree: Path, tmp_path: Path, glacier: GlacierServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     glacier.instant = True
     made = bakthat.backup(tree, conf=conf, password="")
@@ -163,6 +163,7 @@ def test_what_one_machine_stored_another_restores_with_the_inventory_of_the_buck
     assert bakthat.restore(name, conf=other, output=out) is None
     assert bakthat.restore(name, conf=other, output=out) is not None
     assert (out / "mydir" / "a.txt").read_text() == "hello"
+    assert [each for each in caplog.records if each.levelname == "WARNING"] == []
 
 
 @pytest.mark.parametrize(
@@ -311,6 +312,117 @@ def test_archives_of_others_and_deleted_ones_are_not_taken_for_ours(
     bakthat.show_glacier_inventory(conf=conf)
     assert bakthat.show_local_glacier_inventory(conf=conf)["my.20120927120000.tgz.enc"] == "old"
     assert len(bakthat.show_local_glacier_inventory(conf=conf)) == 2
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"Format": "CSV"},
+        {"Format": "JSON", "InventoryRetrievalParameters": {"Limit": "1"}},
+        {"InventoryRetrievalParameters": {"StartDate": "2020-03-20T17:03:43Z"}},
+    ],
+)
+def test_an_inventory_that_another_tool_asked_for_otherwise_is_not_taken_for_ours(
+    conf: Conf, tree: Path, glacier: GlacierServer, asked: Conf
+) -> None:
+    glacier.instant = True
+    for name in ("one", "two"):
+        bakthat.backup(tree, conf=conf, password="", custom_filename=name)
+    vault = glacier.vaults[conf["glacier_vault"]]
+    glacier.begin_job(vault, json.dumps({"Type": "inventory-retrieval", **asked}).encode())
+    assert bakthat.show_glacier_inventory(conf=conf) is None
+    archives = bakthat.show_glacier_inventory(conf=conf)
+    assert archives is not None
+    assert len(archives) == 2
+    assert len(glacier.asked) == 2
+
+
+def test_a_vault_that_has_no_inventory_yet_says_when_to_try_again(
+    conf: Conf, tree: Path, glacier: GlacierServer
+) -> None:
+    bakthat.backup(tree, conf=conf, password="")
+    glacier.has_inventory = False
+    with pytest.raises(NotFoundError, match="no inventory yet") as caught:
+        bakthat.show_glacier_inventory(conf=conf)
+    assert "tomorrow" in caught.value.hint
+
+
+def test_an_inventory_that_breaks_off_is_an_error_of_the_storage(
+    conf: Conf, tree: Path, glacier: GlacierServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    glacier.instant = True
+    bakthat.backup(tree, conf=conf, password="")
+    bakthat.show_glacier_inventory(conf=conf)
+    job_output = glacier.job_output
+
+    def cut(*arguments: Any) -> Any:
+        status, headers, body = job_output(*arguments)
+        return status, {**headers, "Content-Length": str(len(body) + 10)}, body
+
+    with monkeypatch.context() as patch:
+        patch.setattr(glacier, "job_output", cut)
+        with pytest.raises(StorageError, match=conf["glacier_vault"]):
+            bakthat.show_glacier_inventory(conf=conf)
+    assert bakthat.show_glacier_inventory(conf=conf) is not None
+
+
+def test_two_archives_with_one_name_both_stay_in_the_bucket(
+    conf: Conf,
+    tree: Path,
+    tmp_path: Path,
+    glacier: GlacierServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # A vault has no names, so that nothing keeps two machines from the same second.
+    monkeypatch.setattr("bakthat.storing.time.time", lambda: 1370373055.0)
+    second = elsewhere(conf, tmp_path)
+    name = bakthat.backup(tree, conf=conf, password="").stored_filename
+    assert bakthat.backup(tree, conf=second, password="").stored_filename == name
+    ids = {bakthat.show_local_glacier_inventory(conf=each)[name] for each in (conf, second)}
+    assert len(ids) == 2
+    assert [each["filename"] for each in in_bucket(conf)] == [name, name]
+    assert {each["archive_id"] for each in in_bucket(conf)} == ids
+
+    third = {**conf, "database": str(tmp_path / "third.sqlite")}
+    added = bakthat.restore_glacier_inventory(conf=third)
+    (other,) = ids - set(added.values())
+    assert f"(not {other})" in caplog.text
+    caplog.clear()
+    glacier.instant = True
+    bakthat.show_glacier_inventory(conf=third)
+    bakthat.show_glacier_inventory(conf=third)
+    assert f"(not {other})" in caplog.text
+    bakthat.delete(name, conf=second)
+    assert len(in_bucket(conf)) == 1
+
+
+def test_a_catalog_may_serve_two_vaults(
+    conf: Conf, tree: Path, tmp_path: Path, glacier: GlacierServer
+) -> None:
+    other = {**conf, "glacier_vault": "the-other-one", "s3_bucket": f"{conf['s3_bucket']}-2"}
+    first = bakthat.backup(tree, conf=conf, password="").stored_filename
+    second = bakthat.backup(tree, conf=other, password="").stored_filename
+    assert [each["filename"] for each in in_bucket(conf)] == [first]
+    assert [each["filename"] for each in in_bucket(other)] == [second]
+    assert list(bakthat.show_local_glacier_inventory(conf=other)) == sorted([first, second])
+    backend = make_backend("glacier", other, vault_records(Path("~/.bakthat.sqlite").expanduser()))
+    assert [each.key for each in backend.ls()] == [second]
+    with pytest.raises(NotFoundError, match="not known here"):
+        bakthat.restore(first, conf=other, output=tmp_path / "out")
+    backend.delete(first)
+    assert len(glacier.archives(conf["glacier_vault"])) == 1
+    assert first in bakthat.show_local_glacier_inventory(conf=conf)
+    assert glacier.asked == []
+
+
+def test_a_damaged_copy_is_warned_of_with_what_to_do_about_it(
+    conf: Conf, tree: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_to_bucket(conf, b"[{")
+    bakthat.backup(tree, conf=conf, password="")
+    assert "is damaged" in caplog.text
+    assert "move it away" in caplog.text
 
 
 def test_an_existing_inventory_of_060_is_used_as_it_is(

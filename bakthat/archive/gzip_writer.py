@@ -211,7 +211,7 @@ def _compressed_size(data: bytes, level: int) -> int:
 
 def _store(data: bytes) -> bytes:
     """Return *data* as stored blocks (RFC 1951, section 3.2.4), five times as fast as zlib does."""
-    blocks = []
+    blocks: list[bytes] = []
     for start in range(0, len(data), _STORED_BYTES):
         piece = data[start : start + _STORED_BYTES]
         is_final = start + _STORED_BYTES >= len(data)

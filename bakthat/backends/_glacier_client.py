@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+import zlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,6 +24,11 @@ from bakthat.errors import (
 DESCRIPTION_LIMIT = 1024
 """Printable characters, by
 https://docs.aws.amazon.com/amazonglacier/latest/dev/api-archive-post.html."""
+
+_PACKED = "bakthat+zlib+b85:"
+"""What a description begins with whose JSON would be too long: behind it stands that JSON, by
+zlib and then in base85, as in git's binary patches."""
+_LONGEST_JSON = 16 * DESCRIPTION_LIMIT
 
 # Codes of https://docs.aws.amazon.com/amazonglacier/latest/dev/api-error-responses.html.
 _CREDENTIALS_CODES = frozenset(
@@ -138,22 +145,43 @@ class Description:
     def encode(self) -> str:
         """Return the description as printable ASCII. Raises StorageError when it is too long."""
         fields = {"key": self.key, "about": dict(self.metadata)}
-        return encode_metadata(
-            {**fields, "empty": True} if self.is_empty else fields, limit=DESCRIPTION_LIMIT
+        text = encode_metadata(
+            {**fields, "empty": True} if self.is_empty else fields, limit=_LONGEST_JSON
         )
+        if len(text) <= DESCRIPTION_LIMIT:
+            return text
+        # A name in another script takes six characters for each of its own, and stands there twice.
+        packed = _PACKED + base64.b85encode(zlib.compress(text.encode(), 9)).decode()
+        if len(packed) > DESCRIPTION_LIMIT:
+            raise StorageError(
+                f"the description of {self.key!r} takes {len(packed)} characters, a vault has room "
+                f"for {DESCRIPTION_LIMIT}",
+                hint="use fewer or shorter tags, or a shorter name",
+            )
+        return packed
 
     @classmethod
     def decode(cls, text: str | None) -> Description:
         """Read a description; 0.6.0's are the stored name and nothing else."""
         text = text or ""
         try:
-            said = json.loads(text)
+            said = json.loads(_unpacked(text))
         except (ValueError, RecursionError):
             return cls(text, {})
         if not isinstance(said, dict) or not isinstance(said.get("key"), str):
             return cls("", {})
         about = said.get("about")
         return cls(said["key"], about if isinstance(about, dict) else {}, bool(said.get("empty")))
+
+
+def _unpacked(text: str) -> str:
+    """Return the JSON of a description. Raises ValueError when what is packed is damaged."""
+    if not text.startswith(_PACKED):
+        return text
+    try:
+        return zlib.decompress(base64.b85decode(text.removeprefix(_PACKED))).decode()
+    except zlib.error as exc:
+        raise ValueError(str(exc)) from exc
 
 
 def epoch_seconds(moment: str | None) -> float | None:

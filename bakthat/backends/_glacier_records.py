@@ -18,4 +18,5 @@ class VaultRecords:
     archives: MutableMapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What is known of each archive, by its id: a mapping for JSON. A vault itself tells it only
     by an inventory job, which takes hours. What was deleted stays, with ``deleted`` in it: jobs
-    and inventories of the vault go on to name it for days."""
+    and inventories of the vault go on to name it for days. ``vault`` says which one it is in,
+    for the other mappings hold those of all vaults."""

@@ -150,6 +150,7 @@ class GlacierUpload(PartUpload):
             "date": time.time(),
             "tree_hash": root,
             "description": description.encode(),
+            "vault": self._client.container,
         }
         try:
             if answer.get("checksum", root) != root:

@@ -90,7 +90,8 @@ class S3Client(AwsClient):
             return NotFoundError(f"{bucket} has no {key!r}")
         if code == "InvalidObjectState":
             return NotReadyError(
-                f"{key!r} in {bucket} is in cold storage", hint="thaw it first, then try again"
+                f"{key!r} in {bucket} is in cold storage",
+                hint="bakthat restore asks for it to be thawed",
             )
         if code == "InvalidBucketName":
             return ConfigError(f"{bucket} cannot exist: {said}", hint="choose another s3_bucket")

@@ -306,7 +306,7 @@ def encode_metadata(metadata: Metadata, *, limit: int) -> str:
     if len(text) > limit:
         raise StorageError(
             f"the self-description takes {len(text)} bytes, there is room for {limit}",
-            hint="use fewer or shorter tags",
+            hint="use fewer or shorter tags, or a shorter name",
         )
     return text
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, BinaryIO
 
-from bakthat.backends._aws_client import answer_of, time_of
+from bakthat.backends._aws_client import answer_of, foreign_errors, time_of
 from bakthat.backends._glacier_client import (
     Description,
     GlacierClient,
@@ -21,6 +21,14 @@ from bakthat.backends._glacier_client import (
 from bakthat.backends._glacier_inventory import VaultArchive as VaultArchive
 from bakthat.backends._glacier_inventory import VaultInventory as VaultInventory
 from bakthat.backends._glacier_inventory import read_vault_inventory
+from bakthat.backends._glacier_jobs import (
+    INVENTORY,
+    RETRIEVAL,
+    best_of,
+    has_succeeded,
+    is_whole,
+    thaw_of,
+)
 from bakthat.backends._glacier_records import VaultRecords
 from bakthat.backends._glacier_transfer import (
     GlacierUpload,
@@ -53,14 +61,8 @@ from bakthat.storage_classes import VAULT, check_tier
 
 log = logging.getLogger(__name__)
 
-READABLE_SECONDS = 24 * 3600
-"""For how long a job's output can be had at least, by
-https://docs.aws.amazon.com/amazonglacier/latest/dev/api-initiate-job-post.html."""
-
 INVENTORY_KEY = "(inventory)"
 """The key in the :class:`Thaw` of a job that asks for the vault's inventory; no archive has it."""
-
-_RETRIEVAL, _INVENTORY = "ArchiveRetrieval", "InventoryRetrieval"
 
 
 class GlacierBackend(BakthatBackend):
@@ -157,7 +159,7 @@ class GlacierBackend(BakthatBackend):
         if self._is_empty(archive_id) or (end is not None and end <= start):
             return io.BytesIO()
         job = self._best_job(key, archive_id)
-        if job is None or not _has_succeeded(job):
+        if job is None or not has_succeeded(job):
             raise NotReadyError(
                 f"{key!r} in {self._client.shown} must be thawed before it can be read",
                 hint="ask for it with bakthat restore, and try again when it is ready",
@@ -195,13 +197,14 @@ class GlacierBackend(BakthatBackend):
         self._client.call("describe_vault")
         facts = dict(self.records.archives.items())
         for key, archive_id in list(self.records.inventory.items()):
-            if key.startswith(prefix):
-                yield described_object(key, archive_id, facts.get(archive_id, {}))
+            said = facts.get(archive_id, {})
+            if key.startswith(prefix) and self._may_have(said):
+                yield described_object(key, archive_id, said)
 
     def delete(self, key: str) -> None:
         """Remove *key* and what is recorded of it. What is gone already is no error."""
         check_key(key)
-        archive_id = self.records.inventory.get(key)
+        archive_id = self._recorded_archive(key)
         if archive_id is None:
             self._client.call("describe_vault")
             return
@@ -215,7 +218,7 @@ class GlacierBackend(BakthatBackend):
 
     def is_unknown(self, key: str) -> bool:
         """Tell whether nothing is recorded of *key*: no archive, and none that was deleted."""
-        if key in self.records.inventory:
+        if self._recorded_archive(key) is not None:
             return False
         return not any(
             facts.get("key") == key and "deleted" in facts
@@ -246,7 +249,7 @@ class GlacierBackend(BakthatBackend):
         recorded = {key: job for key, job in self.records.jobs.items() if key in keys}
         if not recorded:
             return []
-        alive = {str(job["JobId"]) for job in self._jobs(_RETRIEVAL)}
+        alive = {str(job["JobId"]) for job in self._jobs(RETRIEVAL)}
         expired = sorted(key for key, job_id in recorded.items() if job_id not in alive)
         for key in expired if not dry_run else ():
             self.records.jobs.pop(key, None)
@@ -264,7 +267,7 @@ class GlacierBackend(BakthatBackend):
         if job is None:
             return Thaw(key, ThawState.FROZEN, VAULT)
         self._learn(key, job)
-        return _thaw_of(key, job)
+        return thaw_of(key, job)
 
     def thaw(self, key: str, *, tier: str, days: int) -> Thaw:
         """Ask for a retrieval job of *key*; see :class:`~bakthat.backends.base.ColdStorage`.
@@ -286,7 +289,14 @@ class GlacierBackend(BakthatBackend):
             "Tier": tier.capitalize(),
             "Description": described.encode(),
         }
-        job_id = self._begin_job(key, job)
+        try:
+            job_id = self._begin_job(key, job)
+        except NotFoundError as exc:
+            exc.hint = (
+                "something else than this bakthat deleted it there; bakthat delete takes it out of "
+                "the catalog"
+            )
+            raise
         if job_id is None:
             return self.thaw_state(key)
         self.records.jobs[key] = job_id
@@ -295,32 +305,48 @@ class GlacierBackend(BakthatBackend):
     def thaws(self, prefix: str = "") -> Iterator[Thaw]:
         """Yield the archives that a retrieval job was asked for, by whomever."""
         keys = {archive_id: key for key, archive_id in self.records.inventory.items()}
+        facts = dict(self.records.archives.items())
         jobs_of: dict[str, list[Mapping[str, Any]]] = {}
-        for job in self._jobs(_RETRIEVAL):
+        for job in self._jobs(RETRIEVAL):
             jobs_of.setdefault(str(job["ArchiveId"]), []).append(job)
         for archive_id, jobs in jobs_of.items():
             described = Description.decode(jobs[0].get("JobDescription"))
             key = keys.get(archive_id) or described.key or archive_id
-            best = _best_of(jobs)
-            if best is not None and key.startswith(prefix):
-                yield _thaw_of(key, best)
+            best = best_of(jobs)
+            is_gone = "deleted" in facts.get(archive_id, {})
+            if best is not None and key.startswith(prefix) and not is_gone:
+                yield thaw_of(key, best)
 
     def _archive_id(self, key: str) -> str:
         """Return the archive of *key*, also one that only a job tells of. Raises NotFoundError."""
-        archive_id = self.records.inventory.get(key)
+        archive_id = self._recorded_archive(key)
         if archive_id is not None:
             return archive_id
-        for job in self._jobs(_RETRIEVAL):
+        for job in self._jobs(RETRIEVAL):
             described = Description.decode(job.get("JobDescription"))
             found = str(job["ArchiveId"])
             if described.key == key and "deleted" not in self.records.archives.get(found, {}):
                 self._learn(key, job)
                 return self.records.inventory.setdefault(key, found)
+        for facts in self.records.archives.values():
+            if facts.get("key") == key and "deleted" in facts:
+                date = time.strftime("%Y-%m-%d", time.gmtime(facts["deleted"]))
+                raise NotFoundError(f"{key!r} was deleted from {self._client.shown} on {date}")
         raise NotFoundError(
             f"which archive of {self._client.shown} {key!r} is, is not known here",
             hint="bakthat restore_glacier_inventory brings the inventory back from the bucket, "
             "bakthat show_glacier_inventory asks the vault for its own",
         )
+
+    def _recorded_archive(self, key: str) -> str | None:
+        archive_id = self.records.inventory.get(key)
+        if archive_id is None or not self._may_have(self.records.archives.get(archive_id, {})):
+            return None
+        return archive_id
+
+    def _may_have(self, facts: Mapping[str, Any]) -> bool:
+        """Tell whether nothing speaks against an archive being in this vault."""
+        return facts.get("vault") in (None, self.container)
 
     def _is_empty(self, archive_id: str) -> bool:
         return self.records.archives.get(archive_id, {}).get("size") == 0
@@ -328,10 +354,10 @@ class GlacierBackend(BakthatBackend):
     def _best_job(self, key: str, archive_id: str) -> Mapping[str, Any] | None:
         """Return the job to read *key* from, or to wait for; None when there is none."""
         recorded = self._recorded_job(key, archive_id)
-        if recorded is not None and _has_succeeded(recorded):
+        if recorded is not None and has_succeeded(recorded):
             return recorded
-        listed = [job for job in self._jobs(_RETRIEVAL) if job["ArchiveId"] == archive_id]
-        best = _best_of([*listed, recorded] if recorded is not None else listed)
+        listed = [job for job in self._jobs(RETRIEVAL) if job["ArchiveId"] == archive_id]
+        best = best_of([*listed, recorded] if recorded is not None else listed)
         if best is not None:
             self.records.jobs[key] = str(best["JobId"])
         return best
@@ -345,12 +371,12 @@ class GlacierBackend(BakthatBackend):
         except (NotFoundError, NotReadyError):  # it has expired
             self.records.jobs.pop(key, None)
             return None
-        return job if job.get("ArchiveId") == archive_id and _is_whole(job) else None
+        return job if job.get("ArchiveId") == archive_id and is_whole(job) else None
 
     def _jobs(self, action: str) -> Iterator[Mapping[str, Any]]:
         for page in self._client.pages("list_jobs"):
             for job in page.get("JobList", ()):
-                if job.get("Action") == action and (action == _INVENTORY or _is_whole(job)):
+                if job.get("Action") == action and is_whole(job):
                     yield job
 
     def _begin_job(self, key: str, job: Mapping[str, Any]) -> str | None:
@@ -362,7 +388,7 @@ class GlacierBackend(BakthatBackend):
             answer = self._client.call("initiate_job", key=key, once=True, jobParameters=job)
         except StorageError as exc:
             lost = isinstance(exc, UnreachableError) or answer_of(exc)[0] in (500, 504)
-            action = _RETRIEVAL if "ArchiveId" in job else _INVENTORY
+            action = RETRIEVAL if "ArchiveId" in job else INVENTORY
             begun = lost and any(
                 each.get("ArchiveId") == job.get("ArchiveId") for each in self._jobs(action)
             )
@@ -384,6 +410,7 @@ class GlacierBackend(BakthatBackend):
             "size": 0 if described.is_empty else int(job["ArchiveSizeInBytes"]),
             "tree_hash": str(job.get("ArchiveSHA256TreeHash") or ""),
             "description": described.encode() if described.key == key else key,
+            "vault": self.container,
         }
         self.records.archives[archive_id] = facts
         return facts
@@ -400,9 +427,9 @@ class GlacierBackend(BakthatBackend):
 
     def inventory_state(self) -> Thaw:
         """Look whether the vault's inventory was asked for, or is there; asks for nothing."""
-        best = _best_of(list(self._jobs(_INVENTORY)))
+        best = best_of(list(self._jobs(INVENTORY)))
         return (
-            Thaw(INVENTORY_KEY, ThawState.FROZEN) if best is None else _thaw_of(INVENTORY_KEY, best)
+            Thaw(INVENTORY_KEY, ThawState.FROZEN) if best is None else thaw_of(INVENTORY_KEY, best)
         )
 
     def ask_inventory(self) -> Thaw:
@@ -411,7 +438,14 @@ class GlacierBackend(BakthatBackend):
         if state.state is not ThawState.FROZEN:
             return state
         job = {"Type": "inventory-retrieval", "Format": "JSON"}
-        job_id = self._begin_job(INVENTORY_KEY, job)
+        try:
+            job_id = self._begin_job(INVENTORY_KEY, job)
+        except NotFoundError as exc:
+            raise NotFoundError(
+                f"{self._client.shown} has no inventory yet",
+                hint="a vault makes its first one within a day of its first archive: try again "
+                "tomorrow",
+            ) from exc
         if job_id is None:
             return self.inventory_state()
         return Thaw(INVENTORY_KEY, ThawState.ASKED, requested_at=time.time(), job_id=job_id)
@@ -420,37 +454,8 @@ class GlacierBackend(BakthatBackend):
         """Return the vault's inventory, which a finished job brought. Raises NotReadyError."""
         answer = self._client.call("get_job_output", key=INVENTORY_KEY, jobId=job_id)
         with answer["body"] as body:
-            content = body.read()
+            try:
+                content = body.read()
+            except foreign_errors() as exc:
+                raise self._client.translate(exc, INVENTORY_KEY) from exc
         return read_vault_inventory(content, self._client.shown)
-
-
-def _is_whole(job: Mapping[str, Any]) -> bool:
-    whole = f"0-{int(job.get('ArchiveSizeInBytes') or 0) - 1}"
-    return job.get("RetrievalByteRange") in (None, whole)
-
-
-def _has_succeeded(job: Mapping[str, Any]) -> bool:
-    return job.get("StatusCode") == "Succeeded"
-
-
-def _best_of(jobs: list[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the job that ended last, or else the one that began first; failed ones never."""
-    ended = [job for job in jobs if _has_succeeded(job)]
-    if ended:
-        return max(ended, key=lambda job: epoch_seconds(job.get("CompletionDate")) or 0)
-    running = [job for job in jobs if job.get("StatusCode") == "InProgress"]
-    return min(running, key=lambda job: epoch_seconds(job.get("CreationDate")) or 0, default=None)
-
-
-def _thaw_of(key: str, job: Mapping[str, Any]) -> Thaw:
-    completed = epoch_seconds(job.get("CompletionDate"))
-    is_ready = _has_succeeded(job)
-    return Thaw(
-        key,
-        ThawState.READY if is_ready else ThawState.ASKED,
-        VAULT,
-        str(job.get("Tier") or "").lower(),
-        epoch_seconds(job.get("CreationDate")),
-        completed + READABLE_SECONDS if is_ready and completed is not None else None,
-        str(job["JobId"]),
-    )
