@@ -189,7 +189,7 @@ def _read_profiles(path: Path) -> dict[str, Any] | None:
     try:
         content = yaml.load(text, Loader=_unique_keys_loader())
     except yaml.YAMLError as exc:
-        raise ConfigError(_yaml_problem(path, exc)) from exc
+        raise ConfigError(_yaml_problem(path, text, exc)) from exc
     except (ValueError, RecursionError) as exc:  # an impossible date, or nesting without end
         raise ConfigError(f"{path}: not valid YAML: {str(exc).splitlines()[0]}") from exc
     if content is None:
@@ -222,11 +222,18 @@ def _unique_keys_loader() -> Any:
     return Loader
 
 
-def _yaml_problem(path: Path, exc: Exception) -> str:
+def _yaml_problem(path: Path, text: bytes, exc: Exception) -> str:
     """Say what is wrong without quoting the line: it may hold a secret."""
     mark = getattr(exc, "problem_mark", None)
     problem = getattr(exc, "problem", None) or "not valid YAML"
-    where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+    line = mark.line + 1 if mark is not None else None
+    position = getattr(exc, "position", None)
+    if position is not None:  # a character that YAML, or a byte that UTF-8, does not have
+        problem = "not valid YAML: a byte that is not UTF-8, or a control character"
+        in_bytes = getattr(exc, "encoding", "") != "unicode"
+        before = text[:position] if in_bytes else text.decode()[:position].encode()
+        line = before.count(b"\n") + 1
+    where = f"{path}:{line}" if line is not None else str(path)
     return f"{where}: {' '.join(str(problem).split())}"
 
 
@@ -258,8 +265,9 @@ def _checked(value: object, name: str, origin: str) -> LoadedProfile:
             continue
         expected = check(given)
         if expected:
-            # The value of a secret is not repeated, so no value is.
-            raise ConfigError(f"{where}: '{key}' must be {expected}, not {_kind(given)}")
+            # The value of a secret is never repeated.
+            shown = repr(given) if _is_shown(key, given) else _kind(given)
+            raise ConfigError(f"{where}: '{key}' must be {expected}, not {shown}")
         accepted[key] = [given] if key == "recipients" and isinstance(given, str) else given
     return LoadedProfile(Profile(**accepted), name, origin, raw)
 
@@ -267,6 +275,10 @@ def _checked(value: object, name: str, origin: str) -> LoadedProfile:
 def _nearest(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else ""
+
+
+def _is_shown(key: str, value: object) -> bool:
+    return key in ("default_destination", "compress") and isinstance(value, (str, int, float))
 
 
 def _kind(value: object) -> str:

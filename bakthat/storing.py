@@ -16,7 +16,7 @@ from typing import Any
 
 from bakthat import __version__, models, naming, pipeline, terminal
 from bakthat.archive.gzip_writer import DEFAULT_LEVEL
-from bakthat.archive.report import ArchiveReport
+from bakthat.archive.report import ArchiveReport, reason
 from bakthat.archive.walk import Scan, WalkOptions
 from bakthat.backends.base import Backend
 from bakthat.errors import CatalogError, KeyExistsError, SourceError, StorageError, UsageError
@@ -79,7 +79,8 @@ class BackupSource:
             is_file, is_directory = path.is_file(), path.is_dir()
             exists = is_file or is_directory or path.exists()
         except (OSError, ValueError) as exc:  # too long a name, a NUL in it
-            raise SourceError(f"cannot read '{shown}': {exc}") from exc
+            why = reason(exc) if isinstance(exc, OSError) else str(exc)
+            raise SourceError(f"cannot read '{shown}': {why}") from exc
         if not exists:
             raise SourceError(f"no such file or directory: '{shown}'")
         if not (is_file or is_directory):

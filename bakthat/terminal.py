@@ -43,7 +43,10 @@ def ask_password() -> str:
 
 def ask_secret(question: str) -> str:
     """Ask a question whose answer does not show on the screen. Raises EOFError."""
-    return getpass.getpass(question).strip() if sys.stdin.isatty() else ask(question)
+    if not sys.stdin.isatty():
+        return ask(question)
+    with _interrupt_ends_line():
+        return getpass.getpass(question).strip()
 
 
 def ask(question: str) -> str:
@@ -52,7 +55,8 @@ def ask(question: str) -> str:
     Raises EOFError when the input ends.
     """
     print(question, end="", file=sys.stderr, flush=True)  # noqa: T201  # the terminal's room
-    line = sys.stdin.readline()
+    with _interrupt_ends_line():
+        line = sys.stdin.readline()
     if not line:
         raise EOFError
     return line.strip()
@@ -60,12 +64,21 @@ def ask(question: str) -> str:
 
 def _ask_hidden(question: str) -> str:
     try:
-        return getpass.getpass(question)
-    except KeyboardInterrupt:
-        print(file=sys.stderr)  # noqa: T201  # what follows begins on a line of its own
-        raise
+        with _interrupt_ends_line():
+            return getpass.getpass(question)
     except EOFError as exc:
         raise PasswordError("the input ended before a password was given") from exc
+
+
+@contextmanager
+def _interrupt_ends_line() -> Iterator[None]:
+    """Let what is said of an interrupt begin on a line of its own, not behind the question."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if sys.stdin.isatty():
+            print(file=sys.stderr)  # noqa: T201  # the terminal's room
+        raise
 
 
 def human_size(size: int) -> str:

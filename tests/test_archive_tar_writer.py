@@ -356,6 +356,20 @@ def test_hard_links_outside_the_tree_are_no_members(tmp_path: Path) -> None:
     assert (report.files, report.bytes) == (2, 4)
 
 
+def test_other_names_of_links_and_fifos_are_hard_links_too(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "f")
+    os.link(tmp_path / "a", tmp_path / "b", follow_symlinks=False)
+    os.link(tmp_path / "f", tmp_path / "g")
+    data, report = store(tmp_path)
+    found = members(data)
+    assert (found["set/a"].type, found["set/f"].type) == (tarfile.SYMTYPE, tarfile.FIFOTYPE)
+    for name, first in (("b", "a"), ("g", "f")):
+        member = found[f"set/{name}"]
+        assert (member.type, member.linkname) == (tarfile.LNKTYPE, f"set/{first}")
+    assert report.files == 4
+
+
 def test_a_reused_inode_is_not_taken_for_a_hard_link(tmp_path: Path) -> None:
     root = tmp_path / "set"
     root.mkdir()

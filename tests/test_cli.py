@@ -182,6 +182,16 @@ FAILURES: dict[str, tuple[list[str], int, str]] = {
         2,
         "nowhere",
     ),
+    "exclude file without a name": (
+        ["backup", "mydir", "--prompt", "no", "--exclude-file", ""],
+        2,
+        "bakthat: error: the exclude file has an empty name\n",
+    ),
+    "too long a name": (
+        ["backup", "x" * 300, "--prompt", "no"],
+        1,
+        f"{'x' * 300}': file name too long\n",
+    ),
     "unknown destination": (
         ["backup", "mydir", "-d", "tape", "--prompt", "no"],
         2,

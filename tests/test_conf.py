@@ -103,6 +103,14 @@ def test_broken_yaml_is_named_with_file_and_line_and_without_its_text(config: Pa
     assert "SECRET" not in str(error)
 
 
+@pytest.mark.parametrize("wrong", [b"\xff", b"\x01", "é\x01".encode()])
+def test_a_character_that_yaml_does_not_have_is_named_with_its_line(
+    config: Path, wrong: bytes
+) -> None:
+    config.write_bytes(b"default:\n  prefix: \xc3\xa9\n  s3_bucket: " + wrong + b"\n")
+    assert str(expect_error()).startswith(f"{config}:3: not valid YAML: ")
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "just text\n", "42\n"])
 def test_a_file_without_profiles_is_refused(config: Path, text: str) -> None:
     write(config, text)
@@ -143,9 +151,9 @@ def test_the_addresses_of_notifications_are_not_in_the_repr() -> None:
         ({"s3_bucket": ["a"]}, "'s3_bucket' must be text, not a list"),
         ({"s3_bucket": ""}, "'s3_bucket' must be text that is not empty"),
         ({"password": 12345}, "'password' must be text (put it in quotes), not a number"),
-        ({"default_destination": "tape"}, "must be one of s3, glacier, local"),
-        ({"compress": "yes"}, "'compress' must be true, false or a level from 0 to 9"),
-        ({"compress": 10}, "'compress' must be"),
+        ({"default_destination": "tape"}, "must be one of s3, glacier, local, not 'tape'"),
+        ({"compress": "yes"}, "'compress' must be true, false or a level from 0 to 9, not 'yes'"),
+        ({"compress": 10}, "'compress' must be true, false or a level from 0 to 9, not 10"),
         ({"recipients": [1]}, "'recipients' must be text or a list of texts"),
         ({"rotation": [7]}, "'rotation' must be a mapping"),
         ({"plugins": "a.B"}, "'plugins' must be a list of texts, not text"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -89,3 +91,55 @@ def test_other_threads_hold_nothing_back() -> None:
     thread.start()
     thread.join()
     assert handlers == [signal.getsignal(signal.SIGINT)]
+
+
+STOPPED_WHILE_IMPORTING = """
+import signal, sys, threading
+from bakthat import cli
+
+def deliver(frame, event, argument):
+    # As Python does when a signal comes while the import machinery holds its lock.
+    if event == "c_call" and argument.__name__ == "release_lock":
+        sys.setprofile(None)
+        signal.getsignal(signal.SIGTERM)(signal.SIGTERM, frame)
+
+def work():
+    cli._hear_signals()
+    try:
+        sys.setprofile(deliver)
+        import xml.dom.minidom
+        signal.pause()
+    except cli.Stopped as exc:
+        other = threading.Thread(target=__import__, args=("colorsys",), daemon=True)
+        other.start()
+        other.join(20)
+        sys.exit(exc.exit_code if not other.is_alive() else 99)
+
+work()
+"""
+
+STOPPED_WHERE_IT_IS_SWALLOWED = """
+import os, signal, sys
+from bakthat import cli
+
+class Closing:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        len("")  # a moment at which Python looks for signals
+
+cli._hear_signals()
+try:
+    Closing()
+    signal.pause()
+except cli.Stopped as exc:
+    sys.exit(exc.exit_code)
+"""
+
+
+@pytest.mark.parametrize("script", [STOPPED_WHILE_IMPORTING, STOPPED_WHERE_IT_IS_SWALLOWED])
+def test_a_signal_stops_the_command_wherever_it_comes(script: str) -> None:
+    # An interpreter of its own: what went wrong was a lock of the import machinery, held for ever.
+    done = subprocess.run(
+        [sys.executable, "-c", script], timeout=30, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")

@@ -26,7 +26,9 @@ def make_every_kind(root: Path) -> Path:
     (root / "absolute link").symlink_to("/etc/hostname")
     (root / "dangling").symlink_to("nowhere/at/all")
     os.link(root / "text", root / "hard link")
+    os.link(root / "dangling", root / "dangling too", follow_symlinks=False)
     os.mkfifo(root / "fifo")
+    os.link(root / "fifo", root / "the same fifo")
     with (root / "sparse").open("wb") as sparse:
         sparse.truncate(SPARSE_BYTES)
         sparse.seek(1024 * 1024)

@@ -107,6 +107,8 @@ def find_rules(
     is logged and passed over, as git does.
     """
     if exclude_file is not None:
+        if not os.fspath(exclude_file):
+            raise UsageError("the exclude file has an empty name")
         rules = _read(Path(exclude_file), lenient=False)
         return rules if os.path.isdir(root) else None
     if automatic and os.path.isdir(root):

@@ -108,33 +108,40 @@ class _Blocks:
 
 
 class _HardLinks:
-    """Remember files that have several names, until all of them were seen."""
+    """Remember what has several names, until all of them were seen.
+
+    Not only files: symbolic links, FIFOs and devices can have several, too.
+    """
 
     def __init__(self) -> None:
-        self._first: dict[tuple[int, int], tuple[bytes, int, int, int]] = {}
+        self._first: dict[tuple[int, int], tuple[bytes, int, tuple[int, int, int]]] = {}
 
     def add(self, name: bytes, status: os.stat_result) -> None:
         """Remember that the member *name* holds the content of this file."""
         if status.st_nlink > 1:
             key = (status.st_dev, status.st_ino)
-            left = status.st_nlink - 1
-            self._first[key] = (name, left, status.st_size, status.st_mtime_ns)
+            self._first[key] = (name, status.st_nlink - 1, _version(status))
 
     def find(self, status: os.stat_result) -> bytes | None:
         """Return the name of the member that holds this file's content already."""
         key = (status.st_dev, status.st_ino)
         if status.st_nlink < 2 or key not in self._first:
             return None
-        name, left, size, mtime_ns = self._first[key]
-        if (size, mtime_ns) != (status.st_size, status.st_mtime_ns):
+        name, left, version = self._first[key]
+        if version != _version(status):
             # Written to since, or another file that got the number of a removed one.
             del self._first[key]
             return None
         if left > 1:
-            self._first[key] = (name, left - 1, size, mtime_ns)
+            self._first[key] = (name, left - 1, version)
         else:
             del self._first[key]
         return name
+
+
+def _version(status: os.stat_result) -> tuple[int, int, int]:
+    """Return what tells a file from another that got its inode, and from itself changed."""
+    return stat.S_IFMT(status.st_mode), status.st_size, status.st_mtime_ns
 
 
 class _TreeWriter:
@@ -163,6 +170,8 @@ class _TreeWriter:
         if entry.name:
             name = b"%b/%b" % (name, os.fsencode(entry.name))
         kind = stat.S_IFMT(entry.stat.st_mode)
+        if kind != stat.S_IFDIR and self._add_hard_link(entry, name):
+            return
         if kind == stat.S_IFREG:
             self._add_file(entry, name)
         elif kind == stat.S_IFDIR:
@@ -215,11 +224,23 @@ class _TreeWriter:
             return ()
         return records
 
+    def _add_hard_link(self, entry: Entry, name: bytes) -> bool:
+        """Write *entry* as another name of a member; False when none holds it already."""
+        first = self._links.find(entry.stat)
+        if first is None:
+            return False
+        member = self._member(name, tar_header.HARD_LINK, entry.stat)
+        member.link = first
+        self._blocks.put(pack_member_header(member))
+        self._report.files += 1
+        return True
+
     def _add_special(self, entry: Entry, name: bytes, kind: bytes) -> None:
         member = self._member(name, kind, entry.stat)
         if kind != tar_header.FIFO:
             member.device = (os.major(entry.stat.st_rdev), os.minor(entry.stat.st_rdev))
         self._add_node(entry, member)
+        self._links.add(name, entry.stat)
         self._report.files += 1
 
     def _add_symbolic_link(self, entry: Entry, name: bytes) -> None:
@@ -231,16 +252,10 @@ class _TreeWriter:
         member = self._member(name, tar_header.SYMBOLIC_LINK, entry.stat)
         member.link = os.fsencode(target)
         self._add_node(entry, member)
+        self._links.add(name, entry.stat)
         self._report.files += 1
 
     def _add_file(self, entry: Entry, name: bytes) -> None:
-        first = self._links.find(entry.stat)
-        if first is not None:
-            member = self._member(name, tar_header.HARD_LINK, entry.stat)
-            member.link = first
-            self._blocks.put(pack_member_header(member))
-            self._report.files += 1
-            return
         try:
             fd = _open(entry)
         except OSError as exc:
