@@ -115,7 +115,7 @@ class Backups(_Model):
     @property
     def row_number(self) -> int:
         """The place in the order in which the catalog came to know of backups."""
-        return int(self._pk)
+        return int(self.__data__["id"])
 
     @property
     def is_encrypted(self) -> bool:
