@@ -113,6 +113,11 @@ class Backups(_Model):
         return str(self.metadata.get("client") or "")
 
     @property
+    def row_number(self) -> int:
+        """The place in the order in which the catalog came to know of backups."""
+        return int(self.__data__["id"])
+
+    @property
     def is_encrypted(self) -> bool:
         """Whether a password or a private key is needed to restore it."""
         return bool(self.metadata.get("is_enc"))
@@ -313,7 +318,7 @@ def release(name: str) -> None:
 def record(row: Mapping[str, Any]) -> Backups:
     """Add a backup to the catalog and end the reservation of its name."""
     release(row["stored_filename"])
-    values = {**row, "is_deleted": False, "last_updated": int(time.time())}
+    values = {"is_deleted": False, **row, "last_updated": int(time.time())}
     # sync may have found the object between its upload and this; it knows less of it.
     found = Backups.get_or_none(Backups.stored_filename == row["stored_filename"])
     if found is None:

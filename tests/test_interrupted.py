@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+import bakthat
 from tests.commandline import CommandLine
 from tests.fault_proxy import FaultProxy, Hold
 from tests.servers import S3Server, parts_under_way, plain
@@ -73,7 +74,7 @@ def stored(conf: dict[str, Any]) -> list[str]:
     ],
     ids=["storing all", "beginning parts", "sending a part", "publishing parts"],
 )
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_backup_is_stored_and_listed_or_neither(
     user: CommandLine,
     conf: dict[str, Any],
@@ -103,3 +104,95 @@ def test_an_interrupted_deletion_is_done_in_both_places(
     code, _ = interrupt(user, hold, "delete", "small", number=signal.SIGINT)
     assert code == 130
     assert listed(user) == stored(conf) == []
+
+
+PLUGIN = """
+from bakthat.plugin import Plugin
+
+
+class Tell(Plugin):
+    def activate(self):
+        self.on_error += self.write
+
+    def write(self, session_id, operation, exception):
+        with open("heard", "a") as file:
+            file.write(f"{operation} {type(exception).__name__} {isinstance(exception, Exception)}")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_backup_tells_on_error_and_leaves_nothing(
+    user: CommandLine, conf: dict[str, Any], moto_proxy: FaultProxy, number: int
+) -> None:
+    plugins = user.home / ".bakthat_plugins"
+    plugins.mkdir(mode=0o700)
+    (plugins / "tell.py").write_text(PLUGIN)
+    path = user.home / ".bakthat.yml"
+    path.write_text(yaml.safe_dump({"default": {**conf, "plugins": ["tell.Tell"]}}))
+    before = {each.name for each in user.directory.iterdir()}
+    hold = Hold()
+    moto_proxy.on("POST", "uploads", hold, times=1)
+    code, _ = interrupt(user, hold, "backup", "large", "--prompt", "no", number=number)
+    assert code == 128 + number
+    # No Exception: a callback that catches everything else does not swallow it.
+    assert (user.directory / "heard").read_text() == "backup Stopped False"
+    assert {each.name for each in user.directory.iterdir()} == before | {"heard"}
+    assert stored(conf) == listed(user) == parts_under_way(conf) == []
+    cleaned = user.run("cleanup", "--older-than", "1s", "--json")
+    assert json.loads(cleaned.stdout) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_local_backup_leaves_no_file(
+    user: CommandLine, conf: dict[str, Any], number: int
+) -> None:
+    os.mkfifo(user.directory / "gate")
+    fifo = str(user.directory / "gate")
+    path = user.home / ".bakthat.yml"
+    # The password is what the backup waits for, after it has begun.
+    local = {"default_destination": "local", "password_command": ["cat", fifo]}
+    path.write_text(yaml.safe_dump({"default": local}))
+    process = user.start("backup", "large")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stdin, process.stdout, process.stderr:
+        gate = os.open(fifo, os.O_WRONLY)  # opens once bakthat waits for its password
+        process.send_signal(number)
+        os.close(gate)
+        assert process.wait(60) == 128 + number
+    store = user.home / ".bakthat_store"
+    assert not store.exists() or list(store.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sync_goes_on_where_it_was(
+    user: CommandLine, conf: dict[str, Any], moto_proxy: FaultProxy, number: int
+) -> None:
+    user.run("backup", "small", "--prompt", "no")
+    user.run("backup", "small", "--name", "other", "--prompt", "no")
+    for path in user.home.glob(".bakthat.sqlite*"):
+        path.unlink()
+    hold = Hold()
+    moto_proxy.on("HEAD", "/other.", hold, times=1)
+    code, said = interrupt(user, hold, "sync", number=number)
+    assert code == 128 + number, said
+    assert user.run("sync").code == 0
+    assert sorted(listed(user)) == stored(conf)
+
+
+def test_using_the_library_installs_no_handler_of_signals(tmp_path: Path) -> None:
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    conf = {
+        "default_destination": "local",
+        "local_path": str(tmp_path / "store"),
+        "database": str(tmp_path / "catalog.sqlite"),
+    }
+    (tmp_path / "file").write_text("hello")
+    bakthat.backup(tmp_path / "file", conf=conf, password="")
+    bakthat.sync(conf=conf)
+    bakthat.check(conf=conf, read_data=True)
+    bakthat.cleanup(conf=conf)
+    bakthat.delete("file", conf=conf)
+    after = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    assert after == before
