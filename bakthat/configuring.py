@@ -9,7 +9,8 @@ from typing import Any
 
 from bakthat import conf, terminal
 from bakthat.errors import ConfigError, UsageError
-from bakthat.rotation import SATURDAY, WEEK_DAYS, RotationPolicy, parse_week_day
+from bakthat.rotation import RotationPolicy
+from bakthat.week_days import SATURDAY, WEEK_DAYS, parse_week_day
 
 REMOVE = "-"
 """The answer that takes a value away; an empty one keeps it."""

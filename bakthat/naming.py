@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from bakthat.errors import UsageError
 
@@ -35,8 +35,7 @@ _UNDOTTED = re.compile(
 """Names from before bakthat 0.4, which had no dot before the date; they exist still."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredName:
+class StoredName(NamedTuple):
     """What a stored name says by itself, without a catalog or a self-description."""
 
     stem: str
@@ -156,7 +155,7 @@ def parse_key(key: str, prefix: str, set_name: str | None = None) -> StoredName 
         parsed = parse_stored_name(key.rpartition("/")[2])
         for stem in (set_name, tarball_stem(set_name)):
             if parsed is not None and parsed.stem.endswith(stem):
-                return replace(parsed, stem=stem)
+                return parsed._replace(stem=stem)
     name = without_prefix(key, prefix) or ""
     parsed = parse_stored_name(name) or parse_undotted_name(name)
     if parsed is None or "/" in name:

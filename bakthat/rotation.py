@@ -36,6 +36,7 @@ from typing import Self
 from grandfatherson import filters  # type: ignore[import-untyped]  # ships no type hints
 
 from bakthat.errors import ConfigError, UsageError
+from bakthat.week_days import SATURDAY, WEEK_DAYS
 
 IN_THE_FUTURE = "in the future"
 BEFORE_1970 = "dated before 1970"
@@ -44,10 +45,6 @@ RECORDED_LAST = "recorded last"
 NOT_NEEDED = "not needed by any rule"
 OLDER = "older"
 NOT_OLDER = "not older"
-
-WEEK_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-"""By the number that a policy gives them."""
-SATURDAY = WEEK_DAYS.index("saturday")
 
 _EPOCH = datetime(1970, 1, 1)
 
@@ -138,22 +135,6 @@ class RotationPolicy:
             return cls(**mapping)
         except UsageError as exc:
             raise ConfigError(f"rotation: {exc}", hint=exc.hint) from exc
-
-
-def parse_week_day(text: str) -> int:
-    """Return the number of a week day given by its English name or as that number, 0 to 6.
-
-    Raises UsageError.
-    """
-    word = text.lower()
-    if word in WEEK_DAYS:
-        return WEEK_DAYS.index(word)
-    if word in map(str, range(len(WEEK_DAYS))):
-        return int(word)
-    raise UsageError(
-        f"{text!r} is no day of the week",
-        hint=f"give one of {', '.join(WEEK_DAYS)}, or its number from 0 to 6",
-    )
 
 
 def _is_whole(value: object) -> bool:

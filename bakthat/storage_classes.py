@@ -11,7 +11,8 @@ https://aws.amazon.com/s3/glacier/pricing/.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from bakthat.errors import UsageError
 
@@ -27,14 +28,13 @@ VAULT = "VAULT"
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
-@dataclass(frozen=True, slots=True)
-class StorageClass:
+class StorageClass(NamedTuple):
     """One storage class, or an archive tier of intelligent tiering."""
 
     name: str
     minimum_days: int = 0
     """Days that are charged at least, also when the object is deleted before."""
-    thaw_seconds: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    thaw_seconds: Mapping[str, tuple[int, int]] = MappingProxyType({})
     """From when until when a thaw of each tier usually ends, where AWS says only the latter from 0
     on; empty where none is needed."""
 

@@ -29,14 +29,13 @@ from bakthat.rotation import (
     NOT_OLDER,
     OLDER,
     RECORDED_LAST,
-    WEEK_DAYS,
     Decision,
     RotationPolicy,
     decide,
     decide_by_age,
     keep_recorded_last,
-    parse_week_day,
 )
+from bakthat.week_days import WEEK_DAYS, parse_week_day
 
 DAY = 86400
 EPOCH = datetime(1970, 1, 1)

@@ -63,8 +63,10 @@ class RangedReader(io.RawIOBase):
         self._end = size if end is None else min(end, size)
         self._next = min(stop, self._end)
         self._pool = ThreadPoolExecutor(ahead, thread_name_prefix="bakthat-download")
+        # The rest waits until the first bytes were taken: to open what a passphrase protects
+        # takes as much memory as all that is ahead.
         self._ranges.append(self._pool.submit(self._fetch, start, self._next, first))
-        self._look_ahead()
+        self._begun = False
 
     def readable(self) -> bool:
         """Return True."""
@@ -77,6 +79,9 @@ class RangedReader(io.RawIOBase):
         # A range that failed is never skipped: whoever reads on gets the same error again.
         if self._error is not None:
             raise self._error
+        if self._begun:
+            self._look_ahead()
+        self._begun = True
         if not self._current and self._ranges:
             try:
                 self._recycle()
@@ -85,7 +90,6 @@ class RangedReader(io.RawIOBase):
             except Exception as exc:
                 self._error = exc
                 raise
-            self._look_ahead()
         view = memoryview(buffer).cast("B")
         count = min(len(view), len(self._current))
         view[:count] = self._current[:count]

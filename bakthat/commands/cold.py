@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,6 +54,8 @@ def jobs(**arguments: Any) -> None:
 @with_profile
 def show_glacier_inventory(**arguments: Any) -> int | None:
     """Run ``bakthat show_glacier_inventory``."""
+    import dataclasses
+
     from bakthat import inventory
     from bakthat.thawing import show_moment
 

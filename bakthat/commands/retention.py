@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bakthat import terminal
 from bakthat.cli import command, option, print_json, with_destination, with_host, with_profile
-from bakthat.rotation import WEEK_DAYS, parse_week_day
+from bakthat.week_days import WEEK_DAYS, parse_week_day
 
 if TYPE_CHECKING:
     from bakthat.retention import Plan
