@@ -113,11 +113,6 @@ class Backups(_Model):
         return str(self.metadata.get("client") or "")
 
     @property
-    def row_number(self) -> int:
-        """The place in the order in which the catalog came to know of backups."""
-        return int(self.__data__["id"])
-
-    @property
     def is_encrypted(self) -> bool:
         """Whether a password or a private key is needed to restore it."""
         return bool(self.metadata.get("is_enc"))

@@ -113,6 +113,17 @@ def test_an_upload_younger_than_the_limit_is_never_touched(rclone: Conf) -> None
     assert backend.stat(DEAD).size == len(TWO_PARTS)
 
 
+def test_an_upload_that_goes_on_for_days_is_as_old_as_its_latest_part(
+    moto: Conf, moto_proxy: FaultProxy
+) -> None:
+    begin(moto, DEAD)  # in 2010, to moto; its part is of this moment
+    conf = {**moto, "endpoint_url": moto_proxy.endpoint_url}
+    assert bakthat.cleanup(conf=conf) == []
+    # Where parts cannot be listed, the beginning is all that is known.
+    moto_proxy.on("GET", "uploadId=", refusal(501, "NotImplemented"))
+    assert told(bakthat.cleanup(conf=conf)) == {("upload", DEAD)}
+
+
 def test_the_clock_of_the_storage_counts_and_not_a_wrong_one_here(
     rclone: Conf, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,13 +120,14 @@ def test_a_backup_kept_for_its_place_only_goes_with_the_next(
     back_up: Callable[[], models.Backups],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", "bakthat")
     right = clock.now
     newest = back_up()
     clock.now = right - YEAR
     last = back_up()
     clock.now = right
     assert bakthat.rotate_backups("my", conf=conf, last=1) == []
-    assert f"keeping {last.stored_filename}: it was made last" in caplog.text
+    assert f"Keeping {last.stored_filename}: it was recorded last" in caplog.text
     clock.now = right + 60
     made = back_up()
     deleted = bakthat.rotate_backups("my", conf=conf, last=1)

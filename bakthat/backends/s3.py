@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any, BinaryIO
 
@@ -272,14 +273,25 @@ class S3Backend(BakthatBackend):
             for page in self._client.pages("list_multipart_uploads", Prefix=prefix):
                 now = time_of(page)
                 for found in page.get("Uploads", ()):
-                    begun_at = found["Initiated"].timestamp()
-                    yield Leftover(
-                        "upload", found["Key"], begun_at, now - begun_at, handle=found["UploadId"]
-                    )
+                    key, upload_id = found["Key"], found["UploadId"]
+                    # One of a terabyte may go on for days: what counts is its latest part.
+                    written = max([found["Initiated"], *self._times_of_parts(key, upload_id)])
+                    when = written.timestamp()
+                    yield Leftover("upload", key, when, now - when, handle=upload_id)
         except StorageError as exc:
             # How rclone says that there is none.
             if answer_of(exc)[1] != "NoSuchUpload":
                 raise
+
+    def _times_of_parts(self, key: str, upload_id: str) -> Iterator[datetime]:
+        try:
+            for page in self._client.pages("list_parts", Key=key, UploadId=upload_id):
+                for part in page.get("Parts", ()):
+                    yield part["LastModified"]
+        except StorageError as exc:
+            if isinstance(exc, UnreachableError):
+                raise
+            log.debug("the parts of %r are not known: %s", key, exc)
 
     def remove_leftover(self, leftover: Leftover) -> bool:
         """Abort an upload in parts, which removes them."""
