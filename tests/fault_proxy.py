@@ -99,8 +99,8 @@ class FaultProxy:
     def on(
         self, method: str, part: str, fault: Fault, *, times: int = 10**6, after: int = 0
     ) -> None:
-        """Break *times* requests of *method* whose path and query contain *part*; let *after*
-        of them pass first.
+        """Break *times* requests of *method* ("*" for any) whose path and query contain *part*;
+        let *after* of them pass first.
         """
         self.rules.append(Rule(method, part, fault, times, after))
 
@@ -113,7 +113,7 @@ class FaultProxy:
         with self.lock:
             self.requests.append((method, path, headers))
             for rule in self.rules:
-                if rule.times and rule.method == method and rule.part in path:
+                if rule.times and rule.method in ("*", method) and rule.part in path:
                     if rule.after:
                         rule.after -= 1
                         continue

@@ -4,7 +4,8 @@
  * FAIL_AT     which change fails first, counted from 1; 0 for none
  * FAIL_ERRNO  the error's number
  * FAIL_ON     "1": all later changes fail too, as on a full disk; removals never do
- * FAIL_COUNT  a file (elsewhere) that is told the number of changes at exit
+ *
+ * The environment is looked at anew each time, so that a forked child may set its own.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -72,14 +73,9 @@ static int descriptor_fails(int descriptor)
     return is_below(path) && fails();
 }
 
-__attribute__((destructor)) static void tell(void)
+long changes_made(void)
 {
-    const char *path = getenv("FAIL_COUNT");
-    FILE *file = path ? fopen(path, "w") : NULL;
-    if (file) {
-        fprintf(file, "%ld", atomic_load(&changes));
-        fclose(file);
-    }
+    return atomic_load(&changes);
 }
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
