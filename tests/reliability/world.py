@@ -22,7 +22,8 @@ import yaml
 import bakthat
 from bakthat import cleaning, models, storing
 from bakthat.__main__ import main
-from bakthat.backends import make_backend
+from bakthat.backends import _aws_client, make_backend
+from bakthat.backends._aws_client import AwsClient
 from bakthat.crypto import age
 from bakthat.errors import NotFoundError
 from tests.servers import parts_under_way
@@ -217,7 +218,22 @@ class _Clock:
         return getattr(time, name)
 
 
+def _share_clients() -> None:
+    """Make one client of boto3 for all of this child: making one takes longer than any request."""
+    made: dict[tuple[str, int], Any] = {}
+    make = AwsClient._make
+
+    def shared(client: AwsClient, attempts: int) -> Any:
+        key = (client.service, attempts)
+        if key not in made:
+            made[key] = make(client, attempts)
+        return made[key]
+
+    vars(_aws_client)["AwsClient"]._make = shared
+
+
 def _examine(world: World, must_remain: set[str]) -> tuple[list[str], int]:
+    _share_clients()
     problems: list[str] = []
     catalog = Path(world.conf["database"])
     if catalog.exists():
