@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parent.parent
-FEW = ["--kills=8", "--disk-every=110", "--network-every=75", "--inputs=500"]
+FEW = ["--kills=4", "--disk-every=150", "--network-every=110", "--inputs=500"]
 
 
 @pytest.mark.slow
