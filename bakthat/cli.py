@@ -200,8 +200,13 @@ _URL_SECRET = re.compile(r"//[^/@\s]+@")
 class _Format(logging.Formatter):
     """0.6.0's plain lines; what is a warning or worse says so."""
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        return printable(super().formatMessage(record))
+
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        # Names of files and keys are escaped where they are told; whatever was missed, a foreign
+        # exception's words among it, reaches no terminal raw either.
+        text = "\n".join(map(printable, super().format(record).split("\n")))
         if record.levelno >= logging.WARNING:
             text = f"bakthat: {record.levelname.lower()}: {text}"
         return _URL_SECRET.sub("//***@", text)

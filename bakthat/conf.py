@@ -24,6 +24,9 @@ DEFAULT_CONFIG = "~/.bakthat.yml"
 DEFAULT_DATABASE = "~/.bakthat.sqlite"
 DEFAULT_PROFILE = "default"
 DESTINATIONS = ("s3", "glacier", "local")
+MAX_TIMEOUT = 24 * 3600
+"""Seconds; beyond that, waiting for a storage is no timeout."""
+MAX_ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Profile:
     endpoint_url: str | None = None
     glacier_endpoint_url: str | None = None
     storage_class: str | None = None
+    timeout: int | float = 60
+    attempts: int = 8
     prefix: str = ""
     local_path: str = "~/.bakthat_store"
     compress: bool | int = True
@@ -317,6 +322,17 @@ def _compress(value: object) -> str:
     return "" if good else "true, false or a level from 0 to 9"
 
 
+def _timeout(value: object) -> str:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    good = is_number and 0 < value <= MAX_TIMEOUT  # type: ignore[operator]  # just checked
+    return "" if good else f"a number of seconds, up to {MAX_TIMEOUT}"
+
+
+def _attempts(value: object) -> str:
+    good = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_ATTEMPTS
+    return "" if good else f"a number from 1 to {MAX_ATTEMPTS}"
+
+
 def _prefix(value: object) -> str:
     if not isinstance(value, str):
         return "text"
@@ -349,6 +365,8 @@ _CHECKS: dict[str, Callable[[object], str]] = {
     "endpoint_url": _text,
     "glacier_endpoint_url": _text,
     "storage_class": _text,
+    "timeout": _timeout,
+    "attempts": _attempts,
     "prefix": _prefix,
     "local_path": _text,
     "compress": _compress,

@@ -137,6 +137,7 @@ def restore(
     tier: str = ...,
     days: int = ...,
     wait: Wait = ...,
+    any_size: bool = ...,
     progress: Progress | None = ...,
 ) -> models.Backups | None: ...
 
@@ -170,6 +171,7 @@ def restore(
     tier: str = STANDARD,
     days: int = DEFAULT_DAYS,
     wait: Wait = False,
+    any_size: bool = False,
     progress: Progress | None = None,
 ) -> models.Backups | Thaw | None:
     """Restore a backup into the directory *output* (by default the current one); return it.
@@ -179,6 +181,10 @@ def restore(
     (age private keys) win over the profile. Everything is read, decrypted and checked to its
     end before the first file appears in *output*; when anything fails, nothing appears.
     *progress* is called with bytes downloaded and bytes in all.
+
+    What unpacks to far more than was announced when it was stored is refused as a bomb: more than
+    twice that and 64 MiB or, where nothing was announced, more than 200 times what is stored and
+    1 GiB. With *any_size* it is restored all the same.
 
     What is in cold storage must be thawed first, which takes hours and is charged: the first call
     asks for it, by *tier* ("expedited", "standard" or "bulk") and on S3 for *days*, and returns
@@ -204,6 +210,7 @@ def restore(
             identity_file=identity_file,
             prompt=_means_yes(prompt),
             progress=progress,
+            any_size=any_size,
         )
         report = fetch(session, found, options)
         if report.warning_count:

@@ -28,7 +28,7 @@ from bakthat.entries import is_value, value_entry
 from bakthat.errors import CatalogError, NotFoundError, UsageError
 from bakthat.interrupts import held_back
 from bakthat.naming import KEY_VALUE_EXTENSION, check_set_name, parse_stored_name, printable
-from bakthat.restoring import expected_of, find_keys
+from bakthat.restoring import MAX_VALUE_BYTES, expected_of, find_keys
 from bakthat.secrets import EncryptionKeys, encryption_keys
 from bakthat.session import Session
 from bakthat.storing import FORMAT
@@ -179,6 +179,8 @@ class KeyValue:
         # 0.6.0's values described nothing, and had no date: the rest are backups, and no values.
         if stored.metadata or parse_stored_name(keyname) is not None:
             raise NotFoundError(f"{printable(keyname)} is a backup, and no value")
+        if stored.size > MAX_VALUE_BYTES:
+            raise NotFoundError(f"{printable(keyname)} is too large to be a value")
         with self._backend.download(keyname) as stream:
             body = stream.read()
         # Without its entry: gzip and JSON show themselves, and what 0.6.0 encrypted it had nearly
@@ -278,6 +280,12 @@ def _json_of(keyname: str, value: Any) -> bytes:
             f"the value of '{printable(keyname)}' is not JSON: {exc}",
             hint="JSON holds None, booleans, finite numbers, texts, lists and dicts of these",
         ) from exc
+    if len(text) > MAX_VALUE_BYTES:
+        raise UsageError(
+            f"the value of '{printable(keyname)}' takes {len(text)} bytes, "
+            f"at most {MAX_VALUE_BYTES} can be stored",
+            hint="write it to a file and back that up",
+        )
     return text.encode()
 
 

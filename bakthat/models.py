@@ -412,4 +412,7 @@ def _catalog_error(file: Path, exc: Exception) -> CatalogError:
     if read_only or "readonly" in text or "read-only" in text:
         return CatalogError(f"the catalog {file} cannot be written: it is read-only")
     reason = exc.strerror or text if isinstance(exc, OSError) else text
-    return CatalogError(f"cannot use the catalog {file}: {reason}")
+    return CatalogError(
+        f"cannot use the catalog {file}: {reason}",
+        hint=f"check the space, the owner and the mode of {file.parent}",
+    )

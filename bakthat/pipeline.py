@@ -25,7 +25,7 @@ from bakthat.archive.tar_writer import write_tree
 from bakthat.archive.walk import WalkOptions
 from bakthat.crypto.age import DecryptReader, EncryptWriter
 from bakthat.crypto.beefish import BeefishReader
-from bakthat.errors import CorruptArchiveError, PasswordError, SourceError
+from bakthat.errors import ArchiveError, CorruptArchiveError, PasswordError, SourceError
 from bakthat.legacy import (
     GZIP_HEADER_BYTES,
     TAR_BLOCK_BYTES,
@@ -37,6 +37,7 @@ from bakthat.legacy import (
 from bakthat.naming import printable
 from bakthat.secrets import EncryptionKeys
 from bakthat.streams import Sink, Source
+from bakthat.terminal import human_size
 
 READ_BYTES = 1024 * 1024
 """How much of a file that is stored as it is moves at once."""
@@ -156,6 +157,8 @@ class Expected:
     """Encrypted by bakthat 0.6.0, so that nothing authenticates what comes out."""
     is_value: bool = False
     """JSON, stored by KeyValue."""
+    limit: int | None = None
+    """The most bytes that may come out once it is decrypted and unpacked; None for any number."""
 
 
 def read_object(
@@ -258,6 +261,8 @@ def _open(
         )
     if expected.compressed:
         source = stages.enter_context(GzipReader(source))
+    if expected.limit is not None:
+        source = _Bounded(source, expected.limit)
     if expected.is_archive and expected.encrypted and expected.is_legacy:
         source = RecognisedSource(source, TAR_BLOCK_BYTES, begins_tar)
     return source
@@ -284,6 +289,29 @@ class _Counted:
     def read(self, size: int, /) -> bytes:
         data = self._source.read(size)
         self._on_bytes(len(data))
+        return data
+
+
+class _Bounded:
+    """A source that refuses to become far larger than anyone said: a few bytes of gzip can hold
+    a thousand times as many, and fill a disk.
+    """
+
+    def __init__(self, source: Source, limit: int) -> None:
+        self._source = source
+        self._limit = limit
+        self._left = limit
+
+    def read(self, size: int, /) -> bytes:
+        data = self._source.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise ArchiveError(
+                f"what is stored unpacks to more than {human_size(self._limit)}, "
+                "far more than was announced",
+                hint="somebody may have altered it; if you know that it is that large, "
+                "say so with --any-size (any_size=True in Python)",
+            )
         return data
 
 

@@ -7,7 +7,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,21 @@ from bakthat.storing import Progress, archive_identity
 
 log = logging.getLogger("bakthat")
 
+MAX_VALUE_BYTES = 256 * 1024 * 1024
+"""The longest JSON of a value: it is held in memory."""
+
 HEADER_PEEK_BYTES = 256
 """Enough of an age file to tell a passphrase from recipients."""
+
+SLACK_BYTES = 64 * 1024 * 1024
+SLACK_FACTOR = 2
+"""What may be unpacked is this many times what was announced, and the slack on top: a tree may
+have grown between the counting and the reading."""
+MEMBER_BYTES = 4096
+"""Of each announced member: its headers, its extended attributes among them."""
+UNANNOUNCED_FACTOR = 200
+UNANNOUNCED_BYTES = 1024 * 1024 * 1024
+"""Where nothing was announced: this many times what is stored, and as much on top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +60,8 @@ class RestoreOptions:
     identity_file: str | os.PathLike[str] | None
     prompt: bool
     progress: Progress | None
+    any_size: bool = False
+    """Unpack also what comes to far more than was announced."""
 
 
 def find_to_restore(session: Session, name: str, host: str | None) -> models.Backups:
@@ -69,6 +84,8 @@ def fetch(session: Session, backup: models.Backups, options: RestoreOptions) -> 
     backend = session.backend(backup.backend)
     key = backup.stored_filename
     expected = expected_of(backup)
+    if options.any_size and not expected.is_value:
+        expected = replace(expected, limit=None)
     log.info("Downloading...")
     _check_size(backend, backup)
     passphrase, identities = find_keys(
@@ -172,7 +189,18 @@ def expected_of(backup: models.Backups) -> pipeline.Expected:
         mtime_ns=said.get("mtime_ns"),
         owner=_owner(said),
         is_legacy=encryption == ".enc",
+        limit=unpacked_limit(backup),
     )
+
+
+def unpacked_limit(backup: models.Backups) -> int:
+    """Return how many bytes may come out of an object's gzip before it is refused as a bomb."""
+    said = believable(backup.metadata)
+    if "bytes" not in said:
+        return max(backup.size, 0) * UNANNOUNCED_FACTOR + UNANNOUNCED_BYTES
+    members = said.get("files", 0) + said.get("directories", 0)
+    announced: int = said["bytes"] + members * MEMBER_BYTES
+    return announced * SLACK_FACTOR + SLACK_BYTES
 
 
 def _endings(stored_filename: str) -> tuple[str, str]:
@@ -196,6 +224,7 @@ def _expected_value(backup: models.Backups) -> pipeline.Expected:
         mtime_ns=None,
         is_legacy="format" not in said,
         is_value=True,
+        limit=MAX_VALUE_BYTES,
     )
 
 

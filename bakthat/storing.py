@@ -262,7 +262,12 @@ class NewBackup:
         }
         if self.tags:
             description["tags"] = self.tags
-        if not source.is_archive:
+        if source.is_archive:
+            # What restoring may expect to unpack; exact counts come into the catalog afterwards.
+            description["bytes"] = self.counted.bytes
+            description["files"] = self.counted.files
+            description["directories"] = self.counted.directories
+        else:
             try:
                 status = source.path.stat()
             except OSError as exc:

@@ -113,9 +113,9 @@ class OutputError(Exception):
 
 
 def print_line(text: str) -> None:
-    """Print one line to standard output. Raises OutputError."""
+    """Print lines to standard output, what a terminal would act on escaped. Raises OutputError."""
     with _output():
-        print(text)  # noqa: T201  # the terminal's room
+        print("\n".join(map(printable, text.split("\n"))))  # noqa: T201  # the terminal's room
 
 
 def flush() -> None:

@@ -7,7 +7,7 @@ import http.server
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +40,16 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Alter:
+    """Let the server do it, then change headers of its answer, and flip a bit of its body."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """By their names in lower case; they take the place of the server's, or are added."""
+    flip: int | None = None
+    """Which byte of the body, counted from its beginning."""
+
+
+@dataclass(frozen=True)
 class Stall:
     """Answer nothing until the proxy ends."""
 
@@ -52,7 +62,7 @@ class Hold:
     go: threading.Event = field(default_factory=threading.Event)
 
 
-Fault = Answer | Reset | LoseAnswer | Cut | Stall | Hold
+Fault = Answer | Reset | LoseAnswer | Cut | Alter | Stall | Hold
 
 
 def refusal(status: int, code: str, message: str = "told to by the test") -> Answer:
@@ -63,12 +73,15 @@ def refusal(status: int, code: str, message: str = "told to by the test") -> Ans
 
 @dataclass
 class Rule:
-    """A fault for requests of *method* whose path and query contain *part*, *times* over."""
+    """A fault for requests of *method* whose path and query contain *part*, *times* over, once
+    *after* of them have passed.
+    """
 
     method: str
     part: str
     fault: Fault
     times: int
+    after: int = 0
 
 
 @dataclass
@@ -83,9 +96,13 @@ class FaultProxy:
     ended: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def on(self, method: str, part: str, fault: Fault, *, times: int = 10**6) -> None:
-        """Break the next *times* requests of *method* whose path and query contain *part*."""
-        self.rules.append(Rule(method, part, fault, times))
+    def on(
+        self, method: str, part: str, fault: Fault, *, times: int = 10**6, after: int = 0
+    ) -> None:
+        """Break *times* requests of *method* ("*" for any) whose path and query contain *part*;
+        let *after* of them pass first.
+        """
+        self.rules.append(Rule(method, part, fault, times, after))
 
     def seen(self, method: str, part: str = "") -> int:
         """Return how many requests of *method* had *part* in their path or query."""
@@ -96,7 +113,10 @@ class FaultProxy:
         with self.lock:
             self.requests.append((method, path, headers))
             for rule in self.rules:
-                if rule.times and rule.method == method and rule.part in path:
+                if rule.times and rule.method in ("*", method) and rule.part in path:
+                    if rule.after:
+                        rule.after -= 1
+                        continue
                     rule.times -= 1
                     return rule.fault
         return None
@@ -127,6 +147,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self._reset()
             else:
                 sent = content[: fault.after] if isinstance(fault, Cut) else content
+                if isinstance(fault, Alter):
+                    answered, sent = _altered(fault, answered, content)
                 self._answer(status, answered, sent)
 
     # http.server looks for methods of these names.
@@ -168,6 +190,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
+
+
+def _altered(fault: Alter, headers: dict[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
+    kept = {name: value for name, value in headers.items() if name.lower() not in fault.headers}
+    headers = {**kept, **fault.headers}
+    if fault.flip is not None and fault.flip < len(body):
+        flipped = bytes([body[fault.flip] ^ 1])
+        body = body[: fault.flip] + flipped + body[fault.flip + 1 :]
+    return headers, body
 
 
 class _Server(http.server.ThreadingHTTPServer):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from bakthat.archive.metadata import MetadataWriter
 from bakthat.archive.placing import place
 from bakthat.archive.report import ArchiveReport, reason
-from bakthat.archive.staged_tree import StagedTree, split_name, write_all
+from bakthat.archive.staged_tree import PathSet, StagedTree, split_name, write_all
 from bakthat.archive.staging import Staging
 from bakthat.archive.tar_fields import quoted
 from bakthat.archive.tar_reader import Member, MemberType, TarReader
@@ -129,7 +129,7 @@ def place_file(
                 raise
             raise _cannot_write(destination / name, exc) from exc
         report.files += 1
-        return place(staging, set(), report)[0]
+        return place(staging, PathSet(), report)[0]
 
 
 def verify(

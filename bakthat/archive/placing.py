@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bakthat.archive.metadata import DirectoryState
 from bakthat.archive.report import ArchiveReport, reason
+from bakthat.archive.staged_tree import PathSet
 from bakthat.archive.staging import DIRECTORY_FLAGS, Staging, folds_names, open_private
 from bakthat.archive.tar_fields import quoted
 from bakthat.errors import DestinationError
@@ -38,7 +39,7 @@ class _Merge:
     replacing: list[bytes] = field(default_factory=list)
 
 
-def place(staging: Staging, implicit: set[bytes], report: ArchiveReport) -> list[Path]:
+def place(staging: Staging, implicit: PathSet, report: ArchiveReport) -> list[Path]:
     """Move everything from the tree of *staging* into its destination.
 
     Directories merge, files and links replace files and links. *implicit* names the directories
@@ -64,7 +65,7 @@ def place(staging: Staging, implicit: set[bytes], report: ArchiveReport) -> list
 
 
 class _Placing:
-    def __init__(self, staging: Staging, implicit: set[bytes], report: ArchiveReport) -> None:
+    def __init__(self, staging: Staging, implicit: PathSet, report: ArchiveReport) -> None:
         self._staging = staging
         self._implicit = implicit
         self._report = report
@@ -106,7 +107,7 @@ class _Placing:
                 f"{self.here} is on another file system than the destination",
                 hint="restore to an empty directory and move the files by hand",
             )
-        given = path and b"/".join(path) not in self._implicit
+        given = path and path not in self._implicit
         before = DirectoryState.of(target)
         after = DirectoryState.of(staged, staged_before) if given else None
         if after is not None and os.geteuid() != 0:

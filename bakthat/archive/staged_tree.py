@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Iterable
@@ -28,7 +29,40 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _OPEN_LEVELS = 64
 """Directories of the current path that stay open; those above are opened again on the way back."""
 
+MAX_PATHS = 1_000_000
+"""The most paths that are remembered of one archive; each takes some 100 bytes of memory."""
+
 Path = list[bytes]
+
+
+class PathSet:
+    """A set of paths in bounded memory: an archive of a few kilobytes may name gigabytes of them.
+
+    Raises CorruptArchiveError for more than :data:`MAX_PATHS`.
+    """
+
+    def __init__(self) -> None:
+        self._digests: set[bytes] = set()
+
+    def add(self, path: Path) -> None:
+        """Remember *path*."""
+        if len(self._digests) >= MAX_PATHS:
+            raise CorruptArchiveError(
+                f"the archive has more than {MAX_PATHS} paths that no backup would hold",
+                hint="inspect the archive with tar tzf",
+            )
+        self._digests.add(_digest(path))
+
+    def discard(self, path: Path) -> None:
+        """Forget *path*, if it is remembered."""
+        self._digests.discard(_digest(path))
+
+    def __contains__(self, path: Path) -> bool:
+        return _digest(path) in self._digests
+
+
+def _digest(path: Path) -> bytes:
+    return hashlib.blake2b(b"/".join(path), digest_size=16).digest()
 
 
 def split_name(name: bytes, member: bytes) -> Path:
@@ -67,12 +101,12 @@ class StagedTree:
     """
 
     def __init__(self, root: int, report: ArchiveReport) -> None:
-        self.implicit: set[bytes] = set()
+        self.implicit = PathSet()
         """Paths of directories that were needed but are no members."""
         self._report = report
         self._metadata = MetadataWriter(report)
         self._levels = [_Level(b"", root, None)]
-        self._skipped: set[bytes] = set()
+        self._skipped = PathSet()
         self._folds = folds_names(root)
         self._add = {
             MemberType.DIRECTORY: self._add_directory,
@@ -151,7 +185,7 @@ class StagedTree:
                 self._make_room(parent, path)
                 os.mkdir(path[-1], 0o700, dir_fd=parent)
         self._descend(path[-1], parent, existing=existing).finish = member
-        self.implicit.discard(b"/".join(path))
+        self.implicit.discard(path)
         self._report.directories += 1
 
     def _add_hardlink(self, parent: int, path: Path, member: Member) -> None:
@@ -180,7 +214,7 @@ class StagedTree:
                     follow_symlinks=False,
                 )
             except FileNotFoundError:
-                if b"/".join(target) not in self._skipped:
+                if target not in self._skipped:
                     raise missing from None
                 self._skip(path, f"left out {name}, a hard link to {wanted}, which was left out")
                 return
@@ -212,7 +246,7 @@ class StagedTree:
         self._report.files += 1
 
     def _skip(self, path: Path, warning: str) -> None:
-        self._skipped.add(b"/".join(path))
+        self._skipped.add(path)
         self._report.warn(warning)
 
     def _make_room(self, parent: int, path: Path) -> None:
@@ -275,7 +309,7 @@ class StagedTree:
                 raise missing from None
             # As mkdir -p does: only a member has a mode of its own.
             os.mkdir(path[-1], 0o777, dir_fd=parent)
-            self.implicit.add(b"/".join(path))
+            self.implicit.add(path)
             self._descend(path[-1], parent, existing=False)
             return
         self._check_spelling(parent, path)

@@ -161,14 +161,31 @@ def remove_content(root: int) -> None:
                         # Moving a directory changes its "..", so it must be writable.
                         os.close(open_private(entry.name, fd)[0])
                         serial += 1
-                        os.rename(
-                            entry.name, f"{name[:20]}~{serial}", src_dir_fd=fd, dst_dir_fd=root
-                        )
+                        try:
+                            os.rename(
+                                entry.name, f"{name[:20]}~{serial}", src_dir_fd=fd, dst_dir_fd=root
+                            )
+                        except OSError:  # the disk is full: even a new name takes space
+                            _remove_in_place(entry.name, fd)
                     else:
                         os.unlink(entry.name, dir_fd=fd)
             finally:
                 os.close(fd)
             os.rmdir(name, dir_fd=root)
+
+
+def _remove_in_place(name: str, parent: int) -> None:
+    """Remove the directory *name* of *parent* with its content, at a descriptor for each level."""
+    fd, _ = open_private(name, parent)
+    try:
+        for entry in _entries(fd):
+            if entry.is_dir(follow_symlinks=False):
+                _remove_in_place(entry.name, fd)
+            else:
+                os.unlink(entry.name, dir_fd=fd)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=parent)
 
 
 def folds_names(directory: int) -> bool:

@@ -37,6 +37,9 @@ BLOCK_BYTES = 512
 MAX_EXTENDED_BYTES = 8 * 1024 * 1024
 """The largest pax header that is read; Linux allows 64 KiB in one extended attribute."""
 
+MAX_GLOBAL_RECORDS = 1000
+"""The most records of global pax headers; each is looked at again for every member."""
+
 _READ_BYTES = 1024 * 1024
 _ZEROS = bytes(BLOCK_BYTES)
 _FIELDS = struct.Struct("<100s8s8s8s12s12s8xc100s8s32s32s8s8s155s12x")
@@ -335,7 +338,8 @@ class TarReader:
 
     def _update_globals(self, records: list[tuple[bytes, bytes]]) -> None:
         self._globals.update(records)
-        if sum(len(k) + len(v) for k, v in self._globals.items()) > MAX_EXTENDED_BYTES:
+        too_many = len(self._globals) > MAX_GLOBAL_RECORDS
+        if too_many or sum(map(len, self._globals.values())) > MAX_EXTENDED_BYTES:
             raise self._corrupt("more global pax headers than any tar writes")
 
     def _extended(self, header: bytes) -> bytes:

@@ -20,6 +20,12 @@ from bakthat.errors import (
 )
 
 DEFAULT_REGION = "us-east-1"
+DEFAULT_ATTEMPTS = 8
+"""How often a request is sent before its failure counts, with pauses that grow to 20 seconds."""
+DEFAULT_TIMEOUT = 60.0
+"""Seconds without a byte from the storage after which an attempt has failed."""
+MAX_CONNECT_TIMEOUT = 10.0
+"""Seconds; a storage that does not even accept a connection is seldom just slow."""
 
 _USER_IN_URL = re.compile(r"//[^/@\s]*@")
 
@@ -32,7 +38,8 @@ class AwsClient(ABC):
     """One container of one service, reached through botocore; safe to share between threads.
 
     Nothing is imported or connected before the first request. *connections* is how many
-    requests run at once, *max_attempts* counts the first attempt too, timeouts are in seconds.
+    requests run at once, *max_attempts* counts the first attempt too, timeouts are in seconds;
+    where they are None, the profile's attempts and timeout hold.
     Subclasses name the service, what holds the objects, and what each error means.
     """
 
@@ -49,9 +56,9 @@ class AwsClient(ABC):
         *,
         endpoint_url: str | None,
         connections: int,
-        max_attempts: int,
-        connect_timeout: float,
-        read_timeout: float,
+        max_attempts: int | None,
+        connect_timeout: float | None,
+        read_timeout: float | None,
     ) -> None:
         access_key, secret_key = conf.get("access_key"), conf.get("secret_key")
         if bool(access_key) != bool(secret_key):
@@ -64,8 +71,12 @@ class AwsClient(ABC):
         self.container = container
         self.region: str = conf.get("region_name") or DEFAULT_REGION
         self._endpoint_url = endpoint_url or None
-        self.max_attempts = max_attempts
-        self._timeouts = (connect_timeout, read_timeout)
+        self.max_attempts: int = max_attempts or conf.get("attempts") or DEFAULT_ATTEMPTS
+        timeout = conf.get("timeout") or DEFAULT_TIMEOUT
+        self._timeouts = (
+            connect_timeout or min(timeout, MAX_CONNECT_TIMEOUT),
+            read_timeout or timeout,
+        )
         self._connections = connections
         self._made: dict[int, Any] = {}
         self._making = threading.Lock()

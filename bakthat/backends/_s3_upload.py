@@ -216,6 +216,11 @@ class S3Upload(PartUpload):
             # S3 has checked each part's checksum and the number of bytes before it answered.
             log.debug("no right to look at %s, its upload was confirmed", self._key)
             return StoredObject(self._key, self._sent, metadata=self._described())
+        except StorageError as exc:
+            raise type(exc)(
+                f"{self._key!r} was confirmed by the storage, but could not be looked at: {exc}",
+                hint="once the storage answers again, bakthat sync lists what is whole there",
+            ) from exc.__cause__
         if TOKEN_KEY in user_metadata(found) and not self._is_own(found):
             if not self._replace:
                 raise self._taken()

@@ -69,9 +69,9 @@ class GlacierBackend(BakthatBackend):
     """One vault; ``conf`` is a flat profile.
 
     It reads access_key and secret_key (both absent: boto3's own chain), region_name,
-    glacier_vault and glacier_endpoint_url. boto3 is imported, and the storage connected to, by
-    the first request. Without *records*, what is uploaded can be found for as long as the backend
-    lives.
+    glacier_vault, glacier_endpoint_url, timeout and attempts. boto3 is imported, and the storage
+    connected to, by the first request. Without *records*, what is uploaded can be found for as
+    long as the backend lives.
 
     Memory: as for S3, with parts that are powers of two: up to 64 MiB, and twice a part's size
     once that is more. *part_size* and *range_size* are powers of two in MiB, in bytes;
@@ -91,9 +91,9 @@ class GlacierBackend(BakthatBackend):
         upload_workers: int = 4,
         range_size: int = 8 * MIB,
         read_ahead: int = 3,
-        max_attempts: int = 8,
-        connect_timeout: float = 10,
-        read_timeout: float = 60,
+        max_attempts: int | None = None,
+        connect_timeout: float | None = None,
+        read_timeout: float | None = None,
     ) -> None:
         super().__init__(conf)
         self.container = required(conf, "glacier_vault")

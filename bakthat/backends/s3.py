@@ -50,14 +50,16 @@ class S3Backend(BakthatBackend):
     """One bucket; ``conf`` is a flat profile.
 
     It reads access_key and secret_key (both absent: boto3's own chain), region_name, s3_bucket,
-    endpoint_url, storage_class and s3_reduced_redundancy (true: REDUCED_REDUNDANCY, unless a
-    storage class is named). boto3 is imported, and the storage connected to, by the first request.
+    endpoint_url, timeout, attempts, storage_class and s3_reduced_redundancy (true:
+    REDUCED_REDUNDANCY, unless a storage class is named). boto3 is imported, and the storage
+    connected to, by the first request.
 
     Memory: an upload holds up to 64 MiB of parts, and twice a part's size once that is more (see
     _part_upload.py); a download holds ``read_ahead + 1`` ranges of *range_size*, 32 MiB.
 
     *part_size* is the smallest part in bytes, by default 8 MiB, or 16 MiB when nobody knows how
-    much will come; *max_attempts* counts the first attempt of a request, timeouts are in seconds.
+    much will come; *max_attempts* counts the first attempt of a request, timeouts are in seconds;
+    all three win over the profile's.
     Raises ConfigError when s3_bucket, or one of the two keys, is missing.
     """
 
@@ -74,9 +76,9 @@ class S3Backend(BakthatBackend):
         range_size: int = 8 * MIB,
         read_ahead: int = 3,
         page_size: int = 1000,
-        max_attempts: int = 8,
-        connect_timeout: float = 10,
-        read_timeout: float = 60,
+        max_attempts: int | None = None,
+        connect_timeout: float | None = None,
+        read_timeout: float | None = None,
     ) -> None:
         super().__init__(conf)
         self.container = required(conf, "s3_bucket")

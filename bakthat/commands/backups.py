@@ -60,6 +60,7 @@ def backup(**arguments: Any) -> int | None:
 @option("--tier", default=STANDARD, choices=TIERS, help="of cold storage: how fast, and how dear")
 @option("--days", type=int, default=DEFAULT_DAYS, help="of S3: how long it stays thawed")
 @option("--wait", action="store_true", help="wait until cold storage has thawed the backup")
+@option("--any-size", action="store_true", help="unpack also far more than was announced")
 @option("--job-check", action="store_true", help="only say how far it is thawed")
 @with_destination
 @with_host

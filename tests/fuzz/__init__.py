@@ -1,0 +1,1 @@
+"""Inputs of any bytes for everything that reads what others may have written."""

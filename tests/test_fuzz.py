@@ -1,0 +1,74 @@
+"""Whatever bytes come from the storage or stand in a file, only bakthat's own errors come out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.targets import TARGETS
+
+FINDS: list[tuple[str, bytes]] = []
+"""What once made a target raise something else; never to be taken away."""
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_seed_and_every_find_is_read(target: str) -> None:
+    function, seeds = TARGETS[target]
+    for data in [*seeds, *(find for name, find in FINDS if name == target)]:
+        function(data)
+
+
+@st.composite
+def mutations(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
+    """Return a seed of which a few pieces were replaced, or any bytes at all."""
+    data = draw(st.sampled_from(seeds))
+    for _ in range(draw(st.integers(1, 3))):
+        start = draw(st.integers(0, len(data)))
+        end = draw(st.integers(start, min(len(data), start + 40)))
+        data = data[:start] + draw(st.binary(max_size=20)) + data[end:]
+    return data
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["set", "host", "date", "kind", "mode", "uid", "gid", "tags", "name"])
+            | st.sampled_from(
+                ["bytes", "files", "KeyValue", "sha256", "encryption", "key", "about"]
+            )
+            | st.text(max_size=5),
+            inner,
+            max_size=6,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize("target", [name for name in TARGETS if name != "beefish"])
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_no_mutation_raises_anything_foreign(target: str, data: st.DataObject) -> None:
+    function, seeds = TARGETS[target]
+    function(data.draw(mutations(seeds)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(JSON)
+def test_no_json_is_too_odd_a_self_description(said: Any) -> None:
+    import json
+
+    TARGETS["metadata"][0](json.dumps(said).encode())
+
+
+@settings(max_examples=100, deadline=None)
+@given(JSON, st.sampled_from(["default", "other", "1"]))
+def test_no_yaml_is_too_odd_a_configuration(profile: Any, name: str) -> None:
+    import yaml
+
+    TARGETS["configuration"][0](yaml.safe_dump({name: profile}, allow_unicode=True).encode())
