@@ -41,6 +41,7 @@ class S3Server:
     endpoint_url: str
     access_key: str
     secret_key: str
+    pid: int = 0
 
     def conf(self, **more: Any) -> dict[str, Any]:
         """Return a flat profile with a bucket name of its own; the bucket is not made."""
@@ -71,8 +72,8 @@ def tool(name: str) -> str:
 
 
 @contextmanager
-def running(command: list[str], port: int, home: Path) -> Iterator[None]:
-    """Run *command* until the block ends, entering it when *port* answers."""
+def running(command: list[str], port: int, home: Path) -> Iterator[int]:
+    """Run *command* until the block ends, entering it with its number when *port* answers."""
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -89,7 +90,7 @@ def running(command: list[str], port: int, home: Path) -> Iterator[None]:
         )
     try:
         wait_for_port(port, process, log)
-        yield
+        yield process.pid
     finally:
         process.terminate()
         try:
@@ -118,8 +119,8 @@ def moto_server(home: Path) -> Iterator[S3Server]:
     """Run moto's server: honours conditional writes, checks no keys, knows every AWS service."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with running(command, port, home):
-        yield S3Server(f"http://127.0.0.1:{port}", "moto-access-key", "moto-secret-key")
+    with running(command, port, home) as pid:
+        yield S3Server(f"http://127.0.0.1:{port}", "moto-access-key", "moto-secret-key", pid)
 
 
 @contextmanager
@@ -138,8 +139,8 @@ def rclone_server(home: Path) -> Iterator[S3Server]:
         f"--addr=127.0.0.1:{port}",
         f"--auth-key={access_key},{secret_key}",
     ]
-    with running(command, port, home):
-        yield S3Server(f"http://127.0.0.1:{port}", access_key, secret_key)
+    with running(command, port, home) as pid:
+        yield S3Server(f"http://127.0.0.1:{port}", access_key, secret_key, pid)
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,7 @@ def _moto_storage(request: pytest.FixtureRequest) -> Storage:
     # and write in two steps.
     proxy = request.getfixturevalue("moto_proxy")
     moto: S3Server = request.getfixturevalue("moto_endpoint")
-    server = S3Server(proxy.endpoint_url, moto.access_key, moto.secret_key)
+    server = S3Server(proxy.endpoint_url, moto.access_key, moto.secret_key, moto.pid)
     return s3_storage(server, refuses_racing_writers=True)
 
 
