@@ -180,7 +180,8 @@ def _limits_of_every_run(report: Report) -> list[Target]:
     if not runs:
         return []
     memory = max(run.memory for run in runs) / MEBIBYTE
-    scratch = max(run.scratch for run in runs) / MEBIBYTE
+    # The catalog that ``show`` is timed with is no temporary file, and large.
+    scratch = max((run.scratch for run in runs if run.section != "start"), default=0) / MEBIBYTE
     return [
         Target("peak memory of every run", MEMORY_LIMIT / MEBIBYTE, memory, unit=" MiB"),
         Target("temporary disk of every run", SCRATCH_LIMIT / MEBIBYTE, scratch, unit=" MiB"),
