@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import shutil
+import signal
 import subprocess
 import tarfile
 import textwrap
@@ -19,6 +20,7 @@ import pytest
 import bakthat
 from bakthat import pipeline
 from bakthat.crypto import age
+from tests.commandline import PATIENCE
 from tests.trees import fingerprint, make_every_kind
 
 PAGE = Path(__file__).parent.parent / "docs" / "format.rst"
@@ -84,20 +86,24 @@ def typed(command: str, directory: Path) -> tuple[int, str]:
     if pid == 0:
         os.chdir(directory)
         os.execvp("bash", ["bash", "-eo", "pipefail", "-c", command])
-    seen, answered = b"", False
-    while select.select([screen], [], [], 60)[0]:
+    seen, answered, ended = b"", False, False
+    while select.select([screen], [], [], PATIENCE)[0]:
         try:
             piece = os.read(screen, 65536)
         except OSError:  # the other end is closed
-            break
+            piece = b""
         if not piece:
+            ended = True
             break
         seen += piece
         if b"assphrase" in seen and not answered:
             answered = True
             os.write(screen, PASSPHRASE.encode() + b"\n")
-    os.close(screen)
+    if not ended:
+        os.kill(pid, signal.SIGKILL)
+    # In this order: closing a terminal hangs up whoever still ends on it.
     _, status = os.waitpid(pid, 0)
+    os.close(screen)
     return os.waitstatus_to_exitcode(status), seen.decode(errors="replace")
 
 
