@@ -201,8 +201,10 @@ def test_a_burst_of_failures_is_sat_out(
     fault: Fault,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # How long a pause is drawn anew each time; here it is always the shortest.
-    monkeypatch.setattr("botocore.retries.standard.random.random", lambda: 0.01, raising=False)
+    # How long a pause is drawn anew each time; here it is always short.
+    monkeypatch.setattr(
+        "botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01
+    )
     for where in (*STAGES.values(), ("GET", "mydir.")):
         moto_proxy.on(*where, fault, times=2)
     patient = {**conf, "attempts": 4}
