@@ -51,6 +51,7 @@ class Session:
         self.named_destination = destination or None
         self.destination = destination or self.profile.default_destination
         self.plugins = activate_plugins(self.loaded)
+        self._backends: dict[tuple[Any, ...], Backend] = {}
 
     @cached_property
     def host(self) -> str:
@@ -73,9 +74,16 @@ class Session:
         return expanded(self.profile.database)
 
     def backend(self, destination: str, **overrides: Any) -> Backend:
-        """Make the backend of a destination, with some of the profile's keys overridden."""
-        records = vault_records(self.catalog_path) if destination == "glacier" else None
-        return make_backend(destination, {**self.profile.as_mapping(), **overrides}, records)
+        """Return the backend of a destination, with some of the profile's keys overridden.
+
+        One for all of the session, since making boto3's client takes a tenth of a second.
+        """
+        key = (destination, *sorted(overrides.items()))
+        if key not in self._backends:
+            records = vault_records(self.catalog_path) if destination == "glacier" else None
+            conf = {**self.profile.as_mapping(), **overrides}
+            self._backends[key] = make_backend(destination, conf, records)
+        return self._backends[key]
 
     def containers(self, *destinations: str) -> list[tuple[str, str]]:
         """Return pairs of backend and backend_hash for rows of the profile's containers.
