@@ -141,7 +141,11 @@ def workspace(asked: Path | None) -> Iterator[Path]:
 def measure_all(world: World, options: argparse.Namespace) -> Report:
     """Run what was asked for; results are written after each part."""
     sizes = QUICK if options.quick else FULL
-    report = Report(machine=machine(), apart=[peer.name for peer in peers.PEERS if peer.apart])
+    report = Report(
+        machine=machine(),
+        apart=[peer.name for peer in peers.PEERS if peer.apart],
+        local=[peer.name for peer in peers.PEERS if not peer.on_s3],
+    )
     chosen = present(world, report, options.peers)
     trees = [make(name, world.workspace / "sets", sizes) for name in options.sets]
     report.cases = {tree.name: tree.label for tree in trees}

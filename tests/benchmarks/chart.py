@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.sax.saxutils import escape
 
-from tests.benchmarks.figures import SUBJECT, Report, median
+from tests.benchmarks.figures import LOCAL_SUBJECT, SUBJECT, Report, median
 
 WIDTH = 760
 LABEL = 310
@@ -44,7 +44,13 @@ def _panel(parts: list[str], report: Report, section: str, case: str, title: str
     )
     top += PANEL
     for seconds, tool in bars:
-        kind = "subject" if tool == SUBJECT else "apart" if tool in report.apart else "peer"
+        kind = (
+            "subject"
+            if tool in (SUBJECT, LOCAL_SUBJECT)
+            else "apart"
+            if tool in report.apart
+            else "peer"
+        )
         label = report.labels.get(tool, tool) + (" (other format)" if kind == "apart" else "")
         width = (WIDTH - LABEL - 60) * seconds / longest
         weight = ' font-weight="bold"' if kind == "subject" else ""

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 SUBJECT = "bakthat"
+LOCAL_SUBJECT = "bakthat-local"
+"""bakthat too, with a local directory as its destination."""
 MEBIBYTE = 1024 * 1024
 
 
@@ -44,6 +46,8 @@ class Report:
     """What the sets hold."""
     apart: list[str] = field(default_factory=list)
     """Tools whose format differs; not compared with."""
+    local: list[str] = field(default_factory=list)
+    """Tools that write to a local directory, where the others send to a server."""
     notes: list[str] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     gzip_bytes: dict[str, int] = field(default_factory=dict)
@@ -89,22 +93,30 @@ def wall(report: Report, section: str, case: str, tool: str) -> float:
     return median(report.of(section, case, tool), lambda run: run.wall)
 
 
-def fastest_peer(report: Report, section: str, case: str) -> str:
-    """Return the fastest tool beside bakthat, but for those apart, or ""."""
+def fastest_peer(report: Report, section: str, case: str, *, local: bool | None = None) -> str:
+    """Return the fastest tool beside bakthat, but for those apart, or "".
+
+    *local* True keeps to those that write to a local directory, False to the others.
+    """
     peers = [
         tool
         for tool in report.tools_of(section, case)
-        if tool != SUBJECT and tool not in report.apart
+        if tool not in (SUBJECT, LOCAL_SUBJECT, *report.apart)
+        and (local is None or (tool in report.local) == local)
     ]
     return min(peers, key=lambda tool: wall(report, section, case, tool), default="")
 
 
-def ratio(report: Report, section: str, case: str) -> float | None:
-    """Return bakthat's seconds over those of the fastest peer, or None without both."""
-    peer = fastest_peer(report, section, case)
-    if not peer or not report.of(section, case, SUBJECT):
+def ratio(report: Report, section: str, case: str, *, local: bool | None = None) -> float | None:
+    """Return bakthat's seconds over those of the fastest peer, or None without both.
+
+    With *local* True it is bakthat writing to a local directory that is compared.
+    """
+    peer = fastest_peer(report, section, case, local=local)
+    subject = LOCAL_SUBJECT if local else SUBJECT
+    if not peer or not report.of(section, case, subject):
         return None
-    return wall(report, section, case, SUBJECT) / wall(report, section, case, peer)
+    return wall(report, section, case, subject) / wall(report, section, case, peer)
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,11 @@ class Target:
         return self.measured <= self.limit if self.at_most else self.measured >= self.limit
 
 
+AGAINST: dict[str, bool | None] = {
+    "the fastest peer": None,
+    "the fastest that sends to S3 too": False,
+    "the fastest local one, local too": True,
+}
 LIMITS = {
     "first": {"A": 0.6, "B": 0.5, "C": 0.5},
     "restore": {"A": 0.75, "B": 0.8, "C": 0.6},
@@ -143,9 +160,10 @@ def targets(report: Report) -> list[Target]:
     found = []
     for section, what in (("first", "first backup"), ("restore", "restore")):
         for case, limit in LIMITS[section].items():
-            measured = ratio(report, section, case)
-            if measured is not None:
-                found.append(Target(f"{what} of {case} against the fastest peer", limit, measured))
+            for whom, local in AGAINST.items():
+                measured = ratio(report, section, case, local=local)
+                if measured is not None:
+                    found.append(Target(f"{what} of {case} against {whom}", limit, measured))
     for case, packed in report.gzip_bytes.items():
         if runs := report.of("first", case, SUBJECT):
             share = median(runs, lambda run: run.stored) / packed

@@ -75,6 +75,15 @@ BAKTHAT = Peer(
     one_file='bakthat restore "$NAME" -o "$TARGET"',
 )
 PEERS = (
+    Peer(
+        name="bakthat-local",
+        label="bakthat, local, no network",
+        tools=("bakthat",),
+        on_s3=False,
+        backup='bakthat backup -d local "$SOURCE"',
+        restore='bakthat restore -d local "$NAME" -o "$TARGET"',
+        one_file='bakthat restore -d local "$NAME" -o "$TARGET"',
+    ),
     _pipeline("pigz", "pigz -1", "pigz -dc", "tgz.age", *AGE),
     _pipeline("zstd", "zstd -1 -T0", "zstd -dc", "tar.zst.age", *AGE, apart=True),
     _pipeline(

@@ -103,6 +103,7 @@ class Site:
             "secret_key": self.world.server.secret_key,
             "endpoint_url": f"http://127.0.0.1:{self.port}",
             "s3_bucket": self.bucket,
+            "local_path": str(self.repository),
             "recipients": [age.recipient_of(self.world.identity)],
             "identity_file": str(self.home / "identity"),
             **more,
