@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from bakthat import inventory, models, terminal, thawing
+from bakthat.archive.choosing import Choice
 from bakthat.archive.excludes import find_rules
 from bakthat.archive.walk import Scan, WalkOptions, scan
 from bakthat.backends.base import Thaw
@@ -138,6 +139,7 @@ def restore(
     days: int = ...,
     wait: Wait = ...,
     any_size: bool = ...,
+    only: str | Sequence[str] = ...,
     progress: Progress | None = ...,
 ) -> models.Backups | None: ...
 
@@ -172,6 +174,7 @@ def restore(
     days: int = DEFAULT_DAYS,
     wait: Wait = False,
     any_size: bool = False,
+    only: str | Sequence[str] = (),
     progress: Progress | None = None,
 ) -> models.Backups | Thaw | None:
     """Restore a backup into the directory *output* (by default the current one); return it.
@@ -181,6 +184,9 @@ def restore(
     (age private keys) win over the profile. Everything is read, decrypted and checked to its
     end before the first file appears in *output*; when anything fails, nothing appears.
     *progress* is called with bytes downloaded and bytes in all.
+
+    *only* names files and directories inside of the backup, and nothing else is restored; the
+    backup is read and checked to its end all the same.
 
     What unpacks to far more than was announced when it was stored is refused as a bomb: more than
     twice that and 64 MiB or, where nothing was announced, more than 200 times what is stored and
@@ -192,14 +198,21 @@ def restore(
     waits instead; a function is called with the seconds to wait. With *job_check*, how far the
     backup is thawed is returned, a :class:`~bakthat.backends.base.Thaw`, and nothing else is done.
     """
-    thaw_options = ThawOptions(tier, days, wait, _repeated(output, identity_file, prompt))
+    chosen = [only] if isinstance(only, str) else list(only)
+    choice = Choice(chosen) if chosen else None
+    again = _repeated(output, identity_file, prompt, chosen)
+    thaw_options = ThawOptions(tier, days, wait, again)
     thaw_options.check()
     session = Session(profile, config, conf, destination)
     with operation(session, "restore", deferred=True) as current:
         found = find_to_restore(session, filename, host)
         if job_check:
             return thawing.thaw_state(session, found)
-        expected_of(found)  # before a thaw is paid for what cannot be read
+        # Before a thaw is paid for what cannot be read, or not in part.
+        if not expected_of(found).is_archive and choice is not None:
+            raise UsageError(
+                f"{printable(found.stored_filename)} holds one file: there is nothing to choose"
+            )
         if not thawing.make_readable(session, found, thaw_options):
             return None
         current.begin()
@@ -211,6 +224,7 @@ def restore(
             prompt=_means_yes(prompt),
             progress=progress,
             any_size=any_size,
+            choice=choice,
         )
         report = fetch(session, found, options)
         if report.warning_count:
@@ -337,7 +351,10 @@ def _tell_excluded(options: WalkOptions, counted: Scan) -> None:
 
 
 def _repeated(
-    output: PathLike | None, identity_file: PathLike | None, prompt: str | bool
+    output: PathLike | None,
+    identity_file: PathLike | None,
+    prompt: str | bool,
+    only: Sequence[str],
 ) -> list[str]:
     """Return the arguments that a restore must be given again once the backup is thawed.
 
@@ -345,6 +362,7 @@ def _repeated(
     """
     given = [*(("-o", os.fspath(output)) if output else ())]
     given += ("--identity-file", os.fspath(identity_file)) if identity_file else ()
+    given += [word for path in only for word in ("--only", path)]
     return given + ([] if _means_yes(prompt) else ["--prompt", "no"])
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from bakthat.archive.choosing import Choice
 from bakthat.archive.extract import Owner, extract, place_file, verify
 from bakthat.archive.gzip_reader import GzipReader
 from bakthat.archive.gzip_writer import GzipWriter
@@ -170,11 +171,12 @@ def read_object(
     identities: Sequence[str] = (),
     report: ArchiveReport,
     on_bytes: OnBytes,
+    choice: Choice | None = None,
 ) -> list[Path]:
     """Pull an object through the chain into *destination*; all of it appears, or nothing.
 
-    *stream* is closed in any case. *on_bytes* gets the bytes taken from it. Returns the paths
-    that appeared.
+    Of an archive, what *choice* takes. *stream* is closed in any case. *on_bytes* gets the bytes
+    taken from it. Returns the paths that appeared.
     """
     with ExitStack() as stages:
         stages.enter_context(closing(stream))
@@ -183,7 +185,11 @@ def read_object(
             source = io.BytesIO(_read_json(source, expected))
         if expected.is_archive:
             return extract(
-                source, destination, report=report, check_comment=expected.check_identity
+                source,
+                destination,
+                report=report,
+                check_comment=expected.check_identity,
+                choice=choice,
             )
         hashed = _Hashed(source, expected.sha256)
         return [

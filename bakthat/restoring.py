@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bakthat import models, naming, pipeline
+from bakthat.archive.choosing import Choice
 from bakthat.archive.extract import Owner
 from bakthat.archive.report import ArchiveReport
 from bakthat.backends.base import Backend
@@ -62,6 +63,8 @@ class RestoreOptions:
     progress: Progress | None
     any_size: bool = False
     """Unpack also what comes to far more than was announced."""
+    choice: Choice | None = None
+    """What of an archive is wanted; None for all."""
 
 
 def find_to_restore(session: Session, name: str, host: str | None) -> models.Backups:
@@ -116,6 +119,7 @@ def fetch(session: Session, backup: models.Backups, options: RestoreOptions) -> 
         identities=identities,
         report=report,
         on_bytes=_meter(options.progress, backup.size),
+        choice=options.choice,
     )
     return report
 

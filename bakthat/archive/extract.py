@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from bakthat.archive.choosing import Choice
 from bakthat.archive.metadata import MetadataWriter
 from bakthat.archive.placing import place
 from bakthat.archive.report import ArchiveReport, reason
@@ -45,6 +46,7 @@ def extract(
     report: ArchiveReport,
     on_bytes: OnBytes | None = None,
     check_comment: Callable[[bytes], None] | None = None,
+    choice: Choice | None = None,
 ) -> list[Path]:
     """Restore the tar archive in *source* into the directory *destination*.
 
@@ -52,6 +54,7 @@ def extract(
     with those of the archive, existing files and links replaced. *report* takes the counts and
     warnings: owners, modes, attributes and devices that could not be restored. *check_comment*
     is called with the comment of a global pax header, ``b""`` where there is none, and may raise.
+    With *choice*, only the members that it takes, in directories that are made as needed.
     Returns the paths that are now at the top of *destination*, sorted.
 
     *source* is read to its end and not closed. Raises CorruptArchiveError, UnsafeMemberError for
@@ -69,9 +72,13 @@ def extract(
                     if first and check_comment is not None:
                         check_comment(reader.comment)  # not after all of a wrong archive
                     first = False
+                    if choice is not None and not choice.takes(member):
+                        continue
                     tree.add(member, _counted(reader, member, report, on_bytes))
                 if check_comment is not None:
                     check_comment(reader.comment)
+                if choice is not None:
+                    choice.check()
         except OSError as exc:
             if exc is watched.failure:
                 raise

@@ -55,6 +55,13 @@ def backup(**arguments: Any) -> int | None:
 @command("restore", "restore a backup")
 @option("filename", help="stored filename, name of the backup, or beginning of a stored filename")
 @option("-o", "--output", metavar="DIR", help="where to (default: the current directory)")
+@option(
+    "--only",
+    action="append",
+    default=[],
+    metavar="PATH",
+    help="only this file or directory of the backup; may be given several times",
+)
 @option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
 @option("--identity-file", metavar="FILE", help="age private keys")
 @option("--tier", default=STANDARD, choices=TIERS, help="of cold storage: how fast, and how dear")

@@ -71,8 +71,7 @@ BAKTHAT = Peer(
     tools=("bakthat",),
     backup='bakthat backup "$SOURCE"',
     restore='bakthat restore "$NAME" -o "$TARGET"',
-    # It has no command for a part of a backup.
-    one_file='bakthat restore "$NAME" -o "$TARGET"',
+    one_file='bakthat restore "$NAME" -o "$TARGET" --only "$FILE"',
 )
 PEERS = (
     Peer(
@@ -82,7 +81,7 @@ PEERS = (
         on_s3=False,
         backup='bakthat backup -d local "$SOURCE"',
         restore='bakthat restore -d local "$NAME" -o "$TARGET"',
-        one_file='bakthat restore -d local "$NAME" -o "$TARGET"',
+        one_file='bakthat restore -d local "$NAME" -o "$TARGET" --only "$FILE"',
     ),
     _pipeline("pigz", "pigz -1", "pigz -dc", "tgz.age", *AGE),
     _pipeline("zstd", "zstd -1 -T0", "zstd -dc", "tar.zst.age", *AGE, apart=True),
