@@ -30,6 +30,7 @@ from bakthat.errors import (
 )
 from bakthat.naming import printable
 from bakthat.restoring import expected_of, find_keys, refresh_value
+from bakthat.secrets import may_ask
 from bakthat.selection import find_backups
 from bakthat.session import Session, operation
 from bakthat.storage_classes import VAULT, storage_class
@@ -133,15 +134,11 @@ def check(
             backups = [each for each in backups if each.stored_filename in picked]
         found = _look_up(session, backups, None if read_data else progress)
         if read_data:
-            asks = prompt if isinstance(prompt, bool) else prompt.lower() not in _NO
-            keys = _Keys(session, password, identity_file, asks)
+            keys = _Keys(session, password, identity_file, may_ask(prompt))
             found = list(_read_all(session, found, keys, progress))
     good = sum(each.is_good for each in found)
     log.info("Checked %d backups: %d good, %d wrong", len(found), good, len(found) - good)
     return found
-
-
-_NO = ("no", "false", "0")
 
 
 def _choose(session: Session, filename: str, host: str | None) -> list[models.Backups]:

@@ -29,7 +29,7 @@ from bakthat.interrupts import held_back
 from bakthat.naming import is_text, printable
 from bakthat.paths import expanded
 from bakthat.restoring import RestoreOptions, expected_of, fetch, find_to_restore
-from bakthat.secrets import encryption_keys
+from bakthat.secrets import encryption_keys, may_ask
 from bakthat.selection import find_backup
 from bakthat.session import Session, operation
 from bakthat.storage_classes import DEFAULT_DAYS, STANDARD
@@ -105,7 +105,7 @@ def backup(
             session.profile.as_mapping(),
             password=password,
             recipients=[recipients] if isinstance(recipients, str) else recipients,
-            prompt=_means_yes(prompt),
+            prompt=may_ask(prompt),
         )
         for recipient in keys.recipients:
             age.parse_recipient(recipient)  # before anything is made on the storage
@@ -221,7 +221,7 @@ def restore(
             target=_target(output),
             password=password,
             identity_file=identity_file,
-            prompt=_means_yes(prompt),
+            prompt=may_ask(prompt),
             progress=progress,
             any_size=any_size,
             choice=choice,
@@ -363,14 +363,10 @@ def _repeated(
     given = [*(("-o", os.fspath(output)) if output else ())]
     given += ("--identity-file", os.fspath(identity_file)) if identity_file else ()
     given += [word for path in only for word in ("--only", path)]
-    return given + ([] if _means_yes(prompt) else ["--prompt", "no"])
+    return given + ([] if may_ask(prompt) else ["--prompt", "no"])
 
 
 def _target(output: PathLike | None) -> Path:
     if output is not None and not os.fspath(output):
         raise UsageError("the directory to restore into has an empty name")
     return expanded(output or os.curdir)
-
-
-def _means_yes(prompt: str | bool) -> bool:
-    return prompt if isinstance(prompt, bool) else prompt.lower() not in ("no", "false", "0")

@@ -104,6 +104,11 @@ def identity_text(
     return _read_secret_file(expanded(named), "identity file")
 
 
+def may_ask(prompt: str | bool) -> bool:
+    """Tell whether the argument *prompt* of an operation lets a password be asked for."""
+    return prompt if isinstance(prompt, bool) else prompt.lower() not in ("no", "false", "0")
+
+
 def _configured_password(profile: Mapping[str, Any]) -> str | None:
     """Return the profile's password; "" when it says that there is none; None without a word."""
     if profile.get("password") is not None:
