@@ -57,10 +57,10 @@ if TYPE_CHECKING:  # never run: what is wrong here must be found by reading
         events.on_delete += hear_of_a_backup
         events.on_delete_older_than += hear_of_deletions
         events.on_error += hear_of_an_error
-        events.on_backup += hear_of_a_start  # type: ignore[arg-type]
-        events.on_rotate_backups += hear_of_a_backup  # type: ignore[arg-type]
-        events.on_bakup += hear_of_a_backup  # type: ignore[attr-defined]
-        events.on_backup = hear_of_a_backup  # type: ignore[assignment]
+        events.on_backup += hear_of_a_start  # type: ignore[arg-type]  # must be refused
+        events.on_rotate_backups += hear_of_a_backup  # type: ignore[arg-type]  # must be refused
+        events.on_bakup += hear_of_a_backup  # type: ignore[attr-defined]  # must be refused
+        events.on_backup = hear_of_a_backup  # type: ignore[assignment]  # must be refused
 
     def use_helpers() -> None:
         with BakHelper("mybackup", tags=["mybackup"]) as bh:
@@ -70,8 +70,8 @@ if TYPE_CHECKING:  # never run: what is wrong here must be found by reading
             assert_type(bh.restore(), Backups | None)
             assert_type(bh.rotate(), list[Backups])
             assert_type(bh.delete_older_than("1M"), list[Backups])
-            bh.backup(pasword="x")  # type: ignore[call-arg]
-            bh.rotate(day=7)  # type: ignore[call-arg]
+            bh.backup(pasword="x")  # type: ignore[call-arg]  # must be refused
+            bh.rotate(day=7)  # type: ignore[call-arg]  # must be refused
         assert_type(KeyValue().set_key("mykey", {"some": "data"}), Backups)
         assert_type(KeyValue().get_key_url("mykey", 60), str)
         assert_type(KeyValue().delete_key("mykey"), bool)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import logging
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from bakthat.backends.base import Metadata, decode_metadata
-from bakthat.errors import KeyExistsError, StorageError
+from bakthat.errors import KeyExistsError, NotFoundError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -176,3 +179,50 @@ def read_sidecar(path: str) -> Metadata:
     except OSError as exc:
         log.warning("%s could not be read: %s", path, exc.strerror)
         return {}
+
+
+class FileRange(io.RawIOBase):
+    """Bytes *start* to *end* (excluded; None: the last) of an open file, which it then owns."""
+
+    def __init__(self, descriptor: int, path: str, start: int, end: int | None) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._path = path
+        try:
+            with translated("open", path):
+                found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise NotFoundError(f"{path} is no regular file any more")
+        except BaseException:
+            self.close()
+            raise
+        self._position = start
+        self._end = found.st_size if end is None else min(end, found.st_size)
+        if hasattr(os, "posix_fadvise"):
+            # Only advice: a file system that takes none is no reason to fail.
+            with suppress(OSError):
+                os.posix_fadvise(descriptor, start, 0, os.POSIX_FADV_SEQUENTIAL)
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill *buffer* with the next bytes and return how many; 0 at the end of the range."""
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        view = memoryview(buffer).cast("B")[: max(self._end - self._position, 0)]
+        if not view:
+            return 0
+        with translated("read", self._path):
+            count = os.preadv(self._descriptor, [view], self._position)
+        if count == 0:
+            raise StorageError(f"{self._path} was cut short while it was read")
+        self._position += count
+        return count
+
+    def close(self) -> None:
+        """Close the file."""
+        if not self.closed:
+            super().close()
+            os.close(self._descriptor)
