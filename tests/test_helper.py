@@ -11,6 +11,7 @@ import sys
 import tarfile
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -199,7 +200,11 @@ def test_the_directory_becomes_the_named_set_with_a_root_of_that_name(
     assert (start / "mybackup" / "myfile.txt").read_text() == "mydata"
 
 
-def test_without_a_name_and_a_block_a_file_is_a_set_of_its_own(conf: Conf) -> None:
+def test_without_a_name_and_a_block_a_file_is_a_set_of_its_own(
+    conf: Conf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
     bh = BakHelper(conf=conf)
     dump()
     assert bh.backup("myfile.txt").filename == "myfile.txt"
