@@ -175,8 +175,12 @@ def run(script: str, directory: Path) -> measuring.Measurement:
 
 
 def test_all_processes_of_a_pipeline_are_measured(tmp_path: Path) -> None:
-    busy = "python3 -c 'held = bytearray(40 << 20); sum(range(6_000_000))'"
-    done = run(f"{busy} | {busy}", tmp_path)
+    # The first is busy only once the second holds its memory, and that one stays until it ends.
+    os.mkfifo(tmp_path / "ready")
+    hold = "held = bytearray(40 << 20)"
+    first = f"{hold}; open('ready').read(); sum(range(20_000_000))"
+    second = f"import sys; {hold}; open('ready', 'w').close(); sys.stdin.read()"
+    done = run(f'python3 -c "{first}" | python3 -c "{second}"', tmp_path)
     assert done.cpu > 0.1
     assert done.wall > 0.05
     assert 80 * MEBIBYTE < done.memory < 200 * MEBIBYTE
