@@ -20,6 +20,8 @@ from tests.commandline import PROJECT, CommandLine
 from tests.fault_proxy import FaultProxy
 from tests.servers import S3Server, parts_under_way, plain, share_service_models
 
+pytestmark = pytest.mark.slow
+
 Conf = dict[str, Any]
 BACKUPS = 20
 

@@ -18,6 +18,8 @@ from tests.commandline import CommandLine
 from tests.fault_proxy import FaultProxy, Hold, refusal
 from tests.servers import S3Server, plain
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "correct-horse-battery-staple"
 SECRET_KEY = "s3cr3t-key-that-must-not-be-seen"
 SECRETS = (PASSWORD.encode(), SECRET_KEY.encode())
