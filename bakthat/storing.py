@@ -149,13 +149,15 @@ class NewBackup:
             with models.catalog(catalog_path, write=True):
                 key, date = models.reserve(self._names_from(date))
             try:
-                return self._store_as(key, date)
+                return self._store_as(key, date)  # recording it frees the name
             except KeyExistsError:
                 log.info("%s is taken on the storage, trying the next second", printable(key))
                 date += 1
-            finally:
+                _release(catalog_path, key)
+            except BaseException:
                 with held_back():
                     _release(catalog_path, key)
+                raise
         raise StorageError(f"the storage says of {MAX_COLLISIONS} names in a row that they exist")
 
     def _names_from(self, date: int) -> Iterator[tuple[str, int]]:
