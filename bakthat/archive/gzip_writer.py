@@ -29,6 +29,8 @@ _STORED_BYTES = 65535
 _STORED_HEADER = struct.Struct("<?HH")
 _NO_GAIN = 0.99
 """From which share of its size on compressed data is not worth inflating again."""
+_DENSE = 0.36
+"""Above this share of its size level 2 comes close to gzip's level 6, and 3 gains little."""
 _WORTHWHILE = 0.98
 """Up to which share of level 2's output level 3 is worth twice the time."""
 
@@ -193,6 +195,8 @@ def _fitting_level(data: bytes) -> int:
         # Seldom all of a member is like two places of it: photos lie between texts.
         thorough = _pieces(data, 8)
         return 0 if _compressed_size(thorough, 2) > _NO_GAIN * len(thorough) else 2
+    if fast > _DENSE * len(sample):
+        return 2
     return 3 if _compressed_size(sample, 3) < _WORTHWHILE * fast else 2
 
 
