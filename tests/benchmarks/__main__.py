@@ -211,11 +211,12 @@ def machine() -> dict[str, str]:
         platform.machine(),
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
+    kernel = ".".join(platform.release().split(".")[:2])
     own = OWN_NETWORK in os.environ
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": f"{len(os.sched_getaffinity(0))} cores of {model}, {memory:.0f} GiB of memory",
-        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "system": f"{platform.system()} {kernel}, Python {platform.python_version()}",
         "load before": f"{os.getloadavg()[0]:.1f}",
         "traffic counted": "on a loopback interface of its own"
         if own
