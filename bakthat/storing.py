@@ -153,7 +153,8 @@ class NewBackup:
             except KeyExistsError:
                 log.info("%s is taken on the storage, trying the next second", printable(key))
                 date += 1
-                _release(catalog_path, key)
+                with held_back():
+                    _release(catalog_path, key)
             except BaseException:
                 with held_back():
                     _release(catalog_path, key)
