@@ -14,7 +14,7 @@ import pytest
 from bakthat.archive import tar_writer
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar_writer import write_tree
-from bakthat.archive.walk import Entry, WalkOptions
+from bakthat.archive.walk import WalkOptions
 from bakthat.errors import SourceError, StorageError
 from tests.tar_storing import MIB, Collector, content, grow, members, store
 
@@ -75,10 +75,10 @@ def opening(monkeypatch: pytest.MonkeyPatch, path: Path, before: Callable[[], ob
     """Have *before* called just before *path* is opened for reading."""
     real = tar_writer._open
 
-    def hooked(entry: Entry) -> int:
-        if entry.path == str(path):
+    def hooked(found: str) -> int:
+        if found == str(path):
             before()
-        return real(entry)
+        return real(found)
 
     monkeypatch.setattr(tar_writer, "_open", hooked)
 

@@ -57,7 +57,8 @@ def test_gnu_tar_reads_any_name(names: list[bytes]) -> None:
     command = ["tar", "-t", "--quoting-style=literal", "--null", "-f", "-"]
     done = subprocess.run(command, input=archive, capture_output=True, check=True)
     assert done.stdout == b"".join(name + b"\n" for name in names)
-    assert done.stderr == b""
+    if not any(b".." in name.split(b"/") for name in names):  # it says that it would remove these
+        assert done.stderr == b""
 
 
 @settings(max_examples=200, deadline=None)

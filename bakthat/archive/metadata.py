@@ -11,6 +11,7 @@ import os
 import pwd
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from bakthat.archive.acl_text import binary_acl
 from bakthat.archive.report import ArchiveReport, reason
@@ -22,6 +23,8 @@ DEFAULT_ACL = "system.posix_acl_default"
 _HAS_XATTRS = hasattr(os, "setxattr")  # Linux only
 _SET_IDS = 0o6000
 _CACHED_NAMES = 1024
+
+Target = TypeVar("Target")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +84,12 @@ class MetadataWriter:
         self._user = functools.lru_cache(_CACHED_NAMES)(_find_user)
         self._group = functools.lru_cache(_CACHED_NAMES)(_find_group)
 
-    def apply(self, fd: int, member: Member) -> None:
-        """Apply everything to the open file or directory *fd*."""
-        owned = self._own(member, lambda uid, gid: os.fchown(fd, uid, gid))
+    def apply(self, fd: int, member: Member, *, owner: tuple[int, int] | None = None) -> None:
+        """Apply everything to the open file or directory *fd*.
+
+        *owner* are the ids of the user and the group that it is known to have.
+        """
+        owned = self._own(member, owner, os.fchown, fd)
         if member.xattrs or member.acls:
             # A user may only set those of a file that is writable, and the umask may have made
             # it less. After the owner, with whom the kernel would take security.capability away.
@@ -103,9 +109,8 @@ class MetadataWriter:
 
         *link* tells that it is a symbolic link; these have no mode.
         """
-        owned = self._own(
-            member, lambda u, g: os.chown(name, u, g, dir_fd=parent, follow_symlinks=False)
-        )
+        chown = functools.partial(os.chown, dir_fd=parent, follow_symlinks=False)
+        owned = self._own(member, None, chown, name)
         if member.xattrs or (member.acls and not link):
             # There is no setxattr relative to a directory.
             path = b"/proc/self/fd/%d/%s" % (parent, name)
@@ -123,15 +128,26 @@ class MetadataWriter:
         why = reason(error) if isinstance(error, OSError) else str(error)
         self._report.warn(f"cannot restore the {what} of {quoted(name)}: {why}")
 
-    def _own(self, member: Member, chown: Callable[[int, int], None]) -> bool:
-        """Set the owner as far as it goes; tell whether it is the recorded one."""
+    def _own(
+        self,
+        member: Member,
+        now: tuple[int, int] | None,
+        chown: Callable[[Target, int, int], None],
+        target: Target,
+    ) -> bool:
+        """Set the owner as far as it goes; tell whether it is the recorded one.
+
+        *now* is whose *target* is, where that is known.
+        """
         uid, gid = self._user(member.uname), self._group(member.gname)
         uid = member.uid if uid is None else uid
         gid = member.gid if gid is None else gid
         if self._uid != 0:
             return (uid, gid) == (self._uid, self._gid)
+        if (uid, gid) == now:
+            return True
         try:
-            chown(uid, gid)
+            chown(target, uid, gid)
         except OSError as exc:
             self.warn(member.name, "owner", exc)
             return False

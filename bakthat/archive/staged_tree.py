@@ -91,6 +91,8 @@ class _Level:
     """None while it is not kept open."""
     finish: Member | DirectoryState | None
     """What it gets when the archive goes on elsewhere."""
+    owner: tuple[int, int] | None = None
+    """The ids of the user and the group whose it and all that is made in it is, where known."""
 
 
 class StagedTree:
@@ -105,7 +107,14 @@ class StagedTree:
         """Paths of directories that were needed but are no members."""
         self._report = report
         self._metadata = MetadataWriter(report)
-        self._levels = [_Level(b"", root, None)]
+        # The root was made a moment ago by this user. What is made below it has the same owner:
+        # no directory on the way lends its group, nor does the file system an owner of its own.
+        status = os.fstat(root)
+        self._owner = (status.st_uid, status.st_gid)
+        self._levels = [_Level(b"", root, None, self._owner)]
+        self._head = b""
+        """The path of the current directory as the last member wrote it; empty when unknown."""
+        self._head_path: Path = []
         self._skipped = PathSet()
         self._folds = folds_names(root)
         self._add = {
@@ -141,16 +150,26 @@ class StagedTree:
         Raises UnsafeMemberError, CorruptArchiveError, DestinationError, OSError, and whatever
         *content* raises.
         """
-        path = split_name(member.name, member.name)
-        if not path:
-            if member.type is not MemberType.DIRECTORY:
-                raise CorruptArchiveError(f"the member {quoted(member.name)} has no name")
-            return
-        parent = self._enter(path[:-1])
+        name = member.name.rstrip(b"/")
+        head, _, leaf = name.rpartition(b"/")
+        if head and head == self._head and leaf != b"." and leaf != b"..":
+            # As nearly always: in the same directory as the member before.
+            path = [*self._head_path, leaf]
+            parent = _fd(self._levels[-1])
+        else:
+            path = split_name(member.name, member.name)
+            if not path:
+                if member.type is not MemberType.DIRECTORY:
+                    raise CorruptArchiveError(f"the member {quoted(member.name)} has no name")
+                return
+            parent = self._enter(path[:-1])
+            self._head, self._head_path = head, path[:-1]
         if member.type is MemberType.FILE:
             self._add_file(parent, path, member, content)
         else:
             self._add[member.type](parent, path, member)
+        if member.type is MemberType.DIRECTORY:
+            self._head, self._head_path = name, path
 
     def _add_file(
         self, parent: int, path: Path, member: Member, content: Iterable[tuple[int, memoryview]]
@@ -169,7 +188,7 @@ class StagedTree:
                     os.lseek(fd, offset, os.SEEK_SET)
                     write_all(fd, piece)
                 os.ftruncate(fd, member.size)
-            self._metadata.apply(fd, member)
+            self._metadata.apply(fd, member, owner=self._levels[-1].owner)
         finally:
             os.close(fd)
         self._report.files += 1
@@ -330,7 +349,7 @@ class StagedTree:
         What an *existing* one is like now it will be again when it is left.
         """
         fd, before = open_private(name, parent)
-        level = _Level(name, fd, None)
+        level = _Level(name, fd, None, None if existing else self._owner)
         self._levels.append(level)
         if existing:
             level.finish = state = DirectoryState.of(fd, before)
@@ -352,7 +371,7 @@ class StagedTree:
             # Sure to be the parent, since nobody else can move anything here.
             parent.fd = os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
         if isinstance(level.finish, Member):
-            self._metadata.apply(fd, level.finish)
+            self._metadata.apply(fd, level.finish, owner=level.owner)
         elif level.finish is not None:
             path = b"/".join(one.name for one in self._levels[1:])
             level.finish.apply(

@@ -69,6 +69,9 @@ def parse_seconds(text: bytes) -> int:
 
     Dropping rounds towards the past, before 1970 too. Raises CorruptArchiveError.
     """
+    seconds, _, fraction = text.partition(b".")
+    if seconds.isdigit() and fraction.isdigit() and len(seconds) <= _MAX_SECONDS_DIGITS:
+        return int(seconds) * 10**9 + int(fraction[:9].ljust(9, b"0"))  # as nearly always
     match = _SECONDS.fullmatch(text)
     if match is None or not (match[2] or match[3]) or len(match[2]) > _MAX_SECONDS_DIGITS:
         raise CorruptArchiveError(f"a pax header has {quoted(text)} where a time belongs")
@@ -86,7 +89,9 @@ def checksum_fits(block: bytes) -> bool:
     """
     field = block[148:156]
     # The sum counts its own field as eight spaces.
-    unsigned = byte_sum(block) - sum(field) + 8 * 32
+    unsigned = byte_sum(block) - byte_sum(field) + 8 * 32
+    if field == b"%06o\0 " % unsigned:
+        return True  # as POSIX has it, and nearly every tar
     stored = parse_number(field)
     if stored == unsigned:
         return True
@@ -100,6 +105,8 @@ def byte_sum(block: bytes) -> int:
     The low half of Adler-32 (RFC 1950, section 8.2) is one more than the sum of the bytes modulo
     65521, which 256 bytes cannot reach; it is many times faster than sum().
     """
+    if len(block) <= 256:
+        return (adler32(block) & 0xFFFF) - 1
     return (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
 
 

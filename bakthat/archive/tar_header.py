@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from bakthat.archive.tar_fields import byte_sum
 
@@ -27,7 +28,7 @@ FIFO = b"6"
 _EXTENDED = b"x"
 _GLOBAL = b"g"
 
-_USTAR = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x")
+_AFTER_CHECKSUM = struct.Struct("1s100s8s32s32s8s8s155s12x")
 _BLANK_CHECKSUM = b" " * 8
 _NAME_BYTES = 100
 _PREFIX_BYTES = 155
@@ -84,10 +85,9 @@ def pack_member_header(member: Member) -> bytes:
         records.append((b"mtime", decimal_seconds(member.mtime_ns)))
         mtime = min(max(mtime, 0), _MAX_SIZE)
     records.extend(member.records)
-    mode = member.mode & 0o7777
-    block = _block(
-        prefix, name, mode, uid, gid, size, mtime, member.kind, link, owner, group, member.device
-    )
+    ids = _ids(member.mode & 0o7777, uid, gid)
+    rest = _rest(member.kind, link, owner, group, *member.device, prefix)
+    block = _block(name, ids, size, mtime, rest)
     return _extended_header(records) + block if records else block
 
 
@@ -151,40 +151,38 @@ def _extended_header(records: Iterable[tuple[bytes, bytes]], kind: bytes = _EXTE
 
 @lru_cache(maxsize=1024)
 def _extended_block(size: int, kind: bytes) -> bytes:
-    name = b"././@PaxHeader"
-    return _block(b"", name, 0o644, 0, 0, size, 0, kind, b"", b"", b"", (0, 0))
+    rest = _rest(kind, b"", b"", b"", 0, 0, b"")
+    return _block(b"././@PaxHeader", _ids(0o644, 0, 0), size, 0, rest)
 
 
-def _block(
-    prefix: bytes,
-    name: bytes,
-    mode: int,
-    uid: int,
-    gid: int,
-    size: int,
-    mtime: int,
-    kind: bytes,
-    link: bytes,
-    owner: bytes,
-    group: bytes,
-    device: tuple[int, int],
-) -> bytes:
-    """Return one ustar header block; every value must fit into its field."""
-    block = _USTAR.pack(
-        name,
-        b"%07o" % mode,
-        b"%07o" % uid,
-        b"%07o" % gid,
-        b"%011o" % size,
-        b"%011o" % mtime,
-        _BLANK_CHECKSUM,
-        kind,
-        link,
-        b"ustar\x0000",
-        owner,
-        group,
-        b"%07o" % device[0],
-        b"%07o" % device[1],
-        prefix,
+# A header is put together from pieces, most of which many members share. Every value must fit
+# into its field.
+
+
+def _block(name: bytes, ids: bytes, size: int, mtime: int, rest: _Rest) -> bytes:
+    """Return one ustar header block."""
+    head = b"%b%b%011o\0%011o\0" % (name.ljust(_NAME_BYTES, b"\0"), ids, size, mtime)
+    return b"%b%06o\0 %b" % (head, byte_sum(head) + rest[1], rest[0])
+
+
+@lru_cache(maxsize=1024)
+def _ids(mode: int, uid: int, gid: int) -> bytes:
+    return b"%07o\0%07o\0%07o\0" % (mode, uid, gid)
+
+
+class _Rest(NamedTuple):
+    """What follows the checksum in a header."""
+
+    block: bytes
+    sum: int
+    """Of its bytes and of the checksum field, which counts as blank."""
+
+
+@lru_cache(maxsize=1024)
+def _rest(
+    kind: bytes, link: bytes, owner: bytes, group: bytes, major: int, minor: int, prefix: bytes
+) -> _Rest:
+    block = _AFTER_CHECKSUM.pack(
+        kind, link, b"ustar\x0000", owner, group, b"%07o" % major, b"%07o" % minor, prefix
     )
-    return b"%b%06o\0 %b" % (block[:148], byte_sum(block), block[156:])
+    return _Rest(block, byte_sum(block) + byte_sum(_BLANK_CHECKSUM))

@@ -13,6 +13,7 @@ import struct
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from bakthat.archive.sparse_maps import (
     check_sparse_map,
@@ -42,12 +43,15 @@ MAX_GLOBAL_RECORDS = 1000
 
 _READ_BYTES = 1024 * 1024
 _ZEROS = bytes(BLOCK_BYTES)
-_FIELDS = struct.Struct("<100s8s8s8s12s12s8xc100s8s32s32s8s8s155s12x")
+# Name, three numbers, size, time, type, link, what belongs to the owner and the device, prefix.
+_FIELDS = struct.Struct("<100s24s12s12s8xc100s88s155s12x")
+_OWNER_FIELDS = struct.Struct("<8s32s32s8s8s")
 _MAX_ID = 2**32 - 2  # 2**32 - 1 tells chown to change nothing
 _MAX_DEVICE = 2**31 - 1
 _MAX_SIZE = 2**63 - 1
 _MAX_SECONDS = 10**17
 
+_KEYWORDS = frozenset((b"path", b"linkpath", b"mtime", b"size", b"uid", b"gid", b"uname", b"gname"))
 _XATTR = b"SCHILY.xattr."
 _ACL = b"SCHILY.acl."
 _SPARSE = b"GNU.sparse."
@@ -191,7 +195,7 @@ class TarReader:
             member.sparse = self._gnu_sparse_map(block)
             member.size = parse_number(block[483:495])
         if self._globals or pax:
-            self._apply_pax(member, [*self._globals.items(), *pax])
+            self._apply_pax(member, [*self._globals.items(), *pax] if self._globals else pax)
         self._check(member)
         return member
 
@@ -210,31 +214,22 @@ class TarReader:
 
     def _member(self, block: bytes) -> Member:
         """Build what the fixed header says, and be ready to read the content."""
-        (
-            name, mode, uid, gid, size, mtime, kind, linkname,
-            magic, uname, gname, major, minor, prefix,
-        ) = _FIELDS.unpack(block)  # fmt: skip
+        name, numbers, size, mtime, kind, linkname, owner, prefix = _FIELDS.unpack(block)
         name = name.partition(b"\0")[0]
         type_ = _TYPES.get(kind, MemberType.FILE)
-        if magic[:5] != b"ustar":
-            uname = gname = b""
-        elif magic[5:6] == b"\0" and prefix[0]:
+        if prefix[0] and owner[:6] == b"ustar\0":
             name = prefix.partition(b"\0")[0] + b"/" + name
         stored = parse_number(size)
         member = Member(
             name,
             type_,
-            parse_number(mode) & 0o7777,
-            parse_number(uid),
-            parse_number(gid),
-            uname.partition(b"\0")[0],
-            gname.partition(b"\0")[0],
+            *_identity(numbers, owner),
             stored,
             parse_number(mtime) * 10**9,
             linkname.partition(b"\0")[0],
         )
         if type_ is MemberType.CHARDEV or type_ is MemberType.BLOCKDEV:
-            member.major, member.minor = parse_number(major), parse_number(minor)
+            member.major, member.minor = parse_number(owner[72:80]), parse_number(owner[80:])
         # Links and the like have no content, whatever their size says, as in GNU tar.
         self._expect_content(stored if type_ is MemberType.FILE or kind == b"D" else 0)
         return member
@@ -247,19 +242,20 @@ class TarReader:
 
     def _check(self, member: Member) -> None:
         """Bring *member* to what the type of each field promises, or refuse it."""
-        if member.type is MemberType.FILE and member.name.endswith(b"/"):
+        type_, name, linkname = member.type, member.name, member.linkname
+        if type_ is MemberType.FILE and name.endswith(b"/"):
             # Before POSIX there was no type for directories.
-            member.type = MemberType.DIRECTORY
-        if member.type is not MemberType.FILE:
+            type_ = member.type = MemberType.DIRECTORY
+        if type_ is not MemberType.FILE:
             member.size, member.sparse = 0, None
-        for name in member.name, member.linkname:
-            if b"\0" in name or len(name) > MAX_NAME_BYTES:
-                raise self._corrupt(f"a name that cannot be one: {quoted(name)}")
-        if not member.name:
+        if b"\0" in name or b"\0" in linkname or len(name) + len(linkname) > MAX_NAME_BYTES:
+            for each in name, linkname:
+                if b"\0" in each or len(each) > MAX_NAME_BYTES:
+                    raise self._corrupt(f"a name that cannot be one: {quoted(each)}")
+        if not name:
             raise self._corrupt("a member without a name")
-        links = member.type is MemberType.HARDLINK or member.type is MemberType.SYMLINK
-        if links and not member.linkname:
-            raise self._corrupt(f"the link {quoted(member.name)} without a target")
+        if not linkname and (type_ is MemberType.HARDLINK or type_ is MemberType.SYMLINK):
+            raise self._corrupt(f"the link {quoted(name)} without a target")
         if not (
             0 <= member.uid <= _MAX_ID
             and 0 <= member.gid <= _MAX_ID
@@ -275,7 +271,10 @@ class TarReader:
     def _apply_pax(self, member: Member, records: list[tuple[bytes, bytes]]) -> None:
         sparse: list[tuple[bytes, bytes]] = []
         for keyword, value in records:
-            if keyword.startswith(_XATTR):
+            if keyword in _KEYWORDS:
+                if value:  # an empty one lets the fixed header stand
+                    self._apply_keyword(member, keyword, value)
+            elif keyword.startswith(_XATTR):
                 # GNU tar writes "=" and "%" in the names of attributes as %3D and %25.
                 name = keyword[len(_XATTR) :].replace(b"%3D", b"=").replace(b"%25", b"%")
                 if not name or b"\0" in name:
@@ -285,18 +284,16 @@ class TarReader:
                 member.acls[keyword[len(_ACL) :]] = value
             elif keyword.startswith(_SPARSE):
                 sparse.append((keyword[len(_SPARSE) :], value))
-            elif value:  # an empty one lets the fixed header stand
-                self._apply_keyword(member, keyword, value)
         if sparse and member.type is MemberType.FILE:
             self._apply_sparse(member, sparse)
 
     def _apply_keyword(self, member: Member, keyword: bytes, value: bytes) -> None:
-        if keyword == b"path":
+        if keyword == b"mtime":
+            member.mtime_ns = parse_seconds(value)
+        elif keyword == b"path":
             member.name = value
         elif keyword == b"linkpath":
             member.linkname = value
-        elif keyword == b"mtime":
-            member.mtime_ns = parse_seconds(value)
         elif keyword == b"size":
             member.size = parse_decimal(value)
             if member.type is MemberType.FILE:
@@ -346,6 +343,12 @@ class TarReader:
         size = parse_number(header[124:136])
         if not 0 <= size <= MAX_EXTENDED_BYTES:
             raise self._corrupt(f"an extended header of {size} bytes")
+        if size <= len(self._buffer) - self._at:  # as nearly always: a few records
+            payload = self._buffer[self._at : self._at + size]
+            self._at += size
+            self._content_left = 0
+            self._skip(-size % BLOCK_BYTES)
+            return payload
         self._expect_content(size)
         payload = self._content_exactly(size)
         self._skip(self._padding)
@@ -371,10 +374,13 @@ class TarReader:
         return piece
 
     def _block(self) -> bytes:
-        if len(self._buffer) - self._at < BLOCK_BYTES:
+        start = self._at
+        end = start + BLOCK_BYTES
+        if end > len(self._buffer):
             self._fill(BLOCK_BYTES)
-        start, self._at = self._at, self._at + BLOCK_BYTES
-        return self._buffer[start : self._at]
+            start, end = 0, BLOCK_BYTES
+        self._at = end
+        return self._buffer[start:end]
 
     def _skip(self, count: int) -> None:
         while count > len(self._buffer) - self._at:
@@ -411,3 +417,16 @@ class TarReader:
         return CorruptArchiveError(
             f"the tar archive has {what}, before byte {self._offset + self._at}"
         )
+
+
+@lru_cache(maxsize=1024)
+def _identity(numbers: bytes, owner: bytes) -> tuple[int, int, int, bytes, bytes]:
+    """Return permissions, ids and names of the owner; the same ones come again and again.
+
+    *numbers* are the three fields after the name in a header, *owner* those from the magic on.
+    """
+    mode, uid, gid = (parse_number(numbers[start : start + 8]) for start in (0, 8, 16))
+    magic, uname, gname, _, _ = _OWNER_FIELDS.unpack(owner)
+    if magic[:5] != b"ustar":
+        uname = gname = b""
+    return mode & 0o7777, uid, gid, uname.partition(b"\0")[0], gname.partition(b"\0")[0]

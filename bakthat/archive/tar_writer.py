@@ -71,6 +71,11 @@ class _Blocks:
 
     def put(self, data: bytes) -> None:
         """Write all of *data*."""
+        end = self._filled + len(data)
+        if end <= _BUFFER_BYTES:
+            self._view[self._filled : end] = data
+            self._filled = end
+            return
         start = 0
         while start < len(data):
             room = self.room()
@@ -97,7 +102,7 @@ class _Blocks:
 
     def pad(self, multiple: int) -> None:
         """Write zeros until the length of the archive is a multiple of *multiple*."""
-        self.zeros(-(self._flushed + self._filled) % multiple)
+        self.put(bytes(-(self._flushed + self._filled) % multiple))
 
     def flush(self) -> None:
         """Hand on what was gathered."""
@@ -154,6 +159,7 @@ class _TreeWriter:
         self._blocks = _Blocks(sink)
         self._report = report
         self._on_bytes = on_bytes
+        self._untold = 0
         self._links = _HardLinks()
         self._attributes = AttributeReader()
         # For one archive only: in a long-lived process the names may change.
@@ -169,28 +175,43 @@ class _TreeWriter:
         name = self._arcname
         if entry.name:
             name = b"%b/%b" % (name, os.fsencode(entry.name))
-        kind = stat.S_IFMT(entry.stat.st_mode)
-        if kind != stat.S_IFDIR and self._add_hard_link(entry, name):
+        status = entry.stat
+        if status is None:
+            self._add_file(entry, name)
             return
+        kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFREG:
             self._add_file(entry, name)
         elif kind == stat.S_IFDIR:
-            self._add_node(entry, self._member(name + b"/", tar_header.DIRECTORY, entry.stat))
+            member = self._member(name + b"/", tar_header.DIRECTORY, status)
+            self._add_node(entry, member, status)
             self._report.directories += 1
+        elif self._add_hard_link(name, status):
+            pass
         elif kind == stat.S_IFLNK:
-            self._add_symbolic_link(entry, name)
+            self._add_symbolic_link(entry, name, status)
         elif kind == stat.S_IFIFO:
-            self._add_special(entry, name, tar_header.FIFO)
+            self._add_special(entry, name, tar_header.FIFO, status)
         elif kind == stat.S_IFCHR:
-            self._add_special(entry, name, tar_header.CHARACTER_DEVICE)
+            self._add_special(entry, name, tar_header.CHARACTER_DEVICE, status)
         elif kind == stat.S_IFBLK:
-            self._add_special(entry, name, tar_header.BLOCK_DEVICE)
+            self._add_special(entry, name, tar_header.BLOCK_DEVICE, status)
         else:
             what = "a socket" if kind == stat.S_IFSOCK else "of an unknown kind"
             self._warn(entry, f"is {what}; it is not stored")
 
+    def _count(self, size: int) -> None:
+        """Count *size* bytes of content, and tell of them once they are worth a call."""
+        self._report.bytes += size
+        if self._untold + size > _BUFFER_BYTES:
+            self._on_bytes(self._untold)
+            self._untold = 0
+        self._untold += size
+
     def finish(self) -> None:
         """Write the end of the archive: two zero blocks, and padding to a whole record."""
+        if self._untold:
+            self._on_bytes(self._untold)
         self._blocks.zeros(2 * tar_header.BLOCK_BYTES)
         self._blocks.pad(tar_header.RECORD_BYTES)
         self._blocks.flush()
@@ -210,9 +231,9 @@ class _TreeWriter:
             group=self._group(status.st_gid),
         )
 
-    def _add_node(self, entry: Entry, member: Member) -> None:
+    def _add_node(self, entry: Entry, member: Member, status: os.stat_result) -> None:
         """Write a member without data, with the attributes of *entry*."""
-        member.records = self._records(entry, entry.path, entry.stat.st_dev)
+        member.records = self._records(entry, entry.path, status.st_dev)
         self._blocks.put(pack_member_header(member))
 
     def _records(
@@ -224,40 +245,40 @@ class _TreeWriter:
             return ()
         return records
 
-    def _add_hard_link(self, entry: Entry, name: bytes) -> bool:
-        """Write *entry* as another name of a member; False when none holds it already."""
-        first = self._links.find(entry.stat)
+    def _add_hard_link(self, name: bytes, status: os.stat_result) -> bool:
+        """Write what has *status* as another name of a member; False when none holds it already."""
+        first = self._links.find(status)
         if first is None:
             return False
-        member = self._member(name, tar_header.HARD_LINK, entry.stat)
+        member = self._member(name, tar_header.HARD_LINK, status)
         member.link = first
         self._blocks.put(pack_member_header(member))
         self._report.files += 1
         return True
 
-    def _add_special(self, entry: Entry, name: bytes, kind: bytes) -> None:
-        member = self._member(name, kind, entry.stat)
+    def _add_special(self, entry: Entry, name: bytes, kind: bytes, status: os.stat_result) -> None:
+        member = self._member(name, kind, status)
         if kind != tar_header.FIFO:
-            member.device = (os.major(entry.stat.st_rdev), os.minor(entry.stat.st_rdev))
-        self._add_node(entry, member)
-        self._links.add(name, entry.stat)
+            member.device = (os.major(status.st_rdev), os.minor(status.st_rdev))
+        self._add_node(entry, member, status)
+        self._links.add(name, status)
         self._report.files += 1
 
-    def _add_symbolic_link(self, entry: Entry, name: bytes) -> None:
+    def _add_symbolic_link(self, entry: Entry, name: bytes, status: os.stat_result) -> None:
         try:
             target = os.readlink(entry.path)
         except OSError as exc:
             self._warn(entry, f"{_why(exc)}; it is not stored")
             return
-        member = self._member(name, tar_header.SYMBOLIC_LINK, entry.stat)
+        member = self._member(name, tar_header.SYMBOLIC_LINK, status)
         member.link = os.fsencode(target)
-        self._add_node(entry, member)
-        self._links.add(name, entry.stat)
+        self._add_node(entry, member, status)
+        self._links.add(name, status)
         self._report.files += 1
 
     def _add_file(self, entry: Entry, name: bytes) -> None:
         try:
-            fd = _open(entry)
+            fd = _open(entry.path)
         except OSError as exc:
             if not entry.name:
                 raise SourceError(
@@ -280,6 +301,8 @@ class _TreeWriter:
             return
         if not stat.S_ISREG(status.st_mode):
             self._warn(entry, "was replaced by something that is no file; it is not stored")
+            return
+        if self._add_hard_link(name, status):
             return
         member = self._member(name, tar_header.REGULAR, status)
         member.records = self._records(entry, fd, status.st_dev)
@@ -338,24 +361,20 @@ class _TreeWriter:
                 break
             self._blocks.fill(count)
             left -= count
-            self._report.bytes += count
-            self._on_bytes(count)
+            self._count(count)
         if problem:
             self._blocks.zeros(left)
             problem += f"; {left} bytes from {offset + length - left} on are stored as zeros"
         return problem
 
 
-def _open(entry: Entry) -> int:
-    """Open the file *entry* without waiting, following or, where allowed, leaving a trace."""
-    user = os.geteuid()
-    if user in (0, entry.stat.st_uid):
-        try:
-            return os.open(entry.path, _READ_FLAGS | os.O_NOATIME)
-        except PermissionError:
-            # Root of a user namespace may read a file without owning it.
-            pass
-    return os.open(entry.path, _READ_FLAGS)
+def _open(path: str) -> int:
+    """Open the file *path* without waiting, following or, where allowed, leaving a trace."""
+    try:
+        return os.open(path, _READ_FLAGS | os.O_NOATIME)
+    except PermissionError:
+        # Only its owner and root may hide that it was read; another may be allowed to read it.
+        return os.open(path, _READ_FLAGS)
 
 
 def _change(before: os.stat_result, fd: int) -> str:

@@ -41,8 +41,10 @@ class Entry(NamedTuple):
     path: str
     name: str
     """The path below the root, separated by "/"; "" for the root itself."""
-    stat: os.stat_result
-    """Of the entry itself, never of what a symbolic link points to, save at the root."""
+    stat: os.stat_result | None
+    """Of the entry itself, never of what a symbolic link points to, save at the root. None for
+    what its directory lists as a regular file: whoever opens it learns more than a look would
+    tell, and for many small files every system call counts."""
 
 
 @dataclass
@@ -83,6 +85,10 @@ def scan(root: Path, options: WalkOptions) -> Scan:
         _count_excluded(path, device, options.one_file_system, links, result)
 
     for path, name, status in _walk(root, options, _ignore, leave_out):
+        if status is None:
+            result.files += 1
+            result.bytes += _listed_bytes(path, links)
+            continue
         if not name:
             device = status.st_dev
         if stat.S_ISDIR(status.st_mode):
@@ -95,6 +101,13 @@ def scan(root: Path, options: WalkOptions) -> Scan:
 
 def _ignore(_text: str) -> None:
     pass
+
+
+def _listed_bytes(path: str, links: set[tuple[int, int]]) -> int:
+    try:
+        return _first_bytes(path, os.lstat(path), links)
+    except OSError:
+        return 0
 
 
 def _first_bytes(path: str, status: os.stat_result, links: set[tuple[int, int]]) -> int:
@@ -116,10 +129,10 @@ def _count_excluded(
         return
     options = WalkOptions(one_file_system=one_file_system)
     top = Entry(path, "", status)
-    for entry in _from(top, device, options, _ignore, _ignore):
-        if not stat.S_ISDIR(entry.stat.st_mode):
+    for entry in _from(top, status, device, options, _ignore, _ignore):
+        if entry.stat is None or not stat.S_ISDIR(entry.stat.st_mode):
             result.excluded_files += 1
-            result.excluded_bytes += _first_bytes(entry.path, entry.stat, links)
+            result.excluded_bytes += _listed_bytes(entry.path, links)
 
 
 def _walk(
@@ -146,7 +159,8 @@ def _walk(
             f"cannot back up {printable(root)}: it is neither a file nor a directory",
             hint="name a file or a directory that contains it",
         )
-    yield from _from(Entry(path, "", status), status.st_dev, options, warn, left_out)
+    top = Entry(path, "", status)
+    yield from _from(top, status, status.st_dev, options, warn, left_out)
 
 
 @dataclass(slots=True)
@@ -158,19 +172,22 @@ class _Level:
     name: str
     leaves: list[str]
     """Names of the entries still to come, the next one last."""
+    others: set[str]
+    """Those of them that are not listed as regular files."""
 
 
 def _from(
     top: Entry,
+    status: os.stat_result | None,
     device: int,
     options: WalkOptions,
     warn: Callable[[str], None],
     left_out: Callable[[str], None],
 ) -> Iterator[Entry]:
-    """Yield *top* and what is below it; *device* is the one of the root."""
+    """Yield *top*, of which *status* is known, and what is below it; *device* is the root's."""
     rules = options.rules
     yield top
-    levels = [_enter(top, device, options, warn, left_out)]
+    levels = [_enter(top, status, device, options, warn, left_out)]
     while levels:
         level = levels[-1]
         if not level.leaves:
@@ -179,40 +196,44 @@ def _from(
         leaf = level.leaves.pop()
         path = level.path + leaf
         name = level.name + leaf
-        try:
-            status = os.lstat(path)
-        except FileNotFoundError:
-            warn(f"{printable(path)}: vanished before it was read; it is not stored")
-            continue
-        except OSError as exc:
-            warn(f"{printable(path)}: {reason(exc)}; it is not stored")
-            continue
-        is_dir = stat.S_ISDIR(status.st_mode)
+        status = None
+        if leaf in level.others:
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:
+                warn(f"{printable(path)}: vanished before it was read; it is not stored")
+                continue
+            except OSError as exc:
+                warn(f"{printable(path)}: {reason(exc)}; it is not stored")
+                continue
+        is_dir = status is not None and stat.S_ISDIR(status.st_mode)
         if rules is not None and rules.excludes(name, is_dir=is_dir):
             left_out(path)
             continue
         entry = Entry(path, name, status)
         yield entry
         if is_dir:
-            levels.append(_enter(entry, device, options, warn, left_out))
+            levels.append(_enter(entry, status, device, options, warn, left_out))
 
 
 def _enter(
     entry: Entry,
+    status: os.stat_result | None,
     device: int,
     options: WalkOptions,
     warn: Callable[[str], None],
     left_out: Callable[[str], None],
 ) -> _Level:
     """List the directory *entry*, or nothing when it is none or its contents stay out."""
-    level = _Level(os.path.join(entry.path, ""), f"{entry.name}/" if entry.name else "", [])
-    if not stat.S_ISDIR(entry.stat.st_mode):
+    name = f"{entry.name}/" if entry.name else ""
+    level = _Level(os.path.join(entry.path, ""), name, [], set())
+    if status is None or not stat.S_ISDIR(status.st_mode):
         return level
-    if options.one_file_system and entry.stat.st_dev != device:
+    if options.one_file_system and status.st_dev != device:
         return level
-    if (entry.stat.st_dev, entry.stat.st_ino) in options.unvisited:
+    if (status.st_dev, status.st_ino) in options.unvisited:
         return level
-    leaves = _list(entry.path, warn)
+    leaves, level.others = _list(entry.path, warn)
     if options.skip_caches and CACHE_TAG in leaves and _is_tagged(level.path + CACHE_TAG):
         for leaf in leaves:
             if leaf != CACHE_TAG:
@@ -229,20 +250,35 @@ def _open_directory(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def _list(path: str, warn: Callable[[str], None]) -> list[str]:
-    """Return the names in a directory; when that fails half-way, those that were read."""
+def _list(path: str, warn: Callable[[str], None]) -> tuple[list[str], set[str]]:
+    """Return the names in a directory, and those of them that are no regular files.
+
+    When that fails half-way, those that were read.
+    """
     names: list[str] = []
+    others: set[str] = set()
     try:
         fd = _open_directory(path)
         try:
             with os.scandir(fd) as entries:
-                names.extend(entry.name for entry in entries)
+                for entry in entries:
+                    names.append(entry.name)
+                    if not _is_listed_as_file(entry):
+                        others.add(entry.name)
         finally:
             os.close(fd)
     except OSError as exc:
         lost = "some of its contents are" if names else "its contents are"
         warn(f"{printable(path)}: cannot list this directory: {reason(exc)}; {lost} not stored")
-    return names
+    return names, others
+
+
+def _is_listed_as_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file(follow_symlinks=False)
+    except OSError:
+        # Where a file system does not tell, Python asks for more, in vain here.
+        return False
 
 
 def _is_tagged(path: str) -> bool:
