@@ -19,7 +19,8 @@ from typing import Any, Literal, overload
 from bakthat import inventory, models, terminal, thawing
 from bakthat.archive.choosing import Choice
 from bakthat.archive.excludes import find_rules
-from bakthat.archive.walk import Scan, WalkOptions, scan
+from bakthat.archive.scan_aside import scan_aside
+from bakthat.archive.walk import Scan, WalkOptions
 from bakthat.backends.base import Thaw
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.costs import check_before_deleting
@@ -109,9 +110,10 @@ def backup(
         )
         for recipient in keys.recipients:
             age.parse_recipient(recipient)  # before anything is made on the storage
-        counted = scan(source.path, options)
+        with scan_aside(source.path, options) as scanned:
+            backend.create_container()
+            counted = scanned()
         _tell_excluded(options, counted)
-        backend.create_container()
         # Once more: it may be this very directory that was just made.
         options = replace(options, unvisited=_own_store(session, source.path))
         new = NewBackup(session, backend, source, options, counted, keys, joined_tags, progress)

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Those that stop a command."""
 
 
 class HeldBack:
@@ -31,7 +32,7 @@ class HeldBack:
             self._handlers[number](number, None)
 
     def _hold(self) -> None:
-        for number in _SIGNALS:
+        for number in SIGNALS:
             handler = signal.getsignal(number)
             if callable(handler):  # not what the system does by itself, nor an ignored one
                 self._handlers[number] = handler

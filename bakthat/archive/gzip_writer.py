@@ -41,7 +41,7 @@ class GzipWriter:
     *level* is gzip's, 1 (fastest) to 9 (smallest); *threads* are those that compress, by default
     one for each processor that this process may use, at most :data:`MAX_THREADS`. The sink is
     written to only by the thread that calls :meth:`write` and :meth:`close`, and is never
-    closed. Memory is bounded by two members of input and output for each thread.
+    closed. Memory is bounded by two members of input and output for each thread, and four more.
 
     End it with :meth:`close` or :meth:`abort`; as a context manager it closes after the block
     and aborts on an exception. It is no ``io.IOBase``, whose destructor would finish half a file.
@@ -60,7 +60,7 @@ class GzipWriter:
         self._sink = sink
         self._level = level
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bakthat-gzip")
-        self._limit = 2 * threads
+        self._limit = 2 * threads + 4
         self._pending: deque[Future[bytes]] = deque()
         self._gathered = bytearray()
         self._empty = True

@@ -89,7 +89,7 @@ def checksum_fits(block: bytes) -> bool:
     """
     field = block[148:156]
     # The sum counts its own field as eight spaces.
-    unsigned = byte_sum(block) - byte_sum(field) + 8 * 32
+    unsigned = byte_sum(block[:256]) + byte_sum(block[256:]) - byte_sum(field) + 8 * 32
     if field == b"%06o\0 " % unsigned:
         return True  # as POSIX has it, and nearly every tar
     stored = parse_number(field)
@@ -99,15 +99,23 @@ def checksum_fits(block: bytes) -> bool:
     return stored == unsigned - 256 * negative
 
 
-def byte_sum(block: bytes) -> int:
-    """Return the sum of the bytes of a header, at most 512.
+def byte_sum(octets: bytes) -> int:
+    """Return the sum of at most 256 bytes.
 
     The low half of Adler-32 (RFC 1950, section 8.2) is one more than the sum of the bytes modulo
-    65521, which 256 bytes cannot reach; it is many times faster than sum().
+    65521, which so few cannot reach; it is many times faster than sum().
     """
-    if len(block) <= 256:
-        return (adler32(block) & 0xFFFF) - 1
-    return (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
+    return (adler32(octets) & 0xFFFF) - 1
+
+
+def only_mtime(payload: bytes) -> tuple[bytes, bytes] | None:
+    """Return the record of a pax header that has no other than the time; None for any other.
+
+    Nearly every file has such a one, and here it costs a third.
+    """
+    if payload[2:9] == b" mtime=" and payload[:2] == b"%d" % len(payload) and payload[-1] == 10:
+        return b"mtime", payload[9:-1]
+    return None
 
 
 def parse_pax_records(payload: bytes) -> list[tuple[bytes, bytes]]:

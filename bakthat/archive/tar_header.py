@@ -185,4 +185,5 @@ def _rest(
     block = _AFTER_CHECKSUM.pack(
         kind, link, b"ustar\x0000", owner, group, b"%07o" % major, b"%07o" % minor, prefix
     )
-    return _Rest(block, byte_sum(block) + byte_sum(_BLANK_CHECKSUM))
+    total = byte_sum(block[:256]) + byte_sum(block[256:]) + byte_sum(_BLANK_CHECKSUM)
+    return _Rest(block, total)

@@ -25,6 +25,7 @@ from bakthat.archive.sparse_maps import (
 from bakthat.archive.tar_fields import (
     MAX_NAME_BYTES,
     checksum_fits,
+    only_mtime,
     parse_decimal,
     parse_number,
     parse_pax_records,
@@ -179,7 +180,7 @@ class TarReader:
                 raise self._corrupt("the rest of a file that began in another volume")
             payload = self._extended(block)
             if kind in b"xX":
-                pax = parse_pax_records(payload)
+                pax = [only] if (only := only_mtime(payload)) else parse_pax_records(payload)
             elif kind == b"g":
                 self._update_globals(parse_pax_records(payload))
             elif kind == b"L":
@@ -366,7 +367,7 @@ class TarReader:
     def _content(self, limit: int) -> memoryview:
         """Return between 1 and *limit* bytes of the content."""
         if self._at == len(self._buffer):
-            self._fill(1)
+            self._fill()
         end = min(len(self._buffer), self._at + min(limit, self._content_left))
         piece = memoryview(self._buffer)[self._at : end]
         self._content_left -= len(piece)
@@ -374,35 +375,31 @@ class TarReader:
         return piece
 
     def _block(self) -> bytes:
-        start = self._at
-        end = start + BLOCK_BYTES
-        if end > len(self._buffer):
-            self._fill(BLOCK_BYTES)
-            start, end = 0, BLOCK_BYTES
-        self._at = end
-        return self._buffer[start:end]
+        start, self._at = self._at, self._at + BLOCK_BYTES
+        block = self._buffer[start : self._at]
+        while len(block) < BLOCK_BYTES:  # some of it is in the next buffer
+            self._at = len(self._buffer)
+            self._fill()
+            self._at = BLOCK_BYTES - len(block)
+            block += self._buffer[: self._at]
+        return block
 
     def _skip(self, count: int) -> None:
         while count > len(self._buffer) - self._at:
             count -= len(self._buffer) - self._at
             self._at = len(self._buffer)
-            self._fill(1)
+            self._fill()
         self._at += count
 
-    def _fill(self, count: int) -> None:
-        """Have *count* bytes in the buffer."""
-        rest = self._buffer[self._at :]
+    def _fill(self) -> None:
+        """Take the next buffer; the one before was used up."""
         self._offset += self._at
         self._at = 0
-        while len(rest) < count:
-            piece = self._source.read(_READ_BYTES)
-            if not piece:
-                self._buffer = rest
-                raise CorruptArchiveError(
-                    f"the tar archive is truncated: it ends at byte {self._offset + len(rest)}"
-                )
-            rest = rest + piece if rest else piece
-        self._buffer = rest
+        self._buffer = self._source.read(_READ_BYTES)
+        if not self._buffer:
+            raise CorruptArchiveError(
+                f"the tar archive is truncated: it ends at byte {self._offset}"
+            )
 
     def _drain(self) -> None:
         rest = self._buffer[self._at :]

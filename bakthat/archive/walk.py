@@ -135,13 +135,8 @@ def _count_excluded(
             result.excluded_bytes += _listed_bytes(entry.path, links)
 
 
-def _walk(
-    root: Path,
-    options: WalkOptions,
-    warn: Callable[[str], None],
-    left_out: Callable[[str], None],
-) -> Iterator[Entry]:
-    """Walk as :func:`walk` does; *left_out* gets the path of each entry that is not yielded."""
+def check_root(root: Path) -> tuple[str, os.stat_result]:
+    """Return the real path of *root* and what it is. Raises SourceError as :func:`walk` does."""
     try:
         path = os.path.realpath(root, strict=True)
         status = os.stat(path)
@@ -159,6 +154,17 @@ def _walk(
             f"cannot back up {printable(root)}: it is neither a file nor a directory",
             hint="name a file or a directory that contains it",
         )
+    return path, status
+
+
+def _walk(
+    root: Path,
+    options: WalkOptions,
+    warn: Callable[[str], None],
+    left_out: Callable[[str], None],
+) -> Iterator[Entry]:
+    """Walk as :func:`walk` does; *left_out* gets the path of each entry that is not yielded."""
+    path, status = check_root(root)
     top = Entry(path, "", status)
     yield from _from(top, status, status.st_dev, options, warn, left_out)
 
