@@ -20,3 +20,13 @@ class Source(Protocol):
 
     def read(self, size: int, /) -> bytes:
         """Return between 1 and *size* bytes, or ``b""`` at the end and ever after."""
+
+
+class LendingSink(Sink, Protocol):
+    """A sink that lends its own memory, so that what fills it need not be copied."""
+
+    def lend(self) -> memoryview:
+        """Return memory to fill from its start, and to give back by :meth:`take`."""
+
+    def take(self, lent: memoryview, size: int, /) -> None:
+        """Take the first *size* bytes of *lent*, which the caller must not touch any more."""

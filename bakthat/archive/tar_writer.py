@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 from bakthat.archive import tar_header
 from bakthat.archive.attributes import AttributeReader
@@ -18,7 +19,7 @@ from bakthat.archive.tar_header import Member, pack_comment, pack_member_header
 from bakthat.archive.walk import Entry, WalkOptions, walk
 from bakthat.errors import SourceError
 from bakthat.naming import printable
-from bakthat.streams import Sink
+from bakthat.streams import LendingSink, Sink
 
 _BUFFER_BYTES = 1024 * 1024
 _MAX_ATTRIBUTES = 4 * 1024 * 1024
@@ -61,18 +62,20 @@ def _ignore(_count: int) -> None:
 
 
 class _Blocks:
-    """Gather what is written into pieces of one size, in one buffer that is used again."""
+    """Gather what is written into pieces of one size, in memory that is used again."""
 
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self._view = memoryview(bytearray(_BUFFER_BYTES))
+    def __init__(self, sink: Sink | LendingSink) -> None:
+        lends = hasattr(sink, "lend")
+        self._sink: LendingSink = cast("LendingSink", sink) if lends else _OwnMemory(sink)
+        self._view = self._sink.lend()
+        self._size = len(self._view)
         self._filled = 0
         self._flushed = 0
 
     def put(self, data: bytes) -> None:
         """Write all of *data*."""
         end = self._filled + len(data)
-        if end <= _BUFFER_BYTES:
+        if end <= self._size:
             self._view[self._filled : end] = data
             self._filled = end
             return
@@ -86,7 +89,7 @@ class _Blocks:
 
     def room(self) -> memoryview:
         """Return where to put the next bytes, at least one; :meth:`fill` then takes them."""
-        if self._filled == _BUFFER_BYTES:
+        if self._filled == self._size:
             self.flush()
         return self._view[self._filled :]
 
@@ -107,9 +110,24 @@ class _Blocks:
     def flush(self) -> None:
         """Hand on what was gathered."""
         if self._filled:
-            self._sink.write(self._view[: self._filled])
+            self._sink.take(self._view, self._filled)
             self._flushed += self._filled
             self._filled = 0
+            self._view = self._sink.lend()
+
+
+class _OwnMemory:
+    """Lends the one piece of memory that its sink lacks."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._memory = memoryview(bytearray(_BUFFER_BYTES))
+        self.write = sink.write
+
+    def lend(self) -> memoryview:
+        return self._memory
+
+    def take(self, lent: memoryview, size: int, /) -> None:
+        self.write(lent[:size])
 
 
 class _HardLinks:
