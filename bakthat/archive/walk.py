@@ -84,18 +84,19 @@ def scan(root: Path, options: WalkOptions) -> Scan:
     def leave_out(path: str) -> None:
         _count_excluded(path, device, options.one_file_system, links, result)
 
+    files = total = 0
     for path, name, status in _walk(root, options, _ignore, leave_out):
         if status is None:
-            result.files += 1
-            result.bytes += _listed_bytes(path, links)
-            continue
-        if not name:
-            device = status.st_dev
-        if stat.S_ISDIR(status.st_mode):
-            result.directories += 1
+            files += 1
+            total += _listed_bytes(path, links)
+        elif not stat.S_ISDIR(status.st_mode):
+            files += 1
+            total += _first_bytes(path, status, links)
         else:
-            result.files += 1
-            result.bytes += _first_bytes(path, status, links)
+            result.directories += 1
+            if not name:
+                device = status.st_dev
+    result.files, result.bytes = files, total
     return result
 
 
@@ -105,9 +106,12 @@ def _ignore(_text: str) -> None:
 
 def _listed_bytes(path: str, links: set[tuple[int, int]]) -> int:
     try:
-        return _first_bytes(path, os.lstat(path), links)
+        status = os.lstat(path)
     except OSError:
         return 0
+    if status.st_nlink == 1 and status.st_blocks * 512 >= status.st_size:
+        return status.st_size  # as nearly always: neither linked nor sparse
+    return _first_bytes(path, status, links)
 
 
 def _first_bytes(path: str, status: os.stat_result, links: set[tuple[int, int]]) -> int:
@@ -165,8 +169,7 @@ def _walk(
 ) -> Iterator[Entry]:
     """Walk as :func:`walk` does; *left_out* gets the path of each entry that is not yielded."""
     path, status = check_root(root)
-    top = Entry(path, "", status)
-    yield from _from(top, status, status.st_dev, options, warn, left_out)
+    return _from(Entry(path, "", status), status, status.st_dev, options, warn, left_out)
 
 
 @dataclass(slots=True)
