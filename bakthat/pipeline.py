@@ -23,6 +23,7 @@ from bakthat.archive.gzip_reader import GzipReader
 from bakthat.archive.gzip_writer import GzipWriter
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar_writer import write_tree
+from bakthat.archive.tree_aside import TreeProcess
 from bakthat.archive.walk import WalkOptions
 from bakthat.crypto.age import DecryptReader, EncryptWriter
 from bakthat.crypto.beefish import BeefishReader
@@ -172,10 +173,12 @@ def read_object(
     report: ArchiveReport,
     on_bytes: OnBytes,
     choice: Choice | None = None,
+    process: TreeProcess | None = None,
 ) -> list[Path]:
     """Pull an object through the chain into *destination*; all of it appears, or nothing.
 
-    Of an archive, what *choice* takes. *stream* is closed in any case. *on_bytes* gets the bytes
+    Of an archive, what *choice* takes, made by *process* where there is one. *stream* is closed
+    in any case. *on_bytes* gets the bytes
     taken from it. Returns the paths that appeared.
     """
     with ExitStack() as stages:
@@ -190,6 +193,7 @@ def read_object(
                 report=report,
                 check_comment=expected.check_identity,
                 choice=choice,
+                process=process,
             )
         hashed = _Hashed(source, expected.sha256)
         return [

@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from bakthat import models, naming, pipeline
 from bakthat.archive.choosing import Choice
 from bakthat.archive.extract import Owner
 from bakthat.archive.report import ArchiveReport
+from bakthat.archive.tree_aside import TreeProcess, tree_process
 from bakthat.backends.base import Backend
 from bakthat.crypto import age
 from bakthat.descriptions import believable
@@ -111,17 +113,27 @@ def fetch(session: Session, backup: models.Backups, options: RestoreOptions) -> 
     if expected.compressed:
         log.info("Uncompressing...")
     report = ArchiveReport()
-    pipeline.read_object(
-        backend.download(key),
-        expected,
-        options.target,
-        passphrase=passphrase,
-        identities=identities,
-        report=report,
-        on_bytes=_meter(options.progress, backup.size),
-        choice=options.choice,
-    )
+    with ExitStack() as opened:
+        process = _tree_process(backup) if expected.is_archive and not options.choice else None
+        if process is not None:
+            opened.enter_context(process)
+        pipeline.read_object(
+            backend.download(key),  # which begins with its threads: no fork after it
+            expected,
+            options.target,
+            passphrase=passphrase,
+            identities=identities,
+            report=report,
+            on_bytes=_meter(options.progress, backup.size),
+            choice=options.choice,
+            process=process,
+        )
     return report
+
+
+def _tree_process(backup: models.Backups) -> TreeProcess | None:
+    said = believable(backup.metadata)
+    return tree_process(said.get("files", 0), said.get("bytes", 0))
 
 
 def find_keys(

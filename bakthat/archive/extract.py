@@ -21,6 +21,7 @@ from bakthat.archive.staged_tree import PathSet, StagedTree, split_name, write_a
 from bakthat.archive.staging import Staging
 from bakthat.archive.tar_fields import quoted
 from bakthat.archive.tar_reader import Member, MemberType, TarReader
+from bakthat.archive.tree_aside import TreeAside, TreeProcess
 from bakthat.errors import DestinationError, UnsafeMemberError
 from bakthat.streams import Source
 
@@ -47,6 +48,7 @@ def extract(
     on_bytes: OnBytes | None = None,
     check_comment: Callable[[bytes], None] | None = None,
     choice: Choice | None = None,
+    process: TreeProcess | None = None,
 ) -> list[Path]:
     """Restore the tar archive in *source* into the directory *destination*.
 
@@ -54,7 +56,8 @@ def extract(
     with those of the archive, existing files and links replaced. *report* takes the counts and
     warnings: owners, modes, attributes and devices that could not be restored. *check_comment*
     is called with the comment of a global pax header, ``b""`` where there is none, and may raise.
-    With *choice*, only the members that it takes, in directories that are made as needed.
+    With *choice*, only the members that it takes, in directories that are made as needed. With
+    *process*, which ends with it, that one makes the files.
     Returns the paths that are now at the top of *destination*, sorted.
 
     *source* is read to its end and not closed. Raises CorruptArchiveError, UnsafeMemberError for
@@ -66,7 +69,7 @@ def extract(
         reader = TarReader(watched)
         path, first = b"", True
         try:
-            with StagedTree(staging.tree_fd, report) as tree:
+            with _tree(staging, report, process) as tree:
                 for member in reader:
                     path = member.name
                     if first and check_comment is not None:
@@ -178,6 +181,18 @@ def _counted(
         report.bytes += len(piece)
         if on_bytes is not None:
             on_bytes(len(piece))
+
+
+def _tree(
+    staging: Staging, report: ArchiveReport, process: TreeProcess | None
+) -> StagedTree | TreeAside:
+    if process is None:
+        return StagedTree(staging.tree_fd, report)
+
+    def cannot_write(path: bytes, error: OSError) -> DestinationError:
+        return _cannot_write(staging.destination / os.fsdecode(path), error)
+
+    return TreeAside(process, staging.tree_fd, report, cannot_write)
 
 
 def _cannot_write(path: Path, error: OSError) -> DestinationError:

@@ -41,8 +41,8 @@ class PathSet:
     Raises CorruptArchiveError for more than :data:`MAX_PATHS`.
     """
 
-    def __init__(self) -> None:
-        self._digests: set[bytes] = set()
+    def __init__(self, digests: Iterable[bytes] = ()) -> None:
+        self._digests = set(digests)
 
     def add(self, path: Path) -> None:
         """Remember *path*."""
@@ -56,6 +56,10 @@ class PathSet:
     def discard(self, path: Path) -> None:
         """Forget *path*, if it is remembered."""
         self._digests.discard(_digest(path))
+
+    def digests(self) -> list[bytes]:
+        """Return what another such set is made from."""
+        return list(self._digests)
 
     def __contains__(self, path: Path) -> bool:
         return _digest(path) in self._digests
