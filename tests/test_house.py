@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "bakthat"
 
 FLOORS = [
     # Lowest first. A module imports only what stands on a lower line.
-    {"errors", "streams", "interrupts"},
+    {"errors", "streams", "interrupts", "own_process"},
     {"hooks", "week_days"},
     {"naming", "paths", "intervals", "rotation", "storage_classes"},
     {"descriptions"},

@@ -17,6 +17,7 @@ from bakthat.cli import (
     with_host,
     with_profile,
 )
+from bakthat.own_process import keep_memory
 from bakthat.storage_classes import DEFAULT_DAYS, STANDARD, TIERS
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def backup(**arguments: Any) -> int | None:
     """Run ``bakthat backup``."""
     from bakthat import core
 
+    keep_memory()
     as_json, no_ignore = arguments.pop("json"), arguments.pop("no_ignore")
     with progress_bar("Uploading") as progress:
         made = core.backup(**arguments, ignore_files=not no_ignore, progress=progress)
@@ -82,6 +84,7 @@ def restore(**arguments: Any) -> int | None:
         state = core.restore(**{name: arguments[name] for name in named}, job_check=True)
         terminal.print_line(describe(state))
         return None if state.is_readable else NOT_READY
+    keep_memory()
     with progress_bar("Downloading") as progress:
         restored = core.restore(**arguments, progress=progress)
     return NOT_READY if restored is None else None
