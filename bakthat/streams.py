@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 Buffer = bytes | bytearray | memoryview
 """Bytes handed on; whoever takes them keeps no reference after the call returns."""
@@ -22,6 +22,7 @@ class Source(Protocol):
         """Return between 1 and *size* bytes, or ``b""`` at the end and ever after."""
 
 
+@runtime_checkable
 class LendingSink(Sink, Protocol):
     """A sink that lends its own memory, so that what fills it need not be copied."""
 

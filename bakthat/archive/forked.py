@@ -35,14 +35,20 @@ class Forked:
 
     def __init__(self, work: Callable[[], None]) -> None:
         parent = os.getpid()
-        with held_back():
-            self._process = os.fork()
-            if not self._process:
-                try:
-                    _live_alone(parent)
-                    work()
-                finally:
-                    os._exit(0)  # never back into what was forked
+        self._process = 0
+        try:
+            with held_back():
+                self._process = os.fork()
+                if not self._process:
+                    try:
+                        _live_alone(parent)
+                        work()
+                    finally:
+                        os._exit(0)  # never back into what was forked
+        except BaseException:
+            if self._process:  # an interrupt came meanwhile
+                self.end()
+            raise
 
     def end(self) -> None:
         """End it, whether or not it is done; return when it is gone."""

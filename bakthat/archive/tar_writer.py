@@ -9,7 +9,6 @@ import stat
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
 
 from bakthat.archive import tar_header
 from bakthat.archive.attributes import AttributeReader
@@ -64,9 +63,8 @@ def _ignore(_count: int) -> None:
 class _Blocks:
     """Gather what is written into pieces of one size, in memory that is used again."""
 
-    def __init__(self, sink: Sink | LendingSink) -> None:
-        lends = hasattr(sink, "lend")
-        self._sink: LendingSink = cast("LendingSink", sink) if lends else _OwnMemory(sink)
+    def __init__(self, sink: Sink) -> None:
+        self._sink: LendingSink = sink if isinstance(sink, LendingSink) else _OwnMemory(sink)
         self._view = self._sink.lend()
         self._size = len(self._view)
         self._filled = 0

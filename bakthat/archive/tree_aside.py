@@ -56,8 +56,8 @@ class TreeProcess:
         self.memory = mmap.mmap(-1, _SLOTS * _SLOT_BYTES)
         self.socket, theirs = socket.socketpair()
         try:
-            self._process = Forked(lambda: _Worker(theirs, self.memory).run())
-        except OSError:
+            self._process = Forked(lambda: self._work(theirs))
+        except BaseException:
             self.socket.close()
             raise
         finally:
@@ -68,6 +68,10 @@ class TreeProcess:
 
     def __exit__(self, *_: object) -> None:
         self.end()
+
+    def _work(self, theirs: socket.socket) -> None:
+        self.socket.close()  # or it would not end when this process is gone
+        _Worker(theirs, self.memory).run()
 
     def end(self) -> None:
         """End the process, if it has not ended; may be called again."""
