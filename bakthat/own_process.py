@@ -13,7 +13,8 @@ def collect_rarely() -> None:
     """Let modules come in without a search for cycles every few hundred objects.
 
     With :func:`leave_uncollected` it saves a tenth of a second, a third of what a command that
-    needs boto3 takes to start and to end. What bakthat itself does makes hardly any cycles, so that memory stays as it was.
+    needs boto3 takes to start and to end. What bakthat itself does makes hardly any cycles, so
+    that memory stays as it was.
     """
     gc.set_threshold(50_000, 20, 20)
 
