@@ -31,7 +31,7 @@ _NO_GAIN = 0.99
 """From which share of its size on compressed data is not worth inflating again."""
 _DENSE = 0.36
 """Above this share of its size level 2 comes close to gzip's level 6, and 3 gains little."""
-_WORTHWHILE = 0.97
+_WORTHWHILE = 0.98
 """Up to which share of level 2's output level 3 is worth twice the time."""
 
 
