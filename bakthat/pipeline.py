@@ -178,8 +178,7 @@ def read_object(
     """Pull an object through the chain into *destination*; all of it appears, or nothing.
 
     Of an archive, what *choice* takes, made by *process* where there is one. *stream* is closed
-    in any case. *on_bytes* gets the bytes
-    taken from it. Returns the paths that appeared.
+    in any case. *on_bytes* gets the bytes taken from it. Returns the paths that appeared.
     """
     with ExitStack() as stages:
         stages.enter_context(closing(stream))

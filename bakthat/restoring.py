@@ -7,7 +7,6 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -113,10 +112,7 @@ def fetch(session: Session, backup: models.Backups, options: RestoreOptions) -> 
     if expected.compressed:
         log.info("Uncompressing...")
     report = ArchiveReport()
-    with ExitStack() as opened:
-        process = _tree_process(backup) if expected.is_archive and not options.choice else None
-        if process is not None:
-            opened.enter_context(process)
+    with _tree_process(backup, expected, options) or contextlib.nullcontext() as process:
         pipeline.read_object(
             backend.download(key),  # which begins with its threads: no fork after it
             expected,
@@ -131,7 +127,11 @@ def fetch(session: Session, backup: models.Backups, options: RestoreOptions) -> 
     return report
 
 
-def _tree_process(backup: models.Backups) -> TreeProcess | None:
+def _tree_process(
+    backup: models.Backups, expected: pipeline.Expected, options: RestoreOptions
+) -> TreeProcess | None:
+    if not expected.is_archive or options.choice:
+        return None
     said = believable(backup.metadata)
     return tree_process(said.get("files", 0), said.get("bytes", 0))
 

@@ -162,7 +162,7 @@ def _extended_block(size: int, kind: bytes) -> bytes:
 def _block(name: bytes, ids: bytes, size: int, mtime: int, rest: _Rest) -> bytes:
     """Return one ustar header block."""
     head = b"%b%b%011o\0%011o\0" % (name.ljust(_NAME_BYTES, b"\0"), ids, size, mtime)
-    return b"%b%06o\0 %b" % (head, byte_sum(head) + rest[1], rest[0])
+    return b"%b%06o\0 %b" % (head, byte_sum(head) + rest.sum, rest.block)
 
 
 @lru_cache(maxsize=1024)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
@@ -301,12 +302,24 @@ class _TreeWriter:
                     f"cannot back up {printable(entry.path)}: {reason(exc)}",
                     hint="check that this user may read it",
                 ) from exc
+            if entry.stat is None and exc.errno in (errno.ELOOP, errno.ENXIO):
+                self._add_other(entry)  # a symbolic link, a socket or a device by now
+                return
             self._warn(entry, f"{_why(exc)}; it is not stored")
             return
         try:
             self._add_open_file(entry, name, fd)
         finally:
             os.close(fd)
+
+    def _add_other(self, entry: Entry) -> None:
+        """Write what was listed as a regular file, and became something else since."""
+        try:
+            status = os.lstat(entry.path)
+        except OSError as exc:
+            self._warn(entry, f"{_why(exc)}; it is not stored")
+            return
+        self.add(entry._replace(stat=status))
 
     def _add_open_file(self, entry: Entry, name: bytes, fd: int) -> None:
         try:
@@ -316,7 +329,10 @@ class _TreeWriter:
             self._warn(entry, f"{_why(exc)}; it is not stored")
             return
         if not stat.S_ISREG(status.st_mode):
-            self._warn(entry, "was replaced by something that is no file; it is not stored")
+            if entry.stat is None and not stat.S_ISDIR(status.st_mode):
+                self._add_other(entry)
+            else:
+                self._warn(entry, "was replaced by something that is no file; it is not stored")
             return
         if self._add_hard_link(name, status):
             return

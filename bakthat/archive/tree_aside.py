@@ -14,7 +14,6 @@ import socket
 import struct
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
 from typing import Any
 
 from bakthat import errors
@@ -117,12 +116,7 @@ class TreeAside:
     def __enter__(self) -> TreeAside:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
                 self._finish()
@@ -185,11 +179,11 @@ class TreeAside:
 
     def _hear(self) -> Any:
         """Take one answer; raise what it says went wrong."""
-        answer = _receive(self._process.socket)
-        if answer is None:
-            raise _ended()
+        try:
+            word, warnings, more, said = _receive(self._process.socket)
+        except _GoneError:
+            raise _ended() from None
         self._unanswered -= 1
-        word, warnings, more, said = answer
         for text in warnings:
             self._report.warn(text)
         self._report.warning_count += more
@@ -226,8 +220,8 @@ class _Worker:
             self._answer("bakthat", (type(exc).__name__, str(exc), exc.hint))
         except OSError as exc:
             self._answer("system", (self._path, exc.errno or 0, exc.strerror or str(exc)))
-        except _OrphanError:
-            pass
+        except _GoneError:
+            pass  # nobody hears an answer either
         except Exception as exc:  # noqa: BLE001  # told where somebody hears it
             self._answer("defect", f"{type(exc).__name__}: {exc}")
         else:
@@ -252,7 +246,7 @@ class _Worker:
 
     def _receive_orders(self) -> Iterator[tuple[Any, ...]]:
         """Yield every order; a batch is answered when the first of the next is asked for."""
-        while (batch := _receive(self._connection, _OrphanError)) is not None:
+        while (batch := _receive(self._connection)) is not None:
             yield from batch
             self._answer("made", None)
 
@@ -283,8 +277,8 @@ class _CollectedWarnings(ArchiveReport):
         return texts, more
 
 
-class _OrphanError(Exception):
-    """The process that sends orders is gone."""
+class _GoneError(Exception):
+    """The other process is gone."""
 
 
 def _ended() -> errors.DestinationError:
@@ -335,24 +329,21 @@ def _send(connection: socket.socket, message: Any) -> None:
     connection.sendall(_LENGTH.pack(len(text)) + text)
 
 
-def _receive(connection: socket.socket, gone: type[Exception] | None = None) -> Any:
-    """Return the next message. Where there is none: raise *gone*, or return None."""
-    try:
-        head = _exactly(connection, _LENGTH.size)
-        text = _exactly(connection, _LENGTH.unpack(head)[0])
-    except (EOFError, ConnectionError):
-        if gone is not None:
-            raise gone from None
-        return None
-    return marshal.loads(text)
+def _receive(connection: socket.socket) -> Any:
+    """Return the next message. Raises _GoneError."""
+    (size,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
+    return marshal.loads(_exactly(connection, size))
 
 
 def _exactly(connection: socket.socket, size: int) -> bytes:
     data = bytearray(size)
     view = memoryview(data)
     while view:
-        count = connection.recv_into(view)
+        try:
+            count = connection.recv_into(view)
+        except ConnectionError:
+            count = 0
         if not count:
-            raise EOFError
+            raise _GoneError
         view = view[count:]
     return bytes(data)

@@ -133,7 +133,7 @@ def _count_excluded(
         return
     options = WalkOptions(one_file_system=one_file_system)
     top = Entry(path, "", status)
-    for entry in _from(top, status, device, options, _ignore, _ignore):
+    for entry in _from(top, device, options, _ignore, _ignore):
         if entry.stat is None or not stat.S_ISDIR(entry.stat.st_mode):
             result.excluded_files += 1
             result.excluded_bytes += _listed_bytes(entry.path, links)
@@ -169,7 +169,7 @@ def _walk(
 ) -> Iterator[Entry]:
     """Walk as :func:`walk` does; *left_out* gets the path of each entry that is not yielded."""
     path, status = check_root(root)
-    return _from(Entry(path, "", status), status, status.st_dev, options, warn, left_out)
+    return _from(Entry(path, "", status), status.st_dev, options, warn, left_out)
 
 
 @dataclass(slots=True)
@@ -187,16 +187,15 @@ class _Level:
 
 def _from(
     top: Entry,
-    status: os.stat_result | None,
     device: int,
     options: WalkOptions,
     warn: Callable[[str], None],
     left_out: Callable[[str], None],
 ) -> Iterator[Entry]:
-    """Yield *top*, of which *status* is known, and what is below it; *device* is the root's."""
+    """Yield *top* and what is below it; *device* is the one of the root."""
     rules = options.rules
     yield top
-    levels = [_enter(top, status, device, options, warn, left_out)]
+    levels = [_enter(top, device, options, warn, left_out)]
     while levels:
         level = levels[-1]
         if not level.leaves:
@@ -222,12 +221,11 @@ def _from(
         entry = Entry(path, name, status)
         yield entry
         if is_dir:
-            levels.append(_enter(entry, status, device, options, warn, left_out))
+            levels.append(_enter(entry, device, options, warn, left_out))
 
 
 def _enter(
     entry: Entry,
-    status: os.stat_result | None,
     device: int,
     options: WalkOptions,
     warn: Callable[[str], None],
@@ -236,6 +234,7 @@ def _enter(
     """List the directory *entry*, or nothing when it is none or its contents stay out."""
     name = f"{entry.name}/" if entry.name else ""
     level = _Level(os.path.join(entry.path, ""), name, [], set())
+    status = entry.stat
     if status is None or not stat.S_ISDIR(status.st_mode):
         return level
     if options.one_file_system and status.st_dev != device:
@@ -286,7 +285,8 @@ def _is_listed_as_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file(follow_symlinks=False)
     except OSError:
-        # Where a file system does not tell, Python asks for more, in vain here.
+        # The file system does not tell, and whoever asks for more finds it gone or locked; the
+        # walk will say which.
         return False
 
 

@@ -242,9 +242,9 @@ class AwsClient(ABC):
 
 
 def foreign_errors() -> tuple[type[Exception], ...]:
-    """Return what boto3 and the layers below it raise.
+    """Return what botocore and the layers below it raise.
 
-    A function, for boto3 is imported late; it is called only once something was raised.
+    A function, for botocore is imported late; it is called only once something was raised.
     """
     from botocore.exceptions import BotoCoreError, ClientError
     from urllib3.exceptions import HTTPError
