@@ -9,8 +9,10 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 CHUNK = 16 * 1024
 BURST = 0.02
@@ -87,62 +89,125 @@ class _Forwarding:
     async def serve(self, listener: socket.socket) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
-        self._connections: set[asyncio.Task[None]] = set()
-        server = await asyncio.start_server(self._accept, sock=listener, limit=CHUNK)
+        self._ends: set[_End] = set()
+        server = await self._loop.create_server(self._accept, sock=listener)
         self.ready.set()
         await self._stopped.wait()
         server.close()
-        for task in list(self._connections):
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        for end in list(self._ends):
+            end.transport.abort()
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stopped.set)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        try:
-            # The handshake takes one way there and back before the first byte may leave.
-            await asyncio.sleep(self.latency)
-            behind = await asyncio.open_connection("127.0.0.1", self.target_port, limit=CHUNK)
-            try:
-                await asyncio.gather(
-                    self._pump(reader, behind[1], self.throttle.up),
-                    self._pump(behind[0], writer, self.throttle.down),
-                )
-            finally:
-                behind[1].close()
-        except (OSError, asyncio.CancelledError):
-            pass  # either end went away, or the benchmark ended
-        finally:
-            self._connections.discard(task)
-            writer.close()
+    def _accept(self) -> _End:
+        """Make both ends of a connection; the one behind connects once the handshake is over."""
+        half = self.latency / 2
+        near = _End(self._loop, self._ends, self.throttle.up, half)
+        behind = _End(self._loop, self._ends, self.throttle.down, half)
+        near.other, behind.other = behind, near
 
-    async def _pump(
-        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, lane: Lane
+        def connect() -> None:
+            if near not in self._ends:
+                return
+            task = self._loop.create_task(
+                self._loop.create_connection(lambda: behind, "127.0.0.1", self.target_port)
+            )
+            near.connecting = task
+            task.add_done_callback(connected)
+
+        def connected(task: asyncio.Task[object]) -> None:
+            if task.cancelled() or task.exception() is not None:
+                near.transport.abort()
+            elif near in self._ends:
+                near.transport.resume_reading()
+            else:
+                behind.transport.abort()
+
+        # The handshake takes one way there and back before the first byte may leave.
+        near.on_connection = lambda: self._loop.call_later(self.latency, connect)
+        return near
+
+
+class _End(asyncio.BufferedProtocol):
+    """One end of a connection: what it receives leaves at the other one, when the line allows.
+
+    Nothing waits: timers say when the line is free for more, and when what it took has arrived.
+    """
+
+    transport: asyncio.Transport
+    other: _End
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, ends: set[_End], lane: Lane, delay: float
     ) -> None:
-        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        self.on_connection: Callable[[], object] = lambda: None
+        self.connecting: asyncio.Task[object] | None = None
+        self._loop = loop
+        self._ends = ends
+        self._lane = lane
+        self._delay = delay
+        self._buffer = bytearray(CHUNK)
+        self._under_way: deque[tuple[float, bytes]] = deque()
+        """When it arrives, and what; no bytes at the end."""
+        self._delivery: asyncio.TimerHandle | None = None
+        self._has_ended = False
+        """Its end was handed over."""
 
-        async def deliver() -> None:
-            while True:
-                due, data = await under_way.get()
-                await asyncio.sleep(max(0.0, due - self._loop.time()))
-                if not data:
-                    with contextlib.suppress(OSError):
-                        target.write_eof()
-                    return
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self._ends.add(self)
+        if self.other not in self._ends:  # the near end: there is nowhere to send to yet
+            self.transport.pause_reading()
+        self.on_connection()
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(self._buffer[:nbytes])
+        left = self._lane.book(len(data), self._loop.time())
+        self.transport.pause_reading()
+        self._loop.call_at(left, self._read_on)
+        self._send(left, data)
+
+    def eof_received(self) -> bool:
+        self._send(self._loop.time(), b"")
+        return True  # the other direction stays open
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ends.discard(self)
+        if self.connecting is not None:
+            self.connecting.cancel()
+        if self.other in self._ends and not self._under_way:
+            self.other.transport.abort() if exc else self.other.transport.close()
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _send(self, left: float, data: bytes) -> None:
+        self._under_way.append((left + self._delay, data))
+        if self._delivery is None:
+            self._deliver()
+
+    def _deliver(self) -> None:
+        """Hand over what has arrived, and come again for the next."""
+        self._delivery = None
+        target = self.other.transport
+        while self._under_way and self._under_way[0][0] <= self._loop.time():
+            _, data = self._under_way.popleft()
+            if target.is_closing():
+                continue
+            if data:
                 target.write(data)
-                await target.drain()
-
-        delivery = asyncio.create_task(deliver())
-        try:
-            while data := await source.read(CHUNK):
-                left = lane.book(len(data), self._loop.time())
-                await asyncio.sleep(max(0.0, left - self._loop.time()))
-                under_way.put_nowait((self._loop.time() + self.latency / 2, data))
-            under_way.put_nowait((self._loop.time() + self.latency / 2, b""))
-            await delivery
-        finally:
-            delivery.cancel()
+            elif self.other._has_ended:
+                target.close()
+                self.transport.close()
+            else:
+                target.write_eof()
+                self._has_ended = True
+        if self._under_way:
+            self._delivery = self._loop.call_at(self._under_way[0][0], self._deliver)
+        elif self not in self._ends and not target.is_closing():
+            target.close()  # nothing more will come
