@@ -19,8 +19,7 @@ from typing import Any, Literal, overload
 from bakthat import inventory, models, terminal, thawing
 from bakthat.archive.choosing import Choice
 from bakthat.archive.excludes import find_rules
-from bakthat.archive.scan_aside import scan_aside
-from bakthat.archive.walk import Scan, WalkOptions
+from bakthat.archive.walk import WalkOptions
 from bakthat.backends.base import Thaw
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.costs import check_before_deleting
@@ -110,14 +109,11 @@ def backup(
         )
         for recipient in keys.recipients:
             age.parse_recipient(recipient)  # before anything is made on the storage
-        with scan_aside(source.path, options) as scanned:
+        if session.destination == "local":
+            # It may lie in what is backed up, and must be there to be recognised.
             backend.create_container()
-            counted = scanned()
-        _tell_excluded(options, counted)
-        # Once more: it may be this very directory that was just made.
-        options = replace(options, unvisited=_own_store(session, source.path))
-        new = NewBackup(session, backend, source, options, counted, keys, joined_tags, progress)
-        made = new.store()
+            options = replace(options, unvisited=_own_store(session, source.path))
+        made = NewBackup(session, backend, source, options, keys, joined_tags, progress).store()
         if made.backend == "glacier":
             inventory.save_after_change(session, make_bucket=True)
         return current.finish(made)
@@ -340,16 +336,6 @@ def _own_store(session: Session, source: Path) -> frozenset[tuple[int, int]]:
     except OSError:
         return frozenset()  # not made yet, or a matter for the backend
     return frozenset({(status.st_dev, status.st_ino)})
-
-
-def _tell_excluded(options: WalkOptions, counted: Scan) -> None:
-    if options.rules is not None:
-        log.info(
-            "Leaving out %d files (%s) by %s",
-            counted.excluded_files,
-            terminal.human_size(counted.excluded_bytes),
-            printable(str(options.rules.path)),
-        )
 
 
 def _repeated(

@@ -16,7 +16,7 @@ def collect_rarely() -> None:
     needs boto3 takes to start and to end. What bakthat itself does makes hardly any cycles, so
     that memory stays as it was.
     """
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(250_000, 20, 20)
 
 
 def leave_uncollected() -> None:

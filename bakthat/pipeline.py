@@ -15,16 +15,15 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from bakthat.archive.choosing import Choice
 from bakthat.archive.extract import Owner, extract, place_file, verify
 from bakthat.archive.gzip_reader import GzipReader
 from bakthat.archive.gzip_writer import GzipWriter
 from bakthat.archive.report import ArchiveReport
-from bakthat.archive.tar_writer import write_tree
 from bakthat.archive.tree_aside import TreeProcess
-from bakthat.archive.walk import WalkOptions
+from bakthat.archive.walk import Scan, WalkOptions, scan
 from bakthat.crypto.age import DecryptReader, EncryptWriter
 from bakthat.crypto.beefish import BeefishReader
 from bakthat.errors import ArchiveError, CorruptArchiveError, PasswordError, SourceError
@@ -51,18 +50,14 @@ whole backup may take; any age tool reads either, and a guess costs half as much
 OnBytes = Callable[[int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(Protocol):
     """What goes into an object."""
 
-    root: Path
-    name: str
-    """The base name that what is restored gets."""
-    is_archive: bool
-    """A tar archive; otherwise the bytes of one file as they are."""
-    options: WalkOptions
-    identity: str
-    """What the archive says of itself inside, so that a swapped object is noticed."""
+    def counted(self) -> Scan:
+        """Return, before :meth:`write`, what there is to write. Raises SourceError."""
+
+    def write(self, sink: Sink, *, report: ArchiveReport, on_bytes: OnBytes) -> None:
+        """Write all of it to *sink*, once."""
 
 
 def write_object(
@@ -73,11 +68,11 @@ def write_object(
     keys: EncryptionKeys,
     report: ArchiveReport,
     on_bytes: OnBytes,
-) -> str:
+) -> None:
     """Push all of *contents* through the chain into *sink*, which is left to the caller.
 
-    *level* is gzip's, 0 for none. Returns the SHA-256 in hex of a file that is no archive,
-    otherwise "". After an exception the stages were aborted, and *sink* holds no whole object.
+    *level* is gzip's, 0 for none. After an exception the stages were aborted, and *sink* holds no
+    whole object.
     """
     with ExitStack() as stages:
         if keys:
@@ -91,51 +86,54 @@ def write_object(
             )
         if level:
             sink = stages.enter_context(GzipWriter(sink, level=level))
-        if not contents.is_archive:
-            return _copy_file(contents.root, sink, report, on_bytes)
-        write_tree(
-            contents.root,
-            contents.name,
-            sink,
-            contents.options,
-            report=report,
-            on_bytes=on_bytes,
-            comment=contents.identity,
-        )
-        return ""
+        contents.write(sink, report=report, on_bytes=on_bytes)
 
 
-def _copy_file(path: Path, sink: Sink, report: ArchiveReport, on_bytes: OnBytes) -> str:
-    """Write a file as it is; return its SHA-256 in hex."""
-    digest = hashlib.sha256()
-    try:
-        stream = path.open("rb", buffering=0)
-    except OSError as exc:
-        raise SourceError(f"cannot read '{path}': {exc.strerror or exc}") from exc
-    with stream:
-        before = os.fstat(stream.fileno())
-        left = before.st_size  # what comes later is another backup's, or it would never end
-        while left:
-            try:
-                piece = stream.read(min(READ_BYTES, left))
-            except OSError as exc:
-                raise SourceError(f"cannot read '{path}': {exc.strerror or exc}") from exc
-            if not piece:
-                break
-            left -= len(piece)
-            digest.update(piece)
-            sink.write(piece)
-            report.bytes += len(piece)
-            on_bytes(len(piece))
-        after = os.fstat(stream.fileno())
-    if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
-        after.st_size,
-        after.st_mtime_ns,
-        after.st_ctime_ns,
-    ):
-        report.warn(f"{printable(path)}: changed while it was read")
-    report.files = 1
-    return digest.hexdigest()
+class PlainFile:
+    """A file whose bytes are an object as they are."""
+
+    def __init__(self, path: Path, options: WalkOptions) -> None:
+        self._path = path
+        self._options = options
+        self.sha256 = ""
+        """Of what was written, in hex."""
+
+    def counted(self) -> Scan:
+        """Return what there is to write. Raises SourceError."""
+        return scan(self._path, self._options)
+
+    def write(self, sink: Sink, *, report: ArchiveReport, on_bytes: OnBytes) -> None:
+        """Write the file to *sink* as it is. Raises SourceError when it cannot be read."""
+        path = self._path
+        digest = hashlib.sha256()
+        try:
+            stream = path.open("rb", buffering=0)
+        except OSError as exc:
+            raise SourceError(f"cannot read '{path}': {exc.strerror or exc}") from exc
+        with stream:
+            before = os.fstat(stream.fileno())
+            left = before.st_size  # what comes later is another backup's, or it would never end
+            while left:
+                try:
+                    piece = stream.read(min(READ_BYTES, left))
+                except OSError as exc:
+                    raise SourceError(f"cannot read '{path}': {exc.strerror or exc}") from exc
+                if not piece:
+                    break
+                left -= len(piece)
+                digest.update(piece)
+                sink.write(piece)
+                report.bytes += len(piece)
+                on_bytes(len(piece))
+            after = os.fstat(stream.fileno())
+        if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
+            after.st_size,
+            after.st_mtime_ns,
+            after.st_ctime_ns,
+        ):
+            report.warn(f"{printable(path)}: changed while it was read")
+        report.files = 1
+        self.sha256 = digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +180,10 @@ def read_object(
     """
     with ExitStack() as stages:
         stages.enter_context(closing(stream))
-        source = _open(stages, _Counted(stream, on_bytes), expected, passphrase, identities)
+        counted = _Counted(stream, on_bytes)
+        # Where another process lays the tree out, it has a core of its own.
+        cores = None if process is None else max((os.cpu_count() or 1) - 1, 1)
+        source = _open(stages, counted, expected, passphrase, identities, gunzip_threads=cores)
         if expected.is_value:
             source = io.BytesIO(_read_json(source, expected))
         if expected.is_archive:
@@ -256,6 +257,8 @@ def _open(
     expected: Expected,
     passphrase: str | None,
     identities: Sequence[str],
+    *,
+    gunzip_threads: int | None = None,
 ) -> Source:
     """Put the stages that read an object on top of *source*."""
     if expected.encrypted and expected.is_legacy:
@@ -269,7 +272,7 @@ def _open(
             DecryptReader(source, passphrase=passphrase, identities=identities)
         )
     if expected.compressed:
-        source = stages.enter_context(GzipReader(source))
+        source = stages.enter_context(GzipReader(source, threads=gunzip_threads))
     if expected.limit is not None:
         source = _Bounded(source, expected.limit)
     if expected.is_archive and expected.encrypted and expected.is_legacy:

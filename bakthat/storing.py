@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bakthat import __version__, models, naming, pipeline, terminal
+from bakthat import __version__, models, naming, terminal
 from bakthat.archive.gzip_writer import DEFAULT_LEVEL
 from bakthat.archive.report import ArchiveReport, reason
+from bakthat.archive.tar_aside import archiving
 from bakthat.archive.walk import Scan, WalkOptions
 from bakthat.backends.base import Backend
+from bakthat.crypto import age
 from bakthat.errors import CatalogError, KeyExistsError, SourceError, StorageError, UsageError
 from bakthat.interrupts import held_back
 from bakthat.naming import printable
+from bakthat.pipeline import Contents, PlainFile, write_object
 from bakthat.secrets import EncryptionKeys
 from bakthat.session import Session
 
@@ -136,7 +139,6 @@ class NewBackup:
     backend: Backend
     source: BackupSource
     options: WalkOptions
-    counted: Scan
     keys: EncryptionKeys
     tags: str
     progress: Progress | None
@@ -149,7 +151,8 @@ class NewBackup:
             with models.catalog(catalog_path, write=True):
                 key, date = models.reserve(self._names_from(date))
             try:
-                return self._store_as(key, date)  # recording it frees the name
+                with self._contents(date) as contents:
+                    return self._store_as(key, date, contents)  # recording it frees the name
             except KeyExistsError:
                 log.info("%s is taken on the storage, trying the next second", printable(key))
                 date += 1
@@ -167,28 +170,34 @@ class NewBackup:
         )
         return ((self.session.prefix + name, when) for name, when in names)
 
-    def _store_as(self, key: str, date: int) -> models.Backups:
+    def _contents(self, date: int) -> contextlib.AbstractContextManager[Contents]:
+        """Get ready what is to be written; it may begin in another process at once."""
         source = self.source
+        if not source.is_archive:
+            return contextlib.nullcontext(PlainFile(source.path, self.options))
+        identity = archive_identity(source.set_name, date, self.session.host)
+        return archiving(source.path, source.root_name, self.options, comment=identity)
+
+    def _store_as(self, key: str, date: int, contents: Contents) -> models.Backups:
+        source = self.source
+        self.backend.create_container()
+        if self.keys:
+            age.load()  # while the other process, if there is one, still counts
+        counted = contents.counted()
+        self._tell_excluded(counted)
         if source.level:
             log.info("Compressing...")
         if self.keys:
             log.info("Encrypting...")
         log.info("Uploading...")
         started = time.monotonic()
-        steps = _Steps(self.counted.bytes, self.progress)
+        steps = _Steps(counted.bytes, self.progress)
         report = ArchiveReport()
-        description = self._describe(date)
-        contents = pipeline.Contents(
-            source.path,
-            source.root_name,
-            source.is_archive,
-            self.options,
-            archive_identity(source.set_name, date, self.session.host),
-        )
+        description = self._describe(date, counted)
         row = self._row(key, date)
-        upload = self.backend.upload(key, metadata=description, size_hint=_size_hint(self.counted))
+        upload = self.backend.upload(key, metadata=description, size_hint=_size_hint(counted))
         try:
-            checksum = pipeline.write_object(
+            write_object(
                 upload,
                 contents,
                 level=source.level,
@@ -199,7 +208,9 @@ class NewBackup:
             # An interrupt leaves it neither stored nor recorded, or both.
             with held_back():
                 row["size"] = upload.commit().size
-                row["metadata"] = description | self._learnt(report, checksum, started)
+                row["metadata"] = description | self._learnt(report, counted, started)
+                if isinstance(contents, PlainFile):
+                    row["metadata"]["sha256"] = contents.sha256
                 entry = self._record(row)
                 steps.finish()
                 size = terminal.human_size(entry.size)
@@ -209,24 +220,30 @@ class NewBackup:
                 upload.abort()
         return entry
 
-    def _learnt(self, report: ArchiveReport, checksum: str, started: float) -> dict[str, Any]:
+    def _tell_excluded(self, counted: Scan) -> None:
+        if self.options.rules is not None:
+            log.info(
+                "Leaving out %d files (%s) by %s",
+                counted.excluded_files,
+                terminal.human_size(counted.excluded_bytes),
+                printable(str(self.options.rules.path)),
+            )
+
+    def _learnt(self, report: ArchiveReport, counted: Scan, started: float) -> dict[str, Any]:
         """Return what only making the backup told."""
-        learnt = {
+        return {
             "is_enc": bool(self.keys),
             "client": self.session.host,
             "source": str(self.source.path),
             "files": report.files,
             "directories": report.directories,
             "bytes": report.bytes,
-            "excluded_files": self.counted.excluded_files,
-            "excluded_bytes": self.counted.excluded_bytes,
+            "excluded_files": counted.excluded_files,
+            "excluded_bytes": counted.excluded_bytes,
             "warning_count": report.warning_count,
             "warnings": report.warnings[:KEPT_WARNINGS],
             "seconds": round(time.monotonic() - started, 3),
         }
-        if checksum:
-            learnt["sha256"] = checksum
-        return learnt
 
     def _row(self, key: str, date: int) -> dict[str, Any]:
         """Return the catalog's columns as far as they are known before the upload."""
@@ -250,7 +267,7 @@ class NewBackup:
                 hint=f"what is stored is whole; restore it by this name: {name}",
             ) from exc
 
-    def _describe(self, date: int) -> dict[str, Any]:
+    def _describe(self, date: int, counted: Scan) -> dict[str, Any]:
         """Return the self-description: what rebuilds the catalog from the storage alone."""
         source = self.source
         description: dict[str, Any] = {
@@ -267,9 +284,9 @@ class NewBackup:
             description["tags"] = self.tags
         if source.is_archive:
             # What restoring may expect to unpack; exact counts come into the catalog afterwards.
-            description["bytes"] = self.counted.bytes
-            description["files"] = self.counted.files
-            description["directories"] = self.counted.directories
+            description["bytes"] = counted.bytes
+            description["files"] = counted.files
+            description["directories"] = counted.directories
         else:
             try:
                 status = source.path.stat()

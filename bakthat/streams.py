@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 Buffer = bytes | bytearray | memoryview
@@ -23,7 +24,7 @@ class Source(Protocol):
 
 
 @runtime_checkable
-class LendingSink(Sink, Protocol):
+class LendingSink(Protocol):
     """A sink that lends its own memory, so that what fills it need not be copied."""
 
     def lend(self) -> memoryview:
@@ -31,3 +32,18 @@ class LendingSink(Sink, Protocol):
 
     def take(self, lent: memoryview, size: int, /) -> None:
         """Take the first *size* bytes of *lent*, which the caller must not touch any more."""
+
+
+@runtime_checkable
+class BorrowingSink(Sink, Protocol):
+    """A sink that can work with another's memory for a while, instead of copying it at once."""
+
+    def borrow(self, data: memoryview, give_back: Callable[[], None], /) -> None:
+        """Take all of *data*, and call *give_back* once it is not needed any more.
+
+        That happens in a later call of the sink's methods, in this one at the earliest; after an
+        error it may never happen.
+        """
+
+    def wait(self) -> None:
+        """Give back at least one piece, if any is borrowed."""

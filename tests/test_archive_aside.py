@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
+import random
 import signal
+import stat
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -16,17 +21,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bakthat.archive import scan_aside as scan_aside_module
-from bakthat.archive import tree_aside
+from bakthat.archive import tar_aside, tree_aside
 from bakthat.archive.extract import extract
 from bakthat.archive.forked import Forked, may_fork
-from bakthat.archive.report import ArchiveReport
-from bakthat.archive.scan_aside import scan_aside
+from bakthat.archive.gzip_writer import GzipWriter
+from bakthat.archive.report import KEPT_WARNINGS, ArchiveReport
+from bakthat.archive.tar_aside import archiving
 from bakthat.archive.tree_aside import TreeProcess, tree_process
-from bakthat.archive.walk import WalkOptions, scan
-from bakthat.errors import BakthatError, DestinationError, SourceError
+from bakthat.archive.walk import Scan, WalkOptions
+from bakthat.errors import (
+    ArchiveError,
+    BakthatError,
+    DestinationError,
+    SourceError,
+    StorageError,
+)
 from tests.tar_making import END, NOBODY, Pieces, header, member, pax, reachable_directory, snapshot
-from tests.tar_storing import store
+from tests.tar_storing import Collector, members, store
 from tests.test_archive_extract_hostile import BROKEN, UNSAFE
 from tests.trees import make_every_kind
 
@@ -128,7 +139,7 @@ def test_large_files_many_empty_ones_and_long_names_come_through(tmp_path: Path)
     assert report.files == 2042
 
 
-def test_every_warning_is_counted_and_the_first_are_told(
+def test_every_warning_is_told_and_the_first_are_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     odd = pax([(b"SCHILY.xattr.nowhere.colour", b"blue")])
@@ -139,7 +150,8 @@ def test_every_warning_is_counted_and_the_first_are_told(
         extract(source, tmp_path / "out", report=report, process=process)
     assert report.warning_count == 3000
     assert "'0000'" in report.warnings[0]
-    assert len(caplog.records) == len(report.warnings) > 100
+    assert len(caplog.records) == 3000
+    assert len(report.warnings) == KEPT_WARNINGS
 
 
 def test_a_name_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -200,33 +212,154 @@ def test_a_process_with_threads_may_not_fork() -> None:
     thread.join()
 
 
-def test_a_scan_aside_counts_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = make_every_kind(tmp_path / "every kind")
-    monkeypatch.setattr(scan_aside_module, "may_fork", lambda: True)
-    with scan_aside(root, WalkOptions()) as scanned:
-        assert scanned() == scan(root, WalkOptions())
+@pytest.mark.parametrize("umask", [0, 0o022, 0o027, 0o077])
+def test_every_umask_comes_to_the_same_modes(tmp_path: Path, umask: int) -> None:
+    modes = (0o644, 0o600, 0o444, 0, 0o666, 0o777, 0o4755, 0o2644, 0o1777)
+    parts = [header(b"%o" % mode, mode=mode) for mode in modes]
+    parts += [header(b"d%o/" % mode, b"5", mode=mode) for mode in (0o755, 0o700, 0o555, 0o2775)]
+    parts += [member(b"implicit/directory/file")]
+    before = os.umask(umask)
+    try:
+        assert_same(b"".join(parts) + END, tmp_path)
+    finally:
+        os.umask(before)
+    for mode in modes:
+        assert stat.S_IMODE((tmp_path / "beside" / f"{mode:o}").stat().st_mode) == mode
+    implicit = (tmp_path / "beside" / "implicit").stat().st_mode
+    assert stat.S_IMODE(implicit) == 0o777 & ~umask
 
 
-def test_a_scan_whose_process_is_killed_is_made_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+# The other way: an archive that is made aside.
+
+
+@pytest.fixture
+def aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tar_aside, "may_fork", lambda: True)
+
+
+def archived(
+    root: Path, sink: Any, options: WalkOptions | None = None
+) -> tuple[Scan, ArchiveReport, int]:
+    report = ArchiveReport()
+    told: list[int] = []
+    with archiving(root, "set", options or WalkOptions(), comment="this one") as archive:
+        counted = archive.counted()
+        archive.write(sink, report=report, on_bytes=told.append)
+    return counted, report, sum(told)
+
+
+def assert_archived_alike(root: Path, options: WalkOptions | None = None) -> ArchiveReport:
+    here, beside, packed = Collector(), Collector(), Collector()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tar_aside, "may_fork", lambda: False)
+        expected = archived(root, here, options)
+        patched.setattr(tar_aside, "may_fork", lambda: True)
+        assert archived(root, beside, options) == expected
+        with GzipWriter(packed, level=1) as writer:
+            assert archived(root, writer, options) == expected
+    assert beside.data == here.data
+    assert gzip.decompress(packed.data) == here.data
+    return expected[1]
+
+
+def test_an_archive_of_every_kind_is_the_same(tmp_path: Path) -> None:
+    report = assert_archived_alike(make_every_kind(tmp_path / "every kind"))
+    assert report.files > 20
+
+
+def test_warnings_come_over_in_their_order(tmp_path: Path) -> None:
+    for number in range(50):
+        os.mknod(tmp_path / f"{number:02}", stat.S_IFSOCK)
+    report = assert_archived_alike(tmp_path)
+    assert report.warning_count == 50
+    assert "/00: is a socket" in report.warnings[0]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8, 30])
+def test_more_than_the_memory_holds_comes_through(
+    tmp_path: Path, aside: None, threads: int
 ) -> None:
-    (tmp_path / "a").touch()
-    monkeypatch.setattr(scan_aside_module, "may_fork", lambda: True)
-    monkeypatch.setattr(scan_aside_module, "_report", lambda *_: os.kill(os.getpid(), 9))
-    with scan_aside(tmp_path, WalkOptions()) as scanned:
-        assert scanned().files == 1
+    content = random.Random(1).randbytes(1 << 20)
+    for number in range(3):
+        (tmp_path / f"{number}").write_bytes(content * 14 + b"x" * number)
+    sink = Collector()
+    with GzipWriter(sink, level=1, threads=threads) as writer:
+        archived(tmp_path, writer)
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(sink.data))) as tar:
+        assert [m.size for m in tar if m.isfile()] == [14 << 20, (14 << 20) + 1, (14 << 20) + 2]
 
 
-def test_a_scan_that_nobody_waits_for_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan_aside_module, "may_fork", lambda: True)
-    monkeypatch.setattr(scan_aside_module, "_report", lambda *_: signal.pause())
-    with pytest.raises(ZeroDivisionError), scan_aside(tmp_path, WalkOptions()):
+def test_an_archive_whose_process_is_killed_is_an_error(
+    tmp_path: Path, aside: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tar_aside, "write_tree", lambda *_, **__: os.kill(os.getpid(), 9))
+    with pytest.raises(ArchiveError, match="the process that makes the archive ended"):
+        archived(tmp_path, Collector())
+
+
+def test_what_fails_in_the_other_process_is_raised_here(
+    tmp_path: Path, aside: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(error: Exception) -> Any:
+        def raising(*_: object, **__: object) -> None:
+            raise error
+
+        return raising
+
+    monkeypatch.setattr(tar_aside, "write_tree", fail(SourceError("gone", hint="look")))
+    with pytest.raises(SourceError, match="gone") as caught:
+        archived(tmp_path, Collector())
+    assert caught.value.hint == "look"
+    monkeypatch.setattr(tar_aside, "scan", fail(ZeroDivisionError("a defect")))
+    with pytest.raises(RuntimeError, match="ZeroDivisionError: a defect"):
+        archived(tmp_path, Collector())
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError, StorageError])
+def test_a_sink_that_fails_ends_the_process(
+    tmp_path: Path, aside: None, failure: type[BaseException]
+) -> None:
+    class Failing:
+        def write(self, data: object, /) -> None:
+            raise failure("down")
+
+    (tmp_path / "a").write_bytes(bytes(40 << 20))
+    with pytest.raises(failure):
+        archived(tmp_path, Failing())
+    with pytest.raises(failure), GzipWriter(Failing(), level=1) as writer:
+        archived(tmp_path, writer)
+
+
+def test_an_archive_that_nobody_waits_for_ends(tmp_path: Path, aside: None) -> None:
+    with pytest.raises(ZeroDivisionError), archiving(tmp_path, "set", WalkOptions()):
         raise ZeroDivisionError
 
 
 def test_a_root_that_is_missing_is_told_before_anything(tmp_path: Path) -> None:
-    with pytest.raises(SourceError), scan_aside(tmp_path / "missing", WalkOptions()):
+    with (
+        pytest.raises(SourceError),
+        archiving(tmp_path / "missing", "set", WalkOptions()),
+    ):
         pytest.fail("the block must not begin")
+
+
+def test_what_changed_since_it_was_counted_is_looked_at_again(tmp_path: Path) -> None:
+    """What a scan remembers of a directory holds only as long as nothing changes in it."""
+    for name in ("same", "more", "less"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "old").write_text(name)
+    sink, report = Collector(), ArchiveReport()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tar_aside, "may_fork", lambda: False)
+        with archiving(tmp_path, "set", WalkOptions()) as archive:
+            assert archive.counted().files == 3
+            (tmp_path / "more" / "new").touch()
+            (tmp_path / "less" / "old").unlink()
+            archive.write(sink, report=report, on_bytes=lambda _: None)
+    assert not report.warning_count
+    names = set(members(sink.data))
+    assert {"set/same/old", "set/more/old", "set/more/new"} <= names
+    assert "set/less/old" not in names
 
 
 def test_an_orphan_ends_by_itself() -> None:

@@ -190,12 +190,10 @@ def test_an_archive_of_pythons_tarfile_comes_back(tmp_path: Path, format_: int) 
 def test_what_was_restored_is_told_with_its_top_level_paths(tmp_path: Path) -> None:
     archive = member(b"b/c/d", b"12345") + header(b"a", b"5") + member(b"./e", b"6") + END
     (tmp_path / "b").mkdir()
-    counted: list[int] = []
     report = ArchiveReport()
-    paths = extract(Pieces(archive), tmp_path, report=report, on_bytes=counted.append)
+    paths = extract(Pieces(archive), tmp_path, report=report)
     assert paths == [tmp_path / "a", tmp_path / "b", tmp_path / "e"]
     assert (report.files, report.directories, report.bytes) == (2, 1, 6)
-    assert counted == [5, 1]
 
 
 def test_an_empty_archive_restores_nothing(tmp_path: Path) -> None:

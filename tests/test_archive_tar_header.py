@@ -195,3 +195,38 @@ def test_gnu_tar_reads_a_size_above_8_gib(tmp_path: Path) -> None:
     done = subprocess.run(["tar", "-tvf", archive], capture_output=True, check=True)
     assert str(9 * 1024**3).encode() in done.stdout
     assert done.stderr == b""
+
+
+_bytes = st.binary(min_size=1, max_size=120)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    name=st.one_of(st.text("ab/.", min_size=1, max_size=130).map(str.encode), _bytes),
+    kind=st.sampled_from([tar_header.REGULAR, tar_header.DIRECTORY]),
+    mode=st.integers(0, 0o177777),
+    owner=st.tuples(
+        st.sampled_from([0, 1000, 1 << 21, 1 << 31]), st.sampled_from([b"", b"r" * 40])
+    ),
+    size=st.one_of(st.integers(0, 1 << 20), st.integers(0, 1 << 40)),
+    mtime_ns=st.one_of(
+        st.integers(-(10**10), 10**20), st.integers(10**18, 2 * 10**18).map(lambda n: n // 10 * 10)
+    ),
+)
+def test_a_usual_header_is_what_any_header_would_be(
+    name: bytes, kind: bytes, mode: int, owner: tuple[int, bytes], size: int, mtime_ns: int
+) -> None:
+    member = Member(name, kind, mode, owner[0], 7, mtime_ns, size, owner=owner[1], group=b"staff")
+    shared = tar_header.shared_pieces(member)
+    if shared is None:
+        return
+    usual = tar_header.pack_usual_header(name, shared, size, mtime_ns)
+    assert usual is None or usual == tar_header.pack_member_header(member)
+
+
+def test_most_headers_are_usual() -> None:
+    member = Member(b"a/b", tar_header.REGULAR, 0o644, 0, 0, 1_700_000_000_123_456_789, 5)
+    shared = tar_header.shared_pieces(member)
+    assert shared is not None
+    usual = tar_header.pack_usual_header(b"a/b", shared, 5, member.mtime_ns)
+    assert usual == tar_header.pack_member_header(member)

@@ -429,3 +429,60 @@ def test_an_archive_of_python_2s_tarfile_is_read() -> None:
     archive += bytes(-len(archive) % 10240)
     [(one, content)] = read_tar(archive)
     assert (one.name, one.mode, content) == (name, 0o644, b"content")
+
+
+def _usual_archive() -> bytes:
+    parts = [pax([(b"comment", b"one")], b"g")]
+    for number in range(6):
+        time = [(b"mtime", b"170000000%d.12345678%d" % (number, number + 1))]
+        kind = b"5" if number == 2 else b"0"
+        parts.append(pax(time) + member(b"n%d" % number, b"c" * (0 if number == 2 else 5), kind))
+    return b"".join(parts) + END
+
+
+def _read(data: bytes, *, usual: bool) -> list[object]:
+    """Return all members and their content, and what stopped the reading."""
+    reader = TarReader(Pieces(data))
+    found: list[object] = []
+    with pytest.MonkeyPatch.context() as patched:
+        if not usual:
+            patched.setattr(TarReader, "_usual_member", lambda _self: None)
+        try:
+            for each in reader:
+                found.append(
+                    (each, b"".join(bytes(piece) for _, piece in reader.read_content(each)))
+                )
+        except CorruptArchiveError as exc:
+            found.append(str(exc))
+    return found
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.data())
+def test_the_usual_way_reads_what_the_other_reads(data: st.DataObject) -> None:
+    archive = bytearray(_usual_archive())
+    for _ in range(data.draw(st.integers(0, 4))):
+        block = data.draw(st.integers(2, len(archive) // 512 - 1)) * 512
+        # Where headers have their fields, and pax headers their records.
+        place = data.draw(
+            st.one_of(st.integers(0, 40), st.integers(95, 180), st.integers(256, 360))
+        )
+        archive[block + place] = data.draw(st.sampled_from(list(b"\0 019x/=\n.5g\x80\xff")))
+        if data.draw(st.booleans()):  # with a checksum that fits
+            head = bytearray(archive[block : block + 512])
+            head[148:156] = b" " * 8
+            archive[block + 148 : block + 156] = b"%06o\0 " % sum(head)
+    assert _read(bytes(archive), usual=True) == _read(bytes(archive), usual=False)
+
+
+def test_most_members_are_read_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow: list[Member | None] = []
+    original = TarReader._next_member
+
+    def noted(reader: TarReader) -> Member | None:
+        slow.append(original(reader))
+        return slow[-1]
+
+    monkeypatch.setattr(TarReader, "_next_member", noted)
+    assert len(list(TarReader(Pieces(_usual_archive())))) == 6
+    assert len(slow) == 2  # the first, and the end

@@ -19,6 +19,7 @@ import pytest
 
 import bakthat
 from bakthat import models, pipeline
+from bakthat.archive import tar_aside
 from bakthat.crypto import age
 from bakthat.errors import (
     AgeFormatError,
@@ -535,7 +536,7 @@ def test_a_broken_upload_leaves_nothing_behind(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "write_tree", fail)
+        patched.setattr(tar_aside, "write_tree", fail)
         with pytest.raises(KeyboardInterrupt):
             bakthat.backup(tree, conf=conf, password="pw")
     assert list(make_backend(conf.get("default_destination", "s3"), conf).ls()) == []

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import bakthat
-from bakthat import core, pipeline
+from bakthat import core, pipeline, storing
 from bakthat.errors import (
     AmbiguousNameError,
     ConfigError,
@@ -76,7 +76,7 @@ def break_upload(patch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fail(*_arguments: object, **_options: object) -> None:
         raise error
 
-    patch.setattr(pipeline, "write_object", fail)
+    patch.setattr(storing, "write_object", fail)
 
 
 # The directory.

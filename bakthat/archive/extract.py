@@ -9,19 +9,20 @@ as it was.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from bakthat.archive.choosing import Choice
+from bakthat.archive.laying_out import CannotMakeError, WatchedSource, lay_out
 from bakthat.archive.metadata import MetadataWriter
 from bakthat.archive.placing import place
 from bakthat.archive.report import ArchiveReport, reason
-from bakthat.archive.staged_tree import PathSet, StagedTree, split_name, write_all
+from bakthat.archive.staged_tree import PathSet, split_name, write_all
 from bakthat.archive.staging import Staging
 from bakthat.archive.tar_fields import quoted
 from bakthat.archive.tar_reader import Member, MemberType, TarReader
-from bakthat.archive.tree_aside import TreeAside, TreeProcess
+from bakthat.archive.tree_aside import TreeProcess
 from bakthat.errors import DestinationError, UnsafeMemberError
 from bakthat.streams import Source
 
@@ -45,7 +46,6 @@ def extract(
     destination: Path,
     *,
     report: ArchiveReport,
-    on_bytes: OnBytes | None = None,
     check_comment: Callable[[bytes], None] | None = None,
     choice: Choice | None = None,
     process: TreeProcess | None = None,
@@ -57,36 +57,26 @@ def extract(
     warnings: owners, modes, attributes and devices that could not be restored. *check_comment*
     is called with the comment of a global pax header, ``b""`` where there is none, and may raise.
     With *choice*, only the members that it takes, in directories that are made as needed. With
-    *process*, which ends with it, that one makes the files.
+    *process*, which takes no choice and ends with it, that one makes the files.
     Returns the paths that are now at the top of *destination*, sorted.
 
     *source* is read to its end and not closed. Raises CorruptArchiveError, UnsafeMemberError for
     a member that would leave *destination*, DestinationError, and whatever *source* raises; then
     nothing is left behind.
     """
-    watched = _WatchedSource(source)
     with Staging(destination) as staging:
-        reader = TarReader(watched)
-        path, first = b"", True
         try:
-            with _tree(staging, report, process) as tree:
-                for member in reader:
-                    path = member.name
-                    if first and check_comment is not None:
-                        check_comment(reader.comment)  # not after all of a wrong archive
-                    first = False
-                    if choice is not None and not choice.takes(member):
-                        continue
-                    tree.add(member, _counted(reader, member, report, on_bytes))
-                if check_comment is not None:
-                    check_comment(reader.comment)
-                if choice is not None:
-                    choice.check()
-        except OSError as exc:
-            if exc is watched.failure:
-                raise
-            raise _cannot_write(destination / os.fsdecode(path), exc) from exc
-        return place(staging, tree.implicit, report)
+            if process is not None:
+                implicit = process.lay_out(
+                    source, staging.tree_fd, report, check_comment=check_comment
+                )
+            else:
+                implicit = lay_out(
+                    source, staging.tree_fd, report, check_comment=check_comment, choice=choice
+                )
+        except CannotMakeError as exc:
+            raise _cannot_write(destination / os.fsdecode(exc.path), exc.error) from exc.error
+        return place(staging, implicit, report)
 
 
 def place_file(
@@ -113,7 +103,7 @@ def place_file(
     path = os.fsencode(name)
     if path in (b"", b".", b"..") or b"/" in path or b"\0" in path:
         raise UnsafeMemberError(f"{quoted(path)} is not the name of a file")
-    watched = _WatchedSource(source)
+    watched = WatchedSource(source)
     with Staging(destination) as staging:
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -162,8 +152,10 @@ def verify(
         path = split_name(member.name, member.name)
         if member.type is MemberType.HARDLINK:
             split_name(member.linkname, member.name)
-        for _ in _counted(reader, member, report, on_bytes):
-            pass
+        for _, piece in reader.read_content(member):
+            report.bytes += len(piece)
+            if on_bytes is not None:
+                on_bytes(len(piece))
         if member.type is not MemberType.DIRECTORY:
             report.files += 1
         elif path:
@@ -173,42 +165,5 @@ def verify(
     return report
 
 
-def _counted(
-    reader: TarReader, member: Member, report: ArchiveReport, on_bytes: OnBytes | None
-) -> Iterator[tuple[int, memoryview]]:
-    for offset, piece in reader.read_content(member):
-        yield offset, piece
-        report.bytes += len(piece)
-        if on_bytes is not None:
-            on_bytes(len(piece))
-
-
-def _tree(
-    staging: Staging, report: ArchiveReport, process: TreeProcess | None
-) -> StagedTree | TreeAside:
-    if process is None:
-        return StagedTree(staging.tree_fd, report)
-
-    def cannot_write(path: bytes, error: OSError) -> DestinationError:
-        return _cannot_write(staging.destination / os.fsdecode(path), error)
-
-    return TreeAside(process, staging.tree_fd, report, cannot_write)
-
-
 def _cannot_write(path: Path, error: OSError) -> DestinationError:
     return DestinationError(f"cannot write {quoted(os.fsencode(path))}: {reason(error)}")
-
-
-class _WatchedSource:
-    """A source that remembers an OSError of its own, to tell it from one of the destination."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self.failure: OSError | None = None
-
-    def read(self, size: int, /) -> bytes:
-        try:
-            return self._source.read(size)
-        except OSError as exc:
-            self.failure = exc
-            raise

@@ -49,7 +49,7 @@ class GzipReader:
 
     def __init__(self, source: Source, *, threads: int | None = None) -> None:
         self._source = source
-        self._threads = threads or min(os.cpu_count() or 1, _MAX_THREADS)
+        self._threads = min(threads or os.cpu_count() or 1, _MAX_THREADS)
         self._pool: ThreadPoolExecutor | None = None
         self._pending: deque[tuple[int, Future[bytes]]] = deque()
         self._pending_bytes = 0
@@ -223,7 +223,8 @@ def _inflate_member(member: bytes, size: int, offset: int) -> bytes:
     inflater = isal_zlib.decompressobj(-15)
     try:
         # One byte more than it should hold, or an overlong member would look complete.
-        inflated = inflater.decompress(member[HEADER_BYTES:-TRAILER_BYTES], size + 1)
+        deflated = memoryview(member)[HEADER_BYTES:-TRAILER_BYTES]
+        inflated = inflater.decompress(deflated, size + 1)
     except isal_error as exc:
         raise _corrupt(offset, f"is damaged: {exc}") from exc
     if not inflater.eof or inflater.unused_data or len(inflated) != size:

@@ -6,7 +6,9 @@ import os
 import struct
 import zlib
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -35,6 +37,10 @@ _WORTHWHILE = 0.98
 """Up to which share of level 2's output level 3 is worth twice the time."""
 
 
+def _nothing() -> None:
+    pass
+
+
 class GzipWriter:
     """Compress what is written into gzip members and push them to *sink* in order.
 
@@ -61,7 +67,7 @@ class GzipWriter:
         self._level = level
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bakthat-gzip")
         self._limit = 2 * threads + 4
-        self._pending: deque[tuple[Future[bytes], memoryview | None]] = deque()
+        self._pending: deque[tuple[Future[bytes], Callable[[], None]]] = deque()
         self._spare: list[memoryview] = []
         self._gathered = bytearray()
         self._empty = True
@@ -96,14 +102,31 @@ class GzipWriter:
 
         The caller must not touch *lent* any more. Raises as :meth:`write`.
         """
-        if size < len(lent) or self._gathered:
-            self.write(lent[:size])
-            self._spare.append(lent)
+        self.borrow(lent[:size], partial(self._spare.append, lent))
+
+    def borrow(self, data: memoryview, give_back: Callable[[], None], /) -> None:
+        """Take *data*, without copying it where it is a whole member.
+
+        Calls *give_back* when *data* was compressed and written, or copied. Raises as
+        :meth:`write`.
+        """
+        if len(data) != MEMBER_BYTES or self._gathered:
+            self.write(data)
+            give_back()
             return
         self._check()
         try:
-            self._submit(lent, lent)
+            self._submit(data, give_back)
             self._push(self._limit)
+        except BaseException as exc:
+            self._fail(exc)
+            raise
+
+    def wait(self) -> None:
+        """Wait until one piece more is given back, if there is one. Raises as :meth:`write`."""
+        self._check()
+        try:
+            self._push(max(len(self._pending) - 1, 0))
         except BaseException as exc:
             self._fail(exc)
             raise
@@ -172,18 +195,17 @@ class GzipWriter:
                 self._submit(bytes(self._gathered))
                 self._gathered.clear()
 
-    def _submit(self, data: bytes | memoryview, lent: memoryview | None = None) -> None:
+    def _submit(self, data: bytes | memoryview, give_back: Callable[[], None] = _nothing) -> None:
         self._empty = False
         self._push(self._limit - 1)
-        self._pending.append((self._pool.submit(compress_member, data, self._level), lent))
+        self._pending.append((self._pool.submit(compress_member, data, self._level), give_back))
 
     def _push(self, keep: int) -> None:
         """Write finished members to the sink, waiting while more than *keep* are on their way."""
         while self._pending and (len(self._pending) > keep or self._pending[0][0].done()):
-            future, lent = self._pending.popleft()
+            future, give_back = self._pending.popleft()
             self._sink.write(future.result())
-            if lent is not None:
-                self._spare.append(lent)
+            give_back()
 
     def _fail(self, error: BaseException) -> None:
         self._error = error

@@ -83,11 +83,20 @@ class MetadataWriter:
         self._uid, self._gid = os.geteuid(), os.getegid()
         self._user = functools.lru_cache(_CACHED_NAMES)(_find_user)
         self._group = functools.lru_cache(_CACHED_NAMES)(_find_group)
+        self._ids = functools.lru_cache(_CACHED_NAMES)(self._find_ids)
 
-    def apply(self, fd: int, member: Member, *, owner: tuple[int, int] | None = None) -> None:
+    def apply(
+        self,
+        fd: int,
+        member: Member,
+        *,
+        owner: tuple[int, int] | None = None,
+        has_mode: bool = False,
+    ) -> None:
         """Apply everything to the open file or directory *fd*.
 
-        *owner* are the ids of the user and the group that it is known to have.
+        *owner* are the ids of the user and the group that it is known to have, and *has_mode*
+        tells that its mode is right.
         """
         owned = self._own(member, owner, os.fchown, fd)
         if member.xattrs or member.acls:
@@ -95,10 +104,11 @@ class MetadataWriter:
             # it less. After the owner, with whom the kernel would take security.capability away.
             os.fchmod(fd, 0o600)
             self._set_xattrs(member, fd)
-        try:
-            os.fchmod(fd, self._mode(member, owned))
-        except OSError as exc:
-            self.warn(member.name, "mode", exc)
+        if not has_mode:
+            try:
+                os.fchmod(fd, self._mode(member, owned))
+            except OSError as exc:
+                self.warn(member.name, "mode", exc)
         try:
             os.utime(fd, ns=(member.mtime_ns, member.mtime_ns))
         except (OSError, OverflowError) as exc:
@@ -139,9 +149,7 @@ class MetadataWriter:
 
         *now* is whose *target* is, where that is known.
         """
-        uid, gid = self._user(member.uname), self._group(member.gname)
-        uid = member.uid if uid is None else uid
-        gid = member.gid if gid is None else gid
+        uid, gid = self._ids(member.uid, member.gid, member.uname, member.gname)
         if self._uid != 0:
             return (uid, gid) == (self._uid, self._gid)
         if (uid, gid) == now:
@@ -152,6 +160,13 @@ class MetadataWriter:
             self.warn(member.name, "owner", exc)
             return False
         return True
+
+    def _find_ids(self, uid: int, gid: int, uname: bytes, gname: bytes) -> tuple[int, int]:
+        named_user, named_group = self._user(uname), self._group(gname)
+        return (
+            uid if named_user is None else named_user,
+            gid if named_group is None else named_group,
+        )
 
     def _mode(self, member: Member, owned: bool) -> int:
         if owned or not member.mode & _SET_IDS:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from bakthat.archive.metadata import DEFAULT_ACL, DirectoryState, MetadataWriter
 from bakthat.archive.report import ArchiveReport, reason
-from bakthat.archive.staging import folds_names, open_private
+from bakthat.archive.staging import DIRECTORY_FLAGS, folds_names, open_private
 from bakthat.archive.tar_fields import quoted
 from bakthat.archive.tar_reader import Member, MemberType
 from bakthat.errors import CorruptArchiveError, DestinationError, UnsafeMemberError
@@ -99,6 +99,30 @@ class _Level:
     """The ids of the user and the group whose it and all that is made in it is, where known."""
 
 
+class _ModesFromBirth:
+    """Which modes a new file has at once, so that they need not be set: all that the file system
+    keeps, where the umask takes nothing away.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, bool] = {}
+
+    def of_new(self, member: Member) -> int:
+        """Return the mode to make *member* with."""
+        # Who may not write cannot set attributes, and a new owner takes the set-id bits away.
+        plain = not (member.xattrs or member.acls or member.mode & ~0o777)
+        return member.mode if plain else 0o600
+
+    def has_it(self, fd: int, member: Member) -> bool:
+        """Tell whether *fd*, made with :meth:`of_new`, has the mode of *member* already."""
+        mode = member.mode
+        if self.of_new(member) != mode:
+            return False
+        if mode not in self._kept:
+            self._kept[mode] = stat.S_IMODE(os.fstat(fd).st_mode) == mode
+        return self._kept[mode]
+
+
 class StagedTree:
     """A tree under construction below the open private directory *root*, not closed here.
 
@@ -106,7 +130,10 @@ class StagedTree:
     of the file system leave as they are.
     """
 
-    def __init__(self, root: int, report: ArchiveReport) -> None:
+    def __init__(self, root: int, report: ArchiveReport, *, umask: int | None = None) -> None:
+        """*umask* is what this process's own was, where that is 0 now."""
+        self._umask = umask
+        self._modes = None if umask is None else _ModesFromBirth()
         self.implicit = PathSet()
         """Paths of directories that were needed but are no members."""
         self._report = report
@@ -178,12 +205,14 @@ class StagedTree:
     def _add_file(
         self, parent: int, path: Path, member: Member, content: Iterable[tuple[int, memoryview]]
     ) -> None:
+        mode = 0o600 if self._modes is None else self._modes.of_new(member)
         try:
-            fd = os.open(path[-1], _NEW_FILE, 0o600, dir_fd=parent)
+            fd = os.open(path[-1], _NEW_FILE, mode, dir_fd=parent)
         except FileExistsError:
             self._make_room(parent, path)
-            fd = os.open(path[-1], _NEW_FILE, 0o600, dir_fd=parent)
+            fd = os.open(path[-1], _NEW_FILE, mode, dir_fd=parent)
         try:
+            has_mode = self._modes is not None and self._modes.has_it(fd, member)
             if member.sparse is None:
                 for _, piece in content:
                     write_all(fd, piece)
@@ -192,7 +221,7 @@ class StagedTree:
                     os.lseek(fd, offset, os.SEEK_SET)
                     write_all(fd, piece)
                 os.ftruncate(fd, member.size)
-            self._metadata.apply(fd, member, owner=self._levels[-1].owner)
+            self._metadata.apply(fd, member, owner=self._levels[-1].owner, has_mode=has_mode)
         finally:
             os.close(fd)
         self._report.files += 1
@@ -207,7 +236,7 @@ class StagedTree:
             if not existing:
                 self._make_room(parent, path)
                 os.mkdir(path[-1], 0o700, dir_fd=parent)
-        self._descend(path[-1], parent, existing=existing).finish = member
+        self._descend(path[-1], parent, existing=existing, private=not existing).finish = member
         self.implicit.discard(path)
         self._report.directories += 1
 
@@ -331,7 +360,7 @@ class StagedTree:
             if missing is not None:
                 raise missing from None
             # As mkdir -p does: only a member has a mode of its own.
-            os.mkdir(path[-1], 0o777, dir_fd=parent)
+            os.mkdir(path[-1], 0o777 & ~(self._umask or 0), dir_fd=parent)
             self.implicit.add(path)
             self._descend(path[-1], parent, existing=False)
             return
@@ -347,12 +376,19 @@ class StagedTree:
             )
         self._descend(path[-1], parent, existing=True)
 
-    def _descend(self, name: bytes, parent: int, *, existing: bool) -> _Level:
+    def _descend(
+        self, name: bytes, parent: int, *, existing: bool, private: bool = False
+    ) -> _Level:
         """Open the directory *name* of *parent*, and make it the current one.
 
-        What an *existing* one is like now it will be again when it is left.
+        What an *existing* one is like now it will be again when it is left. A *private* one was
+        made with mode 0700 a moment ago.
         """
-        fd, before = open_private(name, parent)
+        if private and self._umask is not None:
+            # No umask has taken away what its owner needs.
+            fd, before = os.open(name, DIRECTORY_FLAGS, dir_fd=parent), None
+        else:
+            fd, before = open_private(name, parent)
         level = _Level(name, fd, None, None if existing else self._owner)
         self._levels.append(level)
         if existing:

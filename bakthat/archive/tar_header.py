@@ -36,6 +36,8 @@ _OWNER_BYTES = 31
 _MAX_ID = 0o7777777
 _MAX_SIZE = 0o77777777777
 _NS = 1_000_000_000
+_USUAL_RECORD_BYTES = 30
+"""Of a time with ten digits before the point and nine after it."""
 
 
 @dataclass(slots=True)
@@ -89,6 +91,65 @@ def pack_member_header(member: Member) -> bytes:
     rest = _rest(member.kind, link, owner, group, *member.device, prefix)
     block = _block(name, ids, size, mtime, rest)
     return _extended_header(records) + block if records else block
+
+
+class SharedPieces(NamedTuple):
+    """What the headers of many members have in common."""
+
+    ids: bytes
+    """The fields of the mode and of the numbers of the owner."""
+    rest: bytes
+    """What follows the checksum."""
+    sum: int
+    """Of both, and of the checksum's field as it counts."""
+
+
+def shared_pieces(member: Member) -> SharedPieces | None:
+    """Return what headers share that differ from *member*'s in name, size and time at the most.
+
+    None where they need records for more than that.
+    """
+    records: list[tuple[bytes, bytes]] = []
+    uid = _field(b"uid", member.uid, _MAX_ID, records)
+    gid = _field(b"gid", member.gid, _MAX_ID, records)
+    owner = _owner(b"uname", member.owner, records)
+    group = _owner(b"gname", member.group, records)
+    if records or member.link or member.records:
+        return None
+    ids = _ids(member.mode & 0o7777, uid, gid)
+    rest = _rest(member.kind, b"", owner, group, *member.device, b"")
+    return SharedPieces(ids, rest.block, byte_sum(ids) + rest.sum)
+
+
+def pack_usual_header(name: bytes, shared: SharedPieces, size: int, mtime_ns: int) -> bytes | None:
+    """Return what :func:`pack_member_header` does, for a third of the time.
+
+    None for a rarer member: nearly every file has a short name, and a time that needs a record.
+    """
+    seconds, fraction = divmod(mtime_ns, _NS)
+    record = b"%d mtime=%d.%09d\n" % (_USUAL_RECORD_BYTES, seconds, fraction)
+    if (
+        len(record) != _USUAL_RECORD_BYTES
+        or seconds < 0
+        or not fraction % 10
+        or len(name) > _NAME_BYTES
+        or not name.isascii()
+        or size > _MAX_SIZE
+    ):
+        return None
+    numbers = b"%011o\0%011o\0" % (size, seconds)
+    total = byte_sum(name) + byte_sum(numbers) + shared.sum
+    return b"".join(
+        (
+            _extended_block(_USUAL_RECORD_BYTES, _EXTENDED),
+            record.ljust(BLOCK_BYTES, b"\0"),
+            name.ljust(_NAME_BYTES, b"\0"),
+            shared.ids,
+            numbers,
+            b"%06o\0 " % total,
+            shared.rest,
+        )
+    )
 
 
 def pack_comment(comment: bytes) -> bytes:

@@ -15,8 +15,15 @@ from bakthat.archive import tar_header
 from bakthat.archive.attributes import AttributeReader
 from bakthat.archive.report import ArchiveReport, reason
 from bakthat.archive.sparse import Extents, data_extents, looks_sparse, pack_map
-from bakthat.archive.tar_header import Member, pack_comment, pack_member_header
-from bakthat.archive.walk import Entry, WalkOptions, walk
+from bakthat.archive.tar_header import (
+    Member,
+    SharedPieces,
+    pack_comment,
+    pack_member_header,
+    pack_usual_header,
+    shared_pieces,
+)
+from bakthat.archive.walk import Entry, Listings, WalkOptions, walk
 from bakthat.errors import SourceError
 from bakthat.naming import printable
 from bakthat.streams import LendingSink, Sink
@@ -30,12 +37,13 @@ _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 def write_tree(
     root: Path,
     arcname: str,
-    sink: Sink,
+    sink: Sink | LendingSink,
     options: WalkOptions,
     *,
     report: ArchiveReport,
     on_bytes: Callable[[int], None] | None = None,
     comment: str = "",
+    listings: Listings | None = None,
 ) -> None:
     """Write *root* and what is below it to *sink* as one whole PAX archive.
 
@@ -45,6 +53,7 @@ def write_tree(
     call, at least every MiB. Names and attributes follow GNU tar's use of the PAX format: bytes
     that are not UTF-8 are written as they are, attributes as ``SCHILY.xattr.*``, sparse files
     in the format 1.0. *comment*, when not empty, stands in a global header before the members.
+    *listings* are those of a scan a moment ago.
 
     Raises SourceError when the root itself cannot be read, and whatever *sink* and *on_bytes*
     raise; the archive is incomplete then and its end is not written. *sink* stays open.
@@ -52,7 +61,7 @@ def write_tree(
     writer = _TreeWriter(arcname, sink, report, on_bytes or _ignore)
     if comment:
         writer.add_comment(comment)
-    for entry in walk(root, options, report):
+    for entry in walk(root, options, report, listings):
         writer.add(entry)
     writer.finish()
 
@@ -64,7 +73,7 @@ def _ignore(_count: int) -> None:
 class _Blocks:
     """Gather what is written into pieces of one size, in memory that is used again."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink | LendingSink) -> None:
         self._sink: LendingSink = sink if isinstance(sink, LendingSink) else _OwnMemory(sink)
         self._view = self._sink.lend()
         self._size = len(self._view)
@@ -120,13 +129,13 @@ class _OwnMemory:
 
     def __init__(self, sink: Sink) -> None:
         self._memory = memoryview(bytearray(_BUFFER_BYTES))
-        self.write = sink.write
+        self._sink = sink
 
     def lend(self) -> memoryview:
         return self._memory
 
     def take(self, lent: memoryview, size: int, /) -> None:
-        self.write(lent[:size])
+        self._sink.write(lent[:size])
 
 
 class _HardLinks:
@@ -170,7 +179,11 @@ class _TreeWriter:
     """Turn entries into members."""
 
     def __init__(
-        self, arcname: str, sink: Sink, report: ArchiveReport, on_bytes: Callable[[int], None]
+        self,
+        arcname: str,
+        sink: Sink | LendingSink,
+        report: ArchiveReport,
+        on_bytes: Callable[[int], None],
     ) -> None:
         self._arcname = os.fsencode(arcname)
         self._blocks = _Blocks(sink)
@@ -182,6 +195,7 @@ class _TreeWriter:
         # For one archive only: in a long-lived process the names may change.
         self._owner = lru_cache(maxsize=4096)(_user_name)
         self._group = lru_cache(maxsize=4096)(_group_name)
+        self._shared = lru_cache(maxsize=1024)(self._shared_pieces)
 
     def add_comment(self, comment: str) -> None:
         """Write a comment about all of the archive."""
@@ -200,8 +214,8 @@ class _TreeWriter:
         if kind == stat.S_IFREG:
             self._add_file(entry, name)
         elif kind == stat.S_IFDIR:
-            member = self._member(name + b"/", tar_header.DIRECTORY, status)
-            self._add_node(entry, member, status)
+            records = self._records(entry, entry.path, status.st_dev)
+            self._put_header(name + b"/", tar_header.DIRECTORY, status, 0, records)
             self._report.directories += 1
         elif self._add_hard_link(name, status):
             pass
@@ -334,19 +348,20 @@ class _TreeWriter:
             else:
                 self._warn(entry, "was replaced by something that is no file; it is not stored")
             return
-        if self._add_hard_link(name, status):
+        if status.st_nlink > 1 and self._add_hard_link(name, status):
             return
-        member = self._member(name, tar_header.REGULAR, status)
-        member.records = self._records(entry, fd, status.st_dev)
+        records = self._records(entry, fd, status.st_dev)
         size = status.st_size
         extents = data_extents(fd, size) if looks_sparse(status) else None
         if extents is None:
             extents = [(0, size)]
-            member.size = size
-            self._blocks.put(pack_member_header(member))
+            self._put_header(name, tar_header.REGULAR, status, size, records)
         else:
+            member = self._member(name, tar_header.REGULAR, status)
+            member.records = records
             self._put_sparse_header(member, extents, size)
-        self._links.add(name, status)
+        if status.st_nlink > 1:
+            self._links.add(name, status)
         self._report.files += 1
         problem = ""
         for offset, length in extents:
@@ -355,6 +370,31 @@ class _TreeWriter:
         problem = problem or _change(status, fd)
         if problem:
             self._warn(entry, problem)
+
+    def _put_header(
+        self,
+        name: bytes,
+        kind: bytes,
+        status: os.stat_result,
+        size: int,
+        records: Iterable[tuple[bytes, bytes]],
+    ) -> None:
+        """Write the header of a file or a directory."""
+        header = None
+        if not records:
+            shared = self._shared(kind, status.st_mode, status.st_uid, status.st_gid)
+            if shared is not None:
+                header = pack_usual_header(name, shared, size, status.st_mtime_ns)
+        if header is None:
+            member = self._member(name, kind, status)
+            member.size = size
+            member.records = records
+            header = pack_member_header(member)
+        self._blocks.put(header)
+
+    def _shared_pieces(self, kind: bytes, mode: int, uid: int, gid: int) -> SharedPieces | None:
+        owner, group = self._owner(uid), self._group(gid)
+        return shared_pieces(Member(b"", kind, mode, uid, gid, 0, owner=owner, group=group))
 
     def _put_sparse_header(self, member: Member, extents: Extents, size: int) -> None:
         sparse_map = pack_map(extents, size)

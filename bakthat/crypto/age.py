@@ -54,6 +54,13 @@ _BATCH = 16
 """Chunks that go to a sink, or are asked of a source, at once: 1 MiB."""
 
 
+def load() -> None:
+    """Load the library of the ciphers, as any first use does; it takes some 20 ms."""
+    import cryptography.hazmat.primitives.asymmetric.x25519
+    import cryptography.hazmat.primitives.ciphers.aead
+    import cryptography.hazmat.primitives.kdf.hkdf  # noqa: F401
+
+
 class EncryptWriter:
     """Encrypt what is written and pass it on to *sink*, in pieces of about 1 MiB.
 

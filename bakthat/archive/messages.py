@@ -1,0 +1,40 @@
+"""Messages between this process and one that was forked from it."""
+
+from __future__ import annotations
+
+import marshal
+import socket
+import struct
+from typing import Any
+
+_LENGTH = struct.Struct("<Q")
+
+
+class GoneError(Exception):
+    """The other process is gone."""
+
+
+def send(connection: socket.socket, message: Any) -> None:
+    """Send *message*, of the types that :mod:`marshal` takes. Raises OSError."""
+    text = marshal.dumps(message)
+    connection.sendall(_LENGTH.pack(len(text)) + text)
+
+
+def receive(connection: socket.socket) -> Any:
+    """Return the next message. Raises GoneError."""
+    (size,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
+    return marshal.loads(_exactly(connection, size))
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    data = bytearray(size)
+    view = memoryview(data)
+    while view:
+        try:
+            count = connection.recv_into(view)
+        except ConnectionError:
+            count = 0
+        if not count:
+            raise GoneError
+        view = view[count:]
+    return bytes(data)

@@ -1,0 +1,232 @@
+"""Count a tree and make its archive in a process of its own, while this one stores it.
+
+The walk and the headers are Python in one thread, and so is much of what comes after them. In two
+processes they share no interpreter; and while this one still loads what sending needs, the other
+counts already. The archive comes over in memory that both share, where files are read to and
+compressed from; counts, warnings and errors come as messages. Where this process may not fork,
+all of it happens here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import mmap
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from bakthat import errors
+from bakthat.archive.forked import Forked, may_fork
+from bakthat.archive.messages import GoneError, receive, send
+from bakthat.archive.report import ArchiveReport
+from bakthat.archive.tar_writer import write_tree
+from bakthat.archive.walk import Listings, Scan, WalkOptions, check_root, scan
+from bakthat.streams import BorrowingSink, LendingSink, Sink
+
+logger = logging.getLogger("bakthat.archive")
+
+_SLOTS = 24
+_SLOT_BYTES = 1024 * 1024
+"""The shared memory, which is also how far the other process works ahead. A compressor holds up to
+20 of them."""
+
+OnBytes = Callable[[int], None]
+
+
+class Archive(Protocol):
+    """An archive that is about to be written, or being written."""
+
+    def counted(self) -> Scan:
+        """Return, before :meth:`write`, what was counted in the tree. Raises SourceError."""
+
+    def write(self, sink: Sink, *, report: ArchiveReport, on_bytes: OnBytes) -> None:
+        """Do, once, what :func:`~bakthat.archive.tar_writer.write_tree` does."""
+
+
+@contextlib.contextmanager
+def archiving(
+    root: Path, arcname: str, options: WalkOptions, *, comment: str = ""
+) -> Iterator[Archive]:
+    """Begin to archive *root*, in a process of its own where there can be one.
+
+    The arguments are those of :func:`~bakthat.archive.tar_writer.write_tree`. No process is left
+    when the block ends. Raises SourceError when the root cannot be read.
+    """
+    check_root(root)
+    archive = _ArchiveHere(root, arcname, options, comment)
+    process = None
+    if may_fork():
+        with contextlib.suppress(OSError):  # no memory, or too many processes
+            process = _ArchiveAside(archive)
+    if process is None:
+        yield archive
+        return
+    try:
+        yield process
+    finally:
+        process.end()
+
+
+@dataclass
+class _ArchiveHere:
+    """An archive that is made in this process."""
+
+    root: Path
+    arcname: str
+    options: WalkOptions
+    comment: str
+
+    def __post_init__(self) -> None:
+        self._listings = Listings()
+
+    def counted(self) -> Scan:
+        return scan(self.root, self.options, self._listings)
+
+    def write(self, sink: Sink | LendingSink, *, report: ArchiveReport, on_bytes: OnBytes) -> None:
+        write_tree(
+            self.root,
+            self.arcname,
+            sink,
+            self.options,
+            report=report,
+            on_bytes=on_bytes,
+            comment=self.comment,
+            listings=self._listings,
+        )
+
+
+class _ArchiveAside:
+    """An archive that is made in another process; :meth:`end` must be called."""
+
+    def __init__(self, archive: _ArchiveHere) -> None:
+        """Raises OSError where there can be no process."""
+        self._memory = memoryview(mmap.mmap(-1, _SLOTS * _SLOT_BYTES))
+        self._borrowed = 0
+        self._socket, theirs = socket.socketpair()
+        try:
+            self._process = Forked(lambda: self._work(archive, theirs))
+        except BaseException:
+            self._socket.close()
+            raise
+        finally:
+            theirs.close()
+
+    def _work(self, archive: _ArchiveHere, theirs: socket.socket) -> None:
+        self._socket.close()  # or it would not end when this process is gone
+        with contextlib.suppress(GoneError, ConnectionError):
+            _work(archive, theirs, self._memory)
+
+    def end(self) -> None:
+        """End the process, if it has not ended."""
+        self._socket.close()
+        self._process.end()
+
+    def counted(self) -> Scan:
+        _, said = self._hear()
+        return Scan(*said)
+
+    def write(self, sink: Sink, *, report: ArchiveReport, on_bytes: OnBytes) -> None:
+        while True:
+            word, said = self._hear()
+            if word == "filled":
+                self._pass_on(sink, *said)
+            elif word == "read":
+                on_bytes(said)
+            elif word == "warning":
+                report.warn(said)
+            else:
+                report.files, report.directories, report.bytes = said
+                return
+
+    def _pass_on(self, sink: Sink, slot: int, size: int) -> None:
+        start = slot * _SLOT_BYTES
+        piece = self._memory[start : start + size]
+        if not isinstance(sink, BorrowingSink):
+            sink.write(piece)
+            self._give_back(slot)
+            return
+        self._borrowed += 1
+        sink.borrow(piece, functools.partial(self._take_back, slot))
+        while self._borrowed == _SLOTS:
+            sink.wait()
+
+    def _take_back(self, slot: int) -> None:
+        self._borrowed -= 1
+        self._give_back(slot)
+
+    def _give_back(self, slot: int) -> None:
+        # Should it be gone, its last words are still to be heard.
+        with contextlib.suppress(OSError):
+            self._socket.sendall(bytes([slot]))
+
+    def _hear(self) -> tuple[str, Any]:
+        """Take one message; raise what it says went wrong."""
+        try:
+            word, said = receive(self._socket)
+        except GoneError:
+            raise errors.ArchiveError(
+                "the process that makes the archive ended", hint="something killed it; try again"
+            ) from None
+        if word == "bakthat":
+            name, text, hint = said
+            raise getattr(errors, name)(text, hint=hint)
+        if word == "defect":
+            raise RuntimeError(said)
+        return word, said
+
+
+def _work(archive: _ArchiveHere, connection: socket.socket, memory: memoryview) -> None:
+    """Make *archive* in the other process, and tell all of it."""
+    report = _ToldReport(connection)
+    try:
+        send(connection, ("counted", astuple(archive.counted())))
+        archive.write(
+            _Slots(connection, memory),
+            report=report,
+            on_bytes=lambda count: send(connection, ("read", count)),
+        )
+    except errors.BakthatError as exc:
+        send(connection, ("bakthat", (type(exc).__name__, str(exc), exc.hint)))
+    except (GoneError, ConnectionError):
+        raise
+    except Exception as exc:  # told where somebody hears it
+        logger.debug("the process that makes the archive failed", exc_info=exc)
+        send(connection, ("defect", f"{type(exc).__name__}: {exc}"))
+    else:
+        send(connection, ("done", (report.files, report.directories, report.bytes)))
+
+
+class _ToldReport(ArchiveReport):
+    """A report whose warnings go to the other process."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def warn(self, text: str) -> None:
+        send(self._connection, ("warning", text))
+
+
+class _Slots:
+    """Lends the slots of the shared memory, and waits where none is free."""
+
+    def __init__(self, connection: socket.socket, memory: memoryview) -> None:
+        self._connection = connection
+        self._memory = memory
+        self._free = bytearray(range(_SLOTS))
+        self._slot = 0
+
+    def lend(self) -> memoryview:
+        if not self._free:
+            self._free += self._connection.recv(_SLOTS)
+            if not self._free:
+                raise GoneError
+        self._slot = self._free.pop()
+        return self._memory[self._slot * _SLOT_BYTES :][:_SLOT_BYTES]
+
+    def take(self, lent: memoryview, size: int, /) -> None:
+        send(self._connection, ("filled", (self._slot, size)))
