@@ -7,6 +7,8 @@ import socket
 import struct
 from typing import Any
 
+from bakthat.archive.report import ArchiveReport
+
 _LENGTH = struct.Struct("<Q")
 
 
@@ -24,6 +26,18 @@ def receive(connection: socket.socket) -> Any:
     """Return the next message. Raises GoneError."""
     (size,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
     return marshal.loads(_exactly(connection, size))
+
+
+class ToldReport(ArchiveReport):
+    """A report whose warnings go to the other process, as messages."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def warn(self, text: str) -> None:
+        """Send the warning *text*."""
+        send(self._connection, ("warning", text))
 
 
 def _exactly(connection: socket.socket, size: int) -> bytes:

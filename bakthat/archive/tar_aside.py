@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from bakthat import errors
 from bakthat.archive.forked import Forked, may_fork
-from bakthat.archive.messages import GoneError, receive, send
+from bakthat.archive.messages import GoneError, ToldReport, receive, send
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar_writer import write_tree
 from bakthat.archive.walk import Listings, Scan, WalkOptions, check_root, scan
@@ -59,16 +59,14 @@ def archiving(
     check_root(root)
     archive = _ArchiveHere(root, arcname, options, comment)
     process = None
-    if may_fork():
-        with contextlib.suppress(OSError):  # no memory, or too many processes
-            process = _ArchiveAside(archive)
-    if process is None:
-        yield archive
-        return
     try:
-        yield process
+        if may_fork():
+            with contextlib.suppress(OSError):  # no memory, or too many processes
+                process = _ArchiveAside(archive)
+        yield process or archive
     finally:
-        process.end()
+        if process is not None:
+            process.end()
 
 
 @dataclass
@@ -181,7 +179,7 @@ class _ArchiveAside:
 
 def _work(archive: _ArchiveHere, connection: socket.socket, memory: memoryview) -> None:
     """Make *archive* in the other process, and tell all of it."""
-    report = _ToldReport(connection)
+    report = ToldReport(connection)
     try:
         send(connection, ("counted", astuple(archive.counted())))
         archive.write(
@@ -198,17 +196,6 @@ def _work(archive: _ArchiveHere, connection: socket.socket, memory: memoryview) 
         send(connection, ("defect", f"{type(exc).__name__}: {exc}"))
     else:
         send(connection, ("done", (report.files, report.directories, report.bytes)))
-
-
-class _ToldReport(ArchiveReport):
-    """A report whose warnings go to the other process."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        super().__init__()
-        self._connection = connection
-
-    def warn(self, text: str) -> None:
-        send(self._connection, ("warning", text))
 
 
 class _Slots:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from bakthat import errors
 from bakthat.archive.forked import Forked, may_fork
 from bakthat.archive.laying_out import CannotMakeError, lay_out
-from bakthat.archive.messages import GoneError, receive, send
+from bakthat.archive.messages import GoneError, ToldReport, receive, send
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.staged_tree import PathSet
 from bakthat.streams import Source
@@ -163,7 +163,7 @@ def _work(connection: socket.socket, memory: memoryview) -> None:
     if not descriptors:
         return  # nothing was to be made
     umask = os.umask(0)  # of this process alone: files are made with their modes
-    report = _ToldReport(connection)
+    report = ToldReport(connection)
     source = _Slots(connection, memory)
     try:
         implicit = lay_out(
@@ -185,17 +185,6 @@ def _work(connection: socket.socket, memory: memoryview) -> None:
     else:
         done = (report.files, report.directories, report.bytes, implicit.digests())
         send(connection, ("done", done))
-
-
-class _ToldReport(ArchiveReport):
-    """A report whose warnings go to the other process."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        super().__init__()
-        self._connection = connection
-
-    def warn(self, text: str) -> None:
-        send(self._connection, ("warning", text))
 
 
 class _Slots:
