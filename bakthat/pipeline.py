@@ -23,7 +23,7 @@ from bakthat.archive.gzip_reader import GzipReader
 from bakthat.archive.gzip_writer import GzipWriter
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tree_aside import TreeProcess
-from bakthat.archive.walk import Scan, WalkOptions, scan
+from bakthat.archive.walk import Scan, WalkOptions, check_root, scan
 from bakthat.crypto.age import DecryptReader, EncryptWriter
 from bakthat.crypto.beefish import BeefishReader
 from bakthat.errors import ArchiveError, CorruptArchiveError, PasswordError, SourceError
@@ -93,6 +93,8 @@ class PlainFile:
     """A file whose bytes are an object as they are."""
 
     def __init__(self, path: Path, options: WalkOptions) -> None:
+        """Raises SourceError when it cannot be read, before anything is made on the storage."""
+        check_root(path)
         self._path = path
         self._options = options
         self.sha256 = ""

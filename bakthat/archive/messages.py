@@ -7,6 +7,7 @@ import socket
 import struct
 from typing import Any
 
+from bakthat import errors
 from bakthat.archive.report import ArchiveReport
 
 _LENGTH = struct.Struct("<Q")
@@ -26,6 +27,32 @@ def receive(connection: socket.socket) -> Any:
     """Return the next message. Raises GoneError."""
     (size,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
     return marshal.loads(_exactly(connection, size))
+
+
+def tell_failure(connection: socket.socket, failure: Exception) -> None:
+    """Let :func:`hear` raise *failure* in the other process. Raises OSError."""
+    if isinstance(failure, errors.BakthatError):
+        send(connection, ("bakthat", (type(failure).__name__, str(failure), failure.hint)))
+    else:
+        send(connection, ("defect", f"{type(failure).__name__}: {failure}"))
+
+
+def hear(connection: socket.socket, gone: errors.BakthatError) -> tuple[str, Any]:
+    """Return the next message: a word, and what is said.
+
+    Raises what :func:`tell_failure` told, RuntimeError for what is no error of bakthat, and
+    *gone* when the other process is gone.
+    """
+    try:
+        word, said = receive(connection)
+    except GoneError:
+        raise gone from None
+    if word == "bakthat":
+        name, text, hint = said
+        raise getattr(errors, name)(text, hint=hint)
+    if word == "defect":
+        raise RuntimeError(said)
+    return word, said
 
 
 class ToldReport(ArchiveReport):

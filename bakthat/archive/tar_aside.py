@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import mmap
 import socket
 from collections.abc import Callable, Iterator
@@ -19,15 +18,13 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from bakthat import errors
 from bakthat.archive.forked import Forked, may_fork
-from bakthat.archive.messages import GoneError, ToldReport, receive, send
+from bakthat.archive.messages import GoneError, ToldReport, hear, send, tell_failure
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar_writer import write_tree
 from bakthat.archive.walk import Listings, Scan, WalkOptions, check_root, scan
+from bakthat.errors import ArchiveError
 from bakthat.streams import BorrowingSink, LendingSink, Sink
-
-logger = logging.getLogger("bakthat.archive")
 
 _SLOTS = 24
 _SLOT_BYTES = 1024 * 1024
@@ -162,19 +159,10 @@ class _ArchiveAside:
             self._socket.sendall(bytes([slot]))
 
     def _hear(self) -> tuple[str, Any]:
-        """Take one message; raise what it says went wrong."""
-        try:
-            word, said = receive(self._socket)
-        except GoneError:
-            raise errors.ArchiveError(
-                "the process that makes the archive ended", hint="something killed it; try again"
-            ) from None
-        if word == "bakthat":
-            name, text, hint = said
-            raise getattr(errors, name)(text, hint=hint)
-        if word == "defect":
-            raise RuntimeError(said)
-        return word, said
+        ended = ArchiveError(
+            "the process that makes the archive ended", hint="something killed it; try again"
+        )
+        return hear(self._socket, ended)
 
 
 def _work(archive: _ArchiveHere, connection: socket.socket, memory: memoryview) -> None:
@@ -187,13 +175,10 @@ def _work(archive: _ArchiveHere, connection: socket.socket, memory: memoryview) 
             report=report,
             on_bytes=lambda count: send(connection, ("read", count)),
         )
-    except errors.BakthatError as exc:
-        send(connection, ("bakthat", (type(exc).__name__, str(exc), exc.hint)))
     except (GoneError, ConnectionError):
         raise
-    except Exception as exc:  # told where somebody hears it
-        logger.debug("the process that makes the archive failed", exc_info=exc)
-        send(connection, ("defect", f"{type(exc).__name__}: {exc}"))
+    except Exception as exc:  # noqa: BLE001  # told where somebody hears it
+        tell_failure(connection, exc)
     else:
         send(connection, ("done", (report.files, report.directories, report.bytes)))
 

@@ -14,12 +14,12 @@ import os
 import socket
 from collections.abc import Callable
 
-from bakthat import errors
 from bakthat.archive.forked import Forked, may_fork
 from bakthat.archive.laying_out import CannotMakeError, lay_out
-from bakthat.archive.messages import GoneError, ToldReport, receive, send
+from bakthat.archive.messages import GoneError, ToldReport, hear, receive, send, tell_failure
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.staged_tree import PathSet
+from bakthat.errors import DestinationError
 from bakthat.streams import Source
 
 MIN_FILES = 500
@@ -117,12 +117,10 @@ class TreeProcess:
         self, report: ArchiveReport, check_comment: Callable[[bytes], None] | None
     ) -> PathSet | None:
         """Take one message; raise what it says went wrong, and return what is said at the end."""
-        try:
-            word, said = receive(self._socket)
-        except GoneError:
-            raise errors.DestinationError(
-                "the process that makes the files ended", hint="something killed it; try again"
-            ) from None
+        ended = DestinationError(
+            "the process that makes the files ended", hint="something killed it; try again"
+        )
+        word, said = hear(self._socket, ended)
         if word == "free":
             self._free.append(said)
         elif word == "warning":
@@ -133,11 +131,6 @@ class TreeProcess:
         elif word == "system":
             path, number, text = said
             raise CannotMakeError(path, OSError(number, text))
-        elif word == "bakthat":
-            name, text, hint = said
-            raise getattr(errors, name)(text, hint=hint)
-        elif word == "defect":
-            raise RuntimeError(said)
         else:
             files, directories, size, digests = said
             report.files += files
@@ -173,15 +166,13 @@ def _work(connection: socket.socket, memory: memoryview) -> None:
             check_comment=lambda comment: send(connection, ("comment", comment)),
             umask=umask,
         )
-    except errors.BakthatError as exc:
-        send(connection, ("bakthat", (type(exc).__name__, str(exc), exc.hint)))
     except CannotMakeError as exc:
         why = exc.error.errno or 0, exc.error.strerror or str(exc.error)
         send(connection, ("system", (exc.path, *why)))
     except (GoneError, ConnectionError):
         raise
     except Exception as exc:  # noqa: BLE001  # told where somebody hears it
-        send(connection, ("defect", f"{type(exc).__name__}: {exc}"))
+        tell_failure(connection, exc)
     else:
         done = (report.files, report.directories, report.bytes, implicit.digests())
         send(connection, ("done", done))
