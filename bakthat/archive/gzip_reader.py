@@ -127,7 +127,7 @@ class GzipReader:
 
     def _read_ahead(self) -> None:
         while len(self._pending) <= 2 * self._threads and self._pending_bytes < _AHEAD_BYTES:
-            self._fill(HEADER_BYTES)
+            self._fill(HEADER_BYTES, beyond=0)
             length = member_length(self._raw[self._raw_at : self._raw_at + HEADER_BYTES])
             if length is None:
                 return
@@ -137,10 +137,13 @@ class GzipReader:
         offset = self._offset
         if length > _MAX_STORED_BYTES:
             self._refuse(f"says it has {length} bytes, more than any that bakthat writes")
-        if not self._fill(length):
-            self._refuse("is truncated")
-        member = self._raw[self._raw_at : self._raw_at + length]
-        self._raw_at += length
+        self._raw_at += HEADER_BYTES
+        rest = length - HEADER_BYTES
+        # With the next header, after which nothing is at hand again that would have to be joined.
+        if not self._fill(rest, beyond=HEADER_BYTES):
+            raise _corrupt(offset, "is truncated")
+        member = memoryview(self._raw)[self._raw_at : self._raw_at + rest]
+        self._raw_at += rest
         size = int.from_bytes(member[-4:], "little")
         if size > MAX_MEMBER_BYTES:
             raise _corrupt(offset, f"says it holds {size} bytes, more than any that bakthat writes")
@@ -193,13 +196,20 @@ class GzipReader:
             self._serial = None
         return piece
 
-    def _fill(self, count: int) -> bool:
-        """Have *count* bytes at hand; False when the source ends before."""
+    def _fill(self, count: int, *, beyond: int | None = None) -> bool:
+        """Have *count* bytes at hand; False when the source ends before.
+
+        Where it must be read, up to *beyond* bytes more than these are.
+        """
         have = len(self._raw) - self._raw_at
         if have >= count:
             return True
-        pieces = [self._raw[self._raw_at :]]
-        while have < count and (piece := self._source.read(max(count - have, _READ_BYTES))):
+        pieces = [self._raw[self._raw_at :]] if have else []
+        while have < count:
+            want = count - have
+            piece = self._source.read(max(want, _READ_BYTES) if beyond is None else want + beyond)
+            if not piece:
+                break
             pieces.append(piece)
             have += len(piece)
         self._raw_offset += self._raw_at
@@ -215,16 +225,15 @@ class GzipReader:
         raise _corrupt(self._offset, reason)
 
 
-def _inflate_member(member: bytes, size: int, offset: int) -> bytes:
-    """Inflate one whole member with a length, in a thread of the pool."""
+def _inflate_member(member: memoryview, size: int, offset: int) -> bytes:
+    """Inflate one member with a length, all but its header, in a thread of the pool."""
     from isal import isal_zlib
 
     isal_error: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # stub: instance
     inflater = isal_zlib.decompressobj(-15)
     try:
         # One byte more than it should hold, or an overlong member would look complete.
-        deflated = memoryview(member)[HEADER_BYTES:-TRAILER_BYTES]
-        inflated = inflater.decompress(deflated, size + 1)
+        inflated = inflater.decompress(member[:-TRAILER_BYTES], size + 1)
     except isal_error as exc:
         raise _corrupt(offset, f"is damaged: {exc}") from exc
     if not inflater.eof or inflater.unused_data or len(inflated) != size:

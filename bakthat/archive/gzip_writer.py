@@ -12,6 +12,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+from bakthat.archive.gzip_effort import Effort, fitting_level
 from bakthat.archive.gzip_members import MEMBER_BYTES, pack_member
 from bakthat.errors import UsageError
 from bakthat.streams import Buffer, Sink
@@ -26,15 +27,8 @@ MAX_THREADS = 8
 # and of what does not compress larger than the input.
 _ISAL_LEVELS = (1, 2, 3)
 _RAW_DEFLATE = -15
-_PIECE_BYTES = 16 * 1024
 _STORED_BYTES = 65535
 _STORED_HEADER = struct.Struct("<?HH")
-_NO_GAIN = 0.99
-"""From which share of its size on compressed data is not worth inflating again."""
-_DENSE = 0.36
-"""Above this share of its size level 2 comes close to gzip's level 6, and 3 gains little."""
-_WORTHWHILE = 0.98
-"""Up to which share of level 2's output level 3 is worth twice the time."""
 
 
 def _nothing() -> None:
@@ -65,6 +59,7 @@ class GzipWriter:
             raise UsageError(f"cannot compress on {threads} threads", hint="choose 1 or more")
         self._sink = sink
         self._level = level
+        self._effort = Effort()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bakthat-gzip")
         self._limit = 2 * threads + 4
         self._pending: deque[tuple[Future[bytes], Callable[[], None]]] = deque()
@@ -198,7 +193,9 @@ class GzipWriter:
     def _submit(self, data: bytes | memoryview, give_back: Callable[[], None] = _nothing) -> None:
         self._empty = False
         self._push(self._limit - 1)
-        self._pending.append((self._pool.submit(compress_member, data, self._level), give_back))
+        worthwhile = self._effort.is_worthwhile(data) if self._level == DEFAULT_LEVEL else True
+        future = self._pool.submit(compress_member, data, self._level, worthwhile=worthwhile)
+        self._pending.append((future, give_back))
 
     def _push(self, keep: int) -> None:
         """Write finished members to the sink, waiting while more than *keep* are on their way."""
@@ -218,16 +215,17 @@ class GzipWriter:
         self._gathered.clear()
 
 
-def compress_member(data: bytes | memoryview, level: int) -> bytes:
+def compress_member(data: bytes | memoryview, level: int, *, worthwhile: bool = True) -> bytes:
     """Return *data* (at most a member's) as one gzip member, compressed at *level*.
 
-    Level 3 looks at a sample first and takes less trouble where more brings nothing.
+    Level 3 looks at a sample first and takes less trouble where more brings nothing, or is not
+    *worthwhile*.
     """
     # Here, so that importing this module does not load it; the interpreter keeps it.
     from isal import igzip_lib, isal_zlib
 
-    if level == 3:
-        level = _fitting_level(data)
+    if level == DEFAULT_LEVEL:
+        level = fitting_level(data, worthwhile=worthwhile)
     if level == 0:
         deflated = _store(data)
     elif level in _ISAL_LEVELS:
@@ -235,34 +233,6 @@ def compress_member(data: bytes | memoryview, level: int) -> bytes:
     else:
         deflated = _deflate(data, level)
     return pack_member(deflated, isal_zlib.crc32(data), len(data))
-
-
-def _fitting_level(data: bytes | memoryview) -> int:
-    """Return 3 where it gains on 2, which is twice as fast; 0 for what does not compress."""
-    if len(data) <= 4 * _PIECE_BYTES:
-        return 3
-    sample = _pieces(data, 2)
-    fast = _compressed_size(sample, 2)
-    if fast > _NO_GAIN * len(sample):
-        # Seldom all of a member is like two places of it: photos lie between texts.
-        thorough = _pieces(data, 8)
-        return 0 if _compressed_size(thorough, 2) > _NO_GAIN * len(thorough) else 2
-    if fast > _DENSE * len(sample):
-        return 2
-    return 3 if _compressed_size(sample, 3) < _WORTHWHILE * fast else 2
-
-
-def _pieces(data: bytes | memoryview, count: int) -> bytes:
-    """Return *count* pieces that lie evenly in *data*, joined."""
-    middles = [len(data) * (2 * number + 1) // (2 * count) for number in range(count)]
-    half = _PIECE_BYTES // 2
-    return b"".join([data[max(0, middle - half) : middle + half] for middle in middles])
-
-
-def _compressed_size(data: bytes, level: int) -> int:
-    from isal import igzip_lib
-
-    return len(igzip_lib.compress(data, level, igzip_lib.COMP_DEFLATE))
 
 
 def _store(data: bytes | memoryview) -> bytes:

@@ -8,7 +8,7 @@ from bakthat.archive.choosing import Choice
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.staged_tree import PathSet, StagedTree
 from bakthat.archive.tar_reader import TarReader
-from bakthat.streams import Source
+from bakthat.streams import LendingSource
 
 
 class CannotMakeError(Exception):
@@ -21,7 +21,7 @@ class CannotMakeError(Exception):
 
 
 def lay_out(
-    source: Source,
+    source: LendingSource,
     root: int,
     report: ArchiveReport,
     *,
@@ -67,11 +67,11 @@ def lay_out(
 class WatchedSource:
     """A source that remembers an OSError of its own, to tell it from one of the destination."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: LendingSource) -> None:
         self._source = source
         self.failure: OSError | None = None
 
-    def read(self, size: int, /) -> bytes:
+    def read(self, size: int, /) -> bytes | memoryview:
         """Do what the source does."""
         try:
             return self._source.read(size)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_PRIVATE = 0o700
 _OPEN_LEVELS = 64
 """Directories of the current path that stay open; those above are opened again on the way back."""
 
@@ -97,30 +98,36 @@ class _Level:
     """What it gets when the archive goes on elsewhere."""
     owner: tuple[int, int] | None = None
     """The ids of the user and the group whose it and all that is made in it is, where known."""
+    has_mode: bool = False
+    """Whether its mode is that of the member in *finish* already."""
 
 
 class _ModesFromBirth:
-    """Which modes a new file has at once, so that they need not be set: all that the file system
-    keeps, where the umask takes nothing away.
+    """Which modes a new file or directory has at once, so that they need not be set: all that
+    the file system keeps, where the umask takes nothing away.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[int, bool] = {}
+        self._kept: dict[tuple[MemberType, int], bool] = {}
 
     def of_new(self, member: Member) -> int:
-        """Return the mode to make *member* with."""
+        """Return the mode to make *member* with, a file or a directory."""
+        private = 0o600 if member.type is MemberType.FILE else _PRIVATE
         # Who may not write cannot set attributes, and a new owner takes the set-id bits away.
-        plain = not (member.xattrs or member.acls or member.mode & ~0o777)
-        return member.mode if plain else 0o600
+        if member.xattrs or member.acls or member.mode & ~0o777:
+            return private
+        if member.type is MemberType.DIRECTORY and member.mode & _PRIVATE != _PRIVATE:
+            return private  # or nothing could be made in it
+        return member.mode
 
-    def has_it(self, fd: int, member: Member) -> bool:
-        """Tell whether *fd*, made with :meth:`of_new`, has the mode of *member* already."""
-        mode = member.mode
-        if self.of_new(member) != mode:
+    def has_it(self, fd: int, made: int, member: Member) -> bool:
+        """Tell whether *fd*, made with the mode *made*, has the mode of *member* already."""
+        if made != member.mode:
             return False
-        if mode not in self._kept:
-            self._kept[mode] = stat.S_IMODE(os.fstat(fd).st_mode) == mode
-        return self._kept[mode]
+        key = member.type, made
+        if key not in self._kept:
+            self._kept[key] = stat.S_IMODE(os.fstat(fd).st_mode) == made
+        return self._kept[key]
 
 
 class StagedTree:
@@ -212,7 +219,7 @@ class StagedTree:
             self._make_room(parent, path)
             fd = os.open(path[-1], _NEW_FILE, mode, dir_fd=parent)
         try:
-            has_mode = self._modes is not None and self._modes.has_it(fd, member)
+            has_mode = self._modes is not None and self._modes.has_it(fd, mode, member)
             if member.sparse is None:
                 for _, piece in content:
                     write_all(fd, piece)
@@ -228,15 +235,19 @@ class StagedTree:
 
     def _add_directory(self, parent: int, path: Path, member: Member) -> None:
         existing = False
+        mode = _PRIVATE if self._modes is None else self._modes.of_new(member)
         try:
-            os.mkdir(path[-1], 0o700, dir_fd=parent)
+            os.mkdir(path[-1], mode, dir_fd=parent)
         except FileExistsError:
             self._check_spelling(parent, path)
             existing = stat.S_ISDIR(_lstat(path[-1], parent).st_mode)
             if not existing:
                 self._make_room(parent, path)
-                os.mkdir(path[-1], 0o700, dir_fd=parent)
-        self._descend(path[-1], parent, existing=existing, private=not existing).finish = member
+                os.mkdir(path[-1], mode, dir_fd=parent)
+        level = self._descend(path[-1], parent, existing=existing, usable=not existing)
+        level.finish = member
+        if self._modes is not None and not existing:
+            level.has_mode = self._modes.has_it(_fd(level), mode, member)
         self.implicit.discard(path)
         self._report.directories += 1
 
@@ -376,15 +387,13 @@ class StagedTree:
             )
         self._descend(path[-1], parent, existing=True)
 
-    def _descend(
-        self, name: bytes, parent: int, *, existing: bool, private: bool = False
-    ) -> _Level:
+    def _descend(self, name: bytes, parent: int, *, existing: bool, usable: bool = False) -> _Level:
         """Open the directory *name* of *parent*, and make it the current one.
 
-        What an *existing* one is like now it will be again when it is left. A *private* one was
-        made with mode 0700 a moment ago.
+        What an *existing* one is like now it will be again when it is left. A *usable* one was
+        made a moment ago with a mode that lets its owner do everything.
         """
-        if private and self._umask is not None:
+        if usable and self._umask is not None:
             # No umask has taken away what its owner needs.
             fd, before = os.open(name, DIRECTORY_FLAGS, dir_fd=parent), None
         else:
@@ -394,7 +403,7 @@ class StagedTree:
         if existing:
             level.finish = state = DirectoryState.of(fd, before)
             # Neither a group nor an ACL is to be inherited from what is finished already.
-            os.fchmod(fd, 0o700)
+            os.fchmod(fd, _PRIVATE)
             if DEFAULT_ACL in state.xattrs:
                 os.removexattr(fd, DEFAULT_ACL)
         if len(self._levels) > _OPEN_LEVELS + 1:
@@ -411,7 +420,7 @@ class StagedTree:
             # Sure to be the parent, since nobody else can move anything here.
             parent.fd = os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
         if isinstance(level.finish, Member):
-            self._metadata.apply(fd, level.finish, owner=level.owner)
+            self._metadata.apply(fd, level.finish, owner=level.owner, has_mode=level.has_mode)
         elif level.finish is not None:
             path = b"/".join(one.name for one in self._levels[1:])
             level.finish.apply(

@@ -34,7 +34,7 @@ from bakthat.archive.tar_fields import (
     quoted,
 )
 from bakthat.errors import CorruptArchiveError
-from bakthat.streams import Source
+from bakthat.streams import LendingSource
 
 BLOCK_BYTES = 512
 MAX_EXTENDED_BYTES = 8 * 1024 * 1024
@@ -128,9 +128,10 @@ class TarReader:
     Memory is bounded: pax headers to 8 MiB, sparse maps to 64 MiB, names to 64 KiB.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: LendingSource) -> None:
         self._source = source
-        self._buffer = b""
+        self._buffer = memoryview(b"")
+        """What the source lent last; nothing of it is kept when it is asked again."""
         self._at = 0
         self._offset = 0
         self._content_left = 0
@@ -159,7 +160,7 @@ class TarReader:
     def read_content(self, member: Member) -> Iterator[tuple[int, memoryview]]:
         """Yield offset and bytes of each piece of the content of *member*, without its holes.
 
-        To be used before the next member is asked for, and once.
+        To be used before the next member is asked for, and once. A piece holds until the next.
         """
         if member is not self._current:
             raise ValueError("only the content of the current member can be read")
@@ -188,7 +189,7 @@ class TarReader:
         end = self._at + 3 * BLOCK_BYTES
         if end > len(self._buffer):
             return None
-        blocks = self._buffer[self._at : end]
+        blocks = bytes(self._buffer[self._at : end])
         usual = self._usual.get(blocks[_SIZE])
         if usual is None or not blocks.startswith(usual[0]):
             return None
@@ -402,7 +403,7 @@ class TarReader:
         if not 0 <= size <= MAX_EXTENDED_BYTES:
             raise self._corrupt(f"an extended header of {size} bytes")
         if size <= len(self._buffer) - self._at:  # as nearly always: a few records
-            payload = self._buffer[self._at : self._at + size]
+            payload = bytes(self._buffer[self._at : self._at + size])
             self._at += size
             self._content_left = 0
             self._skip(-size % BLOCK_BYTES)
@@ -417,7 +418,7 @@ class TarReader:
         while count:
             if not self._content_left:
                 raise self._corrupt("a sparse map that is longer than its member")
-            pieces.append(self._content(count))
+            pieces.append(bytes(self._content(count)))
             count -= len(pieces[-1])
         return b"".join(pieces)
 
@@ -426,14 +427,14 @@ class TarReader:
         if self._at == len(self._buffer):
             self._fill()
         end = min(len(self._buffer), self._at + min(limit, self._content_left))
-        piece = memoryview(self._buffer)[self._at : end]
+        piece = self._buffer[self._at : end]
         self._content_left -= len(piece)
         self._at = end
         return piece
 
     def _block(self) -> bytes:
         start, self._at = self._at, self._at + BLOCK_BYTES
-        block = self._buffer[start : self._at]
+        block = bytes(self._buffer[start : self._at])
         while len(block) < BLOCK_BYTES:  # some of it is in the next buffer
             self._at = len(self._buffer)
             self._fill()
@@ -452,18 +453,18 @@ class TarReader:
         """Take the next buffer; the one before was used up."""
         self._offset += self._at
         self._at = 0
-        self._buffer = self._source.read(_READ_BYTES)
+        self._buffer = memoryview(self._source.read(_READ_BYTES))
         if not self._buffer:
             raise CorruptArchiveError(
                 f"the tar archive is truncated: it ends at byte {self._offset}"
             )
 
     def _drain(self) -> None:
-        rest = self._buffer[self._at :]
+        rest = bytes(self._buffer[self._at :])
         while True:
             if rest.count(0) != len(rest):
                 raise self._corrupt("data after the end mark")
-            rest = self._source.read(_READ_BYTES)
+            rest = bytes(self._source.read(_READ_BYTES))
             if not rest:
                 return
 

@@ -179,21 +179,23 @@ def _work(connection: socket.socket, memory: memoryview) -> None:
 
 
 class _Slots:
-    """Reads what comes in the slots of the shared memory."""
+    """Lends what comes in the slots of the shared memory, one after the other."""
 
     def __init__(self, connection: socket.socket, memory: memoryview) -> None:
         self._connection = connection
         self._memory = memory
+        self._lent: int | None = None
         self._ended = False
 
-    def read(self, _size: int, /) -> bytes:
+    def read(self, _size: int, /) -> bytes | memoryview:
         """Return the next piece, which is never larger than the reader of an archive asks for."""
+        if self._lent is not None:
+            send(self._connection, ("free", self._lent))
+            self._lent = None
         message = None if self._ended else receive(self._connection)
         if message is None:
             self._ended = True
             return b""
-        slot, size = message
-        start = slot * _SLOT_BYTES
-        data = bytes(self._memory[start : start + size])
-        send(self._connection, ("free", slot))
-        return data
+        self._lent, size = message
+        start = self._lent * _SLOT_BYTES
+        return self._memory[start : start + size]
