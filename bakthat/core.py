@@ -14,27 +14,29 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from bakthat import inventory, models, terminal, thawing
-from bakthat.archive.choosing import Choice
+from bakthat import terminal
 from bakthat.archive.excludes import find_rules
 from bakthat.archive.walk import WalkOptions
-from bakthat.backends.base import Thaw
 from bakthat.conf import DEFAULT_PROFILE
-from bakthat.costs import check_before_deleting
-from bakthat.crypto import age
+from bakthat.contents import contents_of
 from bakthat.errors import UsageError
 from bakthat.interrupts import held_back
 from bakthat.naming import is_text, printable
 from bakthat.paths import expanded
-from bakthat.restoring import RestoreOptions, expected_of, fetch, find_to_restore
 from bakthat.secrets import encryption_keys, may_ask
-from bakthat.selection import find_backup
 from bakthat.session import Session, operation
+from bakthat.sources import BackupSource, join_tags
 from bakthat.storage_classes import DEFAULT_DAYS, STANDARD
-from bakthat.storing import RECORD_PATIENCE, BackupSource, NewBackup, Progress, join_tags
-from bakthat.thawing import ThawOptions, Wait
+
+# Each operation loads what it alone needs, and a backup what it needs only while another process
+# counts the tree.
+if TYPE_CHECKING:
+    from bakthat import models
+    from bakthat.backends.base import Thaw
+    from bakthat.storing import Progress
+    from bakthat.thawing import Wait
 
 log = logging.getLogger("bakthat")
 
@@ -107,14 +109,23 @@ def backup(
             recipients=[recipients] if isinstance(recipients, str) else recipients,
             prompt=may_ask(prompt),
         )
-        for recipient in keys.recipients:
-            age.parse_recipient(recipient)  # before anything is made on the storage
+        if keys.recipients:
+            from bakthat.crypto import age
+
+            for recipient in keys.recipients:
+                age.parse_recipient(recipient)  # before anything is made on the storage
         if session.destination == "local":
             # It may lie in what is backed up, and must be there to be recognised.
             backend.create_container()
             options = replace(options, unvisited=_own_store(session, source.path))
-        made = NewBackup(session, backend, source, options, keys, joined_tags, progress).store()
+        with contents_of(source, options) as contents:
+            from bakthat.storing import NewBackup
+
+            new = NewBackup(session, backend, source, options, keys, joined_tags, progress)
+            made = new.store(contents)
         if made.backend == "glacier":
+            from bakthat import inventory
+
             inventory.save_after_change(session, make_bucket=True)
         return current.finish(made)
 
@@ -196,10 +207,14 @@ def restore(
     waits instead; a function is called with the seconds to wait. With *job_check*, how far the
     backup is thawed is returned, a :class:`~bakthat.backends.base.Thaw`, and nothing else is done.
     """
+    from bakthat import thawing
+    from bakthat.archive.choosing import Choice
+    from bakthat.restoring import RestoreOptions, expected_of, fetch, find_to_restore
+
     chosen = [only] if isinstance(only, str) else list(only)
     choice = Choice(chosen) if chosen else None
     again = _repeated(output, identity_file, prompt, chosen)
-    thaw_options = ThawOptions(tier, days, wait, again)
+    thaw_options = thawing.ThawOptions(tier, days, wait, again)
     thaw_options.check()
     session = Session(profile, config, conf, destination)
     with operation(session, "restore", deferred=True) as current:
@@ -245,6 +260,8 @@ def ls(
     *query* is any part of a set's name or of a stored filename. *destination* keeps to one of
     them, *tags* to backups that carry at least one of these, *host* to one host's.
     """
+    from bakthat import models
+
     session = Session(profile, config, conf, destination)
     named = [session.named_destination] if session.named_destination else []
     with models.catalog(session.catalog_path):
@@ -284,6 +301,10 @@ def delete(
     stored filename that spells the set's name out (``mydir.2013``). What is gone from the
     storage already is only marked.
     """
+    from bakthat import inventory, models
+    from bakthat.costs import check_before_deleting
+    from bakthat.selection import find_backup
+
     session = Session(profile, config, conf, destination)
     with operation(session, "delete") as current:
         found = find_backup(session, filename, host=host, to_delete=True)
@@ -296,7 +317,7 @@ def delete(
         # An interrupt leaves it in storage and catalog, or in neither.
         with held_back():
             backend.delete(found.stored_filename)
-            with models.catalog(session.catalog_path, write=True, patience=RECORD_PATIENCE):
+            with models.catalog(session.catalog_path, write=True, patience=models.RECORD_PATIENCE):
                 models.mark_deleted(found)
         if found.backend == "glacier":
             inventory.save_after_change(session)

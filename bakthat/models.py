@@ -35,6 +35,9 @@ BUSY_TIMEOUT = 60
 """Seconds that a statement waits for other processes' transactions. SQLite lets no one queue: of
 twenty jobs that begin in one minute, on a slow disk, some wait for 8 seconds again and again."""
 
+RECORD_PATIENCE = 300
+"""Seconds to wait for a locked catalog once the upload is done, which may have taken hours."""
+
 RESERVATION_SECONDS = 7 * 24 * 3600
 """After how long the reservation of a process that died is forgotten."""
 
@@ -193,6 +196,10 @@ class Backups(_Model):
     @classmethod
     def _newest_first(cls) -> tuple[Any, ...]:
         return cls.backup_date.desc(), cls.stored_filename.desc()
+
+
+ORIGINAL_BACKUPS = Backups
+"""The model as it is here; a plugin may put a subclass of it in its place."""
 
 
 class Reservations(_Model):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from bakthat.archive.choosing import Choice
 from bakthat.archive.extract import Owner, extract, place_file, verify
@@ -23,10 +23,10 @@ from bakthat.archive.gzip_reader import GzipReader
 from bakthat.archive.gzip_writer import GzipWriter
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tree_aside import TreeProcess
-from bakthat.archive.walk import Scan, WalkOptions, check_root, scan
+from bakthat.contents import READ_BYTES, Contents, OnBytes
 from bakthat.crypto.age import DecryptReader, EncryptWriter
 from bakthat.crypto.beefish import BeefishReader
-from bakthat.errors import ArchiveError, CorruptArchiveError, PasswordError, SourceError
+from bakthat.errors import ArchiveError, CorruptArchiveError, PasswordError
 from bakthat.legacy import (
     GZIP_HEADER_BYTES,
     TAR_BLOCK_BYTES,
@@ -35,35 +35,20 @@ from bakthat.legacy import (
     begins_tar,
     wrong_password,
 )
-from bakthat.naming import printable
 from bakthat.secrets import EncryptionKeys
 from bakthat.streams import Sink, Source
 from bakthat.terminal import human_size
 
-READ_BYTES = 1024 * 1024
-"""How much of a file that is stored as it is moves at once."""
-
 PASSPHRASE_WORK_FACTOR = 17
 """log2 of scrypt's cost. One below age's own default of 18, whose 256 MiB alone are more than a
 whole backup may take; any age tool reads either, and a guess costs half as much."""
-
-OnBytes = Callable[[int], None]
-
-
-class Contents(Protocol):
-    """What goes into an object."""
-
-    def counted(self) -> Scan:
-        """Return, before :meth:`write`, what there is to write. Raises SourceError."""
-
-    def write(self, sink: Sink, *, report: ArchiveReport, on_bytes: OnBytes) -> None:
-        """Write all of it to *sink*, once."""
 
 
 def write_object(
     sink: Sink,
     contents: Contents,
     *,
+    identity: str,
     level: int,
     keys: EncryptionKeys,
     report: ArchiveReport,
@@ -71,8 +56,8 @@ def write_object(
 ) -> None:
     """Push all of *contents* through the chain into *sink*, which is left to the caller.
 
-    *level* is gzip's, 0 for none. After an exception the stages were aborted, and *sink* holds no
-    whole object.
+    *identity* is what an archive says of itself; *level* is gzip's, 0 for none. After an exception
+    the stages were aborted, and *sink* holds no whole object.
     """
     with ExitStack() as stages:
         if keys:
@@ -86,56 +71,7 @@ def write_object(
             )
         if level:
             sink = stages.enter_context(GzipWriter(sink, level=level))
-        contents.write(sink, report=report, on_bytes=on_bytes)
-
-
-class PlainFile:
-    """A file whose bytes are an object as they are."""
-
-    def __init__(self, path: Path, options: WalkOptions) -> None:
-        """Raises SourceError when it cannot be read, before anything is made on the storage."""
-        check_root(path)
-        self._path = path
-        self._options = options
-        self.sha256 = ""
-        """Of what was written, in hex."""
-
-    def counted(self) -> Scan:
-        """Return what there is to write. Raises SourceError."""
-        return scan(self._path, self._options)
-
-    def write(self, sink: Sink, *, report: ArchiveReport, on_bytes: OnBytes) -> None:
-        """Write the file to *sink* as it is. Raises SourceError when it cannot be read."""
-        path = self._path
-        digest = hashlib.sha256()
-        try:
-            stream = path.open("rb", buffering=0)
-        except OSError as exc:
-            raise SourceError(f"cannot read '{path}': {exc.strerror or exc}") from exc
-        with stream:
-            before = os.fstat(stream.fileno())
-            left = before.st_size  # what comes later is another backup's, or it would never end
-            while left:
-                try:
-                    piece = stream.read(min(READ_BYTES, left))
-                except OSError as exc:
-                    raise SourceError(f"cannot read '{path}': {exc.strerror or exc}") from exc
-                if not piece:
-                    break
-                left -= len(piece)
-                digest.update(piece)
-                sink.write(piece)
-                report.bytes += len(piece)
-                on_bytes(len(piece))
-            after = os.fstat(stream.fileno())
-        if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
-            after.st_size,
-            after.st_mtime_ns,
-            after.st_ctime_ns,
-        ):
-            report.warn(f"{printable(path)}: changed while it was read")
-        report.files = 1
-        self.sha256 = digest.hexdigest()
+        contents.write(sink, identity=identity, report=report, on_bytes=on_bytes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,14 +25,12 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any, TypeGuard
 
-from bakthat import models
 from bakthat.conf import LoadedProfile
 from bakthat.errors import BakthatError, ConfigError
 from bakthat.hooks import EVENT_NAMES, Events
 from bakthat.naming import printable
 
 log = logging.getLogger("bakthat")
-_BACKUPS = models.Backups  # before any plugin replaced it
 
 
 class Plugin(Events, ABC):
@@ -241,7 +239,11 @@ def _adopt_model(known: object, replaced: object) -> None:
 
     The guide's ``global Backups; Backups = MyBackups`` changes a name of the plugin's module only.
     """
-    if replaced is not known and isinstance(replaced, type) and issubclass(replaced, _BACKUPS):
+    from bakthat import models  # here, since few profiles have plugins
+
+    if replaced is known or not isinstance(replaced, type):
+        return
+    if issubclass(replaced, models.ORIGINAL_BACKUPS):
         setattr(models, "Backups", replaced)  # noqa: B010  # mypy forbids to assign to a class
 
 

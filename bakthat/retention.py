@@ -41,7 +41,6 @@ from bakthat.rotation import (
     keep_recorded_last,
 )
 from bakthat.session import Session, operation
-from bakthat.storing import RECORD_PATIENCE
 
 log = logging.getLogger("bakthat")
 
@@ -259,7 +258,7 @@ def _delete_batch(
         failed = backend.delete_many([backup.stored_filename for backup in batch])
         for key, error in failed.items():
             log.warning("%s was not deleted: %s", printable(key), error)
-        with models.catalog(session.catalog_path, write=True, patience=RECORD_PATIENCE):
+        with models.catalog(session.catalog_path, write=True, patience=models.RECORD_PATIENCE):
             for backup in batch:
                 if backup.stored_filename not in failed:
                     models.mark_deleted(backup)

@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bakthat import models
 from bakthat.backends import make_backend
 from bakthat.backends.base import Backend
 from bakthat.conf import DESTINATIONS, LoadedProfile, load_profile
@@ -20,7 +19,6 @@ from bakthat.errors import UsageError
 from bakthat.hooks import Events, EventSlot, events
 from bakthat.paths import expanded
 from bakthat.plugin import activate_plugins
-from bakthat.vault_records import vault_records
 
 log = logging.getLogger("bakthat")
 
@@ -80,7 +78,11 @@ class Session:
         """
         key = (destination, *sorted(overrides.items()))
         if key not in self._backends:
-            records = vault_records(self.catalog_path) if destination == "glacier" else None
+            records = None
+            if destination == "glacier":
+                from bakthat.vault_records import vault_records
+
+                records = vault_records(self.catalog_path)
             conf = {**self.profile.as_mapping(), **overrides}
             self._backends[key] = make_backend(destination, conf, records)
         return self._backends[key]
@@ -90,6 +92,8 @@ class Session:
 
         Both this version's hashes and 0.6.0's. Without arguments: of every destination.
         """
+        from bakthat import models  # here, since a backup needs it later
+
         pairs = []
         for destination in destinations or DESTINATIONS:
             container = self._container(destination)

@@ -7,26 +7,25 @@ import grp
 import logging
 import os
 import pwd
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bakthat import __version__, models, naming, terminal
-from bakthat.archive.gzip_writer import DEFAULT_LEVEL
-from bakthat.archive.report import ArchiveReport, reason
-from bakthat.archive.tar_aside import archiving
+from bakthat.archive.report import ArchiveReport
 from bakthat.archive.walk import Scan, WalkOptions
 from bakthat.backends.base import Backend
+from bakthat.contents import Contents, PlainFile, contents_of
 from bakthat.crypto import age
-from bakthat.errors import CatalogError, KeyExistsError, SourceError, StorageError, UsageError
+from bakthat.errors import CatalogError, KeyExistsError, SourceError, StorageError
 from bakthat.interrupts import held_back
 from bakthat.naming import printable
-from bakthat.pipeline import Contents, PlainFile, write_object
+from bakthat.pipeline import write_object
 from bakthat.secrets import EncryptionKeys
 from bakthat.session import Session
+from bakthat.sources import BackupSource
 
 log = logging.getLogger("bakthat")
 transfer_log = logging.getLogger("bakthat.backends")
@@ -37,71 +36,11 @@ Progress = Callable[[int, int], None]
 FORMAT = 1
 """The version of what is stored; the same name and self-description mean the same bytes."""
 
-MAX_TAGS_BYTES = 400
-"""What the self-description has room for, on the storage with the least."""
-
 KEPT_WARNINGS = 100
 """How many warnings the catalog keeps with a backup; it counts all of them."""
 
-RECORD_PATIENCE = 300
-"""Seconds to wait for a locked catalog once the upload is done, which may have taken hours."""
-
 MAX_COLLISIONS = 100
 """After how many taken keys in a row something else must be wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class BackupSource:
-    """What is backed up, and in which form it is stored."""
-
-    path: Path
-    set_name: str
-    stem: str
-    extension: str
-    is_archive: bool
-    level: int
-    """gzip's; 0 for what is not compressed here."""
-    root_name: str
-    """What the file or directory is called inside of the archive."""
-
-    @classmethod
-    def find(
-        cls,
-        filename: str | os.PathLike[str] | None,
-        custom_filename: str | None,
-        *,
-        compress: bool | int,
-        root_name: str | None = None,
-    ) -> BackupSource:
-        """Look at *filename* (None: the current directory). Raises SourceError, UsageError."""
-        if filename is not None and not os.fspath(filename):
-            raise UsageError("nothing was named to back up")
-        path = Path(os.path.abspath(os.path.expanduser(filename or os.curdir)))
-        shown = printable(str(path))
-        try:
-            is_file, is_directory = path.is_file(), path.is_dir()
-            exists = is_file or is_directory or path.exists()
-        except (OSError, ValueError) as exc:  # too long a name, a NUL in it
-            why = reason(exc) if isinstance(exc, OSError) else str(exc)
-            raise SourceError(f"cannot read '{shown}': {why}") from exc
-        if not exists:
-            raise SourceError(f"no such file or directory: '{shown}'")
-        if not (is_file or is_directory):
-            raise SourceError(f"neither a file nor a directory: '{shown}'")
-        if not path.name and custom_filename is None:
-            raise UsageError(
-                f"'{shown}' has no name of its own", hint="name the backup with --name"
-            )
-        set_name = naming.check_set_name(path.name if custom_filename is None else custom_filename)
-        root_name = naming.check_set_name(root_name) if root_name else path.name or set_name
-        if is_file and naming.is_tarball(path.name):
-            stem = naming.tarball_stem(set_name)
-            return cls(path, set_name, stem, ".tgz", False, 0, root_name)
-        level = DEFAULT_LEVEL if compress is True else int(compress)
-        if level:
-            return cls(path, set_name, set_name, ".tgz", True, level, root_name)
-        extension = "" if is_file else ".tar"
-        return cls(path, set_name, set_name, extension, not is_file, 0, root_name)
 
 
 def archive_identity(set_name: str, date: int, host: str) -> str:
@@ -110,25 +49,6 @@ def archive_identity(set_name: str, date: int, host: str) -> str:
     Under encryption it is authenticated, so that one object put in another's place is noticed.
     """
     return f"bakthat set={set_name} date={date} host={host}"
-
-
-def join_tags(tags: str | Sequence[str]) -> str:
-    """Return tags as the catalog keeps them: separated by single spaces, in their order.
-
-    A text may hold several, separated by commas or white space. Raises UsageError.
-    """
-    words = [
-        word
-        for each in ([tags] if isinstance(tags, str) else tags)
-        for word in re.split(r"[\s,]+", each)
-        if word
-    ]
-    joined = " ".join(dict.fromkeys(words))
-    if printable(joined) != joined:
-        raise UsageError(f"a tag must be text that prints: '{printable(joined)}'")
-    if len(joined.encode()) > MAX_TAGS_BYTES:
-        raise UsageError(f"the tags are too long: {len(joined.encode())} bytes in all")
-    return joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,25 +63,30 @@ class NewBackup:
     tags: str
     progress: Progress | None
 
-    def store(self) -> models.Backups:
-        """Write the object under the first free name, record it, and return the entry."""
+    def store(self, contents: Contents) -> models.Backups:
+        """Write the object under the first free name, record it, and return the entry.
+
+        *contents* are what :func:`~bakthat.contents.contents_of` gave, and are used up.
+        """
         catalog_path = self.session.catalog_path
         date = int(time.time())
-        for _ in range(MAX_COLLISIONS):
-            with models.catalog(catalog_path, write=True):
-                key, date = models.reserve(self._names_from(date))
-            try:
-                with self._contents(date) as contents:
+        with contextlib.ExitStack() as again:
+            for _ in range(MAX_COLLISIONS):
+                with models.catalog(catalog_path, write=True):
+                    key, date = models.reserve(self._names_from(date))
+                try:
                     return self._store_as(key, date, contents)  # recording it frees the name
-            except KeyExistsError:
-                log.info("%s is taken on the storage, trying the next second", printable(key))
-                date += 1
-                with held_back():
-                    _release(catalog_path, key)
-            except BaseException:
-                with held_back():
-                    _release(catalog_path, key)
-                raise
+                except KeyExistsError:
+                    log.info("%s is taken on the storage, trying the next second", printable(key))
+                    date += 1
+                    with held_back():
+                        _release(catalog_path, key)
+                except BaseException:
+                    with held_back():
+                        _release(catalog_path, key)
+                    raise
+                again.close()
+                contents = again.enter_context(contents_of(self.source, self.options))
         raise StorageError(f"the storage says of {MAX_COLLISIONS} names in a row that they exist")
 
     def _names_from(self, date: int) -> Iterator[tuple[str, int]]:
@@ -169,14 +94,6 @@ class NewBackup:
             self.source.stem, date, self.source.extension, encrypted=bool(self.keys)
         )
         return ((self.session.prefix + name, when) for name, when in names)
-
-    def _contents(self, date: int) -> contextlib.AbstractContextManager[Contents]:
-        """Get ready what is to be written; it may begin in another process at once."""
-        source = self.source
-        if not source.is_archive:
-            return contextlib.nullcontext(PlainFile(source.path, self.options))
-        identity = archive_identity(source.set_name, date, self.session.host)
-        return archiving(source.path, source.root_name, self.options, comment=identity)
 
     def _store_as(self, key: str, date: int, contents: Contents) -> models.Backups:
         source = self.source
@@ -200,6 +117,7 @@ class NewBackup:
             write_object(
                 upload,
                 contents,
+                identity=archive_identity(source.set_name, date, self.session.host),
                 level=source.level,
                 keys=self.keys,
                 report=report,
@@ -258,7 +176,9 @@ class NewBackup:
 
     def _record(self, row: dict[str, Any]) -> models.Backups:
         try:
-            with models.catalog(self.session.catalog_path, write=True, patience=RECORD_PATIENCE):
+            with models.catalog(
+                self.session.catalog_path, write=True, patience=models.RECORD_PATIENCE
+            ):
                 return models.record(row)
         except CatalogError as exc:
             name = printable(row["stored_filename"])

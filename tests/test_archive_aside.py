@@ -255,9 +255,9 @@ def archived(
 ) -> tuple[Scan, ArchiveReport, int]:
     report = ArchiveReport()
     told: list[int] = []
-    with archiving(root, "set", options or WalkOptions(), comment="this one") as archive:
+    with archiving(root, "set", options or WalkOptions()) as archive:
         counted = archive.counted()
-        archive.write(sink, report=report, on_bytes=told.append)
+        archive.write(sink, identity="this one", report=report, on_bytes=told.append)
     return counted, report, sum(told)
 
 
@@ -368,7 +368,7 @@ def test_what_changed_since_it_was_counted_is_looked_at_again(tmp_path: Path) ->
             assert archive.counted().files == 3
             (tmp_path / "more" / "new").touch()
             (tmp_path / "less" / "old").unlink()
-            archive.write(sink, report=report, on_bytes=lambda _: None)
+            archive.write(sink, identity="", report=report, on_bytes=lambda _: None)
     assert not report.warning_count
     names = set(members(sink.data))
     assert {"set/same/old", "set/more/old", "set/more/new"} <= names

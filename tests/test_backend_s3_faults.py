@@ -31,6 +31,8 @@ from tests.servers import (
     s3_backend,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def no_threads_left() -> Iterator[None]:

@@ -22,6 +22,8 @@ from tests.glacier_server import GlacierServer
 from tests.legacy_making import PASSWORD, Legacy, beefish, tarball
 from tests.servers import S3Server, plain, share_service_models
 
+pytestmark = pytest.mark.slow
+
 Conf = dict[str, Any]
 IDENTITY = age.generate_identity()
 

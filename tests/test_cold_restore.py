@@ -30,6 +30,8 @@ from tests.glacier_server import GlacierServer
 from tests.servers import S3Server, share_service_models
 from tests.thaw_proxy import ThawProxy, thaw_proxy
 
+pytestmark = pytest.mark.slow
+
 Conf = dict[str, Any]
 
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import bakthat
-from bakthat import storing
+from bakthat import models
 from tests.commandline import PROJECT, CommandLine
 from tests.fault_proxy import FaultProxy
 from tests.servers import S3Server, parts_under_way, plain, share_service_models
@@ -163,7 +163,7 @@ def test_a_process_killed_between_storing_and_recording_left_a_backup_to_adopt(
     report = bakthat.sync(conf=local)
     assert [each.action.value for each in report.changes] == ["adopted"]
     assert [each.verdict.value for each in bakthat.check(conf=local, read_data=True)] == ["read"]
-    assert storing.RECORD_PATIENCE > 60
+    assert models.RECORD_PATIENCE > 60
 
 
 def test_two_hosts_on_one_bucket_with_catalogs_of_their_own(

@@ -37,6 +37,8 @@ from tests.fault_proxy import (
 )
 from tests.servers import S3_PART, S3Server, parts_under_way, plain
 
+pytestmark = pytest.mark.slow
+
 Conf = dict[str, Any]
 LARGE = 2 * S3_PART + 1000
 """Bytes that take three parts, with their headers."""

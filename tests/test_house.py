@@ -19,8 +19,8 @@ FLOORS = [
     {"descriptions"},
     {"terminal"},
     {"conf", "models", "secrets", "archive", "crypto", "backends"},
-    {"vault_records", "plugin", "legacy"},
-    {"session", "notify"},
+    {"vault_records", "plugin", "legacy", "sources"},
+    {"session", "notify", "contents"},
     {"selection", "pipeline", "thawing", "costs", "entries", "sync_report"},
     {"inventory"},
     {"storing"},
@@ -98,6 +98,11 @@ def loaded_after(statement: str) -> set[str]:
 )
 def test_importing_loads_no_heavy_library(statement: str) -> None:
     assert not loaded_after(statement) & {"boto3", "botocore", "cryptography", "rich"}
+
+
+def test_a_backup_begins_to_count_before_the_catalog_is_loaded() -> None:
+    statement = "import bakthat.core, bakthat.crypto.age, bakthat.backends.s3"
+    assert not loaded_after(statement) & {"peewee", "sqlite3", "isal", "botocore"}
 
 
 def test_importing_the_root_loads_no_room() -> None:

@@ -23,6 +23,8 @@ from bakthat.vault_records import vault_records
 from tests.glacier_server import GlacierServer
 from tests.servers import S3Server, plain, share_service_models
 
+pytestmark = pytest.mark.slow
+
 Conf = dict[str, Any]
 
 

@@ -22,6 +22,8 @@ from tests.commandline import PATIENCE, CommandLine
 from tests.glacier_server import GlacierServer
 from tests.retention_shelf import DAY, at
 
+pytestmark = pytest.mark.slow
+
 Conf = dict[str, Any]
 
 END = at(2020, 12, 16, 12)

@@ -17,6 +17,8 @@ from tests.fault_proxy import FaultProxy, Reset, refusal
 from tests.retention_shelf import DAY, at
 from tests.servers import S3Server
 
+pytestmark = pytest.mark.slow
+
 Conf = dict[str, Any]
 
 END = at(2020, 12, 16, 12)

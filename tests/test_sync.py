@@ -29,6 +29,8 @@ from tests.fault_proxy import FaultProxy, refusal
 from tests.legacy_making import PASSWORD, Legacy, beefish, tarball, value
 from tests.servers import S3Server, plain, put, s3_backend, share_service_models
 
+pytestmark = pytest.mark.slow
+
 Conf = dict[str, Any]
 KEPT_BY_SYNC = ("backend", "backend_hash", "backup_date", "filename", "size", "stored_filename")
 

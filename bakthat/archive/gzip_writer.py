@@ -12,13 +12,10 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from bakthat.archive.gzip_effort import Effort, fitting_level
+from bakthat.archive.gzip_effort import DEFAULT_LEVEL, Effort, fitting_level
 from bakthat.archive.gzip_members import MEMBER_BYTES, pack_member
 from bakthat.errors import UsageError
 from bakthat.streams import Buffer, Sink
-
-DEFAULT_LEVEL = 3
-"""Stays within some 1.15 times what ``gzip -6`` makes of source trees, logs and programs."""
 
 MAX_THREADS = 8
 """The most threads taken unasked; together they compress faster than storage takes bytes."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bakthat.archive.forked import Forked, may_fork
-from bakthat.archive.messages import GoneError, ToldReport, hear, send, tell_failure
+from bakthat.archive.messages import GoneError, ToldReport, hear, receive, send, tell_failure
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar_writer import write_tree
 from bakthat.archive.walk import Listings, Scan, WalkOptions, check_root, scan
@@ -40,21 +40,22 @@ class Archive(Protocol):
     def counted(self) -> Scan:
         """Return, before :meth:`write`, what was counted in the tree. Raises SourceError."""
 
-    def write(self, sink: Sink, *, report: ArchiveReport, on_bytes: OnBytes) -> None:
-        """Do, once, what :func:`~bakthat.archive.tar_writer.write_tree` does."""
+    def write(self, sink: Sink, *, identity: str, report: ArchiveReport, on_bytes: OnBytes) -> None:
+        """Do, once, what :func:`~bakthat.archive.tar_writer.write_tree` does.
+
+        *identity* is the archive's comment.
+        """
 
 
 @contextlib.contextmanager
-def archiving(
-    root: Path, arcname: str, options: WalkOptions, *, comment: str = ""
-) -> Iterator[Archive]:
+def archiving(root: Path, arcname: str, options: WalkOptions) -> Iterator[Archive]:
     """Begin to archive *root*, in a process of its own where there can be one.
 
     The arguments are those of :func:`~bakthat.archive.tar_writer.write_tree`. No process is left
     when the block ends. Raises SourceError when the root cannot be read.
     """
     check_root(root)
-    archive = _ArchiveHere(root, arcname, options, comment)
+    archive = _ArchiveHere(root, arcname, options)
     process = None
     try:
         if may_fork():
@@ -73,7 +74,6 @@ class _ArchiveHere:
     root: Path
     arcname: str
     options: WalkOptions
-    comment: str
 
     def __post_init__(self) -> None:
         self._listings = Listings()
@@ -81,7 +81,14 @@ class _ArchiveHere:
     def counted(self) -> Scan:
         return scan(self.root, self.options, self._listings)
 
-    def write(self, sink: Sink | LendingSink, *, report: ArchiveReport, on_bytes: OnBytes) -> None:
+    def write(
+        self,
+        sink: Sink | LendingSink,
+        *,
+        identity: str,
+        report: ArchiveReport,
+        on_bytes: OnBytes,
+    ) -> None:
         write_tree(
             self.root,
             self.arcname,
@@ -89,7 +96,7 @@ class _ArchiveHere:
             self.options,
             report=report,
             on_bytes=on_bytes,
-            comment=self.comment,
+            comment=identity,
             listings=self._listings,
         )
 
@@ -124,7 +131,9 @@ class _ArchiveAside:
         _, said = self._hear()
         return Scan(*said)
 
-    def write(self, sink: Sink, *, report: ArchiveReport, on_bytes: OnBytes) -> None:
+    def write(self, sink: Sink, *, identity: str, report: ArchiveReport, on_bytes: OnBytes) -> None:
+        with contextlib.suppress(OSError):  # should it be gone, its last words are still to come
+            send(self._socket, identity)
         while True:
             word, said = self._hear()
             if word == "filled":
@@ -172,6 +181,7 @@ def _work(archive: _ArchiveHere, connection: socket.socket, memory: memoryview) 
         send(connection, ("counted", astuple(archive.counted())))
         archive.write(
             _Slots(connection, memory),
+            identity=receive(connection),
             report=report,
             on_bytes=lambda count: send(connection, ("read", count)),
         )
