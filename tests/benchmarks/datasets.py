@@ -93,7 +93,7 @@ def described(name: str, path: Path) -> Tree:
 
 
 def warm(tree: Tree) -> None:
-    """Read all of *tree*, so that every run finds it in the page cache."""
+    """Read all of *tree*, so that a run finds it in the page cache."""
     for file in tree.path.rglob("*"):
         if file.is_file():
             with file.open("rb", buffering=0) as stream:

@@ -32,7 +32,6 @@ def run_tools(
     A peer that fails is named in the report and left out from then on; bakthat may not.
     """
     for tree in trees:
-        warm(tree)
         for number in range(rounds):
             # Another one begins each round.
             turn = number % len(peers)
@@ -59,6 +58,7 @@ def _one_turn(
     with world.site(f"{peer.name}-{tree.name}-{number}") as site:
         if peer.prepare:
             site.run(peer.prepare, tree)
+        warm(tree)  # borg, for one, drops from the page cache what it has read
         made = site.run(peer.backup, tree)
         stored = site.stored(peer)
         runs.append(run_of("first", tree.name, peer.name, made, stored=stored))
