@@ -8,6 +8,7 @@ wrong raises a subclass of :class:`~bakthat.errors.BakthatError`. The events of
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -31,7 +32,7 @@ from bakthat.sources import BackupSource, join_tags
 from bakthat.storage_classes import DEFAULT_DAYS, STANDARD
 
 # Each operation loads what it alone needs, and a backup what it needs only while another process
-# counts the tree.
+# counts the tree. So annotations are for those who read them as text, type checkers for one.
 if TYPE_CHECKING:
     from bakthat import models
     from bakthat.backends.base import Thaw
@@ -118,11 +119,12 @@ def backup(
             # It may lie in what is backed up, and must be there to be recognised.
             backend.create_container()
             options = replace(options, unvisited=_own_store(session, source.path))
-        with contents_of(source, options) as contents:
+        with contextlib.ExitStack() as reading:
+            contents = reading.enter_context(contents_of(source, options))
             from bakthat.storing import NewBackup
 
             new = NewBackup(session, backend, source, options, keys, joined_tags, progress)
-            made = new.store(contents)
+            made = new.store(contents, reading)
         if made.backend == "glacier":
             from bakthat import inventory
 

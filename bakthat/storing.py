@@ -63,30 +63,31 @@ class NewBackup:
     tags: str
     progress: Progress | None
 
-    def store(self, contents: Contents) -> models.Backups:
+    def store(self, contents: Contents, reading: contextlib.ExitStack) -> models.Backups:
         """Write the object under the first free name, record it, and return the entry.
 
-        *contents* are what :func:`~bakthat.contents.contents_of` gave, and are used up.
+        *contents* are what :func:`~bakthat.contents.contents_of` gave; *reading* ends them, and
+        those that come after them where a name turns out to be taken.
         """
         catalog_path = self.session.catalog_path
         date = int(time.time())
-        with contextlib.ExitStack() as again:
-            for _ in range(MAX_COLLISIONS):
-                with models.catalog(catalog_path, write=True):
-                    key, date = models.reserve(self._names_from(date))
-                try:
-                    return self._store_as(key, date, contents)  # recording it frees the name
-                except KeyExistsError:
-                    log.info("%s is taken on the storage, trying the next second", printable(key))
-                    date += 1
-                    with held_back():
-                        _release(catalog_path, key)
-                except BaseException:
-                    with held_back():
-                        _release(catalog_path, key)
-                    raise
-                again.close()
-                contents = again.enter_context(contents_of(self.source, self.options))
+        for attempt in range(MAX_COLLISIONS):
+            if attempt:
+                reading.close()
+                contents = reading.enter_context(contents_of(self.source, self.options))
+            with models.catalog(catalog_path, write=True):
+                key, date = models.reserve(self._names_from(date))
+            try:
+                return self._store_as(key, date, contents)  # recording it frees the name
+            except KeyExistsError:
+                log.info("%s is taken on the storage, trying the next second", printable(key))
+                date += 1
+                with held_back():
+                    _release(catalog_path, key)
+            except BaseException:
+                with held_back():
+                    _release(catalog_path, key)
+                raise
         raise StorageError(f"the storage says of {MAX_COLLISIONS} names in a row that they exist")
 
     def _names_from(self, date: int) -> Iterator[tuple[str, int]]:

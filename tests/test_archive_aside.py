@@ -242,6 +242,32 @@ def test_every_umask_comes_to_the_same_modes(tmp_path: Path, umask: int) -> None
     assert stat.S_IMODE(implicit) == 0o777 & ~umask
 
 
+@pytest.mark.parametrize("mode", [0o755, 0o700, 0o600, 0o444])
+def test_modes_are_the_same_beside_attributes(tmp_path: Path, mode: int) -> None:
+    """Attributes are set on what may be written, and may be ACLs, which hold a mode too."""
+    attributes = (
+        {b"SCHILY.xattr.user.k": b"v"},
+        {b"SCHILY.acl.access": b"user::rwx,user:1234:r-x,group::r-x,mask::r-x,other::---"},
+        {b"SCHILY.acl.default": b"user::rwx,group::r-x,other::---"},
+    )
+    parts = []
+    for number, records in enumerate(attributes):
+        for kind in (b"0", b"5"):
+            if kind == b"0" and b"SCHILY.acl.default" in records:
+                continue  # only directories have one
+            name = b"%s%d" % (b"file" if kind == b"0" else b"directory", number)
+            own = mode | 0o700 if kind == b"5" else mode
+            parts.append(pax(list(records.items())) + header(name, kind, mode=own))
+            if kind == b"5":
+                parts.append(member(name + b"/in it"))
+    # And one that comes again, with another mode.
+    parts += [header(b"twice", b"5", mode=0o755), member(b"twice/x"), member(b"between")]
+    parts += [header(b"twice", b"5", mode=mode | 0o700), member(b"twice/y")]
+    assert_same(b"".join(parts) + END, tmp_path)
+    found = [(tmp_path / "beside" / name).stat() for name in ("file0", "directory0", "twice")]
+    assert [stat.S_IMODE(each.st_mode) for each in found] == [mode, mode | 0o700, mode | 0o700]
+
+
 # The other way: an archive that is made aside.
 
 
@@ -308,6 +334,16 @@ def test_an_archive_whose_process_is_killed_is_an_error(
     monkeypatch.setattr(tar_aside, "write_tree", lambda *_, **__: os.kill(os.getpid(), 9))
     with pytest.raises(ArchiveError, match="the process that makes the archive ended"):
         archived(tmp_path, Collector())
+
+
+def test_one_killed_when_it_had_counted_is_an_error(tmp_path: Path, aside: None) -> None:
+    before = children()
+    with archiving(tmp_path, "set", WalkOptions()) as archive:
+        archive.counted()
+        [process] = children() - before
+        os.kill(process, signal.SIGKILL)
+        with pytest.raises(ArchiveError, match="the process that makes the archive ended"):
+            archive.write(Collector(), identity="", report=ArchiveReport(), on_bytes=lambda _: None)
 
 
 def test_what_fails_in_the_other_process_is_raised_here(

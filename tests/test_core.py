@@ -809,6 +809,30 @@ def test_a_key_that_is_taken_again_and_again_ends_in_an_error(
         bakthat.backup(tree, conf=local, password="")
 
 
+def test_a_key_that_is_taken_at_the_last_moment_is_read_again(
+    local: Conf, tree: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bakthat.backends.local import LocalUpload
+
+    commit = LocalUpload.commit
+    refused: list[LocalUpload] = []
+
+    def late(self: LocalUpload) -> Any:
+        if len(refused) < 2:
+            refused.append(self)
+            raise KeyExistsError("somebody was faster")
+        return commit(self)
+
+    monkeypatch.setattr(LocalUpload, "commit", late)
+    made = bakthat.backup(tree, conf=local, password="")
+    assert len(refused) == 2
+    bakthat.restore(made.stored_filename, conf=local, output=out)  # which checks whose it is
+    assert (out / "mydir" / "a.txt").read_text() == "hello"
+    # The process that read for the first try is gone, and so are the names that were taken.
+    with models.catalog(Path(local["database"])):
+        assert not models.Reservations.select().count()
+
+
 # Events.
 
 

@@ -49,8 +49,9 @@ class Effort:
 
 
 def fitting_level(member: bytes | memoryview, *, worthwhile: bool) -> int:
-    """Return ISA-L's level for *member*: 3 where it is *worthwhile* and a sample agrees, else 2;
-    0 for what does not compress, which is to be stored.
+    """Return ISA-L's level for *member*: 3 where it is *worthwhile* and a sample agrees, else 2.
+
+    0 for what does not compress, which is to be stored; 3 for less than a sample, a stream's end.
     """
     if len(member) <= 4 * _PIECE_BYTES:
         return 3

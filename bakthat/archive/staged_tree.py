@@ -122,8 +122,8 @@ class _ModesFromBirth:
 
     def has_it(self, fd: int, made: int, member: Member) -> bool:
         """Tell whether *fd*, made with the mode *made*, has the mode of *member* already."""
-        if made != member.mode:
-            return False
+        if made != member.mode or member.xattrs or member.acls:
+            return False  # attributes are set on what may be written, and an ACL holds a mode
         key = member.type, made
         if key not in self._kept:
             self._kept[key] = stat.S_IMODE(os.fstat(fd).st_mode) == made

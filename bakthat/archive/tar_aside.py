@@ -51,7 +51,8 @@ class Archive(Protocol):
 def archiving(root: Path, arcname: str, options: WalkOptions) -> Iterator[Archive]:
     """Begin to archive *root*, in a process of its own where there can be one.
 
-    The arguments are those of :func:`~bakthat.archive.tar_writer.write_tree`. No process is left
+    The arguments are as for :func:`~bakthat.archive.tar_writer.write_tree`; what its comment is,
+    is told when it is written. No process is left
     when the block ends. Raises SourceError when the root cannot be read.
     """
     check_root(root)
