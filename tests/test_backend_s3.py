@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 
 from bakthat.backends import make_backend
 from bakthat.backends._part_upload import (
+    MAX_OVERTAKING,
     MAX_PARTS,
     MEMORY,
     MIB,
     MIN_PART_SIZE,
+    PartUpload,
     parts_in_flight,
 )
 from bakthat.backends._s3_upload import (
@@ -25,6 +28,7 @@ from bakthat.backends._s3_upload import (
     choose_part_size,
     size_of_part,
 )
+from bakthat.backends.base import StoredObject
 from bakthat.backends.s3 import S3Backend
 from bakthat.errors import (
     BakthatError,
@@ -85,6 +89,52 @@ def test_parts_grow_once_the_equal_ones_are_used_up() -> None:
 def test_an_unknown_size_starts_with_larger_parts() -> None:
     assert choose_part_size(None) == 16 * MIB
     assert choose_part_size(10**12) == 126 * MIB
+
+
+class Unanswered(PartUpload):
+    """An upload whose first part is answered only when too many have overtaken it, or a while after
+    as many as may have."""
+
+    def __init__(self) -> None:
+        super().__init__("key", workers=4, max_parts=MAX_PARTS)
+        self.too_many = threading.Event()
+        self.all_that_may = threading.Event()
+        self.numbers: list[int] = []
+
+    def _size_of_part(self, number: int) -> int:
+        return 1
+
+    def _begin(self) -> str:
+        return "id"
+
+    def _upload_part(self, number: int, start: int, part: bytearray) -> dict[str, Any]:
+        if number == 1:
+            assert self.all_that_may.wait(60)
+            self.too_many.wait(0.5)
+        elif number == 1 + MAX_OVERTAKING:
+            self.all_that_may.set()
+        elif number > 1 + MAX_OVERTAKING and 1 not in self.numbers:
+            self.too_many.set()
+        self.numbers.append(number)
+        return {"PartNumber": number}
+
+    def _publish_whole(self, body: bytearray) -> StoredObject:
+        raise AssertionError("there are parts")
+
+    def _publish_parts(self) -> StoredObject:
+        return StoredObject(self._key, self._sent)
+
+    def _abort_parts(self, upload_id: str) -> None:
+        raise AssertionError("nothing failed")
+
+
+def test_a_part_that_is_not_answered_is_not_left_behind() -> None:
+    """rclone answers it only once those after it pause: else it counts as lost after a minute."""
+    upload = Unanswered()
+    upload.write(bytes(100))
+    assert upload.commit().size == 100
+    assert not upload.too_many.is_set()
+    assert sorted(upload.numbers) == list(range(1, 101))
 
 
 # Profiles

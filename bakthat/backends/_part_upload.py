@@ -30,6 +30,15 @@ come two at a time: one being sent, one being filled. With a right hint that is 
 object on S3, so the bound holds up to some 240 GiB."""
 
 
+MAX_OVERTAKING = 16
+"""How many parts may be sent after one that is not answered yet.
+
+rclone writes parts in their order, and answers the one that began only when it finds that the
+next has not come (cmd/serve/s3/multipart.go of rclone 1.75). Were there always a next one, this
+side would take the answer for lost, send the part again, and in the end publish what rclone still
+writes, which ends the upload with InvalidPart."""
+
+
 def parts_in_flight(part_size: int, workers: int) -> int:
     """Return how many parts may be sent or queued while another one is being filled."""
     return min(workers + 1, max(1, MEMORY // part_size - 1))
@@ -52,7 +61,7 @@ class PartUpload(ABC):
         self._number = 0
         self._upload_id: str | None = None
         self._pool: ThreadPoolExecutor | None = None
-        self._pending: set[Future[dict[str, Any]]] = set()
+        self._pending: dict[Future[dict[str, Any]], int] = {}
         self._parts: list[dict[str, Any]] = []
         self._cancelled = threading.Event()
         self._error: BakthatError | None = None
@@ -157,7 +166,8 @@ class PartUpload(ABC):
             )
         part = self._take_part()
         start, self._sent = self._sent, self._sent + len(part)
-        self._pending.add(self._pool.submit(self._upload_part, self._number, start, part))
+        future = self._pool.submit(self._upload_part, self._number, start, part)
+        self._pending[future] = self._number
         size = self._size_of_part(self._number + 1)
         self._collect(at_most=parts_in_flight(size, self._workers))
 
@@ -181,12 +191,16 @@ class PartUpload(ABC):
         self._spare.clear()
 
     def _collect(self, *, at_most: int) -> None:
-        """Wait until no more than *at_most* parts are under way; raise what one of them raised."""
+        """Wait until no more than *at_most* parts are under way, and none of them was left too far
+        behind; raise what one of them raised.
+        """
         done = {future for future in self._pending if future.done()}
         while True:
-            self._pending -= done
+            for future in done:
+                del self._pending[future]
             self._parts += [future.result() for future in done]
-            if len(self._pending) <= at_most:
+            oldest = min(self._pending.values(), default=self._number)
+            if len(self._pending) <= at_most and self._number - oldest < MAX_OVERTAKING:
                 return
             done = wait(self._pending, return_when=FIRST_COMPLETED).done
 
