@@ -29,8 +29,7 @@ MEMORY = 64 * MIB
 come two at a time: one being sent, one being filled. With a right hint that is 2/8,000 of the
 object on S3, so the bound holds up to some 240 GiB."""
 
-
-MAX_OVERTAKING = 16
+MAX_OVERTAKING = 8
 """How many parts may be sent after one that is not answered yet.
 
 rclone writes parts in their order, and answers the one that began only when it finds that the
