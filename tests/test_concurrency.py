@@ -193,7 +193,8 @@ def test_two_hosts_on_one_bucket_with_catalogs_of_their_own(
 def test_no_parts_and_no_temporary_files_stay_behind(user: CommandLine, conf: Conf) -> None:
     (user.directory / "large").write_bytes(os.urandom(9 * 1024 * 1024))
     started = [user.start("backup", "large", "--prompt", "no") for _ in range(4)]
-    assert [code for code, _ in all_of(started)] == [0] * 4
+    got = all_of(started)
+    assert [code for code, _ in got] == [0] * 4, got
     if "s3_bucket" in conf:
         assert parts_under_way(conf) == []
         assert len(plain(conf).list_objects_v2(Bucket=conf["s3_bucket"])["Contents"]) == 4
