@@ -15,6 +15,7 @@ import hashlib
 import json
 import operator
 import os
+import random
 import re
 import sqlite3
 import threading
@@ -40,6 +41,9 @@ RECORD_PATIENCE = 300
 
 RESERVATION_SECONDS = 7 * 24 * 3600
 """After how long the reservation of a process that died is forgotten."""
+
+_LOG_PAUSE = 0.05
+"""Seconds, at most, until the switch to a write-ahead log is tried again."""
 
 _PLAIN_HOST = re.compile(r"[A-Za-z0-9._-]+")
 """What JSON writes as it is, whoever wrote it."""
@@ -376,10 +380,24 @@ def _prepare(file: Path) -> None:
     _run_sql("PRAGMA synchronous = full")
     if version == SCHEMA_VERSION:
         return
-    _run_sql("PRAGMA journal_mode = wal")
+    _use_log()
     with _database.atomic("IMMEDIATE"):
         if _database.pragma("user_version") < SCHEMA_VERSION:  # nobody else did it meanwhile
             _migrate()
+
+
+def _use_log() -> None:
+    """Switch to a write-ahead log; SQLite waits for nobody who does so at the same moment."""
+    until = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            _run_sql("PRAGMA journal_mode = wal")
+        except peewee.OperationalError as exc:
+            if "locked" not in str(exc) or time.monotonic() > until:
+                raise
+            time.sleep(_LOG_PAUSE * random.random())
+        else:
+            return
 
 
 def _migrate() -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import peewee
 import pytest
 
 from bakthat import models
@@ -339,3 +340,22 @@ def test_a_plugins_model_keeps_the_table(path: Path) -> None:
     with models.catalog(path):
         (mine,) = MyBackups.of_set("my", HERE)
     assert isinstance(mine, MyBackups)
+
+
+def test_a_catalog_that_others_make_at_the_same_moment_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite itself refuses at once where several switch to a write-ahead log."""
+    run = models._run_sql
+    refused: list[str] = []
+
+    def busy(statement: str) -> None:
+        if "journal_mode" in statement and len(refused) < 3:
+            refused.append(statement)
+            raise peewee.OperationalError("database is locked")
+        run(statement)
+
+    monkeypatch.setattr(models, "_run_sql", busy)
+    with models.catalog(tmp_path / "catalog.sqlite", write=True):
+        assert models.Backups.select().count() == 0
+    assert len(refused) == 3
