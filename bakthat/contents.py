@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from bakthat.archive.report import ArchiveReport
-from bakthat.archive.tar_aside import archiving
+from bakthat.archive.tar_aside import Contents, OnBytes, archiving
 from bakthat.archive.walk import Scan, WalkOptions, check_root, scan
 from bakthat.errors import SourceError
 from bakthat.naming import printable
@@ -19,18 +17,6 @@ from bakthat.streams import Sink
 
 READ_BYTES = 1024 * 1024
 """How much of a file that is stored as it is moves at once."""
-
-OnBytes = Callable[[int], None]
-
-
-class Contents(Protocol):
-    """What goes into an object."""
-
-    def counted(self) -> Scan:
-        """Return, before :meth:`write`, what there is to write. Raises SourceError."""
-
-    def write(self, sink: Sink, *, identity: str, report: ArchiveReport, on_bytes: OnBytes) -> None:
-        """Write all of it to *sink*, once. *identity* is what an archive says of itself."""
 
 
 def contents_of(

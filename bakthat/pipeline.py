@@ -22,8 +22,9 @@ from bakthat.archive.extract import Owner, extract, place_file, verify
 from bakthat.archive.gzip_reader import GzipReader
 from bakthat.archive.gzip_writer import GzipWriter
 from bakthat.archive.report import ArchiveReport
+from bakthat.archive.tar_aside import Contents, OnBytes
 from bakthat.archive.tree_aside import TreeProcess
-from bakthat.contents import READ_BYTES, Contents, OnBytes
+from bakthat.contents import READ_BYTES
 from bakthat.crypto.age import DecryptReader, EncryptWriter
 from bakthat.crypto.beefish import BeefishReader
 from bakthat.errors import ArchiveError, CorruptArchiveError, PasswordError

@@ -15,9 +15,10 @@ from typing import Any
 
 from bakthat import __version__, models, naming, terminal
 from bakthat.archive.report import ArchiveReport
+from bakthat.archive.tar_aside import Contents
 from bakthat.archive.walk import Scan, WalkOptions
 from bakthat.backends.base import Backend
-from bakthat.contents import Contents, PlainFile, contents_of
+from bakthat.contents import PlainFile, contents_of
 from bakthat.crypto import age
 from bakthat.errors import CatalogError, KeyExistsError, SourceError, StorageError
 from bakthat.interrupts import held_back

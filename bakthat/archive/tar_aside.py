@@ -34,26 +34,22 @@ _SLOT_BYTES = 1024 * 1024
 OnBytes = Callable[[int], None]
 
 
-class Archive(Protocol):
-    """An archive that is about to be written, or being written."""
+class Contents(Protocol):
+    """What goes into an object: an archive, or what can stand in its place."""
 
     def counted(self) -> Scan:
-        """Return, before :meth:`write`, what was counted in the tree. Raises SourceError."""
+        """Return, before :meth:`write`, what there is to write. Raises SourceError."""
 
     def write(self, sink: Sink, *, identity: str, report: ArchiveReport, on_bytes: OnBytes) -> None:
-        """Do, once, what :func:`~bakthat.archive.tar_writer.write_tree` does.
-
-        *identity* is the archive's comment.
-        """
+        """Write all of it to *sink*, once. *identity* is what an archive says of itself."""
 
 
 @contextlib.contextmanager
-def archiving(root: Path, arcname: str, options: WalkOptions) -> Iterator[Archive]:
+def archiving(root: Path, arcname: str, options: WalkOptions) -> Iterator[Contents]:
     """Begin to archive *root*, in a process of its own where there can be one.
 
-    The arguments are as for :func:`~bakthat.archive.tar_writer.write_tree`; what its comment is,
-    is told when it is written. No process is left
-    when the block ends. Raises SourceError when the root cannot be read.
+    The arguments are those of :func:`~bakthat.archive.tar_writer.write_tree`, whose comment is told
+    later. No process is left when the block ends. Raises SourceError when the root cannot be read.
     """
     check_root(root)
     archive = _ArchiveHere(root, arcname, options)
