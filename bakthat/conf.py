@@ -16,6 +16,7 @@ from typing import Any
 
 from bakthat.errors import ConfigError
 from bakthat.hooks import events as events  # bakthat.conf.events is their public name too
+from bakthat.naming import printable
 from bakthat.paths import expanded
 
 log = logging.getLogger("bakthat")
@@ -27,6 +28,15 @@ DESTINATIONS = ("s3", "glacier", "local")
 MAX_TIMEOUT = 24 * 3600
 """Seconds; beyond that, waiting for a storage is no timeout."""
 MAX_ATTEMPTS = 100
+PATHS = {
+    "local_path": None,
+    "password_file": None,
+    "identity_file": None,
+    "plugins_dir": None,
+    "prometheus": "textfile",
+    "database": None,
+}
+"""The keys that hold a path, those of a mapping with the setting that does."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ class LoadedProfile:
     origin: str
     """What messages call it: the file's path, or "conf"."""
     raw: Mapping[str, Any] = field(repr=False)
-    """The mapping as the user wrote it."""
+    """The mapping as the user wrote it, but for relative paths: they are made absolute."""
     is_fallback: bool = False
     """True when there is no configuration at all, so that everything stays local."""
 
@@ -93,9 +103,12 @@ def load_profile(
     *conf*, one profile as a flat dict, wins over any file. *config* is the path of a
     configuration file, which then must exist; by default ``~/.bakthat.yml``, and when that is
     missing, a profile that stores locally. Raises ConfigError.
+
+    Relative paths in a file count from the file's directory: cron, a shell and a helper's
+    temporary directory must not be three stores. In *conf* they are refused.
     """
     if conf is not None:
-        return _checked(conf, name, "conf")
+        return _checked(conf, name, "conf", None)
     path = _path_of(config)
     profiles = _read_profiles(path)
     if profiles is None:
@@ -116,7 +129,7 @@ def load_profile(
             hint=_nearest(name, [str(each) for each in profiles]),
         )
     _warn_when_others_can_read(path)
-    return _checked(profiles[name], name, str(path))
+    return _checked(profiles[name], name, str(path), _directory_of(path))
 
 
 def save_profile(
@@ -136,7 +149,7 @@ def save_profile(
     profiles = _read_profiles(path) or {}
     merged = {**_mapping(profiles.get(name) or {}, name, str(path)), **changes}
     profile = {key: value for key, value in merged.items() if value is not None}
-    _checked(profile, name, str(path))
+    _checked(profile, name, str(path), _directory_of(path), level=logging.INFO)
     text = yaml.safe_dump(
         {**profiles, name: profile}, default_flow_style=False, allow_unicode=True, sort_keys=False
     )
@@ -159,6 +172,17 @@ def read_raw_profile(
 
 def _path_of(config: str | os.PathLike[str] | None) -> Path:
     return expanded(config if config is not None else DEFAULT_CONFIG)
+
+
+def _directory_of(path: Path) -> Path | None:
+    """Return what relative paths in the file count from: the directory in its name.
+
+    Not that of a link's target, which may have another name after every deployment. A pipe and a
+    descriptor, such as /dev/stdin, have none.
+    """
+    is_passing = path.is_relative_to("/dev") or path.is_relative_to("/proc")
+    is_missing = not os.path.exists(path)  # it is about to be made
+    return path.parent if not is_passing and (is_missing or os.path.isfile(path)) else None
 
 
 def replace_file(target: Path, content: bytes, *, mode: int = 0o600) -> None:
@@ -254,7 +278,10 @@ def _mapping(value: object, name: str, origin: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _checked(value: object, name: str, origin: str) -> LoadedProfile:
+def _checked(
+    value: object, name: str, origin: str, directory: Path | None, *, level: int = logging.DEBUG
+) -> LoadedProfile:
+    """Check a profile whose relative paths count from *directory*; they are told at *level*."""
     raw = _mapping(value if value is not None else {}, name, origin)
     where = f"{origin}: profile '{name}'"
     accepted: dict[str, Any] = {}
@@ -274,7 +301,31 @@ def _checked(value: object, name: str, origin: str) -> LoadedProfile:
             shown = repr(given) if _is_shown(key, given) else _kind(given)
             raise ConfigError(f"{where}: '{key}' must be {expected}, not {shown}")
         accepted[key] = [given] if key == "recipients" and isinstance(given, str) else given
-    return LoadedProfile(Profile(**accepted), name, origin, raw)
+    absolute = _absolute_paths(accepted, where, directory, level)
+    return LoadedProfile(Profile(**{**accepted, **absolute}), name, origin, {**raw, **absolute})
+
+
+def _absolute_paths(
+    accepted: Mapping[str, Any], where: str, directory: Path | None, level: int
+) -> dict[str, Any]:
+    """Return the keys that hold a relative path, with paths from *directory* on in their place."""
+    changed: dict[str, Any] = {}
+    for key in filter(accepted.__contains__, PATHS):
+        value, setting = accepted[key], PATHS[key]
+        given = value.get(setting) if setting else value
+        if not isinstance(given, str) or not given or given.startswith(("/", "~")):
+            continue  # absolute, from a home directory, or wrong, as the plugin will say
+        shown = f"'{setting}' below '{key}'" if setting else f"'{key}'"
+        if directory is None:
+            raise ConfigError(
+                f"{where}: {shown} is the relative path '{printable(given)}', "
+                "and there is no configuration file from whose directory it could count",
+                hint="write the whole path, or one that begins with ~/",
+            )
+        path = os.path.abspath(directory / given)
+        log.log(level, "%s: %s is %s", where, shown, printable(path))
+        changed[key] = {**value, setting: path} if setting else path
+    return changed
 
 
 def _nearest(word: str, known: list[str]) -> str:

@@ -17,6 +17,7 @@ from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import DestinationError, UsageError
 from bakthat.key_values import KeyValue
 from bakthat.naming import check_set_name, printable
+from bakthat.paths import expanded
 from bakthat.storing import Progress
 
 __all__ = ["BakHelper", "KeyValue"]
@@ -122,7 +123,8 @@ class BakHelper:
         self.destination = destination
         self.password = password
         self.profile = profile
-        self.config = config
+        # What is relative now would be looked for in the temporary directory later.
+        self.config = expanded(config) if config else config
         self.conf = conf
         self.tags = tags
         self._chdir = chdir

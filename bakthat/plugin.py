@@ -29,6 +29,7 @@ from bakthat.conf import LoadedProfile
 from bakthat.errors import BakthatError, ConfigError
 from bakthat.hooks import EVENT_NAMES, Events
 from bakthat.naming import printable
+from bakthat.paths import expanded
 
 log = logging.getLogger("bakthat")
 
@@ -44,7 +45,7 @@ class Plugin(Events, ABC):
     """bakthat's log."""
 
     def __init__(self, conf: Mapping[str, Any]) -> None:
-        """Keep a copy of the profile as the user wrote it."""
+        """Keep a copy of the profile as the user wrote it, but with no relative path."""
         super().__init__()
         self.conf: dict[str, Any] = copy.deepcopy(dict(conf))
 
@@ -127,19 +128,18 @@ def _deactivate(plugin: Plugin) -> None:
 
 
 def _activation_of(loaded: LoadedProfile) -> _Activation:
-    origin = os.path.abspath(loaded.origin)
     for each in _activations:
-        if (each.origin, each.name, each.raw) == (origin, loaded.name, loaded.raw):
+        if (each.origin, each.name, each.raw) == (loaded.origin, loaded.name, loaded.raw):
             return each
     if not _activations:
         atexit.register(deactivate_plugins)
-    _activations.append(_Activation(origin, loaded.name, copy.deepcopy(dict(loaded.raw))))
+    _activations.append(_Activation(loaded.origin, loaded.name, copy.deepcopy(dict(loaded.raw))))
     return _activations[-1]
 
 
 def _activate(dotted_name: str, loaded: LoadedProfile) -> Plugin:
     where = f"{loaded.origin}: profile '{loaded.name}': plugin '{printable(dotted_name)}'"
-    directory = os.path.abspath(os.path.expanduser(loaded.profile.plugins_dir))
+    directory = str(expanded(loaded.profile.plugins_dir))
     module_name, _, class_name = dotted_name.rpartition(".")
     if not (module_name and all(part.isidentifier() for part in dotted_name.split("."))):
         raise ConfigError(f"{where}: must be a module and a class, such as my_module.MyPlugin")

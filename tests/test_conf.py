@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from bakthat.conf import Profile, load_profile, read_raw_profile, save_profile
+from bakthat.conf import PATHS, Profile, load_profile, read_raw_profile, save_profile
 from bakthat.errors import ConfigError
 
 
@@ -251,3 +252,104 @@ def test_a_failed_write_leaves_the_old_file(config: Path, monkeypatch: pytest.Mo
 def test_every_key_of_a_profile_can_be_given_as_conf() -> None:
     given = {key: value for key, value in Profile().as_mapping().items() if value}
     assert load_profile(conf=given).profile == Profile()
+
+
+# Paths.
+
+PATH_KEYS = ["local_path", "password_file", "identity_file", "plugins_dir", "database", "textfile"]
+NO_PATHS = {
+    *("access_key", "secret_key", "region_name", "s3_bucket", "glacier_vault", "endpoint_url"),
+    *("glacier_endpoint_url", "default_destination", "storage_class", "timeout", "attempts"),
+    *("prefix", "compress", "password", "password_command", "recipients", "rotation", "plugins"),
+    *("healthchecks", "webhook", "apprise", "plugin_settings"),
+}
+
+
+def with_path(key: str, path: str) -> dict[str, Any]:
+    return {"prometheus": {"textfile": path}} if key == "textfile" else {key: path}
+
+
+def path_in(profile: Mapping[str, Any], key: str) -> str:
+    return str(profile["prometheus"][key] if key == "textfile" else profile[key])
+
+
+def test_of_every_key_it_is_known_whether_it_is_a_path() -> None:
+    # A new key that is a path belongs into conf.PATHS, any other into NO_PATHS.
+    assert set(PATHS) | NO_PATHS == set(Profile().as_mapping())
+    assert not set(PATHS) & NO_PATHS
+    assert sorted(setting or key for key, setting in PATHS.items()) == sorted(PATH_KEYS)
+
+
+@pytest.mark.parametrize("named", ["absolute", "relative", "default"])
+@pytest.mark.parametrize("key", PATH_KEYS)
+def test_a_relative_path_counts_from_the_directory_of_the_file(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, named: str
+) -> None:
+    write(config, yaml.safe_dump({"default": with_path(key, "some/../place")}))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    names = {"absolute": str(config), "relative": os.path.relpath(config), "default": None}
+    loaded = load_profile(config=names[named])
+    monkeypatch.chdir(tmp_path)
+    expected = str(config.parent / "place")
+    assert path_in(loaded.profile.as_mapping(), key) == expected
+    assert path_in(loaded.raw, key) == expected  # plugins have this one
+
+
+@pytest.mark.parametrize("path", ["/some/where", "~/some/where", "~"])
+@pytest.mark.parametrize("key", PATH_KEYS)
+def test_a_whole_path_stays_as_it_is(config: Path, key: str, path: str) -> None:
+    write(config, yaml.safe_dump({"default": with_path(key, path)}))
+    for loaded in (load_profile(), load_profile(conf=with_path(key, path))):
+        assert path_in(loaded.profile.as_mapping(), key) == path
+        assert path_in(loaded.raw, key) == path
+
+
+@pytest.mark.parametrize("path", ["place", "./place", "../place", "."])
+@pytest.mark.parametrize("key", PATH_KEYS)
+def test_a_relative_path_without_a_file_is_refused(key: str, path: str) -> None:
+    error = expect_error(conf=with_path(key, path))
+    assert str(error).startswith(f"conf: profile 'default': '{key}' ")
+    assert f"is the relative path '{path}', and there is no configuration file" in str(error)
+    assert error.hint == "write the whole path, or one that begins with ~/"
+
+
+def test_a_relative_path_from_a_pipe_is_refused(tmp_path: Path) -> None:
+    ours, theirs = os.pipe()
+    os.write(theirs, b"default: {local_path: store}\n")
+    os.close(theirs)
+    try:
+        assert "'local_path' is the relative path" in str(expect_error(config=f"/dev/fd/{ours}"))
+    finally:
+        os.close(ours)
+    with write(tmp_path / "file.yml", "default: {local_path: store}\n").open() as stream:
+        assert "relative path" in str(expect_error(config=f"/dev/fd/{stream.fileno()}"))
+
+
+def test_a_relative_path_in_a_linked_file_counts_from_the_link(
+    config: Path, tmp_path: Path
+) -> None:
+    config.symlink_to(write(tmp_path / "dotfiles.yml", "default: {local_path: store}\n"))
+    assert load_profile().profile.local_path == str(config.parent / "store")
+
+
+def test_what_a_relative_path_became_is_told(
+    config: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(config, "default: {local_path: store}\n")
+    with caplog.at_level("INFO", "bakthat"):
+        load_profile()
+        assert caplog.messages == []
+        save_profile({"local_path": "another"})
+    told = f"{config}: profile 'default': 'local_path' is {config.parent / 'another'}"
+    assert caplog.messages == [told]
+    assert read_raw_profile() == {"local_path": "another"}  # the file keeps what was written
+    with caplog.at_level("DEBUG", "bakthat"):
+        load_profile()
+    assert caplog.messages == [told, told]
+
+
+def test_a_new_file_behind_a_link_may_hold_a_relative_path(config: Path, tmp_path: Path) -> None:
+    config.symlink_to(tmp_path / "dotfiles.yml")
+    save_profile({"local_path": "store"})
+    assert load_profile().profile.local_path == str(config.parent / "store")

@@ -182,6 +182,44 @@ def test_a_name_that_no_set_can_have_is_refused_at_once(conf: Conf, name: str) -
         BakHelper(name, conf=conf)
 
 
+# The configuration: a path in it must not lead into the directory that is removed.
+
+
+@pytest.mark.parametrize("chdir", [True, False])
+@pytest.mark.parametrize("config", ["etc/bakthat.yml", None])
+def test_a_relative_store_outlives_the_block(
+    isolated_environment: Path, start: Path, config: str | None, chdir: bool
+) -> None:
+    file = start / config if config else isolated_environment / ".bakthat.yml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(
+        "default: {default_destination: local, local_path: store, database: catalog.sqlite}\n"
+    )
+    file.chmod(0o600)
+    with BakHelper("mybackup", config=config, chdir=chdir) as bh:
+        (bh.directory / "myfile.txt").write_text("mydata")
+        made = bh.backup()
+    assert left_behind(start) == []
+    assert (file.parent / "store" / made.stored_filename).is_file()
+    assert [each.stored_filename for each in bakthat.ls(config=config)] == [made.stored_filename]
+    bakthat.restore("mybackup", config=config)
+    assert (start / "mybackup" / "myfile.txt").read_text() == "mydata"
+
+
+def test_a_relative_store_without_a_file_is_refused_and_the_dump_stays(
+    conf: Conf, start: Path
+) -> None:
+    def work() -> None:
+        with BakHelper("mybackup", conf={**conf, "local_path": "store"}) as bh:
+            dump()
+            bh.backup()
+
+    with pytest.raises(ConfigError, match="'local_path' is the relative path 'store'"):
+        work()
+    (kept,) = left_behind(start)
+    assert os.listdir(start.parent / "temporary" / kept) == ["myfile.txt"]
+
+
 # Backing up.
 
 

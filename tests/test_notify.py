@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import yaml
 
 import bakthat
 from bakthat.errors import ConfigError, NoMatchError, SourceError
@@ -394,6 +395,25 @@ def test_prometheus_finds_the_last_backup_of_each_set(
     assert 'bakthat_warnings{set="other",destination="local"}' in found
     assert stat.S_IMODE(textfile.stat().st_mode) == 0o644
     assert os.listdir(textfile.parent) == ["bakthat.prom"]
+
+
+def test_the_metrics_go_beside_the_configuration_and_nowhere_else(
+    local: Conf,
+    tree: Path,
+    textfile: Path,
+    isolated_environment: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    conf = with_plugin(local, "Prometheus", textfile=os.path.relpath(textfile, tree.parent))
+    config = tree.parent / "bakthat.yml"
+    config.write_text(yaml.safe_dump({"default": conf}))
+    config.chmod(0o600)
+    monkeypatch.chdir(isolated_environment)
+    bakthat.backup(tree, config=config, password="")
+    assert samples(textfile)
+    nowhere = with_plugin(local, "Prometheus", textfile="~no-such-user/bakthat.prom")
+    with pytest.raises(ConfigError, match="there is no such user here"):
+        bakthat.backup(tree, conf=nowhere, password="")
 
 
 def test_each_metric_is_described_once_before_its_samples(

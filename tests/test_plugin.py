@@ -128,6 +128,26 @@ def test_a_plugin_is_activated_once_for_one_profile(conf: Conf, tree: Path, diar
     assert entries(diary).count("Diary on_backup") == 2
 
 
+def test_a_profile_is_the_same_wherever_its_operations_run(
+    conf: Conf, diary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bakthat.ls(conf={**conf, "plugins": ["diaries.Diary"]})
+    monkeypatch.chdir(tmp_path)
+    bakthat.ls(conf={**conf, "plugins": ["diaries.Diary"]})
+    assert entries(diary) == ["Diary activate"]
+
+
+def test_a_directory_in_a_home_that_is_not_there_is_none_below_the_working_directory(
+    conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~no-such-user").mkdir()
+    (tmp_path / "~no-such-user" / "stray.py").write_text(DIARY)
+    stray = {**conf, "plugins_dir": "~no-such-user", "plugins": ["stray.Diary"]}
+    with pytest.raises(ConfigError, match="there is no such user here"):
+        bakthat.ls(conf=stray)
+
+
 def test_a_plugin_hears_of_its_own_profile_only(
     conf: Conf, tree: Path, tmp_path: Path, diary: Path
 ) -> None:

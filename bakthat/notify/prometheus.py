@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from bakthat.conf import replace_file
 from bakthat.notify.base import Notifier, text, warnings_of
+from bakthat.paths import expanded
 
 if TYPE_CHECKING:
     from bakthat.models import Backups
@@ -39,7 +40,8 @@ class Prometheus(Notifier):
     required: ClassVar = {"textfile": text}
 
     def listen(self) -> None:
-        """Listen to backups."""
+        """Listen to backups. Raises ConfigError."""
+        self._path = str(expanded(self.settings["textfile"]))
         self._began: dict[str, float] = {}
         self.before_backup += self._begin
         self.on_backup += self._succeed
@@ -61,9 +63,8 @@ class Prometheus(Notifier):
                 int(backup.metadata.get("bytes") or 0),
                 warnings_of(backup),
             )
-            path = os.path.abspath(os.path.expanduser(self.settings["textfile"]))
             labels = f'{{set="{_escape(backup.filename)}",destination="{backup.backend}"}}'
-            _merge(path, labels, dict(zip(METRICS, values, strict=True)))
+            _merge(self._path, labels, dict(zip(METRICS, values, strict=True)))
 
 
 def _escape(value: str) -> str:
