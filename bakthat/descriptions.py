@@ -11,6 +11,8 @@ MAX_TEXT = 1024
 """Characters of any text in a self-description; longer ones are not believed."""
 
 _LAST_DATE = 253402300799  # the end of the year 9999
+_TIMES_NS = 2**63 * 10**9
+"""Before and after 1970: seconds have 64 bits, and some file systems keep every one of them."""
 
 
 def believable(description: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -63,7 +65,7 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
     "tags": _text,
     "name": _name,
     "mode": _number(0, 0o7777),
-    "mtime_ns": _number(-(2**63), 2**63 - 1),
+    "mtime_ns": _number(-_TIMES_NS, _TIMES_NS - 1),
     "uid": _number(0, 2**32 - 2),
     "gid": _number(0, 2**32 - 2),
     "bytes": _number(0, 2**62),

@@ -8,6 +8,7 @@ import subprocess
 import tarfile
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -15,7 +16,17 @@ from hypothesis import strategies as st
 
 from bakthat.archive import tar_header
 from bakthat.archive.sparse import pack_map
-from bakthat.archive.tar_header import Member, decimal_seconds, pack_member_header, pack_record
+from bakthat.archive.tar_fields import MAX_ID, MAX_TIME_NS
+from bakthat.archive.tar_header import (
+    HeaderError,
+    Member,
+    decimal_seconds,
+    pack_member_header,
+    pack_record,
+)
+from bakthat.archive.tar_reader import Member as ReadMember
+from bakthat.archive.tar_reader import TarReader
+from tests.tar_making import Lent
 
 END = bytes(tar_header.RECORD_BYTES)
 
@@ -88,8 +99,8 @@ def test_a_plain_member_takes_one_block() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(
-    uid=st.integers(0, 2**32 - 1),
-    gid=st.integers(0, 2**32 - 1),
+    uid=st.integers(0, MAX_ID),
+    gid=st.integers(0, MAX_ID),
     size=st.integers(0, 2**63 - 1),
     owner=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=60),
     mode=st.integers(0, 0o177777),
@@ -230,3 +241,123 @@ def test_most_headers_are_usual() -> None:
     assert shared is not None
     usual = tar_header.pack_usual_header(b"a/b", shared, 5, member.mtime_ns)
     assert usual == tar_header.pack_member_header(member)
+
+
+def limits(*numbers: int) -> st.SearchStrategy[int]:
+    """Return numbers around those at which a header changes its form."""
+    near = [number + step for number in numbers for step in (-1, 0, 1)]
+    return st.sampled_from([number for number in near if min(numbers) <= number <= max(numbers)])
+
+
+_seconds = limits(-(2**63), -(2**31), -1, 0, 10**9, 2**33, 10**10, 2**34, 10**17, 2**63 - 1)
+_any_seconds = _seconds | st.integers(-(2**63), 2**63 - 1) | st.integers(0, 2**34)
+_fractions = st.sampled_from([0, 1, 500_000_000, 854_775_807, 999_999_999])
+_ids = limits(0, 0o7777777, 2**31, MAX_ID) | st.integers(0, MAX_ID)
+_sizes = limits(0, 0o77777777777, 2**33, 2**63 - 1) | st.integers(0, 2**63 - 1)
+# Linux keeps the numbers of a device in 12 and 20 bits.
+_devices = st.tuples(limits(0, 2**12 - 1), limits(0, 0o777777, 2**20 - 1))
+_KINDS = [
+    tar_header.REGULAR,
+    tar_header.DIRECTORY,
+    tar_header.SYMBOLIC_LINK,
+    tar_header.FIFO,
+    tar_header.CHARACTER_DEVICE,
+]
+
+
+def written(member: Member) -> list[bytes]:
+    """Return the header of *member* in each way that there is."""
+    headers = [pack_member_header(member)]
+    shared = tar_header.shared_pieces(member)
+    if shared is not None:
+        usual = tar_header.pack_usual_header(member.name, shared, member.size, member.mtime_ns)
+        headers += [usual] if usual is not None else []
+    return headers
+
+
+def ours(archive: bytes) -> ReadMember:
+    return next(iter(TarReader(Lent(archive, 1 << 20))))
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    kind=st.sampled_from(_KINDS),
+    mode=st.integers(0, 0o177777),
+    ids=st.tuples(_ids, _ids),
+    seconds=_any_seconds,
+    fraction=_fractions,
+    size=_sizes,
+    device=_devices,
+)
+@example(tar_header.REGULAR, 0o644, (0, 0), 9_223_372_036, 854_775_807, 1, (0, 0))
+@example(tar_header.REGULAR, 0o644, (0, 0), 2**33, 999_999_999, 1, (0, 0))
+@example(tar_header.REGULAR, 0o644, (0, 0), 2**62, 0, 1, (0, 0))
+@example(tar_header.DIRECTORY, 0o755, (0, 0), -(2**63), 0, 0, (0, 0))
+def test_what_a_file_system_can_say_is_read_back(
+    kind: bytes,
+    mode: int,
+    ids: tuple[int, int],
+    seconds: int,
+    fraction: int,
+    size: int,
+    device: tuple[int, int],
+) -> None:
+    mtime_ns = seconds * 10**9 + fraction
+    name = b"d/f/" if kind == tar_header.DIRECTORY else b"d/f"
+    member = Member(name, kind, mode, *ids, mtime_ns)
+    if kind == tar_header.REGULAR:
+        member.size = size
+    elif kind == tar_header.SYMBOLIC_LINK:
+        member.link = b"target"
+    elif kind == tar_header.CHARACTER_DEVICE:
+        member.device = device
+    for header in written(member):
+        assert len(header) % 512 == 0
+        # Twice, so that the second comes to the reader's own fast path.
+        again = b"" if kind == tar_header.REGULAR and size else header
+        found = [ours(header + END)]
+        if again:
+            found += list(TarReader(Lent(header + again + END, 1 << 20)))
+        for one in found:
+            assert (one.name, one.mode, one.uid, one.gid, one.mtime_ns, one.size) == (
+                name, mode & 0o7777, *ids, mtime_ns, member.size,
+            )  # fmt: skip
+            assert (one.major, one.minor) == member.device
+        with tarfile.open(fileobj=io.BytesIO(header + END), mode="r|") as tar:
+            other = tar.next()
+        assert other is not None
+        assert (other.mode, other.uid, other.gid, other.size) == (mode & 0o7777, *ids, member.size)
+        exact = other.pax_headers.get("mtime")
+        assert Decimal(exact or int(other.mtime)) * 10**9 == mtime_ns
+        if kind == tar_header.CHARACTER_DEVICE:
+            assert (other.devmajor, other.devminor) == device
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"size": -1},
+        {"size": 2**63},
+        {"uid": -1},
+        {"gid": MAX_ID + 1},
+        {"mtime_ns": MAX_TIME_NS + 1},
+        {"device": (0o10000000, 0)},
+        {"device": (0, -1)},
+    ],
+)
+def test_what_no_reader_would_take_is_not_written(wrong: dict[str, Any]) -> None:
+    fields: dict[str, Any] = {"mode": 0o644, "uid": 0, "gid": 0, "mtime_ns": 1}
+    member = Member(b"f", tar_header.REGULAR, **(fields | wrong))
+    with pytest.raises(HeaderError):
+        pack_member_header(member)
+
+
+def test_no_header_of_another_length_is_written() -> None:
+    member = Member(b"f", tar_header.REGULAR, 0o644, 0, 0, 1_700_000_000_123_456_789)
+    shared = tar_header.shared_pieces(member)
+    assert shared is not None
+    wrong = shared._replace(ids=shared.ids + b"\0")  # whatever a piece may be wrong about
+    with pytest.raises(HeaderError, match="1537 bytes"):
+        tar_header.pack_usual_header(b"f", wrong, 0, member.mtime_ns)
+    with pytest.raises(HeaderError, match="513 bytes"):
+        tar_header._block(b"f", shared.ids, 8**11, 0, tar_header._Rest(shared.rest, 0))

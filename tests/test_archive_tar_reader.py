@@ -188,13 +188,12 @@ def test_what_is_no_time_is_refused(text: bytes) -> None:
         parse_seconds(text)
 
 
-@given(st.integers(-(10**17), 10**17), st.integers(0, 999_999_999))
+@given(st.integers(-(2**63), 2**63), st.integers(0, 999_999_999))
 def test_any_time_survives_the_way_through_text(seconds: int, fraction: int) -> None:
     nanoseconds = seconds * 10**9 + (fraction if seconds >= 0 else -fraction)
     sign = "-" if seconds < 0 else ""
     text = f"{sign}{abs(seconds)}.{fraction:09d}"
-    if abs(seconds) < 10**17:
-        assert parse_seconds(text.encode()) == nanoseconds
+    assert parse_seconds(text.encode()) == nanoseconds
 
 
 def test_a_header_with_a_checksum_of_signed_bytes_is_read() -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,10 +20,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bakthat.archive import sparse, tar_writer
+from bakthat.archive import sparse, tar_header, tar_writer
 from bakthat.archive.attributes import AttributeReader, acl_text
 from bakthat.archive.excludes import find_rules
+from bakthat.archive.extract import extract as unpack
 from bakthat.archive.report import ArchiveReport
+from bakthat.archive.tar_header import HeaderError, SharedPieces
 from bakthat.archive.tar_writer import write_tree
 from bakthat.archive.walk import WalkOptions, scan
 from tests.tar_storing import MIB, Collector, content, extract, gnu_tar, grow, members, store
@@ -423,3 +426,55 @@ def test_importing_it_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout.strip() == b"[]"
+
+
+SECONDS = [9_223_372_036, 2**33, 2**33 - 1, 10**10, 2**62, 2**63 - 1, -1, -(2**31) - 1, -(2**62)]
+
+
+@pytest.fixture
+def many_times(tmp_path: Path) -> Iterator[Path]:
+    """A directory where every time is kept, if there is a tmpfs."""
+    base = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=base if base.is_dir() else tmp_path) as directory:
+        yield Path(directory)
+
+
+def test_every_time_that_the_file_system_keeps_comes_back(many_times: Path) -> None:
+    source = many_times / "source"
+    source.mkdir()
+    kept = {}
+    for number, seconds in enumerate(SECONDS):
+        for path in (source / f"file{number}", source / f"directory{number}"):
+            path.touch() if path.name[0] == "f" else path.mkdir()
+            os.utime(path, ns=(0, seconds * 10**9 + 854_775_807))
+            kept[path.name] = path.stat().st_mtime_ns  # another one, where it cannot keep it
+    data, report = store(source)
+    restored = ArchiveReport()
+    unpack(io.BytesIO(data), many_times / "restored", report=restored)
+    assert report.warnings == restored.warnings == []
+    found = {path.name: path.stat().st_mtime_ns for path in (many_times / "restored/set").iterdir()}
+    assert found == kept
+
+
+def test_what_has_no_header_is_left_out_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    packed = tar_header.pack_usual_header
+
+    def refuse(name: bytes, shared: SharedPieces, size: int, mtime_ns: int) -> bytes | None:
+        if name == b"set/b":
+            raise HeaderError("a tar header has no room for its size, -1")
+        return packed(name, shared, size, mtime_ns)
+
+    for name in "abc":
+        os.utime(tmp_path / name, ns=(1, 1_700_000_000_123_456_789))
+    monkeypatch.setattr(tar_writer, "pack_usual_header", refuse)
+    data, report = store(tmp_path)
+    assert list(members(data)) == ["set", "set/a", "set/c"]
+    assert content(data, "set/c") == b"c"
+    assert report.files == 2
+    assert report.warnings == [
+        f"{tmp_path}/b: a tar header has no room for its size, -1; it is not stored"
+    ]

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -676,6 +677,19 @@ def test_without_the_catalog_the_name_counts_more_than_the_description(
     else:  # perhaps renamed by hand
         bakthat.restore(new.stored_filename, conf=lost, output=out, password="pw")
         assert "the archive says that it is" in caplog.text
+
+
+def test_a_plain_file_keeps_the_time_that_its_file_system_keeps(
+    local: Conf, tmp_path: Path, out: Path
+) -> None:
+    base = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=base if base.is_dir() else tmp_path) as directory:
+        source, target = Path(directory) / "plain", Path(directory) / "out"
+        source.write_text("content")
+        os.utime(source, ns=(0, 2**62 * 10**9))
+        made = bakthat.backup(source, conf={**local, "compress": False}, password="")
+        bakthat.restore(made.stored_filename, conf=local, output=target)
+        assert (target / "plain").stat().st_mtime_ns == source.stat().st_mtime_ns
 
 
 HOSTILE: list[dict[str, Any]] = [

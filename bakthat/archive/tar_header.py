@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from bakthat.archive.tar_fields import byte_sum
+from bakthat.archive.tar_fields import MAX_ID, MAX_SIZE, MAX_TIME_NS, byte_sum
 
 BLOCK_BYTES = 512
 RECORD_BYTES = 10_240
@@ -33,11 +33,16 @@ _BLANK_CHECKSUM = b" " * 8
 _NAME_BYTES = 100
 _PREFIX_BYTES = 155
 _OWNER_BYTES = 31
-_MAX_ID = 0o7777777
-_MAX_SIZE = 0o77777777777
+# What the fields of a ustar header hold; records of an extended header hold the rest.
+_ROOM_ID = 0o7777777
+_ROOM_SIZE = 0o77777777777
 _NS = 1_000_000_000
 _USUAL_RECORD_BYTES = 30
 """Of a time with ten digits before the point and nine after it."""
+
+
+class HeaderError(ValueError):
+    """No header can say this of a member; the message tells what."""
 
 
 @dataclass(slots=True)
@@ -67,7 +72,15 @@ class Member:
 
 
 def pack_member_header(member: Member) -> bytes:
-    """Return the header blocks of *member*; its data and their padding follow them."""
+    """Return the header blocks of *member*; its data and their padding follow them.
+
+    Raises HeaderError for what no reader would take.
+    """
+    _check_range("size", member.size, 0, MAX_SIZE)
+    _check_range("time", member.mtime_ns, -MAX_TIME_NS, MAX_TIME_NS)
+    for number in member.device:
+        # There is no record for these.
+        _check_range("device number", number, 0, _ROOM_ID)
     records: list[tuple[bytes, bytes]] = []
     prefix, name = _split(member.name)
     if not name or not member.name.isascii():
@@ -77,15 +90,15 @@ def pack_member_header(member: Member) -> bytes:
     if len(link) > _NAME_BYTES or not link.isascii():
         records.append((b"linkpath", link))
         link = _ascii(link)
-    size = _field(b"size", member.size, _MAX_SIZE, records)
-    uid = _field(b"uid", member.uid, _MAX_ID, records)
-    gid = _field(b"gid", member.gid, _MAX_ID, records)
+    size = _field(b"size", member.size, _ROOM_SIZE, records)
+    uid = _id(b"uid", member.uid, records)
+    gid = _id(b"gid", member.gid, records)
     owner = _owner(b"uname", member.owner, records)
     group = _owner(b"gname", member.group, records)
     mtime, fraction = divmod(member.mtime_ns, _NS)
-    if fraction or not 0 <= mtime <= _MAX_SIZE:
+    if fraction or not 0 <= mtime <= _ROOM_SIZE:
         records.append((b"mtime", decimal_seconds(member.mtime_ns)))
-        mtime = min(max(mtime, 0), _MAX_SIZE)
+        mtime = min(max(mtime, 0), _ROOM_SIZE)
     records.extend(member.records)
     ids = _ids(member.mode & 0o7777, uid, gid)
     rest = _rest(member.kind, link, owner, group, *member.device, prefix)
@@ -107,11 +120,11 @@ class SharedPieces(NamedTuple):
 def shared_pieces(member: Member) -> SharedPieces | None:
     """Return what headers share that differ from *member*'s in name, size and time at the most.
 
-    None where they need records for more than that.
+    None where they need records for more than that. Raises HeaderError.
     """
     records: list[tuple[bytes, bytes]] = []
-    uid = _field(b"uid", member.uid, _MAX_ID, records)
-    gid = _field(b"gid", member.gid, _MAX_ID, records)
+    uid = _id(b"uid", member.uid, records)
+    gid = _id(b"gid", member.gid, records)
     owner = _owner(b"uname", member.owner, records)
     group = _owner(b"gname", member.group, records)
     if records or member.link or member.records:
@@ -125,21 +138,23 @@ def pack_usual_header(name: bytes, shared: SharedPieces, size: int, mtime_ns: in
     """Return what :func:`pack_member_header` does, for a third of the time.
 
     None for a rarer member: nearly every file has a short name, and a time that needs a record.
+    Raises HeaderError.
     """
     seconds, fraction = divmod(mtime_ns, _NS)
     record = b"%d mtime=%d.%09d\n" % (_USUAL_RECORD_BYTES, seconds, fraction)
     if (
         len(record) != _USUAL_RECORD_BYTES
-        or seconds < 0
+        # Ten decimal digits may be more than eleven octal ones.
+        or not 0 <= seconds <= _ROOM_SIZE
         or not fraction % 10
         or len(name) > _NAME_BYTES
         or not name.isascii()
-        or size > _MAX_SIZE
+        or not 0 <= size <= _ROOM_SIZE
     ):
         return None
     numbers = b"%011o\0%011o\0" % (size, seconds)
     total = byte_sum(name) + byte_sum(numbers) + shared.sum
-    return b"".join(
+    header = b"".join(
         (
             _extended_block(_USUAL_RECORD_BYTES, _EXTENDED),
             record.ljust(BLOCK_BYTES, b"\0"),
@@ -150,6 +165,9 @@ def pack_usual_header(name: bytes, shared: SharedPieces, size: int, mtime_ns: in
             shared.rest,
         )
     )
+    if len(header) != 3 * BLOCK_BYTES:
+        raise _misfit(header)
+    return header
 
 
 def pack_comment(comment: bytes) -> bytes:
@@ -191,6 +209,21 @@ def _ascii(text: bytes) -> bytes:
     return text[:_NAME_BYTES].decode("ascii", "replace").encode("ascii", "replace")
 
 
+def _id(key: bytes, value: int, records: list[tuple[bytes, bytes]]) -> int:
+    _check_range("owner", value, 0, MAX_ID)
+    return _field(key, value, _ROOM_ID, records)
+
+
+def _check_range(what: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise HeaderError(f"a tar header has no room for its {what}, {value}")
+
+
+def _misfit(header: bytes) -> HeaderError:
+    # One byte too many, and everything that follows would be out of place.
+    return HeaderError(f"its tar header would have {len(header)} bytes")
+
+
 def _field(key: bytes, value: int, limit: int, records: list[tuple[bytes, bytes]]) -> int:
     if value <= limit:
         return value
@@ -223,7 +256,10 @@ def _extended_block(size: int, kind: bytes) -> bytes:
 def _block(name: bytes, ids: bytes, size: int, mtime: int, rest: _Rest) -> bytes:
     """Return one ustar header block."""
     head = b"%b%b%011o\0%011o\0" % (name.ljust(_NAME_BYTES, b"\0"), ids, size, mtime)
-    return b"%b%06o\0 %b" % (head, byte_sum(head) + rest.sum, rest.block)
+    block = b"%b%06o\0 %b" % (head, byte_sum(head) + rest.sum, rest.block)
+    if len(block) != BLOCK_BYTES:
+        raise _misfit(block)
+    return block
 
 
 @lru_cache(maxsize=1024)

@@ -24,7 +24,11 @@ from bakthat.archive.sparse_maps import (
     parse_pax_1_0,
 )
 from bakthat.archive.tar_fields import (
+    MAX_DEVICE,
+    MAX_ID,
     MAX_NAME_BYTES,
+    MAX_SIZE,
+    MAX_TIME_NS,
     checksum_fits,
     only_mtime,
     parse_decimal,
@@ -48,10 +52,6 @@ _ZEROS = bytes(BLOCK_BYTES)
 # Name, three numbers, size, time, type, link, what belongs to the owner and the device, prefix.
 _FIELDS = struct.Struct("<100s24s12s12s8xc100s88s155s12x")
 _OWNER_FIELDS = struct.Struct("<8s32s32s8s8s")
-_MAX_ID = 2**32 - 2  # 2**32 - 1 tells chown to change nothing
-_MAX_DEVICE = 2**31 - 1
-_MAX_SIZE = 2**63 - 1
-_MAX_SECONDS = 10**17
 
 _KEYWORDS = frozenset((b"path", b"linkpath", b"mtime", b"size", b"uid", b"gid", b"uname", b"gname"))
 _XATTR = b"SCHILY.xattr."
@@ -210,8 +210,8 @@ class TarReader:
         if (
             not name
             or (type_ is MemberType.FILE and name[-1] == _SLASH)
-            or not (0 <= identity[1] <= _MAX_ID and 0 <= identity[2] <= _MAX_ID)
-            or not 0 <= mtime_ns <= _MAX_SECONDS * 10**9
+            or not (0 <= identity[1] <= MAX_ID and 0 <= identity[2] <= MAX_ID)
+            or not 0 <= mtime_ns <= MAX_TIME_NS
         ):
             return None
         self._at = end
@@ -293,7 +293,7 @@ class TarReader:
         return member
 
     def _expect_content(self, size: int) -> None:
-        if not 0 <= size <= _MAX_SIZE:
+        if not 0 <= size <= MAX_SIZE:
             raise self._corrupt(f"a member of {size} bytes")
         self._content_left = size
         self._padding = -size % BLOCK_BYTES
@@ -315,12 +315,12 @@ class TarReader:
         if not linkname and (type_ is MemberType.HARDLINK or type_ is MemberType.SYMLINK):
             raise self._corrupt(f"the link {quoted(name)} without a target")
         if not (
-            0 <= member.uid <= _MAX_ID
-            and 0 <= member.gid <= _MAX_ID
-            and 0 <= member.major <= _MAX_DEVICE
-            and 0 <= member.minor <= _MAX_DEVICE
-            and 0 <= member.size <= _MAX_SIZE
-            and abs(member.mtime_ns) <= _MAX_SECONDS * 10**9
+            0 <= member.uid <= MAX_ID
+            and 0 <= member.gid <= MAX_ID
+            and 0 <= member.major <= MAX_DEVICE
+            and 0 <= member.minor <= MAX_DEVICE
+            and 0 <= member.size <= MAX_SIZE
+            and abs(member.mtime_ns) <= MAX_TIME_NS
         ):
             raise self._corrupt(f"a number out of its range for {quoted(member.name)}")
         if member.sparse is not None:

@@ -16,6 +16,7 @@ from bakthat.archive.attributes import AttributeReader
 from bakthat.archive.report import ArchiveReport, reason
 from bakthat.archive.sparse import Extents, data_extents, looks_sparse, pack_map
 from bakthat.archive.tar_header import (
+    HeaderError,
     Member,
     SharedPieces,
     pack_comment,
@@ -62,7 +63,10 @@ def write_tree(
     if comment:
         writer.add_comment(comment)
     for entry in walk(root, options, report, listings):
-        writer.add(entry)
+        try:
+            writer.add(entry)
+        except HeaderError as exc:  # before a byte of the member was written
+            writer.leave_out(entry, exc)
     writer.finish()
 
 
@@ -230,6 +234,10 @@ class _TreeWriter:
         else:
             what = "a socket" if kind == stat.S_IFSOCK else "of an unknown kind"
             self._warn(entry, f"is {what}; it is not stored")
+
+    def leave_out(self, entry: Entry, why: HeaderError) -> None:
+        """Warn that *entry* was not written, because of *why*."""
+        self._warn(entry, f"{why}; it is not stored")
 
     def _count(self, size: int) -> None:
         """Count *size* bytes of content, and tell of them once they are worth a call."""
