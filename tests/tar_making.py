@@ -166,6 +166,7 @@ def snapshot(root: Path, *, owners: bool = True) -> Snapshot:
     found: Snapshot = {}
     links: dict[int, str] = {}
     for directory, directories, files in os.walk(root):
+        directories.sort()  # or which link is the first would be as the file system lists them
         for name in sorted([*directories, *files]):
             path = os.path.join(directory, name)
             relative = os.path.relpath(path, root)

@@ -4,18 +4,19 @@ import errno
 import io
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bakthat.archive import placing
+from bakthat.archive import placing, staging
 from bakthat.archive.extract import extract, place_file, verify
 from bakthat.archive.gzip_reader import GzipReader
 from bakthat.archive.gzip_writer import GzipWriter
@@ -568,3 +569,65 @@ def test_what_could_not_be_put_back_is_kept_and_named(
     assert str(kept) in caplog.text
     contents = {path.read_text() for path in tmp_path.rglob("f?") if path.is_file()}
     assert contents >= {f"old {number}" for number in range(4)}  # wherever they are now
+
+
+def forgetful(real: Callable[[int], list[str]], hidden: set[str]) -> Callable[[int], list[str]]:
+    """List a directory, but not the names in *hidden*."""
+    return lambda directory: [name for name in real(directory) if name not in hidden]
+
+
+@pytest.mark.parametrize("hidden", [{"a", "b"}, {"b"}, {"inner"}])
+def test_what_was_not_moved_is_an_error_and_is_kept(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    hidden: set[str],
+) -> None:
+    destination = tmp_path / "out"
+    (destination / "d/deep").mkdir(parents=True)
+    (destination / "d/deep/old").write_text("old")
+    (destination / "a").write_text("old")
+    before = snapshot(destination)
+    archive = member(b"a", b"new") + member(b"b", b"new") + member(b"d/inner", b"new")
+    archive += member(b"d/deep/old", b"new") + END
+    monkeypatch.setattr(placing, "names_in", forgetful(staging.names_in, hidden))
+    with pytest.raises(DestinationError, match="not everything could be moved"):
+        extract(Pieces(archive), destination, report=ArchiveReport())
+    [kept] = destination.glob(".bakthat-restore-*")
+    assert f"could not be moved into place is in '{kept}'" in caplog.text
+    tree = kept / "tree"
+    for name in ("a", "b", "d/inner", "d/deep/old"):
+        assert (tree / name).read_text() == "new"
+    shutil.rmtree(kept)
+    after = snapshot(destination)
+    assert after == before
+
+
+def test_a_plain_file_that_was_not_moved_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placing, "names_in", lambda _directory: [])
+    with pytest.raises(DestinationError, match="not everything could be moved"):
+        place_file(Pieces(b"dump"), tmp_path / "out", "dump.sql", report=ArchiveReport())
+    [kept] = (tmp_path / "out").glob(".bakthat-restore-*")
+    assert (kept / "tree/dump.sql").read_bytes() == b"dump"
+
+
+def test_a_directory_that_stays_open_is_listed_by_a_new_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As btrfs does it: a descriptor lists what there was when it was opened, here nothing.
+    listdir = os.listdir
+
+    def of_old(directory: int | str) -> list[str]:
+        return [] if directory == root else listdir(directory)
+
+    root = os.open(tmp_path, os.O_RDONLY)
+    monkeypatch.setattr(os, "listdir", of_old)
+    try:
+        (tmp_path / "directory/inner").mkdir(parents=True)
+        assert staging.names_in(root) == ["directory"]
+        staging.remove_content(root)
+        assert listdir(tmp_path) == []
+    finally:
+        os.close(root)

@@ -19,7 +19,13 @@ from pathlib import Path
 from bakthat.archive.metadata import DirectoryState
 from bakthat.archive.report import ArchiveReport, reason
 from bakthat.archive.staged_tree import PathSet
-from bakthat.archive.staging import DIRECTORY_FLAGS, Staging, folds_names, open_private
+from bakthat.archive.staging import (
+    DIRECTORY_FLAGS,
+    Staging,
+    folds_names,
+    names_in,
+    open_private,
+)
 from bakthat.archive.tar_fields import quoted
 from bakthat.errors import DestinationError
 from bakthat.interrupts import held_back
@@ -53,6 +59,7 @@ def place(staging: Staging, implicit: PathSet, report: ArchiveReport) -> list[Pa
         try:
             placing.plan()
             placing.move(interrupts.check)
+            placing.prove()
         except OSError as exc:
             failure = DestinationError(f"cannot write {placing.here}: {reason(exc)}")
             placing.undo()
@@ -118,7 +125,7 @@ class _Placing:
     def _plan_entries(self, merge: _Merge, staged: int, target: int) -> list[list[bytes]]:
         """Sort the entries into those that move and the directories that merge, returned."""
         inner = []
-        names = [os.fsencode(name) for name in os.listdir(staged)]
+        names = [os.fsencode(name) for name in names_in(staged)]
         for name in names:
             self._path = [*merge.path, name]
             new = os.stat(name, dir_fd=staged, follow_symlinks=False).st_mode
@@ -152,7 +159,7 @@ class _Placing:
     def _is_empty(self, name: bytes, parent: int) -> bool:
         fd = os.open(name, DIRECTORY_FLAGS, dir_fd=parent)
         try:
-            return not os.listdir(fd)
+            return not os.listdir(fd)  # of what was opened just now
         finally:
             os.close(fd)
 
@@ -184,6 +191,44 @@ class _Placing:
             self._path = merge.path
             check()
             self._finish_directory(merge)
+
+    def prove(self) -> None:
+        """Raise DestinationError unless nothing is left where everything was laid out.
+
+        The file system itself is asked, which removes no directory that has an entry, whatever a
+        listing says: what a listing left out was not planned, nor moved, nor missed.
+        """
+        removed = []
+        try:
+            for merge in reversed(self._merges):  # the inner ones first
+                self._remove_staged(merge.path)
+                removed.append(merge.path)
+        except OSError as exc:
+            for path in reversed(removed):
+                self._make_staged(path)  # or nothing could be moved back
+            self._path = []
+            self._staging.keep("what was restored and could not be moved into place")
+            raise DestinationError(
+                f"not everything could be moved into {self.here}: {reason(exc)}",
+                hint="restore to a directory on another file system; what was restored was kept",
+            ) from exc
+
+    def _remove_staged(self, path: list[bytes]) -> None:
+        if not path:
+            self._staging.remove_tree()
+            return
+        parent, _ = self._open_staged(path[:-1])
+        try:
+            os.rmdir(path[-1], dir_fd=parent)
+        finally:
+            os.close(parent)
+
+    def _make_staged(self, path: list[bytes]) -> None:
+        parent, _ = self._open_staged(path[:-1])
+        try:
+            os.mkdir(path[-1], 0o700, dir_fd=parent)
+        finally:
+            os.close(parent)
 
     def _move_directory(self, index: int, merge: _Merge, check: Callable[[], None]) -> None:
         self._path = merge.path
@@ -235,7 +280,7 @@ class _Placing:
             try:
                 self._undo_directory(index, merge)
             except OSError as exc:
-                self._staging.keep()
+                self._staging.keep("what could not be put back")
                 logger.error("cannot undo the restore into %s: %s", self.here, reason(exc))
 
     def _undo_directory(self, index: int, merge: _Merge) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from bakthat.archive.metadata import DEFAULT_ACL, DirectoryState, MetadataWriter
 from bakthat.archive.report import ArchiveReport, reason
-from bakthat.archive.staging import DIRECTORY_FLAGS, folds_names, open_private
+from bakthat.archive.staging import DIRECTORY_FLAGS, folds_names, names_in, open_private
 from bakthat.archive.tar_fields import quoted
 from bakthat.archive.tar_reader import Member, MemberType
 from bakthat.errors import CorruptArchiveError, DestinationError, UnsafeMemberError
@@ -334,7 +334,7 @@ class StagedTree:
 
     def _check_spelling(self, parent: int, path: Path) -> None:
         """Refuse what exists under another spelling only: one file would replace the other."""
-        if self._folds and os.fsdecode(path[-1]) not in os.listdir(parent):
+        if self._folds and os.fsdecode(path[-1]) not in names_in(parent):
             raise DestinationError(
                 f"{quoted(b'/'.join(path))} and another member differ only in case or Unicode "
                 "form, which this file system does not keep apart",

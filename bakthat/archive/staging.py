@@ -38,7 +38,7 @@ class Staging:
         self._name = STAGING_PREFIX + secrets.token_hex(8)
         self._fds: list[int] = []
         self._before: os.stat_result | None = None
-        self._kept = False
+        self._kept = ""
         self.placed = False
         """Whether everything is in its place, so that the destination stays."""
 
@@ -72,9 +72,13 @@ class Staging:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._remove(failed=kind is not None and not self.placed)
 
-    def keep(self) -> None:
-        """Leave the directory for the user to look into: it holds the only copy of something."""
-        self._kept = True
+    def keep(self, what: str) -> None:
+        """Leave the directory for the user to look into: it holds the only copy of *what*."""
+        self._kept = what
+
+    def remove_tree(self) -> None:
+        """Remove the directory of the tree. Raises OSError where it holds anything."""
+        os.rmdir("tree", dir_fd=self._fd)
 
     def _make_destination(self) -> None:
         missing = []
@@ -98,7 +102,7 @@ class Staging:
         with held_back():
             if self._kept:
                 where = quoted(os.fsencode(self.destination / self._name))
-                logger.error("what could not be put back is in %s", where)
+                logger.error("%s is in %s", self._kept, where)
                 self._close()
             else:
                 self._remove_all(failed=failed)
@@ -149,26 +153,24 @@ def remove_content(root: int) -> None:
     OSError.
     """
     serial = 0
-    while names := [entry.name for entry in _entries(root)]:
+    while names := names_in(root):
         for name in names:
             if not _is_directory(name, root):
                 os.unlink(name, dir_fd=root)
                 continue
             fd, _ = open_private(name, root)
             try:
-                for entry in _entries(fd):
-                    if entry.is_dir(follow_symlinks=False):
-                        # Moving a directory changes its "..", so it must be writable.
-                        os.close(open_private(entry.name, fd)[0])
-                        serial += 1
-                        try:
-                            os.rename(
-                                entry.name, f"{name[:20]}~{serial}", src_dir_fd=fd, dst_dir_fd=root
-                            )
-                        except OSError:  # the disk is full: even a new name takes space
-                            _remove_in_place(entry.name, fd)
-                    else:
-                        os.unlink(entry.name, dir_fd=fd)
+                for inner in names_in(fd):
+                    if not _is_directory(inner, fd):
+                        os.unlink(inner, dir_fd=fd)
+                        continue
+                    # Moving a directory changes its "..", so it must be writable.
+                    os.close(open_private(inner, fd)[0])
+                    serial += 1
+                    try:
+                        os.rename(inner, f"{name[:20]}~{serial}", src_dir_fd=fd, dst_dir_fd=root)
+                    except OSError:  # the disk is full: even a new name takes space
+                        _remove_in_place(inner, fd)
             finally:
                 os.close(fd)
             os.rmdir(name, dir_fd=root)
@@ -178,14 +180,27 @@ def _remove_in_place(name: str, parent: int) -> None:
     """Remove the directory *name* of *parent* with its content, at a descriptor for each level."""
     fd, _ = open_private(name, parent)
     try:
-        for entry in _entries(fd):
-            if entry.is_dir(follow_symlinks=False):
-                _remove_in_place(entry.name, fd)
+        for inner in names_in(fd):
+            if _is_directory(inner, fd):
+                _remove_in_place(inner, fd)
             else:
-                os.unlink(entry.name, dir_fd=fd)
+                os.unlink(inner, dir_fd=fd)
     finally:
         os.close(fd)
     os.rmdir(name, dir_fd=parent)
+
+
+def names_in(directory: int) -> list[str]:
+    """Return the names that the open *directory* has now. Raises OSError.
+
+    By a descriptor of its own: on btrfs one that was opened before an entry was made does not
+    list it. Whoever lists a directory that stays open must do it by this.
+    """
+    fd = os.open(".", DIRECTORY_FLAGS, dir_fd=directory)
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
 
 
 def folds_names(directory: int) -> bool:
@@ -214,11 +229,6 @@ def _exists(name: bytes, directory: int) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _entries(fd: int) -> list[os.DirEntry[str]]:
-    with os.scandir(fd) as entries:
-        return list(entries)
 
 
 def _is_directory(name: str, parent: int) -> bool:
