@@ -9,20 +9,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bakthat.checking import check
-    from bakthat.cleaning import cleanup
-    from bakthat.core import backup, delete, ls, restore, show
     from bakthat.errors import BakthatError
     from bakthat.hooks import events
-    from bakthat.inventory import (
+    from bakthat.operations.backup import backup
+    from bakthat.operations.check import check
+    from bakthat.operations.cleanup import cleanup
+    from bakthat.operations.cold import (
         backup_glacier_inventory,
+        jobs,
         restore_glacier_inventory,
         show_glacier_inventory,
         show_local_glacier_inventory,
     )
-    from bakthat.retention import delete_older_than, rotate, rotate_backups
-    from bakthat.syncing import sync
-    from bakthat.thawing import jobs
+    from bakthat.operations.delete import delete
+    from bakthat.operations.listing import ls, show
+    from bakthat.operations.restore import restore
+    from bakthat.operations.retention import delete_older_than, rotate, rotate_backups
+    from bakthat.operations.sync.operation import sync
 
 __version__ = "1.0.0.dev0"
 
@@ -49,23 +52,23 @@ __all__ = [
 
 _HOMES = {
     "BakthatError": "bakthat.errors",
-    "backup": "bakthat.core",
-    "backup_glacier_inventory": "bakthat.inventory",
-    "check": "bakthat.checking",
-    "cleanup": "bakthat.cleaning",
-    "delete": "bakthat.core",
-    "delete_older_than": "bakthat.retention",
+    "backup": "bakthat.operations.backup",
+    "backup_glacier_inventory": "bakthat.operations.cold",
+    "check": "bakthat.operations.check",
+    "cleanup": "bakthat.operations.cleanup",
+    "delete": "bakthat.operations.delete",
+    "delete_older_than": "bakthat.operations.retention",
     "events": "bakthat.hooks",
-    "jobs": "bakthat.thawing",
-    "ls": "bakthat.core",
-    "restore": "bakthat.core",
-    "restore_glacier_inventory": "bakthat.inventory",
-    "rotate": "bakthat.retention",
-    "rotate_backups": "bakthat.retention",
-    "show": "bakthat.core",
-    "show_glacier_inventory": "bakthat.inventory",
-    "show_local_glacier_inventory": "bakthat.inventory",
-    "sync": "bakthat.syncing",
+    "jobs": "bakthat.operations.cold",
+    "ls": "bakthat.operations.listing",
+    "restore": "bakthat.operations.restore",
+    "restore_glacier_inventory": "bakthat.operations.cold",
+    "rotate": "bakthat.operations.retention",
+    "rotate_backups": "bakthat.operations.retention",
+    "show": "bakthat.operations.listing",
+    "show_glacier_inventory": "bakthat.operations.cold",
+    "show_local_glacier_inventory": "bakthat.operations.cold",
+    "sync": "bakthat.operations.sync.operation",
 }
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import functools
 import logging
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,8 +14,9 @@ from typing import Any
 
 from bakthat.errors import ConfigError
 from bakthat.hooks import events as events  # bakthat.conf.events is their public name too
-from bakthat.naming import printable
-from bakthat.paths import expanded
+from bakthat.system.files import replace_file
+from bakthat.system.paths import expanded
+from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
 
@@ -183,27 +182,6 @@ def _directory_of(path: Path) -> Path | None:
     is_passing = path.is_relative_to("/dev") or path.is_relative_to("/proc")
     is_missing = not os.path.exists(path)  # it is about to be made
     return path.parent if not is_passing and (is_missing or os.path.isfile(path)) else None
-
-
-def replace_file(target: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Write a whole file or nothing, and leave no temporary one. Raises OSError."""
-    handle, temporary = tempfile.mkstemp(prefix=f"{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            os.fchmod(stream.fileno(), mode)
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _read_profiles(path: Path) -> dict[str, Any] | None:

@@ -12,19 +12,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
-from bakthat import core, models, retention
+from bakthat import models
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import DestinationError, UsageError
-from bakthat.key_values import KeyValue
-from bakthat.naming import check_set_name, printable
-from bakthat.paths import expanded
-from bakthat.storing import Progress
+from bakthat.format.names import check_set_name
+from bakthat.operations import backup, restore, retention
+from bakthat.operations.key_values import KeyValue
+from bakthat.system.paths import PathLike, expanded
+from bakthat.system.streams import Progress
+from bakthat.system.text import printable
 
 __all__ = ["BakHelper", "KeyValue"]
 
 log = logging.getLogger("bakthat")
-
-PathLike = str | os.PathLike[str]
 
 _PREFIX_CHARACTERS = 40
 """How much of a backup's name begins the name of its temporary directory."""
@@ -206,7 +206,7 @@ class BakHelper:
             raise UsageError(
                 "the backup has no name", hint="name it: BakHelper('mybackup'), or name a file"
             )
-        made = core.backup(
+        made = backup.backup(
             source,
             destination or self.destination,
             profile or self.profile,
@@ -241,7 +241,7 @@ class BakHelper:
         Returns the entry, or None while cold storage still thaws it; raises as
         :func:`bakthat.restore`.
         """
-        return core.restore(
+        return restore.restore(
             self._set_of(filename),
             destination or self.destination,
             self.profile,

@@ -27,7 +27,7 @@ from typing import Any, Self
 import peewee
 
 from bakthat.errors import CatalogError
-from bakthat.paths import expanded
+from bakthat.system.paths import expanded
 
 SCHEMA_VERSION = 1
 """Stands in SQLite's user_version; 0.6.0 left it at 0."""

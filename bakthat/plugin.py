@@ -28,8 +28,8 @@ from typing import Any, TypeGuard
 from bakthat.conf import LoadedProfile
 from bakthat.errors import BakthatError, ConfigError
 from bakthat.hooks import EVENT_NAMES, Events
-from bakthat.naming import printable
-from bakthat.paths import expanded
+from bakthat.system.paths import expanded
+from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
 

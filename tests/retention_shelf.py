@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from bakthat import models, session
+from bakthat import models
 from bakthat.backends.base import BakthatBackend, StoredObject
 from bakthat.errors import BakthatError, NotFoundError, StorageError
+from bakthat.session import session
 
 DAY = 86400
 HOST = "box"

@@ -23,11 +23,11 @@ from typing import Any
 
 import pytest
 
-from bakthat.backends import VaultRecords
 from bakthat.backends.base import Backend
-from bakthat.backends.glacier import GlacierBackend
-from bakthat.backends.local import LocalBackend
-from bakthat.backends.s3 import S3Backend
+from bakthat.backends.glacier.backend import GlacierBackend
+from bakthat.backends.glacier.records import VaultRecords
+from bakthat.backends.local.backend import LocalBackend
+from bakthat.backends.s3.backend import S3Backend
 from tests.glacier_server import GlacierServer
 
 START_LIMIT = 60.0

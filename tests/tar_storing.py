@@ -9,10 +9,10 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+from bakthat.archive.create.walk import WalkOptions
+from bakthat.archive.create.writer import write_tree
 from bakthat.archive.report import ArchiveReport
-from bakthat.archive.tar_writer import write_tree
-from bakthat.archive.walk import WalkOptions
-from bakthat.streams import Buffer
+from bakthat.system.streams import Buffer
 
 MIB = 1024 * 1024
 

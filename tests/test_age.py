@@ -17,11 +17,8 @@ from hypothesis import strategies as st
 
 from bakthat.crypto._age_payload import Opener, Sealer
 from bakthat.crypto.age import DecryptReader, EncryptWriter
-from bakthat.errors import (
-    BakthatError,
-    DecryptionError,
-)
-from bakthat.streams import Buffer
+from bakthat.errors import BakthatError, DecryptionError
+from bakthat.system.streams import Buffer
 
 # The example pair of https://c2sp.org/age, section "The X25519 recipient type".
 IDENTITY = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"

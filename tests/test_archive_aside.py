@@ -22,21 +22,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bakthat.archive import tar_aside, tree_aside
-from bakthat.archive.extract import extract
-from bakthat.archive.forked import Forked, may_fork
-from bakthat.archive.gzip_writer import GzipWriter
+from bakthat.archive.create import source
+from bakthat.archive.create import worker as create_worker
+from bakthat.archive.create.walk import Scan, WalkOptions
+from bakthat.archive.create.worker import archiving
+from bakthat.archive.extract import worker as extract_worker
+from bakthat.archive.extract.unpack import extract
+from bakthat.archive.extract.worker import TreeProcess, tree_process
+from bakthat.archive.gzip.writer import GzipWriter
 from bakthat.archive.report import KEPT_WARNINGS, ArchiveReport
-from bakthat.archive.tar_aside import archiving
-from bakthat.archive.tree_aside import TreeProcess, tree_process
-from bakthat.archive.walk import Scan, WalkOptions
-from bakthat.errors import (
-    ArchiveError,
-    BakthatError,
-    DestinationError,
-    SourceError,
-    StorageError,
-)
+from bakthat.archive.worker.process import Forked, may_fork
+from bakthat.errors import ArchiveError, BakthatError, DestinationError, SourceError, StorageError
 from tests.tar_making import END, NOBODY, Pieces, header, member, pax, reachable_directory, snapshot
 from tests.tar_storing import Collector, members, store
 from tests.test_archive_extract_hostile import BROKEN, UNSAFE
@@ -199,7 +195,7 @@ def test_a_process_with_nothing_to_make_just_ends() -> None:
 
 
 def test_a_process_pays_for_many_small_files_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tree_aside, "may_fork", lambda: True)
+    monkeypatch.setattr(extract_worker, "may_fork", lambda: True)
     assert tree_process(10, 1000) is None
     assert tree_process(1000, 1 << 30) is None
     process = tree_process(1000, 1 << 20)
@@ -211,8 +207,8 @@ def test_where_there_can_be_no_process_there_is_none(monkeypatch: pytest.MonkeyP
     def refuse() -> int:
         raise BlockingIOError("too many processes")
 
-    monkeypatch.setattr(tree_aside, "may_fork", lambda: True)
-    monkeypatch.setattr("bakthat.archive.forked.os.fork", refuse)
+    monkeypatch.setattr(extract_worker, "may_fork", lambda: True)
+    monkeypatch.setattr("bakthat.archive.worker.process.os.fork", refuse)
     assert tree_process(1000, 1 << 20) is None
 
 
@@ -273,7 +269,7 @@ def test_modes_are_the_same_beside_attributes(tmp_path: Path, mode: int) -> None
 
 @pytest.fixture
 def aside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tar_aside, "may_fork", lambda: True)
+    monkeypatch.setattr(create_worker, "may_fork", lambda: True)
 
 
 def archived(
@@ -290,9 +286,9 @@ def archived(
 def assert_archived_alike(root: Path, options: WalkOptions | None = None) -> ArchiveReport:
     here, beside, packed = Collector(), Collector(), Collector()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(tar_aside, "may_fork", lambda: False)
+        patched.setattr(create_worker, "may_fork", lambda: False)
         expected = archived(root, here, options)
-        patched.setattr(tar_aside, "may_fork", lambda: True)
+        patched.setattr(create_worker, "may_fork", lambda: True)
         assert archived(root, beside, options) == expected
         with GzipWriter(packed, level=1) as writer:
             assert archived(root, writer, options) == expected
@@ -331,7 +327,7 @@ def test_more_than_the_memory_holds_comes_through(
 def test_an_archive_whose_process_is_killed_is_an_error(
     tmp_path: Path, aside: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tar_aside, "write_tree", lambda *_, **__: os.kill(os.getpid(), 9))
+    monkeypatch.setattr(source, "write_tree", lambda *_, **__: os.kill(os.getpid(), 9))
     with pytest.raises(ArchiveError, match="the process that makes the archive ended"):
         archived(tmp_path, Collector())
 
@@ -355,11 +351,11 @@ def test_what_fails_in_the_other_process_is_raised_here(
 
         return raising
 
-    monkeypatch.setattr(tar_aside, "write_tree", fail(SourceError("gone", hint="look")))
+    monkeypatch.setattr(source, "write_tree", fail(SourceError("gone", hint="look")))
     with pytest.raises(SourceError, match="gone") as caught:
         archived(tmp_path, Collector())
     assert caught.value.hint == "look"
-    monkeypatch.setattr(tar_aside, "scan", fail(ZeroDivisionError("a defect")))
+    monkeypatch.setattr(source, "scan", fail(ZeroDivisionError("a defect")))
     with pytest.raises(RuntimeError, match="ZeroDivisionError: a defect"):
         archived(tmp_path, Collector())
 
@@ -399,7 +395,7 @@ def test_what_changed_since_it_was_counted_is_looked_at_again(tmp_path: Path) ->
         (tmp_path / name / "old").write_text(name)
     sink, report = Collector(), ArchiveReport()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(tar_aside, "may_fork", lambda: False)
+        patched.setattr(create_worker, "may_fork", lambda: False)
         with archiving(tmp_path, "set", WalkOptions()) as archive:
             assert archive.counted().files == 3
             (tmp_path / "more" / "new").touch()
@@ -415,7 +411,7 @@ def test_an_orphan_ends_by_itself() -> None:
     """A process whose parent was killed must not work on, with the parent's files open."""
     script = (
         "import os, signal\n"
-        "from bakthat.archive.forked import Forked\n"
+        "from bakthat.archive.worker.process import Forked\n"
         "forked = Forked(lambda: [signal.pause() for _ in range(1000)])\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

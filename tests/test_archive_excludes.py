@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bakthat.archive.excludes import ExcludeRules, find_rules
+from bakthat.archive.create.excludes import ExcludeRules, find_rules
+from bakthat.archive.create.walk import WalkOptions, walk
 from bakthat.archive.report import ArchiveReport
-from bakthat.archive.walk import WalkOptions, walk
 from bakthat.errors import UsageError
 
 pytestmark = pytest.mark.skipif(

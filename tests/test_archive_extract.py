@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bakthat.archive import placing, staging
-from bakthat.archive.extract import extract, place_file, verify
-from bakthat.archive.gzip_reader import GzipReader
-from bakthat.archive.gzip_writer import GzipWriter
+from bakthat.archive.create.walk import WalkOptions
+from bakthat.archive.create.writer import write_tree
+from bakthat.archive.extract import publish, staging
+from bakthat.archive.extract.unpack import extract, place_file, verify
+from bakthat.archive.gzip.reader import GzipReader
+from bakthat.archive.gzip.writer import GzipWriter
 from bakthat.archive.report import ArchiveReport
-from bakthat.archive.tar_writer import write_tree
-from bakthat.archive.walk import WalkOptions
 from bakthat.errors import CorruptArchiveError, DestinationError, UnsafeMemberError
 from tests.tar_making import (
     END,
@@ -528,7 +528,7 @@ def test_more_interrupts_do_not_stop_the_undoing_of_what_the_first_stopped(
     files = [member(b"d/f%02d" % number, b"new") for number in range(40)]
     archive = member(b"d/", kind=b"5") + b"".join(files) + END
     calls: list[bytes] = []
-    real = placing._rename
+    real = publish._rename
 
     def rename(name: bytes, source: int, aim: int) -> None:
         calls.append(name)
@@ -536,7 +536,7 @@ def test_more_interrupts_do_not_stop_the_undoing_of_what_the_first_stopped(
             os.kill(os.getpid(), signal.SIGINT)  # and again at every later move
         real(name, source, aim)
 
-    monkeypatch.setattr(placing, "_rename", rename)
+    monkeypatch.setattr(publish, "_rename", rename)
     with pytest.raises(KeyboardInterrupt):
         extract(Pieces(archive), target, report=ArchiveReport())
     assert len(calls) > 30  # some moves, and their undoing
@@ -554,7 +554,7 @@ def test_what_could_not_be_put_back_is_kept_and_named(
     files = [member(b"d/f%d" % number, b"new") for number in range(4)]
     archive = member(b"d/", kind=b"5") + b"".join(files) + END
     calls: list[bytes] = []
-    real = placing._rename
+    real = publish._rename
 
     def rename(name: bytes, source: int, aim: int) -> None:
         calls.append(name)
@@ -562,7 +562,7 @@ def test_what_could_not_be_put_back_is_kept_and_named(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         real(name, source, aim)
 
-    monkeypatch.setattr(placing, "_rename", rename)
+    monkeypatch.setattr(publish, "_rename", rename)
     with pytest.raises(DestinationError, match="nput/output error"):
         extract(Pieces(archive), target, report=ArchiveReport())
     (kept,) = [path for path in target.iterdir() if path.name != "d"]
@@ -590,7 +590,7 @@ def test_what_was_not_moved_is_an_error_and_is_kept(
     before = snapshot(destination)
     archive = member(b"a", b"new") + member(b"b", b"new") + member(b"d/inner", b"new")
     archive += member(b"d/deep/old", b"new") + END
-    monkeypatch.setattr(placing, "names_in", forgetful(staging.names_in, hidden))
+    monkeypatch.setattr(publish, "names_in", forgetful(staging.names_in, hidden))
     with pytest.raises(DestinationError, match="not everything could be moved"):
         extract(Pieces(archive), destination, report=ArchiveReport())
     [kept] = destination.glob(".bakthat-restore-*")
@@ -606,7 +606,7 @@ def test_what_was_not_moved_is_an_error_and_is_kept(
 def test_a_plain_file_that_was_not_moved_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placing, "names_in", lambda _directory: [])
+    monkeypatch.setattr(publish, "names_in", lambda _directory: [])
     with pytest.raises(DestinationError, match="not everything could be moved"):
         place_file(Pieces(b"dump"), tmp_path / "out", "dump.sql", report=ArchiveReport())
     [kept] = (tmp_path / "out").glob(".bakthat-restore-*")

@@ -12,15 +12,10 @@ from typing import Any
 
 import pytest
 
-from bakthat.archive import placing, staged_tree, staging
-from bakthat.archive.extract import extract, place_file
+from bakthat.archive.extract import publish, staging, tree
+from bakthat.archive.extract.unpack import extract, place_file
 from bakthat.archive.report import ArchiveReport
-from bakthat.errors import (
-    BakthatError,
-    CorruptArchiveError,
-    DestinationError,
-    UnsafeMemberError,
-)
+from bakthat.errors import BakthatError, CorruptArchiveError, DestinationError, UnsafeMemberError
 from tests.tar_making import (
     END,
     NOBODY,
@@ -308,7 +303,7 @@ def test_a_failure_at_any_move_is_undone(
         trap = Trap(names, failure, fuse)
         try:
             with monkeypatch.context() as patched:
-                patched.setattr(placing, "os", trap)
+                patched.setattr(publish, "os", trap)
                 attempt(archive, destination)
         except (DestinationError, KeyboardInterrupt):
             assert snapshot(destination) == before
@@ -405,7 +400,7 @@ def test_names_that_a_file_system_does_not_keep_apart_are_refused(
     place_: Path, archive: bytes, error: type[BakthatError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folding = FoldingOs()
-    monkeypatch.setattr(staged_tree, "os", folding)
+    monkeypatch.setattr(tree, "os", folding)
     monkeypatch.setattr(staging, "os", folding)
     refuse(error, archive + END, place_)
 
@@ -414,7 +409,7 @@ def test_on_a_folding_file_system_the_same_name_may_still_come_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folding = FoldingOs()
-    monkeypatch.setattr(staged_tree, "os", folding)
+    monkeypatch.setattr(tree, "os", folding)
     monkeypatch.setattr(staging, "os", folding)
     attempt(member(b"D/a", b"1") + member(b"b") + member(b"D/a", b"2") + END, tmp_path)
     assert (tmp_path / "D/a").read_bytes() == b"2"
@@ -423,7 +418,7 @@ def test_on_a_folding_file_system_the_same_name_may_still_come_twice(
 def test_two_spellings_are_not_merged_into_a_directory_that_folds_them(
     place_: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placing, "folds_names", lambda directory: True)
+    monkeypatch.setattr(publish, "folds_names", lambda directory: True)
     for one, two in ((b"A", b"a"), ("é".encode(), "e\N{COMBINING ACUTE ACCENT}".encode())):
         archive = member(b"there/" + one) + member(b"there/" + two) + END
         with pytest.raises(DestinationError, match="differ only in case"):

@@ -8,9 +8,9 @@ import random
 
 import pytest
 
-from bakthat.archive.gzip_effort import Effort, fitting_level
-from bakthat.archive.gzip_members import MEMBER_BYTES
-from bakthat.archive.gzip_writer import GzipWriter
+from bakthat.archive.gzip.effort import Effort, fitting_level
+from bakthat.archive.gzip.members import MEMBER_BYTES
+from bakthat.archive.gzip.writer import GzipWriter
 from tests.tar_storing import Collector
 
 

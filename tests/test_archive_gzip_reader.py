@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bakthat.archive.gzip_members import (
+from bakthat.archive.gzip.members import (
     HEADER_BYTES,
     MAX_MEMBER_BYTES,
     MEMBER_BYTES,
     TRAILER_BYTES,
     pack_member,
 )
-from bakthat.archive.gzip_reader import GzipReader
+from bakthat.archive.gzip.reader import GzipReader
 from bakthat.errors import CorruptArchiveError
 from tests.tar_making import Pieces
 

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bakthat.archive import gzip_writer
-from bakthat.archive.gzip_members import HEADER_BYTES, MEMBER_BYTES, member_length
-from bakthat.archive.gzip_writer import GzipWriter
+from bakthat.archive.gzip import writer as gzip_writer
+from bakthat.archive.gzip.members import HEADER_BYTES, MEMBER_BYTES, member_length
+from bakthat.archive.gzip.writer import GzipWriter
 from bakthat.errors import StorageError, UsageError
-from bakthat.streams import Buffer
+from bakthat.system.streams import Buffer
 
 
 class Collector:
@@ -294,6 +294,6 @@ def test_no_threads_are_refused() -> None:
 
 
 def test_importing_it_loads_no_compressor() -> None:
-    code = "import sys, bakthat.archive.gzip_writer; print('isal' in sys.modules)"
+    code = "import sys, bakthat.archive.gzip.writer; print('isal' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout.strip() == b"False"

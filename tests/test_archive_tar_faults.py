@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from bakthat.archive import tar_writer
+from bakthat.archive.create import writer
+from bakthat.archive.create.walk import WalkOptions
+from bakthat.archive.create.writer import write_tree
 from bakthat.archive.report import ArchiveReport
-from bakthat.archive.tar_writer import write_tree
-from bakthat.archive.walk import WalkOptions
 from bakthat.errors import SourceError, StorageError
 from tests.tar_storing import MIB, Collector, content, grow, members, store
 
@@ -73,14 +73,14 @@ def test_a_file_that_is_written_to_meanwhile_is_a_warning(tmp_path: Path) -> Non
 
 def opening(monkeypatch: pytest.MonkeyPatch, path: Path, before: Callable[[], object]) -> None:
     """Have *before* called just before *path* is opened for reading."""
-    real = tar_writer._open
+    real = writer._open
 
     def hooked(found: str) -> int:
         if found == str(path):
             before()
         return real(found)
 
-    monkeypatch.setattr(tar_writer, "_open", hooked)
+    monkeypatch.setattr(writer, "_open", hooked)
 
 
 def test_a_file_that_vanishes_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ def test_a_symbolic_link_that_vanishes_is_a_warning(
         os.unlink(path)
         return real(path)
 
-    monkeypatch.setattr("bakthat.archive.tar_writer.os.readlink", readlink)
+    monkeypatch.setattr("bakthat.archive.create.writer.os.readlink", readlink)
     data, report = store(tmp_path)
     assert list(members(data)) == ["set"]
     assert report.warnings == [f"{tmp_path}/a: vanished before it was read; it is not stored"]
@@ -172,7 +172,7 @@ def test_a_read_error_half_way_leaves_a_valid_archive(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return real(fd, buffers, offset)
 
-    monkeypatch.setattr("bakthat.archive.tar_writer.os.preadv", preadv)
+    monkeypatch.setattr("bakthat.archive.create.writer.os.preadv", preadv)
     data, report = store(tmp_path)
     stored = content(data, "set/a")
     read = len(stored.rstrip(b"\0"))

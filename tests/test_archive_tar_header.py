@@ -14,18 +14,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bakthat.archive import tar_header
-from bakthat.archive.sparse import pack_map
-from bakthat.archive.tar_fields import MAX_ID, MAX_TIME_NS
-from bakthat.archive.tar_header import (
+from bakthat.archive.create.extents import pack_map
+from bakthat.archive.tar import header as tar_header
+from bakthat.archive.tar.fields import MAX_ID, MAX_TIME_NS
+from bakthat.archive.tar.header import (
     HeaderError,
     Member,
     decimal_seconds,
     pack_member_header,
     pack_record,
 )
-from bakthat.archive.tar_reader import Member as ReadMember
-from bakthat.archive.tar_reader import TarReader
+from bakthat.archive.tar.reader import Member as ReadMember
+from bakthat.archive.tar.reader import TarReader
 from tests.tar_making import Lent
 
 END = bytes(tar_header.RECORD_BYTES)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bakthat.archive.tar_fields import parse_number, parse_pax_records, parse_seconds, quoted
-from bakthat.archive.tar_reader import MAX_EXTENDED_BYTES, Member, MemberType, TarReader
+from bakthat.archive.tar.fields import parse_number, parse_pax_records, parse_seconds, quoted
+from bakthat.archive.tar.reader import MAX_EXTENDED_BYTES, Member, MemberType, TarReader
 from bakthat.errors import CorruptArchiveError
 from tests.tar_making import END, Lent, Pieces, header, member, octal, padded, pax
 
@@ -357,7 +357,7 @@ def test_a_hostile_archive_is_corrupt_and_nothing_worse(name: str) -> None:
 
 
 def test_an_endless_sparse_map_stays_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bakthat.archive.sparse_maps.MAX_EXTENTS", 100)
+    monkeypatch.setattr("bakthat.archive.tar.sparse.MAX_EXTENTS", 100)
     more = (octal(0, 12) * 2) * 21 + b"\1" + bytes(7)
     fields = bytes(41) + (octal(0, 12) * 2) * 4 + b"\1" + octal(0, 12)
     archive = header(b"s", b"S", magic=b"ustar  \0", tail=fields) + more * 20
@@ -366,7 +366,7 @@ def test_an_endless_sparse_map_stays_in_bounds(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_global_headers_stay_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bakthat.archive.tar_reader.MAX_EXTENDED_BYTES", 10_000)
+    monkeypatch.setattr("bakthat.archive.tar.reader.MAX_EXTENDED_BYTES", 10_000)
     archive = b"".join(pax([(b"key%d" % n, b"v" * 3000)], b"g") for n in range(9))
     with pytest.raises(CorruptArchiveError, match="global"):
         read_tar(archive)

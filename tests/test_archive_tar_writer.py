@@ -20,14 +20,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bakthat.archive import sparse, tar_header, tar_writer
-from bakthat.archive.attributes import AttributeReader, acl_text
-from bakthat.archive.excludes import find_rules
-from bakthat.archive.extract import extract as unpack
+from bakthat.archive.acl import acl_text
+from bakthat.archive.create import extents, writer
+from bakthat.archive.create.excludes import find_rules
+from bakthat.archive.create.walk import WalkOptions, scan
+from bakthat.archive.create.writer import write_tree
+from bakthat.archive.create.xattrs import AttributeReader
+from bakthat.archive.extract.unpack import extract as unpack
 from bakthat.archive.report import ArchiveReport
-from bakthat.archive.tar_header import HeaderError, SharedPieces
-from bakthat.archive.tar_writer import write_tree
-from bakthat.archive.walk import WalkOptions, scan
+from bakthat.archive.tar import header
+from bakthat.archive.tar.header import HeaderError, SharedPieces
 from tests.tar_storing import MIB, Collector, content, extract, gnu_tar, grow, members, store
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make this kind of file")
@@ -183,7 +185,7 @@ def test_a_sparse_file_comes_back_without_its_holes(
     (root / "before").write_bytes(b"before")
     path = sparse_file(root / name, size, *runs)
     (root / "z after").write_bytes(b"after")
-    if not sparse.looks_sparse(path.stat()):
+    if not extents.looks_sparse(path.stat()):
         pytest.skip("the file system here has no sparse files")
     consumed: list[int] = []
     data, report = store(root, on_bytes=consumed.append)
@@ -203,7 +205,7 @@ def test_a_sparse_file_comes_back_without_its_holes(
 def test_a_sparse_file_above_8_gib_is_quick_and_small(tmp_path: Path) -> None:
     size = 20 * 1024**3
     path = sparse_file(tmp_path / "big", size, (9 * 1024**3, b"data"))
-    if not sparse.looks_sparse(path.stat()):
+    if not extents.looks_sparse(path.stat()):
         pytest.skip("the file system here has no sparse files")
     data, _ = store(tmp_path)
     assert len(data) < 100_000
@@ -217,9 +219,9 @@ def test_a_sparse_file_with_too_many_holes_is_stored_with_the_last_ones(
 ) -> None:
     runs = [(n * MIB, b"x" * 4096) for n in range(1, 6)]
     path = sparse_file(tmp_path / "many", 8 * MIB, *runs)
-    if not sparse.looks_sparse(path.stat()):
+    if not extents.looks_sparse(path.stat()):
         pytest.skip("the file system here has no sparse files")
-    monkeypatch.setattr(sparse, "MAX_EXTENTS", 3)
+    monkeypatch.setattr(extents, "MAX_EXTENTS", 3)
     data, _ = store(tmp_path)
     assert content(data, "set/many") == path.read_bytes()
 
@@ -232,7 +234,7 @@ def test_a_file_system_that_knows_no_holes_gets_its_files_stored_whole(
     def lseek(_fd: int, _position: int, _how: int) -> int:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
-    monkeypatch.setattr("bakthat.archive.sparse.os.lseek", lseek)
+    monkeypatch.setattr("bakthat.archive.create.extents.os.lseek", lseek)
     data, report = store(tmp_path)
     assert content(data, "set/f") == path.read_bytes()
     assert report.bytes == scan(tmp_path, WalkOptions()).bytes == MIB
@@ -312,7 +314,7 @@ def test_attributes_that_cannot_be_read_are_left_out(
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
         return real(path, name, follow_symlinks=follow_symlinks)
 
-    monkeypatch.setattr("bakthat.archive.attributes.os.getxattr", getxattr)
+    monkeypatch.setattr("bakthat.archive.create.xattrs.os.getxattr", getxattr)
     found = AttributeReader().records(str(tmp_path / "file"), 1)
     assert found == [(b"SCHILY.xattr.user.b", b"b")]
 
@@ -338,7 +340,7 @@ def test_a_file_system_without_attributes_is_asked_once(monkeypatch: pytest.Monk
         asked.append(path)
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
-    monkeypatch.setattr("bakthat.archive.attributes.os.listxattr", listxattr)
+    monkeypatch.setattr("bakthat.archive.create.xattrs.os.listxattr", listxattr)
     reader = AttributeReader()
     assert [reader.records(path, device) for path, device in (("a", 1), ("b", 1), ("c", 2))] == [
         [], [], [],
@@ -380,7 +382,7 @@ def test_a_reused_inode_is_not_taken_for_a_hard_link(tmp_path: Path) -> None:
         (root / name).write_bytes(b"old")
         os.link(root / name, tmp_path / f"{name} again")
     status = (root / "a").stat()
-    links = tar_writer._HardLinks()
+    links = writer._HardLinks()
     links.add(b"set/a", status)
     fields = list((root / "b").stat())
     fields[stat.ST_INO], fields[stat.ST_SIZE] = status.st_ino, 99
@@ -391,7 +393,7 @@ def test_hard_links_are_forgotten_once_all_were_seen(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     os.link(tmp_path / "a", tmp_path / "b")
     status = (tmp_path / "a").stat()
-    links = tar_writer._HardLinks()
+    links = writer._HardLinks()
     links.add(b"first", status)
     assert links.find(status) == b"first"
     assert links.find(status) is None
@@ -421,7 +423,7 @@ def test_unknown_owners_are_numbers_only(tmp_path: Path) -> None:
 
 def test_importing_it_loads_nothing_heavy() -> None:
     code = (
-        "import sys, bakthat.archive.tar_writer as w; "
+        "import sys, bakthat.archive.create.writer as w; "
         "print(sorted({'boto3', 'cryptography', 'rich', 'isal'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
@@ -461,7 +463,7 @@ def test_what_has_no_header_is_left_out_with_a_warning(
 ) -> None:
     for name in "abc":
         (tmp_path / name).write_text(name)
-    packed = tar_header.pack_usual_header
+    packed = header.pack_usual_header
 
     def refuse(name: bytes, shared: SharedPieces, size: int, mtime_ns: int) -> bytes | None:
         if name == b"set/b":
@@ -470,7 +472,7 @@ def test_what_has_no_header_is_left_out_with_a_warning(
 
     for name in "abc":
         os.utime(tmp_path / name, ns=(1, 1_700_000_000_123_456_789))
-    monkeypatch.setattr(tar_writer, "pack_usual_header", refuse)
+    monkeypatch.setattr(writer, "pack_usual_header", refuse)
     data, report = store(tmp_path)
     assert list(members(data)) == ["set", "set/a", "set/c"]
     assert content(data, "set/c") == b"c"

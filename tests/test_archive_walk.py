@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from bakthat.archive import walk as walk_module
-from bakthat.archive.excludes import find_rules
+from bakthat.archive.create import walk as walk_module
+from bakthat.archive.create.excludes import find_rules
+from bakthat.archive.create.walk import CACHE_SIGNATURE, Entry, Scan, WalkOptions, scan, walk
 from bakthat.archive.report import KEPT_WARNINGS, ArchiveReport
-from bakthat.archive.walk import CACHE_SIGNATURE, Entry, Scan, WalkOptions, scan, walk
 from bakthat.errors import SourceError
-from bakthat.naming import printable
+from bakthat.system.text import printable
 
 
 def grow(root: Path, *names: str) -> Path:
@@ -144,7 +144,7 @@ def test_another_file_system_is_kept_as_an_empty_directory(
 
     # No longer than needed: the removal of tmp_path uses it too.
     with monkeypatch.context() as patched:
-        patched.setattr("bakthat.archive.walk.os.lstat", lstat)
+        patched.setattr("bakthat.archive.create.walk.os.lstat", lstat)
         assert names(tmp_path, WalkOptions(one_file_system=True)) == [
             "", "mount", "plain", "plain/file",
         ]  # fmt: skip

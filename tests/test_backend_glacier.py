@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bakthat.backends import VaultRecords, make_backend
-from bakthat.backends._glacier_client import Description
-from bakthat.backends._glacier_jobs import best_of
-from bakthat.backends._glacier_transfer import LARGEST_PART, choose_part_size
-from bakthat.backends._part_upload import MAX_PARTS, MIB
+from bakthat.backends import make_backend
+from bakthat.backends.aws.part_upload import MAX_PARTS, MIB
 from bakthat.backends.base import Thaw, ThawState
-from bakthat.backends.glacier import INVENTORY_KEY, GlacierBackend
+from bakthat.backends.glacier.backend import INVENTORY_KEY, GlacierBackend
+from bakthat.backends.glacier.client import Description
+from bakthat.backends.glacier.jobs import best_of
+from bakthat.backends.glacier.records import VaultRecords
+from bakthat.backends.glacier.transfer import LARGEST_PART, choose_part_size
 from bakthat.errors import (
     ConfigError,
     ContainerNotFoundError,

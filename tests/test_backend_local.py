@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bakthat.backends import make_backend
-from bakthat.backends.local import SIDECAR_SUFFIX, LocalBackend
+from bakthat.backends.local.backend import SIDECAR_SUFFIX, LocalBackend
 from bakthat.errors import (
     ContainerNotFoundError,
     KeyExistsError,

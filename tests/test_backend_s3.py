@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bakthat.backends import make_backend
-from bakthat.backends._part_upload import (
+from bakthat.backends.aws.part_upload import (
     MAX_OVERTAKING,
     MAX_PARTS,
     MEMORY,
@@ -22,29 +22,11 @@ from bakthat.backends._part_upload import (
     PartUpload,
     parts_in_flight,
 )
-from bakthat.backends._s3_upload import (
-    EQUAL_PARTS,
-    MAX_PART_SIZE,
-    choose_part_size,
-    size_of_part,
-)
 from bakthat.backends.base import StoredObject
-from bakthat.backends.s3 import S3Backend
-from bakthat.errors import (
-    BakthatError,
-    ConfigError,
-    CredentialsError,
-    StorageError,
-)
-from tests.servers import (
-    METHODS,
-    TWO_PARTS,
-    free_port,
-    get,
-    plain,
-    put,
-    s3_backend,
-)
+from bakthat.backends.s3.backend import S3Backend
+from bakthat.backends.s3.upload import EQUAL_PARTS, MAX_PART_SIZE, choose_part_size, size_of_part
+from bakthat.errors import BakthatError, ConfigError, CredentialsError, StorageError
+from tests.servers import METHODS, TWO_PARTS, free_port, get, plain, put, s3_backend
 
 LARGEST_OBJECT = 5 * 1024 * 1024 * MIB
 

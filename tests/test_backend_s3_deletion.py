@@ -9,12 +9,8 @@ from typing import Any
 import pytest
 from botocore.httpsession import URLLib3Session
 
-from bakthat.backends.s3 import S3Backend
-from bakthat.errors import (
-    CredentialsError,
-    StorageError,
-    UnreachableError,
-)
+from bakthat.backends.s3.backend import S3Backend
+from bakthat.errors import CredentialsError, StorageError, UnreachableError
 from tests.fault_proxy import Answer, FaultProxy, LoseAnswer, Reset, refusal
 from tests.servers import S3Server, s3_backend
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bakthat.crypto.beefish import BeefishReader
 from bakthat.errors import DecryptionError, PasswordError, WrongKeyError
-from bakthat.legacy import RecognisedSource, begins_gzip, begins_tar
+from bakthat.pipeline.legacy import RecognisedSource, begins_gzip, begins_tar
 from tests.legacy_making import PASSWORD, beefish, tarball
 
 # Bruce Schneier's vectors for keys of every length, of the same plaintext:

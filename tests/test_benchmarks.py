@@ -257,7 +257,7 @@ def test_a_rehearsal_runs_every_part(tmp_path: Path, capsys: pytest.CaptureFixtu
     ):
         assert title in text
     assert "Memory against size" in text
-    assert "bakthat.cli" in text  # of importtime
+    assert "bakthat.cli.app" in text  # of importtime
     found = load(tmp_path / "results.json")
     assert [run for run in found.of("first", "A", "bakthat") if run.stored and run.traffic]
     assert not list(Path("/dev/shm").glob(f"bakthat-{os.getpid()}"))

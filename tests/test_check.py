@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 import bakthat
-from bakthat import pipeline, terminal
 from bakthat.backends.base import Backend
-from bakthat.checking import Checked, Verdict
 from bakthat.crypto import age
 from bakthat.errors import NoMatchError, UsageError
 from bakthat.helper import KeyValue
-from bakthat.session import Session
+from bakthat.operations.check import Checked, Verdict
+from bakthat.pipeline import write
+from bakthat.session.session import Session
+from bakthat.system import terminal
 from tests.commandline import CommandLine
 from tests.fault_proxy import FaultProxy, refusal
 from tests.glacier_server import GlacierServer
@@ -30,7 +31,7 @@ IDENTITY = age.generate_identity()
 
 @pytest.fixture(autouse=True)
 def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "PASSPHRASE_WORK_FACTOR", 8)
+    monkeypatch.setattr(write, "PASSPHRASE_WORK_FACTOR", 8)
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import yaml
 
 import bakthat
 from bakthat import models
-from bakthat.cleaning import Remnant
 from bakthat.errors import ContainerNotFoundError, StorageError, UsageError
+from bakthat.operations.cleanup import Remnant
 from tests.commandline import CommandLine
 from tests.fault_proxy import FaultProxy, Hold, fault_proxy, refusal
 from tests.glacier_server import GlacierServer
@@ -91,7 +91,7 @@ def test_parts_that_nobody_will_finish_are_removed(
 ) -> None:
     begin(moto, DEAD, "raw.20260101000000", "mykey.keyvalue", "holiday.jpg", "other/x.tgz")
     two_days = time.time() + 2 * DAY
-    monkeypatch.setattr("bakthat.backends.s3.time_of", lambda _answer: two_days)
+    monkeypatch.setattr("bakthat.backends.s3.backend.time_of", lambda _answer: two_days)
     ours = {("upload", DEAD), ("upload", "raw.20260101000000"), ("upload", "mykey.keyvalue")}
     assert told(bakthat.cleanup(conf=moto, dry_run=True)) == ours
     assert len(parts_under_way(moto)) == 5
@@ -138,7 +138,9 @@ def test_only_the_prefix_of_the_profile_is_cleaned_for_every_host(
     moto: Conf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(moto, DEAD, f"hosts/alpha/{DEAD}", f"hosts/beta/{DEAD}", f"hosts/a/b/{DEAD}")
-    monkeypatch.setattr("bakthat.backends.s3.time_of", lambda _answer: time.time() + 2 * DAY)
+    monkeypatch.setattr(
+        "bakthat.backends.s3.backend.time_of", lambda _answer: time.time() + 2 * DAY
+    )
     found = bakthat.cleanup(conf={**moto, "prefix": "hosts/{host}/"})
     assert {each.name for each in found} == {f"hosts/alpha/{DEAD}", f"hosts/beta/{DEAD}"}
     assert sorted(parts_under_way(moto)) == [f"hosts/a/b/{DEAD}", DEAD]
@@ -148,7 +150,9 @@ def test_an_upload_that_cannot_be_removed_stops_no_other(
     moto: Conf, moto_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(moto, DEAD, "other.20260101000000.tgz")
-    monkeypatch.setattr("bakthat.backends.s3.time_of", lambda _answer: time.time() + 2 * DAY)
+    monkeypatch.setattr(
+        "bakthat.backends.s3.backend.time_of", lambda _answer: time.time() + 2 * DAY
+    )
     moto_proxy.on("DELETE", "/mydir.", refusal(403, "AccessDenied"))
     with pytest.raises(StorageError, match="AccessDenied"):
         bakthat.cleanup(conf={**moto, "endpoint_url": moto_proxy.endpoint_url})
@@ -267,7 +271,7 @@ def test_temporary_files_and_claims_of_dead_writers_are_removed(local: Conf) -> 
 
 
 def test_a_file_that_a_living_process_writes_is_left_however_old_it_seems(local: Conf) -> None:
-    from bakthat.backends.local import LocalBackend
+    from bakthat.backends.local.backend import LocalBackend
 
     backend = LocalBackend(local)
     upload = backend.upload(DEAD, metadata={})

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bakthat import cli, commands
+from bakthat.cli import run
 from tests.commandline import CommandLine
 from tests.glacier_server import GlacierServer
 from tests.servers import S3Server
@@ -167,11 +167,11 @@ def test_waiting_restores_in_one_command(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     user.run("backup", "mydir", "--prompt", "no")
-    commands.register()
+    run.register()
     monkeypatch.setattr(
-        "bakthat.thawing.time.sleep", lambda seconds: glacier.advance(hours=seconds / 3600)
+        "bakthat.session.cold.time.sleep", lambda seconds: glacier.advance(hours=seconds / 3600)
     )
-    code = cli.run(["restore", "mydir", "-o", str(user.directory / "out"), "--wait"])
+    code = run.run(["restore", "mydir", "-o", str(user.directory / "out"), "--wait"])
     said = lines(capfd.readouterr().err)
     assert code == READY, said
     assert sum("is thawing (VAULT, tier standard)" in line for line in said) == 23

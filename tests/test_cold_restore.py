@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import bakthat
-from bakthat import models, pipeline, thawing
+from bakthat import models
 from bakthat.backends.base import Thaw, ThawState
-from bakthat.backends.glacier import GlacierBackend
+from bakthat.backends.glacier.backend import GlacierBackend
 from bakthat.errors import (
     BakthatError,
     ConfigError,
@@ -26,6 +26,8 @@ from bakthat.errors import (
     UnreachableError,
     UsageError,
 )
+from bakthat.pipeline import write
+from bakthat.session import cold as thawing
 from tests.glacier_server import GlacierServer
 from tests.servers import S3Server, share_service_models
 from tests.thaw_proxy import ThawProxy, thaw_proxy
@@ -38,7 +40,7 @@ Conf = dict[str, Any]
 @pytest.fixture(autouse=True)
 def cheap_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spend no second on each passphrase, nor on parsing the service's model."""
-    monkeypatch.setattr(pipeline, "PASSPHRASE_WORK_FACTOR", 8)
+    monkeypatch.setattr(write, "PASSPHRASE_WORK_FACTOR", 8)
     share_service_models()
 
 
@@ -198,7 +200,7 @@ def test_another_host_restores_what_stands_under_the_name_of_the_first(
     made = bakthat.backup(tree, conf=conf, password="")
     assert made.stored_filename.startswith(f"backups/{made.host}/mydir.")
     assert bakthat.restore("mydir", conf=conf, output=out) is None
-    monkeypatch.setattr("bakthat.session.socket.gethostname", lambda: "another-host")
+    monkeypatch.setattr("bakthat.session.session.socket.gethostname", lambda: "another-host")
     elsewhere = {**another_machine(cold, tmp_path), "prefix": "backups/{host}/"}
     (job,) = bakthat.jobs(conf=elsewhere)
     assert job.thaw.key == made.stored_filename
@@ -219,7 +221,7 @@ def test_killed_between_asking_and_recording_the_running_thaw_is_found(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("bakthat.vault_records.CatalogMapping.__setitem__", die)
+        patch.setattr("bakthat.session.records.CatalogMapping.__setitem__", die)
         with pytest.raises(KeyboardInterrupt):
             bakthat.restore("mydir", conf=cold.conf, output=out)
     assert cold.paid() == 1

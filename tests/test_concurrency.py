@@ -149,8 +149,8 @@ def test_a_process_killed_between_storing_and_recording_left_a_backup_to_adopt(
     (tmp_path / "file").write_text("hello")
     code = (
         "import bakthat, json, os, signal, sys\n"
-        "from bakthat import storing\n"
-        "storing.NewBackup._record = lambda self, row: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from bakthat.operations import store\n"
+        "store.NewBackup._record = lambda self, row: os.kill(os.getpid(), signal.SIGKILL)\n"
         "bakthat.backup(sys.argv[1], conf=json.loads(sys.argv[2]), password='')\n"
     )
     died = subprocess.run(

@@ -19,8 +19,8 @@ import pyrage  # type: ignore[import-untyped]  # it comes without types
 import pytest
 
 import bakthat
-from bakthat import models, pipeline
-from bakthat.archive import tar_aside
+from bakthat import models
+from bakthat.archive.create import worker
 from bakthat.crypto import age
 from bakthat.errors import (
     AgeFormatError,
@@ -40,6 +40,7 @@ from bakthat.errors import (
     UsageError,
     WrongKeyError,
 )
+from bakthat.pipeline import write
 from tests.trees import SPARSE_BYTES, fingerprint, make_every_kind
 
 Conf = dict[str, Any]
@@ -51,7 +52,7 @@ RECIPIENT = age.recipient_of(IDENTITY)
 @pytest.fixture(autouse=True)
 def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spend no second on each passphrase; the command line's tests use what users get."""
-    monkeypatch.setattr(pipeline, "PASSPHRASE_WORK_FACTOR", 8)
+    monkeypatch.setattr(write, "PASSPHRASE_WORK_FACTOR", 8)
 
 
 @pytest.fixture
@@ -272,7 +273,7 @@ def test_the_catalog_entry_has_what_was_learnt(local: Conf, tree: Path) -> None:
 def test_two_backups_in_one_second_have_two_names(
     conf: Conf, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bakthat.storing.time.time", lambda: 1370373055.0)
+    monkeypatch.setattr("bakthat.operations.store.time.time", lambda: 1370373055.0)
     first = bakthat.backup(tree, conf=conf, password="")
     second = bakthat.backup(tree, conf=conf, password="")
     assert first.stored_filename == "mydir.20130604191055.tgz"
@@ -283,7 +284,7 @@ def test_two_backups_in_one_second_have_two_names(
 def test_a_key_that_another_host_took_is_never_overwritten(
     conf: Conf, tree: Path, monkeypatch: pytest.MonkeyPatch, out: Path
 ) -> None:
-    monkeypatch.setattr("bakthat.storing.time.time", lambda: 1370373055.0)
+    monkeypatch.setattr("bakthat.operations.store.time.time", lambda: 1370373055.0)
     first = bakthat.backup(tree, conf=conf, password="")
     (tree / "a.txt").write_text("changed")
     elsewhere = {**conf, "database": str(tree.parent / "another.sqlite")}
@@ -381,7 +382,7 @@ def test_deleting_what_is_gone_already_is_no_error(conf: Conf, tree: Path) -> No
 def test_a_failed_deletion_leaves_the_entry(
     local: Conf, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bakthat.backends.local import LocalBackend
+    from bakthat.backends.local.backend import LocalBackend
 
     made = bakthat.backup(tree, conf=local, password="")
 
@@ -537,7 +538,7 @@ def test_a_broken_upload_leaves_nothing_behind(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(tar_aside, "write_tree", fail)
+        patched.setattr(worker, "write_tree", fail)
         with pytest.raises(KeyboardInterrupt):
             bakthat.backup(tree, conf=conf, password="pw")
     assert list(make_backend(conf.get("default_destination", "s3"), conf).ls()) == []
@@ -633,7 +634,7 @@ def test_an_object_put_in_anothers_place_restores_nothing(
     local: Conf, tree: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Of the same set, the same size and under the same password: an old one for a new one.
-    monkeypatch.setattr("bakthat.storing.time.time", lambda: 1370373055.0)
+    monkeypatch.setattr("bakthat.operations.store.time.time", lambda: 1370373055.0)
     conf = {**local, "compress": False}
     old = bakthat.backup(tree, conf=conf, password="pw")
     new = bakthat.backup(tree, conf=conf, password="pw")
@@ -661,7 +662,7 @@ def test_without_the_catalog_the_name_counts_more_than_the_description(
     caplog: pytest.LogCaptureFixture,
     with_description: bool,
 ) -> None:
-    monkeypatch.setattr("bakthat.storing.time.time", lambda: 1370373055.0)
+    monkeypatch.setattr("bakthat.operations.store.time.time", lambda: 1370373055.0)
     old = bakthat.backup(tree, conf=local, password="pw")
     new = bakthat.backup(tree, conf=local, password="pw")
     for suffix in ("", ".bakthat.json"):
@@ -813,7 +814,7 @@ def test_what_was_stored_but_not_recorded_is_said_with_its_name(
 def test_a_key_that_is_taken_again_and_again_ends_in_an_error(
     local: Conf, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bakthat.backends.local import LocalBackend
+    from bakthat.backends.local.backend import LocalBackend
 
     def taken(_self: LocalBackend, key: str, **_options: Any) -> None:
         raise KeyExistsError(f"'{key}' exists")
@@ -826,7 +827,7 @@ def test_a_key_that_is_taken_again_and_again_ends_in_an_error(
 def test_a_key_that_is_taken_at_the_last_moment_is_read_again(
     local: Conf, tree: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bakthat.backends.local import LocalUpload
+    from bakthat.backends.local.backend import LocalUpload
 
     commit = LocalUpload.commit
     refused: list[LocalUpload] = []

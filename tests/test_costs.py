@@ -14,14 +14,8 @@ import bakthat
 from bakthat import models
 from bakthat.backends.base import Thaw, ThawState
 from bakthat.errors import UsageError
-from bakthat.storage_classes import (
-    TIERS,
-    VAULT,
-    check_tier,
-    days_left,
-    storage_class,
-)
-from bakthat.thawing import describe, show_duration
+from bakthat.policy.storage_classes import TIERS, VAULT, check_tier, days_left, storage_class
+from bakthat.session.cold import describe, show_duration
 from tests.glacier_server import GlacierServer
 
 DAY = 86400
@@ -112,7 +106,7 @@ def test_retention_warns_of_each_archive_that_it_deletes_too_early(
     for age in (200, 30, 20, 10):
         moment = now - age * DAY
         with monkeypatch.context() as patch:
-            patch.setattr("bakthat.storing.time.time", lambda moment=moment: moment)
+            patch.setattr("bakthat.operations.store.time.time", lambda moment=moment: moment)
             made.append(bakthat.backup(tree, conf=conf, password=""))
     bakthat.delete_older_than("mydir", "15D", conf=conf)
     warned = warnings_of(caplog)
@@ -139,7 +133,7 @@ def test_durations_read_as_people_say_them() -> None:
 
 
 def test_a_state_is_described_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bakthat.thawing.time.time", lambda: 1370380255.0)
+    monkeypatch.setattr("bakthat.session.cold.time.time", lambda: 1370380255.0)
     name = "my\n.20130604191055.tgz"
     assert describe(Thaw(name, ThawState.WARM)) == r"my\n.20130604191055.tgz can be read at once"
     assert describe(Thaw("a", ThawState.FROZEN, "GLACIER")) == (

@@ -15,11 +15,11 @@ import pytest
 
 import bakthat
 from bakthat import conf as conf_module
-from bakthat import storing
 from bakthat.errors import BakthatError, NoMatchError, SourceError
 from bakthat.helper import BakHelper
 from bakthat.hooks import EVENT_NAMES, OPERATIONS, Events
 from bakthat.models import Backups
+from bakthat.operations import store
 from tests.commandline import CommandLine
 
 Conf = dict[str, Any]
@@ -48,7 +48,7 @@ def an_hour_passes_between_backups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Date backups to 2026, an hour apart, so that rotation has something to delete."""
     seconds = count(1_780_000_000, 3600)
     clock = SimpleNamespace(time=lambda: next(seconds), monotonic=time.monotonic)
-    monkeypatch.setattr(storing, "time", clock)
+    monkeypatch.setattr(store, "time", clock)
 
 
 class Listener:

@@ -16,13 +16,9 @@ import pytest
 import yaml
 
 import bakthat
-from bakthat import models, pipeline
-from bakthat.errors import (
-    BakthatError,
-    CredentialsError,
-    StorageError,
-    UnreachableError,
-)
+from bakthat import models
+from bakthat.errors import BakthatError, CredentialsError, StorageError, UnreachableError
+from bakthat.pipeline import write
 from tests.commandline import CommandLine
 from tests.fault_proxy import (
     Alter,
@@ -47,8 +43,8 @@ LARGE = 2 * S3_PART + 1000
 @pytest.fixture(autouse=True)
 def small_and_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut the smallest parts, and spend no second on a passphrase."""
-    monkeypatch.setattr(pipeline, "PASSPHRASE_WORK_FACTOR", 8)
-    monkeypatch.setattr("bakthat.backends._s3_upload.MIN_PART_SIZE", S3_PART)
+    monkeypatch.setattr(write, "PASSPHRASE_WORK_FACTOR", 8)
+    monkeypatch.setattr("bakthat.backends.s3.upload.MIN_PART_SIZE", S3_PART)
 
 
 @pytest.fixture
@@ -267,7 +263,7 @@ def test_a_bucket_that_turns_read_only_still_gives_back(
     with pytest.raises(CredentialsError) as caught:
         bakthat.delete("mydir", conf=conf)
     check(caught.value, conf)
-    monkeypatch.setattr("bakthat.retention.time.time", lambda: made.backup_date + 3600.0)
+    monkeypatch.setattr("bakthat.operations.retention.time.time", lambda: made.backup_date + 3600.0)
     with pytest.raises(CredentialsError):
         bakthat.delete_older_than("mydir", "1s", conf=conf)
     assert listed(conf) == [made.stored_filename, old.stored_filename]

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 import bakthat
-from bakthat import pipeline
 from bakthat.crypto import age
+from bakthat.pipeline import write
 from tests.commandline import PATIENCE
 from tests.trees import fingerprint, make_every_kind
 
@@ -67,8 +67,8 @@ def shelf(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     to_key = [age.recipient_of(IDENTITY)]
     uncompressed = {**conf, "compress": False}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("bakthat.storing.time.time", lambda: 1370373055.0)
-        patched.setattr(pipeline, "PASSPHRASE_WORK_FACTOR", 10)
+        patched.setattr("bakthat.operations.store.time.time", lambda: 1370373055.0)
+        patched.setattr(write, "PASSPHRASE_WORK_FACTOR", 10)
         bakthat.backup(sources / "mydir", conf=conf, password="")
         bakthat.backup(sources / "photos", conf=conf, password=PASSPHRASE)
         bakthat.backup(sources / "mail", conf=conf, recipients=to_key)

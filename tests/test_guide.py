@@ -121,8 +121,8 @@ class Reader:
         pieces = [(self.places(block.text), block.line) for block in blocks]
         script.write_text(
             f"pieces = {pieces!r}\n"
-            "from bakthat import pipeline\n"
-            "pipeline.PASSPHRASE_WORK_FACTOR = 8  # spend no second on each\n"
+            "from bakthat.pipeline import write\n"
+            "write.PASSPHRASE_WORK_FACTOR = 8  # spend no second on each\n"
             "space = {'__name__': '__main__'}\n"
             "for text, line in pieces:\n"
             f"    code = compile('\\n' * (line - 1) + text, {str(self.page)!r}, 'exec')\n"

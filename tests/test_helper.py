@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 
 import bakthat
-from bakthat import core, pipeline, storing
 from bakthat.errors import (
     AmbiguousNameError,
     ConfigError,
@@ -32,6 +31,8 @@ from bakthat.errors import (
     UsageError,
 )
 from bakthat.helper import BakHelper
+from bakthat.operations import backup
+from bakthat.pipeline import write
 from tests.commandline import PROJECT
 
 Conf = dict[str, Any]
@@ -40,7 +41,7 @@ Conf = dict[str, Any]
 @pytest.fixture(autouse=True)
 def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spend no second on each passphrase."""
-    monkeypatch.setattr(pipeline, "PASSPHRASE_WORK_FACTOR", 8)
+    monkeypatch.setattr(write, "PASSPHRASE_WORK_FACTOR", 8)
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def break_upload(patch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fail(*_arguments: object, **_options: object) -> None:
         raise error
 
-    patch.setattr(storing, "write_object", fail)
+    patch.setattr(backup, "write_object", fail)
 
 
 # The directory.
@@ -304,7 +305,7 @@ def test_a_password_is_never_asked_for_and_an_empty_one_means_none(
     environment: str,
     encrypted: bool,
 ) -> None:
-    monkeypatch.setattr("bakthat.terminal.is_interactive", lambda: True)
+    monkeypatch.setattr("bakthat.system.terminal.is_interactive", lambda: True)
     if environment:
         monkeypatch.setenv("BAKTHAT_PASSWORD", environment)
     with BakHelper("mybackup", password=password, conf={**conf, **configured}) as bh:
@@ -341,7 +342,7 @@ def test_expiry_and_rotation_work_on_the_helpers_set_only(
     dump()
     helpers = [BakHelper(name, conf=conf) for name in ("my", "mysql")]
     with monkeypatch.context() as patch:
-        patch.setattr("bakthat.storing.time.time", lambda: 1370373055.0)
+        patch.setattr("bakthat.operations.store.time.time", lambda: 1370373055.0)
         for bh in helpers * 3:
             bh.backup("myfile.txt")
     assert len(helpers[0].delete_older_than("1D", dry_run=True)) == 2
@@ -582,7 +583,7 @@ def test_what_backup_takes_is_what_the_helper_hands_on() -> None:
     from bakthat.helper import BackupOptions, RotationOptions
 
     own = {"filename", "destination", "profile", "config", "conf", "prompt", "tags", "password"}
-    taken = set(inspect.signature(core.backup).parameters)
+    taken = set(inspect.signature(backup.backup).parameters)
     assert taken - own - {"custom_filename", "root_name"} == set(BackupOptions.__annotations__)
     taken = set(inspect.signature(bakthat.rotate_backups).parameters)
     assert taken - own == set(RotationOptions.__annotations__)

@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 import bakthat
-from bakthat import restoring
-from bakthat.backends.local import LocalBackend
-from bakthat.descriptions import believable
+from bakthat.backends.local.backend import LocalBackend
 from bakthat.errors import ArchiveError, CorruptArchiveError, DestinationError, UsageError
+from bakthat.format.description import archive_identity, believable
 from bakthat.helper import KeyValue
 from bakthat.models import Backups
-from bakthat.storing import archive_identity
+from bakthat.session import reading
 from tests.commandline import CommandLine
 from tests.tar_making import END, header, member, pax
 
@@ -79,7 +78,7 @@ def test_a_bomb_of_bakthats_own_members_is_refused_too(
     made = bakthat.backup(tmp_path / "evil", conf=local, password="")
     body = (Path(local["local_path"]) / made.stored_filename).read_bytes()
     plant(local, body, bytes=1000, files=1)
-    monkeypatch.setattr(restoring, "SLACK_BYTES", MIB)
+    monkeypatch.setattr(reading, "SLACK_BYTES", MIB)
     refusal(local, out)
 
 
@@ -87,7 +86,7 @@ def test_a_bomb_where_nothing_was_announced_is_bounded_by_what_is_stored(
     local: Conf, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(local, zeros(50 * MIB))
-    monkeypatch.setattr(restoring, "UNANNOUNCED_BYTES", MIB)
+    monkeypatch.setattr(reading, "UNANNOUNCED_BYTES", MIB)
     refusal(local, out)
 
 
@@ -110,7 +109,7 @@ def test_what_is_announced_is_what_the_catalog_knows_and_not_what_the_object_say
     with sqlite3.connect(local["database"]) as catalog:
         catalog.execute("UPDATE backups SET size = ?", (len(bomb),))
     catalog.close()
-    monkeypatch.setattr(restoring, "SLACK_BYTES", MIB)
+    monkeypatch.setattr(reading, "SLACK_BYTES", MIB)
     assert "unpacks to more than" in refusal(local, out, "mydir")
 
 
@@ -119,7 +118,7 @@ def test_more_members_than_were_announced_are_refused(
 ) -> None:
     members = b"".join(header(b"%d" % number) for number in range(4000))
     plant(local, gzip.compress(members + END), bytes=0, files=1)
-    monkeypatch.setattr(restoring, "SLACK_BYTES", MIB)
+    monkeypatch.setattr(reading, "SLACK_BYTES", MIB)
     refusal(local, out)
 
 
@@ -139,7 +138,7 @@ def test_more_directories_between_than_any_backup_has_are_refused(
     local: Conf, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Each of a few members may name tens of thousands of directories.
-    monkeypatch.setattr("bakthat.archive.staged_tree.MAX_PATHS", 50)
+    monkeypatch.setattr("bakthat.archive.extract.tree.MAX_PATHS", 50)
     plant(local, gzip.compress(pax([(b"path", b"a/" * 60 + b"f")]) + member(b"f") + END))
     assert "more than 50 paths" in refusal(local, out)
 
@@ -159,7 +158,7 @@ def test_a_value_that_is_a_bomb_fills_no_memory(
     values.set_key("config", {"a": 1}, password="")
     bomb = gzip.compress(b'"' + b" " * (4 * MIB) + b'"')
     (Path(local["local_path"]) / "config.keyvalue").write_bytes(bomb)
-    monkeypatch.setattr(restoring, "MAX_VALUE_BYTES", MIB)
+    monkeypatch.setattr(reading, "MAX_VALUE_BYTES", MIB)
     with pytest.raises(ArchiveError, match="unpacks to more than"):
         values.get_key("config")
 
@@ -167,7 +166,7 @@ def test_a_value_that_is_a_bomb_fills_no_memory(
 def test_a_value_too_large_to_be_read_again_is_not_stored(
     local: Conf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bakthat.key_values.MAX_VALUE_BYTES", 10)
+    monkeypatch.setattr("bakthat.operations.key_values.MAX_VALUE_BYTES", 10)
     with pytest.raises(UsageError, match="at most 10"):
         KeyValue(conf=local).set_key("config", "x" * 20, password="")
 
@@ -187,7 +186,7 @@ def test_metadata_of_a_wrong_shape_stops_no_restore(local: Conf, out: Path, shap
     plant(local, gzip.compress(member(b"evil", b"content") + END), **shape)
     bakthat.restore(STORED, conf=local, output=out)
     assert (out / "evil").read_bytes() == b"content"
-    assert isinstance(restoring.unpacked_limit(Backups(metadata=shape, size=10)), int)
+    assert isinstance(reading.unpacked_limit(Backups(metadata=shape, size=10)), int)
 
 
 def test_only_numbers_that_can_be_sizes_are_believed() -> None:

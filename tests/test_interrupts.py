@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bakthat.interrupts import held_back
+from bakthat.system.signals import held_back
 
 
 @pytest.fixture(params=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -95,7 +95,7 @@ def test_other_threads_hold_nothing_back() -> None:
 
 STOPPED_WHILE_IMPORTING = """
 import signal, sys, threading
-from bakthat import cli
+from bakthat.cli import signals
 
 def deliver(frame, event, argument):
     # As Python does when a signal comes while the import machinery holds its lock.
@@ -104,12 +104,12 @@ def deliver(frame, event, argument):
         signal.getsignal(signal.SIGTERM)(signal.SIGTERM, frame)
 
 def work():
-    cli._hear_signals()
+    signals.hear_signals()
     try:
         sys.setprofile(deliver)
         import xml.dom.minidom
         signal.pause()
-    except cli.Stopped as exc:
+    except signals.Stopped as exc:
         other = threading.Thread(target=__import__, args=("colorsys",), daemon=True)
         other.start()
         other.join(20)
@@ -120,18 +120,18 @@ work()
 
 STOPPED_WHERE_IT_IS_SWALLOWED = """
 import os, signal, sys
-from bakthat import cli
+from bakthat.cli import signals
 
 class Closing:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)
         len("")  # a moment at which Python looks for signals
 
-cli._hear_signals()
+signals.hear_signals()
 try:
     Closing()
     signal.pause()
-except cli.Stopped as exc:
+except signals.Stopped as exc:
     sys.exit(exc.exit_code)
 """
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bakthat.errors import UsageError
-from bakthat.intervals import GRAMMAR, LONGEST, UNITS, describe_interval, parse_interval
+from bakthat.policy.intervals import GRAMMAR, LONGEST, UNITS, describe_interval, parse_interval
 
 NOW = calendar.timegm((2026, 11, 23, 20, 20, 5))
 

@@ -18,8 +18,8 @@ from bakthat.errors import (
     NotFoundError,
     StorageError,
 )
-from bakthat.inventory import INVENTORY_KEY, parse_inventory
-from bakthat.vault_records import vault_records
+from bakthat.session.records import vault_records
+from bakthat.session.vault import INVENTORY_KEY, parse_inventory
 from tests.glacier_server import GlacierServer
 from tests.servers import S3Server, plain, share_service_models
 
@@ -86,7 +86,7 @@ def test_retention_on_a_vault_writes_the_inventory_too(
 ) -> None:
     for moment in (1370373055.0, 1370459455.0):
         with monkeypatch.context() as patch:
-            patch.setattr("bakthat.storing.time.time", lambda moment=moment: moment)
+            patch.setattr("bakthat.operations.store.time.time", lambda moment=moment: moment)
             bakthat.backup(tree, conf=conf, password="")
     assert len(in_bucket(conf)) == 2
     bakthat.delete_older_than("mydir", "1h", conf=conf)
@@ -377,7 +377,7 @@ def test_two_archives_with_one_name_both_stay_in_the_bucket(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     # A vault has no names, so that nothing keeps two machines from the same second.
-    monkeypatch.setattr("bakthat.storing.time.time", lambda: 1370373055.0)
+    monkeypatch.setattr("bakthat.operations.store.time.time", lambda: 1370373055.0)
     second = elsewhere(conf, tmp_path)
     name = bakthat.backup(tree, conf=conf, password="").stored_filename
     assert bakthat.backup(tree, conf=second, password="").stored_filename == name

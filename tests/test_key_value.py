@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bakthat
-from bakthat import models, pipeline
+from bakthat import models
 from bakthat.crypto import age
 from bakthat.errors import (
     AmbiguousNameError,
@@ -32,6 +32,7 @@ from bakthat.errors import (
     WrongKeyError,
 )
 from bakthat.helper import KeyValue
+from bakthat.pipeline import write
 from tests.commandline import CommandLine
 from tests.servers import share_service_models
 
@@ -43,7 +44,7 @@ VALUE = {"some": ["data", 1, -0.5, None, True, "ü\ud800"], "nested": {"": []}}
 @pytest.fixture(autouse=True)
 def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spend no second on each passphrase, nor a tenth on each client of S3."""
-    monkeypatch.setattr(pipeline, "PASSPHRASE_WORK_FACTOR", 8)
+    monkeypatch.setattr(write, "PASSPHRASE_WORK_FACTOR", 8)
     share_service_models()
 
 
@@ -238,7 +239,7 @@ def test_rotation_and_expiry_never_see_a_key(
     kv.set_key("mykey", 1)
     with monkeypatch.context() as patch:
         # Three backups in one second take the next two, which must not be in the future.
-        patch.setattr("bakthat.storing.time.time", lambda: 1370373055.0)
+        patch.setattr("bakthat.operations.store.time.time", lambda: 1370373055.0)
         for _ in range(3):
             bakthat.backup(tmp_path / "mykey", conf=local, password="")
     assert len(bakthat.rotate_backups("mykey", conf=local, last=1)) == 2
@@ -438,7 +439,7 @@ def test_an_altered_value_is_refused(local: Conf, tmp_path: Path) -> None:
 def test_a_failed_upload_leaves_the_former_value(
     local: Conf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bakthat.backends.local import LocalUpload
+    from bakthat.backends.local.backend import LocalUpload
 
     kv = KeyValue(conf=local)
     kv.set_key("mykey", "former")

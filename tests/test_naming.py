@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bakthat import naming
 from bakthat.errors import UsageError
+from bakthat.format import names as naming
+from bakthat.system.text import printable
 
 DATES = st.integers(min_value=0, max_value=253402300799)  # to the end of the year 9999
 STEMS = st.text(min_size=1).filter(lambda text: "\0" not in text)
@@ -104,18 +105,18 @@ def test_unusable_names_are_refused_with_what_to_do(name: str, reason: str) -> N
 
 @given(st.text(st.characters(exclude_categories=())))
 def test_printable_text_has_one_line_and_no_control_characters(text: str) -> None:
-    shown = naming.printable(text)
+    shown = printable(text)
     assert shown.isprintable()
     assert shown.encode().decode() == shown
 
 
 def test_bytes_that_are_not_utf8_show_as_bytes() -> None:
-    assert naming.printable("caf\udce9\n") == "caf\\xe9\\n"
+    assert printable("caf\udce9\n") == "caf\\xe9\\n"
 
 
 @given(st.text().filter(str.isprintable))
 def test_printable_text_stays_as_it_is(text: str) -> None:
-    assert naming.printable(text) == text
+    assert printable(text) == text
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bakthat.errors import ConfigError
-from bakthat.paths import expanded
+from bakthat.system.paths import expanded
 
 
 def test_the_home_directory_is_filled_in(isolated_environment: Path) -> None:

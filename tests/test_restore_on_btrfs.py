@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bakthat.archive.extract import extract
+from bakthat.archive.extract.staging import names_in, remove_content
+from bakthat.archive.extract.unpack import extract
 from bakthat.archive.report import ArchiveReport
-from bakthat.archive.staging import names_in, remove_content
 from tests.tar_making import Pieces, reachable_directory, snapshot
 from tests.tar_storing import grow, store
 

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bakthat
-from bakthat import models, retention
+from bakthat import models
 from bakthat.errors import (
     BakthatError,
     CatalogError,
@@ -33,7 +33,8 @@ from bakthat.errors import (
     UnreachableError,
     UsageError,
 )
-from bakthat.session import Session
+from bakthat.operations import retention
+from bakthat.session.session import Session
 from tests.retention_shelf import DAY, HOST, NOW, Shelf, at, on_the_shelf
 
 

@@ -17,7 +17,7 @@ import bakthat
 from bakthat import models
 from bakthat.backends import make_backend
 from bakthat.errors import StorageError
-from bakthat.vault_records import vault_records
+from bakthat.session.records import vault_records
 from tests.commandline import PATIENCE, CommandLine
 from tests.glacier_server import GlacierServer
 from tests.retention_shelf import DAY, at
@@ -31,7 +31,8 @@ END = at(2020, 12, 16, 12)
 
 PLUGIN = """
 import os, signal, sys
-from bakthat import models, retention, storing
+from bakthat import models
+from bakthat.operations import retention, store
 from bakthat.plugin import Plugin
 
 
@@ -59,7 +60,7 @@ class Fault(Plugin):
             retention._delete_batch = paused(retention._delete_batch)
         # Where the object is stored, and not yet recorded.
         if os.environ.get("FAULT") == "pause before recording":
-            storing.NewBackup._record = paused(storing.NewBackup._record)
+            store.NewBackup._record = paused(store.NewBackup._record)
         # Where the storage has deleted, and the catalog does not know.
         if os.environ.get("FAULT") == "kill before marking":
             models.mark_deleted = killed(models.mark_deleted)

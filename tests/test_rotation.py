@@ -21,7 +21,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bakthat.errors import ConfigError, UsageError
-from bakthat.rotation import (
+from bakthat.policy.rotation import (
     BEFORE_1970,
     IN_THE_FUTURE,
     NEWEST,
@@ -35,7 +35,7 @@ from bakthat.rotation import (
     decide_by_age,
     keep_recorded_last,
 )
-from bakthat.week_days import WEEK_DAYS, parse_week_day
+from bakthat.policy.week_days import WEEK_DAYS, parse_week_day
 
 DAY = 86400
 EPOCH = datetime(1970, 1, 1)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from bakthat import secrets, terminal
+from bakthat import passwords
 from bakthat.errors import ConfigError, PasswordError
+from bakthat.system import terminal
 
 
 @pytest.fixture
@@ -26,32 +27,32 @@ EVERYTHING: dict[str, Any] = {"recipients": ["age1profile"], "password": "profil
 
 def test_the_argument_wins_over_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BAKTHAT_PASSWORD", "environment")
-    keys = secrets.encryption_keys(EVERYTHING, password="argument")
+    keys = passwords.encryption_keys(EVERYTHING, password="argument")
     assert keys.passphrase == "argument"
     assert not keys.recipients
 
 
 def test_an_empty_argument_means_unencrypted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BAKTHAT_PASSWORD", "environment")
-    assert not secrets.encryption_keys(EVERYTHING, password="")
+    assert not passwords.encryption_keys(EVERYTHING, password="")
 
 
 def test_the_environment_wins_over_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BAKTHAT_PASSWORD", "environment")
-    assert secrets.encryption_keys(EVERYTHING).passphrase == "environment"
+    assert passwords.encryption_keys(EVERYTHING).passphrase == "environment"
 
 
 def test_an_empty_environment_variable_does_not_turn_encryption_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("BAKTHAT_PASSWORD", "")
-    assert secrets.encryption_keys({"password": "profile"}).passphrase == "profile"
+    assert passwords.encryption_keys({"password": "profile"}).passphrase == "profile"
     with pytest.raises(PasswordError):
-        secrets.encryption_keys({})
+        passwords.encryption_keys({})
 
 
 def test_recipients_win_over_the_profiles_password() -> None:
-    keys = secrets.encryption_keys(EVERYTHING)
+    keys = passwords.encryption_keys(EVERYTHING)
     assert keys.recipients == ("age1profile",)
     assert keys.passphrase is None
     assert keys.kind == "recipients"
@@ -59,13 +60,13 @@ def test_recipients_win_over_the_profiles_password() -> None:
 
 def test_a_password_file_loses_only_its_line_end(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(" two words \n")
-    keys = secrets.encryption_keys({"password_file": str(tmp_path / "secret")})
+    keys = passwords.encryption_keys({"password_file": str(tmp_path / "secret")})
     assert keys.passphrase == " two words "
 
 
 def test_a_password_command_is_run_without_a_shell() -> None:
     command = [sys.executable, "-c", "print('from; command')"]
-    assert secrets.encryption_keys({"password_command": command}).passphrase == "from; command"
+    assert passwords.encryption_keys({"password_command": command}).passphrase == "from; command"
 
 
 @pytest.mark.parametrize(
@@ -83,61 +84,61 @@ def test_a_password_command_is_run_without_a_shell() -> None:
 )
 def test_a_broken_source_never_means_unencrypted(profile: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        secrets.encryption_keys(profile, prompt=False)
+        passwords.encryption_keys(profile, prompt=False)
 
 
 def test_an_empty_password_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("\n")
     with pytest.raises(ConfigError, match="is empty"):
-        secrets.encryption_keys({"password_file": str(tmp_path / "secret")})
+        passwords.encryption_keys({"password_file": str(tmp_path / "secret")})
 
 
 def test_without_a_terminal_an_error_says_what_to_set() -> None:
     with pytest.raises(PasswordError) as caught:
-        secrets.encryption_keys({})
+        passwords.encryption_keys({})
     assert "BAKTHAT_PASSWORD" in caught.value.hint
     assert "--prompt no" in caught.value.hint
 
 
 def test_not_prompting_means_unencrypted(answers: list[str]) -> None:
-    assert not secrets.encryption_keys({}, prompt=False)
+    assert not passwords.encryption_keys({}, prompt=False)
     assert answers == []
 
 
 def test_a_terminal_is_asked_twice(answers: list[str]) -> None:
     answers += ["secret", "secret"]
-    assert secrets.encryption_keys({}).passphrase == "secret"
+    assert passwords.encryption_keys({}).passphrase == "secret"
     assert answers == []
 
 
 def test_a_blank_answer_means_unencrypted_and_is_not_confirmed(answers: list[str]) -> None:
     answers += [""]
-    assert not secrets.encryption_keys({})
+    assert not passwords.encryption_keys({})
 
 
 def test_answers_that_differ_are_an_error(answers: list[str]) -> None:
     answers += ["secret", "secrte"]
     with pytest.raises(PasswordError, match="differ"):
-        secrets.encryption_keys({})
+        passwords.encryption_keys({})
 
 
 def test_decrypting_asks_once(answers: list[str]) -> None:
     answers += ["secret"]
-    assert secrets.decryption_passphrase({}) == "secret"
+    assert passwords.decryption_passphrase({}) == "secret"
 
 
 def test_decrypting_without_any_password_says_what_to_set() -> None:
     with pytest.raises(PasswordError, match="encrypted with a password") as caught:
-        secrets.decryption_passphrase({}, password="")
+        passwords.decryption_passphrase({}, password="")
     assert "BAKTHAT_PASSWORD" in caught.value.hint
 
 
 def test_an_identity_is_needed_for_recipients() -> None:
     with pytest.raises(PasswordError, match="no private key"):
-        secrets.identity_text({})
+        passwords.identity_text({})
     with pytest.raises(ConfigError, match="cannot read the identity file"):
-        secrets.identity_text({}, identity_file="/nonexistent/key")
+        passwords.identity_text({}, identity_file="/nonexistent/key")
 
 
 def test_the_passphrase_is_not_in_the_repr() -> None:
-    assert "secret" not in repr(secrets.EncryptionKeys(passphrase="secret"))
+    assert "secret" not in repr(passwords.EncryptionKeys(passphrase="secret"))

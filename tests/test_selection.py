@@ -9,8 +9,8 @@ import pytest
 
 from bakthat import models
 from bakthat.errors import AmbiguousNameError, NoMatchError, UsageError
-from bakthat.selection import find_backup
-from bakthat.session import Session
+from bakthat.session.lookup import find_backup
+from bakthat.session.session import Session
 
 
 class Shelf:

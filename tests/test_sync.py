@@ -14,16 +14,17 @@ from typing import Any
 import pytest
 
 import bakthat
-from bakthat import models, session, storing, sync_report, syncing
-from bakthat.backends import VaultRecords, make_backend
+from bakthat import models
+from bakthat.backends import make_backend
 from bakthat.backends.base import Backend, StoredObject
-from bakthat.errors import (
-    ContainerNotFoundError,
-    CredentialsError,
-    StorageError,
-)
+from bakthat.backends.glacier.records import VaultRecords
+from bakthat.errors import ContainerNotFoundError, CredentialsError, StorageError
 from bakthat.helper import KeyValue
-from bakthat.session import Session
+from bakthat.operations.store import NewBackup
+from bakthat.operations.sync import operation
+from bakthat.operations.sync import report as sync_report
+from bakthat.session import session
+from bakthat.session.session import Session
 from tests.commandline import CommandLine
 from tests.fault_proxy import FaultProxy, refusal
 from tests.legacy_making import PASSWORD, Legacy, beefish, tarball, value
@@ -267,7 +268,7 @@ def test_all_pages_are_read(small_pages: Conf, tree: Path) -> None:
 
 def test_hundreds_of_objects_are_looked_at_in_parallel_and_told_of(s3: Conf) -> None:
     client, bucket = plain(s3), s3["s3_bucket"]
-    count = syncing.BATCH + 44
+    count = operation.BATCH + 44
     for number in range(count):
         name = f"many.2013060{number // 60 + 1}1910{number % 60:02}.tgz"
         client.put_object(Bucket=bucket, Key=name, Body=b"x", Metadata={"bakthat": "{}"})
@@ -336,14 +337,14 @@ def test_an_object_that_a_stale_listing_lacks_is_not_gone(
 def test_an_object_seen_before_it_is_recorded_becomes_the_entry_of_its_backup(
     conf: Conf, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = storing.NewBackup._record
+    record = NewBackup._record
     seen: list[str] = []
 
-    def late(self: storing.NewBackup, row: dict[str, Any]) -> models.Backups:
+    def late(self: NewBackup, row: dict[str, Any]) -> models.Backups:
         seen.extend(actions(bakthat.sync(conf=conf)).values())
         return record(self, row)
 
-    monkeypatch.setattr(storing.NewBackup, "_record", late)
+    monkeypatch.setattr(NewBackup, "_record", late)
     made = bakthat.backup(tree, conf=conf, password="")
     assert seen == ["adopted"]
     assert made.metadata["files"] == 1

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import bakthat
-from bakthat.vault_records import vault_records
+from bakthat.session.records import vault_records
 from tests.commandline import CommandLine
 from tests.glacier_server import GlacierServer
 from tests.servers import share_service_models

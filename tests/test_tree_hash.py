@@ -8,7 +8,7 @@ from pathlib import Path
 
 from botocore.utils import calculate_tree_hash
 
-from bakthat.backends._tree_hash import LEAF_BYTES, join_hashes, tree_hash
+from bakthat.backends.glacier.tree_hash import LEAF_BYTES, join_hashes, tree_hash
 from tests.glacier_server import leaf_hashes, root_of
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from bakthat import models
 from bakthat.errors import CatalogError
-from bakthat.vault_records import vault_records
+from bakthat.session.records import vault_records
 
 
 @pytest.fixture

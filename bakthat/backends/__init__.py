@@ -1,18 +1,37 @@
-"""The storages that bakthat writes to, one module each, over the contract in base.py."""
+"""The storages that bakthat writes to, a package each, over the contract in base.py."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from bakthat.backends._glacier_records import VaultRecords
-from bakthat.backends.base import Backend
 from bakthat.errors import UsageError
 
-__all__ = ["KNOWN", "VaultRecords", "make_backend"]
+if TYPE_CHECKING:
+    from bakthat.backends.base import Backend, BakthatBackend
+    from bakthat.backends.glacier.backend import GlacierBackend
+    from bakthat.backends.glacier.records import VaultRecords
+    from bakthat.backends.local.backend import LocalBackend
+    from bakthat.backends.s3.backend import S3Backend
+
+__all__ = [
+    "BakthatBackend",
+    "GlacierBackend",
+    "LocalBackend",
+    "S3Backend",
+    "make_backend",
+]
 
 KNOWN = ("s3", "glacier", "local")
 """The names that :func:`make_backend` takes."""
+
+_HOMES = {
+    "BakthatBackend": "bakthat.backends.base",
+    "GlacierBackend": "bakthat.backends.glacier.backend",
+    "LocalBackend": "bakthat.backends.local.backend",
+    "S3Backend": "bakthat.backends.s3.backend",
+}
 
 
 def make_backend(
@@ -25,15 +44,25 @@ def make_backend(
     is no such backend, ConfigError when the profile lacks what it needs.
     """
     if name == "s3":
-        from bakthat.backends.s3 import S3Backend
+        from bakthat.backends.s3.backend import S3Backend
 
         return S3Backend(conf)
     if name == "glacier":
-        from bakthat.backends.glacier import GlacierBackend
+        from bakthat.backends.glacier.backend import GlacierBackend
 
         return GlacierBackend(conf, records)
     if name == "local":
-        from bakthat.backends.local import LocalBackend
+        from bakthat.backends.local.backend import LocalBackend
 
         return LocalBackend(conf)
     raise UsageError(f"there is no destination {name!r}", hint=f"use one of: {', '.join(KNOWN)}")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bakthat.backends' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -183,7 +183,7 @@ class Thaw:
     key: str
     state: ThawState
     storage_class: str = ""
-    """As in :mod:`bakthat.storage_classes`; "" for what is not cold."""
+    """As in :mod:`bakthat.policy.storage_classes`; "" for what is not cold."""
     tier: str = ""
     """"expedited", "standard" or "bulk"; "" where the storage does not say."""
     requested_at: float | None = None
@@ -209,7 +209,7 @@ class ColdStorage(Backend, Protocol):
     def thaw(self, key: str, *, tier: str, days: int) -> Thaw:
         """Ask for *key* to be thawed, unless it is readable or was asked for already.
 
-        *tier* is one of :data:`bakthat.storage_classes.TIERS`; *days* is how long it stays
+        *tier* is one of :data:`bakthat.policy.storage_classes.TIERS`; *days* is how long it stays
         readable, where the storage lets one choose. Returns the state afterwards. What may be
         charged is sent once only: when its answer is lost, this looks instead of asking again.
         Raises NotFoundError; UsageError for a tier that the storage class lacks.

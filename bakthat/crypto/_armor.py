@@ -11,7 +11,7 @@ import re
 from bakthat.crypto import _base64
 from bakthat.crypto._feed import Feed
 from bakthat.errors import AgeFormatError
-from bakthat.streams import Source
+from bakthat.system.streams import Source
 
 _BEGIN = b"-----BEGIN AGE ENCRYPTED FILE-----"
 _END = b"-----END AGE ENCRYPTED FILE-----"

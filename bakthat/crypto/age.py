@@ -35,7 +35,7 @@ from bakthat.errors import (
     PasswordError,
     WrongKeyError,
 )
-from bakthat.streams import Buffer, Sink, Source
+from bakthat.system.streams import Buffer, Sink, Source
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

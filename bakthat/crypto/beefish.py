@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bakthat.errors import CryptoError, DecryptionError, PasswordError, WrongKeyError
-from bakthat.streams import Source
+from bakthat.system.streams import Source
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers import CipherContext

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from bakthat.errors import BakthatError, ConfigError
 from bakthat.hooks import OPERATIONS, EventSlot
-from bakthat.naming import printable
 from bakthat.plugin import Plugin
+from bakthat.system.text import printable
 
 if TYPE_CHECKING:
     from bakthat.models import Backups

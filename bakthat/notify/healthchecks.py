@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from bakthat.naming import printable
 from bakthat.notify.base import Notifier, warnings_of, web_address, what_failed
-from bakthat.terminal import human_size
+from bakthat.system.text import human_size, printable
 
 if TYPE_CHECKING:
     from bakthat.models import Backups

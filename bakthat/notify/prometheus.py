@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from bakthat.conf import replace_file
 from bakthat.notify.base import Notifier, text, warnings_of
-from bakthat.paths import expanded
+from bakthat.system.files import replace_file
+from bakthat.system.paths import expanded
 
 if TYPE_CHECKING:
     from bakthat.models import Backups

@@ -14,22 +14,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from bakthat.archive.excludes import find_rules
-from bakthat.archive.extract import verify
-from bakthat.archive.gzip_reader import GzipReader
-from bakthat.archive.gzip_writer import GzipWriter
-from bakthat.backends._glacier_client import Description
+from bakthat.archive.create.excludes import find_rules
+from bakthat.archive.extract.unpack import verify
+from bakthat.archive.gzip.reader import GzipReader
+from bakthat.archive.gzip.writer import GzipWriter
 from bakthat.backends.base import decode_metadata
+from bakthat.backends.glacier.client import Description
 from bakthat.conf import load_profile
 from bakthat.crypto import age
 from bakthat.crypto.age import DecryptReader, EncryptWriter
 from bakthat.crypto.beefish import BeefishReader
-from bakthat.descriptions import believable
 from bakthat.errors import BakthatError
+from bakthat.format.description import believable
+from bakthat.format.names import parse_stored_name
 from bakthat.models import Backups
-from bakthat.naming import parse_stored_name
-from bakthat.restoring import expected_of
-from bakthat.streams import Source
+from bakthat.session.reading import expected_of
+from bakthat.system.streams import Source
 from tests.tar_making import END, header, member, pax
 
 Target = Callable[[bytes], None]

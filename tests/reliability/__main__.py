@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bakthat.backends import _s3_upload
+from bakthat.backends.s3 import upload
 from tests.reliability import disks, inputs, kills, networks
 from tests.reliability.world import World, in_child
 from tests.servers import S3_PART, moto_server, plain
@@ -51,7 +51,7 @@ def _run(options: argparse.Namespace, root: Path, rng: random.Random) -> int:
         s3_conf = {**server.conf(), "default_destination": "s3"}
         # Parsed once, here, and not in each child; the first client connects to nothing.
         plain(s3_conf)
-        vars(_s3_upload)["MIN_PART_SIZE"] = S3_PART
+        vars(upload)["MIN_PART_SIZE"] = S3_PART
         local = World.make(root / "local", local_conf, rng, large=LOCAL_LARGE)
         s3 = World.make(root / "s3", s3_conf, rng, large=S3_LARGE)
         for name, world in (("a local directory", local), ("S3", s3)):

@@ -20,12 +20,15 @@ from typing import Any
 import yaml
 
 import bakthat
-from bakthat import cleaning, models, storing
+from bakthat import models
 from bakthat.__main__ import main
-from bakthat.backends import _aws_client, make_backend
-from bakthat.backends._aws_client import AwsClient
+from bakthat.backends import make_backend
+from bakthat.backends.aws import client as _aws_client
+from bakthat.backends.aws.client import AwsClient
 from bakthat.crypto import age
 from bakthat.errors import NotFoundError
+from bakthat.operations import backup as storing
+from bakthat.operations import cleanup
 from tests.servers import parts_under_way
 from tests.trees import fingerprint
 
@@ -248,7 +251,7 @@ def _examine(world: World, must_remain: set[str]) -> tuple[list[str], int]:
     bakthat.sync(conf=world.conf)
     problems += _restore_all(world, restored, half_deleted=lambda _key: False)
     # Whatever its age: what was killed a moment ago is dead here.
-    vars(cleaning)["parse_interval"] = lambda _text: -2  # in a child only
+    vars(cleanup)["parse_interval"] = lambda _text: -2  # in a child only
     bakthat.cleanup(conf=world.conf)
     stored = {each.key for each in world._backend().ls()}
     listed = {each.stored_filename for each in bakthat.ls(conf=world.conf)}

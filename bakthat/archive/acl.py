@@ -1,0 +1,72 @@
+"""POSIX ACLs as text, as ``tar --acls`` stores them, and as Linux takes them.
+
+The text is acl(5)'s long or short form with commas or line ends between entries; star adds the
+number of the user or group as a fourth field. The binary form is that of
+``include/uapi/linux/posix_acl_xattr.h``: a version, then tag, permissions and id of each entry.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+_VERSION = struct.pack("<I", 2)
+_ENTRY = struct.Struct("<HHI")
+_NO_ID = 0xFFFFFFFF
+_TAGS = {"user": (0x01, 0x02), "group": (0x04, 0x08), "mask": (0x10, 0x10), "other": (0x20, 0x20)}
+_SHORT = {"u": "user", "g": "group", "m": "mask", "o": "other"}
+_BITS = {"r": 4, "w": 2, "x": 1, "-": 0}
+
+
+def binary_acl(
+    text: bytes, find_user: Callable[[bytes], int | None], find_group: Callable[[bytes], int | None]
+) -> bytes:
+    """Return the value of ``system.posix_acl_…`` that means the same as *text*.
+
+    *find_user* and *find_group* return the number that a name has here, or None. Raises
+    ValueError for what is no ACL or names someone who is unknown here.
+    """
+    entries = []
+    for line in text.decode("utf-8", "surrogateescape").replace(",", "\n").split("\n"):
+        entry = line.partition("#")[0].strip()
+        if entry:
+            find = find_group if entry.startswith("g") else find_user
+            entries.append(_parse_entry(entry, find))
+    # The kernel wants them ordered by tag, then by id.
+    return _VERSION + b"".join(_ENTRY.pack(*e) for e in sorted(entries, key=lambda e: (e[0], e[2])))
+
+
+def _parse_entry(entry: str, find: Callable[[bytes], int | None]) -> tuple[int, int, int]:
+    kind, who, permissions, *number = (part.strip() for part in entry.split(":"))
+    unnamed, named = _TAGS[_SHORT.get(kind, kind)]
+    bits = sum(_BITS[letter] for letter in set(permissions))
+    if not who:
+        return unnamed, bits, _NO_ID
+    identifier = find(who.encode("utf-8", "surrogateescape"))
+    if identifier is None:
+        identifier = int(number[0] if number else who)
+    if not 0 <= identifier < _NO_ID:
+        raise ValueError(f"no id: {identifier}")
+    return named, bits, identifier
+
+
+# linux/posix_acl_xattr.h: version 2, then tag, permissions and id of each entry, little endian.
+_ACL_VERSION = struct.pack("<I", 2)
+_ACL_ENTRY = struct.Struct("<HHI")
+_ACL_TAGS = {0x01: "user", 0x02: "user", 0x04: "group", 0x08: "group", 0x10: "mask", 0x20: "other"}
+_ACL_NAMED = (0x02, 0x08)
+
+
+def acl_text(value: bytes) -> bytes | None:
+    """Return the long text form (acl(5)) of an ACL, with numeric ids; None if *value* is none."""
+    body = value[len(_ACL_VERSION) :]
+    if not value.startswith(_ACL_VERSION) or len(body) % _ACL_ENTRY.size:
+        return None
+    lines = []
+    for tag, permissions, identity in _ACL_ENTRY.iter_unpack(body):
+        if tag not in _ACL_TAGS:
+            return None
+        who = str(identity) if tag in _ACL_NAMED else ""
+        bits = "".join(c if permissions & bit else "-" for c, bit in (("r", 4), ("w", 2), ("x", 1)))
+        lines.append(f"{_ACL_TAGS[tag]}:{who}:{bits}\n")
+    return "".join(lines).encode()

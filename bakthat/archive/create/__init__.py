@@ -1,0 +1,1 @@
+"""Create an archive: walk a tree and write it as tar."""

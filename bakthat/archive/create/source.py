@@ -1,0 +1,121 @@
+"""What goes into an object: the archive of a tree, or a file as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from bakthat.archive.create.walk import Listings, Scan, WalkOptions, check_root, scan
+from bakthat.archive.create.writer import write_tree
+from bakthat.archive.report import ArchiveReport
+from bakthat.errors import SourceError
+from bakthat.system.streams import ByteCounter, LendingSink, Sink
+from bakthat.system.text import printable
+
+READ_BYTES = 1024 * 1024
+"""How much of a file that is stored as it is moves at once."""
+
+
+class PlainFile:
+    """A file whose bytes are an object as they are."""
+
+    def __init__(self, path: Path, options: WalkOptions) -> None:
+        """Raises SourceError when it cannot be read, before anything is made on the storage."""
+        check_root(path)
+        self._path = path
+        self._options = options
+        self.sha256 = ""
+        """Of what was written, in hex."""
+
+    def counted(self) -> Scan:
+        """Return what there is to write. Raises SourceError."""
+        return scan(self._path, self._options)
+
+    def write(
+        self, sink: Sink, *, identity: str, report: ArchiveReport, on_bytes: ByteCounter
+    ) -> None:
+        """Write the file to *sink* as it is, which has no room for *identity*.
+
+        Raises SourceError when it cannot be read.
+        """
+        path = self._path
+        digest = hashlib.sha256()
+        try:
+            stream = path.open("rb", buffering=0)
+        except OSError as exc:
+            raise SourceError(f"cannot read '{path}': {exc.strerror or exc}") from exc
+        with stream:
+            before = os.fstat(stream.fileno())
+            left = before.st_size  # what comes later is another backup's, or it would never end
+            while left:
+                try:
+                    piece = stream.read(min(READ_BYTES, left))
+                except OSError as exc:
+                    raise SourceError(f"cannot read '{path}': {exc.strerror or exc}") from exc
+                if not piece:
+                    break
+                left -= len(piece)
+                digest.update(piece)
+                sink.write(piece)
+                report.bytes += len(piece)
+                on_bytes(len(piece))
+            after = os.fstat(stream.fileno())
+        if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
+            after.st_size,
+            after.st_mtime_ns,
+            after.st_ctime_ns,
+        ):
+            report.warn(f"{printable(path)}: changed while it was read")
+        report.files = 1
+        self.sha256 = digest.hexdigest()
+
+
+class Contents(Protocol):
+    """What goes into an object: an archive, or what can stand in its place."""
+
+    def counted(self) -> Scan:
+        """Return, before :meth:`write`, what there is to write. Raises SourceError."""
+
+    def write(
+        self, sink: Sink, *, identity: str, report: ArchiveReport, on_bytes: ByteCounter
+    ) -> None:
+        """Write all of it to *sink*, once. *identity* is what an archive says of itself."""
+
+
+@dataclass
+class TreeArchive:
+    """An archive that is made in this process."""
+
+    root: Path
+    arcname: str
+    options: WalkOptions
+
+    def __post_init__(self) -> None:
+        self._listings = Listings()
+
+    def counted(self) -> Scan:
+        """Return what there is to write. Raises SourceError."""
+        return scan(self.root, self.options, self._listings)
+
+    def write(
+        self,
+        sink: Sink | LendingSink,
+        *,
+        identity: str,
+        report: ArchiveReport,
+        on_bytes: ByteCounter,
+    ) -> None:
+        """Write the archive to *sink*. Raises SourceError."""
+        write_tree(
+            self.root,
+            self.arcname,
+            sink,
+            self.options,
+            report=report,
+            on_bytes=on_bytes,
+            comment=identity,
+            listings=self._listings,
+        )

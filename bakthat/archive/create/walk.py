@@ -1,0 +1,342 @@
+"""Walk the tree that is backed up, and count ahead what a backup of it will store."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from bakthat.archive.create.excludes import ExcludeRules
+from bakthat.archive.create.extents import stored_bytes
+from bakthat.archive.report import ArchiveReport, reason
+from bakthat.errors import SourceError
+from bakthat.system.text import printable
+
+CACHE_TAG = "CACHEDIR.TAG"
+CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
+"""How the file begins that tags a cache directory (https://bford.info/cachedir/)."""
+
+
+@dataclass
+class WalkOptions:
+    """What a walk leaves out."""
+
+    rules: ExcludeRules | None = None
+    one_file_system: bool = False
+    """Keep a directory where another file system is mounted, but nothing below it."""
+    skip_caches: bool = False
+    """Keep of a tagged cache directory only itself and its tag, as GNU tar's
+    ``--exclude-caches`` does."""
+    unvisited: frozenset[tuple[int, int]] = frozenset()
+    """Device and inode numbers of directories to keep, but nothing below them: where this very
+    backup is being written."""
+
+
+class Entry(NamedTuple):
+    """One file, directory or other node of the tree."""
+
+    path: str
+    name: str
+    """The path below the root, separated by "/"; "" for the root itself."""
+    stat: os.stat_result | None
+    """Of the entry itself, never of what a symbolic link points to, save at the root. None for
+    what its directory lists as a regular file: whoever opens it learns more than a look would
+    tell, and for many small files every system call counts."""
+
+
+class Listings:
+    """What directories held a moment ago, so that a walk right after a scan need not list them.
+
+    Valid as long as a directory's times are what they were. Bounded, whatever the size of the
+    tree: directories beyond that are listed again.
+    """
+
+    _MAX_NAMES = 100_000
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, int], tuple[tuple[int, int], list[str], set[str]]] = {}
+        self._room = self._MAX_NAMES
+
+    def keep(self, status: os.stat_result, names: list[str], others: set[str]) -> None:
+        """Keep what a directory holds, which had *status* before it was listed."""
+        if len(names) <= self._room:
+            self._room -= len(names)
+            times = status.st_mtime_ns, status.st_ctime_ns
+            self._found[status.st_dev, status.st_ino] = (times, names.copy(), others)
+
+    def take(self, status: os.stat_result) -> tuple[list[str], set[str]] | None:
+        """Return, once, what a directory with *status* holds; None where that is not known."""
+        found = self._found.pop((status.st_dev, status.st_ino), None)
+        if found is None:
+            return None
+        times, names, others = found
+        self._room += len(names)
+        return (names, others) if times == (status.st_mtime_ns, status.st_ctime_ns) else None
+
+
+@dataclass
+class Scan:
+    """What a backup of a tree will store, as far as it can be known ahead."""
+
+    files: int = 0
+    """Entries that are not directories."""
+    directories: int = 0
+    bytes: int = 0
+    """Of file content: without holes, and once for all hard links of a file."""
+    excluded_files: int = 0
+    """Entries that are left out and are not directories."""
+    excluded_bytes: int = 0
+
+
+def walk(
+    root: Path, options: WalkOptions, report: ArchiveReport, listings: Listings | None = None
+) -> Iterator[Entry]:
+    """Yield *root* and everything below it that *options* do not leave out.
+
+    Depth first: a directory, then its contents, sorted by the bytes of their names. A *root*
+    that is a symbolic link is followed, no other link is. What cannot be read or vanishes below
+    the root becomes a warning in *report*. What *listings* still knows is not listed again.
+    Raises SourceError, before the first entry, when the root is missing, cannot be read, or is
+    neither a file nor a directory.
+    """
+    path, status = check_root(root)
+    way = _Walk(options, status.st_dev, warn=report.warn, listings=listings)
+    return way.entries(Entry(path, "", status))
+
+
+def scan(root: Path, options: WalkOptions, listings: Listings | None = None) -> Scan:
+    """Count what :func:`walk` yields for *root*, and what it leaves out, without a warning.
+
+    Excluded directories are counted into. What directories hold is kept in *listings*. Raises
+    SourceError as :func:`walk` does.
+    """
+    result = Scan()
+    links: set[tuple[int, int]] = set()
+    path, status = check_root(root)
+    device = status.st_dev
+
+    def leave_out(path: str) -> None:
+        _count_excluded(path, device, options.one_file_system, links, result)
+
+    way = _Walk(options, device, left_out=leave_out, listings=listings)
+    files = total = 0
+    for entry_path, _, entry_status in way.entries(Entry(path, "", status)):
+        if entry_status is None:
+            files += 1
+            total += _listed_bytes(entry_path, links)
+        elif not stat.S_ISDIR(entry_status.st_mode):
+            files += 1
+            total += _first_bytes(entry_path, entry_status, links)
+        else:
+            result.directories += 1
+    result.files, result.bytes = files, total
+    return result
+
+
+def _ignore(_text: str) -> None:
+    pass
+
+
+def _listed_bytes(path: str, links: set[tuple[int, int]]) -> int:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return 0
+    if status.st_nlink == 1 and status.st_blocks * 512 >= status.st_size:
+        return status.st_size  # as nearly always: neither linked nor sparse
+    return _first_bytes(path, status, links)
+
+
+def _first_bytes(path: str, status: os.stat_result, links: set[tuple[int, int]]) -> int:
+    """Return the bytes of a file's content, or 0 for another link to one that was counted."""
+    if status.st_nlink > 1:
+        key = (status.st_dev, status.st_ino)
+        if key in links:
+            return 0
+        links.add(key)
+    return stored_bytes(path, status)
+
+
+def _count_excluded(
+    path: str, device: int, one_file_system: bool, links: set[tuple[int, int]], result: Scan
+) -> None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return
+    options = WalkOptions(one_file_system=one_file_system)
+    top = Entry(path, "", status)
+    for entry in _Walk(options, device).entries(top):
+        if entry.stat is None or not stat.S_ISDIR(entry.stat.st_mode):
+            result.excluded_files += 1
+            result.excluded_bytes += _listed_bytes(entry.path, links)
+
+
+def check_root(root: Path) -> tuple[str, os.stat_result]:
+    """Return the real path of *root* and what it is. Raises SourceError as :func:`walk` does."""
+    try:
+        path = os.path.realpath(root, strict=True)
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            os.close(_open_directory(path))
+        elif stat.S_ISREG(status.st_mode):
+            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as exc:
+        raise SourceError(
+            f"cannot back up {printable(root)}: {reason(exc)}",
+            hint="check the name and that this user may read it",
+        ) from exc
+    if not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
+        raise SourceError(
+            f"cannot back up {printable(root)}: it is neither a file nor a directory",
+            hint="name a file or a directory that contains it",
+        )
+    return path, status
+
+
+@dataclass(slots=True)
+class _Level:
+    """A directory whose entries are being yielded."""
+
+    path: str
+    """With a slash at its end, as *name*."""
+    name: str
+    leaves: list[str]
+    """Names of the entries still to come, the next one last."""
+    others: set[str]
+    """Those of them that are not listed as regular files."""
+
+
+class _Walk:
+    """One walk: what it leaves out, and who wants to hear of what."""
+
+    def __init__(
+        self,
+        options: WalkOptions,
+        device: int,
+        *,
+        warn: Callable[[str], None] = _ignore,
+        left_out: Callable[[str], None] = _ignore,
+        listings: Listings | None = None,
+    ) -> None:
+        """*device* is the one of the root; *left_out* gets the path of what is not yielded."""
+        self._options = options
+        self._device = device
+        self._warn = warn
+        self._left_out = left_out
+        self._listings = listings
+
+    def entries(self, top: Entry) -> Iterator[Entry]:
+        """Yield *top* and what is below it."""
+        rules, warn = self._options.rules, self._warn
+        yield top
+        levels = [self._enter(top)]
+        while levels:
+            level = levels[-1]
+            if not level.leaves:
+                levels.pop()
+                continue
+            leaf = level.leaves.pop()
+            path = level.path + leaf
+            name = level.name + leaf
+            status = None
+            if leaf in level.others:
+                try:
+                    status = os.lstat(path)
+                except FileNotFoundError:
+                    warn(f"{printable(path)}: vanished before it was read; it is not stored")
+                    continue
+                except OSError as exc:
+                    warn(f"{printable(path)}: {reason(exc)}; it is not stored")
+                    continue
+            is_dir = status is not None and stat.S_ISDIR(status.st_mode)
+            if rules is not None and rules.excludes(name, is_dir=is_dir):
+                self._left_out(path)
+                continue
+            entry = Entry(path, name, status)
+            yield entry
+            if is_dir:
+                levels.append(self._enter(entry))
+
+    def _enter(self, entry: Entry) -> _Level:
+        """List the directory *entry*, or nothing when it is none or its contents stay out."""
+        name = f"{entry.name}/" if entry.name else ""
+        level = _Level(os.path.join(entry.path, ""), name, [], set())
+        status = entry.stat
+        if status is None or not stat.S_ISDIR(status.st_mode):
+            return level
+        if self._options.one_file_system and status.st_dev != self._device:
+            return level
+        if (status.st_dev, status.st_ino) in self._options.unvisited:
+            return level
+        known = self._listings.take(status) if self._listings is not None else None
+        leaves, level.others = known or self._list(entry.path, status)
+        if self._options.skip_caches and CACHE_TAG in leaves and _is_tagged(level.path + CACHE_TAG):
+            for leaf in leaves:
+                if leaf != CACHE_TAG:
+                    self._left_out(level.path + leaf)
+            leaves = [CACHE_TAG]
+        level.leaves = leaves
+        return level
+
+    def _list(self, path: str, status: os.stat_result) -> tuple[list[str], set[str]]:
+        """Return the names in a directory, the last one first, and those that are no files.
+
+        No regular ones, that is. When listing fails half-way, those that were read.
+        """
+        names: list[str] = []
+        others: set[str] = set()
+        problem = None
+        try:
+            fd = _open_directory(path)
+            try:
+                with os.scandir(fd) as entries:
+                    for entry in entries:
+                        names.append(entry.name)
+                        if not _is_listed_as_file(entry):
+                            others.add(entry.name)
+            finally:
+                os.close(fd)
+        except OSError as exc:
+            problem = exc
+        names.sort(key=None if "".join(names).isascii() else os.fsencode, reverse=True)
+        if problem is None:
+            if self._listings is not None:
+                self._listings.keep(status, names, others)
+        else:
+            lost = "some of its contents are" if names else "its contents are"
+            why = f"cannot list this directory: {reason(problem)}; {lost} not stored"
+            self._warn(f"{printable(path)}: {why}")
+        return names, others
+
+
+def _open_directory(path: str) -> int:
+    # Opened first and listed by the descriptor, so that a directory that was swapped for a
+    # symbolic link since its lstat is not followed.
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _is_listed_as_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file(follow_symlinks=False)
+    except OSError:
+        # The file system does not tell, and whoever asks for more finds it gone or locked; the
+        # walk will say which.
+        return False
+
+
+def _is_tagged(path: str) -> bool:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        regular = stat.S_ISREG(os.fstat(fd).st_mode)
+        return regular and os.read(fd, len(CACHE_SIGNATURE)) == CACHE_SIGNATURE
+    except OSError:
+        return False
+    finally:
+        os.close(fd)

@@ -1,0 +1,494 @@
+"""Write a file or a tree as a tar archive, straight from what the system says of each entry."""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from pathlib import Path
+
+from bakthat.archive.create.extents import Extents, data_extents, looks_sparse, pack_map
+from bakthat.archive.create.walk import Entry, Listings, WalkOptions, walk
+from bakthat.archive.create.xattrs import AttributeReader
+from bakthat.archive.report import ArchiveReport, reason
+from bakthat.archive.tar import header as tar_header
+from bakthat.archive.tar.header import (
+    HeaderError,
+    Member,
+    SharedPieces,
+    pack_comment,
+    pack_member_header,
+    pack_usual_header,
+    shared_pieces,
+)
+from bakthat.errors import SourceError
+from bakthat.system.streams import LendingSink, Sink
+from bakthat.system.text import printable
+
+_BUFFER_BYTES = 1024 * 1024
+_MAX_ATTRIBUTES = 4 * 1024 * 1024
+"""Bytes of extended attributes of one member; half of what the reader accepts as a header."""
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def write_tree(
+    root: Path,
+    arcname: str,
+    sink: Sink | LendingSink,
+    options: WalkOptions,
+    *,
+    report: ArchiveReport,
+    on_bytes: Callable[[int], None] | None = None,
+    comment: str = "",
+    listings: Listings | None = None,
+) -> None:
+    """Write *root* and what is below it to *sink* as one whole PAX archive.
+
+    The members are called *arcname* and ``arcname/…``. What cannot be stored as it was, because
+    it cannot be read or changes meanwhile, becomes a warning in *report*, which also counts; the
+    archive stays valid. *on_bytes* gets the number of bytes of file content read since its last
+    call, at least every MiB. Names and attributes follow GNU tar's use of the PAX format: bytes
+    that are not UTF-8 are written as they are, attributes as ``SCHILY.xattr.*``, sparse files
+    in the format 1.0. *comment*, when not empty, stands in a global header before the members.
+    *listings* are those of a scan a moment ago.
+
+    Raises SourceError when the root itself cannot be read, and whatever *sink* and *on_bytes*
+    raise; the archive is incomplete then and its end is not written. *sink* stays open.
+    """
+    writer = _TreeWriter(arcname, sink, report, on_bytes or _ignore)
+    if comment:
+        writer.add_comment(comment)
+    for entry in walk(root, options, report, listings):
+        try:
+            writer.add(entry)
+        except HeaderError as exc:  # before a byte of the member was written
+            writer.leave_out(entry, exc)
+    writer.finish()
+
+
+def _ignore(_count: int) -> None:
+    pass
+
+
+class _Blocks:
+    """Gather what is written into pieces of one size, in memory that is used again."""
+
+    def __init__(self, sink: Sink | LendingSink) -> None:
+        self._sink: LendingSink = sink if isinstance(sink, LendingSink) else _OwnMemory(sink)
+        self._view = self._sink.lend()
+        self._size = len(self._view)
+        self._filled = 0
+        self._flushed = 0
+
+    def put(self, data: bytes) -> None:
+        """Write all of *data*."""
+        end = self._filled + len(data)
+        if end <= self._size:
+            self._view[self._filled : end] = data
+            self._filled = end
+            return
+        start = 0
+        while start < len(data):
+            room = self.room()
+            count = min(len(room), len(data) - start)
+            room[:count] = data[start : start + count]
+            self.fill(count)
+            start += count
+
+    def room(self) -> memoryview:
+        """Return where to put the next bytes, at least one; :meth:`fill` then takes them."""
+        if self._filled == self._size:
+            self.flush()
+        return self._view[self._filled :]
+
+    def fill(self, count: int) -> None:
+        self._filled += count
+
+    def zeros(self, count: int) -> None:
+        """Write *count* zero bytes."""
+        while count > 0:
+            piece = min(count, _BUFFER_BYTES)
+            self.put(bytes(piece))
+            count -= piece
+
+    def pad(self, multiple: int) -> None:
+        """Write zeros until the length of the archive is a multiple of *multiple*."""
+        self.put(bytes(-(self._flushed + self._filled) % multiple))
+
+    def flush(self) -> None:
+        """Hand on what was gathered."""
+        if self._filled:
+            self._sink.take(self._view, self._filled)
+            self._flushed += self._filled
+            self._filled = 0
+            self._view = self._sink.lend()
+
+
+class _OwnMemory:
+    """Lends the one piece of memory that its sink lacks."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._memory = memoryview(bytearray(_BUFFER_BYTES))
+        self._sink = sink
+
+    def lend(self) -> memoryview:
+        return self._memory
+
+    def take(self, lent: memoryview, size: int, /) -> None:
+        self._sink.write(lent[:size])
+
+
+class _HardLinks:
+    """Remember what has several names, until all of them were seen.
+
+    Not only files: symbolic links, FIFOs and devices can have several, too.
+    """
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[int, int], tuple[bytes, int, tuple[int, int, int]]] = {}
+
+    def add(self, name: bytes, status: os.stat_result) -> None:
+        """Remember that the member *name* holds the content of this file."""
+        if status.st_nlink > 1:
+            key = (status.st_dev, status.st_ino)
+            self._first[key] = (name, status.st_nlink - 1, _version(status))
+
+    def find(self, status: os.stat_result) -> bytes | None:
+        """Return the name of the member that holds this file's content already."""
+        key = (status.st_dev, status.st_ino)
+        if status.st_nlink < 2 or key not in self._first:
+            return None
+        name, left, version = self._first[key]
+        if version != _version(status):
+            # Written to since, or another file that got the number of a removed one.
+            del self._first[key]
+            return None
+        if left > 1:
+            self._first[key] = (name, left - 1, version)
+        else:
+            del self._first[key]
+        return name
+
+
+def _version(status: os.stat_result) -> tuple[int, int, int]:
+    """Return what tells a file from another that got its inode, and from itself changed."""
+    return stat.S_IFMT(status.st_mode), status.st_size, status.st_mtime_ns
+
+
+class _TreeWriter:
+    """Turn entries into members."""
+
+    def __init__(
+        self,
+        arcname: str,
+        sink: Sink | LendingSink,
+        report: ArchiveReport,
+        on_bytes: Callable[[int], None],
+    ) -> None:
+        self._arcname = os.fsencode(arcname)
+        self._blocks = _Blocks(sink)
+        self._report = report
+        self._on_bytes = on_bytes
+        self._untold = 0
+        self._links = _HardLinks()
+        self._attributes = AttributeReader()
+        # For one archive only: in a long-lived process the names may change.
+        self._owner = lru_cache(maxsize=4096)(_user_name)
+        self._group = lru_cache(maxsize=4096)(_group_name)
+        self._shared = lru_cache(maxsize=1024)(self._shared_pieces)
+
+    def add_comment(self, comment: str) -> None:
+        """Write a comment about all of the archive."""
+        self._blocks.put(pack_comment(comment.encode("utf-8", "surrogateescape")))
+
+    def add(self, entry: Entry) -> None:
+        """Write the member of *entry*, or a warning into the report."""
+        name = self._arcname
+        if entry.name:
+            name = b"%b/%b" % (name, os.fsencode(entry.name))
+        status = entry.stat
+        if status is None:
+            self._add_file(entry, name)
+            return
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFREG:
+            self._add_file(entry, name)
+        elif kind == stat.S_IFDIR:
+            records = self._records(entry, entry.path, status.st_dev)
+            self._put_header(name + b"/", tar_header.DIRECTORY, status, 0, records)
+            self._report.directories += 1
+        elif self._add_hard_link(name, status):
+            pass
+        elif kind == stat.S_IFLNK:
+            self._add_symbolic_link(entry, name, status)
+        elif kind == stat.S_IFIFO:
+            self._add_special(entry, name, tar_header.FIFO, status)
+        elif kind == stat.S_IFCHR:
+            self._add_special(entry, name, tar_header.CHARACTER_DEVICE, status)
+        elif kind == stat.S_IFBLK:
+            self._add_special(entry, name, tar_header.BLOCK_DEVICE, status)
+        else:
+            what = "a socket" if kind == stat.S_IFSOCK else "of an unknown kind"
+            self._warn(entry, f"is {what}; it is not stored")
+
+    def leave_out(self, entry: Entry, why: HeaderError) -> None:
+        """Warn that *entry* was not written, because of *why*."""
+        self._warn(entry, f"{why}; it is not stored")
+
+    def _count(self, size: int) -> None:
+        """Count *size* bytes of content, and tell of them once they are worth a call."""
+        self._report.bytes += size
+        if self._untold + size > _BUFFER_BYTES:
+            self._on_bytes(self._untold)
+            self._untold = 0
+        self._untold += size
+
+    def finish(self) -> None:
+        """Write the end of the archive: two zero blocks, and padding to a whole record."""
+        if self._untold:
+            self._on_bytes(self._untold)
+        self._blocks.zeros(2 * tar_header.BLOCK_BYTES)
+        self._blocks.pad(tar_header.RECORD_BYTES)
+        self._blocks.flush()
+
+    def _warn(self, entry: Entry, text: str) -> None:
+        self._report.warn(f"{printable(entry.path)}: {text}")
+
+    def _member(self, name: bytes, kind: bytes, status: os.stat_result) -> Member:
+        return Member(
+            name,
+            kind,
+            status.st_mode,
+            status.st_uid,
+            status.st_gid,
+            status.st_mtime_ns,
+            owner=self._owner(status.st_uid),
+            group=self._group(status.st_gid),
+        )
+
+    def _add_node(self, entry: Entry, member: Member, status: os.stat_result) -> None:
+        """Write a member without data, with the attributes of *entry*."""
+        member.records = self._records(entry, entry.path, status.st_dev)
+        self._blocks.put(pack_member_header(member))
+
+    def _records(
+        self, entry: Entry, target: int | str, device: int
+    ) -> Iterable[tuple[bytes, bytes]]:
+        records = self._attributes.records(target, device)
+        if records and sum(len(key) + len(value) for key, value in records) > _MAX_ATTRIBUTES:
+            self._warn(entry, "its extended attributes are too large; they are not stored")
+            return ()
+        return records
+
+    def _add_hard_link(self, name: bytes, status: os.stat_result) -> bool:
+        """Write what has *status* as another name of a member; False when none holds it already."""
+        first = self._links.find(status)
+        if first is None:
+            return False
+        member = self._member(name, tar_header.HARD_LINK, status)
+        member.link = first
+        self._blocks.put(pack_member_header(member))
+        self._report.files += 1
+        return True
+
+    def _add_special(self, entry: Entry, name: bytes, kind: bytes, status: os.stat_result) -> None:
+        member = self._member(name, kind, status)
+        if kind != tar_header.FIFO:
+            member.device = (os.major(status.st_rdev), os.minor(status.st_rdev))
+        self._add_node(entry, member, status)
+        self._links.add(name, status)
+        self._report.files += 1
+
+    def _add_symbolic_link(self, entry: Entry, name: bytes, status: os.stat_result) -> None:
+        try:
+            target = os.readlink(entry.path)
+        except OSError as exc:
+            self._warn(entry, f"{_why(exc)}; it is not stored")
+            return
+        member = self._member(name, tar_header.SYMBOLIC_LINK, status)
+        member.link = os.fsencode(target)
+        self._add_node(entry, member, status)
+        self._links.add(name, status)
+        self._report.files += 1
+
+    def _add_file(self, entry: Entry, name: bytes) -> None:
+        try:
+            fd = _open(entry.path)
+        except OSError as exc:
+            if not entry.name:
+                raise SourceError(
+                    f"cannot back up {printable(entry.path)}: {reason(exc)}",
+                    hint="check that this user may read it",
+                ) from exc
+            if entry.stat is None and exc.errno in (errno.ELOOP, errno.ENXIO):
+                self._add_other(entry)  # a symbolic link, a socket or a device by now
+                return
+            self._warn(entry, f"{_why(exc)}; it is not stored")
+            return
+        try:
+            self._add_open_file(entry, name, fd)
+        finally:
+            os.close(fd)
+
+    def _add_other(self, entry: Entry) -> None:
+        """Write what was listed as a regular file, and became something else since."""
+        try:
+            status = os.lstat(entry.path)
+        except OSError as exc:
+            self._warn(entry, f"{_why(exc)}; it is not stored")
+            return
+        self.add(entry._replace(stat=status))
+
+    def _add_open_file(self, entry: Entry, name: bytes, fd: int) -> None:
+        try:
+            # Of what was opened, which need not be what was found in the directory.
+            status = os.fstat(fd)
+        except OSError as exc:
+            self._warn(entry, f"{_why(exc)}; it is not stored")
+            return
+        if not stat.S_ISREG(status.st_mode):
+            if entry.stat is None and not stat.S_ISDIR(status.st_mode):
+                self._add_other(entry)
+            else:
+                self._warn(entry, "was replaced by something that is no file; it is not stored")
+            return
+        if status.st_nlink > 1 and self._add_hard_link(name, status):
+            return
+        records = self._records(entry, fd, status.st_dev)
+        size = status.st_size
+        extents = data_extents(fd, size) if looks_sparse(status) else None
+        if extents is None:
+            extents = [(0, size)]
+            self._put_header(name, tar_header.REGULAR, status, size, records)
+        else:
+            member = self._member(name, tar_header.REGULAR, status)
+            member.records = records
+            self._put_sparse_header(member, extents, size)
+        if status.st_nlink > 1:
+            self._links.add(name, status)
+        self._report.files += 1
+        problem = ""
+        for offset, length in extents:
+            problem = self._copy(fd, offset, length) or problem
+        self._blocks.pad(tar_header.BLOCK_BYTES)
+        problem = problem or _change(status, fd)
+        if problem:
+            self._warn(entry, problem)
+
+    def _put_header(
+        self,
+        name: bytes,
+        kind: bytes,
+        status: os.stat_result,
+        size: int,
+        records: Iterable[tuple[bytes, bytes]],
+    ) -> None:
+        """Write the header of a file or a directory."""
+        header = None
+        if not records:
+            shared = self._shared(kind, status.st_mode, status.st_uid, status.st_gid)
+            if shared is not None:
+                header = pack_usual_header(name, shared, size, status.st_mtime_ns)
+        if header is None:
+            member = self._member(name, kind, status)
+            member.size = size
+            member.records = records
+            header = pack_member_header(member)
+        self._blocks.put(header)
+
+    def _shared_pieces(self, kind: bytes, mode: int, uid: int, gid: int) -> SharedPieces | None:
+        owner, group = self._owner(uid), self._group(gid)
+        return shared_pieces(Member(b"", kind, mode, uid, gid, 0, owner=owner, group=group))
+
+    def _put_sparse_header(self, member: Member, extents: Extents, size: int) -> None:
+        sparse_map = pack_map(extents, size)
+        directory, slash, leaf = member.name.rpartition(b"/")
+        member.records = [
+            *member.records,
+            (b"GNU.sparse.major", b"1"),
+            (b"GNU.sparse.minor", b"0"),
+            (b"GNU.sparse.realsize", b"%d" % size),
+            # After the "path" that the header may need: readers keep the last one.
+            (b"GNU.sparse.name", member.name),
+        ]
+        # The name as which a reader that knows nothing of sparse files extracts map and data.
+        member.name = directory + slash + b"GNUSparseFile.0/" + leaf
+        member.size = len(sparse_map) + sum(length for _, length in extents)
+        self._blocks.put(pack_member_header(member))
+        self._blocks.put(sparse_map)
+
+    def _copy(self, fd: int, offset: int, length: int) -> str:
+        """Write *length* bytes of *fd* from *offset* on, zeros for those that are missing.
+
+        Return what went wrong, or nothing.
+        """
+        left = length
+        problem = ""
+        while left:
+            room = self._blocks.room()
+            # Only reading is guarded: an error of the sink is none of the source.
+            try:
+                count = os.preadv(fd, [room[:left]], offset + length - left)
+            except OSError as exc:
+                problem = f"could not be read whole: {reason(exc)}"
+                break
+            if not count:
+                problem = "shrank while it was read"
+                break
+            self._blocks.fill(count)
+            left -= count
+            self._count(count)
+        if problem:
+            self._blocks.zeros(left)
+            problem += f"; {left} bytes from {offset + length - left} on are stored as zeros"
+        return problem
+
+
+def _open(path: str) -> int:
+    """Open the file *path* without waiting, following or, where allowed, leaving a trace."""
+    try:
+        return os.open(path, _READ_FLAGS | os.O_NOATIME)
+    except PermissionError:
+        # Only its owner and root may hide that it was read; another may be allowed to read it.
+        return os.open(path, _READ_FLAGS)
+
+
+def _change(before: os.stat_result, fd: int) -> str:
+    """Return how the open file *fd* differs from what it was *before* it was read."""
+    try:
+        after = os.fstat(fd)
+    except OSError as exc:
+        return f"cannot be checked for changes: {reason(exc)}"
+    if after.st_size > before.st_size:
+        return f"grew while it was read; its first {before.st_size} bytes are stored"
+    if (after.st_size, after.st_mtime_ns, after.st_ctime_ns) != (
+        before.st_size,
+        before.st_mtime_ns,
+        before.st_ctime_ns,
+    ):
+        return "changed while it was read; what is stored may mix old and new"
+    return ""
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "vanished before it was read"
+    return reason(error)
+
+
+def _user_name(uid: int) -> bytes:
+    try:
+        return os.fsencode(pwd.getpwuid(uid).pw_name)
+    except (KeyError, OverflowError):
+        return b""
+
+
+def _group_name(gid: int) -> bytes:
+    try:
+        return os.fsencode(grp.getgrgid(gid).gr_name)
+    except (KeyError, OverflowError):
+        return b""

@@ -1,0 +1,50 @@
+"""Extended attributes and POSIX ACLs of a file, as records of a PAX header."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from bakthat.archive.acl import acl_text
+
+_ACL_RECORDS = {
+    "system.posix_acl_access": b"SCHILY.acl.access",
+    "system.posix_acl_default": b"SCHILY.acl.default",
+}
+
+
+class AttributeReader:
+    """Read extended attributes, and remember which file systems have none."""
+
+    def __init__(self) -> None:
+        self._without: set[int] = set()
+
+    def records(self, target: int | str, device: int) -> list[tuple[bytes, bytes]]:
+        """Return the attributes of *target* as keys and values of PAX records.
+
+        *target* is an open file or a path, of which a symbolic link is not followed; *device* is
+        its ``st_dev``. What cannot be read is left out. Keys are ``SCHILY.xattr.`` and the
+        attribute's name, in which GNU tar writes "%" and "=" as ``%25`` and ``%3D``; the values
+        are raw bytes. An ACL also comes as text, ``SCHILY.acl.access`` or ``.default``, which is
+        what ``tar --acls`` restores.
+        """
+        if device in self._without:
+            return []
+        follow = isinstance(target, int)
+        try:
+            names = os.listxattr(target, follow_symlinks=follow)
+        except OSError as exc:
+            if exc.errno == errno.EOPNOTSUPP:
+                self._without.add(device)
+            return []
+        records = []
+        for name in sorted(names):
+            try:
+                value = os.getxattr(target, name, follow_symlinks=follow)
+            except OSError:
+                continue
+            encoded = os.fsencode(name).replace(b"%", b"%25").replace(b"=", b"%3D")
+            records.append((b"SCHILY.xattr." + encoded, value))
+            if name in _ACL_RECORDS and (text := acl_text(value)) is not None:
+                records.append((_ACL_RECORDS[name], text))
+        return records

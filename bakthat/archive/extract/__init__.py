@@ -1,0 +1,1 @@
+"""Extract an archive into a directory, all of it or nothing."""

@@ -1,0 +1,229 @@
+"""Give restored files their owner, mode, times and extended attributes.
+
+What cannot be set is a warning, never an error: the content matters more.
+"""
+
+from __future__ import annotations
+
+import functools
+import grp
+import os
+import pwd
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from bakthat.archive.acl import binary_acl
+from bakthat.archive.report import ArchiveReport, reason
+from bakthat.archive.tar.fields import quoted
+from bakthat.archive.tar.reader import Member
+
+DEFAULT_ACL = "system.posix_acl_default"
+
+_HAS_XATTRS = hasattr(os, "setxattr")  # Linux only
+_SET_IDS = 0o6000
+_CACHED_NAMES = 1024
+
+Target = TypeVar("Target")
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryState:
+    """What a directory was like, to be given back to it or to another."""
+
+    mode: int
+    uid: int
+    gid: int
+    atime_ns: int
+    mtime_ns: int
+    xattrs: dict[str, bytes]
+
+    @classmethod
+    def of(cls, fd: int, before: os.stat_result | None = None) -> DirectoryState:
+        """Return the state of the open directory *fd*; *before* stands in for its own fstat."""
+        st = before or os.fstat(fd)
+        xattrs = {}
+        if _HAS_XATTRS:
+            try:
+                xattrs = {name: os.getxattr(fd, name) for name in os.listxattr(fd)}
+            except OSError:
+                # A file system without them; there is nothing to give back.
+                xattrs = {}
+        mode = st.st_mode & 0o7777
+        return cls(mode, st.st_uid, st.st_gid, st.st_atime_ns, st.st_mtime_ns, xattrs)
+
+    def apply(self, fd: int, warn: Callable[[str, OSError], None], *, exactly: bool) -> None:
+        """Give this state to the open directory *fd*; *exactly* removes other attributes too.
+
+        *warn* is called with what could not be set.
+        """
+        now = DirectoryState.of(fd)
+        if (now.uid, now.gid) != (self.uid, self.gid):
+            _attempt(warn, "owner", os.fchown, fd, self.uid, self.gid)
+        for name, value in self.xattrs.items():
+            if now.xattrs.get(name) != value:
+                _attempt(warn, f"attribute {name}", os.setxattr, fd, name, value)
+        if exactly:
+            for name in now.xattrs.keys() - self.xattrs.keys():
+                _attempt(warn, f"attribute {name}", os.removexattr, fd, name)
+        # After the access ACL, whose mask the group bits are.
+        _attempt(warn, "mode", os.fchmod, fd, self.mode)
+        _attempt(warn, "time", _set_times, fd, self.atime_ns, self.mtime_ns)
+
+
+class MetadataWriter:
+    """Apply the metadata of members; *report* collects what could not be applied.
+
+    As root, owners are those of the recorded names where these exist here, else of the recorded
+    numbers, as in GNU tar. Anyone else owns what is restored.
+    """
+
+    def __init__(self, report: ArchiveReport) -> None:
+        self._report = report
+        self._uid, self._gid = os.geteuid(), os.getegid()
+        self._user = functools.lru_cache(_CACHED_NAMES)(_find_user)
+        self._group = functools.lru_cache(_CACHED_NAMES)(_find_group)
+        self._ids = functools.lru_cache(_CACHED_NAMES)(self._find_ids)
+
+    def apply(
+        self,
+        fd: int,
+        member: Member,
+        *,
+        owner: tuple[int, int] | None = None,
+        has_mode: bool = False,
+    ) -> None:
+        """Apply everything to the open file or directory *fd*.
+
+        *owner* are the ids of the user and the group that it is known to have, and *has_mode*
+        tells that its mode is right.
+        """
+        owned = self._own(member, owner, os.fchown, fd)
+        if member.xattrs or member.acls:
+            # A user may only set those of a file that is writable, and the umask may have made
+            # it less. After the owner, with whom the kernel would take security.capability away.
+            os.fchmod(fd, 0o600)
+            self._set_xattrs(member, fd)
+        if not has_mode:
+            try:
+                os.fchmod(fd, self._mode(member, owned))
+            except OSError as exc:
+                self.warn(member.name, "mode", exc)
+        try:
+            os.utime(fd, ns=(member.mtime_ns, member.mtime_ns))
+        except (OSError, OverflowError) as exc:
+            self.warn(member.name, "time", exc)
+
+    def apply_to_entry(self, parent: int, name: bytes, member: Member, *, link: bool) -> None:
+        """Apply what it can have to the entry *name* of *parent* that cannot be opened.
+
+        *link* tells that it is a symbolic link; these have no mode.
+        """
+        chown = functools.partial(os.chown, dir_fd=parent, follow_symlinks=False)
+        owned = self._own(member, None, chown, name)
+        if member.xattrs or (member.acls and not link):
+            # There is no setxattr relative to a directory.
+            path = b"/proc/self/fd/%d/%s" % (parent, name)
+            self._set_xattrs(member, path)
+        try:
+            if not link:
+                os.chmod(name, self._mode(member, owned), dir_fd=parent)
+            times = (member.mtime_ns, member.mtime_ns)
+            os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
+        except (OSError, OverflowError) as exc:
+            self.warn(member.name, "mode or time", exc)
+
+    def warn(self, name: bytes, what: str, error: OSError | OverflowError | ValueError) -> None:
+        """Report that *what* of the file *name* could not be restored, and why."""
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        self._report.warn(f"cannot restore the {what} of {quoted(name)}: {why}")
+
+    def _own(
+        self,
+        member: Member,
+        now: tuple[int, int] | None,
+        chown: Callable[[Target, int, int], None],
+        target: Target,
+    ) -> bool:
+        """Set the owner as far as it goes; tell whether it is the recorded one.
+
+        *now* is whose *target* is, where that is known.
+        """
+        uid, gid = self._ids(member.uid, member.gid, member.uname, member.gname)
+        if self._uid != 0:
+            return (uid, gid) == (self._uid, self._gid)
+        if (uid, gid) == now:
+            return True
+        try:
+            chown(target, uid, gid)
+        except OSError as exc:
+            self.warn(member.name, "owner", exc)
+            return False
+        return True
+
+    def _find_ids(self, uid: int, gid: int, uname: bytes, gname: bytes) -> tuple[int, int]:
+        named_user, named_group = self._user(uname), self._group(gname)
+        return (
+            uid if named_user is None else named_user,
+            gid if named_group is None else named_group,
+        )
+
+    def _mode(self, member: Member, owned: bool) -> int:
+        if owned or not member.mode & _SET_IDS:
+            return member.mode
+        # It would lend the rights of someone else than the archive says.
+        self._report.warn(f"left out setuid and setgid of {quoted(member.name)}: not its owner")
+        return member.mode & ~_SET_IDS
+
+    def _set_xattrs(self, member: Member, target: int | bytes) -> None:
+        if not _HAS_XATTRS:
+            self._report.warn(f"left out the extended attributes of {quoted(member.name)}")
+            return
+        xattrs = dict(member.xattrs)
+        for kind, text in member.acls.items():
+            # GNU tar stores the text form beside the attribute itself; the latter is exact.
+            name = b"system.posix_acl_" + kind
+            if name not in xattrs and kind in (b"access", b"default"):
+                try:
+                    xattrs[name] = binary_acl(text, self._user, self._group)
+                except (KeyError, ValueError) as exc:
+                    self.warn(member.name, "ACL", ValueError(f"cannot be understood: {exc}"))
+        for name, value in xattrs.items():
+            try:
+                if isinstance(target, int):
+                    os.setxattr(target, name, value)
+                else:
+                    os.setxattr(target, name, value, follow_symlinks=False)
+            except OSError as exc:
+                self.warn(member.name, f"attribute {quoted(name)}", exc)
+
+
+def _set_times(fd: int, atime_ns: int, mtime_ns: int) -> None:
+    os.utime(fd, ns=(atime_ns, mtime_ns))
+
+
+def _attempt(
+    warn: Callable[[str, OSError], None], what: str, action: Callable[..., None], *arguments: object
+) -> None:
+    try:
+        action(*arguments)
+    except OSError as exc:
+        warn(what, exc)
+
+
+def _find_user(name: bytes) -> int | None:
+    if not name:
+        return None
+    try:
+        return pwd.getpwnam(os.fsdecode(name)).pw_uid
+    except (KeyError, ValueError):  # ValueError: a NUL in it
+        return None
+
+
+def _find_group(name: bytes) -> int | None:
+    if not name:
+        return None
+    try:
+        return grp.getgrnam(os.fsdecode(name)).gr_gid
+    except (KeyError, ValueError):  # ValueError: a NUL in it
+        return None

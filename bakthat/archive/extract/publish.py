@@ -1,0 +1,377 @@
+"""Move what was laid out in the staging directory into its place, all of it or nothing.
+
+First every conflict is looked for and the moves are planned; only then is anything touched. What
+makes way for a restored file is kept in the staging directory until the last move is done, so
+that a failure or an interrupt on the way can be undone. No symbolic link is followed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bakthat.archive.extract.metadata import DirectoryState
+from bakthat.archive.extract.staging import (
+    DIRECTORY_FLAGS,
+    Staging,
+    folds_names,
+    names_in,
+    open_private,
+)
+from bakthat.archive.extract.tree import PathSet
+from bakthat.archive.report import ArchiveReport, reason
+from bakthat.archive.tar.fields import quoted
+from bakthat.errors import DestinationError
+from bakthat.system.signals import held_back
+
+logger = logging.getLogger("bakthat.archive")
+
+
+@dataclass(slots=True)
+class _Merge:
+    """One directory that exists in the destination, and what comes into it."""
+
+    path: list[bytes]
+    before: DirectoryState
+    after: DirectoryState | None
+    """None for the destination itself and for directories that the archive only implies."""
+    fresh: list[bytes] = field(default_factory=list)
+    replacing: list[bytes] = field(default_factory=list)
+
+
+def place(staging: Staging, implicit: PathSet, report: ArchiveReport) -> list[Path]:
+    """Move everything from the tree of *staging* into its destination.
+
+    Directories merge, files and links replace files and links. *implicit* names the directories
+    whose metadata is not to be given to existing ones; *report* takes warnings. Returns the
+    paths that are now at the top of the destination. Raises DestinationError, and then, as after
+    any exception, the destination is as it was.
+    """
+    placing = _Placing(staging, implicit, report)
+    # A second interrupt must not stop the undoing of what the first one stopped.
+    with held_back() as interrupts:
+        try:
+            placing.plan()
+            placing.move(interrupts.check)
+            placing.prove()
+        except OSError as exc:
+            failure = DestinationError(f"cannot write {placing.here}: {reason(exc)}")
+            placing.undo()
+            raise failure from exc
+        except BaseException:
+            placing.undo()
+            raise
+        staging.placed = True
+    return [staging.destination / os.fsdecode(name) for name in placing.top]
+
+
+class _Placing:
+    def __init__(self, staging: Staging, implicit: PathSet, report: ArchiveReport) -> None:
+        self._staging = staging
+        self._implicit = implicit
+        self._report = report
+        self._merges: list[_Merge] = []
+        self._moving = False
+        self.top: list[bytes] = []
+        self._path: list[bytes] = []
+
+    @property
+    def here(self) -> str:
+        """What is being worked on, for a message."""
+        return quoted(os.path.join(os.fsencode(self._staging.destination), *self._path))
+
+    def plan(self) -> None:
+        """Find out what moves where, and raise DestinationError if anything cannot."""
+        waiting: list[list[bytes]] = [[]]
+        while waiting:
+            path = waiting.pop()
+            self._path = path
+            staged, before = self._open_staged(path)
+            try:
+                target = self._open_target(path)
+                try:
+                    merge = self._plan_directory(path, staged, target, before)
+                    waiting += self._plan_entries(merge, staged, target)
+                finally:
+                    os.close(target)
+            finally:
+                os.close(staged)
+            self._merges.append(merge)
+        top = self._merges[0]
+        self.top = sorted({*self.top, *top.fresh, *top.replacing})
+
+    def _plan_directory(
+        self, path: list[bytes], staged: int, target: int, staged_before: os.stat_result
+    ) -> _Merge:
+        if os.fstat(target).st_dev != os.fstat(staged).st_dev:
+            raise DestinationError(
+                f"{self.here} is on another file system than the destination",
+                hint="restore to an empty directory and move the files by hand",
+            )
+        given = path and path not in self._implicit
+        before = DirectoryState.of(target)
+        after = DirectoryState.of(staged, staged_before) if given else None
+        if after is not None and os.geteuid() != 0:
+            # A user's staging directory says nothing of whose the directory should be.
+            after = replace(after, uid=before.uid, gid=before.gid)
+        return _Merge(path, before, after)
+
+    def _plan_entries(self, merge: _Merge, staged: int, target: int) -> list[list[bytes]]:
+        """Sort the entries into those that move and the directories that merge, returned."""
+        inner = []
+        names = [os.fsencode(name) for name in names_in(staged)]
+        for name in names:
+            self._path = [*merge.path, name]
+            new = os.stat(name, dir_fd=staged, follow_symlinks=False).st_mode
+            try:
+                old = os.stat(name, dir_fd=target, follow_symlinks=False).st_mode
+            except FileNotFoundError:
+                merge.fresh.append(name)
+                continue
+            if stat.S_ISDIR(new) and stat.S_ISDIR(old):
+                inner.append(self._path)
+            elif stat.S_ISDIR(new) and not stat.S_ISLNK(old):
+                raise self._conflict("a directory", "it is a file")
+            elif stat.S_ISDIR(old) and not self._is_empty(name, target):
+                raise self._conflict("a file", "it is a directory with content")
+            else:
+                merge.replacing.append(name)
+        if not merge.path:
+            self.top = [path[0] for path in inner]
+        self._path = merge.path
+        if merge.fresh or merge.replacing:
+            self._check_rights(merge, target)
+            self._check_spellings(names, target)
+        return inner
+
+    def _conflict(self, new: str, old: str) -> DestinationError:
+        return DestinationError(
+            f"cannot put {new} at {self.here}: {old}",
+            hint="restore to an empty directory, or move what is there out of the way",
+        )
+
+    def _is_empty(self, name: bytes, parent: int) -> bool:
+        fd = os.open(name, DIRECTORY_FLAGS, dir_fd=parent)
+        try:
+            return not os.listdir(fd)  # of what was opened just now
+        finally:
+            os.close(fd)
+
+    def _check_rights(self, merge: _Merge, target: int) -> None:
+        mine = merge.before.uid == os.geteuid()
+        if not mine and not os.access(".", os.W_OK | os.X_OK, dir_fd=target, effective_ids=True):
+            raise DestinationError(
+                f"cannot write {self.here}: permission denied",
+                hint="restore to another directory, or as a user who may write there",
+            )
+
+    def _check_spellings(self, names: list[bytes], target: int) -> None:
+        folded = Counter(_folded(name) for name in names)
+        if folded and max(folded.values()) > 1 and folds_names(target):
+            alike = [name for name in names if folded[_folded(name)] > 1]
+            raise DestinationError(
+                f"{quoted(alike[0])} and another file for {self.here} differ only in case or "
+                "Unicode form, which that directory does not keep apart",
+                hint="restore to another directory",
+            )
+
+    def move(self, check: Callable[[], None]) -> None:
+        """Carry the plan out; *check* is called between the moves and may raise."""
+        self._moving = True
+        for index, merge in enumerate(self._merges):
+            if merge.fresh or merge.replacing:
+                self._move_directory(index, merge, check)
+        for merge in reversed(self._merges):
+            self._path = merge.path
+            check()
+            self._finish_directory(merge)
+
+    def prove(self) -> None:
+        """Raise DestinationError unless nothing is left where everything was laid out.
+
+        The file system itself is asked, which removes no directory that has an entry, whatever a
+        listing says: what a listing left out was not planned, nor moved, nor missed.
+        """
+        removed = []
+        try:
+            for merge in reversed(self._merges):  # the inner ones first
+                self._remove_staged(merge.path)
+                removed.append(merge.path)
+        except OSError as exc:
+            for path in reversed(removed):
+                self._make_staged(path)  # or nothing could be moved back
+            self._path = []
+            self._staging.keep("what was restored and could not be moved into place")
+            raise DestinationError(
+                f"not everything could be moved into {self.here}: {reason(exc)}",
+                hint="restore to a directory on another file system; what was restored was kept",
+            ) from exc
+
+    def _remove_staged(self, path: list[bytes]) -> None:
+        if not path:
+            self._staging.remove_tree()
+            return
+        parent, _ = self._open_staged(path[:-1])
+        try:
+            os.rmdir(path[-1], dir_fd=parent)
+        finally:
+            os.close(parent)
+
+    def _make_staged(self, path: list[bytes]) -> None:
+        parent, _ = self._open_staged(path[:-1])
+        try:
+            os.mkdir(path[-1], 0o700, dir_fd=parent)
+        finally:
+            os.close(parent)
+
+    def _move_directory(self, index: int, merge: _Merge, check: Callable[[], None]) -> None:
+        self._path = merge.path
+        staged, _ = self._open_staged(merge.path)
+        target = self._open_target(merge.path)
+        aside = -1
+        try:
+            if merge.before.mode & 0o300 != 0o300 and os.geteuid() != 0:
+                os.fchmod(target, merge.before.mode | 0o300)
+            if merge.replacing:
+                aside = self._open_aside(index)
+            for name in merge.replacing:
+                self._path = [*merge.path, name]
+                check()
+                _set_aside(name, staged, target, aside)
+                _rename(name, staged, target)
+            for name in merge.fresh:
+                self._path = [*merge.path, name]
+                check()
+                _rename(name, staged, target)
+        finally:
+            for fd in (staged, target, aside):
+                if fd >= 0:
+                    os.close(fd)
+
+    def _finish_directory(self, merge: _Merge) -> None:
+        target = self._open_target(merge.path)
+        try:
+            if merge.after is not None:
+                merge.after.apply(target, self._warn, exactly=False)
+            elif os.fstat(target).st_mode & 0o7777 != merge.before.mode:
+                os.fchmod(target, merge.before.mode)
+        finally:
+            os.close(target)
+
+    def _warn(self, what: str, error: OSError) -> None:
+        self._report.warn(f"cannot restore the {what} of {self.here}: {reason(error)}")
+
+    def undo(self) -> None:
+        """Bring the destination back to what it was.
+
+        What cannot be is logged, and what made way stays in the staging directory.
+        Looks at where each file is now, and so is right after an interrupt at any moment.
+        """
+        if not self._moving:
+            return
+        for index, merge in reversed(list(enumerate(self._merges))):
+            self._path = merge.path
+            try:
+                self._undo_directory(index, merge)
+            except OSError as exc:
+                self._staging.keep("what could not be put back")
+                logger.error("cannot undo the restore into %s: %s", self.here, reason(exc))
+
+    def _undo_directory(self, index: int, merge: _Merge) -> None:
+        staged, _ = self._open_staged(merge.path)
+        target = self._open_target(merge.path)
+        aside = -1
+        try:
+            if os.geteuid() != 0:
+                os.fchmod(target, merge.before.mode | 0o300)
+            if merge.replacing:
+                aside = self._open_aside(index)
+            for name in (*merge.fresh, *merge.replacing):
+                if not _exists(name, staged):
+                    _rename(name, target, staged)
+            for name in merge.replacing:
+                if _exists(name, aside):
+                    _rename(name, aside, target)
+            merge.before.apply(target, self._warn, exactly=True)
+        finally:
+            for fd in (staged, target, aside):
+                if fd >= 0:
+                    os.close(fd)
+
+    def _open_staged(self, path: list[bytes]) -> tuple[int, os.stat_result]:
+        fd = os.dup(self._staging.tree_fd)
+        before = os.fstat(fd)
+        for name in path:
+            try:
+                inner, before = open_private(name, fd)
+            finally:
+                os.close(fd)
+            fd = inner
+        return fd, before
+
+    def _open_target(self, path: list[bytes]) -> int:
+        fd = os.dup(self._staging.destination_fd)
+        for name in path:
+            try:
+                inner = os.open(name, DIRECTORY_FLAGS, dir_fd=fd)
+            finally:
+                os.close(fd)
+            fd = inner
+        return fd
+
+    def _open_aside(self, index: int) -> int:
+        name = str(index)
+        if not _exists(name.encode(), self._staging.aside_fd):
+            os.mkdir(name, 0o700, dir_fd=self._staging.aside_fd)
+        return open_private(name, self._staging.aside_fd)[0]
+
+
+def _set_aside(name: bytes, staged: int, target: int, aside: int) -> None:
+    """Keep the old file, at best without a moment in which its name is free."""
+    # A rename puts a file in the place of another, but not of a directory, nor the reverse.
+    if not (_is_directory(name, staged) or _is_directory(name, target)):
+        try:
+            os.link(name, name, src_dir_fd=target, dst_dir_fd=aside, follow_symlinks=False)
+        except OSError:
+            pass  # a file system without hard links, or a file that this user may not link
+        else:
+            return
+    _rename(name, target, aside)
+
+
+def _rename(name: bytes, source: int, target: int) -> None:
+    try:
+        os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+    except PermissionError:
+        # Moving a directory changes its "..", so a user must be able to write to it; as the
+        # other place may be open to others, only a descriptor is sure to mean this directory.
+        fd = os.open(name, DIRECTORY_FLAGS, dir_fd=source)
+        try:
+            mode = os.fstat(fd).st_mode & 0o7777
+            os.fchmod(fd, 0o700)
+            os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+
+
+def _is_directory(name: bytes, parent: int) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+
+
+def _exists(name: bytes, parent: int) -> bool:
+    try:
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _folded(name: bytes) -> str:
+    return unicodedata.normalize("NFD", os.fsdecode(name)).casefold()

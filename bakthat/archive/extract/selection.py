@@ -1,0 +1,66 @@
+"""Which members of an archive are wanted, when not all of them are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from bakthat.archive.extract.tree import split_name
+from bakthat.archive.tar.fields import quoted
+from bakthat.archive.tar.reader import Member, MemberType
+from bakthat.errors import NoMatchError, UsageError
+
+
+class Choice:
+    """The members at some paths, and everything below these.
+
+    A path begins at the top of the archive, or just below the one directory that is at its top:
+    ``mydir/etc/hosts`` or ``etc/hosts``. There are no patterns. Raises UsageError for a path that
+    no member can have.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = [_parts(path) for path in paths]
+        self._unseen = set(range(len(paths)))
+
+    def takes(self, member: Member) -> bool:
+        """Tell whether *member* is wanted.
+
+        Raises NoMatchError for a wanted hard link to an unwanted file, whose content went by;
+        UnsafeMemberError for a name that leads out of the archive.
+        """
+        chosen = self._find(split_name(member.name, member.name))
+        self._unseen.difference_update(chosen)
+        if not chosen:
+            return False
+        if member.type is MemberType.HARDLINK and not self._find(
+            split_name(member.linkname, member.name)
+        ):
+            raise NoMatchError(
+                f"{quoted(member.name)} is another name of {quoted(member.linkname)}, which was "
+                "not chosen and holds the content",
+                hint="choose both",
+            )
+        return True
+
+    def check(self) -> None:
+        """Raise NoMatchError unless every path was that of a member, or of one above it."""
+        for number in sorted(self._unseen):
+            raise NoMatchError(
+                f"the backup holds no {quoted(b'/'.join(self._paths[number]))}",
+                hint="paths are those inside of the backup, and are not patterns",
+            )
+
+    def _find(self, member: list[bytes]) -> list[int]:
+        return [
+            number
+            for number, path in enumerate(self._paths)
+            if path in (member[: len(path)], member[1 : len(path) + 1])
+        ]
+
+
+def _parts(path: str) -> list[bytes]:
+    parts = [part for part in os.fsencode(path).split(b"/") if part not in (b"", b".")]
+    if not parts or b".." in parts or b"\0" in os.fsencode(path):
+        raise UsageError(f"{quoted(os.fsencode(path))} cannot be a path inside of a backup")
+    return parts

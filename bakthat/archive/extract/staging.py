@@ -1,0 +1,235 @@
+"""The hidden directory inside the destination in which everything is laid out first."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import secrets
+import stat
+import unicodedata
+from pathlib import Path
+
+from bakthat.archive.extract.metadata import DEFAULT_ACL
+from bakthat.archive.report import reason
+from bakthat.archive.tar.fields import quoted
+from bakthat.errors import DestinationError
+from bakthat.system.signals import held_back
+
+STAGING_PREFIX = ".bakthat-restore-"
+
+logger = logging.getLogger("bakthat.archive")
+
+DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+class Staging:
+    """A private directory made inside *destination*, which is made too where it is missing.
+
+    ``tree`` receives what is restored, ``aside`` what makes way for it. Used in a ``with``: at
+    its end the directory is removed with all that is left in it and, after an exception, so is
+    the destination if it was made here. Raises DestinationError.
+    """
+
+    def __init__(self, destination: Path) -> None:
+        self.destination = destination
+        self._made: list[Path] = []
+        self._name = STAGING_PREFIX + secrets.token_hex(8)
+        self._fds: list[int] = []
+        self._before: os.stat_result | None = None
+        self._kept = ""
+        self.placed = False
+        """Whether everything is in its place, so that the destination stays."""
+
+    def __enter__(self) -> Staging:
+        try:
+            self._make_destination()
+            self.destination_fd = self._opened(
+                os.open(self.destination, os.O_RDONLY | os.O_DIRECTORY)
+            )
+            self._before = os.fstat(self.destination_fd)
+            os.mkdir(self._name, 0o700, dir_fd=self.destination_fd)
+            self._fd = self._opened(open_private(self._name, self.destination_fd)[0])
+            # Nothing inside is to inherit a group or an ACL from the destination.
+            os.fchown(self._fd, -1, os.getegid())
+            os.fchmod(self._fd, 0o700)
+            with contextlib.suppress(OSError, AttributeError):
+                os.removexattr(self._fd, DEFAULT_ACL)
+            self.tree_fd = self._opened(self._make("tree"))
+            self.aside_fd = self._opened(self._make("aside"))
+        except OSError as exc:
+            self._remove(failed=True)
+            raise DestinationError(
+                f"cannot restore into {quoted(os.fsencode(self.destination))}: {reason(exc)}",
+                hint="name a directory that can be written to",
+            ) from exc
+        except BaseException:
+            self._remove(failed=True)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._remove(failed=kind is not None and not self.placed)
+
+    def keep(self, what: str) -> None:
+        """Leave the directory for the user to look into: it holds the only copy of *what*."""
+        self._kept = what
+
+    def remove_tree(self) -> None:
+        """Remove the directory of the tree. Raises OSError where it holds anything."""
+        os.rmdir("tree", dir_fd=self._fd)
+
+    def _make_destination(self) -> None:
+        missing = []
+        path = self.destination
+        while not os.path.lexists(path):
+            missing.append(path)
+            path = path.parent
+        for path in reversed(missing):
+            os.mkdir(path)
+            self._made.append(path)
+
+    def _make(self, name: str) -> int:
+        os.mkdir(name, 0o700, dir_fd=self._fd)
+        return open_private(name, self._fd)[0]
+
+    def _opened(self, fd: int) -> int:
+        self._fds.append(fd)
+        return fd
+
+    def _remove(self, *, failed: bool) -> None:
+        with held_back():
+            if self._kept:
+                where = quoted(os.fsencode(self.destination / self._name))
+                logger.error("%s is in %s", self._kept, where)
+                self._close()
+            else:
+                self._remove_all(failed=failed)
+
+    def _remove_all(self, *, failed: bool) -> None:
+        try:
+            if len(self._fds) > 1:
+                remove_content(self._fds[1])
+            if self._fds:
+                with contextlib.suppress(FileNotFoundError):
+                    os.rmdir(self._name, dir_fd=self._fds[0])
+            if failed and self._before is not None:
+                times = (self._before.st_atime_ns, self._before.st_mtime_ns)
+                with contextlib.suppress(PermissionError):  # not the owner
+                    os.utime(self._fds[0], ns=times)
+            if failed:
+                for path in reversed(self._made):
+                    os.rmdir(path)
+        except OSError as exc:
+            where = quoted(os.fsencode(self.destination / self._name))
+            logger.warning("cannot remove %s, remove it by hand: %s", where, reason(exc))
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        while self._fds:
+            os.close(self._fds.pop())
+
+
+def open_private(name: str | bytes, parent: int) -> tuple[int, os.stat_result]:
+    """Open the directory *name* of *parent*, which only this user can change.
+
+    It gets mode 0700 if it lacks a bit that its owner needs. Returns the descriptor, which the
+    caller closes, and what the directory was like before. Raises OSError.
+    """
+    before = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    lacking = stat.S_ISDIR(before.st_mode) and before.st_mode & 0o700 != 0o700
+    if lacking:
+        # Follows links, but nobody else could have put one in its place.
+        os.chmod(name, 0o700, dir_fd=parent)
+    return os.open(name, DIRECTORY_FLAGS, dir_fd=parent), before
+
+
+def remove_content(root: int) -> None:
+    """Remove all that is in the private directory *root*, however deep and whatever its modes.
+
+    Every directory is first moved up to *root*, so that depth costs no descriptors. Raises
+    OSError.
+    """
+    serial = 0
+    while names := names_in(root):
+        for name in names:
+            if not _is_directory(name, root):
+                os.unlink(name, dir_fd=root)
+                continue
+            fd, _ = open_private(name, root)
+            try:
+                for inner in names_in(fd):
+                    if not _is_directory(inner, fd):
+                        os.unlink(inner, dir_fd=fd)
+                        continue
+                    # Moving a directory changes its "..", so it must be writable.
+                    os.close(open_private(inner, fd)[0])
+                    serial += 1
+                    try:
+                        os.rename(inner, f"{name[:20]}~{serial}", src_dir_fd=fd, dst_dir_fd=root)
+                    except OSError:  # the disk is full: even a new name takes space
+                        _remove_in_place(inner, fd)
+            finally:
+                os.close(fd)
+            os.rmdir(name, dir_fd=root)
+
+
+def _remove_in_place(name: str, parent: int) -> None:
+    """Remove the directory *name* of *parent* with its content, at a descriptor for each level."""
+    fd, _ = open_private(name, parent)
+    try:
+        for inner in names_in(fd):
+            if _is_directory(inner, fd):
+                _remove_in_place(inner, fd)
+            else:
+                os.unlink(inner, dir_fd=fd)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=parent)
+
+
+def names_in(directory: int) -> list[str]:
+    """Return the names that the open *directory* has now. Raises OSError.
+
+    By a descriptor of its own: on btrfs one that was opened before an entry was made does not
+    list it. Whoever lists a directory that stays open must do it by this.
+    """
+    fd = os.open(".", DIRECTORY_FLAGS, dir_fd=directory)
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
+
+
+def folds_names(directory: int) -> bool:
+    """Tell whether *directory* may take two spellings for one name, in case or in Unicode form.
+
+    Makes a file there for a moment. Raises OSError.
+    """
+    probe = f"{STAGING_PREFIX}{secrets.token_hex(8)}-É"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        os.close(os.open(probe.encode(), flags, 0o600, dir_fd=directory))
+    except OSError as exc:
+        if exc.errno in (errno.EILSEQ, errno.EINVAL):
+            return True  # it has rules of its own for names; better to look twice
+        raise
+    try:
+        spellings = (probe.lower(), unicodedata.normalize("NFD", probe))
+        return any(_exists(spelling.encode(), directory) for spelling in spellings)
+    finally:
+        os.unlink(probe.encode(), dir_fd=directory)
+
+
+def _exists(name: bytes, directory: int) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _is_directory(name: str, parent: int) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)

@@ -1,0 +1,448 @@
+"""Lay the members of an archive out below one directory, and never outside of it.
+
+Every component of a path is opened relative to its parent and without following links, so no
+member can lead out, whatever names and links the archive holds and in whatever order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bakthat.archive.extract.metadata import DEFAULT_ACL, DirectoryState, MetadataWriter
+from bakthat.archive.extract.staging import DIRECTORY_FLAGS, folds_names, names_in, open_private
+from bakthat.archive.report import ArchiveReport, reason
+from bakthat.archive.tar.fields import quoted
+from bakthat.archive.tar.reader import Member, MemberType
+from bakthat.errors import CorruptArchiveError, DestinationError, UnsafeMemberError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_PRIVATE = 0o700
+_OPEN_LEVELS = 64
+"""Directories of the current path that stay open; those above are opened again on the way back."""
+
+MAX_PATHS = 1_000_000
+"""The most paths that are remembered of one archive; each takes some 100 bytes of memory."""
+
+Path = list[bytes]
+
+
+class PathSet:
+    """A set of paths in bounded memory: an archive of a few kilobytes may name gigabytes of them.
+
+    Raises CorruptArchiveError for more than :data:`MAX_PATHS`.
+    """
+
+    def __init__(self, digests: Iterable[bytes] = ()) -> None:
+        self._digests = set(digests)
+
+    def add(self, path: Path) -> None:
+        """Remember *path*."""
+        if len(self._digests) >= MAX_PATHS:
+            raise CorruptArchiveError(
+                f"the archive has more than {MAX_PATHS} paths that no backup would hold",
+                hint="inspect the archive with tar tzf",
+            )
+        self._digests.add(_digest(path))
+
+    def discard(self, path: Path) -> None:
+        """Forget *path*, if it is remembered."""
+        self._digests.discard(_digest(path))
+
+    def digests(self) -> list[bytes]:
+        """Return what another such set is made from."""
+        return list(self._digests)
+
+    def __contains__(self, path: Path) -> bool:
+        return _digest(path) in self._digests
+
+
+def _digest(path: Path) -> bytes:
+    return hashlib.blake2b(b"/".join(path), digest_size=16).digest()
+
+
+def split_name(name: bytes, member: bytes) -> Path:
+    """Return the components of *name*, a path of the member called *member*.
+
+    Raises UnsafeMemberError for an absolute path and for one with "..".
+    """
+    path = [part for part in name.split(b"/") if part not in (b"", b".")]
+    if name.startswith(b"/") or b".." in path:
+        what = "has an absolute path" if name.startswith(b"/") else 'has ".." in its path'
+        if name != member:
+            what = f"links to {quoted(name)}, which {what}"
+        raise UnsafeMemberError(
+            f"the member {quoted(member)} {what}",
+            hint="bakthat stores no such names; inspect the archive with tar tzf",
+        )
+    return path
+
+
+@dataclass(slots=True)
+class _Level:
+    """One directory of the current path."""
+
+    name: bytes
+    fd: int | None
+    """None while it is not kept open."""
+    finish: Member | DirectoryState | None
+    """What it gets when the archive goes on elsewhere."""
+    owner: tuple[int, int] | None = None
+    """The ids of the user and the group whose it and all that is made in it is, where known."""
+    has_mode: bool = False
+    """Whether its mode is that of the member in *finish* already."""
+
+
+class _ModesFromBirth:
+    """Which modes a new file or directory has at once, so that they need not be set: all that
+    the file system keeps, where the umask takes nothing away.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[MemberType, int], bool] = {}
+
+    def of_new(self, member: Member) -> int:
+        """Return the mode to make *member* with, a file or a directory."""
+        private = 0o600 if member.type is MemberType.FILE else _PRIVATE
+        # Who may not write cannot set attributes, and a new owner takes the set-id bits away.
+        if member.xattrs or member.acls or member.mode & ~0o777:
+            return private
+        if member.type is MemberType.DIRECTORY and member.mode & _PRIVATE != _PRIVATE:
+            return private  # or nothing could be made in it
+        return member.mode
+
+    def has_it(self, fd: int, made: int, member: Member) -> bool:
+        """Tell whether *fd*, made with the mode *made*, has the mode of *member* already."""
+        if made != member.mode or member.xattrs or member.acls:
+            return False  # attributes are set on what may be written, and an ACL holds a mode
+        key = member.type, made
+        if key not in self._kept:
+            self._kept[key] = stat.S_IMODE(os.fstat(fd).st_mode) == made
+        return self._kept[key]
+
+
+class StagedTree:
+    """A tree under construction below the open private directory *root*, not closed here.
+
+    Used in a ``with``; when left without an exception, every directory has its metadata. OSErrors
+    of the file system leave as they are.
+    """
+
+    def __init__(self, root: int, report: ArchiveReport, *, umask: int | None = None) -> None:
+        """*umask* is what this process's own was, where that is 0 now."""
+        self._umask = umask
+        self._modes = None if umask is None else _ModesFromBirth()
+        self.implicit = PathSet()
+        """Paths of directories that were needed but are no members."""
+        self._report = report
+        self._metadata = MetadataWriter(report)
+        # The root was made a moment ago by this user. What is made below it has the same owner:
+        # no directory on the way lends its group, nor does the file system an owner of its own.
+        status = os.fstat(root)
+        self._owner = (status.st_uid, status.st_gid)
+        self._levels = [_Level(b"", root, None, self._owner)]
+        self._head = b""
+        """The path of the current directory as the last member wrote it; empty when unknown."""
+        self._head_path: Path = []
+        self._skipped = PathSet()
+        self._folds = folds_names(root)
+        self._add = {
+            MemberType.DIRECTORY: self._add_directory,
+            MemberType.HARDLINK: self._add_hardlink,
+            MemberType.SYMLINK: self._add_symlink,
+            MemberType.FIFO: self._add_special,
+            MemberType.CHARDEV: self._add_special,
+            MemberType.BLOCKDEV: self._add_special,
+        }
+
+    def __enter__(self) -> StagedTree:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            while kind is None and len(self._levels) > 1:
+                self._leave()
+        finally:
+            for level in self._levels[1:]:
+                if level.fd is not None:
+                    os.close(level.fd)
+            del self._levels[1:]
+
+    def add(self, member: Member, content: Iterable[tuple[int, memoryview]]) -> None:
+        """Make *member*; *content* is what TarReader.read_content returns for it.
+
+        Raises UnsafeMemberError, CorruptArchiveError, DestinationError, OSError, and whatever
+        *content* raises.
+        """
+        name = member.name.rstrip(b"/")
+        head, _, leaf = name.rpartition(b"/")
+        if head and head == self._head and leaf != b"." and leaf != b"..":
+            # As nearly always: in the same directory as the member before.
+            path = [*self._head_path, leaf]
+            parent = _fd(self._levels[-1])
+        else:
+            path = split_name(member.name, member.name)
+            if not path:
+                if member.type is not MemberType.DIRECTORY:
+                    raise CorruptArchiveError(f"the member {quoted(member.name)} has no name")
+                return
+            parent = self._enter(path[:-1])
+            self._head, self._head_path = head, path[:-1]
+        if member.type is MemberType.FILE:
+            self._add_file(parent, path, member, content)
+        else:
+            self._add[member.type](parent, path, member)
+        if member.type is MemberType.DIRECTORY:
+            self._head, self._head_path = name, path
+
+    def _add_file(
+        self, parent: int, path: Path, member: Member, content: Iterable[tuple[int, memoryview]]
+    ) -> None:
+        mode = 0o600 if self._modes is None else self._modes.of_new(member)
+        try:
+            fd = os.open(path[-1], _NEW_FILE, mode, dir_fd=parent)
+        except FileExistsError:
+            self._make_room(parent, path)
+            fd = os.open(path[-1], _NEW_FILE, mode, dir_fd=parent)
+        try:
+            has_mode = self._modes is not None and self._modes.has_it(fd, mode, member)
+            if member.sparse is None:
+                for _, piece in content:
+                    write_all(fd, piece)
+            else:
+                for offset, piece in content:
+                    os.lseek(fd, offset, os.SEEK_SET)
+                    write_all(fd, piece)
+                os.ftruncate(fd, member.size)
+            self._metadata.apply(fd, member, owner=self._levels[-1].owner, has_mode=has_mode)
+        finally:
+            os.close(fd)
+        self._report.files += 1
+
+    def _add_directory(self, parent: int, path: Path, member: Member) -> None:
+        existing = False
+        mode = _PRIVATE if self._modes is None else self._modes.of_new(member)
+        try:
+            os.mkdir(path[-1], mode, dir_fd=parent)
+        except FileExistsError:
+            self._check_spelling(parent, path)
+            existing = stat.S_ISDIR(_lstat(path[-1], parent).st_mode)
+            if not existing:
+                self._make_room(parent, path)
+                os.mkdir(path[-1], mode, dir_fd=parent)
+        level = self._descend(path[-1], parent, existing=existing, usable=not existing)
+        level.finish = member
+        if self._modes is not None and not existing:
+            level.has_mode = self._modes.has_it(_fd(level), mode, member)
+        self.implicit.discard(path)
+        self._report.directories += 1
+
+    def _add_hardlink(self, parent: int, path: Path, member: Member) -> None:
+        target = split_name(member.linkname, member.name)
+        name, wanted = quoted(member.name), quoted(member.linkname)
+        if not target or target == path:
+            raise CorruptArchiveError(f"the hard link {name} has no target that can be meant")
+        missing = CorruptArchiveError(
+            f"the hard link {name} needs {wanted}, which the archive does not hold before it"
+        )
+        source = self._enter(target[:-1], missing=missing)
+        with contextlib.ExitStack() as opened:
+            if target[:-1] != path[:-1]:
+                source = os.dup(source)
+                opened.callback(os.close, source)
+                parent = self._enter(path[:-1])
+            self._make_room(parent, path)
+            try:
+                if stat.S_ISDIR(_lstat(target[-1], source).st_mode):
+                    raise CorruptArchiveError(f"the hard link {name} is to the directory {wanted}")
+                os.link(
+                    target[-1],
+                    path[-1],
+                    src_dir_fd=source,
+                    dst_dir_fd=parent,
+                    follow_symlinks=False,
+                )
+            except FileNotFoundError:
+                if target not in self._skipped:
+                    raise missing from None
+                self._skip(path, f"left out {name}, a hard link to {wanted}, which was left out")
+                return
+        self._report.files += 1
+
+    def _add_symlink(self, parent: int, path: Path, member: Member) -> None:
+        try:
+            os.symlink(member.linkname, path[-1], dir_fd=parent)
+        except FileExistsError:
+            self._make_room(parent, path)
+            os.symlink(member.linkname, path[-1], dir_fd=parent)
+        self._metadata.apply_to_entry(parent, path[-1], member, link=True)
+        self._report.files += 1
+
+    def _add_special(self, parent: int, path: Path, member: Member) -> None:
+        kind = stat.S_IFCHR if member.type is MemberType.CHARDEV else stat.S_IFBLK
+        self._make_room(parent, path)
+        try:
+            if member.type is MemberType.FIFO:
+                os.mkfifo(path[-1], 0o600, dir_fd=parent)
+            else:
+                device = os.makedev(member.major, member.minor)
+                os.mknod(path[-1], 0o600 | kind, device, dir_fd=parent)
+        except (PermissionError, OverflowError) as exc:
+            why = reason(exc) if isinstance(exc, OSError) else str(exc)
+            self._skip(path, f"left out the {member.type.value} {quoted(member.name)}: {why}")
+            return
+        self._metadata.apply_to_entry(parent, path[-1], member, link=False)
+        self._report.files += 1
+
+    def _skip(self, path: Path, warning: str) -> None:
+        self._skipped.add(path)
+        self._report.warn(warning)
+
+    def _make_room(self, parent: int, path: Path) -> None:
+        """Remove what an earlier member left under this name: the later one wins."""
+        try:
+            found = _lstat(path[-1], parent)
+        except FileNotFoundError:
+            return
+        self._check_spelling(parent, path)
+        if not stat.S_ISDIR(found.st_mode):
+            os.unlink(path[-1], dir_fd=parent)
+            return
+        try:
+            os.rmdir(path[-1], dir_fd=parent)
+        except OSError as exc:
+            if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            raise CorruptArchiveError(
+                f"the archive holds {quoted(b'/'.join(path))} as a directory with content and "
+                "again as something else"
+            ) from exc
+
+    def _check_spelling(self, parent: int, path: Path) -> None:
+        """Refuse what exists under another spelling only: one file would replace the other."""
+        if self._folds and os.fsdecode(path[-1]) not in names_in(parent):
+            raise DestinationError(
+                f"{quoted(b'/'.join(path))} and another member differ only in case or Unicode "
+                "form, which this file system does not keep apart",
+                hint="restore to a directory on another file system",
+            )
+
+    def _enter(self, path: Path, *, missing: CorruptArchiveError | None = None) -> int:
+        """Make the directory at *path* the current one, and return it open.
+
+        What is missing is made, or else *missing* is raised. The directories that are left get
+        their metadata.
+        """
+        levels = self._levels
+        depth = len(levels) - 1
+        if depth == len(path) and (depth == 0 or levels[-1].name == path[-1]):
+            same = all(level.name == part for level, part in zip(levels[1:], path, strict=True))
+            if same:
+                return _fd(levels[-1])
+        common = 0
+        while common < min(len(path), depth) and levels[common + 1].name == path[common]:
+            common += 1
+        while len(levels) - 1 > common:
+            self._leave()
+        for index in range(common, len(path)):
+            self._descend_into(path[: index + 1], missing)
+        return _fd(levels[-1])
+
+    def _descend_into(self, path: Path, missing: CorruptArchiveError | None) -> None:
+        """Go down to the existing directory at *path*, or one that no member has made."""
+        parent = _fd(self._levels[-1])
+        try:
+            found = _lstat(path[-1], parent)
+        except FileNotFoundError:
+            if missing is not None:
+                raise missing from None
+            # As mkdir -p does: only a member has a mode of its own.
+            os.mkdir(path[-1], 0o777 & ~(self._umask or 0), dir_fd=parent)
+            self.implicit.add(path)
+            self._descend(path[-1], parent, existing=False)
+            return
+        self._check_spelling(parent, path)
+        if stat.S_ISLNK(found.st_mode):
+            raise UnsafeMemberError(
+                f"the archive goes through its own symbolic link {quoted(b'/'.join(path))}",
+                hint="bakthat stores no such members; inspect the archive with tar tzf",
+            )
+        if not stat.S_ISDIR(found.st_mode):
+            raise CorruptArchiveError(
+                f"the archive holds {quoted(b'/'.join(path))} both as a file and as a directory"
+            )
+        self._descend(path[-1], parent, existing=True)
+
+    def _descend(self, name: bytes, parent: int, *, existing: bool, usable: bool = False) -> _Level:
+        """Open the directory *name* of *parent*, and make it the current one.
+
+        What an *existing* one is like now it will be again when it is left. A *usable* one was
+        made a moment ago with a mode that lets its owner do everything.
+        """
+        if usable and self._umask is not None:
+            # No umask has taken away what its owner needs.
+            fd, before = os.open(name, DIRECTORY_FLAGS, dir_fd=parent), None
+        else:
+            fd, before = open_private(name, parent)
+        level = _Level(name, fd, None, None if existing else self._owner)
+        self._levels.append(level)
+        if existing:
+            level.finish = state = DirectoryState.of(fd, before)
+            # Neither a group nor an ACL is to be inherited from what is finished already.
+            os.fchmod(fd, _PRIVATE)
+            if DEFAULT_ACL in state.xattrs:
+                os.removexattr(fd, DEFAULT_ACL)
+        if len(self._levels) > _OPEN_LEVELS + 1:
+            distant = self._levels[-_OPEN_LEVELS - 1]
+            os.close(_fd(distant))
+            distant.fd = None
+        return level
+
+    def _leave(self) -> None:
+        """Finish the current directory and go back to its parent."""
+        level, parent = self._levels[-1], self._levels[-2]
+        fd = _fd(level)
+        if parent.fd is None:
+            # Sure to be the parent, since nobody else can move anything here.
+            parent.fd = os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+        if isinstance(level.finish, Member):
+            self._metadata.apply(fd, level.finish, owner=level.owner, has_mode=level.has_mode)
+        elif level.finish is not None:
+            path = b"/".join(one.name for one in self._levels[1:])
+            level.finish.apply(
+                fd, lambda what, exc: self._metadata.warn(path, what, exc), exactly=True
+            )
+        self._levels.pop()
+        os.close(fd)
+
+
+def write_all(fd: int, data: memoryview | bytes) -> None:
+    """Write all of *data* to *fd*. Raises OSError."""
+    written = os.write(fd, data)
+    while written < len(data):
+        data = memoryview(data)[written:]
+        written = os.write(fd, data)
+
+
+def _fd(level: _Level) -> int:
+    assert level.fd is not None  # the current directory and the root are always open
+    return level.fd
+
+
+def _lstat(name: bytes, parent: int) -> os.stat_result:
+    return os.stat(name, dir_fd=parent, follow_symlinks=False)

@@ -1,0 +1,166 @@
+"""Restore an archive, or one plain file, into a directory: all of it or nothing.
+
+What is restored is laid out in a private directory inside the destination, on the same file
+system. Only when the source was read to its very end, and so every checksum and authentication
+below was found right, is it moved into place. After any error or interrupt the destination is
+as it was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from bakthat.archive.extract.layout import CannotMakeError, WatchedSource, lay_out
+from bakthat.archive.extract.metadata import MetadataWriter
+from bakthat.archive.extract.publish import place
+from bakthat.archive.extract.selection import Choice
+from bakthat.archive.extract.staging import Staging
+from bakthat.archive.extract.tree import PathSet, split_name, write_all
+from bakthat.archive.extract.worker import TreeProcess
+from bakthat.archive.report import ArchiveReport, reason
+from bakthat.archive.tar.fields import quoted
+from bakthat.archive.tar.reader import Member, MemberType, TarReader
+from bakthat.errors import DestinationError, UnsafeMemberError
+from bakthat.system.streams import ByteCounter, Source
+
+_READ_BYTES = 1024 * 1024
+
+
+class Owner(NamedTuple):
+    """Whose a file is; a name that exists here counts more than its number."""
+
+    uid: int
+    gid: int
+    uname: bytes
+    gname: bytes
+
+
+def extract(
+    source: Source,
+    destination: Path,
+    *,
+    report: ArchiveReport,
+    check_comment: Callable[[bytes], None] | None = None,
+    choice: Choice | None = None,
+    process: TreeProcess | None = None,
+) -> list[Path]:
+    """Restore the tar archive in *source* into the directory *destination*.
+
+    *destination* is made, with its parents, where it is missing. Existing directories are merged
+    with those of the archive, existing files and links replaced. *report* takes the counts and
+    warnings: owners, modes, attributes and devices that could not be restored. *check_comment*
+    is called with the comment of a global pax header, ``b""`` where there is none, and may raise.
+    With *choice*, only the members that it takes, in directories that are made as needed. With
+    *process*, which takes no choice and ends with it, that one makes the files.
+    Returns the paths that are now at the top of *destination*, sorted.
+
+    *source* is read to its end and not closed. Raises CorruptArchiveError, UnsafeMemberError for
+    a member that would leave *destination*, DestinationError, and whatever *source* raises; then
+    nothing is left behind.
+    """
+    with Staging(destination) as staging:
+        try:
+            if process is not None:
+                implicit = process.lay_out(
+                    source, staging.tree_fd, report, check_comment=check_comment
+                )
+            else:
+                implicit = lay_out(
+                    source, staging.tree_fd, report, check_comment=check_comment, choice=choice
+                )
+        except CannotMakeError as exc:
+            raise _cannot_write(destination / os.fsdecode(exc.path), exc.error) from exc.error
+        return place(staging, implicit, report)
+
+
+def place_file(
+    source: Source,
+    destination: Path,
+    name: str,
+    *,
+    report: ArchiveReport,
+    mode: int | None = None,
+    mtime_ns: int | None = None,
+    owner: Owner | None = None,
+    on_bytes: ByteCounter | None = None,
+) -> Path:
+    """Restore all bytes of *source* as the file *name* in the directory *destination*.
+
+    *destination* is made, with its parents, where it is missing; an existing file or link of
+    that name is replaced. The file gets *mode* (None: 0600), *mtime_ns* (nanoseconds since 1970
+    UTC) unless that is None and, as root, *owner*; setuid and setgid only with its owner.
+    *report* takes the counts and warnings. Returns its path.
+
+    *source* is read to its end and not closed. Raises UnsafeMemberError for a *name* that is no
+    plain file name, DestinationError, and whatever *source* raises; then nothing is left behind.
+    """
+    path = os.fsencode(name)
+    if path in (b"", b".", b"..") or b"/" in path or b"\0" in path:
+        raise UnsafeMemberError(f"{quoted(path)} is not the name of a file")
+    watched = WatchedSource(source)
+    with Staging(destination) as staging:
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            fd = os.open(path, flags, 0o600, dir_fd=staging.tree_fd)
+            try:
+                while piece := watched.read(_READ_BYTES):
+                    write_all(fd, piece)
+                    report.bytes += len(piece)
+                    if on_bytes is not None:
+                        on_bytes(len(piece))
+                mode = 0o600 if mode is None else mode
+                if owner is not None:
+                    member = Member(path, MemberType.FILE, mode, *owner, size=0, mtime_ns=0)
+                    MetadataWriter(report).apply(fd, member)
+                else:
+                    os.fchmod(fd, mode & 0o777)
+                if mtime_ns is not None:
+                    os.utime(fd, ns=(mtime_ns, mtime_ns))
+            finally:
+                os.close(fd)
+        except OSError as exc:
+            if exc is watched.failure:
+                raise
+            raise _cannot_write(destination / name, exc) from exc
+        report.files += 1
+        return place(staging, PathSet(), report)[0]
+
+
+def verify(
+    source: Source,
+    *,
+    on_bytes: ByteCounter | None = None,
+    check_comment: Callable[[bytes], None] | None = None,
+) -> ArchiveReport:
+    """Read the tar archive in *source* to its end without writing anything, and count.
+
+    *on_bytes* is called with the bytes of content that were read, *check_comment* as by
+    :func:`extract`. Raises what :func:`extract` would raise for such an archive, save what only
+    shows when files are written.
+    """
+    report = ArchiveReport()
+    reader = TarReader(source)
+    for member in reader:
+        if check_comment is not None and not (report.files or report.directories):
+            check_comment(reader.comment)  # not after all of a wrong archive
+        path = split_name(member.name, member.name)
+        if member.type is MemberType.HARDLINK:
+            split_name(member.linkname, member.name)
+        for _, piece in reader.read_content(member):
+            report.bytes += len(piece)
+            if on_bytes is not None:
+                on_bytes(len(piece))
+        if member.type is not MemberType.DIRECTORY:
+            report.files += 1
+        elif path:
+            report.directories += 1
+    if check_comment is not None:
+        check_comment(reader.comment)
+    return report
+
+
+def _cannot_write(path: Path, error: OSError) -> DestinationError:
+    return DestinationError(f"cannot write {quoted(os.fsencode(path))}: {reason(error)}")

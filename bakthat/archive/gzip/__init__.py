@@ -1,0 +1,1 @@
+"""The gzip format in independent members, written and read by several threads."""

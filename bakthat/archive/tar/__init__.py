@@ -1,0 +1,1 @@
+"""The tar format: header fields, headers, the reader, sparse maps."""

@@ -1,0 +1,144 @@
+"""The fields of tar headers: numbers, checksums, pax records, and names fit to be shown.
+
+Formats: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Extended Header"; the GNU tar
+manual, "Basic Tar Format" and "Storing Sparse Files".
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import lru_cache
+from zlib import adler32
+
+from bakthat.errors import CorruptArchiveError
+from bakthat.system.text import printable
+
+MAX_NAME_BYTES = 64 * 1024
+"""Longer names and link targets are refused; Linux allows 4,096 bytes in one path."""
+
+# What is written is held to the same limits as what is read.
+MAX_ID = 2**32 - 2
+"""Of users and groups; 2**32 - 1 tells chown to change nothing."""
+MAX_DEVICE = 2**31 - 1
+MAX_SIZE = 2**63 - 1
+MAX_TIME_NS = 2**63 * 10**9
+"""Before and after 1970: seconds have 64 bits, and some file systems keep every one of them."""
+_MAX_SECONDS_DIGITS = 19
+_MAX_SHOWN = 200
+
+_SECONDS = re.compile(rb"([+-]?)(\d*)(?:\.(\d*))?")
+
+
+def quoted(name: bytes) -> str:
+    """Return *name* in quotes and on one line, what a terminal would act on escaped.
+
+    Long names are cut in the middle.
+    """
+    shown = printable(os.fsdecode(name))
+    if len(shown) > _MAX_SHOWN:
+        shown = f"{shown[: _MAX_SHOWN // 2]}…{shown[-_MAX_SHOWN // 2 :]}"
+    return f"'{shown}'"
+
+
+@lru_cache(maxsize=4096)
+def parse_number(field: bytes) -> int:
+    """Return the number in a header's *field*: octal digits, or GNU's base 256.
+
+    An empty field is 0. Raises CorruptArchiveError for anything else.
+    """
+    if field[0] == 0x80:
+        return int.from_bytes(field[1:], "big")
+    if field[0] == 0xFF:
+        return int.from_bytes(field, "big", signed=True)
+    digits = field.partition(b"\0")[0].strip(b" ")
+    if not digits:
+        return 0
+    if digits.isdigit():
+        try:
+            return int(digits, 8)
+        except ValueError:
+            pass
+    raise CorruptArchiveError(f"a tar header has {quoted(field)} where a number belongs")
+
+
+def parse_decimal(text: bytes) -> int:
+    """Return the number that *text* writes with at most 19 decimal digits.
+
+    Raises CorruptArchiveError.
+    """
+    if not text.isdigit() or len(text) > 19:
+        raise CorruptArchiveError(f"a pax header has {quoted(text)} where a number belongs")
+    return int(text)
+
+
+def parse_seconds(text: bytes) -> int:
+    """Return the nanoseconds in *text*, decimal seconds; digits past the ninth are dropped.
+
+    Dropping rounds towards the past, before 1970 too. Raises CorruptArchiveError.
+    """
+    seconds, _, fraction = text.partition(b".")
+    if seconds.isdigit() and fraction.isdigit() and len(seconds) <= _MAX_SECONDS_DIGITS:
+        return int(seconds) * 10**9 + int(fraction[:9].ljust(9, b"0"))  # as nearly always
+    match = _SECONDS.fullmatch(text)
+    if match is None or not (match[2] or match[3]) or len(match[2]) > _MAX_SECONDS_DIGITS:
+        raise CorruptArchiveError(f"a pax header has {quoted(text)} where a time belongs")
+    fraction = match[3] or b""
+    nanoseconds = int(match[2] or b"0") * 10**9 + int(fraction[:9].ljust(9, b"0"))
+    if match[1] != b"-":
+        return nanoseconds
+    return -nanoseconds - bool(fraction[9:].strip(b"0"))
+
+
+def checksum_fits(block: bytes) -> bool:
+    """Tell whether the 512 bytes of a header add up to the sum that it carries.
+
+    The sum is of unsigned bytes; some old tars added signed ones.
+    """
+    field = block[148:156]
+    # The sum counts its own field as eight spaces.
+    unsigned = byte_sum(block[:256]) + byte_sum(block[256:]) - byte_sum(field) + 8 * 32
+    if field == b"%06o\0 " % unsigned:
+        return True  # as POSIX has it, and nearly every tar
+    stored = parse_number(field)
+    if stored == unsigned:
+        return True
+    negative = sum(byte >= 128 for byte in block) - sum(byte >= 128 for byte in field)
+    return stored == unsigned - 256 * negative
+
+
+def byte_sum(octets: bytes) -> int:
+    """Return the sum of at most 256 bytes.
+
+    The low half of Adler-32 (RFC 1950, section 8.2) is one more than the sum of the bytes modulo
+    65521, which so few cannot reach; it is many times faster than sum().
+    """
+    return (adler32(octets) & 0xFFFF) - 1
+
+
+def only_mtime(payload: bytes) -> tuple[bytes, bytes] | None:
+    """Return the record of a pax header that has no other than the time; None for any other.
+
+    Nearly every file has such a one, and here it costs a third.
+    """
+    if payload[2:9] == b" mtime=" and payload[:2] == b"%d" % len(payload) and payload[-1] == 10:
+        return b"mtime", payload[9:-1]
+    return None
+
+
+def parse_pax_records(payload: bytes) -> list[tuple[bytes, bytes]]:
+    """Return keywords and values of a pax header, in their order.
+
+    Raises CorruptArchiveError.
+    """
+    records = []
+    at = 0
+    while at < len(payload):
+        space = payload.find(b" ", at, at + 20)
+        end = at + parse_decimal(payload[at:space]) if space > at else 0
+        keyword, equals, value = payload[space + 1 : max(end - 1, 0)].partition(b"=")
+        if end <= space or payload[end - 1 : end] != b"\n" or not keyword or not equals:
+            raise CorruptArchiveError("a pax header has a record that is none")
+        records.append((keyword, value))
+        at = end
+    return records

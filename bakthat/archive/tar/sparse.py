@@ -1,0 +1,104 @@
+"""The maps of sparse files: where in a file its data belongs, in the four forms GNU tar writes.
+
+A map is an array of offset, length, offset, length, in bytes. Formats: the GNU tar manual,
+"Storing Sparse Files" and "Old GNU Format".
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+
+from bakthat.archive.tar.fields import parse_decimal, parse_number
+from bakthat.errors import CorruptArchiveError
+
+MAX_EXTENTS = 4 * 1024 * 1024
+"""The most parts a sparse file may have; they take 16 bytes of memory each."""
+
+_MAX_OFFSET = 2**63 - 1
+
+
+def parse_gnu_entries(fields: bytes, extents: array[int]) -> None:
+    """Append the entries of a block in the old GNU format, 24 bytes each, to *extents*.
+
+    Raises CorruptArchiveError.
+    """
+    for at in range(0, len(fields), 24):
+        if fields[at + 12] == 0:
+            return
+        _append(extents, parse_number(fields[at : at + 12]))
+        _append(extents, parse_number(fields[at + 12 : at + 24]))
+
+
+def parse_pax_0_0(records: list[tuple[bytes, bytes]]) -> array[int]:
+    """Return the map in *records*, pax records without ``GNU.sparse.``, which repeat.
+
+    Raises CorruptArchiveError.
+    """
+    extents: array[int] = array("Q")
+    for keyword, value in records:
+        if keyword in (b"offset", b"numbytes"):
+            if (keyword == b"numbytes") != len(extents) % 2:
+                raise CorruptArchiveError("the tar archive has a sparse map out of order")
+            _append(extents, parse_decimal(value))
+    return extents
+
+
+def parse_pax_0_1(text: bytes) -> array[int]:
+    """Return the map that *text* writes as decimal numbers with commas between them.
+
+    Raises CorruptArchiveError.
+    """
+    extents: array[int] = array("Q")
+    at = 0
+    while at < len(text):
+        comma = text.find(b",", at, at + 20)
+        end = comma if comma >= 0 else len(text)
+        _append(extents, parse_decimal(text[at:end]))
+        at = end + 1
+    return extents
+
+
+def parse_pax_1_0(next_block: Callable[[], bytes]) -> array[int]:
+    """Return the map that stands before the data, as decimal numbers in lines of their own.
+
+    *next_block* returns 512 bytes; it is called for as many as the map takes. Raises
+    CorruptArchiveError and what *next_block* raises.
+    """
+    extents: array[int] = array("Q")
+    expected: int | None = None
+    rest = b""
+    while expected is None or len(extents) < expected:
+        *lines, rest = (rest + next_block()).split(b"\n")
+        for line in lines:
+            if expected is None:
+                expected = 2 * parse_decimal(line)
+            elif len(extents) < expected:
+                _append(extents, parse_decimal(line))
+        if len(rest) > 20 and (expected is None or len(extents) < expected):
+            raise CorruptArchiveError("the tar archive has a sparse map with a number out of range")
+    return extents
+
+
+def check_sparse_map(extents: array[int], *, size: int, stored: int) -> None:
+    """Check that the parts come in order, lie within *size* bytes and add up to *stored*.
+
+    Raises CorruptArchiveError.
+    """
+    position = total = 0
+    pairs = iter(extents)
+    if len(extents) % 2:
+        raise CorruptArchiveError("the tar archive has a sparse map with half an entry")
+    for offset, length in zip(pairs, pairs, strict=True):
+        if offset < position:
+            raise CorruptArchiveError("the tar archive has a sparse map out of order")
+        position = offset + length
+        total += length
+    if position > size or total != stored:
+        raise CorruptArchiveError("the tar archive has a sparse map that does not fit its file")
+
+
+def _append(extents: array[int], number: int) -> None:
+    if not 0 <= number <= _MAX_OFFSET or len(extents) >= 2 * MAX_EXTENTS:
+        raise CorruptArchiveError("the tar archive has a sparse map that is out of bounds")
+    extents.append(number)

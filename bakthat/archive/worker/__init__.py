@@ -1,0 +1,1 @@
+"""A second process that works for this one."""

@@ -1,0 +1,1 @@
+"""What the storages of AWS share: the client, uploads in parts, ranged reads."""

@@ -1,0 +1,218 @@
+"""Write one object in parts, sent in parallel while the next one is filled.
+
+What S3 and Glacier have in common: buffers, threads, and that a failure stays one.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
+
+from bakthat.backends.base import StoredObject
+from bakthat.errors import BakthatError, StorageError
+from bakthat.system.signals import held_back
+
+Result = TypeVar("Result")
+
+MIB = 1024 * 1024
+MAX_PARTS = 10_000
+"""Of S3 and of Glacier alike."""
+MIN_PART_SIZE = 8 * MIB
+UNKNOWN_SIZE_PART = 16 * MIB
+"""Bytes of a part when nobody knows how much will come."""
+MEMORY = 64 * MIB
+"""Bytes of parts held at once, while they are small enough for two of them to fit. Larger parts
+come two at a time: one being sent, one being filled. With a right hint that is 2/8,000 of the
+object on S3, so the bound holds up to some 240 GiB."""
+
+MAX_OVERTAKING = 8
+"""How many parts may be sent after one that is not answered yet.
+
+rclone writes parts in their order, and answers the one that began only when it finds that the
+next has not come (cmd/serve/s3/multipart.go of rclone 1.75). Were there always a next one, this
+side would take the answer for lost, send the part again, and in the end publish what rclone still
+writes, which ends the upload with InvalidPart."""
+
+
+def parts_in_flight(part_size: int, workers: int) -> int:
+    """Return how many parts may be sent or queued while another one is being filled."""
+    return min(workers + 1, max(1, MEMORY // part_size - 1))
+
+
+class PartUpload(ABC):
+    """An object on its way to the storage; see :class:`~bakthat.backends.base.Upload`.
+
+    Subclasses begin, send, publish and abort in their service's words.
+    """
+
+    def __init__(self, key: str, *, workers: int, max_parts: int) -> None:
+        self._key = key
+        self._workers = workers
+        self._max_parts = max_parts
+        self._buffer = bytearray()
+        self._filled = 0
+        self._spare: deque[bytearray] = deque()
+        self._sent = 0
+        self._number = 0
+        self._upload_id: str | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._pending: dict[Future[dict[str, Any]], int] = {}
+        self._parts: list[dict[str, Any]] = []
+        self._cancelled = threading.Event()
+        self._error: BakthatError | None = None
+        self._closed = False
+
+    @abstractmethod
+    def _size_of_part(self, number: int) -> int:
+        """Return the bytes of part *number*, counted from 1."""
+
+    @abstractmethod
+    def _begin(self) -> str:
+        """Begin an upload in parts; return its id."""
+
+    @abstractmethod
+    def _upload_part(self, number: int, start: int, part: bytearray) -> dict[str, Any]:
+        """Send a part, which begins at byte *start*; return what publishing needs of it.
+
+        Runs in a thread. Hands *part* back when it was sent.
+        """
+
+    @abstractmethod
+    def _publish_whole(self, body: bytearray) -> StoredObject:
+        """Store what was written, small enough for one request."""
+
+    @abstractmethod
+    def _publish_parts(self) -> StoredObject:
+        """Make one object of the parts, all of which were sent."""
+
+    @abstractmethod
+    def _abort_parts(self, upload_id: str) -> None:
+        """Remove the parts of an upload that was given up. Never raises."""
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> None:
+        """Take all of *data*, blocking while enough parts are under way."""
+        self._check_usable()
+        view = memoryview(data).cast("B")
+        while view:
+            size = self._size_of_part(self._number + 1)
+            # A full buffer waits for another byte: without one it is the last part, or all.
+            if self._filled >= size:
+                self._guarded(self._send_part)
+                continue
+            if len(self._buffer) != size:
+                self._buffer = self._empty_buffer(size)
+            piece = view[: size - self._filled]
+            with memoryview(self._buffer) as buffer:
+                buffer[self._filled : self._filled + len(piece)] = piece
+            self._filled += len(piece)
+            view = view[len(piece) :]
+
+    def commit(self) -> StoredObject:
+        """Publish the object and return it once the storage has confirmed it."""
+        self._check_usable()
+        stored = self._guarded(self._finish)
+        self._closed = True
+        self._stop_workers()
+        self._free_buffers()
+        return stored
+
+    def abort(self) -> None:
+        """Give the upload up, with every part that was sent."""
+        self._cancelled.set()
+        # A part that arrived after the upload was aborted would stay, and cost, so the workers
+        # end first.
+        self._stop_workers()
+        self._pending.clear()
+        self._free_buffers()
+        if self._closed or self._upload_id is None:
+            self._closed = True
+            return
+        self._closed = True
+        self._abort_parts(self._upload_id)
+
+    def _check_usable(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self._closed:
+            raise StorageError(f"the upload of {self._key!r} is over already")
+
+    def _guarded(self, step: Callable[[], Result]) -> Result:
+        # An upload that failed once stays failed: going on would leave a hole in the object.
+        try:
+            return step()
+        except BakthatError as exc:
+            self._error = exc
+            raise
+
+    # Parts
+
+    def _send_part(self) -> None:
+        if self._upload_id is None:
+            # An interrupt before the id is known would leave an upload that nobody can abort.
+            with held_back():
+                self._upload_id = self._begin()
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="bakthat-upload")
+        self._number += 1
+        if self._number > self._max_parts:
+            raise StorageError(
+                f"{self._key!r} is larger than {self._max_parts} parts can hold",
+                hint="the estimate of its size was far too low",
+            )
+        part = self._take_part()
+        start, self._sent = self._sent, self._sent + len(part)
+        future = self._pool.submit(self._upload_part, self._number, start, part)
+        self._pending[future] = self._number
+        size = self._size_of_part(self._number + 1)
+        self._collect(at_most=parts_in_flight(size, self._workers))
+
+    def _empty_buffer(self, size: int) -> bytearray:
+        # Parts are filled into the buffers of parts that were sent: allocating megabytes anew for
+        # each would fragment the heap to several times what is in use.
+        while self._spare:
+            buffer = self._spare.pop()
+            if len(buffer) == size:
+                return buffer
+        return bytearray(size)
+
+    def _take_part(self) -> bytearray:
+        part, self._buffer = self._buffer, bytearray()
+        del part[self._filled :]
+        self._filled = 0
+        return part
+
+    def _free_buffers(self) -> None:
+        self._buffer = bytearray()
+        self._spare.clear()
+
+    def _collect(self, *, at_most: int) -> None:
+        """Wait until no more than *at_most* parts are under way, and none of them was left too far
+        behind; raise what one of them raised.
+        """
+        done = {future for future in self._pending if future.done()}
+        while True:
+            for future in done:
+                del self._pending[future]
+            self._parts += [future.result() for future in done]
+            oldest = min(self._pending.values(), default=self._number)
+            if len(self._pending) <= at_most and self._number - oldest < MAX_OVERTAKING:
+                return
+            done = wait(self._pending, return_when=FIRST_COMPLETED).done
+
+    def _stop_workers(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def _finish(self) -> StoredObject:
+        if self._upload_id is None:
+            body = self._take_part()
+            self._sent = len(body)
+            return self._publish_whole(body)
+        self._send_part()
+        self._collect(at_most=0)
+        return self._publish_parts()

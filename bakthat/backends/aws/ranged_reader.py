@@ -1,0 +1,205 @@
+"""Read one object in ranges, a few of them ahead of the reader."""
+
+from __future__ import annotations
+
+import io
+import random
+import re
+import threading
+from abc import abstractmethod
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from bakthat.backends.aws.client import AwsClient, TransferCancelledError, foreign_errors
+from bakthat.errors import StorageError
+
+PIECE = 256 * 1024
+"""Bytes read from a connection before looking whether the reader still wants them."""
+LONGEST_BACKOFF = 20.0
+"""Seconds, as in botocore's standard retry mode."""
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+class RangedReader(io.RawIOBase):
+    """The bytes of an object in order, fetched by a few threads.
+
+    *first* is the answer to the request of the first range. At most ``ahead + 1`` ranges of
+    *range_size* bytes are held in memory. Subclasses ask their service for the other ranges.
+    """
+
+    def __init__(
+        self,
+        client: AwsClient,
+        key: str,
+        first: dict[str, Any],
+        start: int,
+        end: int | None,
+        *,
+        range_size: int,
+        ahead: int,
+    ) -> None:
+        super().__init__()
+        self._client = client
+        self._key = key
+        self._first = first
+        self._range_size = range_size
+        self._ahead = ahead
+        self._cancelled = threading.Event()
+        self._ranges: deque[Future[bytearray]] = deque()
+        self._received = bytearray()
+        self._current = memoryview(self._received)
+        self._spare: deque[bytearray] = deque()
+        self._error: Exception | None = None
+        try:
+            begin, stop, size = extent_of(first, key)
+            if begin != start:
+                raise StorageError(f"the storage sent {key!r} from byte {begin}, not from {start}")
+            if stop - start > range_size:
+                raise StorageError(f"the storage sent more of {key!r} than the range it was asked")
+        except StorageError:
+            first["Body"].close()
+            raise
+        self._end = size if end is None else min(end, size)
+        self._next = min(stop, self._end)
+        self._pool = ThreadPoolExecutor(ahead, thread_name_prefix="bakthat-download")
+        # The rest waits until the first bytes were taken: to open what a passphrase protects
+        # takes as much memory as all that is ahead.
+        self._ranges.append(self._pool.submit(self._fetch, start, self._next, first))
+        self._begun = False
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill *buffer* with the next bytes, and return how many; 0 at the end."""
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        # A range that failed is never skipped: whoever reads on gets the same error again.
+        if self._error is not None:
+            raise self._error
+        if self._begun:
+            self._look_ahead()
+        self._begun = True
+        if not self._current and self._ranges:
+            try:
+                self._recycle()
+                self._received = self._ranges.popleft().result()
+                self._current = memoryview(self._received)
+            except Exception as exc:
+                self._error = exc
+                raise
+        view = memoryview(buffer).cast("B")
+        count = min(len(view), len(self._current))
+        view[:count] = self._current[:count]
+        self._current = self._current[count:]
+        return count
+
+    def close(self) -> None:
+        """Stop fetching, wait for the threads to end, and give the connections back."""
+        if self.closed:
+            return
+        try:
+            # Absent when the constructor failed.
+            if hasattr(self, "_pool"):
+                self._cancelled.set()
+                self._pool.shutdown(wait=True, cancel_futures=True)
+                self._first["Body"].close()
+                self._ranges.clear()
+                self._recycle()
+                self._spare.clear()
+                self._received = bytearray()
+        finally:
+            super().close()
+
+    def _look_ahead(self) -> None:
+        while len(self._ranges) < self._ahead and self._next < self._end:
+            # Up to a multiple of the range's size: aligned ranges have checksums in Glacier.
+            boundary = (self._next // self._range_size + 1) * self._range_size
+            stop = min(boundary, self._end)
+            self._ranges.append(self._pool.submit(self._fetch, self._next, stop, None))
+            self._next = stop
+
+    def _recycle(self) -> None:
+        # As for the parts of an upload: ranges are received into the buffers of ranges read.
+        self._current = memoryview(b"")
+        self._spare.append(self._received)
+
+    def _buffer(self, size: int) -> bytearray:
+        try:
+            buffer = self._spare.pop()
+        except IndexError:
+            return bytearray(size)
+        return buffer if len(buffer) == size else bytearray(size)
+
+    def _fetch(self, start: int, stop: int, answer: dict[str, Any] | None) -> bytearray:
+        """Return bytes *start* to *stop*, asking again from where a connection broke."""
+        data = self._buffer(stop - start)
+        view = memoryview(data)
+        filled = 0
+        for attempt in range(self._client.max_attempts):
+            if attempt:
+                self._cancelled.wait(random.random() * min(2.0**attempt, LONGEST_BACKOFF))
+            if answer is None:
+                answer = self._request(start + filled, stop)
+            body, answer = answer["Body"], None
+            cause: Exception | None = None
+            try:
+                filled += self._drain(body, view[filled:])
+            except _BrokenConnectionError as cut:
+                filled += cut.filled
+                cause = cut.cause
+            finally:
+                body.close()
+            if filled == len(view):
+                return data
+        raise StorageError(
+            f"{self._key!r} in {self._client.shown}: the connection "
+            f"ended {len(view) - filled} bytes early, {self._client.max_attempts} times",
+            hint="check the network, and try again",
+        ) from cause
+
+    def _drain(self, body: Any, view: memoryview) -> int:
+        """Fill *view* from *body* and return how many bytes came.
+
+        Raises _BrokenConnectionError when the connection broke.
+        """
+        filled = 0
+        while filled < len(view):
+            if self._cancelled.is_set():
+                raise TransferCancelledError("the download was given up")
+            try:
+                count = body.readinto(view[filled : filled + PIECE])
+            except foreign_errors() as exc:
+                raise _BrokenConnectionError(filled, exc) from exc
+            if count == 0:
+                break
+            filled += count
+        return filled
+
+    @abstractmethod
+    def _request(self, start: int, stop: int) -> dict[str, Any]:
+        """Ask for bytes *start* to *stop*; return the answer, whose ``Body`` the caller closes.
+
+        Once the reader was closed, nothing more is sent: TransferCancelledError.
+        """
+
+
+class _BrokenConnectionError(Exception):
+    """A connection broke after *filled* bytes."""
+
+    def __init__(self, filled: int, cause: Exception) -> None:
+        super().__init__()
+        self.filled = filled
+        self.cause = cause
+
+
+def extent_of(answer: dict[str, Any], key: str) -> tuple[int, int, int]:
+    """Return the first byte, the byte after the last, and the object's size that *answer* has."""
+    announced = str(answer.get("ContentRange", "nothing"))
+    match = _CONTENT_RANGE.fullmatch(announced)
+    if match is None:
+        raise StorageError(f"asked for a range of {key!r}, the storage sent {announced}")
+    begin, last, size = map(int, match.groups())
+    return begin, last + 1, size

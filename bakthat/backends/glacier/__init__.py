@@ -1,0 +1,1 @@
+"""The storage Amazon Glacier: vaults."""

@@ -1,0 +1,457 @@
+"""Store backups in a vault of Amazon Glacier.
+
+A vault keeps archives under ids of its own, and gives one back hours after a retrieval job was
+asked for. Which archive a key is, and what is known of it, stands in :class:`VaultRecords`.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, BinaryIO
+
+from bakthat.backends.aws.client import answer_of, foreign_errors, time_of
+from bakthat.backends.aws.part_upload import MIB
+from bakthat.backends.aws.ranged_reader import PIECE
+from bakthat.backends.base import (
+    BakthatBackend,
+    Leftover,
+    Metadata,
+    StoredObject,
+    Thaw,
+    ThawState,
+    check_key,
+    required,
+)
+from bakthat.backends.glacier.client import Description, GlacierClient, epoch_seconds
+from bakthat.backends.glacier.inventory import VaultArchive as VaultArchive
+from bakthat.backends.glacier.inventory import VaultInventory as VaultInventory
+from bakthat.backends.glacier.inventory import read_vault_inventory
+from bakthat.backends.glacier.jobs import (
+    INVENTORY,
+    RETRIEVAL,
+    best_of,
+    has_succeeded,
+    is_whole,
+    thaw_of,
+)
+from bakthat.backends.glacier.records import VaultRecords
+from bakthat.backends.glacier.transfer import (
+    GlacierUpload,
+    JobReader,
+    choose_part_size,
+    described_object,
+)
+from bakthat.errors import (
+    ContainerNotFoundError,
+    CorruptArchiveError,
+    NotFoundError,
+    NotReadyError,
+    StorageError,
+    UnreachableError,
+    UsageError,
+)
+from bakthat.policy.storage_classes import VAULT, check_tier
+
+log = logging.getLogger(__name__)
+
+INVENTORY_KEY = "(inventory)"
+"""The key in the :class:`Thaw` of a job that asks for the vault's inventory; no archive has it."""
+
+
+class GlacierBackend(BakthatBackend):
+    """One vault; ``conf`` is a flat profile.
+
+    It reads access_key and secret_key (both absent: boto3's own chain), region_name,
+    glacier_vault, glacier_endpoint_url, timeout and attempts. boto3 is imported, and the storage
+    connected to, by the first request. Without *records*, what is uploaded can be found for as
+    long as the backend lives.
+
+    Memory: as for S3, with parts that are powers of two: up to 64 MiB, and twice a part's size
+    once that is more. *part_size* and *range_size* are powers of two in MiB, in bytes;
+    *max_attempts* counts the first attempt of a request, timeouts are in seconds. An answer that
+    is lost after a small archive was stored leaves a second copy of it, of less than one part.
+    Raises ConfigError when glacier_vault, or one of the two keys, is missing.
+    """
+
+    name = "glacier"
+
+    def __init__(
+        self,
+        conf: Mapping[str, Any],
+        records: VaultRecords | None = None,
+        *,
+        part_size: int | None = None,
+        upload_workers: int = 4,
+        range_size: int = 8 * MIB,
+        read_ahead: int = 3,
+        max_attempts: int | None = None,
+        connect_timeout: float | None = None,
+        read_timeout: float | None = None,
+    ) -> None:
+        super().__init__(conf)
+        self.container = required(conf, "glacier_vault")
+        self.records = VaultRecords() if records is None else records
+        self._part_size = part_size
+        self._upload_workers = upload_workers
+        self._range_size = range_size
+        self._read_ahead = read_ahead
+        self._client = GlacierClient(
+            conf,
+            self.container,
+            endpoint_url=conf.get("glacier_endpoint_url"),
+            connections=upload_workers + read_ahead + 2,
+            max_attempts=max_attempts,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+        )
+
+    def create_container(self) -> None:
+        """Make the vault in the profile's region, if it is missing."""
+        try:
+            self._client.call("describe_vault")
+        except ContainerNotFoundError:
+            try:
+                self._client.call("create_vault")
+            except StorageError as exc:
+                exc.hint = exc.hint or (
+                    "AWS makes vaults for accounts that have had some before 2025-12-15 only; for "
+                    "all others, set default_destination: s3 and storage_class: GLACIER"
+                )
+                raise
+
+    def upload(
+        self,
+        key: str,
+        *,
+        metadata: Metadata,
+        size_hint: int | None = None,
+        replace: bool = False,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+    ) -> GlacierUpload:
+        """Begin to write *key*; see :class:`~bakthat.backends.base.Backend`."""
+        check_key(key)
+        return GlacierUpload(
+            self._client,
+            self.records,
+            Description(key, metadata),
+            part_size=choose_part_size(size_hint, self._part_size),
+            workers=self._upload_workers,
+            replace=replace,
+        )
+
+    def download(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
+        """Open bytes *start* to *end* of *key*, which must have been thawed.
+
+        See :class:`~bakthat.backends.base.Backend`.
+        """
+        check_key(key)
+        if start < 0:
+            raise UsageError(f"a download cannot start at byte {start}")
+        archive_id = self._archive_id(key)
+        if self._is_empty(archive_id) or (end is not None and end <= start):
+            return io.BytesIO()
+        job = self._best_job(key, archive_id)
+        if job is None or not has_succeeded(job):
+            raise NotReadyError(
+                f"{key!r} in {self._client.shown} must be thawed before it can be read",
+                hint="ask for it with bakthat restore, and try again when it is ready",
+            )
+        self._check_hash(key, archive_id, job)
+        size = int(job["ArchiveSizeInBytes"])
+        stop = size if end is None else min(end, size)
+        if start >= stop:
+            return io.BytesIO()
+        return io.BufferedReader(
+            JobReader(
+                self._client,
+                key,
+                str(job["JobId"]),
+                start,
+                stop,
+                size,
+                range_size=self._range_size,
+                ahead=self._read_ahead,
+            ),
+            buffer_size=PIECE,
+        )
+
+    def stat(self, key: str) -> StoredObject:
+        """Describe *key* by what is recorded of it, or what a retrieval job of it says."""
+        check_key(key)
+        archive_id = self._archive_id(key)
+        facts = self.records.archives.get(archive_id, {})
+        if "size" not in facts and (job := self._best_job(key, archive_id)) is not None:
+            facts = self._learn(key, job)
+        return described_object(key, archive_id, facts)
+
+    def ls(self, prefix: str = "") -> Iterator[StoredObject]:
+        """Yield every archive of the inventory whose key begins with *prefix*."""
+        self._client.call("describe_vault")
+        facts = dict(self.records.archives.items())
+        for key, archive_id in list(self.records.inventory.items()):
+            said = facts.get(archive_id, {})
+            if key.startswith(prefix) and self._may_have(said):
+                yield described_object(key, archive_id, said)
+
+    def delete(self, key: str) -> None:
+        """Remove *key* and what is recorded of it. What is gone already is no error."""
+        check_key(key)
+        archive_id = self._recorded_archive(key)
+        if archive_id is None:
+            self._client.call("describe_vault")
+            return
+        try:
+            self._client.call("delete_archive", key=key, archiveId=archive_id)
+        except NotFoundError:
+            log.debug("archive %s of %s was gone already", archive_id, key)
+        self.records.archives[archive_id] = {"key": key, "deleted": time.time()}
+        self.records.jobs.pop(key, None)
+        self.records.inventory.pop(key, None)
+
+    def is_unknown(self, key: str) -> bool:
+        """Tell whether nothing is recorded of *key*: no archive, and none that was deleted."""
+        if self._recorded_archive(key) is not None:
+            return False
+        return not any(
+            facts.get("key") == key and "deleted" in facts
+            for facts in self.records.archives.values()
+        )
+
+    def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
+        """Yield every upload in parts that was begun and neither finished nor aborted."""
+        for page in self._client.pages("list_multipart_uploads"):
+            now = time_of(page)
+            for found in page.get("UploadsList", ()):
+                key = Description.decode(found.get("ArchiveDescription")).key
+                begun_at = epoch_seconds(found.get("CreationDate"))
+                if key.startswith(prefix) and begun_at is not None:
+                    upload_id = str(found["MultipartUploadId"])
+                    yield Leftover("upload", key, begun_at, now - begun_at, handle=upload_id)
+
+    def remove_leftover(self, leftover: Leftover) -> bool:
+        """Abort an upload in parts, which removes them."""
+        try:
+            self._client.call("abort_multipart_upload", key=leftover.key, uploadId=leftover.handle)
+        except NotFoundError:
+            return False
+        return True
+
+    def forget_expired_jobs(self, keys: Collection[str], *, dry_run: bool = False) -> list[str]:
+        """Forget the retrieval jobs of *keys* that the vault knows no more; return their keys."""
+        recorded = {key: job for key, job in self.records.jobs.items() if key in keys}
+        if not recorded:
+            return []
+        alive = {str(job["JobId"]) for job in self._jobs(RETRIEVAL)}
+        expired = sorted(key for key, job_id in recorded.items() if job_id not in alive)
+        for key in expired if not dry_run else ():
+            self.records.jobs.pop(key, None)
+        return expired
+
+    # Thawing
+
+    def thaw_state(self, key: str) -> Thaw:
+        """Look how far *key* is; see :class:`~bakthat.backends.base.ColdStorage`."""
+        check_key(key)
+        archive_id = self._archive_id(key)
+        if self._is_empty(archive_id):
+            return Thaw(key, ThawState.WARM)
+        job = self._best_job(key, archive_id)
+        if job is None:
+            return Thaw(key, ThawState.FROZEN, VAULT)
+        self._learn(key, job)
+        return thaw_of(key, job)
+
+    def thaw(self, key: str, *, tier: str, days: int) -> Thaw:
+        """Ask for a retrieval job of *key*; see :class:`~bakthat.backends.base.ColdStorage`.
+
+        *days* means nothing here: what a job brings out can be read for a day.
+        """
+        state = self.thaw_state(key)
+        if state.state is not ThawState.FROZEN:
+            return state
+        check_tier(VAULT, tier)
+        archive_id = self._archive_id(key)
+        facts = self.records.archives.get(archive_id, {})
+        # By this another machine, which has no inventory, knows which key the job is for.
+        described = Description.decode(facts.get("description"))
+        described = described if described.key == key else Description(key, {})
+        job = {
+            "Type": "archive-retrieval",
+            "ArchiveId": archive_id,
+            "Tier": tier.capitalize(),
+            "Description": described.encode(),
+        }
+        try:
+            job_id = self._begin_job(key, job)
+        except NotFoundError as exc:
+            exc.hint = (
+                "something else than this bakthat deleted it there; bakthat delete takes it out of "
+                "the catalog"
+            )
+            raise
+        if job_id is None:
+            return self.thaw_state(key)
+        self.records.jobs[key] = job_id
+        return Thaw(key, ThawState.ASKED, VAULT, tier, time.time(), job_id=job_id)
+
+    def thaws(self, prefix: str = "") -> Iterator[Thaw]:
+        """Yield the archives that a retrieval job was asked for, by whomever."""
+        keys = {archive_id: key for key, archive_id in self.records.inventory.items()}
+        facts = dict(self.records.archives.items())
+        jobs_of: dict[str, list[Mapping[str, Any]]] = {}
+        for job in self._jobs(RETRIEVAL):
+            jobs_of.setdefault(str(job["ArchiveId"]), []).append(job)
+        for archive_id, jobs in jobs_of.items():
+            described = Description.decode(jobs[0].get("JobDescription"))
+            key = keys.get(archive_id) or described.key or archive_id
+            best = best_of(jobs)
+            is_gone = "deleted" in facts.get(archive_id, {})
+            if best is not None and key.startswith(prefix) and not is_gone:
+                yield thaw_of(key, best)
+
+    def _archive_id(self, key: str) -> str:
+        """Return the archive of *key*, also one that only a job tells of. Raises NotFoundError."""
+        archive_id = self._recorded_archive(key)
+        if archive_id is not None:
+            return archive_id
+        for job in self._jobs(RETRIEVAL):
+            described = Description.decode(job.get("JobDescription"))
+            found = str(job["ArchiveId"])
+            if described.key == key and "deleted" not in self.records.archives.get(found, {}):
+                self._learn(key, job)
+                return self.records.inventory.setdefault(key, found)
+        for facts in self.records.archives.values():
+            if facts.get("key") == key and "deleted" in facts:
+                date = time.strftime("%Y-%m-%d", time.gmtime(facts["deleted"]))
+                raise NotFoundError(f"{key!r} was deleted from {self._client.shown} on {date}")
+        raise NotFoundError(
+            f"which archive of {self._client.shown} {key!r} is, is not known here",
+            hint="bakthat restore_glacier_inventory brings the inventory back from the bucket, "
+            "bakthat show_glacier_inventory asks the vault for its own",
+        )
+
+    def _recorded_archive(self, key: str) -> str | None:
+        archive_id = self.records.inventory.get(key)
+        if archive_id is None or not self._may_have(self.records.archives.get(archive_id, {})):
+            return None
+        return archive_id
+
+    def _may_have(self, facts: Mapping[str, Any]) -> bool:
+        """Tell whether nothing speaks against an archive being in this vault."""
+        return facts.get("vault") in (None, self.container)
+
+    def _is_empty(self, archive_id: str) -> bool:
+        return self.records.archives.get(archive_id, {}).get("size") == 0
+
+    def _best_job(self, key: str, archive_id: str) -> Mapping[str, Any] | None:
+        """Return the job to read *key* from, or to wait for; None when there is none."""
+        recorded = self._recorded_job(key, archive_id)
+        if recorded is not None and has_succeeded(recorded):
+            return recorded
+        listed = [job for job in self._jobs(RETRIEVAL) if job["ArchiveId"] == archive_id]
+        best = best_of([*listed, recorded] if recorded is not None else listed)
+        if best is not None:
+            self.records.jobs[key] = str(best["JobId"])
+        return best
+
+    def _recorded_job(self, key: str, archive_id: str) -> Mapping[str, Any] | None:
+        job_id = self.records.jobs.get(key)
+        if job_id is None:
+            return None
+        try:
+            job = self._client.call("describe_job", key=key, jobId=job_id)
+        except (NotFoundError, NotReadyError):  # it has expired
+            self.records.jobs.pop(key, None)
+            return None
+        return job if job.get("ArchiveId") == archive_id and is_whole(job) else None
+
+    def _jobs(self, action: str) -> Iterator[Mapping[str, Any]]:
+        for page in self._client.pages("list_jobs"):
+            for job in page.get("JobList", ()):
+                if job.get("Action") == action and is_whole(job):
+                    yield job
+
+    def _begin_job(self, key: str, job: Mapping[str, Any]) -> str | None:
+        """Ask for a job, and return its id; None when the answer was lost, but the job is there.
+
+        Each request that arrives is paid, so it is sent once.
+        """
+        try:
+            answer = self._client.call("initiate_job", key=key, once=True, jobParameters=job)
+        except StorageError as exc:
+            lost = isinstance(exc, UnreachableError) or answer_of(exc)[0] in (500, 504)
+            action = RETRIEVAL if "ArchiveId" in job else INVENTORY
+            begun = lost and any(
+                each.get("ArchiveId") == job.get("ArchiveId") for each in self._jobs(action)
+            )
+            if not begun:
+                raise
+            log.info("the answer was lost, but the job has begun")
+            return None
+        return str(answer["jobId"])
+
+    def _learn(self, key: str, job: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Record what a job says of an archive of which nothing is recorded; return the record."""
+        archive_id = str(job["ArchiveId"])
+        known = self.records.archives.get(archive_id)
+        if known is not None:
+            return known
+        described = Description.decode(job.get("JobDescription"))
+        facts = {
+            "key": key,
+            "size": 0 if described.is_empty else int(job["ArchiveSizeInBytes"]),
+            "tree_hash": str(job.get("ArchiveSHA256TreeHash") or ""),
+            "description": described.encode() if described.key == key else key,
+            "vault": self.container,
+        }
+        self.records.archives[archive_id] = facts
+        return facts
+
+    def _check_hash(self, key: str, archive_id: str, job: Mapping[str, Any]) -> None:
+        stored = self.records.archives.get(archive_id, {}).get("tree_hash")
+        retrieved = job.get("ArchiveSHA256TreeHash")
+        if stored and retrieved and stored != retrieved:
+            raise CorruptArchiveError(
+                f"{key!r} in {self._client.shown} is not what was stored: its tree hash differs"
+            )
+
+    # The vault's own inventory
+
+    def inventory_state(self) -> Thaw:
+        """Look whether the vault's inventory was asked for, or is there; asks for nothing."""
+        best = best_of(list(self._jobs(INVENTORY)))
+        return (
+            Thaw(INVENTORY_KEY, ThawState.FROZEN) if best is None else thaw_of(INVENTORY_KEY, best)
+        )
+
+    def ask_inventory(self) -> Thaw:
+        """Ask the vault for its inventory, unless that was done; return the state afterwards."""
+        state = self.inventory_state()
+        if state.state is not ThawState.FROZEN:
+            return state
+        job = {"Type": "inventory-retrieval", "Format": "JSON"}
+        try:
+            job_id = self._begin_job(INVENTORY_KEY, job)
+        except NotFoundError as exc:
+            raise NotFoundError(
+                f"{self._client.shown} has no inventory yet",
+                hint="a vault makes its first one within a day of its first archive: try again "
+                "tomorrow",
+            ) from exc
+        if job_id is None:
+            return self.inventory_state()
+        return Thaw(INVENTORY_KEY, ThawState.ASKED, requested_at=time.time(), job_id=job_id)
+
+    def read_inventory(self, job_id: str) -> VaultInventory:
+        """Return the vault's inventory, which a finished job brought. Raises NotReadyError."""
+        answer = self._client.call("get_job_output", key=INVENTORY_KEY, jobId=job_id)
+        with answer["body"] as body:
+            try:
+                content = body.read()
+            except foreign_errors() as exc:
+                raise self._client.translate(exc, INVENTORY_KEY) from exc
+        return read_vault_inventory(content, self._client.shown)

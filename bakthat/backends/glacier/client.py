@@ -1,0 +1,192 @@
+"""Talk to Glacier about a vault: what its errors mean, and how archives describe themselves."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import zlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bakthat.backends.aws.client import AwsClient, one_line
+from bakthat.backends.base import Metadata, encode_metadata
+from bakthat.errors import (
+    BakthatError,
+    ContainerNotFoundError,
+    CredentialsError,
+    NotFoundError,
+    NotReadyError,
+    StorageError,
+)
+
+DESCRIPTION_LIMIT = 1024
+"""Printable characters, by
+https://docs.aws.amazon.com/amazonglacier/latest/dev/api-archive-post.html."""
+
+_PACKED = "bakthat+zlib+b85:"
+"""What a description begins with whose JSON would be too long: behind it stands that JSON, by
+zlib and then in base85, as in git's binary patches."""
+_LONGEST_JSON = 16 * DESCRIPTION_LIMIT
+
+# Codes of https://docs.aws.amazon.com/amazonglacier/latest/dev/api-error-responses.html.
+_CREDENTIALS_CODES = frozenset(
+    {
+        "AccessDeniedException",
+        "ExpiredTokenException",
+        "InvalidSignatureException",
+        "MissingAuthenticationTokenException",
+        "UnrecognizedClientException",
+    }
+)
+_REFUSED_TIERS = {
+    "InsufficientCapacityException": "there is no capacity for expedited thaws now: try again "
+    "later, or use --tier standard",
+    "PolicyEnforcedException": "the account's data retrieval policy forbids it: try again "
+    "tomorrow, use --tier bulk, or change that policy",
+}
+
+
+class GlacierClient(AwsClient):
+    """One vault."""
+
+    service = "glacier"
+    container_word = "vault"
+    settings = "glacier_vault, region_name and glacier_endpoint_url"
+
+    def _in_container(self, key: str | None) -> dict[str, Any]:
+        # "-" is the account of the keys.
+        return {"accountId": "-", "vaultName": self.container}
+
+    def _of_answer(self, exc: Any, key: str | None) -> BakthatError:
+        detail = exc.response.get("Error", {})
+        code, message = str(detail.get("Code", "")), one_line(detail.get("Message", ""))
+        status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        about = f"{key!r} in {self.shown}" if key is not None else self.shown
+        if "vault not found" in message.lower() or (status == 404 and key is None):
+            return ContainerNotFoundError(
+                f"{self.shown} does not exist",
+                hint=f"check {self.settings}; the first backup makes the vault",
+            )
+        if status == 404 and "job id" in message.lower():
+            return NotReadyError(
+                f"the thaw of {about} has expired", hint="ask for it again with bakthat restore"
+            )
+        if status == 404:
+            return NotFoundError(f"{self.shown} has no {key!r}: {message}")
+        if "not currently available for download" in message:
+            return NotReadyError(f"{about} is not thawed yet", hint="try again later")
+        if code in _REFUSED_TIERS:
+            return StorageError(f"{about}: {message or code}", hint=_REFUSED_TIERS[code])
+        if status in (401, 403) or code in _CREDENTIALS_CODES:
+            return CredentialsError(
+                f"{self.shown} refused: {code} ({message})",
+                hint="check access_key and secret_key, and the rights that they have on the vault",
+            )
+        return StorageError(f"{about}: the storage answered {status} {code} ({message})")
+
+
+class PartBody(io.RawIOBase):
+    """A part as the file that botocore wants to read from Glacier's requests, without a copy.
+
+    To be closed before the part's buffer changes its size.
+    """
+
+    def __init__(self, part: bytearray) -> None:
+        super().__init__()
+        self._view = memoryview(part)
+        self._position = 0
+
+    def __len__(self) -> int:
+        return len(self._view)
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True: a request that is repeated reads it again."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill *buffer* with the next bytes, and return how many."""
+        piece = self._view[self._position : self._position + len(buffer)]
+        buffer[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Move to *offset*, counted as *whence* says; return the position."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._view)}[whence]
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def close(self) -> None:
+        """Let go of the part."""
+        self._view.release()
+        super().close()
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What the description of an archive, or of a job, says."""
+
+    key: str
+    """The stored name; "" when the description is not bakthat's."""
+    metadata: Metadata
+    is_empty: bool = False
+    """The object has no bytes. Glacier takes no empty archive, so one byte stands for it."""
+
+    def encode(self) -> str:
+        """Return the description as printable ASCII. Raises StorageError when it is too long."""
+        fields = {"key": self.key, "about": dict(self.metadata)}
+        text = encode_metadata(
+            {**fields, "empty": True} if self.is_empty else fields, limit=_LONGEST_JSON
+        )
+        if len(text) <= DESCRIPTION_LIMIT:
+            return text
+        # A name in another script takes six characters for each of its own, and stands there twice.
+        packed = _PACKED + base64.b85encode(zlib.compress(text.encode(), 9)).decode()
+        if len(packed) > DESCRIPTION_LIMIT:
+            raise StorageError(
+                f"the description of {self.key!r} takes {len(packed)} characters, a vault has room "
+                f"for {DESCRIPTION_LIMIT}",
+                hint="use fewer or shorter tags, or a shorter name",
+            )
+        return packed
+
+    @classmethod
+    def decode(cls, text: str | None) -> Description:
+        """Read a description; 0.6.0's are the stored name and nothing else."""
+        text = text or ""
+        try:
+            said = json.loads(_unpacked(text))
+        except (ValueError, RecursionError):
+            return cls(text, {})
+        if not isinstance(said, dict) or not isinstance(said.get("key"), str):
+            return cls("", {})
+        about = said.get("about")
+        return cls(said["key"], about if isinstance(about, dict) else {}, bool(said.get("empty")))
+
+
+def _unpacked(text: str) -> str:
+    """Return the JSON of a description. Raises ValueError when what is packed is damaged."""
+    if not text.startswith(_PACKED):
+        return text
+    try:
+        return zlib.decompress(base64.b85decode(text.removeprefix(_PACKED))).decode()
+    except zlib.error as exc:
+        raise ValueError(str(exc)) from exc
+
+
+def epoch_seconds(moment: str | None) -> float | None:
+    """Return one of Glacier's dates, ISO 8601 in UTC, as epoch seconds; None when there is none."""
+    try:
+        return datetime.fromisoformat(moment).timestamp() if moment else None
+    except ValueError:
+        return None

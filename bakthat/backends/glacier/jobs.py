@@ -1,0 +1,61 @@
+"""What the jobs of a vault say: which one to read from, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bakthat.backends.base import Thaw, ThawState
+from bakthat.backends.glacier.client import epoch_seconds
+from bakthat.policy.storage_classes import VAULT, storage_class
+
+RETRIEVAL, INVENTORY = "ArchiveRetrieval", "InventoryRetrieval"
+
+READABLE_SECONDS = 24 * 3600
+"""For how long a job's output can be had at least, by
+https://docs.aws.amazon.com/amazonglacier/latest/dev/api-initiate-job-post.html."""
+
+
+def is_whole(job: Mapping[str, Any]) -> bool:
+    """Tell whether a job brings all of an archive, or all of an inventory as JSON."""
+    if job.get("Action") == INVENTORY:
+        # Other tools ask for CSV, or for a part of the list.
+        asked = job.get("InventoryRetrievalParameters") or {}
+        limits = ("StartDate", "EndDate", "Limit", "Marker")
+        return asked.get("Format") in (None, "JSON") and not any(map(asked.get, limits))
+    whole = f"0-{int(job.get('ArchiveSizeInBytes') or 0) - 1}"
+    return job.get("RetrievalByteRange") in (None, whole)
+
+
+def has_succeeded(job: Mapping[str, Any]) -> bool:
+    """Tell whether what a job brings can be read."""
+    return job.get("StatusCode") == "Succeeded"
+
+
+def best_of(jobs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the job that ended last, or else the one that will end first; failed ones never."""
+    ended = [job for job in jobs if has_succeeded(job)]
+    if ended:
+        return max(ended, key=lambda job: epoch_seconds(job.get("CompletionDate")) or 0)
+    running = [job for job in jobs if job.get("StatusCode") == "InProgress"]
+    return min(running, key=_expected_end, default=None)
+
+
+def _expected_end(job: Mapping[str, Any]) -> float:
+    _, seconds = storage_class(VAULT).thaw_seconds.get(str(job.get("Tier") or "").lower(), (0, 0))
+    return (epoch_seconds(job.get("CreationDate")) or 0) + seconds
+
+
+def thaw_of(key: str, job: Mapping[str, Any]) -> Thaw:
+    """Return how far *key* is, by the job that brings it."""
+    completed = epoch_seconds(job.get("CompletionDate"))
+    is_ready = has_succeeded(job)
+    return Thaw(
+        key,
+        ThawState.READY if is_ready else ThawState.ASKED,
+        VAULT,
+        str(job.get("Tier") or "").lower(),
+        epoch_seconds(job.get("CreationDate")),
+        completed + READABLE_SECONDS if is_ready and completed is not None else None,
+        str(job["JobId"]),
+    )

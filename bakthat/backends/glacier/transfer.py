@@ -1,0 +1,268 @@
+"""Write archives to a vault, and read what a job brought out of it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from bakthat.backends.aws.client import answer_of
+from bakthat.backends.aws.part_upload import (
+    MAX_PARTS,
+    MIB,
+    MIN_PART_SIZE,
+    UNKNOWN_SIZE_PART,
+    PartUpload,
+)
+from bakthat.backends.aws.ranged_reader import RangedReader
+from bakthat.backends.base import StoredObject
+from bakthat.backends.glacier.client import Description, GlacierClient, PartBody
+from bakthat.backends.glacier.records import VaultRecords
+from bakthat.backends.glacier.tree_hash import join_hashes, tree_hash
+from bakthat.errors import BakthatError, KeyExistsError, NotFoundError, StorageError
+from bakthat.policy.storage_classes import VAULT
+
+log = logging.getLogger(__name__)
+
+LARGEST_PART = 4096 * MIB
+_PLACEHOLDER = b"\0"
+"""What is stored for an object without bytes, which Glacier does not take."""
+
+
+def choose_part_size(size_hint: int | None, smallest: int | None = None) -> int:
+    """Return the bytes of a part: a power of two in MiB, as Glacier demands.
+
+    All parts but the last have this size, so a quarter is left for a hint that was too low.
+    *smallest*, which must be such a power, overrides the size below which parts are not worth it.
+    """
+    size = smallest or (UNKNOWN_SIZE_PART if size_hint is None else MIN_PART_SIZE)
+    while size * MAX_PARTS * 4 < (size_hint or 0) * 5 and size < LARGEST_PART:
+        size *= 2
+    return size
+
+
+def described_object(key: str, archive_id: str, facts: Mapping[str, Any]) -> StoredObject:
+    """Return an archive as *facts*, one of :attr:`VaultRecords.archives`, describe it."""
+    described = Description.decode(facts.get("description"))
+    size = facts.get("size")
+    return StoredObject(
+        key,
+        size if isinstance(size, int) else -1,
+        last_modified=facts.get("date"),
+        metadata=described.metadata,
+        storage_class=VAULT,
+        extra={"archive_id": archive_id, "tree_hash": str(facts.get("tree_hash", ""))},
+    )
+
+
+class GlacierUpload(PartUpload):
+    """An archive on its way to a vault; see :class:`~bakthat.backends.base.Upload`.
+
+    A vault has no names, so what makes a key taken is the inventory.
+    """
+
+    def __init__(
+        self,
+        client: GlacierClient,
+        records: VaultRecords,
+        description: Description,
+        *,
+        part_size: int,
+        workers: int,
+        replace: bool,
+    ) -> None:
+        super().__init__(description.key, workers=workers, max_parts=MAX_PARTS)
+        self._client = client
+        self._records = records
+        self._description = description
+        # Before anything is sent: the longer of the two forms must have room.
+        _of_empty(description).encode()
+        self._part_size = part_size
+        self._replace = replace
+        if not replace and self._key in records.inventory:
+            raise self._taken()
+
+    def _size_of_part(self, number: int) -> int:
+        return self._part_size
+
+    def _begin(self) -> str:
+        answer = self._client.call(
+            "initiate_multipart_upload",
+            archiveDescription=self._description.encode(),
+            partSize=str(self._part_size),
+        )
+        return str(answer["uploadId"])
+
+    def _upload_part(self, number: int, start: int, part: bytearray) -> dict[str, Any]:
+        digest = tree_hash(part)
+        with PartBody(part) as body:
+            answer = self._client.call(
+                "upload_multipart_part",
+                key=self._key,
+                cancelled=self._cancelled,
+                uploadId=self._upload_id,
+                checksum=digest.hex(),
+                range=f"bytes {start}-{start + len(part) - 1}/*",
+                body=body,
+            )
+        if answer.get("checksum") != digest.hex():
+            raise StorageError(f"part {number} of {self._key!r} was altered on its way")
+        self._spare.append(part)
+        return {"number": number, "digest": digest}
+
+    def _publish_parts(self) -> StoredObject:
+        self._parts.sort(key=lambda part: int(part["number"]))
+        root = join_hashes([part["digest"] for part in self._parts])
+        # Repeating it is safe: within a while it gives the same archive id again.
+        answer = self._client.call(
+            "complete_multipart_upload",
+            key=self._key,
+            uploadId=self._upload_id,
+            archiveSize=str(self._sent),
+            checksum=root.hex(),
+        )
+        return self._keep(answer, self._description, self._sent, root.hex())
+
+    def _publish_whole(self, body: bytearray) -> StoredObject:
+        description = self._description if body else _of_empty(self._description)
+        content = body or bytearray(_PLACEHOLDER)
+        root = tree_hash(content).hex()
+        with PartBody(content) as stream:
+            answer = self._client.call(
+                "upload_archive",
+                archiveDescription=description.encode(),
+                checksum=root,
+                body=stream,
+            )
+        return self._keep(answer, description, len(body), root)
+
+    def _keep(
+        self, answer: Mapping[str, Any], description: Description, size: int, root: str
+    ) -> StoredObject:
+        """Record the archive that *answer* names, or else delete it again."""
+        archive_id = str(answer["archiveId"])
+        facts = {
+            "key": self._key,
+            "size": size,
+            "date": time.time(),
+            "tree_hash": root,
+            "description": description.encode(),
+            "vault": self._client.container,
+        }
+        try:
+            if answer.get("checksum", root) != root:
+                raise StorageError(f"{self._key!r} was altered on its way")
+            self._records.archives[archive_id] = facts
+            replaced = self._claim(archive_id)
+        except BaseException:
+            # An archive that nobody knows of would cost, and never be found again.
+            self._remove(archive_id)
+            raise
+        if replaced is not None:
+            self._remove(replaced)
+        return described_object(self._key, archive_id, facts)
+
+    def _claim(self, archive_id: str) -> str | None:
+        """Make the archive the one of the key; return the id of the one it replaces."""
+        inventory = self._records.inventory
+        if self._replace:
+            replaced = inventory.get(self._key)
+            inventory[self._key] = archive_id
+            self._records.jobs.pop(self._key, None)
+            return replaced
+        if inventory.setdefault(self._key, archive_id) != archive_id:
+            raise self._taken()
+        return None
+
+    def _remove(self, archive_id: str) -> None:
+        try:
+            self._client.call("delete_archive", key=self._key, archiveId=archive_id)
+        except NotFoundError:
+            return
+        except BakthatError as exc:
+            log.warning("Archive %s remains in %s: %s", archive_id, self._client.shown, exc)
+            return
+        # That the records cannot be written may be why it is removed.
+        with contextlib.suppress(BakthatError):
+            self._records.archives[archive_id] = {"key": self._key, "deleted": time.time()}
+
+    def _taken(self) -> KeyExistsError:
+        return KeyExistsError(
+            f"{self._client.shown} has {self._key!r} already; it was left as it is"
+        )
+
+    def _abort_parts(self, upload_id: str) -> None:
+        try:
+            self._client.call("abort_multipart_upload", key=self._key, uploadId=upload_id)
+        except BakthatError as exc:
+            if answer_of(exc)[0] != 404:
+                log.warning(
+                    "Parts of %s may remain in %s, upload %s: %s",
+                    self._key,
+                    self._client.shown,
+                    upload_id,
+                    exc,
+                )
+
+
+def _of_empty(description: Description) -> Description:
+    """Return *description* for an object without bytes."""
+    return replace(description, is_empty=True)
+
+
+class JobReader(RangedReader):
+    """The bytes that a retrieval job brought out of the vault, in order.
+
+    Ranges end at multiples of their size, a power of two in MiB, so that each has a node in the
+    tree: Glacier sends its hash along, and a range that does not match is refused.
+    """
+
+    def __init__(
+        self,
+        client: GlacierClient,
+        key: str,
+        job_id: str,
+        start: int,
+        end: int,
+        size: int,
+        *,
+        range_size: int,
+        ahead: int,
+    ) -> None:
+        self._vault = client
+        self._name = key
+        self._job_id = job_id
+        self._size = size
+        self._hashes: dict[int, tuple[int, str]] = {}
+        stop = min((start // range_size + 1) * range_size, end)
+        first = self._ask(start, stop)
+        super().__init__(client, key, first, start, end, range_size=range_size, ahead=ahead)
+
+    def _ask(self, start: int, stop: int, **options: Any) -> dict[str, Any]:
+        answer = self._vault.call(
+            "get_job_output",
+            key=self._name,
+            jobId=self._job_id,
+            range=f"bytes={start}-{stop - 1}",
+            **options,
+        )
+        if answer.get("checksum"):
+            self._hashes[start] = (stop, str(answer["checksum"]))
+        whole = f"bytes 0-{self._size - 1}/{self._size}"
+        return {"Body": answer["body"], "ContentRange": answer.get("contentRange") or whole}
+
+    def _request(self, start: int, stop: int) -> dict[str, Any]:
+        return self._ask(start, stop, cancelled=self._cancelled)
+
+    def _fetch(self, start: int, stop: int, answer: dict[str, Any] | None) -> bytearray:
+        data = super()._fetch(start, stop, answer)
+        expected = self._hashes.pop(start, None)
+        if expected is not None and expected[0] == stop and tree_hash(data).hex() != expected[1]:
+            raise StorageError(
+                f"bytes {start} to {stop} of {self._name!r} were altered on their way",
+                hint="try again",
+            )
+        return data

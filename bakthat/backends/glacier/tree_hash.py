@@ -1,0 +1,40 @@
+"""The SHA-256 tree hash, by which Glacier's vaults check archives, parts and ranges.
+
+The format is that of
+https://docs.aws.amazon.com/amazonglacier/latest/dev/checksum-calculations.html: the leaves are
+the SHA-256 of each mebibyte, a parent is the SHA-256 of its two children, and a node without a
+sibling moves up unchanged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from bakthat.system.streams import Buffer
+
+LEAF_BYTES = 1024 * 1024
+
+
+def tree_hash(data: Buffer) -> bytes:
+    """Return the tree hash of *data*, 32 bytes."""
+    with memoryview(data) as view, view.cast("B") as flat:
+        leaves = [
+            hashlib.sha256(flat[start : start + LEAF_BYTES]).digest()
+            for start in range(0, len(flat), LEAF_BYTES)
+        ]
+    return join_hashes(leaves) if leaves else hashlib.sha256().digest()
+
+
+def join_hashes(nodes: Sequence[bytes]) -> bytes:
+    """Return the root over *nodes*, which stand side by side on one level of the tree.
+
+    Leaves do, and so do parts of one size that is a power of two in mebibytes, whatever the
+    size of the last one.
+    """
+    while len(nodes) > 1:
+        nodes = [
+            hashlib.sha256(b"".join(nodes[n : n + 2])).digest() if n + 1 < len(nodes) else nodes[n]
+            for n in range(0, len(nodes), 2)
+        ]
+    return nodes[0]

@@ -1,0 +1,1 @@
+"""The storage in a local directory."""

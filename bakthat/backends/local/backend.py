@@ -1,0 +1,471 @@
+"""Store backups in a directory: each a plain file, with its self-description in one beside it.
+
+``<key>`` holds the object and ``<key>.bakthat.json`` its self-description, as ASCII JSON. While an
+object is written it is ``.bakthat-<random>.tmp`` in the directory it will stand in; files of that
+name are what a writer that was killed left behind.
+
+**Never overwrite.** A writer claims the key by creating the sidecar, exclusively; that works on
+every file system, also where nothing else is atomic. Who holds the claim links the finished file
+to its name, which fails when a file stands there. Of two writers one loses at the claim, and the
+sidecar is the winner's. The sidecar is complete before the object appears. A sidecar without an
+object is a claim whose writer works or was killed; nobody takes it over, only
+:meth:`LocalBackend.delete` removes it. At worst a key is lost to later writers, never an object.
+
+On file systems without hard links (vfat, exfat, some of FUSE) the file is renamed instead, after a
+look: safe against every other bakthat, which would have to hold the claim.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import logging
+import os
+import re
+import stat
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO
+
+from bakthat.backends.base import (
+    BakthatBackend,
+    Leftover,
+    Metadata,
+    StoredObject,
+    check_key,
+    decode_metadata,
+    encode_metadata,
+)
+from bakthat.backends.local.files import (
+    METADATA_LIMIT,
+    FileRange,
+    create,
+    is_locked,
+    lock,
+    make_directories,
+    move_without_replacing,
+    read_sidecar,
+    remove,
+    sync_directory,
+    taken,
+    translated,
+    write_all,
+    write_durably,
+)
+from bakthat.errors import (
+    BakthatError,
+    ContainerNotFoundError,
+    NotFoundError,
+    StorageError,
+    UsageError,
+)
+from bakthat.system.paths import expanded
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PATH = "~/.bakthat_store"
+SIDECAR_SUFFIX = ".bakthat.json"
+TEMPORARY_PREFIX, TEMPORARY_SUFFIX = ".bakthat-", ".tmp"
+_TEMPORARY = re.compile(r"\.bakthat-[0-9a-f]{32}(?:-meta)?\.tmp")
+NAME_MAX = 255
+"""Bytes of a file's name, on Linux and macOS."""
+BUFFER_SIZE = 256 * 1024
+MOST_RACES = 10
+"""How often a directory may vanish under a writer before it is an error."""
+
+
+class LocalBackend(BakthatBackend):
+    """The directory that the flat profile ``conf`` has as local_path, else ~/.bakthat_store.
+
+    Slashes in a key make subdirectories. Directories are made with mode 0700, files with 0600.
+    Files that someone else put there are objects without a self-description; whatever is not a
+    regular file is none, and symbolic links are not followed below the container.
+    """
+
+    name = "local"
+    batch_size = 50
+    """Recording what is gone waits for a disk, as removing a file does."""
+
+    def __init__(self, conf: Mapping[str, Any]) -> None:
+        super().__init__(conf)
+        path = str(expanded(str(conf.get("local_path") or DEFAULT_PATH)))
+        self.container = os.path.abspath(path)
+
+    def create_container(self) -> None:
+        """Make the directory and its parents, if they are missing."""
+        with translated("make", self.container):
+            for made in make_directories(self.container):
+                sync_directory(os.path.dirname(made))
+
+    def upload(
+        self,
+        key: str,
+        *,
+        metadata: Metadata,
+        size_hint: int | None = None,
+        replace: bool = False,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+    ) -> LocalUpload:
+        """Begin to write *key*; see :class:`~bakthat.backends.base.Backend`."""
+        path = self._path(key)
+        self._check_container()
+        self._check_parents(key)
+        description = encode_metadata(metadata, limit=METADATA_LIMIT)
+        if not replace and (os.path.lexists(path) or os.path.lexists(path + SIDECAR_SUFFIX)):
+            raise taken(path)
+        return LocalUpload(self.container, key, description, replace=replace)
+
+    def download(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
+        """Open bytes *start* to *end* of *key*; see :class:`~bakthat.backends.base.Backend`."""
+        if start < 0:
+            raise UsageError(f"a download cannot start at byte {start}")
+        path = self._path(key)
+        self._describe(key)
+        with translated("open", path):
+            # Not blocking: a FIFO that took the file's place would never open.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return io.BufferedReader(FileRange(descriptor, path, start, end), BUFFER_SIZE)
+
+    def stat(self, key: str) -> StoredObject:
+        """Describe *key*, with its self-description. Raises NotFoundError."""
+        return self._describe(key)
+
+    def ls(self, prefix: str = "") -> Iterator[StoredObject]:
+        """Yield every regular file whose key begins with *prefix*, a directory at a time."""
+        self._check_container()
+        yield from self._ls("", prefix)
+
+    def delete(self, key: str) -> None:
+        """Remove *key*, then its self-description. What is gone already is no error."""
+        self._remove(key)
+        self._sync_directory_of(key)
+
+    def delete_many(self, keys: Sequence[str]) -> Mapping[str, BakthatError]:
+        """Remove *keys*, waiting for the disk once a directory; see :class:`.base.Backend`."""
+        failures: dict[str, BakthatError] = {}
+        removed: dict[str, list[str]] = {}
+        for key in keys:
+            try:
+                self._remove(key)
+            except ContainerNotFoundError:
+                raise
+            except (StorageError, UsageError) as exc:
+                failures[key] = exc
+            else:
+                removed.setdefault(os.path.dirname(key), []).append(key)
+        for within in removed.values():
+            try:
+                self._sync_directory_of(within[0])
+            except StorageError as exc:
+                failures |= dict.fromkeys(within, exc)
+        return failures
+
+    def _remove(self, key: str) -> None:
+        path = self._path(key)
+        self._check_container()
+        self._check_parents(key)
+        with translated("delete", path):
+            try:
+                if not stat.S_ISREG(os.lstat(path).st_mode):
+                    raise StorageError(f"{path} is not a regular file and was left as it is")
+                os.unlink(path)
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            with suppress(FileNotFoundError, NotADirectoryError):
+                os.unlink(path + SIDECAR_SUFFIX)
+
+    def _sync_directory_of(self, key: str) -> None:
+        directory = os.path.dirname(self._path(key))
+        with (
+            translated("delete", directory),
+            suppress(FileNotFoundError, NotADirectoryError),
+        ):
+            sync_directory(directory)
+
+    def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
+        """Yield temporary files, wherever they are, and self-descriptions without an object."""
+        self._check_container()
+        now = time.time()
+        for below, names in self._directories(""):
+            for name in names:
+                key = below + name.removesuffix(SIDECAR_SUFFIX)
+                is_claim = name.endswith(SIDECAR_SUFFIX) and key.startswith(prefix)
+                if is_claim and key.rpartition("/")[2] not in names:
+                    kind = "claim"
+                elif _TEMPORARY.fullmatch(name):
+                    kind, key = "temporary file", below + name
+                else:
+                    continue
+                path = os.path.join(self.container, below + name)
+                with translated("look at", path), suppress(FileNotFoundError):
+                    found = os.lstat(path)
+                    if stat.S_ISREG(found.st_mode):
+                        written = found.st_mtime
+                        yield Leftover(kind, key, written, now - written, found.st_size, name)
+
+    def remove_leftover(self, leftover: Leftover) -> bool:
+        """Remove a temporary file that nobody writes to, or a claim that nobody made use of."""
+        directory = os.path.dirname(os.path.join(self.container, leftover.key))
+        path = os.path.join(directory, leftover.handle)
+        if leftover.kind == "claim":
+            if os.path.lexists(path.removesuffix(SIDECAR_SUFFIX)):
+                return False
+        elif is_locked(path):
+            return False
+        with translated("delete", path):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def _directories(self, below: str) -> Iterator[tuple[str, set[str]]]:
+        """Walk through the container; yield each directory's key and what else is in it."""
+        directory = os.path.join(self.container, below)
+        names, deeper = set(), []
+        with translated("list", directory):
+            try:
+                with os.scandir(directory) as found:
+                    for entry in found:
+                        if entry.is_dir(follow_symlinks=False):
+                            deeper.append(f"{below}{entry.name}/")
+                        else:
+                            names.add(entry.name)
+            except FileNotFoundError:
+                return
+        yield below, names
+        for each in sorted(deeper):
+            yield from self._directories(each)
+
+    def _path(self, key: str) -> str:
+        check_key(key)
+        name = key.rpartition("/")[2]
+        if is_private(name):
+            raise UsageError(f"{key!r} cannot be a key: bakthat uses such names for itself")
+        if any(
+            len(os.fsencode(part)) > NAME_MAX for part in [*key.split("/"), name + SIDECAR_SUFFIX]
+        ):
+            raise UsageError(
+                f"{key!r} cannot be a key: a component is too long for a file name",
+                hint=f"keep it under {NAME_MAX - len(SIDECAR_SUFFIX)} bytes",
+            )
+        return os.path.join(self.container, key)
+
+    def _check_container(self) -> None:
+        with translated("look at", self.container):
+            if not os.path.isdir(self.container):
+                raise ContainerNotFoundError(
+                    f"directory {self.container} does not exist",
+                    hint="check local_path, and that the disk is mounted; "
+                    "the first backup makes the directory",
+                )
+
+    def _check_parents(self, key: str) -> None:
+        """Raise StorageError when *key* leads through something that is no real directory."""
+        path = self.container
+        for part in key.split("/")[:-1]:
+            path = os.path.join(path, part)
+            with translated("look at", path):
+                try:
+                    mode = os.lstat(path).st_mode
+                except FileNotFoundError:
+                    return
+            if not stat.S_ISDIR(mode):
+                raise StorageError(f"{path} is in the way of {key!r}: it is no directory")
+
+    def _describe(self, key: str) -> StoredObject:
+        path = self._path(key)
+        self._check_container()
+        self._check_parents(key)
+        with translated("look at", path):
+            try:
+                found = os.lstat(path)
+            except FileNotFoundError:
+                found = None
+        if found is None or not stat.S_ISREG(found.st_mode):
+            raise NotFoundError(f"directory {self.container} has no {key!r}")
+        return self._object(key, found)
+
+    def _object(self, key: str, found: os.stat_result) -> StoredObject:
+        return StoredObject(
+            key,
+            found.st_size,
+            last_modified=found.st_mtime,
+            metadata=read_sidecar(os.path.join(self.container, key) + SIDECAR_SUFFIX),
+        )
+
+    def _ls(self, below: str, prefix: str) -> Iterator[StoredObject]:
+        directory = os.path.join(self.container, below)
+        with translated("list", directory):
+            try:
+                with os.scandir(directory) as found:
+                    entries = sorted(found, key=lambda entry: entry.name)
+            except FileNotFoundError:
+                # Removed since its parent was listed; the container was checked just now.
+                return
+        for entry in entries:
+            key = below + entry.name
+            with translated("look at", os.path.join(self.container, key)):
+                try:
+                    details = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+            if stat.S_ISDIR(details.st_mode):
+                if (key + "/").startswith(prefix) or prefix.startswith(key + "/"):
+                    yield from self._ls(key + "/", prefix)
+            elif stat.S_ISREG(details.st_mode) and key.startswith(prefix):
+                if is_private(entry.name):
+                    continue
+                try:
+                    check_key(key)
+                except UsageError:
+                    log.debug("%r in %s cannot be a key", key, self.container)
+                    continue
+                yield self._object(key, details)
+
+
+class LocalUpload:
+    """A file on its way into the container; see :class:`~bakthat.backends.base.Upload`."""
+
+    def __init__(self, container: str, key: str, description: str, *, replace: bool) -> None:
+        self._key = key
+        self._container = container
+        self._path = os.path.join(container, key)
+        self._directory = os.path.dirname(self._path)
+        self._description = description
+        self._replace = replace
+        self._size = 0
+        self._over = False
+        self._descriptor = -1
+        name = f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
+        self._temporary = os.path.join(self._directory, name)
+        self._made: list[str] = []
+        with self._undone_on_error("write to"):
+            self._descriptor = self._create_temporary()
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> None:
+        """Append all of *data* to the temporary file."""
+        self._check_usable()
+        with self._undone_on_error("write to"):
+            self._size += write_all(self._descriptor, data)
+
+    def commit(self) -> StoredObject:
+        """Make the file durable, then visible under its key."""
+        self._check_usable()
+        with self._undone_on_error("finish"):
+            os.fsync(self._descriptor)
+            found = os.fstat(self._descriptor)
+            if found.st_size != self._size:
+                raise StorageError(
+                    f"{self._temporary} holds {found.st_size} bytes instead of {self._size}"
+                )
+            os.close(self._take_descriptor())
+            if self._replace:
+                self._publish_over_whatever_is_there()
+            else:
+                self._publish_unless_taken()
+        self._over = True
+        return StoredObject(
+            self._key,
+            self._size,
+            last_modified=found.st_mtime,
+            metadata=decode_metadata(self._description),
+        )
+
+    def abort(self) -> None:
+        """Remove the temporary file, and the directories that were made for it."""
+        if self._over:
+            return
+        self._over = True
+        try:
+            if self._descriptor >= 0:
+                os.close(self._take_descriptor())
+        except OSError as exc:
+            log.debug("closing %s: %s", self._temporary, exc)
+        remove(self._temporary)
+        for directory in reversed(self._made):
+            # Another writer may have put its object there meanwhile.
+            with suppress(OSError):
+                os.rmdir(directory)
+
+    def _create_temporary(self) -> int:
+        for _ in range(MOST_RACES):
+            self._made += make_directories(self._directory, below=self._container)
+            try:
+                descriptor = create(self._temporary)
+                lock(descriptor)
+                return descriptor
+            except FileNotFoundError:
+                # Another writer gave up, and with it the directories that it had made.
+                if not os.path.isdir(self._container):
+                    raise
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._directory)
+
+    def _check_usable(self) -> None:
+        if self._over:
+            raise StorageError(f"the upload of {self._path} is over already")
+
+    def _take_descriptor(self) -> int:
+        descriptor, self._descriptor = self._descriptor, -1
+        return descriptor
+
+    @contextmanager
+    def _undone_on_error(self, doing: str) -> Iterator[None]:
+        # A full disk gets its space back at once, whenever the caller comes to abort.
+        try:
+            with translated(doing, self._path):
+                yield
+        except BaseException:
+            self.abort()
+            raise
+
+    def _publish_unless_taken(self) -> None:
+        sidecar = self._path + SIDECAR_SUFFIX
+        if os.path.lexists(self._path):
+            raise taken(self._path)
+        try:
+            claim = create(sidecar)
+        except FileExistsError as exc:
+            raise taken(self._path) from exc
+        published = False
+        try:
+            write_durably(claim, self._description)
+            move_without_replacing(self._temporary, self._path)
+            published = True
+            self._sync_directories()
+        except BaseException:
+            # The object first: it is never there without its self-description.
+            if published:
+                remove(self._path)
+            remove(sidecar)
+            raise
+
+    def _publish_over_whatever_is_there(self) -> None:
+        # Not one step: between the two renames the old object has the new self-description.
+        sidecar = self._path + SIDECAR_SUFFIX
+        new_sidecar = self._temporary.removesuffix(TEMPORARY_SUFFIX) + "-meta" + TEMPORARY_SUFFIX
+        try:
+            write_durably(create(new_sidecar), self._description)
+            os.replace(new_sidecar, sidecar)
+        except BaseException:
+            remove(new_sidecar)
+            raise
+        os.replace(self._temporary, self._path)
+        self._sync_directories()
+
+    def _sync_directories(self) -> None:
+        # All the way up: whoever made a directory may not have come to its own sync.
+        directory = self._directory
+        while directory != self._container:
+            sync_directory(directory)
+            directory = os.path.dirname(directory)
+        sync_directory(directory)
+
+
+def is_private(name: str) -> bool:
+    """Return whether a file called *name* is a sidecar or a temporary file of this module."""
+    temporary = name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
+    return temporary or name.endswith(SIDECAR_SUFFIX)

@@ -1,0 +1,1 @@
+"""The storage S3, and everything that speaks S3."""

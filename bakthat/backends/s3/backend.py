@@ -1,0 +1,343 @@
+"""Store backups in a bucket of Amazon S3, or of anything that speaks S3."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, BinaryIO
+
+from bakthat.backends.aws.client import DEFAULT_REGION, answer_of, time_of
+from bakthat.backends.aws.part_upload import MIB
+from bakthat.backends.base import (
+    BakthatBackend,
+    Leftover,
+    Metadata,
+    StoredObject,
+    Thaw,
+    ThawState,
+    check_key,
+    encode_metadata,
+    required,
+)
+from bakthat.backends.s3.client import S3Client
+from bakthat.backends.s3.download import open_object
+from bakthat.backends.s3.thaw import ask_for_thaw, listed_thaw_of, thaw_of
+from bakthat.backends.s3.upload import METADATA_KEY, S3Upload, choose_part_size, describe
+from bakthat.errors import (
+    BakthatError,
+    ContainerNotFoundError,
+    CredentialsError,
+    NotFoundError,
+    StorageError,
+    UnreachableError,
+    UsageError,
+)
+
+log = logging.getLogger(__name__)
+
+USER_METADATA_LIMIT = 2048
+"""Bytes of all names and values, by
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html."""
+MAX_URL_SECONDS = 7 * 24 * 3600
+"""By https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html."""
+_ROOM = USER_METADATA_LIMIT - 64  # the names of both entries, and the token of the upload
+
+
+class S3Backend(BakthatBackend):
+    """One bucket; ``conf`` is a flat profile.
+
+    It reads access_key and secret_key (both absent: boto3's own chain), region_name, s3_bucket,
+    endpoint_url, timeout, attempts, storage_class and s3_reduced_redundancy (true:
+    REDUCED_REDUNDANCY, unless a storage class is named). boto3 is imported, and the storage
+    connected to, by the first request.
+
+    Memory: an upload holds up to 64 MiB of parts, and twice a part's size once that is more (see
+    _part_upload.py); a download holds ``read_ahead + 1`` ranges of *range_size*, 32 MiB.
+
+    *part_size* is the smallest part in bytes, by default 8 MiB, or 16 MiB when nobody knows how
+    much will come; *max_attempts* counts the first attempt of a request, timeouts are in seconds;
+    all three win over the profile's.
+    Raises ConfigError when s3_bucket, or one of the two keys, is missing.
+    """
+
+    name = "s3"
+    batch_size = 1000
+    """By https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html."""
+
+    def __init__(
+        self,
+        conf: Mapping[str, Any],
+        *,
+        part_size: int | None = None,
+        upload_workers: int = 4,
+        range_size: int = 8 * MIB,
+        read_ahead: int = 3,
+        page_size: int = 1000,
+        max_attempts: int | None = None,
+        connect_timeout: float | None = None,
+        read_timeout: float | None = None,
+    ) -> None:
+        super().__init__(conf)
+        self.container = required(conf, "s3_bucket")
+        self._part_size = part_size
+        self._upload_workers = upload_workers
+        self._range_size = range_size
+        self._read_ahead = read_ahead
+        self._page_size = page_size
+        self._client = S3Client(
+            conf,
+            self.container,
+            endpoint_url=conf.get("endpoint_url"),
+            connections=upload_workers + read_ahead + 2,
+            max_attempts=max_attempts,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+        )
+
+    def create_container(self) -> None:
+        """Make the bucket in the profile's region, if it is missing.
+
+        Keys that may write but not look are taken at their word: the upload tells.
+        """
+        try:
+            self._client.call("head_bucket")
+        except ContainerNotFoundError:
+            self._create_bucket()
+        except CredentialsError as exc:
+            if answer_of(exc)[0] != HTTPStatus.FORBIDDEN:
+                raise
+
+    def upload(
+        self,
+        key: str,
+        *,
+        metadata: Metadata,
+        size_hint: int | None = None,
+        replace: bool = False,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+    ) -> S3Upload:
+        """Begin to write *key*; see :class:`~bakthat.backends.base.Backend`."""
+        check_key(key)
+        headers: dict[str, Any] = {
+            "Metadata": {METADATA_KEY: encode_metadata(metadata, limit=_ROOM)}
+        }
+        if content_type:
+            headers["ContentType"] = content_type
+        if content_encoding:
+            headers["ContentEncoding"] = content_encoding
+        if self._storage_class:
+            headers["StorageClass"] = self._storage_class
+        return S3Upload(
+            self._client,
+            key,
+            headers=headers,
+            part_size=choose_part_size(size_hint, self._part_size),
+            workers=self._upload_workers,
+            replace=replace,
+        )
+
+    def download(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
+        """Open bytes *start* to *end* of *key*; see :class:`~bakthat.backends.base.Backend`."""
+        check_key(key)
+        if start < 0:
+            raise UsageError(f"a download cannot start at byte {start}")
+        if end is not None and end <= start:
+            self.stat(key)
+            return io.BytesIO()
+        return open_object(
+            self._client,
+            key,
+            start,
+            end,
+            range_size=self._range_size,
+            ahead=self._read_ahead,
+        )
+
+    def stat(self, key: str) -> StoredObject:
+        """Describe *key*, with its self-description. Raises NotFoundError."""
+        return describe(key, self._headers_of(key))
+
+    def url(self, key: str, seconds: int) -> str:
+        """Return a URL by which anyone can read *key* for *seconds*, at most a week.
+
+        Whether the key exists is not looked at. Raises UsageError, CredentialsError.
+        """
+        check_key(key)
+        if not 1 <= seconds <= MAX_URL_SECONDS:
+            raise UsageError(
+                f"a URL cannot hold for {seconds} seconds",
+                hint=f"use between 1 and {MAX_URL_SECONDS}, which is a week",
+            )
+        return self._client.signed_url(key, seconds)
+
+    def thaw_state(self, key: str) -> Thaw:
+        """Look how far *key* is; see :class:`~bakthat.backends.base.ColdStorage`."""
+        return thaw_of(key, self._headers_of(key))
+
+    def thaw(self, key: str, *, tier: str, days: int) -> Thaw:
+        """Ask for a readable copy of *key*; see :class:`~bakthat.backends.base.ColdStorage`."""
+        state = self.thaw_state(key)
+        if state.state is not ThawState.FROZEN:
+            return state
+        answered = ask_for_thaw(self._client, state, tier=tier, days=days)
+        if answered is not None:
+            return answered
+        state = self.thaw_state(key)
+        if state.state is ThawState.FROZEN:
+            raise UnreachableError(
+                f"{key!r} in {self._client.shown}: the answer to asking for a thaw was lost",
+                hint="try again",
+            )
+        return state
+
+    def thaws(self, prefix: str = "") -> Iterator[Thaw]:
+        """Yield what S3 lists as being thawed; some storages that speak S3 list no thaws, and
+        nobody lists those of intelligent tiering.
+        """
+        listing = self._client.pages(
+            "list_objects_v2",
+            Prefix=prefix,
+            OptionalObjectAttributes=["RestoreStatus"],
+            PaginationConfig={"PageSize": self._page_size},
+        )
+        for page in listing:
+            for entry in page.get("Contents", ()):
+                thaw = listed_thaw_of(entry)
+                if thaw is not None:
+                    yield thaw
+
+    def _headers_of(self, key: str) -> dict[str, Any]:
+        check_key(key)
+        found = self._client.head(key)
+        if found is None:
+            # The answer to a HEAD does not say which of the two is missing.
+            self._client.call("head_bucket")
+            raise NotFoundError(f"{self._client.shown} has no {key!r}")
+        return found
+
+    def ls(self, prefix: str = "") -> Iterator[StoredObject]:
+        """Yield every object whose key begins with *prefix*, asking for a page when it is due."""
+        listing = self._client.pages(
+            "list_objects_v2", Prefix=prefix, PaginationConfig={"PageSize": self._page_size}
+        )
+        for page in listing:
+            for found in page.get("Contents", ()):
+                yield StoredObject(
+                    found["Key"],
+                    int(found["Size"]),
+                    last_modified=found["LastModified"].timestamp(),
+                    storage_class=found.get("StorageClass", "STANDARD"),
+                    extra={"etag": found.get("ETag", "").strip('"')},
+                )
+
+    def delete(self, key: str) -> None:
+        """Remove *key*. What is gone already is no error."""
+        check_key(key)
+        try:
+            self._client.call("delete_object", key=key)
+        except NotFoundError:
+            return
+
+    def delete_many(self, keys: Sequence[str]) -> Mapping[str, BakthatError]:
+        """Remove *keys* with a request for each thousand; see :class:`.base.Backend`.
+
+        Raises also CredentialsError, when the storage refuses a whole request.
+        """
+        fitting = [key for key in keys if _fits_a_batch(key)]
+        confirmed: set[str] = set()
+        for start in range(0, len(fitting), self.batch_size):
+            confirmed |= self._delete_batch(fitting[start : start + self.batch_size])
+        # One by one, what was too busy is tried again, and what is refused gets its own error.
+        return super().delete_many([key for key in keys if key not in confirmed])
+
+    def _delete_batch(self, keys: Sequence[str]) -> set[str]:
+        """Return those of *keys* that the storage says it removed; none if it takes no batches."""
+        objects = [{"Key": key} for key in keys]
+        try:
+            answer = self._client.call("delete_objects", Delete={"Objects": objects})
+        except (ContainerNotFoundError, CredentialsError):
+            raise
+        except StorageError as exc:
+            status, code = answer_of(exc)
+            if not (400 <= status < 500 or status == HTTPStatus.NOT_IMPLEMENTED):
+                raise
+            log.debug("bucket %r takes no batches: %s %s", self.container, status, code)
+            return set()
+        return {removed["Key"] for removed in answer.get("Deleted", ())}
+
+    def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
+        """Yield every upload in parts that was begun and neither published nor aborted."""
+        try:
+            for page in self._client.pages("list_multipart_uploads", Prefix=prefix):
+                now = time_of(page)
+                for found in page.get("Uploads", ()):
+                    key, upload_id = found["Key"], found["UploadId"]
+                    # One of a terabyte may go on for days: what counts is its latest part.
+                    written = max([found["Initiated"], *self._times_of_parts(key, upload_id)])
+                    when = written.timestamp()
+                    yield Leftover("upload", key, when, now - when, handle=upload_id)
+        except StorageError as exc:
+            # How rclone says that there is none.
+            if answer_of(exc)[1] != "NoSuchUpload":
+                raise
+
+    def _times_of_parts(self, key: str, upload_id: str) -> Iterator[datetime]:
+        try:
+            for page in self._client.pages("list_parts", Key=key, UploadId=upload_id):
+                for part in page.get("Parts", ()):
+                    yield part["LastModified"]
+        except StorageError as exc:
+            if isinstance(exc, UnreachableError):
+                raise
+            log.debug("the parts of %r are not known: %s", key, exc)
+
+    def remove_leftover(self, leftover: Leftover) -> bool:
+        """Abort an upload in parts, which removes them."""
+        try:
+            self._client.call("abort_multipart_upload", key=leftover.key, UploadId=leftover.handle)
+        except StorageError as exc:
+            if answer_of(exc)[1] != "NoSuchUpload":
+                raise
+            return False
+        return True
+
+    @property
+    def _storage_class(self) -> str | None:
+        if self.conf.get("storage_class"):
+            return str(self.conf["storage_class"])
+        return "REDUCED_REDUNDANCY" if self.conf.get("s3_reduced_redundancy") else None
+
+    def _create_bucket(self) -> None:
+        # S3 takes no name for its first region.
+        where: dict[str, Any] = {}
+        if self._client.region != DEFAULT_REGION:
+            where["CreateBucketConfiguration"] = {"LocationConstraint": self._client.region}
+        try:
+            self._client.call("create_bucket", **where)
+        except StorageError as exc:
+            code = answer_of(exc)[1]
+            if code == "BucketAlreadyOwnedByYou":
+                return
+            if code not in {"BucketAlreadyExists", "OperationAborted"}:
+                raise
+            # Another process may have made it, or be about to.
+            try:
+                self._client.call("head_bucket")
+            except StorageError:
+                raise StorageError(
+                    f"bucket {self.container!r} cannot be made: its name is taken",
+                    hint="bucket names are shared by all of S3: choose another s3_bucket",
+                ) from exc
+
+
+def _fits_a_batch(key: str) -> bool:
+    try:
+        check_key(key)
+    except UsageError:
+        return False
+    # XML has no form for most control characters, and its readers may take one for another.
+    return key.isprintable()

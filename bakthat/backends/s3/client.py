@@ -1,0 +1,123 @@
+"""Talk to S3: its settings, and what its errors mean."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from bakthat.backends.aws.client import AwsClient, foreign_errors, one_line
+from bakthat.errors import (
+    BakthatError,
+    ConfigError,
+    ContainerNotFoundError,
+    CredentialsError,
+    NotFoundError,
+    NotReadyError,
+    StorageError,
+)
+
+# Codes of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html; the answer to a
+# HEAD has no body, and botocore gives the status as its code.
+_CREDENTIALS_CODES = frozenset(
+    {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed"}
+)
+_MISSING_KEY_CODES = frozenset({"NoSuchKey", "404", "NotFound", "NoSuchVersion"})
+
+
+class S3Client(AwsClient):
+    """One bucket."""
+
+    service = "s3"
+    container_word = "bucket"
+    settings = "s3_bucket, region_name, storage_class and endpoint_url"
+
+    def head(self, key: str) -> dict[str, Any] | None:
+        """Return the headers of *key*, or None when the bucket, if it exists, has no such key."""
+        try:
+            return self.call("head_object", key=key)
+        except NotFoundError:
+            return None
+
+    def signed_url(self, key: str, seconds: int) -> str:
+        """Return a URL that reads *key* for *seconds*; asks nothing of the storage."""
+        try:
+            url: str = self._client(self.max_attempts).generate_presigned_url(
+                "get_object", Params=self._in_container(key), ExpiresIn=seconds
+            )
+        except foreign_errors() as exc:
+            raise self.translate(exc, key) from exc
+        return url
+
+    def _in_container(self, key: str | None) -> dict[str, Any]:
+        return {"Bucket": self.container} | ({} if key is None else {"Key": key})
+
+    def _settings_of(self, config: dict[str, Any]) -> dict[str, Any]:
+        # A name with dots does not fit the certificate of a virtual host; and S3-compatible
+        # storages seldom have virtual hosts at all.
+        path_style = self._endpoint_url is not None or "." in self.container
+        s3_settings: Any = {"addressing_style": "path" if path_style else "auto"}
+        if not (self._endpoint_url or "https:").lower().startswith("http:"):
+            # TLS and the checksum of each part protect the bytes already; a SHA-256 of all of
+            # them on top costs as much as encrypting them.
+            s3_settings["payload_signing_enabled"] = False
+        # rclone sends the checksum of the whole object with a range of it.
+        return {
+            **config,
+            "s3": s3_settings,
+            "response_checksum_validation": "when_required",
+            # What botocore takes for requests anyway, but in some regions not for URLs.
+            "signature_version": "s3v4",
+        }
+
+    def _prepare(self, client: Any) -> None:
+        client.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
+
+    def _of_answer(self, exc: Any, key: str | None) -> BakthatError:
+        bucket = self.shown
+        detail = exc.response.get("Error", {})
+        code, message = str(detail.get("Code", "")), str(detail.get("Message", ""))
+        status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        said = f"{code} ({one_line(message)})" if message else code
+        if code == "NoSuchBucket" or (key is None and status == 404):
+            return ContainerNotFoundError(
+                f"{bucket} does not exist",
+                hint="check s3_bucket, region_name and endpoint_url; "
+                "the first backup makes the bucket",
+            )
+        if code in _MISSING_KEY_CODES:
+            return NotFoundError(f"{bucket} has no {key!r}")
+        if code == "InvalidObjectState":
+            return NotReadyError(
+                f"{key!r} in {bucket} is in cold storage",
+                hint="bakthat restore asks for it to be thawed",
+            )
+        if code == "InvalidBucketName":
+            return ConfigError(f"{bucket} cannot exist: {said}", hint="choose another s3_bucket")
+        if code == "RequestTimeTooSkewed":
+            return CredentialsError(
+                f"{bucket} refused: {said}", hint="set the clock of this machine"
+            )
+        if status in (401, 403) or code in _CREDENTIALS_CODES:
+            return CredentialsError(
+                f"{bucket} refused: {said}",
+                hint="check access_key and secret_key, and the rights that they have on the bucket",
+            )
+        about = f"{key!r} in {bucket}" if key is not None else bucket
+        return StorageError(f"{about}: the storage answered {status} {said}")
+
+
+def _add_md5(params: dict[str, Any], **_: Any) -> None:
+    # The request must prove itself intact. S3 takes the CRC-32 that botocore sends; a storage that
+    # speaks S3 as it was before those checksums knows this header only.
+    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
+
+
+def user_metadata(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return the user metadata in the headers *found*, its names in lower case.
+
+    They are names of HTTP headers, and some servers (all of Go's) capitalise those.
+    """
+    return {name.lower(): value for name, value in found.get("Metadata", {}).items()}

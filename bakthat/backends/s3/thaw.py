@@ -1,0 +1,96 @@
+"""Read from S3's headers how far an object in an archive class is thawed, and ask for a thaw.
+
+The headers are those of https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from bakthat.backends.aws.client import answer_of
+from bakthat.backends.base import Thaw, ThawState
+from bakthat.backends.s3.client import S3Client
+from bakthat.errors import StorageError, UnreachableError
+from bakthat.policy.storage_classes import check_tier, storage_class
+
+_RESTORE = re.compile(r'ongoing-request="(true|false)"(?:,\s*expiry-date="([^"]*)")?')
+_INTELLIGENT_TIERS = ("ARCHIVE_ACCESS", "DEEP_ARCHIVE_ACCESS")
+
+
+def thaw_of(key: str, found: Mapping[str, Any]) -> Thaw:
+    """Return how far *key* is, by the answer *found* to a HEAD request."""
+    # An object in intelligent tiering says in which of the two archive tiers it is, if in one.
+    name = str(found.get("ArchiveStatus") or found.get("StorageClass") or "STANDARD")
+    if not storage_class(name).is_cold:
+        return Thaw(key, ThawState.WARM)
+    match = _RESTORE.search(str(found.get("Restore") or ""))
+    if match is None:
+        return Thaw(key, ThawState.FROZEN, name)
+    if match[1] == "true":
+        return Thaw(key, ThawState.ASKED, name)
+    return _copy_until(key, name, _epoch_seconds(match[2]))
+
+
+def listed_thaw_of(entry: Mapping[str, Any]) -> Thaw | None:
+    """Return how far an object is, by its entry in a listing; None when that tells of no thaw."""
+    name, status = str(entry.get("StorageClass", "")), entry.get("RestoreStatus")
+    if not status or not storage_class(name).is_cold:
+        return None
+    if status.get("IsRestoreInProgress"):
+        return Thaw(entry["Key"], ThawState.ASKED, name)
+    expires = status.get("RestoreExpiryDate")
+    if expires is None:
+        return None
+    thaw = _copy_until(entry["Key"], name, expires.timestamp())
+    return thaw if thaw.is_readable else None
+
+
+def ask_for_thaw(client: S3Client, frozen: Thaw, *, tier: str, days: int) -> Thaw | None:
+    """Ask S3 to thaw an object that is frozen; return its state, or None when it must be looked
+    up, since the answer was lost.
+
+    Asking again while it thaws is refused by S3, and so never paid twice.
+    """
+    check_tier(frozen.storage_class, tier)
+    request: dict[str, Any] = {"GlacierJobParameters": {"Tier": tier.capitalize()}}
+    # In intelligent tiering the object itself moves, there is no copy that would expire.
+    if frozen.storage_class not in _INTELLIGENT_TIERS:
+        request["Days"] = days
+    asked = replace(frozen, state=ThawState.ASKED)
+    try:
+        # Once: botocore would ask for an expedited thaw without capacity for a minute.
+        answer = client.call("restore_object", key=frozen.key, once=True, RestoreRequest=request)
+    except StorageError as exc:
+        status, code = answer_of(exc)
+        if code == "RestoreAlreadyInProgress":
+            return asked
+        if isinstance(exc, UnreachableError) or code in ("InternalError", "500"):
+            return None
+        if code == "GlacierExpeditedRetrievalNotAvailable":
+            exc.hint = "try again later, or use --tier standard"
+        elif status in (501, 405):
+            exc.hint = "this storage cannot thaw what is in an archive class"
+        raise
+    if answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 200:
+        # The copy was there already, and stays for longer now.
+        return replace(frozen, state=ThawState.READY, ready_until=time.time() + days * 86400)
+    return replace(asked, tier=tier, requested_at=time.time())
+
+
+def _copy_until(key: str, name: str, expires: float | None) -> Thaw:
+    # S3 removes an expired copy some time later; until then the header goes on to name it.
+    if expires is not None and expires <= time.time():
+        return Thaw(key, ThawState.FROZEN, name)
+    return Thaw(key, ThawState.READY, name, ready_until=expires)
+
+
+def _epoch_seconds(date: str | None) -> float | None:
+    try:
+        return email.utils.parsedate_to_datetime(date).timestamp() if date else None
+    except ValueError:
+        return None

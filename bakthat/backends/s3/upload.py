@@ -1,0 +1,276 @@
+"""Write one object to S3: a single request when it is small, parts in parallel when it is not.
+
+The limits are those of https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from bakthat.backends.aws.client import answer_of
+from bakthat.backends.aws.part_upload import (
+    MAX_PARTS,
+    MIB,
+    MIN_PART_SIZE,
+    UNKNOWN_SIZE_PART,
+    PartUpload,
+)
+from bakthat.backends.base import StoredObject, decode_metadata
+from bakthat.backends.s3.client import S3Client, user_metadata
+from bakthat.errors import (
+    BakthatError,
+    CredentialsError,
+    KeyExistsError,
+    NotFoundError,
+    StorageError,
+)
+
+log = logging.getLogger(__name__)
+
+MAX_PART_SIZE = 5 * 1024 * MIB
+EQUAL_PARTS = 8_000
+"""Parts up to this number have one size, which some storages demand; what a hint promised fits
+them with a twentieth to spare. The rest is there for hints that were too low."""
+GROWTH_STEP = 200
+"""Beyond the equal parts, each run of this many is twice as large as the one before."""
+
+METADATA_KEY = "bakthat"
+TOKEN_KEY = "bakthat-upload"
+"""User metadata by which an upload recognises its own object when an answer was lost."""
+
+
+def choose_part_size(size_hint: int | None, smallest: int | None = None) -> int:
+    """Return the bytes of a part for an object of about *size_hint* bytes, None if unknown.
+
+    *smallest* overrides the size below which parts are not worth a request.
+    """
+    if size_hint is None:
+        return smallest or UNKNOWN_SIZE_PART
+    needed = -(-size_hint * 21 // (20 * EQUAL_PARTS))
+    rounded = -(-needed // MIB) * MIB
+    return min(max(rounded, smallest or MIN_PART_SIZE), MAX_PART_SIZE)
+
+
+def size_of_part(number: int, part_size: int) -> int:
+    """Return the bytes of part *number*, counted from 1, when the equal parts have *part_size*."""
+    if number <= EQUAL_PARTS:
+        return part_size
+    doublings = (number - EQUAL_PARTS - 1) // GROWTH_STEP + 1
+    return min(part_size << doublings, MAX_PART_SIZE)
+
+
+class S3Upload(PartUpload):
+    """An object on its way to S3; see :class:`~bakthat.backends.base.Upload`.
+
+    *headers* are botocore's parameters that describe the object, its user metadata among them.
+    """
+
+    def __init__(
+        self,
+        client: S3Client,
+        key: str,
+        *,
+        headers: Mapping[str, Any],
+        part_size: int,
+        workers: int,
+        replace: bool,
+    ) -> None:
+        super().__init__(key, workers=workers, max_parts=MAX_PARTS)
+        self._client = client
+        self._token = uuid.uuid4().hex
+        user_metadata = {**headers.get("Metadata", {}), TOKEN_KEY: self._token}
+        self._headers = {**headers, "Metadata": user_metadata}
+        self._part_size = part_size
+        self._replace = replace
+        if not replace:
+            self._refuse_taken_key()
+
+    def _size_of_part(self, number: int) -> int:
+        return size_of_part(number, self._part_size)
+
+    def _begin(self) -> str:
+        answer = self._client.call(
+            "create_multipart_upload", key=self._key, ChecksumAlgorithm="CRC32", **self._headers
+        )
+        return str(answer["UploadId"])
+
+    def _upload_part(self, number: int, start: int, part: bytearray) -> dict[str, Any]:
+        checksum = _crc32(part)
+        answer = self._client.call(
+            "upload_part",
+            key=self._key,
+            cancelled=self._cancelled,
+            UploadId=self._upload_id,
+            PartNumber=number,
+            Body=part,
+            ChecksumCRC32=checksum,
+        )
+        confirmed = answer.get("ChecksumCRC32", checksum)
+        if confirmed != checksum or not answer.get("ETag"):
+            raise StorageError(f"part {number} of {self._key!r} was altered on its way")
+        self._spare.append(part)
+        entry = {"PartNumber": number, "ETag": answer["ETag"]}
+        # S3 wants back the checksums that it gave; a storage that gave none may know none.
+        return {**entry, "ChecksumCRC32": checksum} if "ChecksumCRC32" in answer else entry
+
+    def _abort_parts(self, upload_id: str) -> None:
+        try:
+            self._client.call("abort_multipart_upload", key=self._key, UploadId=upload_id)
+        except BakthatError as exc:
+            if answer_of(exc)[1] != "NoSuchUpload":
+                log.warning(
+                    "Parts of %s may remain in bucket %s, upload %s: %s",
+                    self._key,
+                    self._client.container,
+                    upload_id,
+                    exc,
+                )
+
+    # Publishing
+
+    def _publish_whole(self, body: bytearray) -> StoredObject:
+        request = {"Body": body, "ChecksumCRC32": _crc32(body), **self._headers}
+        return self._publish("put_object", request)
+
+    def _publish_parts(self) -> StoredObject:
+        self._parts.sort(key=lambda entry: int(entry["PartNumber"]))
+        request = {
+            "UploadId": self._upload_id,
+            "MultipartUpload": {"Parts": self._parts},
+            "MpuObjectSize": self._sent,
+        }
+        return self._publish("complete_multipart_upload", request)
+
+    def _publish(self, operation: str, request: dict[str, Any]) -> StoredObject:
+        if not self._replace:
+            # A look narrows the gap on storages that ignore the condition.
+            self._refuse_taken_key()
+            request["IfNoneMatch"] = "*"
+        try:
+            try:
+                self._client.call(operation, key=self._key, **request)
+            except StorageError as error:
+                if self._replace or not _refuses_condition(error):
+                    raise
+                log.debug("%s knows no If-None-Match", self._client.place)
+                del request["IfNoneMatch"]
+                self._refuse_taken_key()
+                self._client.call(operation, key=self._key, **request)
+        except KeyExistsError:
+            raise
+        except StorageError as error:
+            self._accept_if_stored(error)
+        return self._verify()
+
+    def _refuse_taken_key(self) -> None:
+        try:
+            found = self._client.head(self._key)
+        except CredentialsError:
+            # Keys that may write only cannot look; the condition on the request still protects.
+            log.debug("no right to look for %s", self._key)
+            return
+        if found is not None and not self._is_own(found):
+            raise self._taken()
+
+    def _taken(self) -> KeyExistsError:
+        return KeyExistsError(
+            f"bucket {self._client.container!r} has {self._key!r} already; it was left as it is"
+        )
+
+    def _is_own(self, found: Mapping[str, Any]) -> bool:
+        return user_metadata(found).get(TOKEN_KEY) == self._token
+
+    def _accept_if_stored(self, error: StorageError) -> None:
+        """Return when the object was stored although its request ended with *error*; else raise.
+
+        An answer may be lost after S3 has published the object. The repeated request is then
+        refused, for the key is taken (412) or the upload is over (404), by our own object.
+        """
+        status, _ = answer_of(error)
+        if 400 <= status < 500 and status not in (404, 408, 409, 412):
+            raise error
+        try:
+            found = self._client.head(self._key)
+        except BakthatError:
+            raise error from error.__cause__
+        if found is not None and self._is_own(found):
+            log.info("%s was stored although its answer was lost", self._key)
+            return
+        if found is not None and status in (409, 412):
+            raise self._taken() from error
+        raise error
+
+    def _verify(self) -> StoredObject:
+        """Return the object as S3 describes it. Raises StorageError unless it is all there."""
+        try:
+            found = self._client.call("head_object", key=self._key)
+        except NotFoundError as exc:
+            raise StorageError(
+                f"{self._key!r} was confirmed by the storage, and yet it is not there"
+            ) from exc
+        except CredentialsError:
+            # S3 has checked each part's checksum and the number of bytes before it answered.
+            log.debug("no right to look at %s, its upload was confirmed", self._key)
+            return StoredObject(self._key, self._sent, metadata=self._described())
+        except StorageError as exc:
+            raise type(exc)(
+                f"{self._key!r} was confirmed by the storage, but could not be looked at: {exc}",
+                hint="once the storage answers again, bakthat sync lists what is whole there",
+            ) from exc.__cause__
+        if TOKEN_KEY in user_metadata(found) and not self._is_own(found):
+            if not self._replace:
+                raise self._taken()
+            # A later writer replaced ours, which had been stored.
+            return StoredObject(self._key, self._sent, metadata=self._described())
+        if found["ContentLength"] != self._sent:
+            self._discard_wrong_object(found)
+            raise StorageError(
+                f"{self._key!r} was stored with {found['ContentLength']} bytes "
+                f"instead of {self._sent}"
+            )
+        return describe(self._key, found)
+
+    def _discard_wrong_object(self, found: Mapping[str, Any]) -> None:
+        if not self._is_own(found):
+            return
+        try:
+            self._client.call("delete_object", key=self._key)
+        except BakthatError as exc:
+            log.warning("An incomplete %s could not be removed: %s", self._key, exc)
+
+    def _described(self) -> Mapping[str, Any]:
+        return decode_metadata(self._headers["Metadata"].get(METADATA_KEY, ""))
+
+
+def describe(key: str, found: Mapping[str, Any]) -> StoredObject:
+    """Return the object that the headers *found*, of a HEAD request, describe."""
+    extra = {"etag": str(found.get("ETag", "")).strip('"')}
+    if "Restore" in found:
+        extra["restore"] = str(found["Restore"])
+    modified = found.get("LastModified")
+    return StoredObject(
+        key,
+        int(found["ContentLength"]),
+        last_modified=modified.timestamp() if modified is not None else None,
+        metadata=decode_metadata(user_metadata(found).get(METADATA_KEY, "")),
+        storage_class=str(found.get("StorageClass", "STANDARD")),
+        extra=extra,
+    )
+
+
+def _crc32(data: bytearray) -> str:
+    # Here, since importing this module is to load nothing; ten times as fast as zlib's.
+    from isal import isal_zlib
+
+    return base64.b64encode(isal_zlib.crc32(data).to_bytes(4, "big")).decode()
+
+
+def _refuses_condition(error: StorageError) -> bool:
+    status, code = answer_of(error)
+    if status == 501 or code == "NotImplemented":
+        return True
+    return code in {"InvalidArgument", "InvalidRequest"} and "none-match" in str(error).lower()

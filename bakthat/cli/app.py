@@ -1,0 +1,103 @@
+"""The command line: arguments, questions, progress, and what each failure exits with.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 backed up, but some files could not be read as they
+were, 4 not ready yet (cold storage), 129 hung up, 130 interrupted, 143 terminated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import aaargh  # type: ignore[import-untyped]  # the library ships no types
+
+from bakthat import __version__
+from bakthat.cli.log import start_log
+from bakthat.system import terminal
+
+Command = Callable[..., int | None]
+
+app = aaargh.App(
+    prog="bakthat",
+    description="Back up files as plain archives to S3, Glacier or a local directory.",
+    epilog="exit codes: 0 done, 1 failed, 2 usage, 3 some files could not be read, "
+    "4 not ready yet (cold storage), 129 hung up, 130 interrupted, 143 terminated",
+)
+_GLOBAL_OPTIONS: dict[str, dict[str, Any]] = {
+    # Before and after the subcommand; without a default, so that one does not undo the other.
+    "--quiet": {
+        "action": "store_true",
+        "default": argparse.SUPPRESS,
+        "help": "only warnings and errors",
+    },
+    "--debug": {
+        "action": "store_true",
+        "default": argparse.SUPPRESS,
+        "help": "say more; show where an error arose",
+    },
+}
+app.arg("--version", action="version", version=f"bakthat {__version__}")
+for _flag, _settings in _GLOBAL_OPTIONS.items():
+    app.arg(_flag, **_settings)
+
+
+def command(
+    name: str, help_text: str, *, aliases: Sequence[str] = ()
+) -> Callable[[Command], Command]:
+    """Make a function a subcommand with the options that all of them share."""
+
+    def register(function: Command) -> Command:
+        @functools.wraps(function)
+        def with_log(*, quiet: bool = False, debug: bool = False, **arguments: Any) -> int | None:
+            start_log(quiet=quiet, debug=debug)
+            return function(**arguments)
+
+        for flag, settings in _GLOBAL_OPTIONS.items():
+            app.cmd_arg(flag, **settings)
+        dashed = [each.replace("_", "-") for each in (name, *aliases) if "_" in each]
+        app.cmd(
+            name=name,
+            alias=[*aliases, *dashed],
+            help=help_text,
+            description=f"{help_text[0].upper()}{help_text[1:]}.",
+        )(with_log)
+        return function
+
+    return register
+
+
+def option(*flags: str, **settings: Any) -> Callable[[Command], Command]:
+    """Add an argument to the subcommand that is registered next."""
+
+    def remember(function: Command) -> Command:
+        return function
+
+    app.cmd_arg(*flags, **settings)
+    return remember
+
+
+def with_profile(function: Command) -> Command:
+    """Add the options that say which profile is meant."""
+    app.cmd_arg("-p", "--profile", default="default", help="profile of the configuration")
+    app.cmd_arg("-c", "--config", metavar="FILE", help="configuration file (~/.bakthat.yml)")
+    return function
+
+
+def with_destination(function: Command) -> Command:
+    """Add the option that says where a backup is."""
+    app.cmd_arg("-d", "--destination", metavar="WHERE", help="s3, glacier or local")
+    return function
+
+
+def with_host(function: Command) -> Command:
+    """Add the option that says whose backup is meant."""
+    app.cmd_arg("--host", help="only backups that this host made")
+    return function
+
+
+def print_json(value: object) -> None:
+    """Print a value to standard output as JSON."""
+    terminal.print_line(json.dumps(value, indent=2, sort_keys=True))

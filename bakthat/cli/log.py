@@ -1,0 +1,57 @@
+"""The log and the errors of a command, on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import sys
+
+from bakthat.system.text import printable
+
+
+def complain(message: str, hint: str = "") -> None:
+    """Print an error, and a hint if there is one, to standard error."""
+    lines = [f"bakthat: error: {printable(message)}"]
+    if hint:
+        lines.append(f"bakthat: hint: {printable(hint)}")
+    with contextlib.suppress(OSError):
+        sys.stderr.write("\n".join(lines) + "\n")
+
+
+_URL_SECRET = re.compile(r"//[^/@\s]+@")
+"""User and password in an address, which the exceptions of libraries repeat."""
+
+
+class _Format(logging.Formatter):
+    """0.6.0's plain lines; what is a warning or worse says so."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        return printable(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        # Names of files and keys are escaped where they are told; whatever was missed, a foreign
+        # exception's words among it, reaches no terminal raw either.
+        text = "\n".join(map(printable, super().format(record).split("\n")))
+        if record.levelno >= logging.WARNING:
+            text = f"bakthat: {record.levelname.lower()}: {text}"
+        return _URL_SECRET.sub("//***@", text)
+
+
+class _Handler(logging.Handler):
+    """Writes to whatever standard error is now: a progress bar takes its place for a while."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # A backup goes on when its log cannot be written.
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"{self.format(record)}\n")
+
+
+def start_log(*, quiet: bool, debug: bool) -> None:
+    """Send the log to standard error, from which level on the options say."""
+    logger = logging.getLogger("bakthat")
+    logger.setLevel(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
+    handler = _Handler()
+    handler.setFormatter(_Format("%(message)s"))
+    logger.handlers[:] = [handler]
+    logger.propagate = False

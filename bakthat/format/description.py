@@ -1,0 +1,116 @@
+"""Self-descriptions of stored objects, taken with care: others may write to the storage."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bakthat.errors import UsageError
+from bakthat.system.text import is_text, printable
+
+MAX_TEXT = 1024
+"""Characters of any text in a self-description; longer ones are not believed."""
+
+_LAST_DATE = 253402300799  # the end of the year 9999
+_TIMES_NS = 2**63 * 10**9
+"""Before and after 1970: seconds have 64 bits, and some file systems keep every one of them."""
+
+
+def believable(description: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what of *description* has the type and the range that it should have.
+
+    What is unknown to this version is left out, and so is what cannot be meant: a wrong type,
+    a number out of range, a text with control characters or broken characters.
+    """
+    return {
+        key: value
+        for key, value in (description or {}).items()
+        if key in _FIELDS and _FIELDS[key](value)
+    }
+
+
+def _number(lowest: int, highest: int) -> Callable[[object], bool]:
+    def fits(value: object) -> bool:
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        return is_number and lowest <= value <= highest  # type: ignore[operator]  # just checked
+
+    return fits
+
+
+def _text(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= MAX_TEXT
+        and is_text(value)
+        and value.isprintable()
+    )
+
+
+def _name(value: object) -> bool:
+    return _text(value) and "/" not in str(value) and value not in (".", "..")
+
+
+def _truth(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+_FIELDS: dict[str, Callable[[object], bool]] = {
+    "bakthat": _text,
+    "format": _number(1, 2**31),
+    "set": _name,
+    "host": _text,
+    "date": _number(0, _LAST_DATE),
+    "kind": _text,
+    "encryption": _text,
+    "compression": _text,
+    "tags": _text,
+    "name": _name,
+    "mode": _number(0, 0o7777),
+    "mtime_ns": _number(-_TIMES_NS, _TIMES_NS - 1),
+    "uid": _number(0, 2**32 - 2),
+    "gid": _number(0, 2**32 - 2),
+    "bytes": _number(0, 2**62),
+    "files": _number(0, 2**40),
+    "directories": _number(0, 2**40),
+    "owner": _text,
+    "group": _text,
+    "KeyValue": _truth,
+    "is_gzipped": _truth,
+    "is_enc": _truth,
+}
+
+
+MAX_TAGS_BYTES = 400
+"""What the self-description has room for, on the storage with the least."""
+
+
+def join_tags(tags: str | Sequence[str]) -> str:
+    """Return tags as the catalog keeps them: separated by single spaces, in their order.
+
+    A text may hold several, separated by commas or white space. Raises UsageError.
+    """
+    words = [
+        word
+        for each in ([tags] if isinstance(tags, str) else tags)
+        for word in re.split(r"[\s,]+", each)
+        if word
+    ]
+    joined = " ".join(dict.fromkeys(words))
+    if printable(joined) != joined:
+        raise UsageError(f"a tag must be text that prints: '{printable(joined)}'")
+    if len(joined.encode()) > MAX_TAGS_BYTES:
+        raise UsageError(f"the tags are too long: {len(joined.encode())} bytes in all")
+    return joined
+
+
+FORMAT = 1
+"""The version of what is stored; the same name and self-description mean the same bytes."""
+
+
+def archive_identity(set_name: str, date: int, host: str) -> str:
+    """Return what an archive says of itself inside, in a comment that every tar tool skips.
+
+    Under encryption it is authenticated, so that one object put in another's place is noticed.
+    """
+    return f"bakthat set={set_name} date={date} host={host}"

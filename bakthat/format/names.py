@@ -1,0 +1,150 @@
+"""Stored names: how a backup set, a moment and a kind become a key, and back again.
+
+A key is ``<prefix><stem>.<YYYYmmddHHMMSS in UTC><extension>``. The stem is the set's name; only
+a file that was a tarball already loses its own ``.tgz`` or ``.tar.gz`` to the extension.
+Everything here is pure: no clock, no disk.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from bakthat.errors import UsageError
+from bakthat.system.text import is_text, printable
+
+ENCRYPTED_EXTENSION = ".age"
+KEY_VALUE_EXTENSION = ".keyvalue"
+"""Ends the keys of KeyValue's objects; those of backups end in their date and what follows it."""
+MAX_SET_BYTES = 255
+"""The longest name of a set, in bytes: what file systems allow a base name."""
+
+_DATE_FORMAT = "%Y%m%d%H%M%S"
+_TARBALL = re.compile(r"\.(?:tgz|tar\.gz)$", re.IGNORECASE)
+_STORED = re.compile(
+    r"(?P<stem>.+)\.(?P<date>\d{14})(?P<extension>\.tgz|\.tar|)(?P<encryption>\.age|\.enc|)",
+    re.DOTALL,
+)
+
+_UNDOTTED = re.compile(
+    r"(?P<stem>.+)(?P<date>\d{14})(?P<extension>\.tgz)(?P<encryption>\.enc|)", re.DOTALL
+)
+"""Names from before bakthat 0.4, which had no dot before the date; they exist still."""
+
+
+class StoredName(NamedTuple):
+    """What a stored name says by itself, without a catalog or a self-description."""
+
+    stem: str
+    backup_date: int
+    """Epoch seconds, UTC."""
+    extension: str
+    """".tgz", ".tar" or ""."""
+    encryption: str
+    """".age", ".enc" (0.6.0's) or ""."""
+
+
+def check_set_name(name: str) -> str:
+    """Return *name* if a backup set may be called so; raise UsageError otherwise."""
+    shown = printable(name)
+    hint = "choose another name for the backup with --name (custom_filename= in Python)"
+    if not name or name in (".", ".."):
+        raise UsageError(f"'{shown}' cannot be the name of a backup", hint=hint)
+    if "/" in name:
+        raise UsageError(f"the name of a backup cannot hold a slash: '{shown}'", hint=hint)
+    if not is_text(name):
+        raise UsageError(f"'{shown}' is not UTF-8, so it cannot be the name of a backup", hint=hint)
+    if not name.isprintable():
+        raise UsageError(
+            f"the name of a backup cannot hold control characters: '{shown}'", hint=hint
+        )
+    size = len(name.encode())
+    if size > MAX_SET_BYTES:
+        raise UsageError(f"the name of a backup is too long ({size} bytes): '{shown}'", hint=hint)
+    return name
+
+
+def is_tarball(name: str) -> bool:
+    """Tell whether a file of this name is a compressed tar file already."""
+    return bool(_TARBALL.search(name)) and bool(_TARBALL.sub("", name))
+
+
+def tarball_stem(set_name: str) -> str:
+    """Return what stands before the date in the keys of a set of tarballs."""
+    return _TARBALL.sub("", set_name) or set_name
+
+
+def stored_name(stem: str, backup_date: int, extension: str, *, encrypted: bool) -> str:
+    """Compose a stored name without prefix. *backup_date* is in epoch seconds UTC."""
+    date = time.strftime(_DATE_FORMAT, time.gmtime(backup_date))
+    return f"{stem}.{date}{extension}{ENCRYPTED_EXTENSION if encrypted else ''}"
+
+
+def stored_names(
+    stem: str, backup_date: int, extension: str, *, encrypted: bool
+) -> Iterator[tuple[str, int]]:
+    """Yield candidate names with their dates: *backup_date*, then each following second."""
+    while True:
+        yield stored_name(stem, backup_date, extension, encrypted=encrypted), backup_date
+        backup_date += 1
+
+
+def parse_stored_name(name: str) -> StoredName | None:
+    """Take a stored name without prefix apart; None when it is none of bakthat's.
+
+    The encryption suffix of 0.6.0, ``.enc``, is known too.
+    """
+    return _parsed(_STORED.fullmatch(name))
+
+
+def parse_undotted_name(name: str) -> StoredName | None:
+    """Take a stored name from before bakthat 0.4 apart; None when it is none."""
+    return _parsed(_UNDOTTED.fullmatch(name))
+
+
+def without_prefix(key: str, prefix: str) -> str | None:
+    """Return what follows *prefix* in *key*; None when that does not begin so.
+
+    ``{host}`` in the prefix stands for any host.
+    """
+    pattern = "[^/]+".join(re.escape(part) for part in prefix.split("{host}"))
+    before = re.match(pattern, key)
+    return key[before.end() :] if before is not None else None
+
+
+def parse_key(key: str, prefix: str, set_name: str | None = None) -> StoredName | None:
+    """Take a key apart that this profile, or one that stores beside it, may have made.
+
+    *prefix* is the profile's, perhaps with ``{host}`` in it; *set_name* what the object says of
+    itself, None where it says nothing. What stands before the name is then whatever is left. Of an
+    object that says nothing the name must show what it is: by the profile's prefix before it,
+    by its extension or by that of its encryption. None when the key is none of bakthat's.
+    """
+    if set_name is not None:
+        parsed = parse_stored_name(key.rpartition("/")[2])
+        for stem in (set_name, tarball_stem(set_name)):
+            if parsed is not None and parsed.stem.endswith(stem):
+                return parsed._replace(stem=stem)
+    name = without_prefix(key, prefix) or ""
+    parsed = parse_stored_name(name) or parse_undotted_name(name)
+    if parsed is None or "/" in name:
+        return None
+    shows_itself = parsed.extension or parsed.encryption or set_name is not None
+    return parsed if shows_itself else None
+
+
+def _parsed(match: re.Match[str] | None) -> StoredName | None:
+    if match is None:
+        return None
+    try:
+        moment = time.strptime(match["date"], _DATE_FORMAT)
+    except ValueError:
+        return None
+    if moment.tm_sec > 59:  # strptime lets leap seconds through; epoch seconds have none
+        return None
+    return StoredName(
+        match["stem"], calendar.timegm(moment), match["extension"], match["encryption"]
+    )

@@ -1,0 +1,139 @@
+"""Back up a file or a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bakthat.archive.create.excludes import find_rules
+from bakthat.archive.create.walk import WalkOptions
+from bakthat.archive.create.worker import contents_of
+from bakthat.conf import DEFAULT_PROFILE
+from bakthat.errors import UsageError
+from bakthat.format.description import join_tags
+from bakthat.operations.sources.files import BackupSource
+from bakthat.passwords import encryption_keys, may_ask
+from bakthat.session.session import Session, operation
+from bakthat.system.paths import PathLike, expanded
+from bakthat.system.text import printable
+
+# Each operation loads what it alone needs, and a backup what it needs only while another process
+# counts the tree. So annotations are for those who read them as text, type checkers for one.
+if TYPE_CHECKING:
+    from bakthat import models
+    from bakthat.system.streams import Progress
+
+
+log = logging.getLogger("bakthat")
+
+
+def backup(
+    filename: PathLike | None = None,
+    destination: str | None = None,
+    profile: str = DEFAULT_PROFILE,
+    config: PathLike | None = None,
+    prompt: str | bool = "yes",
+    tags: str | Sequence[str] = (),
+    exclude_file: PathLike | None = None,
+    s3_reduced_redundancy: bool = False,
+    *,
+    conf: Mapping[str, Any] | None = None,
+    password: str | None = None,
+    recipients: str | Sequence[str] = (),
+    custom_filename: str | None = None,
+    root_name: str | None = None,
+    ignore_files: bool = True,
+    exclude_caches: bool = False,
+    one_file_system: bool = False,
+    progress: Progress | None = None,
+) -> models.Backups:
+    """Back up a file or a directory and return its catalog entry.
+
+    *filename* None means the current directory. *custom_filename* is the set's name, by default
+    the base name of *filename*; *root_name* is what that is called inside of the archive, by
+    default its base name too. *password* ("" for none) and *recipients* (age public keys) win
+    over the profile; *prompt* "no" or False never asks, and lets a backup for which no key is
+    configured be stored unencrypted. *exclude_file* holds .gitignore patterns; without it
+    ``.bakthatexclude`` or ``.gitignore`` at the root is used unless *ignore_files* is False.
+    *exclude_caches* leaves out what CACHEDIR.TAG marks, *one_file_system* what is mounted below.
+    *progress* is called with bytes read and bytes to read; without it the percentages are logged.
+
+    Files that could not be read as they were are counted in the entry's
+    ``metadata["warning_count"]`` and named in ``metadata["warnings"]``; all others are stored.
+    """
+    session = Session(profile, config, conf, destination)
+    if session.loaded.is_fallback and session.named_destination is None:
+        local_path = expanded(session.profile.local_path)
+        log.info(
+            "No configuration in %s: storing in %s",
+            printable(session.loaded.origin),
+            printable(local_path),
+        )
+    with operation(session, "backup") as current:
+        source = BackupSource.find(
+            filename, custom_filename, compress=session.profile.compress, root_name=root_name
+        )
+        joined_tags = join_tags(tags)
+        options = WalkOptions(
+            rules=find_rules(
+                source.path,
+                exclude_file=os.fspath(exclude_file) if exclude_file is not None else None,
+                automatic=ignore_files,
+            ),
+            one_file_system=one_file_system,
+            skip_caches=exclude_caches,
+            unvisited=_own_store(session, source.path),
+        )
+        # Before a password is asked for: it says what the profile lacks.
+        backend = session.backend(session.destination, s3_reduced_redundancy=s3_reduced_redundancy)
+        log.info("Backing up %s", printable(str(source.path)))
+        keys = encryption_keys(
+            session.profile.as_mapping(),
+            password=password,
+            recipients=[recipients] if isinstance(recipients, str) else recipients,
+            prompt=may_ask(prompt),
+        )
+        if keys.recipients:
+            from bakthat.crypto import age
+
+            for recipient in keys.recipients:
+                age.parse_recipient(recipient)  # before anything is made on the storage
+        if session.destination == "local":
+            # It may lie in what is backed up, and must be there to be recognised.
+            backend.create_container()
+            options = replace(options, unvisited=_own_store(session, source.path))
+        with contextlib.ExitStack() as reading:
+            contents = reading.enter_context(
+                contents_of(source.path, options, arcname=source.arcname)
+            )
+            from bakthat.operations.store import NewBackup
+
+            new = NewBackup(session, backend, source, options, keys, joined_tags, progress)
+            made = new.store(contents, reading)
+        if made.backend == "glacier":
+            from bakthat.session import vault
+
+            vault.save_after_change(session, make_bucket=True)
+        return current.finish(made)
+
+
+def _own_store(session: Session, source: Path) -> frozenset[tuple[int, int]]:
+    """Identify the directory that is backed up to: stored into itself, it would never end."""
+    if session.destination != "local":
+        return frozenset()
+    store = expanded(session.profile.local_path)
+    if source.resolve().is_relative_to(store.resolve()):
+        raise UsageError(
+            f"'{printable(source)}' is inside of {printable(store)}, where it would be stored",
+            hint="name another destination with -d, or another local_path in the profile",
+        )
+    try:
+        status = store.stat()
+    except OSError:
+        return frozenset()  # not made yet, or a matter for the backend
+    return frozenset({(status.st_dev, status.st_ino)})

@@ -1,0 +1,310 @@
+"""Look whether what the catalog lists is stored, and whether it can be read to its end.
+
+Nothing is written, nothing deleted, and nothing thawed. One backup that is wrong does not keep the
+others from being looked at.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from bakthat import models
+from bakthat.backends.base import Backend, StoredObject
+from bakthat.conf import DEFAULT_PROFILE
+from bakthat.errors import (
+    BakthatError,
+    ConfigError,
+    KeyFormatError,
+    NotFoundError,
+    PasswordError,
+    StorageError,
+    UsageError,
+    WrongKeyError,
+)
+from bakthat.passwords import may_ask
+from bakthat.pipeline import read
+from bakthat.policy.storage_classes import VAULT, storage_class
+from bakthat.session import cold
+from bakthat.session.lookup import find_backups
+from bakthat.session.reading import expected_of, find_keys, refresh_value
+from bakthat.session.session import Session, operation
+from bakthat.system.paths import PathLike
+from bakthat.system.streams import Progress
+from bakthat.system.text import printable
+
+log = logging.getLogger("bakthat")
+
+FEW = 20
+"""Up to how many backups are asked for one by one; more are looked up in a listing."""
+
+LOOKERS = 8
+"""How many are asked for at once."""
+
+
+class Verdict(enum.StrEnum):
+    """What was found of one backup."""
+
+    STORED = "stored"
+    """It is there, with its size; its data was not read."""
+    READ = "read"
+    """It was read to its end, and everything in it agrees."""
+    COLD = "cold"
+    """It is listed as stored, and must be thawed before it can be read."""
+    MISSING = "missing"
+    """It is not there."""
+    WRONG_SIZE = "wrong size"
+    """It is there with another size: replaced, or cut short."""
+    DAMAGED = "damaged"
+    """It was read, and is not what was stored."""
+    NO_KEY = "no key"
+    """No password or private key that was given opens it."""
+    UNKNOWN = "unknown"
+    """The storage could not be asked, or not be read."""
+
+
+_GOOD = (Verdict.STORED, Verdict.READ, Verdict.COLD)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One backup, and what was found of it."""
+
+    backup: models.Backups
+    verdict: Verdict
+    detail: str = ""
+    """What is wrong, in a line."""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing wrong was found; what is cold could only be looked up."""
+        return self.verdict in _GOOD
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry's columns, and what was found."""
+        return {
+            **self.backup.as_dict(),
+            "good": self.is_good,
+            "verdict": self.verdict.value,
+            "detail": self.detail,
+        }
+
+
+def check(
+    filename: str = "",
+    destination: str | None = None,
+    profile: str = DEFAULT_PROFILE,
+    config: PathLike | None = None,
+    *,
+    conf: Mapping[str, Any] | None = None,
+    host: str | None = None,
+    read_data: bool = False,
+    sample: int | None = None,
+    password: str | None = None,
+    identity_file: PathLike | None = None,
+    prompt: str | bool = "yes",
+    progress: Progress | None = None,
+) -> list[Checked]:
+    """Look whether the backups that the catalog lists are stored; return what was found of each.
+
+    All of the profile's containers, or *destination* alone; *filename* keeps to one backup by its
+    stored filename, to all of a set by its name, or to all whose stored filename begins so; *host*
+    to one host's. *sample* is a number of backups, picked at random. By default their existence
+    and size are looked up. With *read_data*, each is downloaded, decrypted, decompressed and read
+    to the end of its archive; nothing is written. *password*, *identity_file* and *prompt* are as
+    for restoring; a password is asked for once. What must be thawed is not read, and not thawed.
+
+    What is wrong is in the result, and not raised. Raises NoMatchError, UsageError.
+    """
+    if sample is not None and (isinstance(sample, bool) or sample < 1):
+        raise UsageError(f"a sample must be a whole number from 1 on, not {sample!r}")
+    session = Session(profile, config, conf, destination)
+    with operation(session, "check", deferred=True):
+        backups = _choose(session, filename, host)
+        if sample is not None and sample < len(backups):
+            picked = {each.stored_filename for each in random.sample(backups, sample)}
+            backups = [each for each in backups if each.stored_filename in picked]
+        found = _look_up(session, backups, None if read_data else progress)
+        if read_data:
+            keys = _Keys(session, password, identity_file, may_ask(prompt))
+            found = list(_read_all(session, found, keys, progress))
+    good = sum(each.is_good for each in found)
+    log.info("Checked %d backups: %d good, %d wrong", len(found), good, len(found) - good)
+    return found
+
+
+def _choose(session: Session, filename: str, host: str | None) -> list[models.Backups]:
+    if filename:
+        return find_backups(session, filename, host=host)
+    named = [session.named_destination] if session.named_destination else []
+    with models.catalog(session.catalog_path):
+        found = models.Backups.search("", session.containers(*named))
+    return [each for each in found if host is None or each.host == host]
+
+
+# Existence and size
+
+
+def _look_up(
+    session: Session, backups: Sequence[models.Backups], progress: Progress | None
+) -> list[Checked]:
+    verdicts: dict[str, Checked] = {}
+    for destination in dict.fromkeys(each.backend for each in backups):
+        of_it = [each for each in backups if each.backend == destination]
+        for checked in _look_up_in(session, destination, of_it):
+            verdicts[checked.backup.stored_filename] = checked
+            if progress is not None:
+                progress(len(verdicts), len(backups))
+    living = _still_listed(session, verdicts.values())
+    return [verdicts[each.stored_filename] for each in backups if each.stored_filename in living]
+
+
+def _look_up_in(
+    session: Session, destination: str, backups: Sequence[models.Backups]
+) -> Iterator[Checked]:
+    try:
+        backend = session.backend(destination)
+        listed: dict[str, StoredObject] = {}
+        if len(backups) > FEW:
+            keys = {each.stored_filename for each in backups}
+            prefix = os.path.commonprefix(list(keys))  # noqa: RUF071  # of keys, no paths
+            listed = {each.key: each for each in backend.ls(prefix) if each.key in keys}
+    except (StorageError, ConfigError) as exc:
+        yield from (Checked(each, Verdict.UNKNOWN, str(exc)) for each in backups)
+        return
+    pool = ThreadPoolExecutor(LOOKERS, thread_name_prefix="bakthat-check")
+    try:
+        yield from pool.map(
+            lambda each: _look(backend, each, listed.get(each.stored_filename)), backups
+        )
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _look(backend: Backend, backup: models.Backups, stored: StoredObject | None) -> Checked:
+    """Compare an entry with its object, which is asked for if no listing had it."""
+    try:
+        stored = backend.stat(backup.stored_filename) if stored is None else stored
+    except NotFoundError as exc:
+        return Checked(backup, Verdict.MISSING, str(exc))
+    except (StorageError, UsageError) as exc:
+        return Checked(backup, Verdict.UNKNOWN, str(exc))
+    # A value may have been replaced by another machine, which this catalog has not heard of.
+    may_change = backup.is_key_value and "format" in backup.metadata
+    if stored.size != backup.size and not may_change and -1 not in (stored.size, backup.size):
+        told = f"{stored.size} bytes on the storage, {backup.size} in the catalog"
+        return Checked(backup, Verdict.WRONG_SIZE, told)
+    is_cold = storage_class(stored.storage_class).is_cold
+    told = f"in {'a vault' if stored.storage_class == VAULT else stored.storage_class}"
+    return Checked(backup, Verdict.COLD, told) if is_cold else Checked(backup, Verdict.STORED)
+
+
+def _still_listed(session: Session, checked: Iterable[Checked]) -> set[str]:
+    """Return the stored filenames without those that were deleted since the catalog was read."""
+    names = {each.backup.stored_filename for each in checked}
+    missing = {each.backup.stored_filename for each in checked if each.verdict is Verdict.MISSING}
+    if not missing:
+        return names
+    with models.catalog(session.catalog_path):
+        living = {row.stored_filename for row in models.Backups.living(session.containers())}
+    return names - (missing - living)
+
+
+# Data
+
+
+def _read_all(
+    session: Session, found: Sequence[Checked], keys: _Keys, progress: Progress | None
+) -> Iterator[Checked]:
+    total = sum(max(each.backup.size, 0) for each in found if each.is_good)
+    done = 0
+
+    def count(size: int) -> None:
+        nonlocal done
+        done += size
+        if progress is not None:
+            progress(done, total)
+
+    for each in found:
+        if not each.is_good:
+            yield each
+            continue
+        log.info("Reading %s", printable(each.backup.stored_filename))
+        checked = _read(session, each, keys, count)
+        if not checked.is_good:
+            log.warning("%s: %s", printable(each.backup.stored_filename), checked.detail)
+        yield checked
+
+
+def _read(session: Session, stored: Checked, keys: _Keys, count: Callable[[int], None]) -> Checked:
+    backup = stored.backup
+    try:
+        backend = session.backend(backup.backend)
+        if stored.verdict is Verdict.COLD:
+            state = cold.thaw_state(session, backup)
+            if not state.is_readable:
+                return Checked(backup, Verdict.COLD, cold.describe(state))
+        if backup.is_key_value:
+            refresh_value(session, backup)
+        expected = expected_of(backup)
+        passphrase, identities = keys.of(backend, backup, expected)
+        read.verify_object(
+            backend.download(backup.stored_filename),
+            expected,
+            passphrase=passphrase,
+            identities=identities,
+            on_bytes=count,
+        )
+    except (PasswordError, WrongKeyError, KeyFormatError, ConfigError) as exc:
+        return Checked(backup, Verdict.NO_KEY, str(exc))
+    except NotFoundError as exc:
+        return Checked(backup, Verdict.MISSING, str(exc))
+    except (StorageError, UsageError) as exc:
+        return Checked(backup, Verdict.UNKNOWN, str(exc))
+    except BakthatError as exc:
+        return Checked(backup, Verdict.DAMAGED, str(exc))
+    return Checked(backup, Verdict.READ)
+
+
+class _Keys:
+    """The keys that open backups; what was found once is not asked for again."""
+
+    def __init__(
+        self,
+        session: Session,
+        password: str | None,
+        identity_file: PathLike | None,
+        prompt: bool,
+    ) -> None:
+        self._session = session
+        self._password = password
+        self._identity_file = identity_file
+        self._prompt = prompt
+
+    def of(
+        self, backend: Backend, backup: models.Backups, expected: read.Expected
+    ) -> tuple[str | None, list[str]]:
+        """Return what opens *backup*; see :func:`bakthat.session.reading.find_keys`."""
+        try:
+            passphrase, identities = find_keys(
+                self._session,
+                backend,
+                backup,
+                expected,
+                password=self._password,
+                identity_file=self._identity_file,
+                prompt=self._prompt,
+            )
+        except PasswordError:
+            if backup.metadata.get("encryption") != "recipients":
+                self._prompt = False  # it was asked for, and the answer was empty
+            raise
+        if passphrase is not None:
+            self._password = passphrase
+        return passphrase, identities

@@ -1,0 +1,184 @@
+"""Remove what processes that were killed left behind, and records of what is over.
+
+Parts of uploads that nobody will finish, and that cost; temporary files and claims of the local
+destination; in the catalog, thaws and jobs that have expired and reservations of names. Never a
+backup, nothing whose name is not bakthat's, and nothing younger than a limit.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bakthat import models
+from bakthat.backends.base import Backend, Leftover
+from bakthat.backends.glacier.backend import GlacierBackend
+from bakthat.conf import DEFAULT_PROFILE, DESTINATIONS
+from bakthat.errors import BakthatError, ContainerNotFoundError, StorageError, UsageError
+from bakthat.format import names as naming
+from bakthat.policy.intervals import parse_interval
+from bakthat.session import cold
+from bakthat.session.session import Session, operation
+from bakthat.system.paths import PathLike
+from bakthat.system.text import printable
+
+log = logging.getLogger("bakthat")
+
+DEFAULT_AGE = "1D"
+"""As an interval: no upload goes on for so long without a part, and most end within hours."""
+
+CATALOG = "catalog"
+
+
+@dataclass(frozen=True, slots=True)
+class Remnant:
+    """Something that was left behind."""
+
+    where: str
+    """"s3", "glacier", "local" or "catalog"."""
+    container: str
+    kind: str
+    """"upload", "temporary file", "claim", "expired job", "expired thaw" or "reservation"."""
+    name: str
+    begun_at: float | None = None
+    """Epoch seconds UTC; None where nobody knows."""
+    size: int = -1
+    """In bytes; -1 where nobody says."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return {
+            "where": self.where,
+            "container": self.container,
+            "kind": self.kind,
+            "name": self.name,
+            "begun_at": self.begun_at,
+            "size": self.size,
+        }
+
+
+def cleanup(
+    destination: str | None = None,
+    profile: str = DEFAULT_PROFILE,
+    config: PathLike | None = None,
+    *,
+    conf: Mapping[str, Any] | None = None,
+    older_than: str = DEFAULT_AGE,
+    dry_run: bool = False,
+) -> list[Remnant]:
+    """Remove what killed processes left in the profile's containers and the catalog; return it.
+
+    Uploads in parts whose keys are this profile's, of S3 and of the vault; temporary files and
+    claims of the local directory; jobs, thaws and reservations of the catalog that are over.
+    *destination* keeps to one of them, and leaves reservations alone. Nothing younger than the
+    interval *older_than* is touched. With *dry_run*, nothing is removed. Raises UsageError, and
+    StorageError, after all else is done, when something could not be looked at or removed.
+    """
+    seconds = parse_interval(older_than)
+    session = Session(profile, config, conf, destination)
+    with operation(session, "cleanup", deferred=True):
+        work = _Work(session, seconds, dry_run)
+        named = session.named_destination
+        for each in (named,) if named else DESTINATIONS:
+            if named or session.containers(each):
+                work.clean(each)
+        if not named:
+            work.clean_reservations()
+        doing = "Would remove" if dry_run else "Removed"
+        log.info("%s %d leftovers older than %s", doing, len(work.found), older_than)
+        for other in work.failures[1:]:
+            log.warning("another thing could not be cleaned up: %s", other)
+        if work.failures:
+            raise work.failures[0]
+        return work.found
+
+
+class _Work:
+    def __init__(self, session: Session, seconds: int, dry_run: bool) -> None:
+        self.session = session
+        self.seconds = seconds
+        self.dry_run = dry_run
+        self.found: list[Remnant] = []
+        self.failures: list[BakthatError] = []
+
+    def clean(self, destination: str) -> None:
+        """Clean one container up, and what the catalog remembers of it."""
+        backend = self.session.backend(destination)
+        try:
+            for leftover in list(self._dead(backend)):
+                self._remove(backend, leftover)
+            for kind, names in self._expired(backend):
+                for name in names:
+                    self._tell(Remnant(CATALOG, backend.container, kind, name))
+        except ContainerNotFoundError as exc:
+            if self.session.destination == destination:
+                self.failures.append(exc)
+            else:
+                log.debug("%s does not exist yet", printable(backend.container))
+        except StorageError as exc:
+            self.failures.append(exc)
+
+    def clean_reservations(self) -> None:
+        """Free the names that backups which were killed had taken."""
+        with models.catalog(self.session.catalog_path, write=not self.dry_run):
+            old = models.reserved_long_ago(int(time.time()), self.seconds)
+            rows = list(models.Reservations.select().where(old))
+            if not self.dry_run:
+                models.Reservations.delete().where(old).execute()
+        for row in rows:
+            path = str(self.session.catalog_path)
+            self._tell(Remnant(CATALOG, path, "reservation", row.stored_filename, row.reserved_at))
+
+    def _dead(self, backend: Backend) -> Iterator[Leftover]:
+        for leftover in backend.leftovers(self.session.shared_prefix):
+            if leftover.age < self.seconds:
+                log.debug("%s is too young: left alone", printable(leftover.key))
+            elif leftover.kind == "temporary file" or self._is_ours(leftover.key):
+                yield leftover
+            else:
+                log.debug("%s is not bakthat's: left alone", printable(leftover.key))
+
+    def _is_ours(self, key: str) -> bool:
+        rest = naming.without_prefix(key, self.session.profile.prefix)
+        if rest is None or "/" in rest:
+            return False
+        is_value = rest.endswith(naming.KEY_VALUE_EXTENSION)
+        return is_value or naming.parse_stored_name(rest) is not None
+
+    def _remove(self, backend: Backend, leftover: Leftover) -> None:
+        try:
+            if not self.dry_run and not backend.remove_leftover(leftover):
+                log.debug("%s is gone or in use", printable(leftover.key))
+                return
+        except (StorageError, UsageError) as exc:
+            self.failures.append(exc)
+            return
+        self._tell(
+            Remnant(
+                backend.name,
+                backend.container,
+                leftover.kind,
+                leftover.key,
+                leftover.begun_at,
+                leftover.size,
+            )
+        )
+
+    def _expired(self, backend: Backend) -> Iterator[tuple[str, list[str]]]:
+        if isinstance(backend, GlacierBackend):
+            containers = self.session.containers(backend.name)
+            with models.catalog(self.session.catalog_path):
+                rows = models.Backups.within(containers)
+                keys = {row.stored_filename for row in rows}
+            yield "expired job", backend.forget_expired_jobs(keys, dry_run=self.dry_run)
+        if backend.name != "local":
+            expired = cold.forget_expired(self.session, backend.name, dry_run=self.dry_run)
+            yield "expired thaw", expired
+
+    def _tell(self, remnant: Remnant) -> None:
+        self.found.append(remnant)
+        if not self.dry_run:
+            log.info("Removed the %s %s", remnant.kind, printable(remnant.name))

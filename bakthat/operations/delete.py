@@ -1,0 +1,60 @@
+"""Delete one backup."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from bakthat.conf import DEFAULT_PROFILE
+from bakthat.session.session import Session, operation
+from bakthat.system.paths import PathLike
+from bakthat.system.signals import held_back
+from bakthat.system.text import printable
+
+# Each operation loads what it alone needs, and a backup what it needs only while another process
+# counts the tree. So annotations are for those who read them as text, type checkers for one.
+if TYPE_CHECKING:
+    from bakthat import models
+
+
+log = logging.getLogger("bakthat")
+
+
+def delete(
+    filename: str,
+    destination: str | None = None,
+    profile: str = DEFAULT_PROFILE,
+    config: PathLike | None = None,
+    *,
+    conf: Mapping[str, Any] | None = None,
+    host: str | None = None,
+) -> models.Backups:
+    """Delete one backup from the storage, mark it in the catalog, and return it.
+
+    *filename* is a stored filename, a set's name (its newest backup) or the beginning of a
+    stored filename that spells the set's name out (``mydir.2013``). What is gone from the
+    storage already is only marked.
+    """
+    from bakthat import models
+    from bakthat.session import vault
+    from bakthat.session.costs import check_before_deleting
+    from bakthat.session.lookup import find_backup
+
+    session = Session(profile, config, conf, destination)
+    with operation(session, "delete") as current:
+        found = find_backup(session, filename, host=host, to_delete=True)
+        backend = session.backend(found.backend)
+        for unknown in check_before_deleting(backend, [found]).values():
+            raise unknown
+        log.info("Deleting %s", printable(found.stored_filename))
+        with models.catalog(session.catalog_path, write=True):
+            models.prove_writable(found)
+        # An interrupt leaves it in storage and catalog, or in neither.
+        with held_back():
+            backend.delete(found.stored_filename)
+            with models.catalog(session.catalog_path, write=True, patience=models.RECORD_PATIENCE):
+                models.mark_deleted(found)
+        if found.backend == "glacier":
+            vault.save_after_change(session)
+        return current.finish(found)

@@ -1,0 +1,321 @@
+"""KeyValue: small JSON values under names of their own, beside the backups.
+
+A value is one object, ``<prefix><key>.keyvalue``: JSON, by default in gzip, and perhaps in age
+around that. The object describes itself, so that it is read without a catalog; the catalog's
+entry lets ``bakthat show`` list it and ``bakthat restore`` find it. Rotation leaves values alone.
+
+bakthat 0.6.0 stored a value under the key itself, and its catalog alone said how.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from bakthat import __version__, models
+from bakthat.backends.base import Backend, StoredObject
+from bakthat.backends.s3.backend import S3Backend
+from bakthat.conf import DEFAULT_PROFILE
+from bakthat.crypto.age import EncryptWriter, parse_recipient
+from bakthat.errors import CatalogError, NotFoundError, UsageError
+from bakthat.format.description import FORMAT
+from bakthat.format.names import KEY_VALUE_EXTENSION, check_set_name, parse_stored_name
+from bakthat.passwords import EncryptionKeys, encryption_keys
+from bakthat.pipeline import read, write
+from bakthat.session.entries import is_value, value_entry
+from bakthat.session.reading import MAX_VALUE_BYTES, expected_of, find_keys
+from bakthat.session.session import Session
+from bakthat.system.signals import held_back
+from bakthat.system.streams import Sink
+from bakthat.system.text import printable
+
+log = logging.getLogger("bakthat")
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+class KeyValue:
+    """A store of JSON values in the profile's bucket, or its local directory.
+
+    *conf* is one profile as a flat dict; without it *profile* and *config*, the path of a
+    configuration file, say which one. *destination* is "s3" or "local", by default the profile's,
+    or "s3" where that is a vault, which cannot hold values. May be used by several threads.
+    Raises ConfigError, UsageError.
+    """
+
+    def __init__(
+        self,
+        conf: Mapping[str, Any] | None = None,
+        profile: str = DEFAULT_PROFILE,
+        destination: str | None = None,
+        *,
+        config: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._session = Session(profile, config, conf, destination)
+        if destination == "glacier":
+            raise UsageError("a vault cannot hold values", hint="use the destination s3 or local")
+        default = self._session.destination
+        self._destination = "s3" if default == "glacier" else default
+
+    def set_key(
+        self, keyname: str, value: Any, *, password: str | None = None, compress: bool = True
+    ) -> models.Backups:
+        """Store *value* under *keyname*, in place of what was there; return its catalog entry.
+
+        *value* is what JSON can hold: None, booleans, numbers, texts, lists and mappings with
+        texts as keys. *password* "" means unencrypted; with None what is set for backups holds
+        (BAKTHAT_PASSWORD, then the profile's recipients or password), and nobody is asked.
+        *compress* False leaves gzip out. Raises UsageError for a key or a value that cannot be
+        stored, before anything is; StorageError; CatalogError when it was stored, but not listed.
+        """
+        name = self._name_of(_checked(keyname))
+        text = _json_of(keyname, value)
+        keys = encryption_keys(self._session.profile.as_mapping(), password=password, prompt=False)
+        for recipient in keys.recipients:
+            parse_recipient(recipient)  # before anything is made on the storage
+        self._backend.create_container()
+        body = gzip.compress(text, mtime=0) if compress else text
+        upload = self._backend.upload(
+            name,
+            metadata=self._describe(keyname, keys, compress=compress),
+            size_hint=len(body) + 1024,
+            replace=True,
+            content_type="application/octet-stream" if keys else "application/json",
+            content_encoding="gzip" if compress and not keys else None,
+        )
+        try:
+            _write(upload, body, keys)
+            # An interrupt leaves it neither stored nor recorded, or both.
+            with held_back():
+                return self._record(upload.commit())
+        finally:
+            with held_back():
+                upload.abort()
+
+    def get_key(self, keyname: str, *, password: str | None = None, default: Any = None) -> Any:
+        """Return the value under *keyname*, or *default* where there is none.
+
+        *password* opens an encrypted value, by default the one that is set for backups. A bucket
+        or directory that does not exist is an error and never an absent value. Raises
+        WrongKeyError, PasswordError, CorruptArchiveError and StorageError.
+        """
+        try:
+            entry = self._find(keyname)
+        except NotFoundError:
+            return default
+        expected = expected_of(entry)
+        passphrase, identities = find_keys(
+            self._session, self._backend, entry, expected, password=password, prompt=False
+        )
+        stream = self._backend.download(entry.stored_filename)
+        text = read.read_value(stream, expected, passphrase=passphrase, identities=identities)
+        return json.loads(text)
+
+    def delete_key(self, keyname: str) -> bool:
+        """Delete the value under *keyname* and mark its entry; return whether there was one.
+
+        A value of 0.6.0 is deleted only if the catalog lists it: its object does not say what it
+        is. Raises StorageError, CatalogError.
+        """
+        name = self._name_of(keyname)
+        keys = set()
+        with contextlib.suppress(NotFoundError):
+            keys.add(self._stat_value(name).key)
+        with models.catalog(self._session.catalog_path):
+            listed = self._listed(name, keyname)
+        keys |= {each.stored_filename for each in listed}
+        for key in keys:
+            self._backend.delete(key)
+        self._mark_deleted(listed)
+        return bool(keys)
+
+    def get_key_url(self, keyname: str, expires_in: int) -> str:
+        """Return a URL that gives anyone the value under *keyname* for *expires_in* seconds.
+
+        A browser, or ``requests``, reads its body as JSON, unless the value is encrypted. At most
+        a week. Raises NotFoundError where there is no such value, and UsageError where the
+        destination is not S3, which alone serves URLs.
+        """
+        if not isinstance(self._backend, S3Backend):
+            raise UsageError(
+                f"{self._destination} serves no URLs", hint="use the destination s3, or get_key"
+            )
+        return self._backend.url(self._find(keyname).stored_filename, expires_in)
+
+    @cached_property
+    def _backend(self) -> Backend:
+        # In the storage's usual class: values are read at once, and too small for the others.
+        return self._session.backend(self._destination, storage_class=None)
+
+    def _name_of(self, keyname: str) -> str:
+        if keyname.endswith(KEY_VALUE_EXTENSION):
+            raise UsageError(f"a key cannot end in {KEY_VALUE_EXTENSION}: '{printable(keyname)}'")
+        return f"{self._session.prefix}{keyname}{KEY_VALUE_EXTENSION}"
+
+    def _stat_value(self, name: str) -> StoredObject:
+        stored = self._backend.stat(name)
+        if not is_value(stored):
+            raise NotFoundError(f"{printable(name)} is not an object of KeyValue")
+        return stored
+
+    def _find(self, keyname: str) -> models.Backups:
+        """Describe the value by what the storage says, or else as one of 0.6.0."""
+        try:
+            return value_entry(self._backend, self._stat_value(self._name_of(keyname)))
+        except NotFoundError:
+            return self._find_legacy(keyname)
+
+    def _find_legacy(self, keyname: str) -> models.Backups:
+        stored = self._backend.stat(keyname)
+        with models.catalog(self._session.catalog_path):
+            listed = self._listed(keyname)
+        if listed:
+            return listed[0]
+        # 0.6.0's values described nothing, and had no date: the rest are backups, and no values.
+        if stored.metadata or parse_stored_name(keyname) is not None:
+            raise NotFoundError(f"{printable(keyname)} is a backup, and no value")
+        if stored.size > MAX_VALUE_BYTES:
+            raise NotFoundError(f"{printable(keyname)} is too large to be a value")
+        with self._backend.download(keyname) as stream:
+            body = stream.read()
+        # Without its entry: gzip and JSON show themselves, and what 0.6.0 encrypted it had nearly
+        # always compressed before.
+        in_gzip, in_clear = body.startswith(GZIP_MAGIC), _is_json(body)
+        entry = value_entry(self._backend, stored)
+        entry.metadata = {
+            "KeyValue": True,
+            "is_enc": not (in_gzip or in_clear),
+            "is_gzipped": not in_clear,
+        }
+        return entry
+
+    def _describe(self, keyname: str, keys: EncryptionKeys, *, compress: bool) -> dict[str, Any]:
+        return {
+            "bakthat": __version__,
+            "format": FORMAT,
+            "kind": "keyvalue",
+            "set": keyname,
+            "date": int(time.time()),
+            "host": self._session.host,
+            "encryption": keys.kind,
+            "compression": "gzip" if compress else "none",
+        }
+
+    def _record(self, stored: StoredObject) -> models.Backups:
+        """List the value, and let go of what 0.6.0 stored under the same key."""
+        entry = value_entry(self._backend, stored)
+        name = printable(stored.key)
+        try:
+            with models.catalog(self._session.catalog_path, write=True):
+                entry = self._replace_entry(entry)
+                replaced = self._listed(entry.filename)
+        except CatalogError as exc:
+            raise CatalogError(
+                f"stored as {name} on {self._destination}, but not recorded: {exc}",
+                hint="what is stored is whole, and get_key reads it",
+            ) from exc
+        for each in replaced:
+            self._backend.delete(each.stored_filename)
+        self._mark_deleted(replaced)
+        log.info("Stored the key %s as %s", printable(entry.filename), name)
+        return entry
+
+    def _replace_entry(self, entry: models.Backups) -> models.Backups:
+        row = entry.as_dict()
+        found = models.Backups.get_or_none(models.Backups.stored_filename == entry.stored_filename)
+        if found is None:
+            return models.Backups.create(**row)
+        if not found.is_deleted and not self._is_own(found):
+            # Stored names are unique in the catalog, and the other value is there as well.
+            log.warning(
+                "%s is not listed: the catalog has a key of that name in another container",
+                printable(entry.stored_filename),
+            )
+            return entry
+        for column, value in row.items():
+            setattr(found, column, value)
+        found.save()
+        return found
+
+    def _listed(self, *stored_filenames: str) -> list[models.Backups]:
+        """Return the values of this container that the catalog lists under these very names."""
+        containers = self._session.containers(self._destination)
+        beginning = models.Backups.beginning_with(stored_filenames, containers)
+        return [
+            each
+            for each in beginning
+            if each.is_key_value and each.stored_filename in stored_filenames
+        ]
+
+    def _is_own(self, entry: models.Backups) -> bool:
+        containers = self._session.containers(self._destination)
+        return (entry.backend, entry.backend_hash) in containers
+
+    def _mark_deleted(self, entries: list[models.Backups]) -> None:
+        if entries:
+            with models.catalog(self._session.catalog_path, write=True):
+                for each in entries:
+                    models.mark_deleted(each)
+
+
+def _checked(keyname: str) -> str:
+    try:
+        return check_set_name(keyname)
+    except UsageError as exc:
+        raise UsageError(f"this cannot be a key: {exc}", hint="choose another key") from exc
+
+
+def _json_of(keyname: str, value: Any) -> bytes:
+    """Return *value* as JSON text in ASCII. Raises UsageError when that would not be the value."""
+    try:
+        text = json.dumps(value, allow_nan=False)
+        json.loads(text, object_pairs_hook=_without_duplicates)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise UsageError(
+            f"the value of '{printable(keyname)}' is not JSON: {exc}",
+            hint="JSON holds None, booleans, finite numbers, texts, lists and dicts of these",
+        ) from exc
+    if len(text) > MAX_VALUE_BYTES:
+        raise UsageError(
+            f"the value of '{printable(keyname)}' takes {len(text)} bytes, "
+            f"at most {MAX_VALUE_BYTES} can be stored",
+            hint="write it to a file and back that up",
+        )
+    return text.encode()
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Keys that are no texts become such, and may meet: {1: "a", "1": "b"}.
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("two of its keys are the same text")
+    return found
+
+
+def _write(sink: Sink, body: bytes, keys: EncryptionKeys) -> None:
+    with contextlib.ExitStack() as stages:
+        if keys:
+            sink = stages.enter_context(
+                EncryptWriter(
+                    sink,
+                    passphrase=keys.passphrase,
+                    recipients=keys.recipients,
+                    work_factor=write.PASSPHRASE_WORK_FACTOR,
+                )
+            )
+        sink.write(body)

@@ -1,0 +1,379 @@
+"""Delete by rule: the backups older than an interval, or those that a rotation does not keep.
+
+Both work on exactly one set: one name, made by one host, in one container. Everything is decided
+before the first deletion, and the newest backup of a set always stays. A plan is that decision, and
+what ``--dry-run`` shows.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bakthat import models
+from bakthat.backends.base import Backend
+from bakthat.conf import DEFAULT_PROFILE
+from bakthat.errors import (
+    BakthatError,
+    ConfigError,
+    CredentialsError,
+    NoMatchError,
+    NotFoundError,
+    StorageError,
+    UsageError,
+)
+from bakthat.format.names import parse_stored_name
+from bakthat.policy.intervals import describe_interval, parse_interval
+from bakthat.policy.rotation import (
+    NEWEST,
+    RECORDED_LAST,
+    Decision,
+    RotationPolicy,
+    decide,
+    decide_by_age,
+    keep_recorded_last,
+)
+from bakthat.session import vault
+from bakthat.session.costs import check_before_deleting
+from bakthat.session.session import Session, operation
+from bakthat.system.paths import PathLike
+from bakthat.system.signals import held_back
+from bakthat.system.text import is_text, printable
+
+log = logging.getLogger("bakthat")
+
+_SAID_OF_KEPT = {(NEWEST,): "is the newest", (RECORDED_LAST,): "was recorded last"}
+
+_LISTED = 10
+"""How many sets an error names."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBackup:
+    """A backup of the set, and what becomes of it."""
+
+    backup: models.Backups
+    date: int
+    """Epoch seconds, UTC."""
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What becomes of each backup of one set, the newest first; nothing is deleted by it."""
+
+    filename: str
+    """The set's name."""
+    purpose: str
+    """For people: what is done by which rule."""
+    backups: tuple[PlannedBackup, ...]
+
+    @property
+    def doomed(self) -> list[models.Backups]:
+        """The backups that are to be deleted, the oldest first."""
+        return [each.backup for each in reversed(self.backups) if not each.decision.keep]
+
+
+def delete_older_than(
+    filename: str,
+    interval: str,
+    destination: str | None = None,
+    profile: str = DEFAULT_PROFILE,
+    config: PathLike | None = None,
+    *,
+    conf: Mapping[str, Any] | None = None,
+    host: str | None = None,
+    dry_run: bool = False,
+) -> list[models.Backups]:
+    """Delete the backups of the set *filename* that are older than *interval*; return them.
+
+    *interval* is text such as ``3M2D8h20m5s``. The newest backup of the set stays, however old it
+    is. *host* is the host whose set is meant, by default this one; *destination* the only one that
+    is looked at, by default the profile's. With *dry_run*, what would be deleted is returned,
+    nothing is touched and no event fires. Raises UsageError for an interval that cannot be meant,
+    NoMatchError when there is no such set, and StorageError when some could not be deleted: those
+    stay in the catalog, all others are gone.
+    """
+    session = Session(profile, config, conf, destination)
+    if dry_run:
+        return plan_by_age(session, filename, interval, host=host).doomed
+    with operation(session, "delete_older_than") as current:
+        plan = plan_by_age(session, filename, interval, host=host)
+        return current.finish(carry_out(session, plan))
+
+
+def rotate_backups(
+    filename: str,
+    destination: str | None = None,
+    profile: str = DEFAULT_PROFILE,
+    config: PathLike | None = None,
+    *,
+    conf: Mapping[str, Any] | None = None,
+    host: str | None = None,
+    dry_run: bool = False,
+    last: int | None = None,
+    minutes: int | None = None,
+    hours: int | None = None,
+    days: int | None = None,
+    weeks: int | None = None,
+    months: int | None = None,
+    years: int | None = None,
+    first_week_day: int | None = None,
+) -> list[models.Backups]:
+    """Delete the backups of the set *filename* that its rotation does not keep; return them.
+
+    *last* to *years* say how many backups each rule keeps; when none of them is given, the
+    profile's ``rotation`` holds. *first_week_day* is 0 Monday to 6 Sunday, by default the
+    profile's. The other arguments, and what is raised, are as for :func:`delete_older_than`;
+    ConfigError when there is no rotation at all.
+    """
+    session = Session(profile, config, conf, destination)
+    rules = {
+        "last": last,
+        "minutes": minutes,
+        "hours": hours,
+        "days": days,
+        "weeks": weeks,
+        "months": months,
+        "years": years,
+    }
+    if dry_run:
+        return plan_rotation(session, filename, rules, first_week_day, host=host).doomed
+    with operation(session, "rotate_backups") as current:
+        plan = plan_rotation(session, filename, rules, first_week_day, host=host)
+        return current.finish(carry_out(session, plan))
+
+
+rotate = rotate_backups
+
+
+def plan_by_age(session: Session, filename: str, interval: str, *, host: str | None = None) -> Plan:
+    """Decide what :func:`delete_older_than` would do; raises what it raises before it deletes."""
+    seconds = parse_interval(interval)
+    now = int(time.time())
+    backups, dates = _read_set(session, filename, host)
+    decisions = decide_by_age(dates, seconds, now)
+    purpose = f"Deleting backups of {printable(filename)} {describe_interval(seconds, now)}"
+    return _plan(filename, purpose, backups, dates, decisions)
+
+
+def plan_rotation(
+    session: Session,
+    filename: str,
+    rules: Mapping[str, int | None],
+    first_week_day: int | None = None,
+    *,
+    host: str | None = None,
+) -> Plan:
+    """Decide what :func:`rotate_backups` would do; raises what it raises before it deletes.
+
+    *rules* holds the numbers that were given, by the names of the policy's fields.
+    """
+    policy = _choose_policy(session, rules, first_week_day)
+    now = int(time.time())
+    backups, dates = _read_set(session, filename, host)
+    decisions = decide(dates, policy, now)
+    purpose = f"Rotating {printable(filename)}, keeping {policy}"
+    return _plan(filename, purpose, backups, dates, decisions)
+
+
+def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
+    """Delete what a plan says, storage first, then the catalog; return what was deleted.
+
+    Raises StorageError when the storage kept some, after all others are gone.
+    """
+    log.info("%s", plan.purpose)
+    for each in plan.backups:
+        if each.decision.reasons in _SAID_OF_KEPT:
+            said = _SAID_OF_KEPT[each.decision.reasons]
+            log.info("Keeping %s: it %s", printable(each.backup.stored_filename), said)
+    backend = session.backend(session.destination)
+    doomed = plan.doomed
+    if doomed:
+        _look_for_newest(backend, plan)
+    failures: dict[str, BakthatError] = {**check_before_deleting(backend, doomed)}
+    for key, error in failures.items():
+        log.warning("%s was not deleted: %s", printable(key), error)
+    deletable = [each for each in doomed if each.stored_filename not in failures]
+    deleted: list[models.Backups] = []
+    try:
+        for start in range(0, len(deletable), backend.batch_size):
+            batch = deletable[start : start + backend.batch_size]
+            failed = _delete_batch(session, backend, batch)
+            failures.update(failed)
+            deleted += [each for each in batch if each.stored_filename not in failed]
+    finally:
+        log.info("Deleted %d of %d backups", len(deleted), len(plan.backups))
+        if deleted and backend.name == "glacier":
+            vault.save_after_change(session)
+    if failures:
+        first, why = next(iter(failures.items()))
+        raise StorageError(
+            f"{len(failures)} of {len(doomed)} backups could not be deleted, the first is "
+            f"{printable(first)}: {why}",
+            hint=f"they stay in the catalog; {why.hint or 'run it again to delete them'}",
+        ) from why
+    return deleted
+
+
+def _look_for_newest(backend: Backend, plan: Plan) -> None:
+    """Raise StorageError when the storage has lost the newest backup, which the catalog lists.
+
+    Somebody else, or a rule of the bucket, may have deleted it; the others are needed then.
+    """
+    missing: NotFoundError | None = None
+    for each in plan.backups:
+        if NEWEST not in each.decision.reasons:
+            continue
+        try:
+            backend.stat(each.backup.stored_filename)
+        except NotFoundError as exc:
+            missing = exc
+        except CredentialsError as exc:
+            log.debug("whether the newest is there cannot be seen: %s", exc)
+            return
+        else:
+            return
+    if missing is not None:
+        raise StorageError(
+            f"the newest backup of {printable(plan.filename)} is listed, but not stored, so none "
+            f"was deleted: {missing}",
+            hint=missing.hint or "bakthat delete takes it off the list; then run this again",
+        ) from missing
+
+
+def _delete_batch(
+    session: Session, backend: Backend, batch: Sequence[models.Backups]
+) -> Mapping[str, BakthatError]:
+    for backup in batch:
+        log.info("Deleting %s", printable(backup.stored_filename))
+    with models.catalog(session.catalog_path, write=True):
+        models.prove_writable(batch[0])
+    # An interrupt leaves each of them in storage and catalog, or in neither.
+    with held_back():
+        failed = backend.delete_many([backup.stored_filename for backup in batch])
+        for key, error in failed.items():
+            log.warning("%s was not deleted: %s", printable(key), error)
+        with models.catalog(session.catalog_path, write=True, patience=models.RECORD_PATIENCE):
+            for backup in batch:
+                if backup.stored_filename not in failed:
+                    models.mark_deleted(backup)
+    return failed
+
+
+def _choose_policy(
+    session: Session, rules: Mapping[str, int | None], first_week_day: int | None
+) -> RotationPolicy:
+    given = {name: number for name, number in rules.items() if number is not None}
+    configured = session.profile.rotation
+    where = f"{session.loaded.origin}: profile '{session.loaded.name}'"
+    if given:
+        policy = RotationPolicy(**given)
+        if first_week_day is None and configured.get("first_week_day") is not None:
+            wanted = {"last": 1, "first_week_day": configured["first_week_day"]}
+            first_week_day = _configured_policy(wanted, where).first_week_day
+        return policy if first_week_day is None else replace(policy, first_week_day=first_week_day)
+    if not configured:
+        raise ConfigError(
+            f"{where}: no rotation is configured",
+            hint="run bakthat configure_backups_rotation, or say what to keep, such as "
+            "--days 7 --weeks 4 --months 6 (days=7 and so on in Python)",
+        )
+    policy = _configured_policy(configured, where)
+    return policy if first_week_day is None else replace(policy, first_week_day=first_week_day)
+
+
+def _configured_policy(rotation: Mapping[str, Any], where: str) -> RotationPolicy:
+    try:
+        return RotationPolicy.from_mapping(rotation)
+    except ConfigError as exc:
+        raise ConfigError(f"{where}: {exc}", hint=exc.hint) from exc
+
+
+def _read_set(
+    session: Session, filename: str, host: str | None
+) -> tuple[list[models.Backups], list[int]]:
+    """Return the backups of exactly one set, with their dates. Raises NoMatchError."""
+    if not filename:
+        raise UsageError("no backup set was named", hint="bakthat show lists them")
+    session.backend(session.destination)  # raises what the profile lacks
+    host = session.host if host is None else host
+    with models.catalog(session.catalog_path):
+        backups = _backups_of(filename, session.containers(session.destination), host)
+        if not backups:
+            raise NoMatchError(
+                f"{printable(host) or 'an unknown host'} has no backups of "
+                f"'{printable(filename)}' on {session.destination}",
+                hint=_elsewhere(session, filename) or _nearest(session, filename),
+            )
+    return backups, [_date_of(each) for each in backups]
+
+
+def _backups_of(
+    filename: str, containers: list[tuple[str, str]], host: str | None
+) -> list[models.Backups]:
+    try:
+        filename.encode()
+    except UnicodeEncodeError:
+        return []  # no row can have that name, and SQLite cannot be asked
+    return [
+        each
+        for each in models.Backups.of_set(filename, containers, host=host)
+        # Metadata that cannot be read could be those of anything.
+        if each.metadata and not each.is_key_value
+    ]
+
+
+def _date_of(backup: models.Backups) -> int:
+    """Return when the backup was made, as its stored name says.
+
+    The column agrees, save in rows of 0.6.0, where it is off by the time zone of its host.
+    """
+    parsed = parse_stored_name(backup.stored_filename)
+    return backup.backup_date if parsed is None else parsed.backup_date
+
+
+def _plan(
+    filename: str,
+    purpose: str,
+    backups: list[models.Backups],
+    dates: list[int],
+    decisions: list[Decision],
+) -> Plan:
+    ids: list[int] = [each.get_id() for each in backups]  # type: ignore[no-untyped-call]  # peewee
+    decisions = keep_recorded_last(decisions, ids.index(max(ids)))
+    planned = map(PlannedBackup, backups, dates, decisions)
+    newest_first = sorted(
+        planned, key=lambda each: (each.date, each.backup.stored_filename), reverse=True
+    )
+    return Plan(filename, purpose, tuple(newest_first))
+
+
+def _elsewhere(session: Session, filename: str) -> str:
+    """Say which other sets have that very name, or nothing."""
+    found = _backups_of(filename, session.containers(), None)
+    places = sorted({(each.host or "an unknown host", each.backend) for each in found})
+    if not places:
+        return ""
+    listed = ", ".join(f"{printable(host)} on {backend}" for host, backend in places[:_LISTED])
+    more = f" and {len(places) - _LISTED} more" if len(places) > _LISTED else ""
+    return f"that set exists of {listed}{more}: name it with --host and --destination"
+
+
+def _nearest(session: Session, filename: str) -> str:
+    containers = session.containers(session.destination)
+    named = models.Backups.of_set(filename, containers) if is_text(filename) else []
+    if any(each.is_key_value for each in named):
+        return "it is a key of KeyValue, which rotation and expiry leave alone"
+    known = models.Backups.set_names(containers)
+    base = filename.rstrip("/").rpartition("/")[2]
+    parsed = parse_stored_name(base)
+    stem = parsed.stem if parsed else base
+    close = [stem] if stem in known else difflib.get_close_matches(stem, known, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(printable(each) for each in close)}?"
+    return "bakthat show lists the backups" if known else "the catalog lists no backup there yet"

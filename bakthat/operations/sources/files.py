@@ -1,0 +1,72 @@
+"""What is backed up, in which form, and with which tags."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from bakthat.archive.gzip.effort import DEFAULT_LEVEL
+from bakthat.archive.report import reason
+from bakthat.errors import SourceError, UsageError
+from bakthat.format import names
+from bakthat.system.text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class BackupSource:
+    """What is backed up, and in which form it is stored."""
+
+    path: Path
+    set_name: str
+    stem: str
+    extension: str
+    is_archive: bool
+    level: int
+    """gzip's; 0 for what is not compressed here."""
+    root_name: str
+    """What the file or directory is called inside of the archive."""
+
+    @property
+    def arcname(self) -> str | None:
+        """The name of the root of the archive; None for a file that is stored as it is."""
+        return self.root_name if self.is_archive else None
+
+    @classmethod
+    def find(
+        cls,
+        filename: str | os.PathLike[str] | None,
+        custom_filename: str | None,
+        *,
+        compress: bool | int,
+        root_name: str | None = None,
+    ) -> BackupSource:
+        """Look at *filename* (None: the current directory). Raises SourceError, UsageError."""
+        if filename is not None and not os.fspath(filename):
+            raise UsageError("nothing was named to back up")
+        path = Path(os.path.abspath(os.path.expanduser(filename or os.curdir)))
+        shown = printable(str(path))
+        try:
+            is_file, is_directory = path.is_file(), path.is_dir()
+            exists = is_file or is_directory or path.exists()
+        except (OSError, ValueError) as exc:  # too long a name, a NUL in it
+            why = reason(exc) if isinstance(exc, OSError) else str(exc)
+            raise SourceError(f"cannot read '{shown}': {why}") from exc
+        if not exists:
+            raise SourceError(f"no such file or directory: '{shown}'")
+        if not (is_file or is_directory):
+            raise SourceError(f"neither a file nor a directory: '{shown}'")
+        if not path.name and custom_filename is None:
+            raise UsageError(
+                f"'{shown}' has no name of its own", hint="name the backup with --name"
+            )
+        set_name = names.check_set_name(path.name if custom_filename is None else custom_filename)
+        root_name = names.check_set_name(root_name) if root_name else path.name or set_name
+        if is_file and names.is_tarball(path.name):
+            stem = names.tarball_stem(set_name)
+            return cls(path, set_name, stem, ".tgz", False, 0, root_name)
+        level = DEFAULT_LEVEL if compress is True else int(compress)
+        if level:
+            return cls(path, set_name, set_name, ".tgz", True, level, root_name)
+        extension = "" if is_file else ".tar"
+        return cls(path, set_name, set_name, extension, not is_file, 0, root_name)

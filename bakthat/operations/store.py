@@ -1,0 +1,273 @@
+"""Store a new backup under the first free name, and record it in the catalog."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import logging
+import os
+import pwd
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bakthat import __version__, models
+from bakthat.archive.create.source import Contents, PlainFile
+from bakthat.archive.create.walk import Scan, WalkOptions
+from bakthat.archive.create.worker import contents_of
+from bakthat.archive.report import ArchiveReport
+from bakthat.backends.base import Backend
+from bakthat.crypto import age
+from bakthat.errors import CatalogError, KeyExistsError, SourceError, StorageError
+from bakthat.format import names as naming
+from bakthat.format.description import FORMAT, archive_identity
+from bakthat.operations.sources.files import BackupSource
+from bakthat.passwords import EncryptionKeys
+from bakthat.pipeline.write import write_object
+from bakthat.session.session import Session
+from bakthat.system import text
+from bakthat.system.signals import held_back
+from bakthat.system.streams import Progress
+from bakthat.system.text import printable
+
+log = logging.getLogger("bakthat")
+transfer_log = logging.getLogger("bakthat.backends")
+
+KEPT_WARNINGS = 100
+"""How many warnings the catalog keeps with a backup; it counts all of them."""
+
+MAX_COLLISIONS = 100
+"""After how many taken keys in a row something else must be wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewBackup:
+    """A backup about to be made, everything decided but its name."""
+
+    session: Session
+    backend: Backend
+    source: BackupSource
+    options: WalkOptions
+    keys: EncryptionKeys
+    tags: str
+    progress: Progress | None
+
+    def store(self, contents: Contents, reading: contextlib.ExitStack) -> models.Backups:
+        """Write the object under the first free name, record it, and return the entry.
+
+        *contents* are what :func:`~bakthat.archive.create.worker.contents_of` gave; *reading* ends
+        them, and those that come after them where a name turns out to be taken.
+        """
+        catalog_path = self.session.catalog_path
+        date = int(time.time())
+        for attempt in range(MAX_COLLISIONS):
+            if attempt:
+                reading.close()
+                contents = reading.enter_context(
+                    contents_of(self.source.path, self.options, arcname=self.source.arcname)
+                )
+            with models.catalog(catalog_path, write=True):
+                key, date = models.reserve(self._names_from(date))
+            try:
+                return self._store_as(key, date, contents)  # recording it frees the name
+            except KeyExistsError:
+                log.info("%s is taken on the storage, trying the next second", printable(key))
+                date += 1
+                with held_back():
+                    _release(catalog_path, key)
+            except BaseException:
+                with held_back():
+                    _release(catalog_path, key)
+                raise
+        raise StorageError(f"the storage says of {MAX_COLLISIONS} names in a row that they exist")
+
+    def _names_from(self, date: int) -> Iterator[tuple[str, int]]:
+        names = naming.stored_names(
+            self.source.stem, date, self.source.extension, encrypted=bool(self.keys)
+        )
+        return ((self.session.prefix + name, when) for name, when in names)
+
+    def _store_as(self, key: str, date: int, contents: Contents) -> models.Backups:
+        source = self.source
+        self.backend.create_container()
+        if self.keys:
+            age.load()  # while the other process, if there is one, still counts
+        counted = contents.counted()
+        self._tell_excluded(counted)
+        if source.level:
+            log.info("Compressing...")
+        if self.keys:
+            log.info("Encrypting...")
+        log.info("Uploading...")
+        started = time.monotonic()
+        steps = _Steps(counted.bytes, self.progress)
+        report = ArchiveReport()
+        description = self._describe(date, counted)
+        row = self._row(key, date)
+        upload = self.backend.upload(key, metadata=description, size_hint=_size_hint(counted))
+        try:
+            write_object(
+                upload,
+                contents,
+                identity=archive_identity(source.set_name, date, self.session.host),
+                level=source.level,
+                keys=self.keys,
+                report=report,
+                on_bytes=steps.add,
+            )
+            # An interrupt leaves it neither stored nor recorded, or both.
+            with held_back():
+                row["size"] = upload.commit().size
+                row["metadata"] = description | self._learnt(report, counted, started)
+                if isinstance(contents, PlainFile):
+                    row["metadata"]["sha256"] = contents.sha256
+                entry = self._record(row)
+                steps.finish()
+                size = text.human_size(entry.size)
+                log.info("Stored as %s (%s)", printable(key), size)
+        finally:
+            with held_back():
+                upload.abort()
+        return entry
+
+    def _tell_excluded(self, counted: Scan) -> None:
+        if self.options.rules is not None:
+            log.info(
+                "Leaving out %d files (%s) by %s",
+                counted.excluded_files,
+                text.human_size(counted.excluded_bytes),
+                printable(str(self.options.rules.path)),
+            )
+
+    def _learnt(self, report: ArchiveReport, counted: Scan, started: float) -> dict[str, Any]:
+        """Return what only making the backup told."""
+        return {
+            "is_enc": bool(self.keys),
+            "client": self.session.host,
+            "source": str(self.source.path),
+            "files": report.files,
+            "directories": report.directories,
+            "bytes": report.bytes,
+            "excluded_files": counted.excluded_files,
+            "excluded_bytes": counted.excluded_bytes,
+            "warning_count": report.warning_count,
+            "warnings": report.warnings[:KEPT_WARNINGS],
+            "seconds": round(time.monotonic() - started, 3),
+        }
+
+    def _row(self, key: str, date: int) -> dict[str, Any]:
+        """Return the catalog's columns as far as they are known before the upload."""
+        return {
+            "backend": self.backend.name,
+            "backend_hash": models.backend_hash(self.backend.container),
+            "backup_date": date,
+            "filename": self.source.set_name,
+            "stored_filename": key,
+            "tags": self.tags,
+        }
+
+    def _record(self, row: dict[str, Any]) -> models.Backups:
+        try:
+            with models.catalog(
+                self.session.catalog_path, write=True, patience=models.RECORD_PATIENCE
+            ):
+                return models.record(row)
+        except CatalogError as exc:
+            name = printable(row["stored_filename"])
+            raise CatalogError(
+                f"stored as {name} on {self.backend.name}, but not recorded: {exc}",
+                hint=f"what is stored is whole; restore it by this name: {name}",
+            ) from exc
+
+    def _describe(self, date: int, counted: Scan) -> dict[str, Any]:
+        """Return the self-description: what rebuilds the catalog from the storage alone."""
+        source = self.source
+        description: dict[str, Any] = {
+            "bakthat": __version__,
+            "format": FORMAT,
+            "set": source.set_name,
+            "date": date,
+            "host": self.session.host,
+            "kind": "archive" if source.is_archive else "file",
+            "encryption": self.keys.kind,
+            "compression": "gzip" if source.level else "none",
+        }
+        if self.tags:
+            description["tags"] = self.tags
+        if source.is_archive:
+            # What restoring may expect to unpack; exact counts come into the catalog afterwards.
+            description["bytes"] = counted.bytes
+            description["files"] = counted.files
+            description["directories"] = counted.directories
+        else:
+            try:
+                status = source.path.stat()
+            except OSError as exc:
+                raise SourceError(
+                    f"cannot read '{printable(source.path)}': {exc.strerror}"
+                ) from exc
+            description["mode"] = status.st_mode & 0o7777
+            description["mtime_ns"] = status.st_mtime_ns
+            description["uid"], description["gid"] = status.st_uid, status.st_gid
+            description |= _owner_names(status)
+            if source.path.name != source.set_name:
+                description["name"] = source.path.name
+        return description
+
+
+def _owner_names(status: os.stat_result) -> dict[str, str]:
+    names = {}
+    with contextlib.suppress(KeyError):
+        names["owner"] = pwd.getpwuid(status.st_uid).pw_name
+    with contextlib.suppress(KeyError):
+        names["group"] = grp.getgrgid(status.st_gid).gr_name
+    return names
+
+
+def _release(catalog_path: Path, key: str) -> None:
+    """Free the name, also after a failure; what was recorded needs no reservation any more."""
+    try:
+        with models.catalog(catalog_path, write=True):
+            models.release(key)
+    except CatalogError as exc:
+        # What made the backup fail must not be hidden; the reservation expires by itself.
+        log.debug("the reservation of %s stays: %s", printable(key), exc)
+
+
+def _size_hint(counted: Scan) -> int:
+    """Estimate the most bytes that the object can come to: nothing compresses, headers grow."""
+    entries = counted.files + counted.directories
+    return int((counted.bytes + entries * 1536) * 1.001) + 1024 * 1024
+
+
+class _Steps:
+    """Passes progress on, or else logs a line at each tenth of the way."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total = total
+        self._progress = progress
+        self._done = 0
+        self._told = -1
+        self.add(0)
+
+    def add(self, size: int) -> None:
+        self._done += size
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+            return
+        # Below 100 until the storage has confirmed: a tree may grow while it is read.
+        tenth = min(self._done * 10 // self._total, 9) if self._total else 0
+        if tenth > self._told:
+            self._told = tenth
+            transfer_log.info("Upload completion: %d%%", tenth * 10)
+
+    def finish(self) -> None:
+        if self._progress is not None:
+            self._progress(self._total, self._total)
+        else:
+            transfer_log.info("Upload completion: 100%")
+
+
+log = logging.getLogger("bakthat")

@@ -1,0 +1,1 @@
+"""Make the catalog agree with what is stored."""

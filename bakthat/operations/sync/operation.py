@@ -1,0 +1,446 @@
+"""Make the catalog agree with the storage: list what is stored, and mark what is gone.
+
+The storage is the truth. Nothing is ever deleted from it here, no key or password is needed, and
+doing it again changes nothing. What the listing cannot prove is looked at once more: an object is
+gone only when a listing that came to its end lacks it, and the storage says so of itself too.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from bakthat import models
+from bakthat.backends.base import Backend, StoredObject, check_key
+from bakthat.conf import DEFAULT_PROFILE
+from bakthat.errors import (
+    BakthatError,
+    ContainerNotFoundError,
+    NotFoundError,
+    StorageError,
+    UnreachableError,
+    UsageError,
+)
+from bakthat.format import names
+from bakthat.format.description import believable
+from bakthat.operations.sync.report import Action, Change, ContainerSync, SyncReport
+from bakthat.session import vault
+from bakthat.session.cold import Wait
+from bakthat.session.entries import entry_of, is_value, value_entry
+from bakthat.session.session import Session, operation
+from bakthat.system.paths import PathLike
+from bakthat.system.streams import Progress
+from bakthat.system.text import printable
+
+log = logging.getLogger("bakthat")
+
+Item = TypeVar("Item")
+
+LOOKERS = 8
+"""How many objects are looked at at once; more than the connections of a backend only wait."""
+
+BATCH = 256
+"""How many objects one transaction records: an interrupt loses no more than these."""
+
+VAULT_LAG = 3 * 24 * 3600
+"""Seconds by which a vault's list may be behind; it is made about once a day."""
+
+_ORDER = ("s3", "local", "glacier")
+"""The vault comes last: it may have to be waited for."""
+
+
+def sync(
+    destination: str | None = None,
+    profile: str = DEFAULT_PROFILE,
+    config: PathLike | None = None,
+    *,
+    conf: Mapping[str, Any] | None = None,
+    dry_run: bool = False,
+    wait: Wait = False,
+    progress: Progress | None = None,
+) -> SyncReport:
+    """Make the catalog agree with the profile's containers, or with *destination* alone.
+
+    What is stored and not listed is adopted, what is gone is marked as deleted, what changed is
+    updated. Nothing is deleted from the storage. With *dry_run*, the catalog stays as it is too.
+
+    A vault takes hours to list itself: the first call asks for that, and until it is there the
+    report's ``is_pending`` is true. With *wait*, the call waits instead; a function is called with
+    the seconds to wait. *progress* is called with objects looked at and objects to look at.
+
+    Raises StorageError, after all other containers are done, when one could not be read.
+    """
+    session = Session(profile, config, conf, destination)
+    with operation(session, "sync", deferred=True):
+        report = SyncReport(dry_run)
+        failures: list[BakthatError] = []
+        named = session.named_destination
+        for each in (named,) if named else _ORDER:
+            if not named and not session.containers(each):
+                continue
+            try:
+                result = _sync_container(session, each, dry_run, wait, progress)
+            except (StorageError, UsageError) as exc:
+                failures.append(exc)
+                continue
+            if result is not None:
+                report.containers.append(result)
+        for other in failures[1:]:
+            log.warning("another container could not be synced: %s", other)
+        if failures:
+            raise failures[0]
+        return report
+
+
+def _sync_container(
+    session: Session, destination: str, dry_run: bool, wait: Wait, progress: Progress | None
+) -> ContainerSync | None:
+    """Return what was found; None for a container that nobody has ever used."""
+    work = _Work(session, destination, dry_run, progress)
+    result = work.result
+    try:
+        if destination == "glacier":
+            work.run_vault(wait)
+        else:
+            work.run(work.backend.ls(session.shared_prefix))
+    except ContainerNotFoundError:
+        is_meant = session.destination == destination
+        if is_meant or any(not each.is_deleted for each in work.known.values()):
+            raise
+        log.debug("%s does not exist yet", printable(work.backend.container))
+        return None
+    if not result.is_pending:
+        log.info("%s", result.summary(dry_run=dry_run))
+        _tell_taken(result)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the catalog said of an object before the storage was asked."""
+
+    size: int
+    is_deleted: bool
+    is_described_value: bool
+    etag: object
+
+    def agrees(self, stored: StoredObject) -> bool:
+        if self.is_deleted or stored.size not in (self.size, -1):
+            return False
+        if not self.is_described_value:
+            return True
+        # A value may be replaced by one of its size.
+        return bool(self.etag) and self.etag == stored.extra.get("etag")
+
+
+class _Work:
+    """One container, compared with the entries that the catalog had of it before."""
+
+    def __init__(
+        self, session: Session, destination: str, dry_run: bool, progress: Progress | None
+    ) -> None:
+        self.session = session
+        self.backend: Backend = session.backend(destination)
+        self.containers = session.containers(destination)
+        self.dry_run = dry_run
+        self.progress = progress
+        self.result = ContainerSync(destination, self.backend.container)
+        # Before the storage is asked: what is stored meanwhile must not seem to be gone.
+        self.known = self._read_known()
+        self.failures: dict[str, BakthatError] = {}
+        self.steps = self.total = 0
+
+    def run(self, listing: Iterable[StoredObject]) -> None:
+        """Compare everything in *listing*, which has all of the container below the prefix."""
+        candidates, seen = self._compare(listing)
+        missing = [
+            key
+            for key, known in self.known.items()
+            if not known.is_deleted
+            and key not in seen
+            and key.startswith(self.session.shared_prefix)
+        ]
+        self._tell_emptiness(len(missing))
+        self.total = len(candidates) + len(missing)
+        with _lookers() as pool:
+            self._adopt(pool, candidates)
+            self._mark_gone(pool, missing)
+        if self.failures:
+            first, why = next(iter(self.failures.items()))
+            raise StorageError(
+                f"{len(self.failures)} objects of {self.backend.container} could not be looked "
+                f"at, the first is {printable(first)}: {why}",
+                hint="all others are done; run it again",
+            ) from why
+
+    def run_vault(self, wait: Wait) -> None:
+        """Compare with the list that the vault makes of itself, which is hours old."""
+        try:
+            listed = vault.vault_list(self.session, wait=wait, ask=not self.dry_run, command="sync")
+        except NotFoundError as exc:
+            log.info("the vault has not made a list of itself yet: %s", exc)
+            listed = None
+        if listed is None:
+            self.result.is_pending = True
+            return
+        named = vault.learn(self.session, listed.archives, dry_run=self.dry_run)
+        self.result.foreign += len(listed.archives) - len(named)
+        candidates, seen = self._compare(each.as_object() for each in named.values())
+        self.total = len(candidates)
+        self._adopt(None, candidates)
+        made_at = listed.made_at or 0
+        with models.catalog(self.session.catalog_path):
+            rows = list(models.Backups.living(self.containers))
+        self._record_gone(
+            each.stored_filename
+            for each in rows
+            if each.stored_filename in self.known
+            and each.stored_filename not in seen
+            and each.stored_filename.startswith(self.session.shared_prefix)
+            and max(each.backup_date, each.last_updated) < made_at - VAULT_LAG
+        )
+
+    def _read_known(self) -> dict[str, _Known]:
+        with models.catalog(self.session.catalog_path):
+            return {
+                row.stored_filename: _Known(
+                    row.size,
+                    row.is_deleted,
+                    row.is_key_value and "format" in row.metadata,
+                    row.metadata.get("etag"),
+                )
+                for row in models.Backups.within(self.containers).iterator()
+            }
+
+    def _compare(self, listing: Iterable[StoredObject]) -> tuple[list[StoredObject], set[str]]:
+        """Return what must be looked at, the oldest first, and every key that there is."""
+        candidates, seen = [], set()
+        for stored in listing:
+            known = self.known.get(stored.key)
+            if known is not None:
+                seen.add(stored.key)
+            if known is not None and known.agrees(stored):
+                self.result.unchanged += 1
+            elif known is not None or self._may_be_ours(stored):
+                candidates.append(stored)
+            elif stored.key != vault.INVENTORY_KEY:
+                self.result.foreign += 1
+        # Rotation takes the order of entries for that in which backups were made.
+        candidates.sort(key=lambda stored: (stored.last_modified or 0, stored.key))
+        return candidates, seen
+
+    def _may_be_ours(self, stored: StoredObject) -> bool:
+        """Tell by the name whether an object may be bakthat's."""
+        base = stored.key.rpartition("/")[2]
+        try:
+            check_key(stored.key)
+        except UsageError:
+            return False  # no storage of bakthat's could be asked for it
+        return (
+            base.endswith(names.KEY_VALUE_EXTENSION)
+            or names.parse_stored_name(base) is not None
+            or names.parse_undotted_name(base) is not None
+        )
+
+    # What is there
+
+    def _adopt(self, pool: ThreadPoolExecutor | None, candidates: Sequence[StoredObject]) -> None:
+        for batch in _batches(candidates):
+            described = (
+                map(self._described, batch) if pool is None else pool.map(self._described, batch)
+            )
+            entries = []
+            for found in described:
+                self._step()
+                if found is None:
+                    continue
+                entry = self._entry(found)
+                if entry is None:
+                    self.result.foreign += 1
+                else:
+                    entries.append(entry)
+            with self._catalog():
+                for entry in entries:
+                    self._merge(entry)
+
+    def _described(self, stored: StoredObject) -> StoredObject | None:
+        """Return *stored* with its self-description; None when it cannot be looked at."""
+        if stored.metadata is not None:
+            return stored
+        return self._look(stored.key)
+
+    def _look(self, key: str) -> StoredObject | None:
+        """Ask the storage for *key*; None when it is not there, or what fails is this one only."""
+        try:
+            return self.backend.stat(key)
+        except NotFoundError:
+            return None
+        except (ContainerNotFoundError, UnreachableError):
+            raise
+        except (StorageError, UsageError) as exc:
+            self.failures[key] = exc
+            return None
+
+    def _entry(self, stored: StoredObject) -> models.Backups | None:
+        """Make the entry of an object, or None when it is not bakthat's."""
+        key = stored.key
+        said = believable(stored.metadata)
+        known = key in self.known
+        try:
+            if key.endswith(names.KEY_VALUE_EXTENSION) and is_value(stored):
+                entry = value_entry(self.backend, stored)
+                names.check_set_name(entry.filename)
+                return entry
+            parsed = names.parse_key(key, self.session.profile.prefix, said.get("set"))
+            if parsed is None and known:
+                # 0.6.0's values have names of any kind; the entry says what they are.
+                parsed = names.StoredName(key, 0, "", "")
+            elif parsed is not None:
+                names.check_set_name(parsed.stem)
+        except UsageError as exc:
+            log.debug("%s cannot be a backup: %s", printable(key), exc)
+            return None
+        return None if parsed is None else entry_of(self.backend, stored, parsed)
+
+    def _merge(self, entry: models.Backups) -> None:
+        """Bring one entry into the catalog, within a transaction, as it is at that moment."""
+        found = models.Backups.get_or_none(models.Backups.stored_filename == entry.stored_filename)
+        if found is None:
+            entry.metadata["adopted"] = int(time.time())
+            self._change(Action.ADOPTED, entry)
+            return
+        is_here = (found.backend, found.backend_hash) in self.containers
+        if not (is_here or found.is_deleted or _may_be_the_same(found, entry)):
+            self.result.changes.append(Change(Action.NAME_TAKEN, entry))
+            return
+        if not is_here:
+            action = Action.ADOPTED
+        else:
+            action = Action.REVIVED if found.is_deleted else Action.UPDATED
+        before = found.as_dict()
+        _take_over(found, entry, is_here=is_here)
+        if found.as_dict() == before:
+            self.result.unchanged += 1
+            return
+        if action is Action.UPDATED and not found.is_key_value and before["size"] >= 0:
+            log.warning(
+                "%s has %d bytes now, and had %d: it was replaced or cut short since it was stored",
+                printable(found.stored_filename),
+                found.size,
+                before["size"],
+            )
+        self._change(action, found)
+
+    # What is not there
+
+    def _mark_gone(self, pool: ThreadPoolExecutor, missing: Sequence[str]) -> None:
+        for batch in _batches(missing):
+            gone = []
+            for key, found in zip(batch, pool.map(self._look, batch), strict=True):
+                self._step()
+                if found is None and key not in self.failures:
+                    gone.append(key)
+            self._record_gone(gone)
+
+    def _record_gone(self, keys: Iterable[str]) -> None:
+        with self._catalog():
+            for key in keys:
+                found = models.Backups.get_or_none(models.Backups.stored_filename == key)
+                # Another process may have deleted it, or stored it anew, meanwhile.
+                if (
+                    found is None
+                    or found.is_deleted
+                    or (found.backend, found.backend_hash) not in self.containers
+                    or found.size != self.known[key].size
+                ):
+                    continue
+                found.is_deleted = True
+                self._change(Action.GONE, found)
+
+    def _change(self, action: Action, backup: models.Backups) -> None:
+        backup.last_updated = int(time.time())
+        if not self.dry_run:
+            backup.save()
+        self.result.changes.append(Change(action, backup))
+
+    @contextmanager
+    def _catalog(self) -> Iterator[None]:
+        with models.catalog(self.session.catalog_path, write=not self.dry_run):
+            yield
+
+    def _step(self) -> None:
+        self.steps += 1
+        if self.progress is not None:
+            self.progress(self.steps, self.total)
+
+    def _tell_emptiness(self, missing: int) -> None:
+        living = sum(not each.is_deleted for each in self.known.values())
+        if living and missing == living:
+            log.warning(
+                "none of the %d backups that the catalog lists is in %s: if that is not the right "
+                "place, or a disk that is not mounted, sync again when it is",
+                living,
+                printable(self.backend.container),
+            )
+
+
+def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
+
+
+def _take_over(found: models.Backups, entry: models.Backups, *, is_here: bool) -> None:
+    """Let the entry *found* say what *entry*, made from the object, says."""
+    if not (is_here or _may_be_the_same(found, entry)):
+        for column, value in entry.as_dict().items():
+            setattr(found, column, value)
+        found.metadata["adopted"] = int(time.time())
+        return
+    found.is_deleted = False
+    if not is_here:
+        found.backend_hash = entry.backend_hash
+    if entry.size >= 0:
+        found.size = entry.size
+    if entry.is_key_value:
+        kept = {"adopted": found.metadata["adopted"]} if "adopted" in found.metadata else {}
+        found.metadata = {**entry.metadata, **kept}
+        found.filename, found.backup_date = entry.filename, entry.backup_date
+    elif "format" in entry.metadata:
+        # What only the backup itself could learn, such as a checksum, holds still.
+        found.metadata = {**found.metadata, **entry.metadata}
+
+
+def _may_be_the_same(found: models.Backups, entry: models.Backups) -> bool:
+    """Tell whether an entry of another container may be of this one after all.
+
+    0.6.0 put the access key into the hash, so after a change of keys its entries match no more.
+    """
+    is_legacy = not {"format", "adopted"} & set(found.metadata)
+    return is_legacy and found.backend == entry.backend and found.size == entry.size
+
+
+def _tell_taken(result: ContainerSync) -> None:
+    taken = [each for each in result.changes if each.action is Action.NAME_TAKEN]
+    if taken:
+        log.warning(
+            "%d objects of %s %s cannot be listed, since the catalog has their names in another "
+            "container; the first is %s (a catalog of its own, database: in the profile, lists "
+            "them)",
+            len(taken),
+            result.backend,
+            printable(result.container),
+            printable(taken[0].backup.stored_filename),
+        )
+
+
+@contextmanager
+def _lookers() -> Iterator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(LOOKERS, thread_name_prefix="bakthat-look")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,100 @@
+"""What sync found, and what becomes of the catalog by it."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+from bakthat import models
+from bakthat.system.text import printable
+
+
+class Action(enum.StrEnum):
+    """What sync does with an entry of the catalog."""
+
+    ADOPTED = "adopted"
+    """It is stored, and was not listed."""
+    REVIVED = "revived"
+    """It is stored, and was marked as deleted."""
+    UPDATED = "updated"
+    """It is not what the entry said."""
+    GONE = "gone"
+    """It was listed, and is not stored any more."""
+    NAME_TAKEN = "name taken"
+    """It is stored and not listed: the catalog has its name in another container."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry of the catalog, and what becomes of it."""
+
+    action: Action
+    backup: models.Backups
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry's columns, and the action."""
+        return {"action": self.action.value, **self.backup.as_dict()}
+
+
+@dataclass(slots=True)
+class ContainerSync:
+    """What was found in one container."""
+
+    backend: str
+    container: str
+    changes: list[Change] = field(default_factory=list)
+    unchanged: int = 0
+    foreign: int = 0
+    """Objects that are not bakthat's, or of another prefix; they are left alone."""
+    is_pending: bool = False
+    """The vault has not made its list yet; nothing was compared."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return {
+            "backend": self.backend,
+            "container": self.container,
+            "changes": [each.as_dict() for each in self.changes],
+            "unchanged": self.unchanged,
+            "foreign": self.foreign,
+            "pending": self.is_pending,
+        }
+
+    def summary(self, *, dry_run: bool) -> str:
+        """Return in a line what was done, or would be."""
+        counts = dict.fromkeys(Action, 0)
+        for change in self.changes:
+            counts[change.action] += 1
+        told = [f"{counts[each]} {each.value}" for each in Action if counts[each]]
+        told.append(f"{self.unchanged} unchanged")
+        if self.foreign:
+            told.append(f"{self.foreign} foreign objects left alone")
+        doing = "Would sync" if dry_run else "Synced"
+        return f"{doing} {self.backend} {printable(self.container)}: {', '.join(told)}"
+
+
+@dataclass(slots=True)
+class SyncReport:
+    """What was found in each container of the profile."""
+
+    is_dry_run: bool
+    containers: list[ContainerSync] = field(default_factory=list)
+
+    @property
+    def changes(self) -> list[Change]:
+        """The changes in all containers."""
+        return [change for each in self.containers for change in each.changes]
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a vault has not made its list yet, so that this must be done again later."""
+        return any(each.is_pending for each in self.containers)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return {
+            "dry_run": self.is_dry_run,
+            "pending": self.is_pending,
+            "containers": [each.as_dict() for each in self.containers],
+        }

@@ -1,0 +1,1 @@
+"""The chains of stages that write and read an object."""

@@ -1,0 +1,70 @@
+"""Read what bakthat 0.6.0 encrypted, and recognise a wrong password by what comes out.
+
+Its encryption (:mod:`bakthat.crypto.beefish`) authenticates nothing. What it encrypted was a tar
+archive in gzip, or for KeyValue JSON in gzip, and gzip's header alone lets one wrong password in
+100 million pass. Only a file stored with ``compress: false`` says nothing of itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bakthat.archive.tar.fields import checksum_fits
+from bakthat.errors import CorruptArchiveError, WrongKeyError
+from bakthat.system.streams import Source
+
+GZIP_HEADER_BYTES = 10
+TAR_BLOCK_BYTES = 512
+
+
+class RecognisedSource:
+    """*source*, refused with WrongKeyError unless its first *size* bytes are what *fits* knows."""
+
+    def __init__(self, source: Source, size: int, fits: Callable[[bytes], bool]) -> None:
+        self._source = source
+        self._size = size
+        self._fits = fits
+        self._first: bytes | None = None
+
+    def read(self, size: int, /) -> bytes:
+        """Return between 1 and *size* bytes, or ``b""`` at the end."""
+        if self._first is None:
+            self._first = self._recognise()
+        if self._first:
+            piece, self._first = self._first[:size], self._first[size:]
+            return piece
+        return self._source.read(size)
+
+    def _recognise(self) -> bytes:
+        first = b""
+        while len(first) < self._size:
+            piece = self._source.read(self._size - len(first))
+            if not piece:
+                break
+            first += piece
+        if not self._fits(first):
+            raise wrong_password()
+        return first
+
+
+def begins_gzip(header: bytes) -> bool:
+    """Tell whether *header* can begin a gzip file (RFC 1952, section 2.3)."""
+    return header[:3] == b"\x1f\x8b\x08" and len(header) > 3 and not header[3] & 0xE0
+
+
+def begins_tar(block: bytes) -> bool:
+    """Tell whether *block* can be the first of a tar archive, also of an empty one."""
+    if len(block) < TAR_BLOCK_BYTES:
+        return False
+    try:
+        return not any(block) or checksum_fits(block)
+    except CorruptArchiveError:
+        return False
+
+
+def wrong_password() -> WrongKeyError:
+    """Return the error for a password that turned an object of 0.6.0 into nonsense."""
+    return WrongKeyError(
+        "the password does not open what bakthat 0.6.0 encrypted",
+        hint="or the beginning of the file is damaged: in such a file nothing tells the two apart",
+    )

@@ -1,0 +1,245 @@
+"""The chain that writes an object and the chain that reads one: every stage, in order.
+
+Writing is pushed: source, gzip members, age, upload. Reading is pulled: download, age, gunzip,
+extraction. When anything fails on the way, every stage is aborted and none is finalised, since a
+truncated archive that authenticates would be worse than none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from bakthat.archive.create.source import READ_BYTES
+from bakthat.archive.extract.selection import Choice
+from bakthat.archive.extract.unpack import Owner, extract, place_file, verify
+from bakthat.archive.extract.worker import TreeProcess
+from bakthat.archive.gzip.reader import GzipReader
+from bakthat.archive.report import ArchiveReport
+from bakthat.crypto.age import DecryptReader
+from bakthat.crypto.beefish import BeefishReader
+from bakthat.errors import ArchiveError, CorruptArchiveError, PasswordError
+from bakthat.pipeline.legacy import (
+    GZIP_HEADER_BYTES,
+    TAR_BLOCK_BYTES,
+    RecognisedSource,
+    begins_gzip,
+    begins_tar,
+    wrong_password,
+)
+from bakthat.system.streams import ByteCounter, Source
+from bakthat.system.text import human_size
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """How an object is read, and what must come out of it."""
+
+    is_archive: bool
+    compressed: bool
+    encrypted: bool
+    name: str
+    """The base name of a file that is no archive."""
+    check_identity: Callable[[bytes], None] | None
+    """Called with what the archive says of itself; raises when it is another one."""
+    sha256: str
+    """Of a file that is no archive; "" when not known."""
+    mode: int | None
+    """Permission bits of a file that is no archive."""
+    mtime_ns: int | None
+    owner: Owner | None = None
+    is_legacy: bool = False
+    """Encrypted by bakthat 0.6.0, so that nothing authenticates what comes out."""
+    is_value: bool = False
+    """JSON, stored by KeyValue."""
+    limit: int | None = None
+    """The most bytes that may come out once it is decrypted and unpacked; None for any number."""
+
+
+def read_object(
+    stream: BinaryIO,
+    expected: Expected,
+    destination: Path,
+    *,
+    passphrase: str | None = None,
+    identities: Sequence[str] = (),
+    report: ArchiveReport,
+    on_bytes: ByteCounter,
+    choice: Choice | None = None,
+    process: TreeProcess | None = None,
+) -> list[Path]:
+    """Pull an object through the chain into *destination*; all of it appears, or nothing.
+
+    Of an archive, what *choice* takes, made by *process* where there is one. *stream* is closed
+    in any case. *on_bytes* gets the bytes taken from it. Returns the paths that appeared.
+    """
+    with ExitStack() as stages:
+        stages.enter_context(closing(stream))
+        counted = _Counted(stream, on_bytes)
+        # Where another process lays the tree out, it has a core of its own.
+        cores = None if process is None else max((os.cpu_count() or 1) - 1, 1)
+        source = _open(stages, counted, expected, passphrase, identities, gunzip_threads=cores)
+        if expected.is_value:
+            source = io.BytesIO(_read_json(source, expected))
+        if expected.is_archive:
+            return extract(
+                source,
+                destination,
+                report=report,
+                check_comment=expected.check_identity,
+                choice=choice,
+                process=process,
+            )
+        hashed = _Hashed(source, expected.sha256)
+        return [
+            place_file(
+                hashed,
+                destination,
+                expected.name,
+                mode=expected.mode,
+                mtime_ns=expected.mtime_ns,
+                owner=expected.owner,
+                report=report,
+            )
+        ]
+
+
+def verify_object(
+    stream: BinaryIO,
+    expected: Expected,
+    *,
+    passphrase: str | None = None,
+    identities: Sequence[str] = (),
+    on_bytes: ByteCounter,
+) -> None:
+    """Pull an object through the chain to its very end and write nothing.
+
+    *stream* is closed in any case. *on_bytes* gets the bytes taken from it. Raises what
+    :func:`read_object` would raise, save what only shows when files are written.
+    """
+    with ExitStack() as stages:
+        stages.enter_context(closing(stream))
+        source = _open(stages, _Counted(stream, on_bytes), expected, passphrase, identities)
+        if expected.is_value:
+            _read_json(source, expected)
+        elif expected.is_archive:
+            verify(source, check_comment=expected.check_identity)
+        else:
+            hashed = _Hashed(source, expected.sha256)
+            while hashed.read(READ_BYTES):
+                pass
+
+
+def read_value(
+    stream: BinaryIO,
+    expected: Expected,
+    *,
+    passphrase: str | None = None,
+    identities: Sequence[str] = (),
+) -> bytes:
+    """Pull an object of KeyValue through the chain and return its JSON text, checked to be one.
+
+    *stream* is closed in any case.
+    """
+    with ExitStack() as stages:
+        stages.enter_context(closing(stream))
+        return _read_json(_open(stages, stream, expected, passphrase, identities), expected)
+
+
+def _open(
+    stages: ExitStack,
+    source: Source,
+    expected: Expected,
+    passphrase: str | None,
+    identities: Sequence[str],
+    *,
+    gunzip_threads: int | None = None,
+) -> Source:
+    """Put the stages that read an object on top of *source*."""
+    if expected.encrypted and expected.is_legacy:
+        if passphrase is None:
+            raise PasswordError("what bakthat 0.6.0 encrypted needs its password")
+        source = BeefishReader(source, password=passphrase)
+        if expected.compressed:
+            source = RecognisedSource(source, GZIP_HEADER_BYTES, begins_gzip)
+    elif expected.encrypted:
+        source = stages.enter_context(
+            DecryptReader(source, passphrase=passphrase, identities=identities)
+        )
+    if expected.compressed:
+        source = stages.enter_context(GzipReader(source, threads=gunzip_threads))
+    if expected.limit is not None:
+        source = _Bounded(source, expected.limit)
+    if expected.is_archive and expected.encrypted and expected.is_legacy:
+        source = RecognisedSource(source, TAR_BLOCK_BYTES, begins_tar)
+    return source
+
+
+def _read_json(source: Source, expected: Expected) -> bytes:
+    text = b"".join(iter(lambda: source.read(READ_BYTES), b""))
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        if expected.is_legacy and expected.encrypted:
+            raise wrong_password() from exc
+        raise CorruptArchiveError("what is stored is not the JSON of a value") from exc
+    return text
+
+
+class _Counted:
+    """A source that tells how much was taken from it."""
+
+    def __init__(self, source: Source, on_bytes: ByteCounter) -> None:
+        self._source = source
+        self._on_bytes = on_bytes
+
+    def read(self, size: int, /) -> bytes:
+        data = self._source.read(size)
+        self._on_bytes(len(data))
+        return data
+
+
+class _Bounded:
+    """A source that refuses to become far larger than anyone said: a few bytes of gzip can hold
+    a thousand times as many, and fill a disk.
+    """
+
+    def __init__(self, source: Source, limit: int) -> None:
+        self._source = source
+        self._limit = limit
+        self._left = limit
+
+    def read(self, size: int, /) -> bytes:
+        data = self._source.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise ArchiveError(
+                f"what is stored unpacks to more than {human_size(self._limit)}, "
+                "far more than was announced",
+                hint="somebody may have altered it; if you know that it is that large, "
+                "say so with --any-size (any_size=True in Python)",
+            )
+        return data
+
+
+class _Hashed:
+    """A source that refuses to end before its bytes have the SHA-256 that they should have."""
+
+    def __init__(self, source: Source, expected: str) -> None:
+        self._source = source
+        self._expected = expected
+        self._digest = hashlib.sha256()
+
+    def read(self, size: int, /) -> bytes:
+        data = self._source.read(size)
+        self._digest.update(data)
+        if not data and self._expected and self._digest.hexdigest() != self._expected:
+            raise CorruptArchiveError("the stored file is not the one that was backed up")
+        return data

@@ -1,0 +1,46 @@
+"""The chain of stages that writes an object: source, gzip members, age, upload."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from bakthat.archive.create.source import Contents
+from bakthat.archive.gzip.writer import GzipWriter
+from bakthat.archive.report import ArchiveReport
+from bakthat.crypto.age import EncryptWriter
+from bakthat.passwords import EncryptionKeys
+from bakthat.system.streams import ByteCounter, Sink
+
+PASSPHRASE_WORK_FACTOR = 17
+"""log2 of scrypt's cost. One below age's own default of 18, whose 256 MiB alone are more than a
+whole backup may take; any age tool reads either, and a guess costs half as much."""
+
+
+def write_object(
+    sink: Sink,
+    contents: Contents,
+    *,
+    identity: str,
+    level: int,
+    keys: EncryptionKeys,
+    report: ArchiveReport,
+    on_bytes: ByteCounter,
+) -> None:
+    """Push all of *contents* through the chain into *sink*, which is left to the caller.
+
+    *identity* is what an archive says of itself; *level* is gzip's, 0 for none. After an exception
+    the stages were aborted, and *sink* holds no whole object.
+    """
+    with ExitStack() as stages:
+        if keys:
+            sink = stages.enter_context(
+                EncryptWriter(
+                    sink,
+                    passphrase=keys.passphrase,
+                    recipients=keys.recipients,
+                    work_factor=PASSPHRASE_WORK_FACTOR,
+                )
+            )
+        if level:
+            sink = stages.enter_context(GzipWriter(sink, level=level))
+        contents.write(sink, identity=identity, report=report, on_bytes=on_bytes)

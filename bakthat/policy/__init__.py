@@ -1,0 +1,1 @@
+"""Pure decisions: rotation, intervals, and what storage classes charge for."""

@@ -1,0 +1,241 @@
+"""Which backups of one set to keep: grandfather, father, son, and what stands above them.
+
+A rule such as ``days: 7`` cuts time into slots, here the calendar days of UTC, and keeps the
+*oldest* backup of each of the 7 latest slots that have one. The library GrandFatherSon
+(https://github.com/ecometrica/grandfatherson) cuts the slots and picks their oldest backup. That
+choice is what makes rotating day by day work: a backup that is the first of its week and of its
+month is so from the moment it is made, and is still there when the days forget it. The latest of a
+week would change with each backup, and months could run empty.
+
+Where this module departs from the library, it only ever keeps more:
+
+- The library counts its slots back from now, with or without a backup in them. When backups fail
+  for some weeks, or a clock runs ahead, it throws away nearly everything. Here slots count
+  that have a backup, so time alone deletes nothing: only newer backups let older ones go.
+- The newest backup is kept, whatever the rules say. The second backup of a day, which no rule
+  keeps, stays at least until the next one is made.
+- So is the one that was recorded last, which is another one only where a clock was wrong or a
+  catalog was put together anew. (Dates do not tell; the catalog's order does.)
+- A backup from the future says that a clock is or was wrong. It is kept, as in the library, and
+  fills no slot and is not the newest, so that it can push no real backup out.
+
+From this follows, and is tested: a larger policy keeps a superset, rotating again deletes nothing,
+and rotating after every backup ends with what rotating once at the end would have left.
+Everything here is pure: no clock, no disk, no local time zone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from typing import Self
+
+from grandfatherson import filters  # type: ignore[import-untyped]  # ships no type hints
+
+from bakthat.errors import ConfigError, UsageError
+from bakthat.policy.week_days import SATURDAY, WEEK_DAYS
+
+IN_THE_FUTURE = "in the future"
+BEFORE_1970 = "dated before 1970"
+NEWEST = "newest"
+RECORDED_LAST = "recorded last"
+NOT_NEEDED = "not needed by any rule"
+OLDER = "older"
+NOT_OLDER = "not older"
+
+_EPOCH = datetime(1970, 1, 1)
+
+# Field of the policy, word for people, the library's slots, shortest such slot in seconds.
+# From fine to coarse, the order in which reasons are given.
+_RULES = (
+    ("minutes", "minutely", filters.Minutes, 60),
+    ("hours", "hourly", filters.Hours, 3600),
+    ("days", "daily", filters.Days, 86400),
+    ("weeks", "weekly", filters.Weeks, 7 * 86400),
+    ("months", "monthly", filters.Months, 28 * 86400),
+    ("years", "yearly", filters.Years, 365 * 86400),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotationPolicy:
+    """How many backups each rule keeps; 0 switches a rule off.
+
+    Raises UsageError for a value of a wrong type or out of range, and when every rule is off: a
+    policy that keeps nothing is never meant.
+    """
+
+    last: int = 0
+    """The latest backups, whatever their dates; those of one second count as one."""
+    minutes: int = 0
+    hours: int = 0
+    days: int = 0
+    weeks: int = 0
+    months: int = 0
+    years: int = 0
+    first_week_day: int = SATURDAY
+    """The day on which a week begins, 0 Monday to 6 Sunday as in Python's ``calendar``; Saturday
+    unless given, as in bakthat 0.6.0."""
+
+    def __post_init__(self) -> None:
+        rules = [field.name for field in fields(self) if field.name != "first_week_day"]
+        for name in rules:
+            value = getattr(self, name)
+            if not _is_whole(value) or value < 0:
+                raise UsageError(
+                    f"{name} is {value!r}, not a whole number from 0 on",
+                    hint=f"give the number of backups to keep, such as {name}: 7",
+                )
+        if not _is_whole(self.first_week_day) or not 0 <= self.first_week_day <= 6:
+            raise UsageError(
+                f"first_week_day is {self.first_week_day!r}, not a whole number from 0 to 6",
+                hint="0 is Monday, 5 is Saturday, 6 is Sunday",
+            )
+        if not any(getattr(self, name) for name in rules):
+            raise UsageError(
+                "a rotation that keeps nothing is refused",
+                hint=f"set at least one of {', '.join(rules)} to 1 or more, such as days: 7",
+            )
+
+    def __str__(self) -> str:
+        counts = [(getattr(self, name), word) for name, word, *_ in _RULES]
+        weeks_from = f" (weeks from {WEEK_DAYS[self.first_week_day]})"
+        kept = [f"the last {self.last}"] * (self.last > 0) + [
+            f"{count} {word}{weeks_from if word == 'weekly' else ''}"
+            for count, word in counts
+            if count
+        ]
+        return ", ".join(kept)
+
+    @classmethod
+    def from_mapping(cls, mapping: object) -> Self:
+        """Make a policy of the ``rotation`` of a profile, whose keys are the fields' names.
+
+        Raises ConfigError, which names the key, for anything but a mapping with known keys and
+        valid values.
+        """
+        if not isinstance(mapping, Mapping):
+            raise ConfigError(
+                f"rotation is {mapping!r}, not a mapping of rules to numbers",
+                hint="write it as rotation: {days: 7, weeks: 4, months: 6}",
+            )
+        known = [field.name for field in fields(cls)]
+        for key in mapping:
+            if key not in known:
+                nearest = get_close_matches(str(key), known, n=1)
+                guess = f"did you mean {nearest[0]}? " if nearest else ""
+                raise ConfigError(
+                    f"rotation has an unknown key {key!r}",
+                    hint=f"{guess}known are {', '.join(known)}",
+                )
+        try:
+            return cls(**mapping)
+        except UsageError as exc:
+            raise ConfigError(f"rotation: {exc}", hint=exc.hint) from exc
+
+
+def _is_whole(value: object) -> bool:
+    # True and False are integers to Python; in a policy they are a misunderstanding.
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of one backup, and why."""
+
+    keep: bool
+    reasons: tuple[str, ...]
+    """For people: at least one, such as "newest", "last 2 of 5", "daily 3 of 7" (1 is the latest),
+    "in the future", "recorded last", "not older", or the only one of a backup that is not kept:
+    "not needed by any rule", "older"."""
+
+
+_NOT_KEPT = Decision(False, (NOT_NEEDED,))
+
+
+def decide(dates: Sequence[int], policy: RotationPolicy, now: int) -> list[Decision]:
+    """Decide over all backups of one set at once; return a decision for each date, in their order.
+
+    *dates* and *now* are in epoch seconds UTC; *now* lies before the year 10000. The order of
+    *dates* does not matter. Backups of the same second share one decision. A date that cannot be
+    true, before 1970 or after *now*, is no ground to delete: it is kept and counts nowhere.
+    """
+    reasons: defaultdict[int, list[str]] = defaultdict(list)
+    latest_first = []
+    for date in sorted(set(dates), reverse=True):
+        if date > now:
+            reasons[date].append(IN_THE_FUTURE)
+        elif date < 0:
+            reasons[date].append(BEFORE_1970)
+        else:
+            latest_first.append(date)
+    for date in latest_first[:1]:
+        reasons[date].append(NEWEST)
+    for position, date in enumerate(latest_first[: policy.last], 1):
+        reasons[date].append(f"last {position} of {policy.last}")
+    moments = {_EPOCH + timedelta(seconds=date): date for date in latest_first}
+    candidates: Collection[datetime] = moments
+    for name, word, slots, shortest in _RULES:
+        count = getattr(policy, name)
+        if not count:
+            continue
+        oldest = _oldest_of_each(slots, shortest, candidates, policy.first_week_day, now)
+        for position, moment in enumerate(oldest[:count], 1):
+            reasons[moments[moment]].append(f"{word} {position} of {count}")
+        if slots is not filters.Weeks:
+            # The oldest of a month is also the oldest of its day, hour and minute, so the coarser
+            # rules need only these. A week can lie in two months.
+            candidates = oldest
+    decisions = {date: Decision(True, tuple(why)) for date, why in reasons.items()}
+    return [decisions.get(date, _NOT_KEPT) for date in dates]
+
+
+def keep_recorded_last(decisions: Sequence[Decision], position: int) -> list[Decision]:
+    """Return *decisions* with that at *position*, of the backup recorded last, keeping it.
+
+    A clock that fell back dates what is new as old: the newest by its date is then not the newest.
+    """
+    return [
+        Decision(True, (RECORDED_LAST,)) if index == position and not decision.keep else decision
+        for index, decision in enumerate(decisions)
+    ]
+
+
+def decide_by_age(dates: Sequence[int], seconds: int, now: int) -> list[Decision]:
+    """Decide over all backups of one set: those dated before *now* minus *seconds* go.
+
+    As in :func:`decide`, the newest one is kept however old it is, and so is a date that cannot
+    be true. *dates* and *now* are in epoch seconds UTC; returns a decision for each date.
+    """
+    newest = max((date for date in dates if 0 <= date <= now), default=None)
+
+    def decision(date: int) -> Decision:
+        if date > now:
+            return Decision(True, (IN_THE_FUTURE,))
+        if date < 0:
+            return Decision(True, (BEFORE_1970,))
+        reasons = (NEWEST,) * (date == newest) + (NOT_OLDER,) * (date >= now - seconds)
+        return Decision(bool(reasons), reasons or (OLDER,))
+
+    return [decision(date) for date in dates]
+
+
+def _oldest_of_each(
+    slots: type[filters.Filter],
+    shortest: int,
+    moments: Collection[datetime],
+    first_week_day: int,
+    now: int,
+) -> list[datetime]:
+    """Return the oldest moment of each slot that has one, latest slot first."""
+    # Asked for so many slots that they reach from now past 1970, the library leaves none out.
+    oldest: set[datetime] = slots.filter(
+        moments,
+        number=now // shortest + 2,
+        now=_EPOCH + timedelta(seconds=now),
+        firstweekday=first_week_day,
+    )
+    return sorted(oldest, reverse=True)

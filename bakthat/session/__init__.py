@@ -1,0 +1,1 @@
+"""What an operation works with: profile, backends, catalog, lookup, cold storage."""

@@ -1,0 +1,88 @@
+"""What deleting costs: storage classes that are charged for a least number of days."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+
+from bakthat import models
+from bakthat.backends.base import Backend, ColdStorage, StoredObject
+from bakthat.errors import NotFoundError, StorageError
+from bakthat.policy.storage_classes import LONGEST_MINIMUM_DAYS, VAULT, days_left, storage_class
+from bakthat.system.text import printable
+
+log = logging.getLogger("bakthat")
+
+
+def check_before_deleting(
+    backend: Backend, backups: Sequence[models.Backups]
+) -> dict[str, NotFoundError]:
+    """Warn of each of *backups* that is charged for longer than it will have been stored.
+
+    What cannot be looked up is no reason not to delete it. Returns the error of each, by its
+    stored filename, whose archive in a vault is not known here: it must not be deleted, for it
+    would go on to cost, marked as deleted.
+    """
+    unknown = _unknown_archives(backend, backups)
+    _warn_of_minimum(backend, [each for each in backups if each.stored_filename not in unknown])
+    return unknown
+
+
+def _warn_of_minimum(backend: Backend, backups: Sequence[models.Backups]) -> None:
+    if not isinstance(backend, ColdStorage):
+        return
+    now = time.time()
+    young = [each for each in backups if now - each.backup_date < LONGEST_MINIMUM_DAYS * 86400]
+    if not young:
+        return
+    try:
+        stored = _look_up(backend, [each.stored_filename for each in young])
+    except StorageError as exc:
+        log.debug("the storage classes are not known: %s", exc)
+        return
+    for each in young:
+        found = stored.get(each.stored_filename)
+        if found is None:
+            continue
+        since = found.last_modified if found.last_modified is not None else each.backup_date
+        left = days_left(found.storage_class, since, now)
+        if left:
+            shown = "a vault" if found.storage_class == VAULT else found.storage_class
+            log.warning(
+                "%s is in %s, which is charged for %d days at least: deleting it now saves "
+                "nothing for %d days",
+                printable(each.stored_filename),
+                shown,
+                storage_class(found.storage_class).minimum_days,
+                left,
+            )
+
+
+def _look_up(backend: Backend, keys: Sequence[str]) -> Mapping[str, StoredObject]:
+    if len(keys) == 1:
+        return {keys[0]: backend.stat(keys[0])}
+    prefix = os.path.commonprefix(list(keys))  # noqa: RUF071  # of keys, which are no paths
+    return {each.key: each for each in backend.ls(prefix)}
+
+
+def _unknown_archives(
+    backend: Backend, backups: Sequence[models.Backups]
+) -> dict[str, NotFoundError]:
+    if backend.name != "glacier":
+        return {}
+    from bakthat.backends.glacier.backend import GlacierBackend
+
+    if not isinstance(backend, GlacierBackend):
+        return {}
+    return {
+        each.stored_filename: NotFoundError(
+            f"which archive of vault {backend.container!r} "
+            f"{printable(each.stored_filename)} is, is not known here, so it cannot be deleted",
+            hint="bakthat restore_glacier_inventory brings the inventory back from the "
+            "bucket, bakthat show_glacier_inventory asks the vault for its own",
+        )
+        for each in backups
+        if backend.is_unknown(each.stored_filename)
+    }

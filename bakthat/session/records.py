@@ -1,0 +1,105 @@
+"""What is kept of a vault in the catalog, as the mappings that the backend asks for."""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterator, Mapping, MutableMapping, ValuesView
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bakthat import models
+from bakthat.backends.glacier.records import VaultRecords
+
+Value = TypeVar("Value")
+
+_ARCHIVE = "archive "
+"""What the keys of facts on archives begin with in the table ``config``."""
+
+
+class CatalogMapping(MutableMapping[str, Value]):
+    """Two columns of a table, key and value; each access is a transaction of its own.
+
+    *beginning* stands before every key in the table, and keeps several mappings apart there.
+    Raises CatalogError.
+    """
+
+    def __init__(
+        self, catalog: Path, table: str, key: str, value: str, *, beginning: str = ""
+    ) -> None:
+        self._catalog = catalog
+        self._table = table
+        self._key = key
+        self._value = value
+        self._beginning = beginning
+
+    def __getitem__(self, key: str) -> Value:
+        with models.catalog(self._catalog):
+            return self._read(key)
+
+    def __setitem__(self, key: str, value: Value) -> None:
+        with models.catalog(self._catalog, write=True):
+            self._write(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        with models.catalog(self._catalog, write=True):
+            if not self._model.delete().where(self._column == self._beginning + key).execute():
+                raise KeyError(key)
+
+    def setdefault(self, key: str, default: Value, /) -> Value:
+        """Return the value of *key*, which is *default* if it had none; one transaction."""
+        with models.catalog(self._catalog, write=True):
+            try:
+                return self._read(key)
+            except KeyError:
+                self._write(key, default)
+                return default
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def items(self) -> ItemsView[str, Value]:
+        """Return all pairs, as they were at one moment."""
+        return self._all().items()
+
+    def values(self) -> ValuesView[Value]:
+        """Return all values, as they were at one moment."""
+        return self._all().values()
+
+    @property
+    def _model(self) -> Any:
+        return getattr(models, self._table)
+
+    @property
+    def _column(self) -> Any:
+        return getattr(self._model, self._key)
+
+    def _read(self, key: str) -> Value:
+        row = self._model.get_or_none(self._column == self._beginning + key)
+        if row is None:
+            raise KeyError(key)
+        value: Value = getattr(row, self._value)
+        return value
+
+    def _write(self, key: str, value: Value) -> None:
+        self._model.replace({self._key: self._beginning + key, self._value: value}).execute()
+
+    def _all(self) -> dict[str, Value]:
+        with models.catalog(self._catalog):
+            rows = self._model.select()
+            pairs = [(getattr(row, self._key), getattr(row, self._value)) for row in rows]
+        length = len(self._beginning)
+        return {key[length:]: value for key, value in pairs if key.startswith(self._beginning)}
+
+
+def vault_records(catalog: Path) -> VaultRecords:
+    """Return what the catalog at *catalog* keeps of vaults; it is opened when they are used."""
+    archives: CatalogMapping[Mapping[str, Any]] = CatalogMapping(
+        catalog, "Config", "key", "value", beginning=_ARCHIVE
+    )
+    return VaultRecords(
+        CatalogMapping(catalog, "Inventory", "filename", "archive_id"),
+        CatalogMapping(catalog, "Jobs", "filename", "job_id"),
+        archives,
+    )

@@ -1,0 +1,205 @@
+"""One operation's surroundings: its profile, its containers, its catalog, its events."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bakthat.backends import make_backend
+from bakthat.backends.base import Backend
+from bakthat.conf import DESTINATIONS, LoadedProfile, load_profile
+from bakthat.errors import UsageError
+from bakthat.hooks import Events, EventSlot, events
+from bakthat.plugin import activate_plugins
+from bakthat.system.paths import expanded
+
+log = logging.getLogger("bakthat")
+
+Result = TypeVar("Result")
+
+
+class Session:
+    """What every operation works with; made anew for each, holding nothing open."""
+
+    def __init__(
+        self,
+        profile: str,
+        config: str | os.PathLike[str] | None,
+        conf: Mapping[str, Any] | None,
+        destination: str | None = None,
+    ) -> None:
+        """Load the profile and see that its plugins are active.
+
+        *destination* None or "" means the profile's default.
+        """
+        self.loaded: LoadedProfile = load_profile(profile, config=config, conf=conf)
+        self.profile = self.loaded.profile
+        if destination and destination not in DESTINATIONS:
+            raise UsageError(
+                f"unknown destination '{destination}'",
+                hint=f"it must be one of {', '.join(DESTINATIONS)}",
+            )
+        self.named_destination = destination or None
+        self.destination = destination or self.profile.default_destination
+        self.plugins = activate_plugins(self.loaded)
+        self._backends: dict[tuple[Any, ...], Backend] = {}
+
+    @cached_property
+    def host(self) -> str:
+        """The name of this host, which is part of what makes a set."""
+        return socket.gethostname()
+
+    @property
+    def prefix(self) -> str:
+        """What every new key begins with."""
+        return self.profile.prefix.replace("{host}", self.host)
+
+    @property
+    def shared_prefix(self) -> str:
+        """What the keys of every host begin with; the rest of the container is nobody's here."""
+        return self.profile.prefix.partition("{host}")[0]
+
+    @property
+    def catalog_path(self) -> Path:
+        """Where the catalog is."""
+        return expanded(self.profile.database)
+
+    def backend(self, destination: str, **overrides: Any) -> Backend:
+        """Return the backend of a destination, with some of the profile's keys overridden.
+
+        One for all of the session, since making boto3's client takes a tenth of a second.
+        """
+        key = (destination, *sorted(overrides.items()))
+        if key not in self._backends:
+            records = None
+            if destination == "glacier":
+                from bakthat.session.records import vault_records
+
+                records = vault_records(self.catalog_path)
+            conf = {**self.profile.as_mapping(), **overrides}
+            self._backends[key] = make_backend(destination, conf, records)
+        return self._backends[key]
+
+    def containers(self, *destinations: str) -> list[tuple[str, str]]:
+        """Return pairs of backend and backend_hash for rows of the profile's containers.
+
+        Both this version's hashes and 0.6.0's. Without arguments: of every destination.
+        """
+        from bakthat import models  # here, since a backup needs it later
+
+        pairs = []
+        for destination in destinations or DESTINATIONS:
+            container = self._container(destination)
+            if container is None:
+                continue
+            pairs.append((destination, models.backend_hash(container)))
+            if self.profile.access_key and destination != "local":
+                legacy = models.legacy_backend_hash(self.profile.access_key, container)
+                pairs.append((destination, legacy))
+        return pairs
+
+    def _container(self, destination: str) -> str | None:
+        if destination == "s3":
+            return self.profile.s3_bucket
+        if destination == "glacier":
+            return self.profile.glacier_vault
+        return str(expanded(self.profile.local_path))
+
+
+class Operation:
+    """An operation that is under way, and those who want to hear of it."""
+
+    def __init__(self, name: str, listeners: Sequence[Events]) -> None:
+        self.name = name
+        self.session_id = str(uuid.uuid4())
+        self.has_begun = False
+        self.result: object = None
+        self._listeners = listeners
+
+    def begin(self) -> None:
+        """Fire the ``before_`` callbacks: from here on it is sure that something happens."""
+        self.has_begun = True
+        for callback in self._callbacks(f"before_{self.name}"):
+            callback(self.session_id)
+
+    def finish(self, result: Result) -> Result:
+        """Set the result; the ``on_`` event fires when the operation's block ends."""
+        self.result = result
+        return result
+
+    def tell_result(self) -> None:
+        """Call every ``on_`` callback, then raise what the first that failed raised."""
+        failures: list[Exception] = []
+        for callback in self._callbacks(f"on_{self.name}"):
+            try:
+                callback(self.session_id, self.result)
+            except Exception as exc:  # noqa: BLE001  # the others must hear of the result too
+                failures.append(exc)
+        for other in failures[1:]:
+            _warn("another callback failed", other)
+        if failures:
+            raise failures[0]
+
+    def tell_error(self, exc: BaseException) -> None:
+        """Call every ``on_error`` callback; the error on its way matters more than theirs."""
+        for callback in self._callbacks("on_error"):
+            try:
+                callback(self.session_id, self.name, exc)
+            except Exception as other:  # noqa: BLE001  # see above
+                _warn("an on_error callback failed", other)
+
+    def _callbacks(self, event: str) -> Iterator[Callable[..., object]]:
+        for listener in self._listeners:
+            slot: EventSlot[...] = getattr(listener, event)
+            for callback in slot:
+                yield _naming_itself(callback, event)
+
+
+@contextlib.contextmanager
+def operation(session: Session, name: str, *, deferred: bool = False) -> Iterator[Operation]:
+    """Fire ``before_`` *name*, run the block, then fire ``on_`` *name* with its result.
+
+    The callbacks of :data:`bakthat.events` come first, then those of the profile's plugins in
+    their order. With *deferred*, the block itself says by :meth:`Operation.begin` when something
+    happens; an operation that never began fires neither.
+
+    A ``before_`` callback that raises stops the operation before anything happens, and no later
+    one is called. When that or the block raises, ``on_error`` fires and the exception goes on. An
+    ``on_`` callback that raises undoes nothing: all others are called, then it goes on.
+    """
+    current = Operation(name, (events, *session.plugins))
+    try:
+        if not deferred:
+            current.begin()
+        yield current
+    except BaseException as exc:
+        current.tell_error(exc)
+        raise
+    if current.has_begun:
+        current.tell_result()
+
+
+def _warn(what: str, exc: Exception) -> None:
+    told = f"{type(exc).__name__}: {exc} ({'; '.join(getattr(exc, '__notes__', ()))})"
+    log.warning("%s: %s", what, told, exc_info=exc if log.isEnabledFor(logging.DEBUG) else None)
+
+
+def _naming_itself(callback: Callable[..., object], event: str) -> Callable[..., object]:
+    """Let what a callback raises say where it comes from."""
+
+    def call(*arguments: object) -> None:
+        try:
+            callback(*arguments)
+        except Exception as exc:
+            name = getattr(callback, "__qualname__", type(callback).__qualname__)
+            exc.add_note(f"raised by {name}, a callback of {event}")
+            raise
+
+    return call

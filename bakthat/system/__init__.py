@@ -1,0 +1,1 @@
+"""What the machine gives: text, paths, files, signals, streams and the terminal."""

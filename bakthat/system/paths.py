@@ -1,0 +1,26 @@
+"""Paths as users write them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from bakthat.errors import ConfigError
+
+PathLike = str | os.PathLike[str]
+"""A path as callers give it."""
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return *path*, absolute, with ``~`` and ``~user`` in it replaced.
+
+    Raises ConfigError when there is no such home directory, or when no path can be so.
+    """
+    text = os.path.expanduser(path)
+    if text == "~" or text.startswith("~/"):
+        raise ConfigError(f"cannot tell where '{text}' is: there is no home directory here")
+    if os.fspath(path).startswith("~") and text == os.fspath(path):
+        raise ConfigError(f"cannot tell where '{text}' is: there is no such user here")
+    if "\0" in text:
+        raise ConfigError("a path cannot hold a NUL")
+    return Path(os.path.abspath(text))

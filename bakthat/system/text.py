@@ -1,0 +1,46 @@
+"""Text that people read: names made safe for a terminal, sizes in bytes."""
+
+from __future__ import annotations
+
+import os
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+    r"""Return *name* in one line and safe for a terminal and a log.
+
+    A name comes from a file system or from a bucket that others may write to. A byte that is
+    not UTF-8 becomes ``\xff``, what does not print (control characters, marks that turn the
+    direction of writing) its Python escape.
+    """
+    text = os.fspath(name)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # how Python carries a byte that is not UTF-8
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode()
+
+
+def is_text(name: str) -> bool:
+    """Tell whether *name* is Unicode text; a name of bytes that are not UTF-8 is none."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+_UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
+
+
+def human_size(size: int) -> str:
+    """Return a size in bytes as people read it, in powers of 1,000: ``1.2 MB``."""
+    value = float(size)
+    for unit in _UNITS:
+        if value < 999.95 or unit == _UNITS[-1]:
+            break
+        value /= 1000
+    return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
