@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.fault_proxy import FaultProxy, fault_proxy
-from tests.glacier_server import GlacierServer, glacier_server
-from tests.servers import S3Server, moto_server, rclone_server
+from tests.support.fault_proxy import FaultProxy, fault_proxy
+from tests.support.glacier_server import GlacierServer, glacier_server
+from tests.support.servers import S3Server, moto_server, rclone_server
 
 
 @pytest.fixture(autouse=True)

@@ -31,9 +31,9 @@ from bakthat.errors import (
     UsageError,
 )
 from bakthat.helper import BakHelper
-from bakthat.operations import backup
+from bakthat.operations import store
 from bakthat.pipeline import write
-from tests.commandline import PROJECT
+from tests.support.commandline import PROJECT
 
 Conf = dict[str, Any]
 
@@ -77,7 +77,7 @@ def break_upload(patch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fail(*_arguments: object, **_options: object) -> None:
         raise error
 
-    patch.setattr(backup, "write_object", fail)
+    patch.setattr(store, "write_object", fail)
 
 
 # The directory.
@@ -583,7 +583,7 @@ def test_what_backup_takes_is_what_the_helper_hands_on() -> None:
     from bakthat.helper import BackupOptions, RotationOptions
 
     own = {"filename", "destination", "profile", "config", "conf", "prompt", "tags", "password"}
-    taken = set(inspect.signature(backup.backup).parameters)
+    taken = set(inspect.signature(bakthat.backup).parameters)
     assert taken - own - {"custom_filename", "root_name"} == set(BackupOptions.__annotations__)
     taken = set(inspect.signature(bakthat.rotate_backups).parameters)
     assert taken - own == set(RotationOptions.__annotations__)

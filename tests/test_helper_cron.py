@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import bakthat
-from tests.commandline import PATIENCE, PROJECT
-from tests.legacy_making import client_of
+from tests.support.commandline import PATIENCE, PROJECT
+from tests.support.legacy import client_of
 
 AT_ONCE = 20
 

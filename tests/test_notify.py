@@ -23,8 +23,8 @@ import bakthat
 from bakthat.errors import ConfigError, NoMatchError, SourceError
 from bakthat.models import Backups
 from bakthat.notify import base, prometheus
-from tests.commandline import CommandLine
-from tests.http_listener import HttpListener, http_listener
+from tests.support.commandline import CommandLine
+from tests.support.http_listener import HttpListener, http_listener
 
 Conf = dict[str, Any]
 

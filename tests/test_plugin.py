@@ -18,7 +18,7 @@ import bakthat
 from bakthat import models
 from bakthat.errors import ConfigError
 from bakthat.plugin import Plugin, activate_plugins, deactivate_plugins
-from tests.commandline import PROJECT, CommandLine
+from tests.support.commandline import PROJECT, CommandLine
 
 Conf = dict[str, Any]
 

@@ -16,7 +16,7 @@ from bakthat.helper import BakHelper, KeyValue
 from bakthat.hooks import EventSlot
 from bakthat.models import Backups
 from bakthat.plugin import Plugin
-from tests.commandline import PROJECT
+from tests.support.commandline import PROJECT
 
 
 def hear_of_a_start(_session_id: str) -> None: ...

@@ -11,10 +11,7 @@ from typing import Any
 from bakthat.backends.base import ColdStorage, Thaw, ThawState
 from bakthat.backends.glacier.backend import VaultArchive
 from bakthat.conf import DEFAULT_PROFILE
-from bakthat.errors import (
-    ContainerNotFoundError,
-    NotFoundError,
-)
+from bakthat.errors import ContainerNotFoundError, NotFoundError
 from bakthat.session import cold
 from bakthat.session.cold import _look_again, _Memory
 from bakthat.session.records import vault_records

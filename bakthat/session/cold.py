@@ -21,12 +21,7 @@ from typing import Any
 from bakthat import models
 from bakthat.backends.base import ColdStorage, Thaw, ThawState
 from bakthat.conf import DEFAULT_CONFIG, DEFAULT_PROFILE
-from bakthat.errors import (
-    NotFoundError,
-    StorageError,
-    UnreachableError,
-    UsageError,
-)
+from bakthat.errors import NotFoundError, StorageError, UnreachableError, UsageError
 from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD, TIERS, storage_class
 from bakthat.session.records import CatalogMapping
 from bakthat.session.session import Session

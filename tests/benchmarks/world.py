@@ -18,7 +18,7 @@ from bakthat.crypto import age
 from tests.benchmarks.datasets import Tree
 from tests.benchmarks.measuring import Measurement, measure, tree_bytes
 from tests.benchmarks.peers import Peer
-from tests.servers import S3Server, plain_client, rclone_server
+from tests.support.servers import S3Server, plain_client, rclone_server
 
 PASSWORD = "correct horse battery staple"
 PASSWORD_VARIABLES = (

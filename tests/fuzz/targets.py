@@ -30,7 +30,7 @@ from bakthat.format.names import parse_stored_name
 from bakthat.models import Backups
 from bakthat.session.reading import expected_of
 from bakthat.system.streams import Source
-from tests.tar_making import END, header, member, pax
+from tests.support.tar_bytes import END, header, member, pax
 
 Target = Callable[[bytes], None]
 

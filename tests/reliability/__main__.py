@@ -14,7 +14,7 @@ from pathlib import Path
 from bakthat.backends.s3 import upload
 from tests.reliability import disks, inputs, kills, networks
 from tests.reliability.world import World, in_child
-from tests.servers import S3_PART, moto_server, plain
+from tests.support.servers import S3_PART, moto_server, plain
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "reliability.rst"
 BEGIN, END = ".. figures: begin\n", ".. figures: end\n"

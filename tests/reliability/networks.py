@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import yaml
 
-from tests.fault_proxy import Cut, Fault, LoseAnswer, Reset, Stall, fault_proxy, refusal
 from tests.reliability.world import SET, World
+from tests.support.fault_proxy import Cut, Fault, LoseAnswer, Reset, Stall, fault_proxy, refusal
 
 FAULTS: dict[str, Fault] = {
     "reset": Reset(),

@@ -29,8 +29,8 @@ from bakthat.crypto import age
 from bakthat.errors import NotFoundError
 from bakthat.operations import backup as storing
 from bakthat.operations import cleanup
-from tests.servers import parts_under_way
-from tests.trees import fingerprint
+from tests.support.servers import parts_under_way
+from tests.support.trees import fingerprint
 
 PATIENCE = 120.0
 """Seconds after which a command hangs."""

@@ -1,0 +1,266 @@
+"""S3 as a storage: part sizes, profiles, buckets."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bakthat.backends import make_backend
+from bakthat.backends.aws.part_upload import (
+    MAX_OVERTAKING,
+    MAX_PARTS,
+    MEMORY,
+    MIB,
+    MIN_PART_SIZE,
+    PartUpload,
+    parts_in_flight,
+)
+from bakthat.backends.base import StoredObject
+from bakthat.backends.s3.backend import S3Backend
+from bakthat.backends.s3.upload import EQUAL_PARTS, MAX_PART_SIZE, choose_part_size, size_of_part
+from bakthat.errors import BakthatError, ConfigError, CredentialsError, StorageError
+from tests.support.servers import METHODS, TWO_PARTS, free_port, get, plain, put, s3_backend
+
+LARGEST_OBJECT = 5 * 1024 * 1024 * MIB
+
+
+# Part sizes
+
+
+@given(st.integers(0, LARGEST_OBJECT))
+def test_an_object_as_large_as_its_hint_has_equal_parts(hint: int) -> None:
+    size = choose_part_size(hint)
+    assert MIN_PART_SIZE <= size <= MAX_PART_SIZE
+    assert hint <= size * EQUAL_PARTS
+    assert size_of_part(EQUAL_PARTS, size) == size
+    assert size % MIB == 0
+
+
+@settings(max_examples=20)  # each adds up 10,000 parts
+@given(st.integers(0, LARGEST_OBJECT))
+def test_an_object_may_become_many_times_larger_than_its_hint(hint: int) -> None:
+    size = choose_part_size(hint)
+    room = sum(size_of_part(number, size) for number in range(1, MAX_PARTS + 1))
+    assert room >= min(20 * hint, LARGEST_OBJECT // 2)
+
+
+@given(st.integers(1, MAX_PARTS - 1), st.integers(MIN_PART_SIZE, MAX_PART_SIZE))
+def test_parts_never_shrink_nor_pass_the_limit(number: int, size: int) -> None:
+    assert size <= size_of_part(number, size) <= size_of_part(number + 1, size) <= MAX_PART_SIZE
+
+
+@given(st.integers(MIN_PART_SIZE, MAX_PART_SIZE), st.integers(1, 16))
+def test_parts_in_memory_are_bounded(size: int, workers: int) -> None:
+    in_flight = parts_in_flight(size, workers)
+    assert in_flight >= 1
+    assert (in_flight + 1) * size <= max(MEMORY, 2 * size)
+
+
+def test_parts_grow_once_the_equal_ones_are_used_up() -> None:
+    sizes = [size_of_part(number, 10) for number in (1, 8000, 8001, 8200, 8201, 8400, 8401)]
+    assert sizes == [10, 10, 20, 20, 40, 40, 80]
+
+
+def test_an_unknown_size_starts_with_larger_parts() -> None:
+    assert choose_part_size(None) == 16 * MIB
+    assert choose_part_size(10**12) == 126 * MIB
+
+
+class Unanswered(PartUpload):
+    """An upload whose first part is answered only when too many have overtaken it, or a while after
+    as many as may have."""
+
+    def __init__(self) -> None:
+        super().__init__("key", workers=4, max_parts=MAX_PARTS)
+        self.too_many = threading.Event()
+        self.all_that_may = threading.Event()
+        self.numbers: list[int] = []
+
+    def _size_of_part(self, number: int) -> int:
+        return 1
+
+    def _begin(self) -> str:
+        return "id"
+
+    def _upload_part(self, number: int, start: int, part: bytearray) -> dict[str, Any]:
+        if number == 1:
+            assert self.all_that_may.wait(60)
+            self.too_many.wait(0.5)
+        elif number == 1 + MAX_OVERTAKING:
+            self.all_that_may.set()
+        elif number > 1 + MAX_OVERTAKING and 1 not in self.numbers:
+            self.too_many.set()
+        self.numbers.append(number)
+        return {"PartNumber": number}
+
+    def _publish_whole(self, body: bytearray) -> StoredObject:
+        raise AssertionError("there are parts")
+
+    def _publish_parts(self) -> StoredObject:
+        return StoredObject(self._key, self._sent)
+
+    def _abort_parts(self, upload_id: str) -> None:
+        raise AssertionError("nothing failed")
+
+
+def test_a_part_that_is_not_answered_is_not_left_behind() -> None:
+    """rclone answers it only once those after it pause: else it counts as lost after a minute."""
+    upload = Unanswered()
+    upload.write(bytes(100))
+    assert upload.commit().size == 100
+    assert not upload.too_many.is_set()
+    assert sorted(upload.numbers) == list(range(1, 101))
+
+
+# Profiles
+
+
+def test_a_missing_bucket_name_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match="s3_bucket") as caught:
+        make_backend("s3", {})
+    assert "s3_bucket" in caught.value.hint
+
+
+def test_one_key_without_the_other_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match="secret_key is not set"):
+        S3Backend({"s3_bucket": "bakthat", "access_key": "text"})
+    with pytest.raises(ConfigError, match="access_key is not set"):
+        S3Backend({"s3_bucket": "bakthat", "secret_key": "text"})
+
+
+def test_making_a_backend_imports_no_heavy_library() -> None:
+    script = (
+        "import sys; from bakthat.backends import make_backend;"
+        "make_backend('local', {}); make_backend('s3', {'s3_bucket': 'bakthat'});"
+        "heavy = {'boto3', 'botocore', 'urllib3', 'cryptography', 'rich'} & set(sys.modules);"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_keys_may_come_from_the_environment(
+    rclone_conf: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", rclone_conf.pop("access_key"))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", rclone_conf.pop("secret_key"))
+    backend = s3_backend(rclone_conf)
+    backend.create_container()
+    put(backend, "set.tgz", b"data")
+    assert get(backend, "set.tgz") == b"data"
+
+
+def test_no_keys_at_all_are_a_credentials_error_with_a_hint(rclone_conf: dict[str, Any]) -> None:
+    del rclone_conf["access_key"], rclone_conf["secret_key"]
+    with pytest.raises(CredentialsError) as caught:
+        s3_backend(rclone_conf).create_container()
+    assert "AWS_ACCESS_KEY_ID" in caught.value.hint
+
+
+@pytest.mark.parametrize("wrong", ["access_key", "secret_key"])
+def test_wrong_keys_are_a_credentials_error_on_every_method(
+    rclone_conf: dict[str, Any], wrong: str
+) -> None:
+    s3_backend(rclone_conf).create_container()
+    backend = s3_backend({**rclone_conf, wrong: "not-the-right-one"})
+    backend.create_container()  # believes keys that may not look: they may yet write
+    for name in METHODS.keys() - {"create_container"}:
+        with pytest.raises(CredentialsError) as caught:
+            METHODS[name](backend)
+        assert rclone_conf["secret_key"] not in str(caught.value)
+        assert "not-the-right-one" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        {"s3_bucket": "no"},
+        {"s3_bucket": "not a bucket name"},
+        {"endpoint_url": "localhost:9000"},
+        {"endpoint_url": "http://[::1"},
+        {"region_name": "not a region"},
+    ],
+)
+def test_a_profile_that_cannot_be_meant_is_one_clear_error(
+    moto_conf: dict[str, Any], profile: dict[str, str]
+) -> None:
+    with pytest.raises(BakthatError) as caught:
+        list(s3_backend({**moto_conf, **profile}).ls())
+    assert isinstance(caught.value, ConfigError | StorageError)
+    assert "\n" not in str(caught.value)
+    assert caught.value.hint
+
+
+def test_a_password_in_the_endpoint_is_in_no_message(moto_conf: dict[str, Any]) -> None:
+    endpoint = f"http://user:hunter2@127.0.0.1:{free_port()}"
+    with pytest.raises(BakthatError) as caught:
+        list(s3_backend({**moto_conf, "endpoint_url": endpoint}, max_attempts=1).ls())
+    assert "hunter2" not in str(caught.value)
+    assert "127.0.0.1" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("profile", "expected"),
+    [
+        ({}, "STANDARD"),
+        ({"storage_class": "STANDARD_IA"}, "STANDARD_IA"),
+        ({"s3_reduced_redundancy": True}, "REDUCED_REDUNDANCY"),
+        ({"s3_reduced_redundancy": True, "storage_class": "GLACIER_IR"}, "GLACIER_IR"),
+    ],
+)
+@pytest.mark.parametrize("data", [b"small", TWO_PARTS], ids=["one request", "parts"])
+def test_objects_get_the_storage_class_of_the_profile(
+    moto_conf: dict[str, Any], profile: dict[str, Any], expected: str, data: bytes
+) -> None:
+    backend = s3_backend({**moto_conf, **profile})
+    backend.create_container()
+    put(backend, "set.tgz", data)
+    assert [found.storage_class for found in backend.ls()] == [expected]
+
+
+def test_objects_carry_the_content_headers(moto_conf: dict[str, Any]) -> None:
+    backend = s3_backend(moto_conf)
+    backend.create_container()
+    put(backend, "set.tgz", b"x", content_type="application/gzip", content_encoding="gzip")
+    found = plain(moto_conf).head_object(Bucket=backend.container, Key="set.tgz")
+    assert (found["ContentType"], found["ContentEncoding"]) == ("application/gzip", "gzip")
+
+
+def test_a_bucket_is_made_in_the_region_of_the_profile(moto_conf: dict[str, Any]) -> None:
+    backend = s3_backend({**moto_conf, "region_name": "eu-west-1"})
+    backend.create_container()
+    where = plain(moto_conf).get_bucket_location(Bucket=backend.container)
+    assert where["LocationConstraint"] == "eu-west-1"
+
+
+@pytest.mark.slow
+def test_a_listing_goes_over_more_than_a_thousand_keys(moto_conf: dict[str, Any]) -> None:
+    backend = S3Backend(moto_conf)
+    backend.create_container()
+    client = plain(moto_conf)
+
+    def store(number: int) -> None:
+        client.put_object(Bucket=backend.container, Key=f"{number:04}", Body=b"")
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(store, range(1001)))) == 1001
+    assert len({found.key for found in backend.ls()}) == 1001
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", ""])
+def test_a_damaged_self_description_is_an_empty_one(moto_conf: dict[str, Any], text: str) -> None:
+    backend = s3_backend(moto_conf)
+    backend.create_container()
+    plain(moto_conf).put_object(
+        Bucket=backend.container, Key="set.tgz", Body=b"x", Metadata={"bakthat": text}
+    )
+    assert backend.stat("set.tgz").metadata == {}

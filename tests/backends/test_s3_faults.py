@@ -1,0 +1,406 @@
+"""S3 as a storage, when the network or the service fails."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bakthat.backends.s3.backend import S3Backend
+from bakthat.errors import (
+    ContainerNotFoundError,
+    CredentialsError,
+    KeyExistsError,
+    NotReadyError,
+    StorageError,
+    UnreachableError,
+)
+from tests.support.fault_proxy import (
+    Answer,
+    Cut,
+    Fault,
+    FaultProxy,
+    LoseAnswer,
+    Reset,
+    Stall,
+    refusal,
+)
+from tests.support.servers import (
+    METHODS,
+    S3_PART,
+    TWO_PARTS,
+    S3Server,
+    free_port,
+    get,
+    parts_under_way,
+    plain,
+    put,
+    s3_backend,
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def no_threads_left() -> Iterator[None]:
+    """Whatever failed, no thread of a transfer outlives its test."""
+    yield
+    assert not [thread for thread in threading.enumerate() if "bakthat" in thread.name]
+
+
+@pytest.fixture
+def conf(moto_proxy: FaultProxy, moto_endpoint: S3Server) -> dict[str, Any]:
+    """Return a profile whose requests go through the proxy; the bucket is there."""
+    conf = moto_endpoint.conf()
+    plain(conf).create_bucket(Bucket=conf["s3_bucket"])
+    return {**conf, "endpoint_url": moto_proxy.endpoint_url}
+
+
+@pytest.fixture
+def backend(conf: dict[str, Any]) -> S3Backend:
+    return s3_backend(conf)
+
+
+FAULTS: dict[str, tuple[Fault, type[StorageError]]] = {
+    "refused": (refusal(403, "AccessDenied"), CredentialsError),
+    "expired": (refusal(400, "ExpiredToken"), StorageError),
+    "broken": (refusal(500, "InternalError"), StorageError),
+    "busy": (refusal(503, "SlowDown"), StorageError),
+    "nonsense": (Answer(200, b"<html>Welcome to this hotel's network"), StorageError),
+    "teapot": (Answer(418, b""), StorageError),
+    "reset": (Reset(), UnreachableError),
+    "silent": (Stall(), UnreachableError),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_failure_of_every_method_is_an_error_of_bakthat(
+    backend: S3Backend, conf: dict[str, Any], moto_proxy: FaultProxy, fault: str
+) -> None:
+    put(backend, "set.tgz", b"data")
+    kind, expected = FAULTS[fault]
+    for verb in ("GET", "HEAD", "PUT", "POST", "DELETE"):
+        moto_proxy.on(verb, "/", kind)
+    impatient = s3_backend(conf, max_attempts=1, read_timeout=0.2)
+    for name, method in METHODS.items():
+        if fault == "nonsense" and name in ("create_container", "stat", "delete"):
+            continue  # These expect an answer without a body, and are content with its status.
+        if fault == "refused" and name == "create_container":
+            continue  # Keys that may not look may yet write.
+        with pytest.raises(expected) as caught:
+            method(impatient)
+        assert conf["s3_bucket"] in str(caught.value) or "tgz" in str(caught.value), name
+        assert conf["secret_key"] not in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_an_endpoint_where_nothing_listens_is_unreachable(moto_conf: dict[str, Any]) -> None:
+    nowhere = {**moto_conf, "endpoint_url": f"http://127.0.0.1:{free_port()}"}
+    backend = s3_backend(nowhere, max_attempts=2)
+    for method in METHODS.values():
+        with pytest.raises(UnreachableError) as caught:
+            method(backend)
+        assert nowhere["endpoint_url"] in str(caught.value)
+        assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "fault", [refusal(503, "SlowDown"), Reset(), LoseAnswer()], ids=["busy", "reset", "lost"]
+)
+@pytest.mark.parametrize("data", [b"small", TWO_PARTS], ids=["one request", "parts"])
+def test_a_fault_that_passes_is_not_noticed(
+    backend: S3Backend, conf: dict[str, Any], moto_proxy: FaultProxy, fault: Fault, data: bytes
+) -> None:
+    for verb, part in (("HEAD", ""), ("PUT", ""), ("POST", "uploadId="), ("GET", "set.tgz")):
+        moto_proxy.on(verb, part, fault, times=1)
+    put(backend, "set.tgz", data)
+    assert get(backend, "set.tgz") == data
+    assert backend.stat("set.tgz").metadata == {"of": "set.tgz"}
+    assert parts_under_way(conf) == []
+
+
+@pytest.mark.parametrize("data", [b"small", TWO_PARTS], ids=["one request", "parts"])
+def test_an_object_whose_confirmation_never_arrived_is_recognised(
+    conf: dict[str, Any], moto_proxy: FaultProxy, data: bytes
+) -> None:
+    backend = s3_backend(conf, max_attempts=2)
+    # Every answer is lost, so that the repeated request meets our own object.
+    if data == b"small":
+        moto_proxy.on("PUT", "set.tgz", LoseAnswer())
+    else:
+        moto_proxy.on("POST", "uploadId=", LoseAnswer())
+    put(backend, "set.tgz", data)
+    assert get(backend, "set.tgz") == data
+
+
+def test_a_completion_that_fails_with_status_200_stores_nothing(
+    backend: S3Backend, conf: dict[str, Any], moto_proxy: FaultProxy
+) -> None:
+    moto_proxy.on("POST", "uploadId=", Answer(200, refusal(0, "InternalError").body))
+    with pytest.raises(StorageError, match="InternalError"):
+        put(backend, "set.tgz", TWO_PARTS)
+    assert list(backend.ls()) == []
+    assert parts_under_way(conf) == []
+
+
+def test_a_completion_that_ends_in_an_unknown_upload_stores_nothing(
+    backend: S3Backend, moto_proxy: FaultProxy
+) -> None:
+    moto_proxy.on("POST", "uploadId=", refusal(404, "NoSuchUpload"))
+    with pytest.raises(StorageError, match="NoSuchUpload"):
+        put(backend, "set.tgz", TWO_PARTS)
+    assert list(backend.ls()) == []
+
+
+def test_a_part_that_fails_in_the_background_ends_the_upload(
+    backend: S3Backend, conf: dict[str, Any], moto_proxy: FaultProxy
+) -> None:
+    moto_proxy.on("PUT", "partNumber=2", refusal(400, "BadDigest"))
+    upload = backend.upload("set.tgz", metadata={})
+
+    def write_and_commit() -> None:
+        for _ in range(12):
+            upload.write(bytes(S3_PART))
+        upload.commit()
+
+    with pytest.raises(StorageError, match="BadDigest"):
+        write_and_commit()
+    # It stays failed: a commit now would leave a hole.
+    with pytest.raises(StorageError, match="BadDigest"):
+        upload.write(b"more")
+    with pytest.raises(StorageError, match="BadDigest"):
+        upload.commit()
+    upload.abort()
+    assert list(backend.ls()) == []
+    assert parts_under_way(conf) == []
+
+
+def test_an_abort_waits_for_parts_under_way_and_then_removes_them(
+    backend: S3Backend, conf: dict[str, Any], moto_proxy: FaultProxy
+) -> None:
+    upload = backend.upload("set.tgz", metadata={})
+    for _ in range(4):
+        upload.write(bytes(S3_PART))
+    upload.abort()
+    assert not [thread for thread in threading.enumerate() if "bakthat" in thread.name]
+    methods = [(verb, path) for verb, path, _ in moto_proxy.requests if "uploadId" in path]
+    assert methods[-1][0] == "DELETE"
+    assert parts_under_way(conf) == []
+
+
+def test_an_abort_that_the_storage_refuses_is_logged_not_raised(
+    backend: S3Backend, moto_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    upload = backend.upload("set.tgz", metadata={})
+    upload.write(TWO_PARTS)
+    moto_proxy.on("DELETE", "uploadId=", refusal(403, "AccessDenied"))
+    upload.abort()
+    assert "Parts of set.tgz may remain" in caplog.text
+
+
+def test_retries_end_once_an_upload_was_aborted(
+    conf: dict[str, Any], moto_proxy: FaultProxy
+) -> None:
+    backend = s3_backend(conf, max_attempts=50, upload_workers=1)
+    moto_proxy.on("PUT", "partNumber=", Reset())
+    upload = backend.upload("set.tgz", metadata={})
+    upload.write(TWO_PARTS)
+    upload.abort()
+    assert moto_proxy.seen("PUT", "partNumber=") < 10
+
+
+@pytest.mark.parametrize("data", [b"small", TWO_PARTS], ids=["one request", "parts"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refusal(501, "NotImplemented"),
+        refusal(400, "InvalidArgument", "the header If-None-Match is not supported"),
+    ],
+    ids=["501", "400"],
+)
+def test_a_storage_without_conditional_writes_is_asked_without(
+    backend: S3Backend, moto_proxy: FaultProxy, data: bytes, answer: Answer
+) -> None:
+    operation = ("PUT", "set.tgz") if data == b"small" else ("POST", "uploadId=")
+    moto_proxy.on(*operation, answer, times=1)
+    put(backend, "set.tgz", data)
+    assert get(backend, "set.tgz") == data
+    conditions = [
+        headers.get("if-none-match")
+        for verb, path, headers in moto_proxy.requests
+        if verb == operation[0] and operation[1] in path
+    ]
+    assert conditions == ["*", None]
+
+
+def test_a_replacing_upload_sets_no_condition(backend: S3Backend, moto_proxy: FaultProxy) -> None:
+    put(backend, "set.tgz", b"old")
+    before = len(moto_proxy.requests)
+    put(backend, "set.tgz", b"new", replace=True)
+    new = [headers for verb, _, headers in moto_proxy.requests[before:] if verb == "PUT"]
+    assert ["if-none-match" in headers for headers in new] == [False]
+    assert get(backend, "set.tgz") == b"new"
+
+
+def test_a_key_that_was_taken_after_the_look_is_refused_by_the_storage(
+    backend: S3Backend, moto_proxy: FaultProxy
+) -> None:
+    upload = backend.upload("set.tgz", metadata={})
+    upload.write(b"ours")
+    put(backend, "set.tgz", b"theirs")
+    # Blind the look before the request; the condition on it remains.
+    moto_proxy.on("HEAD", "set.tgz", refusal(404, ""), times=1)
+    with pytest.raises(KeyExistsError):
+        upload.commit()
+    assert get(backend, "set.tgz") == b"theirs"
+
+
+def test_an_object_shorter_than_what_was_written_is_an_error_and_removed(
+    backend: S3Backend, conf: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = backend.upload("set.tgz", metadata={})
+    upload.write(b"data")
+    call = backend._client.call
+
+    def lose_the_body(operation: str, **parameters: Any) -> dict[str, Any]:
+        if operation == "put_object":
+            parameters.update(Body=b"dat")
+            del parameters["ChecksumCRC32"]
+        return call(operation, **parameters)
+
+    monkeypatch.setattr(backend._client, "call", lose_the_body)
+    with pytest.raises(StorageError, match="3 bytes instead of 4"):
+        upload.commit()
+    assert list(backend.ls()) == []
+
+
+def test_keys_that_may_only_write_suffice_for_an_upload(
+    backend: S3Backend, conf: dict[str, Any], moto_proxy: FaultProxy
+) -> None:
+    moto_proxy.on("HEAD", "set.tgz", refusal(403, ""))
+    put(backend, "set.tgz", TWO_PARTS)
+    assert get(backend, "set.tgz") == TWO_PARTS
+
+
+def test_every_part_carries_its_checksum(backend: S3Backend, moto_proxy: FaultProxy) -> None:
+    put(backend, "small.tgz", b"x")
+    put(backend, "large.tgz", TWO_PARTS)
+    puts = [headers for verb, _, headers in moto_proxy.requests if verb == "PUT"]
+    assert len(puts) == 3
+    assert all("x-amz-checksum-crc32" in headers for headers in puts)
+
+
+@pytest.mark.parametrize("after", [0, 1, 100_000, S3_PART - 1])
+def test_a_body_cut_short_is_asked_for_from_where_it_stopped(
+    backend: S3Backend, moto_proxy: FaultProxy, after: int
+) -> None:
+    put(backend, "set.tgz", TWO_PARTS)
+    moto_proxy.on("GET", "set.tgz", Cut(after), times=1)
+    assert get(backend, "set.tgz") == TWO_PARTS
+    ranges = [headers["range"] for verb, _, headers in moto_proxy.requests if verb == "GET"]
+    assert f"bytes={after}-{S3_PART - 1}" in ranges
+
+
+def test_a_body_that_is_always_cut_is_an_error_and_not_an_end(
+    conf: dict[str, Any], moto_proxy: FaultProxy
+) -> None:
+    backend = s3_backend(conf, max_attempts=2)
+    put(backend, "set.tgz", TWO_PARTS)
+    moto_proxy.on("GET", "set.tgz", Cut(1000))
+    with backend.download("set.tgz") as source:
+        with pytest.raises(StorageError, match="bytes early"):
+            source.read()
+        # Whoever reads on never gets bytes from behind the hole.
+        with pytest.raises(StorageError, match="bytes early"):
+            source.read(1)
+
+
+def test_an_object_replaced_while_it_is_read_is_an_error(
+    backend: S3Backend, moto_proxy: FaultProxy
+) -> None:
+    put(backend, "set.tgz", TWO_PARTS * 6)
+    with backend.download("set.tgz") as source:
+        source.read(10)
+        put(backend, "set.tgz", bytes(len(TWO_PARTS) * 6), replace=True)
+        with pytest.raises(StorageError, match="replaced while it was read"):
+            source.read()
+
+
+def test_an_object_in_cold_storage_is_not_ready(backend: S3Backend, moto_proxy: FaultProxy) -> None:
+    put(backend, "set.tgz", b"data")
+    moto_proxy.on("GET", "set.tgz", refusal(403, "InvalidObjectState"))
+    with pytest.raises(NotReadyError, match=r"set\.tgz") as caught:
+        backend.download("set.tgz")
+    assert caught.value.hint
+
+
+def test_a_storage_that_knows_no_ranges_is_refused(
+    backend: S3Backend, moto_proxy: FaultProxy
+) -> None:
+    moto_proxy.on("GET", "set.tgz", Answer(200, b"all of it"))
+    with pytest.raises(StorageError, match="sent nothing"):
+        backend.download("set.tgz", start=3)
+
+
+def test_a_download_that_stalls_is_unreachable(
+    conf: dict[str, Any], moto_proxy: FaultProxy
+) -> None:
+    put(s3_backend(conf), "set.tgz", TWO_PARTS)
+    moto_proxy.on("GET", "set.tgz", Stall())
+    impatient = s3_backend(conf, max_attempts=2, read_timeout=0.2)
+    with pytest.raises(UnreachableError):
+        impatient.download("set.tgz")
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [("BucketAlreadyOwnedByYou", 409), ("BucketAlreadyExists", 409), ("OperationAborted", 409)],
+)
+def test_a_bucket_that_another_process_just_made_is_no_error(
+    backend: S3Backend, moto_proxy: FaultProxy, code: str, status: int
+) -> None:
+    moto_proxy.on("HEAD", backend.container, refusal(404, ""), times=1)
+    moto_proxy.on("PUT", backend.container, refusal(status, code))
+    backend.create_container()
+    assert moto_proxy.seen("PUT", backend.container) >= 1
+
+
+def test_a_bucket_name_that_is_someone_elses_is_a_clear_error(
+    backend: S3Backend, moto_proxy: FaultProxy
+) -> None:
+    moto_proxy.on("HEAD", backend.container, refusal(404, ""))
+    moto_proxy.on("PUT", backend.container, refusal(409, "BucketAlreadyExists"))
+    with pytest.raises(StorageError, match="name is taken") as caught:
+        backend.create_container()
+    assert "another s3_bucket" in caught.value.hint
+
+
+def test_a_bucket_that_vanished_before_a_delete_is_named(moto_conf: dict[str, Any]) -> None:
+    with pytest.raises(ContainerNotFoundError, match=moto_conf["s3_bucket"]):
+        s3_backend(moto_conf).delete("set.tgz")
+
+
+def test_parts_that_outgrow_their_hint_are_stored_in_order(
+    backend: S3Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bakthat.backends.s3.upload.EQUAL_PARTS", 1)
+    monkeypatch.setattr("bakthat.backends.s3.upload.GROWTH_STEP", 1)
+    data = TWO_PARTS * 3
+    put(backend, "set.tgz", data)
+    assert get(backend, "set.tgz") == data
+    assert (
+        plain(dict(backend.conf))
+        .head_object(Bucket=backend.container, Key="set.tgz")["ETag"]
+        .endswith('-3"')
+    )
+
+
+def test_more_parts_than_s3_takes_are_an_error_that_leaves_nothing(
+    backend: S3Backend, conf: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bakthat.backends.s3.upload.MAX_PARTS", 1)
+    with pytest.raises(StorageError, match="larger than 1 parts"):
+        put(backend, "set.tgz", TWO_PARTS)
+    assert parts_under_way(conf) == []

@@ -1,0 +1,503 @@
+"""Transcripts of the command line: standard output, standard error and exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bakthat.crypto import age
+from tests.support.commandline import CommandLine, stored_names
+
+NOTHING_LISTED = "DATE (UTC)  WHERE  HOST  SIZE  NAME  TAGS\n"
+
+
+@pytest.fixture
+def user(isolated_environment: Path, tmp_path: Path) -> CommandLine:
+    directory = tmp_path / "work"
+    (directory / "mydir").mkdir(parents=True)
+    (directory / "mydir" / "file").write_text("hello")
+    return CommandLine(isolated_environment, directory)
+
+
+@pytest.fixture
+def configured(user: CommandLine, rclone_conf: dict[str, Any]) -> CommandLine:
+    configure(user, default=rclone_conf)
+    return user
+
+
+def configure(user: CommandLine, **profiles: dict[str, Any]) -> Path:
+    path = user.home / ".bakthat.yml"
+    path.write_text(yaml.safe_dump(profiles))
+    path.chmod(0o600)
+    return path
+
+
+def test_the_first_backup_works_before_any_account_exists(user: CommandLine) -> None:
+    done = user.run("backup", "mydir", "--prompt", "no")
+    (name,) = stored_names(done.stderr)
+    store = user.home / ".bakthat_store"
+    assert done.stderr.splitlines() == [
+        f"No configuration in {user.home}/.bakthat.yml: storing in {store}",
+        f"Backing up {user.directory}/mydir",
+        "Compressing...",
+        "Uploading...",
+        "Upload completion: 0%",
+        "Upload completion: 90%",
+        "Upload completion: 100%",
+        f"Stored as {name} ({(store / name).stat().st_size} B)",
+    ]
+    assert (done.stdout, done.code) == ("", 0)
+    assert stat.S_IMODE((store / name).stat().st_mode) == 0o600
+
+    shown = user.run("show")
+    date = f"{name[6:10]}-{name[10:12]}-{name[12:14]} {name[14:16]}:{name[16:18]}:{name[18:20]}"
+    assert shown.stdout.splitlines()[1].startswith(f"{date}  local  ")
+    assert shown.stdout.splitlines()[1].endswith(f"  {name}")
+    assert shown.stderr == ""
+
+    restored = user.run("restore", "mydir", "-o", "out")
+    assert restored.stderr.splitlines() == [
+        f"Restoring {name}",
+        "Downloading...",
+        "Uncompressing...",
+    ]
+    assert restored.code == 0
+    assert (user.directory / "out" / "mydir" / "file").read_text() == "hello"
+
+    deleted = user.run("delete", name)
+    assert (deleted.stderr, deleted.code) == (f"Deleting {name}\n", 0)
+    assert user.run("ls").stdout == NOTHING_LISTED
+    assert list(store.iterdir()) == []
+
+
+def test_an_encrypted_backup_goes_to_s3_and_comes_back(configured: CommandLine) -> None:
+    password = {"BAKTHAT_PASSWORD": "correct horse"}
+    done = configured.run("backup", "mydir", "-t", "daily", env=password)
+    assert "Encrypting..." in done.stderr.splitlines()
+    assert done.code == 0
+    (name,) = stored_names(done.stderr)
+    assert name.endswith(".tgz.age")
+    wrong = configured.run("restore", "mydir", "-o", "out", env={"BAKTHAT_PASSWORD": "wrong"})
+    assert wrong.stderr.splitlines()[-1] == (
+        "bakthat: error: the passphrase does not open the age file"
+    )
+    assert wrong.code == 1
+    assert list((configured.directory / "out").glob("*")) == []
+    restored = configured.run("restore", "mydir", "-o", "out", env=password)
+    assert restored.code == 0
+    assert (configured.directory / "out" / "mydir" / "file").read_text() == "hello"
+
+
+def test_recipients_of_the_profile_need_no_secret_to_back_up(
+    user: CommandLine, rclone_conf: dict[str, Any]
+) -> None:
+    identity = age.generate_identity()
+    configure(user, default={**rclone_conf, "recipients": [age.recipient_of(identity)]})
+    assert user.run("backup", "mydir").code == 0
+    refused = user.run("restore", "mydir", "-o", "out")
+    assert refused.code == 1
+    assert "no private key was given" in refused.stderr
+    assert "--identity-file" in refused.stderr
+    (user.directory / "key").write_text(identity)
+    assert user.run("restore", "mydir", "-o", "out", "--identity-file", "key").code == 0
+    assert (user.directory / "out" / "mydir" / "file").read_text() == "hello"
+
+
+def test_json_has_what_a_script_needs(user: CommandLine) -> None:
+    made = json.loads(user.run("backup", "mydir", "--prompt", "no", "--json", "--quiet").stdout)
+    assert made["filename"] == "mydir"
+    assert made["metadata"]["files"] == 1
+    assert json.loads(user.run("show", "--json").stdout) == [made]
+    assert json.loads(user.run("show", "nothing", "--json").stdout) == []
+
+
+def test_quiet_says_nothing_when_all_is_well(user: CommandLine) -> None:
+    for arguments in (("--quiet", "backup"), ("backup", "--quiet")):
+        done = user.run(*arguments, "mydir", "--prompt", "no")
+        assert (done.code, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_show_narrows_by_query_tag_and_destination(user: CommandLine) -> None:
+    user.run("backup", "mydir", "--prompt", "no", "-t", "daily,db")
+    user.run("backup", "mydir", "--prompt", "no", "--name", "other")
+    for arguments, expected in {
+        (): 2,
+        ("other",): 1,
+        ("-t", "db"): 1,
+        ("-t", "d"): 0,
+        ("-d", "local"): 2,
+        ("-d", "s3"): 0,
+        ("--host", "elsewhere"): 0,
+    }.items():
+        assert len(user.run("ls", *arguments).stdout.splitlines()) == expected + 1
+
+
+def test_a_file_that_cannot_be_read_exits_with_3(
+    user: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = user.directory / "mydir" / "socket"
+    monkeypatch.chdir(user.directory / "mydir")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")  # by its short name: the whole path is too long for a socket
+        done = user.run("backup", "mydir", "--prompt", "no")
+    assert done.code == 3
+    assert f"bakthat: warning: {path}: is a socket; it is not stored" in done.stderr
+    assert "bakthat: error: stored, but not all of it as it was: 1 warnings" in done.stderr
+    assert user.run("restore", "mydir", "-o", "out").code == 0
+    assert (user.directory / "out" / "mydir" / "file").read_text() == "hello"
+
+
+FAILURES: dict[str, tuple[list[str], int, str]] = {
+    "no command": ([], 2, "too few arguments"),
+    "unknown command": (["frobnicate"], 2, "invalid choice: 'frobnicate'"),
+    "unknown option": (["backup", "--frobnicate"], 2, "unrecognized arguments: --frobnicate"),
+    "no such file": (
+        ["backup", "missing", "--prompt", "no"],
+        1,
+        "bakthat: error: no such file or directory: ",
+    ),
+    "empty name": (["backup", "", "--prompt", "no"], 2, "bakthat: error: nothing was named"),
+    "the root": (
+        ["backup", "/", "--prompt", "no"],
+        2,
+        "bakthat: error: '/' has no name of its own",
+    ),
+    "no password": (
+        ["backup", "mydir"],
+        1,
+        "bakthat: error: no password is set, and there is no terminal to ask for one\n"
+        "bakthat: hint: set BAKTHAT_PASSWORD",
+    ),
+    "missing exclude file": (
+        ["backup", "mydir", "--prompt", "no", "--exclude-file", "nowhere"],
+        2,
+        "nowhere",
+    ),
+    "exclude file without a name": (
+        ["backup", "mydir", "--prompt", "no", "--exclude-file", ""],
+        2,
+        "bakthat: error: the exclude file has an empty name\n",
+    ),
+    "too long a name": (
+        ["backup", "x" * 300, "--prompt", "no"],
+        1,
+        f"{'x' * 300}': file name too long\n",
+    ),
+    "unknown destination": (
+        ["backup", "mydir", "-d", "tape", "--prompt", "no"],
+        2,
+        "bakthat: error: unknown destination 'tape'\n"
+        "bakthat: hint: it must be one of s3, glacier, local",
+    ),
+    "no bucket": (["backup", "mydir", "-d", "s3", "--prompt", "no"], 1, "s3_bucket"),
+    "no such backup": (
+        ["restore", "nothing"],
+        1,
+        "bakthat: error: no backup matches 'nothing'\n"
+        "bakthat: hint: the catalog lists no backup yet",
+    ),
+    "no such backup to delete": (["delete", "nothing"], 1, "no backup matches 'nothing'"),
+    "an escape in a name": (
+        ["restore", "\x1b[31mred"],
+        1,
+        "bakthat: error: no backup matches '\\x1b[31mred'",
+    ),
+    "missing configuration": (
+        ["show", "-c", "nowhere.yml"],
+        1,
+        "/nowhere.yml'",
+    ),
+    "unknown profile": (
+        ["show", "-p", "work"],
+        1,
+        "bakthat: error: there is no profile 'work'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_a_failure_is_one_clear_line_and_leaves_nothing(user: CommandLine, case: str) -> None:
+    arguments, code, message = FAILURES[case]
+    before = sorted(user.directory.rglob("*"))
+    done = user.run(*arguments)
+    assert message in done.stderr
+    assert done.code == code
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert sorted(user.directory.rglob("*")) == before
+    assert user.run("show").stdout == NOTHING_LISTED
+    assert not (user.home / ".bakthat_store").exists()
+
+
+def test_a_leading_dash_works_after_two_dashes(user: CommandLine) -> None:
+    (user.directory / "-rf").mkdir()
+    assert user.run("backup", "--prompt", "no", "--", "-rf").code == 0
+    assert user.run("restore", "-o", "out", "--", "-rf").code == 0
+    assert (user.directory / "out" / "-rf").is_dir()
+    assert user.run("delete", "--", "-rf").code == 0
+
+
+def test_a_broken_configuration_is_one_line_with_its_place(user: CommandLine) -> None:
+    path = user.home / ".bakthat.yml"
+    path.write_text("default:\n  s3_bucket: [unclosed\n")
+    path.chmod(0o600)
+    done = user.run("backup", "mydir", "--prompt", "no")
+    assert done.stderr.startswith(f"bakthat: error: {path}:")
+    assert len(done.stderr.splitlines()) == 1
+    configure(user, default={"s3_buckt": "x"})
+    done = user.run("backup", "mydir", "--prompt", "no")
+    assert done.stderr == (
+        f"bakthat: error: {path}: profile 'default': unknown key 's3_buckt'\n"
+        "bakthat: hint: did you mean 's3_bucket'?\n"
+    )
+    assert done.code == 1
+
+
+def test_wrong_keys_are_one_line_without_the_secret(
+    user: CommandLine, rclone_conf: dict[str, Any]
+) -> None:
+    configure(user, default={**rclone_conf, "secret_key": "wrong-secret-key"})
+    done = user.run("backup", "mydir", "--prompt", "no", "--debug")
+    assert done.code == 1
+    assert [line for line in done.stderr.splitlines() if line.startswith("bakthat: error: ")]
+    assert "wrong-secret-key" not in done.stderr + done.stdout
+    assert user.run("show").stdout == NOTHING_LISTED
+
+
+def test_the_traceback_is_shown_with_debug_only(user: CommandLine) -> None:
+    assert "Traceback" not in user.run("restore", "nothing").stderr
+    assert "Traceback" in user.run("restore", "nothing", "--debug").stderr
+    assert "Traceback" in user.run("--debug", "restore", "nothing").stderr
+
+
+def test_a_catalog_of_a_newer_version_is_refused(user: CommandLine) -> None:
+    with sqlite3.connect(user.home / ".bakthat.sqlite") as newer:
+        newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    done = user.run("backup", "mydir", "--prompt", "no")
+    assert "was written by a newer bakthat" in done.stderr
+    assert done.code == 1
+    assert list((user.home / ".bakthat_store").glob("*")) == []
+
+
+def test_a_closed_pipe_is_no_traceback(user: CommandLine) -> None:
+    process = user.start("--help")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdin is not None
+    process.stdout.close()
+    with process.stdin, process.stderr:
+        assert b"Traceback" not in process.stderr.read()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "terminated"),
+        (signal.SIGHUP, 129, "hung up"),
+    ],
+)
+def test_a_signal_in_the_middle_leaves_nothing(
+    user: CommandLine, number: signal.Signals, code: int, word: str
+) -> None:
+    # Opening a FIFO as the password file waits for a writer, so the moment is known.
+    fifo = user.directory / "fifo"
+    os.mkfifo(fifo)
+    config = {"default_destination": "local", "password_file": str(fifo)}
+    configure(user, default=config)
+    process = user.start("backup", "mydir")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stdin, process.stdout, process.stderr:
+        descriptor = os.open(fifo, os.O_WRONLY)  # returns when bakthat reads it
+        try:
+            process.send_signal(number)
+            assert process.wait(60) == code
+        finally:
+            os.close(descriptor)
+        assert process.stderr.read().decode().splitlines()[-1] == f"bakthat: error: {word}"
+    assert user.run("show").stdout == NOTHING_LISTED
+
+
+def test_a_backup_goes_on_when_its_log_cannot_be_written(user: CommandLine) -> None:
+    for redirection in ("2>/dev/full", "2>&-", ">&-", "2>&1 | head -n 1"):
+        done = user.shell(f"backup mydir --prompt no {redirection}")
+        assert "Traceback" not in done.stdout + done.stderr
+        assert "defect" not in done.stdout + done.stderr
+    assert len(user.run("show").stdout.splitlines()) == 1 + 4
+    full = user.shell("show >/dev/full")
+    assert full.stderr == "bakthat: error: cannot write the output: No space left on device\n"
+    assert full.code == 1
+    assert user.shell("show >&-").code == 0
+
+
+def test_names_that_the_terminal_cannot_show_are_escaped(user: CommandLine) -> None:
+    assert user.run("backup", "mydir", "--name", "é", "--prompt", "no").code == 0
+    done = user.run("show", env={"PYTHONIOENCODING": "ascii"})
+    assert done.code == 0
+    assert "\\xe9." in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [("restore",), ("delete",)])
+def test_a_name_of_broken_bytes_matches_nothing(
+    user: CommandLine, arguments: tuple[str, ...]
+) -> None:
+    done = user.run(*arguments, os.fsdecode(b"\xff"))
+    assert done.stderr == "bakthat: error: no backup matches '\\xff'\n"
+    assert done.code == 1
+
+
+def test_a_home_that_is_not_utf8_works(user: CommandLine) -> None:
+    home = os.fsencode(user.home) + b"/h\xff"
+    os.mkdir(home)
+    user.environment["HOME"] = os.fsdecode(home)
+    done = user.run("backup", "mydir", "--prompt", "no")
+    assert done.code == 0, done.stderr
+    assert "h\\xff/.bakthat_store" in done.stderr
+    assert user.run("restore", "mydir", "-o", "out").code == 0
+
+
+def test_a_missing_bucket_is_told_before_a_password_is_asked_for(user: CommandLine) -> None:
+    code, screen = user.converse("backup", "mydir", "-d", "s3")
+    assert code == 1
+    assert "s3_bucket" in screen
+    assert "Password" not in screen
+
+
+# On a terminal.
+
+
+def test_a_terminal_is_asked_for_the_password(user: CommandLine) -> None:
+    ask, again = "Password (blank to disable encryption): ", "Password confirmation: "
+    code, screen = user.converse(
+        "backup", "mydir", answers=[(ask, "secret\n"), (again, "secret\n")]
+    )
+    assert code == 0
+    assert "secret" not in screen
+    assert screen.index("Backing up") < screen.index(ask) < screen.index("Compressing...")
+    assert "Upload completion" not in screen  # a bar takes its place
+    code, screen = user.converse(
+        "restore", "mydir", "-o", "out", answers=[("Password: ", "secret\n")]
+    )
+    assert code == 0
+    assert (user.directory / "out" / "mydir" / "file").read_text() == "hello"
+
+
+def test_passwords_that_do_not_match_store_nothing(user: CommandLine) -> None:
+    ask, again = "Password (blank to disable encryption): ", "Password confirmation: "
+    code, screen = user.converse("backup", "mydir", answers=[(ask, "secret\n"), (again, "other\n")])
+    assert code == 1
+    assert "bakthat: error: the password and its confirmation differ" in screen
+    assert user.run("show").stdout == NOTHING_LISTED
+
+
+def test_a_blank_password_disables_encryption(user: CommandLine) -> None:
+    ask = "Password (blank to disable encryption): "
+    code, screen = user.converse("backup", "mydir", answers=[(ask, "\n")])
+    assert code == 0
+    assert "Encrypting..." not in screen
+    assert len(stored_names(user.run("show").stdout)) == 1
+
+
+def test_interrupting_the_question_stores_nothing(user: CommandLine) -> None:
+    ask = "Password (blank to disable encryption): "
+    code, screen = user.converse("backup", "mydir", answers=[(ask, "\x03")])
+    assert code == 130
+    assert "bakthat: error: interrupted" in screen
+    assert user.run("show").stdout == NOTHING_LISTED
+
+
+# configure
+
+
+QUESTIONS = [
+    "AWS Access Key: ",
+    "AWS Secret Key: ",
+    "S3 Bucket Name: ",
+    "Glacier Vault Name: ",
+    "Default destination (s3): ",
+    "Region Name (us-east-1): ",
+]
+
+
+def test_configure_asks_the_questions_of_060(user: CommandLine) -> None:
+    given = ["AK", "SUPERSECRET", "bucket", "vault", "", "eu-west-1"]
+    answers = [(question, f"{answer}\n") for question, answer in zip(QUESTIONS, given, strict=True)]
+    answers += [("Endpoint URL", "\n"), ("Local Path (~/.bakthat_store): ", "\n")]
+    code, screen = user.converse("configure", answers=answers)
+    assert code == 0
+    assert "SUPERSECRET" not in screen
+    path = user.home / ".bakthat.yml"
+    assert yaml.safe_load(path.read_text()) == {
+        "default": {
+            "access_key": "AK",
+            "secret_key": "SUPERSECRET",
+            "s3_bucket": "bucket",
+            "glacier_vault": "vault",
+            "default_destination": "s3",
+            "region_name": "eu-west-1",
+            "local_path": "~/.bakthat_store",
+        }
+    }
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_configure_offers_what_is_there_and_keeps_the_rest(user: CommandLine) -> None:
+    path = configure(
+        user,
+        default={"s3_bucket": "other"},
+        work={"access_key": "AK", "secret_key": "SK", "s3_bucket": "old", "prefix": "p/"},
+    )
+    done = user.run("configure", "-p", "work", stdin="\n\nnew\n\n\n\n\n\n")
+    assert done.code == 0
+    assert "AWS Access Key (AK): " in done.stderr
+    assert "AWS Secret Key (unchanged): " in done.stderr
+    assert "SK" not in done.stderr
+    assert "S3 Bucket Name (old): " in done.stderr
+    content = yaml.safe_load(path.read_text())
+    assert content["default"] == {"s3_bucket": "other"}
+    assert content["work"]["s3_bucket"] == "new"
+    assert content["work"]["prefix"] == "p/"
+    assert content["work"]["secret_key"] == "SK"
+
+
+@pytest.mark.parametrize("after", range(1, 7))
+def test_interrupting_configure_leaves_everything_as_it_was(user: CommandLine, after: int) -> None:
+    path = configure(user, default={"s3_bucket": "old"})
+    before = path.read_bytes()
+    questions = [each.replace("Name: ", "Name (old): ", 1) for each in QUESTIONS[:after]]
+    questions = [each if "S3" in each else QUESTIONS[n] for n, each in enumerate(questions)]
+    answers = [(question, "x\n" if "dest" not in question else "\n") for question in questions]
+    answers[-1] = (answers[-1][0], "\x03")
+    code, _screen = user.converse("configure", answers=answers)
+    assert code == 130
+    assert path.read_bytes() == before
+    assert os.listdir(user.home) == [path.name]
+
+
+def test_an_input_that_ends_early_changes_nothing(user: CommandLine) -> None:
+    path = configure(user, default={"s3_bucket": "old"})
+    before = path.read_bytes()
+    done = user.run("configure", stdin="AK\nSK\n")
+    assert done.code == 1
+    assert "nothing was changed" in done.stderr
+    assert path.read_bytes() == before
+
+
+def test_a_wrong_destination_is_asked_for_again(user: CommandLine) -> None:
+    done = user.run("configure", stdin="\n\n\n\ntape\nlocal\n\n\n\n")
+    assert done.code == 0
+    content = yaml.safe_load((user.home / ".bakthat.yml").read_text())
+    assert content["default"]["default_destination"] == "local"

@@ -1,0 +1,1 @@
+"""Tests of what the documentation says: its examples, its commands, the layers of the code."""

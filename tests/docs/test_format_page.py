@@ -1,0 +1,148 @@
+"""What docs/format.rst tells to type brings everything back, with tar, gzip and age alone."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import tarfile
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bakthat
+from bakthat.crypto import age
+from bakthat.pipeline import write
+from tests.support.commandline import PATIENCE
+from tests.support.trees import fingerprint, make_every_kind
+
+PAGE = Path(__file__).parents[2] / "docs" / "format.rst"
+SECTION = re.search(r"^Restoring by hand\n-+\n(.*?)^tar\n-+\n", PAGE.read_text(), re.M | re.S)
+assert SECTION is not None
+COMMANDS = [
+    line
+    for block in re.findall(r"::\n\n((?:    .*\n)+)", SECTION[1])
+    for line in textwrap.dedent(block).splitlines()
+]
+PASSPHRASE = "correct horse"
+IDENTITY = age.generate_identity()
+
+needs_age = pytest.mark.skipif(shutil.which("age") is None, reason="age is not installed")
+needs_gnu_tar = pytest.mark.skipif(
+    "GNU tar" not in subprocess.run(["tar", "--version"], capture_output=True, text=True).stdout,
+    reason="the page's options are GNU tar's",
+)
+pytestmark = [needs_age, needs_gnu_tar]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make what the page's names are backups of."""
+    directory = tmp_path_factory.mktemp("sources")
+    for name in ("mydir", "photos", "mail", "music"):
+        make_every_kind(directory / name)
+    for name in ("notes.txt", "secret.txt"):
+        (directory / name).write_text(name)
+    with tarfile.open(directory / "site.tgz", "w:gz") as tarball:
+        tarball.add(directory / "notes.txt", "notes.txt")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def shelf(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Back them up as the page says; return the local directory, with the key in it."""
+    store = tmp_path_factory.mktemp("shelf")
+    conf: dict[str, Any] = {
+        "default_destination": "local",
+        "local_path": str(store),
+        "database": str(tmp_path_factory.mktemp("catalog") / "catalog.sqlite"),
+    }
+    to_key = [age.recipient_of(IDENTITY)]
+    uncompressed = {**conf, "compress": False}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("bakthat.operations.store.time.time", lambda: 1370373055.0)
+        patched.setattr(write, "PASSPHRASE_WORK_FACTOR", 10)
+        bakthat.backup(sources / "mydir", conf=conf, password="")
+        bakthat.backup(sources / "photos", conf=conf, password=PASSPHRASE)
+        bakthat.backup(sources / "mail", conf=conf, recipients=to_key)
+        bakthat.backup(sources / "music", conf=uncompressed, password="")
+        bakthat.backup(sources / "notes.txt", conf=uncompressed, password="")
+        bakthat.backup(sources / "secret.txt", conf=uncompressed, recipients=to_key)
+        bakthat.backup(sources / "site.tgz", conf=conf, password="")
+    (store / "key.txt").write_text(IDENTITY)
+    return store
+
+
+def typed(command: str, directory: Path) -> tuple[int, str]:
+    """Type *command* in a shell on a terminal, and the passphrase when it is asked for."""
+    pid, screen = pty.fork()
+    if pid == 0:
+        os.chdir(directory)
+        os.execvp("bash", ["bash", "-eo", "pipefail", "-c", command])
+    seen, answered, ended = b"", False, False
+    while select.select([screen], [], [], PATIENCE)[0]:
+        try:
+            piece = os.read(screen, 65536)
+        except OSError:  # the other end is closed
+            piece = b""
+        if not piece:
+            ended = True
+            break
+        seen += piece
+        if b"assphrase" in seen and not answered:
+            answered = True
+            os.write(screen, PASSPHRASE.encode() + b"\n")
+    if not ended:
+        os.kill(pid, signal.SIGKILL)
+    # In this order: closing a terminal hangs up whoever still ends on it.
+    _, status = os.waitpid(pid, 0)
+    os.close(screen)
+    return os.waitstatus_to_exitcode(status), seen.decode(errors="replace")
+
+
+def without_times_of_links(root: Path) -> dict[bytes, Any]:
+    return {
+        # tar sets no attributes without being told to, and no owners unless it is root.
+        path: (found[0], found[4], found[5])
+        for path, found in fingerprint(root).items()
+    }
+
+
+def same(sources: Path, here: Path, name: str, look: Callable[[Path], Any]) -> bool:
+    if (sources / name).is_dir():
+        return bool(look(sources / name) == look(here / name))
+    return (sources / name).read_bytes() == (here / name).read_bytes()
+
+
+def test_the_page_has_a_line_for_each_form() -> None:
+    assert len(COMMANDS) == 12
+    assert {command.split()[0] for command in COMMANDS} == {"tar", "age", "cp", "gzip", "cat"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_the_page_says_restores(
+    command: str, sources: Path, shelf: Path, tmp_path: Path
+) -> None:
+    here = tmp_path / "here"
+    shutil.copytree(shelf, here)
+    before = set(os.listdir(here))
+    code, seen = typed(command, here)
+    assert code == 0, seen
+    made = set(os.listdir(here)) - before
+    if command.startswith(("gzip -t", "tar t", "cat")) or "tar t" in command:
+        assert made == set()
+        if "tar t" in command:
+            name = "mail" if "mail" in command else "mydir"
+            assert f"{name}/deep/" in seen
+        return
+    (name,) = made
+    assert not {"bakthat", "python"} & set(command.split())
+    whole = "--xattrs" in command and os.geteuid() == 0
+    assert same(sources, here, name, fingerprint if whole else without_times_of_links)

@@ -1,0 +1,131 @@
+"""The layers of the code (docs/architecture.rst), and what importing costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs import layers
+
+PROJECT = layers.ROOT
+
+
+def test_imports_go_down() -> None:
+    assert layers.violations() == []
+
+
+def test_every_module_has_exactly_one_layer() -> None:
+    known = set(layers.modules())
+    placed = [
+        f"{package}.{name}"
+        for package, rows in layers.LAYERS.items()
+        for name in " ".join(rows).split()
+    ]
+    assert sorted(placed) == sorted(known - {"bakthat"})
+
+
+def test_a_library_has_one_home() -> None:
+    strangers = {
+        (module, name)
+        for module, path in layers.modules().items()
+        for name in layers.imports_of(path)
+        if (homes := layers.LIBRARIES.get(name.split(".")[0]))
+        and not any(f"{module}.".startswith(f"{home}.") for home in homes)
+    }
+    assert strangers == set()
+
+
+def test_the_picture_is_current() -> None:
+    assert layers.PICTURE.read_text() == layers.picture(), "run python -m tests.docs.layers"
+
+
+def test_no_module_is_long_and_no_package_is_crowded() -> None:
+    for path in layers.modules().values():
+        assert len(path.read_text().splitlines()) <= 500, path
+    for package, rows in layers.LAYERS.items():
+        assert len(" ".join(rows).split()) <= CROWDED.get(package, 12), package
+
+
+CROWDED = {
+    "bakthat": 19,  # eleven packages, and eight modules that users import or start
+}
+
+
+def loaded_after(statement: str) -> set[str]:
+    code = f"import sys\n{statement}\nprint(' '.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT
+    )
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import bakthat",
+        "import bakthat.operations.listing, bakthat.cli.run, bakthat.models, bakthat.crypto.age",
+        "from bakthat.backends import S3Backend, LocalBackend, GlacierBackend, BakthatBackend",
+        "from bakthat import backup, restore, ls, delete, events",
+        "from bakthat import delete_older_than, rotate_backups",
+        "from bakthat.helper import BakHelper, KeyValue",
+        "import bakthat.crypto.beefish",
+    ],
+)
+def test_importing_loads_no_heavy_library(statement: str) -> None:
+    assert not loaded_after(statement) & {"boto3", "botocore", "cryptography", "rich"}
+
+
+def test_a_backup_begins_to_count_before_the_catalog_is_loaded() -> None:
+    statement = "import bakthat.operations.backup, bakthat.crypto.age, bakthat.backends.s3.backend"
+    assert not loaded_after(statement) & {"peewee", "sqlite3", "isal", "botocore"}
+
+
+def test_importing_the_root_loads_no_module_of_its_own() -> None:
+    assert not loaded_after("import bakthat") & {"peewee", "yaml", "sqlite3", "isal"}
+
+
+def test_importing_the_backends_loads_none_of_them() -> None:
+    code = "import sys, bakthat.backends\nprint([n for n in sys.modules if 'backends.' in n])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_importing_touches_no_file_of_the_user(tmp_path: Path) -> None:
+    code = (
+        "import sys, os\n"
+        "home = os.environ['HOME']\n"
+        "touched = []\n"
+        "def watch(event, args):\n"
+        "    if event in ('open', 'socket.connect', 'sqlite3.connect', 'os.mkdir'):\n"
+        "        if event != 'open' or str(args[0]).startswith(home):\n"
+        "            touched.append((event, args))\n"
+        "sys.addaudithook(watch)\n"
+        "import bakthat\n"
+        "from bakthat import backup, restore, ls, show, delete, events\n"
+        "print(touched)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=PROJECT,
+        env={"HOME": str(tmp_path), "PATH": ""},
+    )
+    assert done.stdout.strip() == "[]"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_public_name_can_be_had() -> None:
+    import bakthat
+
+    for name in bakthat.__all__:
+        assert getattr(bakthat, name) is not None
+        assert name in dir(bakthat)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = bakthat.nonsense

@@ -1,0 +1,285 @@
+"""What an attacker with write access to the storage can do to whoever restores: nothing much."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bakthat
+from bakthat.backends.local.backend import LocalBackend
+from bakthat.errors import ArchiveError, CorruptArchiveError, DestinationError, UsageError
+from bakthat.format.description import archive_identity, believable
+from bakthat.helper import KeyValue
+from bakthat.models import Backups
+from bakthat.session import reading
+from tests.support.commandline import CommandLine
+from tests.support.tar_bytes import END, header, member, pax
+
+Conf = dict[str, Any]
+MIB = 1024 * 1024
+STORED = "evil.20200202020202.tgz"
+ESCAPE = "\x1b]0;owned\x07\x9b31m\r\n\u202e"
+"""What a terminal acts on: a title, a colour, a line begun again, text turned around."""
+
+
+@pytest.fixture
+def local(isolated_environment: Path) -> Conf:
+    return {
+        "default_destination": "local",
+        "local_path": str(isolated_environment / "store"),
+        "database": str(isolated_environment / "catalog.sqlite"),
+    }
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def plant(conf: Conf, content: bytes, *, key: str = STORED, **said: Any) -> None:
+    """Store an object behind bakthat's back, with any self-description."""
+    backend = LocalBackend(conf)
+    backend.create_container()
+    upload = backend.upload(key, metadata=said, replace=True)
+    upload.write(content)
+    upload.commit()
+
+
+def refusal(conf: Conf, out: Path, name: str = STORED) -> str:
+    """Restore, expect an archive that is refused, and return the message."""
+    with pytest.raises(ArchiveError) as caught:
+        bakthat.restore(name, conf=conf, output=out)
+    assert not out.exists()
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+def zeros(size: int) -> bytes:
+    """Return a gzip of a tar with a file of *size* zeros: a thousandth of that."""
+    return gzip.compress(header(b"zeros", size=size) + bytes(size) + END, 9)
+
+
+def test_a_bomb_is_refused_soon_after_what_was_announced(local: Conf, out: Path) -> None:
+    plant(local, zeros(200 * MIB), bytes=1000, files=1)
+    assert "unpacks to more than 67.1 MB" in refusal(local, out)
+
+
+def test_a_bomb_of_bakthats_own_members_is_refused_too(
+    local: Conf, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil/zeros").write_bytes(bytes(40 * MIB))
+    made = bakthat.backup(tmp_path / "evil", conf=local, password="")
+    body = (Path(local["local_path"]) / made.stored_filename).read_bytes()
+    plant(local, body, bytes=1000, files=1)
+    monkeypatch.setattr(reading, "SLACK_BYTES", MIB)
+    refusal(local, out)
+
+
+def test_a_bomb_where_nothing_was_announced_is_bounded_by_what_is_stored(
+    local: Conf, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(local, zeros(50 * MIB))
+    monkeypatch.setattr(reading, "UNANNOUNCED_BYTES", MIB)
+    refusal(local, out)
+
+
+def test_whoever_says_so_gets_any_size(local: Conf, out: Path) -> None:
+    plant(local, zeros(80 * MIB), bytes=1000, files=1)
+    bakthat.restore(STORED, conf=local, output=out, any_size=True)
+    assert (out / "zeros").stat().st_size == 80 * MIB
+
+
+def test_what_is_announced_is_what_the_catalog_knows_and_not_what_the_object_says(
+    local: Conf, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mydir").mkdir()
+    made = bakthat.backup(tmp_path / "mydir", conf=local, password="")
+    # Of the same size, or it would be refused for that alone.
+    identity = archive_identity("mydir", made.backup_date, made.host).encode()
+    tar = pax([(b"comment", identity)], b"g") + header(b"zeros", size=3 * MIB) + bytes(3 * MIB)
+    bomb = gzip.compress(tar + END)
+    plant(local, bomb, key=made.stored_filename, bytes=2**60, files=1)
+    with sqlite3.connect(local["database"]) as catalog:
+        catalog.execute("UPDATE backups SET size = ?", (len(bomb),))
+    catalog.close()
+    monkeypatch.setattr(reading, "SLACK_BYTES", MIB)
+    assert "unpacks to more than" in refusal(local, out, "mydir")
+
+
+def test_more_members_than_were_announced_are_refused(
+    local: Conf, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = b"".join(header(b"%d" % number) for number in range(4000))
+    plant(local, gzip.compress(members + END), bytes=0, files=1)
+    monkeypatch.setattr(reading, "SLACK_BYTES", MIB)
+    refusal(local, out)
+
+
+def test_pax_headers_of_a_gigabyte_are_not_even_read(local: Conf, out: Path) -> None:
+    gigabyte = header(b"x", b"x", size=1 << 30) + b"30 comment=" + bytes(4096)
+    plant(local, gzip.compress(gigabyte))
+    assert "an extended header of 1073741824 bytes" in refusal(local, out)
+
+
+def test_global_headers_that_every_member_would_repeat_are_refused(local: Conf, out: Path) -> None:
+    records = [(b"key%d" % number, b"v") for number in range(1001)]
+    plant(local, gzip.compress(pax(records, b"g") + header(b"f") + END))
+    assert "global pax headers" in refusal(local, out)
+
+
+def test_more_directories_between_than_any_backup_has_are_refused(
+    local: Conf, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each of a few members may name tens of thousands of directories.
+    monkeypatch.setattr("bakthat.archive.extract.tree.MAX_PATHS", 50)
+    plant(local, gzip.compress(pax([(b"path", b"a/" * 60 + b"f")]) + member(b"f") + END))
+    assert "more than 50 paths" in refusal(local, out)
+
+
+def test_a_sparse_file_larger_than_any_disk_is_named(local: Conf, out: Path) -> None:
+    records = [(b"GNU.sparse.size", b"%d" % (2**63 - 1)), (b"GNU.sparse.map", b"0,1")]
+    plant(local, gzip.compress(pax(records) + member(b"s", b"a") + END))
+    with pytest.raises(DestinationError, match="cannot write"):
+        bakthat.restore(STORED, conf=local, output=out)
+    assert not out.exists()
+
+
+def test_a_value_that_is_a_bomb_fills_no_memory(
+    local: Conf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = KeyValue(conf=local)
+    values.set_key("config", {"a": 1}, password="")
+    bomb = gzip.compress(b'"' + b" " * (4 * MIB) + b'"')
+    (Path(local["local_path"]) / "config.keyvalue").write_bytes(bomb)
+    monkeypatch.setattr(reading, "MAX_VALUE_BYTES", MIB)
+    with pytest.raises(ArchiveError, match="unpacks to more than"):
+        values.get_key("config")
+
+
+def test_a_value_too_large_to_be_read_again_is_not_stored(
+    local: Conf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bakthat.operations.key_values.MAX_VALUE_BYTES", 10)
+    with pytest.raises(UsageError, match="at most 10"):
+        KeyValue(conf=local).set_key("config", "x" * 20, password="")
+
+
+SHAPES: list[Any] = [
+    {"bytes": -1},
+    {"bytes": 2**80, "files": 2**80},
+    {"bytes": 1.5, "files": "many", "directories": None},
+    {"bytes": True},
+    {"host": "h" * 5000, "tags": ["a"], "set": {"a": 1}},
+    {"kind": ["keyvalue"], "KeyValue": "yes", "is_enc": 1},
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=range(len(SHAPES)))
+def test_metadata_of_a_wrong_shape_stops_no_restore(local: Conf, out: Path, shape: Conf) -> None:
+    plant(local, gzip.compress(member(b"evil", b"content") + END), **shape)
+    bakthat.restore(STORED, conf=local, output=out)
+    assert (out / "evil").read_bytes() == b"content"
+    assert isinstance(reading.unpacked_limit(Backups(metadata=shape, size=10)), int)
+
+
+def test_only_numbers_that_can_be_sizes_are_believed() -> None:
+    assert believable({"bytes": True, "files": -1, "directories": "9"}) == {}
+
+
+NASTY = "x';DROP--TABLE$(touch${IFS}owned)`touch${IFS}owned`\";rm|sh&"
+
+
+def test_tags_and_names_of_sql_and_shell_are_nothing_but_text(
+    local: Conf, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = tmp_path / NASTY
+    source.mkdir()
+    (source / "f").write_text("content")
+    made = bakthat.backup(source, conf=local, password="", tags=[NASTY, "' OR 1=1"])
+    assert made.tags.split() == [NASTY, "'", "OR", "1=1"]
+    assert [each.filename for each in bakthat.ls(conf=local, tags=NASTY)] == [NASTY]
+    assert bakthat.ls("' OR '1'='1", conf=local) == []
+    bakthat.restore(NASTY, conf=local, output=out)
+    assert (out / NASTY / "f").read_text() == "content"
+    bakthat.delete(NASTY, conf=local)
+    assert bakthat.ls(conf=local) == []
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted([NASTY, "out"])
+
+
+@pytest.fixture
+def user(isolated_environment: Path, tmp_path: Path) -> CommandLine:
+    directory = tmp_path / "work"
+    directory.mkdir()
+    return CommandLine(isolated_environment, directory)
+
+
+def raw(text: str) -> set[str]:
+    """Return what in *text* a terminal would act on."""
+    return {char for char in text if not char.isprintable()} - {"\n"}
+
+
+def test_no_name_of_an_archive_reaches_the_terminal_raw(user: CommandLine) -> None:
+    conf = {"local_path": str(user.home / ".bakthat_store")}
+    name = ESCAPE.encode()
+    plant(conf, gzip.compress(member(name, b"1") + header(name, b"1", linkname=b"gone") + END))
+    refused = user.run("restore", STORED, "--debug", "-o", "out")
+    assert refused.code == 1
+    assert "\\x1b]0;owned" in refused.stderr
+    assert raw(refused.stderr) == set()
+    comment = pax([(b"comment", name)], b"g")
+    plant(conf, gzip.compress(comment + member(b"evil", b"1") + END))
+    warned = user.run("restore", STORED, "-o", "out")
+    assert warned.code == 0
+    assert "the archive says that it is" in warned.stderr
+    assert raw(warned.stderr) == set()
+
+
+def test_nothing_in_the_catalog_reaches_the_terminal_raw(user: CommandLine) -> None:
+    (user.directory / "mydir").mkdir()
+    user.run("backup", "mydir", "--prompt", "no")
+    with sqlite3.connect(user.home / ".bakthat.sqlite") as catalog:
+        told = json.dumps({"client": ESCAPE, "kind": ESCAPE})
+        catalog.execute(
+            "UPDATE backups SET stored_filename = ?, tags = ?, metadata = ?",
+            (f"{ESCAPE}.20200202020202.tgz", ESCAPE, told),
+        )
+    catalog.close()
+    for command in (["show"], ["show", "--json"], ["restore", "mydir"], ["delete", "mydir"]):
+        done = user.run(*command, "--debug" if command != ["show", "--json"] else "--quiet")
+        assert raw(done.stdout) | raw(done.stderr) == set(), command
+
+
+def test_a_name_that_looks_like_an_option_is_a_name_after_two_dashes(user: CommandLine) -> None:
+    (user.directory / "-rf").mkdir()
+    (user.directory / "-rf" / "f").write_text("content")
+    assert user.run("backup", "--prompt", "no", "--", "-rf").code == 0
+    (stored,) = (path.name for path in (user.home / ".bakthat_store").glob("*.tgz"))
+    assert stored.startswith("-rf.")
+    assert user.run("restore", "-o", "out", "--", stored).code == 0
+    assert (user.directory / "out/-rf/f").read_text() == "content"
+    without = user.run("delete", stored)
+    assert without.code == 2
+    assert (user.home / ".bakthat_store" / stored).exists()
+    assert user.run("delete", "--", stored).code == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root makes devices")
+def test_members_that_only_root_can_make_are_warnings(local: Conf, out: Path) -> None:
+    plant(local, gzip.compress(header(b"d", b"3") + member(b"f", b"1") + END))
+    bakthat.restore(STORED, conf=local, output=out)
+    assert os.listdir(out) == ["f"]
+
+
+def test_an_archive_of_another_set_in_this_ones_place_is_refused(local: Conf, out: Path) -> None:
+    comment = pax([(b"comment", b"bakthat set=other date=1 host=h")], b"g")
+    plant(local, gzip.compress(comment + member(b"f") + END), format=1, set="evil", host="h")
+    with pytest.raises(CorruptArchiveError, match="should say"):
+        bakthat.restore(STORED, conf=local, output=out)

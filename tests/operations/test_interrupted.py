@@ -1,0 +1,198 @@
+"""Signals at the moments that matter: neither half of a backup or a deletion stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import bakthat
+from tests.support.commandline import CommandLine
+from tests.support.fault_proxy import FaultProxy, Hold
+from tests.support.servers import S3Server, parts_under_way, plain
+
+LARGE = 20 * 1024 * 1024
+"""Bytes that do not fit one part."""
+
+
+@pytest.fixture
+def conf(moto_proxy: FaultProxy, moto_endpoint: S3Server) -> dict[str, Any]:
+    """Return a profile whose requests go through the proxy; the bucket is there."""
+    conf = moto_endpoint.conf()
+    plain(conf).create_bucket(Bucket=conf["s3_bucket"])
+    return {**conf, "endpoint_url": moto_proxy.endpoint_url}
+
+
+@pytest.fixture
+def user(isolated_environment: Path, tmp_path: Path, conf: dict[str, Any]) -> CommandLine:
+    directory = tmp_path / "work"
+    directory.mkdir()
+    (directory / "small").write_text("small")
+    (directory / "large").write_bytes(os.urandom(LARGE))
+    path = isolated_environment / ".bakthat.yml"
+    path.write_text(yaml.safe_dump({"default": conf}))
+    path.chmod(0o600)
+    return CommandLine(isolated_environment, directory)
+
+
+def interrupt(user: CommandLine, hold: Hold, *arguments: str, number: int) -> tuple[int, str]:
+    """Run a command, send it *number* twice while a request is held, and let that go on."""
+    process = user.start(*arguments)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stdin, process.stdout, process.stderr:
+        assert hold.done.wait(60)
+        process.send_signal(number)
+        process.send_signal(number)
+        hold.go.set()
+        said = process.stderr.read().decode()
+        return process.wait(60), said
+
+
+def listed(user: CommandLine) -> list[str]:
+    return [each["stored_filename"] for each in json.loads(user.run("show", "--json").stdout)]
+
+
+def stored(conf: dict[str, Any]) -> list[str]:
+    found = plain(conf).list_objects_v2(Bucket=conf["s3_bucket"])
+    return [each["Key"] for each in found.get("Contents", [])]
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "part"),
+    [
+        ("small", "PUT", "/small."),
+        ("large", "POST", "uploads"),
+        ("large", "PUT", "partNumber=1"),
+        ("large", "POST", "uploadId="),
+    ],
+    ids=["storing all", "beginning parts", "sending a part", "publishing parts"],
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_backup_is_stored_and_listed_or_neither(
+    user: CommandLine,
+    conf: dict[str, Any],
+    moto_proxy: FaultProxy,
+    name: str,
+    method: str,
+    part: str,
+    number: int,
+) -> None:
+    hold = Hold()
+    moto_proxy.on(method, part, hold, times=1)
+    code, said = interrupt(user, hold, "backup", name, "--prompt", "no", number=number)
+    assert code == 128 + number, said
+    assert "Traceback" not in said
+    assert listed(user) == stored(conf)
+    assert parts_under_way(conf) == []
+    # Nothing stands in the way of the next one.
+    assert user.run("backup", name, "--prompt", "no").code == 0
+
+
+def test_an_interrupted_deletion_is_done_in_both_places(
+    user: CommandLine, conf: dict[str, Any], moto_proxy: FaultProxy
+) -> None:
+    user.run("backup", "small", "--prompt", "no")
+    hold = Hold()
+    moto_proxy.on("DELETE", "/small.", hold, times=1)
+    code, _ = interrupt(user, hold, "delete", "small", number=signal.SIGINT)
+    assert code == 130
+    assert listed(user) == stored(conf) == []
+
+
+PLUGIN = """
+from bakthat.plugin import Plugin
+
+
+class Tell(Plugin):
+    def activate(self):
+        self.on_error += self.write
+
+    def write(self, session_id, operation, exception):
+        with open("heard", "a") as file:
+            file.write(f"{operation} {type(exception).__name__} {isinstance(exception, Exception)}")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_backup_tells_on_error_and_leaves_nothing(
+    user: CommandLine, conf: dict[str, Any], moto_proxy: FaultProxy, number: int
+) -> None:
+    plugins = user.home / ".bakthat_plugins"
+    plugins.mkdir(mode=0o700)
+    (plugins / "tell.py").write_text(PLUGIN)
+    path = user.home / ".bakthat.yml"
+    path.write_text(yaml.safe_dump({"default": {**conf, "plugins": ["tell.Tell"]}}))
+    before = {each.name for each in user.directory.iterdir()}
+    hold = Hold()
+    moto_proxy.on("POST", "uploads", hold, times=1)
+    code, _ = interrupt(user, hold, "backup", "large", "--prompt", "no", number=number)
+    assert code == 128 + number
+    # No Exception: a callback that catches everything else does not swallow it.
+    assert (user.directory / "heard").read_text() == "backup Stopped False"
+    assert {each.name for each in user.directory.iterdir()} == before | {"heard"}
+    assert stored(conf) == listed(user) == parts_under_way(conf) == []
+    cleaned = user.run("cleanup", "--older-than", "1s", "--json")
+    assert json.loads(cleaned.stdout) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_local_backup_leaves_no_file(
+    user: CommandLine, conf: dict[str, Any], number: int
+) -> None:
+    os.mkfifo(user.directory / "gate")
+    fifo = str(user.directory / "gate")
+    path = user.home / ".bakthat.yml"
+    # The password is what the backup waits for, after it has begun.
+    local = {"default_destination": "local", "password_command": ["cat", fifo]}
+    path.write_text(yaml.safe_dump({"default": local}))
+    process = user.start("backup", "large")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stdin, process.stdout, process.stderr:
+        gate = os.open(fifo, os.O_WRONLY)  # opens once bakthat waits for its password
+        process.send_signal(number)
+        os.close(gate)
+        assert process.wait(60) == 128 + number
+    store = user.home / ".bakthat_store"
+    assert not store.exists() or list(store.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sync_goes_on_where_it_was(
+    user: CommandLine, conf: dict[str, Any], moto_proxy: FaultProxy, number: int
+) -> None:
+    user.run("backup", "small", "--prompt", "no")
+    user.run("backup", "small", "--name", "other", "--prompt", "no")
+    for path in user.home.glob(".bakthat.sqlite*"):
+        path.unlink()
+    hold = Hold()
+    moto_proxy.on("HEAD", "/other.", hold, times=1)
+    code, said = interrupt(user, hold, "sync", number=number)
+    assert code == 128 + number, said
+    assert user.run("sync").code == 0
+    assert sorted(listed(user)) == stored(conf)
+
+
+def test_using_the_library_installs_no_handler_of_signals(tmp_path: Path) -> None:
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    conf = {
+        "default_destination": "local",
+        "local_path": str(tmp_path / "store"),
+        "database": str(tmp_path / "catalog.sqlite"),
+    }
+    (tmp_path / "file").write_text("hello")
+    bakthat.backup(tmp_path / "file", conf=conf, password="")
+    bakthat.sync(conf=conf)
+    bakthat.check(conf=conf, read_data=True)
+    bakthat.cleanup(conf=conf)
+    bakthat.delete("file", conf=conf)
+    after = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    assert after == before

@@ -1,0 +1,131 @@
+"""A part of a backup is restored, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bakthat
+from bakthat.errors import CorruptArchiveError, NoMatchError, UsageError
+from tests.support.commandline import CommandLine
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> dict[str, Any]:
+    return {
+        "default_destination": "local",
+        "local_path": str(tmp_path / "store"),
+        "database": str(tmp_path / "catalog.sqlite"),
+    }
+
+
+@pytest.fixture
+def stored(tmp_path: Path, conf: dict[str, Any]) -> str:
+    """Back a tree up and return its stored filename."""
+    tree = tmp_path / "mydir"
+    for name in ("etc/hosts", "etc/hosts.bak", "etc/ssl/a.pem", "mydir/inner", "top"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(name)
+    os.link(tree / "etc/hosts", tree / "linked")
+    (tree / "etc/link").symlink_to("hosts")
+    (tree / "etc/ssl").chmod(0o710)
+    return str(bakthat.backup(tree, conf=conf, password="").stored_filename)
+
+
+def restored(directory: Path) -> set[str]:
+    return {str(each.relative_to(directory)) for each in directory.rglob("*") if not each.is_dir()}
+
+
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    [
+        ("etc/hosts", {"mydir/etc/hosts"}),
+        ("mydir/etc/hosts", {"mydir/etc/hosts"}),
+        ("/etc/hosts/", {"mydir/etc/hosts"}),
+        ("etc/ssl", {"mydir/etc/ssl/a.pem"}),
+        ("etc/link", {"mydir/etc/link"}),
+        (["top", "etc/ssl/a.pem"], {"mydir/top", "mydir/etc/ssl/a.pem"}),
+        (["etc/hosts", "linked"], {"mydir/etc/hosts", "mydir/linked"}),
+        ("mydir/inner", {"mydir/mydir/inner"}),
+    ],
+)
+def test_what_is_named_and_all_below_it_comes_back(
+    only: str | list[str], expected: set[str], stored: str, conf: dict[str, Any], tmp_path: Path
+) -> None:
+    assert bakthat.restore(stored, conf=conf, output=tmp_path / "out", only=only) is not None
+    assert restored(tmp_path / "out") == expected
+
+
+def test_a_directory_has_its_mode_and_those_above_it_are_made(
+    stored: str, conf: dict[str, Any], tmp_path: Path
+) -> None:
+    bakthat.restore(stored, conf=conf, output=tmp_path / "out", only="etc/ssl")
+    assert (tmp_path / "out/mydir/etc/ssl").stat().st_mode & 0o7777 == 0o710
+    assert (tmp_path / "out/mydir/etc/ssl/a.pem").read_text() == "etc/ssl/a.pem"
+
+
+def test_a_name_is_no_pattern_and_no_beginning(
+    stored: str, conf: dict[str, Any], tmp_path: Path
+) -> None:
+    for only in ("etc/hos", "etc/*", "hosts"):
+        with pytest.raises(NoMatchError, match="the backup holds no"):
+            bakthat.restore(stored, conf=conf, output=tmp_path / "out", only=["top", only])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_second_name_needs_the_one_that_holds_the_content(
+    stored: str, conf: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(NoMatchError, match=r"'mydir/linked' is another name of 'mydir/etc/hosts'"):
+        bakthat.restore(stored, conf=conf, output=tmp_path / "out", only="linked")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("only", ["", "/", "..", "etc/../../x", "nul\0"])
+def test_what_can_be_no_path_is_refused(
+    only: str, stored: str, conf: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="cannot be a path inside of a backup"):
+        bakthat.restore(stored, conf=conf, output=tmp_path / "out", only=[only])
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_a_backup_that_is_one_file_nothing_can_be_chosen(
+    conf: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("text")
+    made = bakthat.backup(tmp_path / "file", conf={**conf, "compress": False}, password="")
+    with pytest.raises(UsageError, match="holds one file"):
+        bakthat.restore(made.stored_filename, conf=conf, output=tmp_path / "out", only="file")
+    assert not (tmp_path / "out").exists()
+
+
+def test_damage_behind_what_is_wanted_is_found_too(
+    stored: str, conf: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "store" / stored
+    damaged = bytearray(path.read_bytes())
+    damaged[-6] ^= 1  # in the checksum at the end
+    path.write_bytes(damaged)
+    with pytest.raises(CorruptArchiveError):
+        bakthat.restore(stored, conf=conf, output=tmp_path / "out", only="etc/hosts")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_takes_several(isolated_environment: Path, tmp_path: Path) -> None:
+    user = CommandLine(isolated_environment, tmp_path)
+    tree = user.directory / "mydir"
+    for name in ("a", "b", "c"):
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_text(name)
+    assert user.run("backup", "mydir", "--prompt", "no").code == 0
+    done = user.run("restore", "mydir", "-o", "out", "--only", "a", "--only", "mydir/c")
+    assert done.code == 0, done.stderr
+    assert restored(user.directory / "out") == {"mydir/a", "mydir/c"}
+    missing = user.run("restore", "mydir", "-o", "other", "--only", "d")
+    assert missing.code == 1
+    assert "bakthat: error: the backup holds no 'd'" in missing.stderr
+    assert not (user.directory / "other").exists()

@@ -1,0 +1,1 @@
+"""What tests share: servers, proxies, trees, archives and ways to run bakthat."""
