@@ -24,10 +24,6 @@ SUITE = [
     "archive/test_extract_hostile.py",
     "operations/test_restore_only.py",
 ]
-    "archive/test_extract.py",
-    "archive/test_extract_hostile.py",
-    "operations/test_restore_only.py",
-]
 MIB = 1024 * 1024
 
 
