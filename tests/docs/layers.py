@@ -156,30 +156,31 @@ def _meeting(module: str, target: str) -> tuple[str, str, str]:
 # The picture
 
 WIDTH, MARGIN, LINE, PAD = 1000, 16, 18, 8
+LETTER, BOLD_LETTER = 6.4, 9.0
+"""How wide a letter is, at most, on the average of a line."""
 
 
 def picture() -> str:
     """Draw the layers as SVG, the highest at the top; a package shows the layers inside of it."""
+    left = 2 * MARGIN + 12
     parts: list[str] = []
     y = MARGIN
     for number, layer in reversed(list(enumerate(LAYERS["bakthat"]))):
-        names = layer.split()
-        columns = [_lines(f"bakthat.{name}") for name in names]
-        height = LINE * (1 + max(map(len, columns))) + 2 * PAD
         parts.append(_text(MARGIN, y + LINE, str(number), "number"))
-        shares = [max(12, *(len(line) for line in column or [""]), 0) for column in columns]
-        room = WIDTH - 3 * MARGIN - 24 - (len(names) - 1) * PAD
-        x = float(2 * MARGIN + 12)
-        for name, column, share in zip(names, columns, shares, strict=True):
-            width = room * share / sum(shares)
-            parts.append(
-                f'<rect x="{x:.0f}" y="{y}" width="{width:.0f}" height="{height}" rx="4"/>'
-            )
-            parts.append(_text(x + PAD, y + LINE, name, "name"))
-            for row, line in enumerate(column, 2):
-                parts.append(_text(x + PAD, y + LINE * row, line, "inside"))
-            x += width + PAD
-        y += height + PAD
+        for row in _rows(layer.split(), WIDTH - MARGIN - left):
+            height = LINE * (1 + max(len(_lines(name)) for name in row)) + 2 * PAD
+            spare = WIDTH - MARGIN - left - sum(_width(name) + PAD for name in row) + PAD
+            x = float(left)
+            for name in row:
+                width = _width(name) + spare / len(row)
+                parts.append(
+                    f'<rect x="{x:.0f}" y="{y}" width="{width:.0f}" height="{height}" rx="4"/>'
+                )
+                parts.append(_text(x + PAD, y + LINE, name, "name"))
+                for line_number, line in enumerate(_lines(name), 2):
+                    parts.append(_text(x + PAD, y + LINE * line_number, line, "inside"))
+                x += width + PAD
+            y += height + PAD
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y + MARGIN}">\n'
@@ -191,15 +192,30 @@ def picture() -> str:
     )
 
 
-def _lines(package: str) -> list[str]:
+def _rows(names: list[str], room: float) -> list[list[str]]:
+    """Put the packages of one layer side by side, in as many rows as they need."""
+    rows: list[list[str]] = [[]]
+    for name in sorted(names, key=_width, reverse=True):
+        taken = sum(_width(each) + PAD for each in rows[-1])
+        if rows[-1] and taken + _width(name) > room:
+            rows.append([])
+        rows[-1].append(name)
+    return rows
+
+
+def _width(name: str) -> float:
+    longest = max((len(line) for line in _lines(name)), default=0)
+    return max(longest * LETTER, len(name) * BOLD_LETTER) + 2 * PAD
+
+
+def _lines(name: str) -> list[str]:
     """Return the layers inside of a package, the highest first, a line each."""
-    lines = []
-    for layer in reversed(LAYERS.get(package, [])):
-        lines.append(" · ".join(layer.split()))
+    package = f"bakthat.{name}"
+    lines = [" · ".join(layer.split()) for layer in reversed(LAYERS.get(package, []))]
     for child in sorted(LAYERS):
         if child.startswith(f"{package}."):
             inside = " > ".join(" · ".join(each.split()) for each in reversed(LAYERS[child]))
-            lines.append(f"{child.removeprefix(package)[1:]}/: {inside}")
+            lines.append(f"{child.removeprefix(package)[1:]}: {inside}")
     return lines
 
 
