@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import logging
 import os
@@ -14,16 +13,23 @@ from typing import Any
 
 from bakthat.errors import ConfigError
 from bakthat.hooks import events as events  # bakthat.conf.events is their public name too
+from bakthat.policy.defaults import (
+    DEFAULT_ATTEMPTS,
+    DEFAULT_DESTINATION,
+    DEFAULT_LOCAL_PATH,
+    DEFAULT_REGION,
+    DEFAULT_TIMEOUT,
+    DESTINATIONS,
+)
 from bakthat.system.files import replace_file
 from bakthat.system.paths import expanded
-from bakthat.system.text import printable
+from bakthat.system.text import did_you_mean, printable
 
 log = logging.getLogger("bakthat")
 
 DEFAULT_CONFIG = "~/.bakthat.yml"
 DEFAULT_DATABASE = "~/.bakthat.sqlite"
 DEFAULT_PROFILE = "default"
-DESTINATIONS = ("s3", "glacier", "local")
 MAX_TIMEOUT = 24 * 3600
 """Seconds; beyond that, waiting for a storage is no timeout."""
 MAX_ATTEMPTS = 100
@@ -44,17 +50,17 @@ class Profile:
 
     access_key: str | None = None
     secret_key: str | None = field(default=None, repr=False)
-    region_name: str = "us-east-1"
+    region_name: str = DEFAULT_REGION
     s3_bucket: str | None = None
     glacier_vault: str | None = None
-    default_destination: str = "s3"
+    default_destination: str = DEFAULT_DESTINATION
     endpoint_url: str | None = None
     glacier_endpoint_url: str | None = None
     storage_class: str | None = None
-    timeout: int | float = 60
-    attempts: int = 8
+    timeout: int | float = DEFAULT_TIMEOUT
+    attempts: int = DEFAULT_ATTEMPTS
     prefix: str = ""
-    local_path: str = "~/.bakthat_store"
+    local_path: str = DEFAULT_LOCAL_PATH
     compress: bool | int = True
     password: str | None = field(default=None, repr=False)
     password_file: str | None = None
@@ -125,7 +131,7 @@ def load_profile(
         known = ", ".join(map(str, profiles)) or "none"
         raise ConfigError(
             f"{path}: no profile '{name}' (there are: {known})",
-            hint=_nearest(name, [str(each) for each in profiles]),
+            hint=did_you_mean(name, profiles),
         )
     _warn_when_others_can_read(path)
     return _checked(profiles[name], name, str(path), _directory_of(path))
@@ -268,7 +274,7 @@ def _checked(
         if check is None:
             raise ConfigError(
                 f"{where}: unknown key '{key}'",
-                hint=_nearest(str(key), list(_CHECKS))
+                hint=did_you_mean(str(key), _CHECKS)
                 or "settings of your own plugins go below plugin_settings",
             )
         if given is None:
@@ -304,11 +310,6 @@ def _absolute_paths(
         log.log(level, "%s: %s is %s", where, shown, printable(path))
         changed[key] = {**value, setting: path} if setting else path
     return changed
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else ""
 
 
 def _is_shown(key: str, value: object) -> bool:

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from bakthat.errors import UsageError
+from bakthat.policy.defaults import DESTINATIONS
 
 if TYPE_CHECKING:
     from bakthat.backends.base import Backend, BakthatBackend
@@ -22,9 +23,6 @@ __all__ = [
     "S3Backend",
     "make_backend",
 ]
-
-KNOWN = ("s3", "glacier", "local")
-"""The names that :func:`make_backend` takes."""
 
 _HOMES = {
     "BakthatBackend": "bakthat.backends.base",
@@ -55,7 +53,9 @@ def make_backend(
         from bakthat.backends.local.backend import LocalBackend
 
         return LocalBackend(conf)
-    raise UsageError(f"there is no destination {name!r}", hint=f"use one of: {', '.join(KNOWN)}")
+    raise UsageError(
+        f"there is no destination {name!r}", hint=f"use one of: {', '.join(DESTINATIONS)}"
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ import aaargh  # type: ignore[import-untyped]  # the library ships no types
 
 from bakthat import __version__
 from bakthat.cli.log import start_log
+from bakthat.policy.defaults import DESTINATIONS
 from bakthat.system import terminal
 
 Command = Callable[..., int | None]
@@ -88,7 +89,7 @@ def with_profile(function: Command) -> Command:
 
 def with_destination(function: Command) -> Command:
     """Add the option that says where a backup is."""
-    app.cmd_arg("-d", "--destination", metavar="WHERE", help="s3, glacier or local")
+    app.cmd_arg("-d", "--destination", metavar="WHERE", help=", ".join(DESTINATIONS))
     return function
 
 

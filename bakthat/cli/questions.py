@@ -9,6 +9,12 @@ from typing import Any
 
 from bakthat import conf
 from bakthat.errors import ConfigError, UsageError
+from bakthat.policy.defaults import (
+    DEFAULT_DESTINATION,
+    DEFAULT_LOCAL_PATH,
+    DEFAULT_REGION,
+    DESTINATIONS,
+)
 from bakthat.policy.rotation import RotationPolicy
 from bakthat.policy.week_days import SATURDAY, WEEK_DAYS, parse_week_day
 from bakthat.system import terminal
@@ -30,14 +36,14 @@ def configure(profile: str, config: str | os.PathLike[str] | None) -> Path:
             "secret_key": _ask_secret("AWS Secret Key", current.get("secret_key")),
             "s3_bucket": _ask("S3 Bucket Name", current.get("s3_bucket")),
             "glacier_vault": _ask("Glacier Vault Name", current.get("glacier_vault")),
-            "default_destination": _ask_destination(current.get("default_destination") or "s3"),
-            "region_name": _ask("Region Name", current.get("region_name") or "us-east-1"),
+            "default_destination": _ask_destination(
+                current.get("default_destination") or DEFAULT_DESTINATION
+            ),
+            "region_name": _ask("Region Name", current.get("region_name") or DEFAULT_REGION),
             "endpoint_url": _ask(
                 "Endpoint URL, of S3-compatible storage only", current.get("endpoint_url")
             ),
-            "local_path": _ask(
-                "Local Path", current.get("local_path") or conf.Profile().local_path
-            ),
+            "local_path": _ask("Local Path", current.get("local_path") or DEFAULT_LOCAL_PATH),
         }
     except EOFError as exc:
         raise ConfigError("the input ended before the last answer; nothing was changed") from exc
@@ -122,6 +128,6 @@ def _kept(answer: str, default: Any) -> str | None:
 def _ask_destination(default: str) -> str | None:
     while True:
         answer = _ask("Default destination", default)
-        if answer is None or answer in conf.DESTINATIONS:
+        if answer is None or answer in DESTINATIONS:
             return answer
-        terminal.print_line(f"it must be one of {', '.join(conf.DESTINATIONS)}")
+        terminal.print_line(f"it must be one of {', '.join(DESTINATIONS)}")

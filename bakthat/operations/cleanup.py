@@ -16,9 +16,10 @@ from typing import Any
 from bakthat import models
 from bakthat.backends.base import Backend, Leftover
 from bakthat.backends.glacier.backend import GlacierBackend
-from bakthat.conf import DEFAULT_PROFILE, DESTINATIONS
+from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import BakthatError, ContainerNotFoundError, StorageError, UsageError
 from bakthat.format import names as naming
+from bakthat.policy.defaults import DESTINATIONS
 from bakthat.policy.intervals import parse_interval
 from bakthat.session import cold
 from bakthat.session.session import Session, operation

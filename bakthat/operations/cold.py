@@ -12,6 +12,7 @@ from bakthat.backends.base import ColdStorage, Thaw, ThawState
 from bakthat.backends.glacier.backend import VaultArchive
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import ContainerNotFoundError, NotFoundError
+from bakthat.policy.defaults import COLD_DESTINATIONS
 from bakthat.session import cold
 from bakthat.session.cold import _look_again, _Memory
 from bakthat.session.records import vault_records
@@ -99,8 +100,6 @@ def show_glacier_inventory(
 
 
 log = logging.getLogger("bakthat")
-
-COLD_DESTINATIONS = ("s3", "glacier")
 
 
 @dataclass(frozen=True, slots=True)

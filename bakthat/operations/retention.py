@@ -7,7 +7,6 @@ what ``--dry-run`` shows.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -42,7 +41,7 @@ from bakthat.session.costs import check_before_deleting
 from bakthat.session.session import Session, operation
 from bakthat.system.paths import PathLike
 from bakthat.system.signals import held_back
-from bakthat.system.text import is_text, printable
+from bakthat.system.text import did_you_mean, is_text, printable
 
 log = logging.getLogger("bakthat")
 
@@ -373,7 +372,6 @@ def _nearest(session: Session, filename: str) -> str:
     base = filename.rstrip("/").rpartition("/")[2]
     parsed = parse_stored_name(base)
     stem = parsed.stem if parsed else base
-    close = [stem] if stem in known else difflib.get_close_matches(stem, known, n=3, cutoff=0.5)
-    if close:
-        return f"did you mean {' or '.join(printable(each) for each in close)}?"
-    return "bakthat show lists the backups" if known else "the catalog lists no backup there yet"
+    return did_you_mean(stem, [stem] if stem in known else known, most=3) or (
+        "bakthat show lists the backups" if known else "the catalog lists no backup there yet"
+    )

@@ -30,13 +30,13 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from difflib import get_close_matches
 from typing import Self
 
 from grandfatherson import filters  # type: ignore[import-untyped]  # ships no type hints
 
 from bakthat.errors import ConfigError, UsageError
 from bakthat.policy.week_days import SATURDAY, WEEK_DAYS
+from bakthat.system.text import did_you_mean
 
 IN_THE_FUTURE = "in the future"
 BEFORE_1970 = "dated before 1970"
@@ -125,11 +125,10 @@ class RotationPolicy:
         known = [field.name for field in fields(cls)]
         for key in mapping:
             if key not in known:
-                nearest = get_close_matches(str(key), known, n=1)
-                guess = f"did you mean {nearest[0]}? " if nearest else ""
+                guess = did_you_mean(str(key), known)
                 raise ConfigError(
                     f"rotation has an unknown key {key!r}",
-                    hint=f"{guess}known are {', '.join(known)}",
+                    hint=f"{guess} known are {', '.join(known)}".strip(),
                 )
         try:
             return cls(**mapping)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-
 from bakthat import models
-from bakthat.conf import DESTINATIONS
 from bakthat.errors import AmbiguousNameError, NoMatchError, UsageError
 from bakthat.format.names import parse_stored_name
+from bakthat.policy.defaults import DESTINATIONS
 from bakthat.session.session import Session
-from bakthat.system.text import is_text, printable
+from bakthat.system.text import did_you_mean, is_text, printable
 
 _LISTED = 10
 """How many candidates an error names."""
@@ -127,7 +125,6 @@ def _nearest(session: Session, name: str) -> str:
         for each in models.Backups.search("", session.containers())
         for text in (each.filename, each.stored_filename)
     }
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    if close:
-        return f"did you mean {' or '.join(printable(each) for each in close)}?"
-    return "bakthat show lists the backups" if known else "the catalog lists no backup yet"
+    return did_you_mean(name, known, most=3) or (
+        "bakthat show lists the backups" if known else "the catalog lists no backup yet"
+    )

@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 
 from bakthat.backends import make_backend
 from bakthat.backends.base import Backend
-from bakthat.conf import DESTINATIONS, LoadedProfile, load_profile
+from bakthat.conf import LoadedProfile, load_profile
 from bakthat.errors import UsageError
 from bakthat.hooks import Events, EventSlot, events
 from bakthat.plugin import activate_plugins
+from bakthat.policy.defaults import DESTINATIONS
 from bakthat.system.paths import expanded
 
 log = logging.getLogger("bakthat")

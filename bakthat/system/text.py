@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Iterable
 
 
 def printable(name: str | os.PathLike[str]) -> str:
@@ -31,6 +33,12 @@ def is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def did_you_mean(word: str, known: Iterable[str], *, most: int = 1) -> str:
+    """Return a hint that names what of *known* is most like *word*, up to *most* of it; else ""."""
+    close = difflib.get_close_matches(word, list(known), n=most, cutoff=0.5)
+    return f"did you mean {' or '.join(map(printable, close))}?" if close else ""
 
 
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")

@@ -348,6 +348,6 @@ def test_a_profile_that_does_not_exist_is_not_made_by_the_way(user: User) -> Non
     before = path.read_bytes()
     done = user.run("configure_backups_rotation", "-p", "defualt", stdin="7\n\n\n\n")
     assert "no profile 'defualt'" in done.stderr
-    assert "did you mean 'default'?" in done.stderr
+    assert "did you mean default?" in done.stderr
     assert done.code == 1
     assert path.read_bytes() == before

@@ -30,7 +30,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.system": ["files paths signals streams text", "terminal"],
     "bakthat.format": ["names description"],
-    "bakthat.policy": ["week_days", "intervals rotation storage_classes"],
+    "bakthat.policy": ["defaults week_days", "intervals rotation storage_classes"],
     "bakthat.archive": ["report acl", "tar gzip worker", "create extract"],
     "bakthat.archive.tar": ["fields", "header sparse", "reader"],
     "bakthat.archive.gzip": ["members effort", "reader writer"],

@@ -18,12 +18,8 @@ from bakthat.errors import (
     StorageError,
     UnreachableError,
 )
+from bakthat.policy.defaults import DEFAULT_ATTEMPTS, DEFAULT_REGION, DEFAULT_TIMEOUT
 
-DEFAULT_REGION = "us-east-1"
-DEFAULT_ATTEMPTS = 8
-"""How often a request is sent before its failure counts, with pauses that grow to 20 seconds."""
-DEFAULT_TIMEOUT = 60.0
-"""Seconds without a byte from the storage after which an attempt has failed."""
 MAX_CONNECT_TIMEOUT = 10.0
 """Seconds; a storage that does not even accept a connection is seldom just slow."""
 

@@ -61,11 +61,11 @@ from bakthat.errors import (
     StorageError,
     UsageError,
 )
+from bakthat.policy.defaults import DEFAULT_LOCAL_PATH
 from bakthat.system.paths import expanded
 
 log = logging.getLogger(__name__)
 
-DEFAULT_PATH = "~/.bakthat_store"
 SIDECAR_SUFFIX = ".bakthat.json"
 TEMPORARY_PREFIX, TEMPORARY_SUFFIX = ".bakthat-", ".tmp"
 _TEMPORARY = re.compile(r"\.bakthat-[0-9a-f]{32}(?:-meta)?\.tmp")
@@ -90,7 +90,7 @@ class LocalBackend(BakthatBackend):
 
     def __init__(self, conf: Mapping[str, Any]) -> None:
         super().__init__(conf)
-        path = str(expanded(str(conf.get("local_path") or DEFAULT_PATH)))
+        path = str(expanded(str(conf.get("local_path") or DEFAULT_LOCAL_PATH)))
         self.container = os.path.abspath(path)
 
     def create_container(self) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any, BinaryIO
 
-from bakthat.backends.aws.client import DEFAULT_REGION, answer_of, time_of
+from bakthat.backends.aws.client import answer_of, time_of
 from bakthat.backends.aws.part_upload import MIB
 from bakthat.backends.base import (
     BakthatBackend,
@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 USER_METADATA_LIMIT = 2048
 """Bytes of all names and values, by
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html."""
+FIRST_REGION = "us-east-1"
+"""S3 takes no name for it when a bucket is made."""
 MAX_URL_SECONDS = 7 * 24 * 3600
 """By https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html."""
 _ROOM = USER_METADATA_LIMIT - 64  # the names of both entries, and the token of the upload
@@ -312,9 +314,8 @@ class S3Backend(BakthatBackend):
         return "REDUCED_REDUNDANCY" if self.conf.get("s3_reduced_redundancy") else None
 
     def _create_bucket(self) -> None:
-        # S3 takes no name for its first region.
         where: dict[str, Any] = {}
-        if self._client.region != DEFAULT_REGION:
+        if self._client.region != FIRST_REGION:
             where["CreateBucketConfiguration"] = {"LocationConstraint": self._client.region}
         try:
             self._client.call("create_bucket", **where)
