@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -32,11 +31,9 @@ from dataclasses import dataclass
 
 from bakthat import models
 from bakthat.archive.extract.selection import Choice
-from bakthat.archive.extract.worker import TreeProcess, tree_process
 from bakthat.archive.report import ArchiveReport
 from bakthat.backends.base import Backend
 from bakthat.errors import CorruptArchiveError, NotFoundError
-from bakthat.format.description import believable
 from bakthat.pipeline import read
 from bakthat.session.reading import expected_of, find_keys
 from bakthat.system.streams import Progress
@@ -228,28 +225,17 @@ def fetch(session: Session, backup: models.Backups, options: RestoreOptions) -> 
     if expected.compressed:
         log.info("Uncompressing...")
     report = ArchiveReport()
-    with _tree_process(backup, expected, options) or contextlib.nullcontext() as process:
-        read.read_object(
-            backend.download(key),  # which begins with its threads: no fork after it
-            expected,
-            options.target,
-            passphrase=passphrase,
-            identities=identities,
-            report=report,
-            on_bytes=_meter(options.progress, backup.size),
-            choice=options.choice,
-            process=process,
-        )
+    read.read_object(
+        backend.download(key),
+        expected,
+        options.target,
+        passphrase=passphrase,
+        identities=identities,
+        report=report,
+        on_bytes=_meter(options.progress, backup.size),
+        choice=options.choice,
+    )
     return report
-
-
-def _tree_process(
-    backup: models.Backups, expected: read.Expected, options: RestoreOptions
-) -> TreeProcess | None:
-    if not expected.is_archive or options.choice:
-        return None
-    said = believable(backup.metadata)
-    return tree_process(said.get("files", 0), said.get("bytes", 0))
 
 
 def _meter(progress: Progress | None, total: int) -> Callable[[int], None]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from typing import BinaryIO
 from bakthat.archive.create.source import READ_BYTES
 from bakthat.archive.extract.selection import Choice
 from bakthat.archive.extract.unpack import Owner, extract, place_file, verify
-from bakthat.archive.extract.worker import TreeProcess
 from bakthat.archive.gzip.reader import GzipReader
 from bakthat.archive.report import ArchiveReport
 from bakthat.crypto.age import DecryptReader
@@ -73,19 +71,16 @@ def read_object(
     report: ArchiveReport,
     on_bytes: ByteCounter,
     choice: Choice | None = None,
-    process: TreeProcess | None = None,
 ) -> list[Path]:
     """Pull an object through the chain into *destination*; all of it appears, or nothing.
 
-    Of an archive, what *choice* takes, made by *process* where there is one. *stream* is closed
-    in any case. *on_bytes* gets the bytes taken from it. Returns the paths that appeared.
+    Of an archive, what *choice* takes. *stream* is closed in any case. *on_bytes* gets the bytes
+    taken from it. Returns the paths that appeared.
     """
     with ExitStack() as stages:
         stages.enter_context(closing(stream))
         counted = _Counted(stream, on_bytes)
-        # Where another process lays the tree out, it has a core of its own.
-        cores = None if process is None else max((os.cpu_count() or 1) - 1, 1)
-        source = _open(stages, counted, expected, passphrase, identities, gunzip_threads=cores)
+        source = _open(stages, counted, expected, passphrase, identities)
         if expected.is_value:
             source = io.BytesIO(_read_json(source, expected))
         if expected.is_archive:
@@ -95,7 +90,6 @@ def read_object(
                 report=report,
                 check_comment=expected.check_identity,
                 choice=choice,
-                process=process,
             )
         hashed = _Hashed(source, expected.sha256)
         return [
@@ -159,8 +153,6 @@ def _open(
     expected: Expected,
     passphrase: str | None,
     identities: Sequence[str],
-    *,
-    gunzip_threads: int | None = None,
 ) -> Source:
     """Put the stages that read an object on top of *source*."""
     if expected.encrypted and expected.is_legacy:
@@ -174,7 +166,7 @@ def _open(
             DecryptReader(source, passphrase=passphrase, identities=identities)
         )
     if expected.compressed:
-        source = stages.enter_context(GzipReader(source, threads=gunzip_threads))
+        source = stages.enter_context(GzipReader(source))
     if expected.limit is not None:
         source = _Bounded(source, expected.limit)
     if expected.is_archive and expected.encrypted and expected.is_legacy:

@@ -30,13 +30,6 @@ class Source(Protocol):
         """Return between 1 and *size* bytes, or ``b""`` at the end and ever after."""
 
 
-class LendingSource(Protocol):
-    """A source that may lend its own memory. Every :class:`Source` is one."""
-
-    def read(self, size: int, /) -> bytes | memoryview:
-        """Return as a :class:`Source` does; what comes holds until the next call only."""
-
-
 @runtime_checkable
 class LendingSink(Protocol):
     """A sink that lends its own memory, so that what fills it need not be copied."""

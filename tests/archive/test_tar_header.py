@@ -26,7 +26,7 @@ from bakthat.archive.tar.header import (
 )
 from bakthat.archive.tar.reader import Member as ReadMember
 from bakthat.archive.tar.reader import TarReader
-from tests.support.tar_bytes import Lent
+from tests.support.tar_bytes import Pieces
 
 END = bytes(tar_header.RECORD_BYTES)
 
@@ -276,7 +276,7 @@ def written(member: Member) -> list[bytes]:
 
 
 def ours(archive: bytes) -> ReadMember:
-    return next(iter(TarReader(Lent(archive, 1 << 20))))
+    return next(iter(TarReader(Pieces(archive, 1 << 20))))
 
 
 @settings(max_examples=500, deadline=None)
@@ -317,7 +317,7 @@ def test_what_a_file_system_can_say_is_read_back(
         again = b"" if kind == tar_header.REGULAR and size else header
         found = [ours(header + END)]
         if again:
-            found += list(TarReader(Lent(header + again + END, 1 << 20)))
+            found += list(TarReader(Pieces(header + again + END, 1 << 20)))
         for one in found:
             assert (one.name, one.mode, one.uid, one.gid, one.mtime_ns, one.size) == (
                 name, mode & 0o7777, *ids, mtime_ns, member.size,

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from bakthat.archive.tar.fields import parse_number, parse_pax_records, parse_seconds, quoted
 from bakthat.archive.tar.reader import MAX_EXTENDED_BYTES, Member, MemberType, TarReader
 from bakthat.errors import CorruptArchiveError
-from tests.support.tar_bytes import END, Lent, Pieces, header, member, octal, padded, pax
+from tests.support.tar_bytes import END, Pieces, header, member, octal, padded, pax
 
 Read = list[tuple[Member, bytes]]
 
 
 def read_tar(archive: bytes, piece: int = 1 << 20) -> Read:
     """Members with their content, holes filled."""
-    reader = TarReader(Lent(archive, piece))
+    reader = TarReader(Pieces(archive, piece))
     found = []
     for one in reader:
         content = bytearray(one.size)

@@ -1,4 +1,4 @@
-"""Scanning and making a tree in a process of its own: the same results, and nothing left of it."""
+"""Archiving a tree in a process of its own: the same results, and nothing left of it."""
 
 from __future__ import annotations
 
@@ -13,45 +13,26 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from bakthat.archive.create import source
 from bakthat.archive.create import worker as create_worker
 from bakthat.archive.create.walk import Scan, WalkOptions
 from bakthat.archive.create.worker import archiving
-from bakthat.archive.extract import worker as extract_worker
-from bakthat.archive.extract.unpack import extract
-from bakthat.archive.extract.worker import TreeProcess, tree_process
 from bakthat.archive.gzip.writer import GzipWriter
-from bakthat.archive.report import KEPT_WARNINGS, ArchiveReport
+from bakthat.archive.report import ArchiveReport
 from bakthat.archive.worker.process import Forked, may_fork
-from bakthat.errors import ArchiveError, BakthatError, DestinationError, SourceError, StorageError
-from tests.archive.test_extract_hostile import BROKEN, UNSAFE
-from tests.support.archives import Collector, members, store
-from tests.support.tar_bytes import (
-    END,
-    NOBODY,
-    Pieces,
-    header,
-    member,
-    pax,
-    reachable_directory,
-    snapshot,
-)
+from bakthat.errors import ArchiveError, SourceError, StorageError
+from tests.support.archives import Collector, members
+from tests.support.tar_bytes import snapshot
 from tests.support.trees import make_every_kind
 
 # The children use none of the threads that pytest may have, and never return.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-
-ROOT = os.geteuid() == 0
-STARTED = time.time_ns()
 
 
 def children() -> set[int]:
@@ -73,154 +54,6 @@ def no_child_stays() -> Iterator[None]:
     assert not children() - before
 
 
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    with reachable_directory(NOBODY if ROOT else 0) as path:
-        yield path
-
-
-def outcome(archive: bytes, destination: Path, process: TreeProcess | None = None) -> Any:
-    """What restoring *archive* comes to: everything that is there then, or the error."""
-    report = ArchiveReport()
-    try:
-        extract(Pieces(archive, 100_000), destination, report=report, process=process)
-    except BakthatError as exc:
-        assert not destination.exists()
-        return type(exc), str(exc).replace(destination.name, "out"), exc.hint
-    assert not list(destination.glob(".bakthat-restore-*"))
-    found = snapshot(destination)
-    for name, (mode, mtime_ns, *rest) in list(found.items()):
-        # Directories that are no members got the time of the restore.
-        found[name] = (
-            mode,
-            "now" if isinstance(mtime_ns, int) and mtime_ns > STARTED else mtime_ns,
-            *rest,
-        )
-    return found, report
-
-
-def assert_same(archive: bytes, parent: Path) -> Any:
-    expected = outcome(archive, parent / "inline")
-    with TreeProcess() as process:
-        assert outcome(archive, parent / "beside", process) == expected
-    return expected
-
-
-def test_a_tree_of_every_kind_is_the_same(tmp_path: Path) -> None:
-    data, _ = store(make_every_kind(tmp_path / "every kind"))
-    _, report = assert_same(data, tmp_path)
-    assert report.files > 20
-    assert not report.warning_count
-
-
-@pytest.mark.parametrize("name", UNSAFE)
-def test_what_would_lead_out_is_refused_in_the_same_words(name: str, shared: Path) -> None:
-    kind, *_ = assert_same(UNSAFE[name](os.fsencode(shared)) + END, shared)
-    assert issubclass(kind, BakthatError)
-    assert not (shared / "canary").exists()
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_what_no_tar_writes_is_refused_in_the_same_words(name: str, shared: Path) -> None:
-    kind, *_ = assert_same(BROKEN[name] + END, shared)
-    assert issubclass(kind, BakthatError)
-
-
-_name = st.sampled_from([b"a", b"b", b"a/b", b"a/b/c", b"d/", b"a/", b"./b", b"a//b", b"d/b"])
-_content = st.sampled_from([b"", b"x", b"y" * 3000])
-_members = st.one_of(
-    st.builds(member, _name, _content),
-    st.builds(lambda name, mode: header(name, b"5", mode=mode), _name, st.sampled_from([0o755, 0])),
-    st.builds(lambda name, to: header(name, b"1", linkname=to), _name, _name),
-    st.builds(lambda name, to: header(name, b"2", linkname=to), _name, _name),
-    st.builds(lambda name: header(name, b"6"), _name),
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(members=st.lists(_members, max_size=8))
-def test_any_order_of_members_comes_to_the_same(members: list[bytes]) -> None:
-    with reachable_directory() as parent:
-        assert_same(b"".join(members) + END, parent)
-
-
-def test_large_files_many_empty_ones_and_long_names_come_through(tmp_path: Path) -> None:
-    large = os.urandom(1024) * (10 * 1024 + 1)
-    names = [b"%d/" % number + b"n" * 200 + b"/" + b"m" * 200 for number in range(40)]
-    parts = [member(b"%04d" % number) for number in range(2000)]
-    parts += [pax([(b"path", name), (b"SCHILY.xattr.user.long", b"v" * 3000)]) for name in names]
-    archive = b"".join(
-        [*parts[:2000], *(part + member(b"x", b"1") for part in parts[2000:])]
-    ) + member(b"large", large)
-    found, report = assert_same(archive + member(b"last", b"2") + END, tmp_path)
-    assert found["large"][3] == large
-    assert report.files == 2042
-
-
-def test_every_warning_is_told_and_the_first_are_kept(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    odd = pax([(b"SCHILY.xattr.nowhere.colour", b"blue")])
-    parts = [odd + member(b"%04d" % number) for number in range(3000)]
-    report = ArchiveReport()
-    with TreeProcess() as process:
-        source = Pieces(b"".join(parts) + END)
-        extract(source, tmp_path / "out", report=report, process=process)
-    assert report.warning_count == 3000
-    assert "'0000'" in report.warnings[0]
-    assert len(caplog.records) == 3000
-    assert len(report.warnings) == KEPT_WARNINGS
-
-
-def test_a_name_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    parts = [member(b"good %d" % number, b"1") for number in range(700)]
-    parts[5] = pax([(b"path", b"n" * 300)]) + member(b"x", b"2")
-    kind, text, _ = assert_same(b"".join(parts) + END, tmp_path)
-    assert kind is DestinationError
-    assert "name too long" in text
-
-
-def test_a_process_that_is_killed_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
-    with TreeProcess() as process:
-        archive = member(b"a", b"1") + member(b"b", os.urandom(8 << 20)) + END
-        os.kill(process._process._process, signal.SIGKILL)
-        with pytest.raises(DestinationError, match="the process that makes the files ended"):
-            extract(Pieces(archive), tmp_path / "out", report=ArchiveReport(), process=process)
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError("gone"), MemoryError()])
-def test_a_source_that_fails_leaves_nothing(tmp_path: Path, failure: BaseException) -> None:
-    archive = b"".join(member(b"%d" % number, b"x" * 9000) for number in range(1000))
-    source = Pieces(archive, failure=failure)
-    with TreeProcess() as process, pytest.raises(type(failure)):
-        extract(source, tmp_path / "out", report=ArchiveReport(), process=process)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_process_with_nothing_to_make_just_ends() -> None:
-    with TreeProcess():
-        pass
-
-
-def test_a_process_pays_for_many_small_files_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extract_worker, "may_fork", lambda: True)
-    assert tree_process(10, 1000) is None
-    assert tree_process(1000, 1 << 30) is None
-    process = tree_process(1000, 1 << 20)
-    assert process is not None
-    process.end()
-
-
-def test_where_there_can_be_no_process_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> int:
-        raise BlockingIOError("too many processes")
-
-    monkeypatch.setattr(extract_worker, "may_fork", lambda: True)
-    monkeypatch.setattr("bakthat.archive.worker.process.os.fork", refuse)
-    assert tree_process(1000, 1 << 20) is None
-
-
 def test_a_process_with_threads_may_not_fork() -> None:
     end = threading.Event()
     thread = threading.Thread(target=end.wait)
@@ -228,52 +61,6 @@ def test_a_process_with_threads_may_not_fork() -> None:
     assert not may_fork()
     end.set()
     thread.join()
-
-
-@pytest.mark.parametrize("umask", [0, 0o022, 0o027, 0o077])
-def test_every_umask_comes_to_the_same_modes(tmp_path: Path, umask: int) -> None:
-    modes = (0o644, 0o600, 0o444, 0, 0o666, 0o777, 0o4755, 0o2644, 0o1777)
-    parts = [header(b"%o" % mode, mode=mode) for mode in modes]
-    parts += [header(b"d%o/" % mode, b"5", mode=mode) for mode in (0o755, 0o700, 0o555, 0o2775)]
-    parts += [member(b"implicit/directory/file")]
-    before = os.umask(umask)
-    try:
-        assert_same(b"".join(parts) + END, tmp_path)
-    finally:
-        os.umask(before)
-    for mode in modes:
-        assert stat.S_IMODE((tmp_path / "beside" / f"{mode:o}").stat().st_mode) == mode
-    implicit = (tmp_path / "beside" / "implicit").stat().st_mode
-    assert stat.S_IMODE(implicit) == 0o777 & ~umask
-
-
-@pytest.mark.parametrize("mode", [0o755, 0o700, 0o600, 0o444])
-def test_modes_are_the_same_beside_attributes(tmp_path: Path, mode: int) -> None:
-    """Attributes are set on what may be written, and may be ACLs, which hold a mode too."""
-    attributes = (
-        {b"SCHILY.xattr.user.k": b"v"},
-        {b"SCHILY.acl.access": b"user::rwx,user:1234:r-x,group::r-x,mask::r-x,other::---"},
-        {b"SCHILY.acl.default": b"user::rwx,group::r-x,other::---"},
-    )
-    parts = []
-    for number, records in enumerate(attributes):
-        for kind in (b"0", b"5"):
-            if kind == b"0" and b"SCHILY.acl.default" in records:
-                continue  # only directories have one
-            name = b"%s%d" % (b"file" if kind == b"0" else b"directory", number)
-            own = mode | 0o700 if kind == b"5" else mode
-            parts.append(pax(list(records.items())) + header(name, kind, mode=own))
-            if kind == b"5":
-                parts.append(member(name + b"/in it"))
-    # And one that comes again, with another mode.
-    parts += [header(b"twice", b"5", mode=0o755), member(b"twice/x"), member(b"between")]
-    parts += [header(b"twice", b"5", mode=mode | 0o700), member(b"twice/y")]
-    assert_same(b"".join(parts) + END, tmp_path)
-    found = [(tmp_path / "beside" / name).stat() for name in ("file0", "directory0", "twice")]
-    assert [stat.S_IMODE(each.st_mode) for each in found] == [mode, mode | 0o700, mode | 0o700]
-
-
-# The other way: an archive that is made aside.
 
 
 @pytest.fixture
@@ -446,7 +233,7 @@ def test_work_that_raises_ends_the_process_too() -> None:
     os.close(readable)
 
 
-def test_the_command_line_uses_both(tmp_path: Path) -> None:
+def test_the_command_line_archives_in_a_process_of_its_own(tmp_path: Path) -> None:
     """In a process with one thread, and nothing differs from what was backed up."""
     source = tmp_path / "home" / "source"
     source.mkdir(parents=True)
@@ -470,5 +257,5 @@ def test_the_command_line_uses_both(tmp_path: Path) -> None:
         ).stdout
 
     assert run("backup", "--prompt", "no", str(source)).count("forked") == 1
-    assert run("restore", "source", "-o", str(tmp_path / "out")).count("forked") == 1
+    assert run("restore", "source", "-o", str(tmp_path / "out")).count("forked") == 0
     assert snapshot(tmp_path / "out" / "source") == snapshot(source)

@@ -41,8 +41,6 @@ LAYERS: dict[str, list[str]] = {
         "staging",
         "tree",
         "selection publish",
-        "layout",
-        "worker",
         "unpack",
     ],
     "bakthat.crypto": [

@@ -16,19 +16,6 @@ NOBODY = 65534
 END = bytes(1024)
 
 
-class Lent:
-    """A source that lends its memory, *size* bytes at most, and spoils it when asked again."""
-
-    def __init__(self, data: bytes, size: int = 1 << 20) -> None:
-        self._pieces = Pieces(data, size)
-        self._memory = bytearray()
-
-    def read(self, size: int, /) -> memoryview:
-        self._memory[:] = b"\xa5" * len(self._memory)
-        self._memory = bytearray(self._pieces.read(size))
-        return memoryview(self._memory)
-
-
 class Pieces:
     """A source that hands out *data* in pieces of at most *size* bytes, then raises *failure*."""
 

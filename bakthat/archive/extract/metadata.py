@@ -85,18 +85,10 @@ class MetadataWriter:
         self._group = functools.lru_cache(_CACHED_NAMES)(_find_group)
         self._ids = functools.lru_cache(_CACHED_NAMES)(self._find_ids)
 
-    def apply(
-        self,
-        fd: int,
-        member: Member,
-        *,
-        owner: tuple[int, int] | None = None,
-        has_mode: bool = False,
-    ) -> None:
+    def apply(self, fd: int, member: Member, *, owner: tuple[int, int] | None = None) -> None:
         """Apply everything to the open file or directory *fd*.
 
-        *owner* are the ids of the user and the group that it is known to have, and *has_mode*
-        tells that its mode is right.
+        *owner* are the ids of the user and the group that it is known to have.
         """
         owned = self._own(member, owner, os.fchown, fd)
         if member.xattrs or member.acls:
@@ -104,11 +96,10 @@ class MetadataWriter:
             # it less. After the owner, with whom the kernel would take security.capability away.
             os.fchmod(fd, 0o600)
             self._set_xattrs(member, fd)
-        if not has_mode:
-            try:
-                os.fchmod(fd, self._mode(member, owned))
-            except OSError as exc:
-                self.warn(member.name, "mode", exc)
+        try:
+            os.fchmod(fd, self._mode(member, owned))
+        except OSError as exc:
+            self.warn(member.name, "mode", exc)
         try:
             os.utime(fd, ns=(member.mtime_ns, member.mtime_ns))
         except (OSError, OverflowError) as exc:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bakthat.archive.extract.metadata import DEFAULT_ACL, DirectoryState, MetadataWriter
-from bakthat.archive.extract.staging import DIRECTORY_FLAGS, folds_names, names_in, open_private
+from bakthat.archive.extract.staging import folds_names, names_in, open_private
 from bakthat.archive.report import ArchiveReport, reason
 from bakthat.archive.tar.fields import quoted
 from bakthat.archive.tar.reader import Member, MemberType
@@ -43,8 +43,8 @@ class PathSet:
     Raises CorruptArchiveError for more than :data:`MAX_PATHS`.
     """
 
-    def __init__(self, digests: Iterable[bytes] = ()) -> None:
-        self._digests = set(digests)
+    def __init__(self) -> None:
+        self._digests: set[bytes] = set()
 
     def add(self, path: Path) -> None:
         """Remember *path*."""
@@ -58,10 +58,6 @@ class PathSet:
     def discard(self, path: Path) -> None:
         """Forget *path*, if it is remembered."""
         self._digests.discard(_digest(path))
-
-    def digests(self) -> list[bytes]:
-        """Return what another such set is made from."""
-        return list(self._digests)
 
     def __contains__(self, path: Path) -> bool:
         return _digest(path) in self._digests
@@ -99,36 +95,6 @@ class _Level:
     """What it gets when the archive goes on elsewhere."""
     owner: tuple[int, int] | None = None
     """The ids of the user and the group whose it and all that is made in it is, where known."""
-    has_mode: bool = False
-    """Whether its mode is that of the member in *finish* already."""
-
-
-class _ModesFromBirth:
-    """Which modes a new file or directory has at once, so that they need not be set: all that
-    the file system keeps, where the umask takes nothing away.
-    """
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[MemberType, int], bool] = {}
-
-    def of_new(self, member: Member) -> int:
-        """Return the mode to make *member* with, a file or a directory."""
-        private = 0o600 if member.type is MemberType.FILE else _PRIVATE
-        # Who may not write cannot set attributes, and a new owner takes the set-id bits away.
-        if member.xattrs or member.acls or member.mode & ~0o777:
-            return private
-        if member.type is MemberType.DIRECTORY and member.mode & _PRIVATE != _PRIVATE:
-            return private  # or nothing could be made in it
-        return member.mode
-
-    def has_it(self, fd: int, made: int, member: Member) -> bool:
-        """Tell whether *fd*, made with the mode *made*, has the mode of *member* already."""
-        if made != member.mode or member.xattrs or member.acls:
-            return False  # attributes are set on what may be written, and an ACL holds a mode
-        key = member.type, made
-        if key not in self._kept:
-            self._kept[key] = stat.S_IMODE(os.fstat(fd).st_mode) == made
-        return self._kept[key]
 
 
 class StagedTree:
@@ -138,10 +104,7 @@ class StagedTree:
     of the file system leave as they are.
     """
 
-    def __init__(self, root: int, report: ArchiveReport, *, umask: int | None = None) -> None:
-        """*umask* is what this process's own was, where that is 0 now."""
-        self._umask = umask
-        self._modes = None if umask is None else _ModesFromBirth()
+    def __init__(self, root: int, report: ArchiveReport) -> None:
         self.implicit = PathSet()
         """Paths of directories that were needed but are no members."""
         self._report = report
@@ -213,14 +176,12 @@ class StagedTree:
     def _add_file(
         self, parent: int, path: Path, member: Member, content: Iterable[tuple[int, memoryview]]
     ) -> None:
-        mode = 0o600 if self._modes is None else self._modes.of_new(member)
         try:
-            fd = os.open(path[-1], _NEW_FILE, mode, dir_fd=parent)
+            fd = os.open(path[-1], _NEW_FILE, 0o600, dir_fd=parent)
         except FileExistsError:
             self._make_room(parent, path)
-            fd = os.open(path[-1], _NEW_FILE, mode, dir_fd=parent)
+            fd = os.open(path[-1], _NEW_FILE, 0o600, dir_fd=parent)
         try:
-            has_mode = self._modes is not None and self._modes.has_it(fd, mode, member)
             if member.sparse is None:
                 for _, piece in content:
                     write_all(fd, piece)
@@ -229,26 +190,22 @@ class StagedTree:
                     os.lseek(fd, offset, os.SEEK_SET)
                     write_all(fd, piece)
                 os.ftruncate(fd, member.size)
-            self._metadata.apply(fd, member, owner=self._levels[-1].owner, has_mode=has_mode)
+            self._metadata.apply(fd, member, owner=self._levels[-1].owner)
         finally:
             os.close(fd)
         self._report.files += 1
 
     def _add_directory(self, parent: int, path: Path, member: Member) -> None:
         existing = False
-        mode = _PRIVATE if self._modes is None else self._modes.of_new(member)
         try:
-            os.mkdir(path[-1], mode, dir_fd=parent)
+            os.mkdir(path[-1], _PRIVATE, dir_fd=parent)
         except FileExistsError:
             self._check_spelling(parent, path)
             existing = stat.S_ISDIR(_lstat(path[-1], parent).st_mode)
             if not existing:
                 self._make_room(parent, path)
-                os.mkdir(path[-1], mode, dir_fd=parent)
-        level = self._descend(path[-1], parent, existing=existing, usable=not existing)
-        level.finish = member
-        if self._modes is not None and not existing:
-            level.has_mode = self._modes.has_it(_fd(level), mode, member)
+                os.mkdir(path[-1], _PRIVATE, dir_fd=parent)
+        self._descend(path[-1], parent, existing=existing).finish = member
         self.implicit.discard(path)
         self._report.directories += 1
 
@@ -372,7 +329,7 @@ class StagedTree:
             if missing is not None:
                 raise missing from None
             # As mkdir -p does: only a member has a mode of its own.
-            os.mkdir(path[-1], 0o777 & ~(self._umask or 0), dir_fd=parent)
+            os.mkdir(path[-1], dir_fd=parent)
             self.implicit.add(path)
             self._descend(path[-1], parent, existing=False)
             return
@@ -388,17 +345,12 @@ class StagedTree:
             )
         self._descend(path[-1], parent, existing=True)
 
-    def _descend(self, name: bytes, parent: int, *, existing: bool, usable: bool = False) -> _Level:
+    def _descend(self, name: bytes, parent: int, *, existing: bool) -> _Level:
         """Open the directory *name* of *parent*, and make it the current one.
 
-        What an *existing* one is like now it will be again when it is left. A *usable* one was
-        made a moment ago with a mode that lets its owner do everything.
+        What an *existing* one is like now it will be again when it is left.
         """
-        if usable and self._umask is not None:
-            # No umask has taken away what its owner needs.
-            fd, before = os.open(name, DIRECTORY_FLAGS, dir_fd=parent), None
-        else:
-            fd, before = open_private(name, parent)
+        fd, before = open_private(name, parent)
         level = _Level(name, fd, None, None if existing else self._owner)
         self._levels.append(level)
         if existing:
@@ -421,7 +373,7 @@ class StagedTree:
             # Sure to be the parent, since nobody else can move anything here.
             parent.fd = os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
         if isinstance(level.finish, Member):
-            self._metadata.apply(fd, level.finish, owner=level.owner, has_mode=level.has_mode)
+            self._metadata.apply(fd, level.finish, owner=level.owner)
         elif level.finish is not None:
             path = b"/".join(one.name for one in self._levels[1:])
             level.finish.apply(

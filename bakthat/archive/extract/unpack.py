@@ -13,13 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from bakthat.archive.extract.layout import CannotMakeError, WatchedSource, lay_out
 from bakthat.archive.extract.metadata import MetadataWriter
 from bakthat.archive.extract.publish import place
 from bakthat.archive.extract.selection import Choice
 from bakthat.archive.extract.staging import Staging
-from bakthat.archive.extract.tree import PathSet, split_name, write_all
-from bakthat.archive.extract.worker import TreeProcess
+from bakthat.archive.extract.tree import PathSet, StagedTree, split_name, write_all
 from bakthat.archive.report import ArchiveReport, reason
 from bakthat.archive.tar.fields import quoted
 from bakthat.archive.tar.reader import Member, MemberType, TarReader
@@ -45,7 +43,6 @@ def extract(
     report: ArchiveReport,
     check_comment: Callable[[bytes], None] | None = None,
     choice: Choice | None = None,
-    process: TreeProcess | None = None,
 ) -> list[Path]:
     """Restore the tar archive in *source* into the directory *destination*.
 
@@ -53,8 +50,7 @@ def extract(
     with those of the archive, existing files and links replaced. *report* takes the counts and
     warnings: owners, modes, attributes and devices that could not be restored. *check_comment*
     is called with the comment of a global pax header, ``b""`` where there is none, and may raise.
-    With *choice*, only the members that it takes, in directories that are made as needed. With
-    *process*, which takes no choice and ends with it, that one makes the files.
+    With *choice*, only the members that it takes, in directories that are made as needed.
     Returns the paths that are now at the top of *destination*, sorted.
 
     *source* is read to its end and not closed. Raises CorruptArchiveError, UnsafeMemberError for
@@ -62,18 +58,40 @@ def extract(
     nothing is left behind.
     """
     with Staging(destination) as staging:
-        try:
-            if process is not None:
-                implicit = process.lay_out(
-                    source, staging.tree_fd, report, check_comment=check_comment
-                )
-            else:
-                implicit = lay_out(
-                    source, staging.tree_fd, report, check_comment=check_comment, choice=choice
-                )
-        except CannotMakeError as exc:
-            raise _cannot_write(destination / os.fsdecode(exc.path), exc.error) from exc.error
+        implicit = _unpack(source, staging, report, check_comment, choice)
         return place(staging, implicit, report)
+
+
+def _unpack(
+    source: Source,
+    staging: Staging,
+    report: ArchiveReport,
+    check_comment: Callable[[bytes], None] | None,
+    choice: Choice | None,
+) -> PathSet:
+    """Make the tree in the staging directory; return the directories that are no members."""
+    watched = _WatchedSource(source)
+    reader = TarReader(watched)
+    path, first = b"", True
+    try:
+        with StagedTree(staging.tree_fd, report) as tree:
+            for member in reader:
+                path = member.name
+                if first and check_comment is not None:
+                    check_comment(reader.comment)  # not after all of a wrong archive
+                first = False
+                if choice is None or choice.takes(member):
+                    tree.add(member, reader.read_content(member))
+            if check_comment is not None:
+                check_comment(reader.comment)
+            if choice is not None:
+                choice.check()
+    except OSError as exc:
+        if exc is watched.failure:
+            raise
+        raise _cannot_write(staging.destination / os.fsdecode(path), exc) from exc
+    report.bytes += reader.content_bytes
+    return tree.implicit
 
 
 def place_file(
@@ -100,7 +118,7 @@ def place_file(
     path = os.fsencode(name)
     if path in (b"", b".", b"..") or b"/" in path or b"\0" in path:
         raise UnsafeMemberError(f"{quoted(path)} is not the name of a file")
-    watched = WatchedSource(source)
+    watched = _WatchedSource(source)
     with Staging(destination) as staging:
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -164,3 +182,19 @@ def verify(
 
 def _cannot_write(path: Path, error: OSError) -> DestinationError:
     return DestinationError(f"cannot write {quoted(os.fsencode(path))}: {reason(error)}")
+
+
+class _WatchedSource:
+    """A source that remembers its own OSError, to tell it from one of the destination."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.failure: OSError | None = None
+
+    def read(self, size: int, /) -> bytes:
+        """Do what the source does."""
+        try:
+            return self._source.read(size)
+        except OSError as exc:
+            self.failure = exc
+            raise

@@ -38,7 +38,7 @@ from bakthat.archive.tar.sparse import (
     parse_pax_1_0,
 )
 from bakthat.errors import CorruptArchiveError
-from bakthat.system.streams import LendingSource
+from bakthat.system.streams import Source
 
 BLOCK_BYTES = 512
 MAX_EXTENDED_BYTES = 8 * 1024 * 1024
@@ -128,10 +128,9 @@ class TarReader:
     Memory is bounded: pax headers to 8 MiB, sparse maps to 64 MiB, names to 64 KiB.
     """
 
-    def __init__(self, source: LendingSource) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
         self._buffer = memoryview(b"")
-        """What the source lent last; nothing of it is kept when it is asked again."""
         self._at = 0
         self._offset = 0
         self._content_left = 0
@@ -464,7 +463,7 @@ class TarReader:
         while True:
             if rest.count(0) != len(rest):
                 raise self._corrupt("data after the end mark")
-            rest = bytes(self._source.read(_READ_BYTES))
+            rest = self._source.read(_READ_BYTES)
             if not rest:
                 return
 
