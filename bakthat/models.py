@@ -272,7 +272,7 @@ def catalog(
     """
     file = expanded(path)
     timeout = BUSY_TIMEOUT if patience is None else patience
-    with _lock, _translated(file):
+    with _lock, _translated_errors(file):
         if not write and _is_read_only(file):
             # SQLite would make files beside it, and cannot; nobody else can write to it either
             # while there is no log of theirs.
@@ -415,7 +415,7 @@ def _run_sql(statement: str) -> None:
 
 
 @contextlib.contextmanager
-def _translated(file: Path) -> Iterator[None]:
+def _translated_errors(file: Path) -> Iterator[None]:
     try:
         yield
     except (peewee.PeeweeException, sqlite3.Error, OSError) as exc:

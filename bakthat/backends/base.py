@@ -177,7 +177,7 @@ class ThawState(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Thaw:
+class ThawStatus:
     """An object in cold storage on its way to being readable. Times are epoch seconds UTC."""
 
     key: str
@@ -203,10 +203,10 @@ class Thaw:
 class ColdStorage(Backend, Protocol):
     """A backend that may hold objects which must be thawed before they can be read."""
 
-    def thaw_state(self, key: str) -> Thaw:
+    def thaw_status(self, key: str) -> ThawStatus:
         """Look how far *key* is; asks for nothing. Raises NotFoundError."""
 
-    def thaw(self, key: str, *, tier: str, days: int) -> Thaw:
+    def thaw(self, key: str, *, tier: str, days: int) -> ThawStatus:
         """Ask for *key* to be thawed, unless it is readable or was asked for already.
 
         *tier* is one of :data:`bakthat.policy.storage_classes.TIERS`; *days* is how long it stays
@@ -215,7 +215,7 @@ class ColdStorage(Backend, Protocol):
         Raises NotFoundError; UsageError for a tier that the storage class lacks.
         """
 
-    def thaws(self, prefix: str = "") -> Iterator[Thaw]:
+    def thaws(self, prefix: str = "") -> Iterator[ThawStatus]:
         """Every object whose key begins with *prefix* that is being thawed or is thawed, also
         those that another machine asked for, as far as the storage lists them.
         """

@@ -308,18 +308,18 @@ class DecryptReader(io.BufferedIOBase):
             raise DecryptionError(
                 f"data follows the final chunk of the age file, number {self._opener.counter}"
             )
-        raise self._altered("altered or reordered")
+        raise self._chunk_error("altered or reordered")
 
     def _open_last(self, sealed: memoryview) -> None:
         if len(sealed) < SEALED_SIZE - CHUNK_SIZE:
-            raise self._altered("cut short")
+            raise self._chunk_error("cut short")
         if len(sealed) == SEALED_SIZE - CHUNK_SIZE and self._opener.counter:
             raise DecryptionError("the final chunk of the age file is empty")
         if self._open(sealed, final=True):
             return
         if len(sealed) == SEALED_SIZE and self._open(sealed, final=False):
-            raise self._altered("cut short")
-        raise self._altered("altered or cut short")
+            raise self._chunk_error("cut short")
+        raise self._chunk_error("altered or cut short")
 
     def _open(self, sealed: memoryview, *, final: bool) -> bool:
         authentic = self._opener.open(sealed, self._plain[self._end :], final=final)
@@ -327,7 +327,7 @@ class DecryptReader(io.BufferedIOBase):
             self._end += len(sealed) - (SEALED_SIZE - CHUNK_SIZE)
         return authentic
 
-    def _altered(self, how: str) -> DecryptionError:
+    def _chunk_error(self, how: str) -> DecryptionError:
         return DecryptionError(
             f"the age file is {how} at chunk {self._opener.counter + 1}, "
             f"after {self._opener.counter * CHUNK_SIZE} bytes of content",
@@ -428,7 +428,7 @@ def _open_payload(feed: Feed, identities: Sequence[keys.Identity]) -> Opener:
         if file_key is not None:
             break
     else:
-        raise _no_match(header.stanzas, identities)
+        raise _wrong_key_error(header.stanzas, identities)
     header.verify(file_key)
     nonce = bytearray(NONCE_SIZE)
     if feed.readinto(memoryview(nonce)) < NONCE_SIZE:
@@ -436,7 +436,9 @@ def _open_payload(feed: Feed, identities: Sequence[keys.Identity]) -> Opener:
     return Opener(file_key, bytes(nonce))
 
 
-def _no_match(stanzas: Sequence[Stanza], identities: Sequence[keys.Identity]) -> WrongKeyError:
+def _wrong_key_error(
+    stanzas: Sequence[Stanza], identities: Sequence[keys.Identity]
+) -> WrongKeyError:
     by_passphrase = stanzas[0].type == keys.ScryptPassphrase.type
     given = {type(identity) for identity in identities}
     if by_passphrase and keys.ScryptPassphrase not in given:

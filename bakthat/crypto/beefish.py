@@ -79,7 +79,7 @@ class BeefishReader:
 
     def _without_padding(self) -> bytes:
         if self._sealed or not self._held:
-            raise _cut_short()
+            raise _truncated_error()
         return self._held[: -(self._held[-1] % BLOCK_BYTES or BLOCK_BYTES)]
 
     def _initialisation_vector(self) -> bytes:
@@ -87,7 +87,7 @@ class BeefishReader:
         while len(vector) < BLOCK_BYTES:
             piece = self._source.read(BLOCK_BYTES - len(vector))
             if not piece:
-                raise _cut_short()
+                raise _truncated_error()
             vector += piece
         return vector
 
@@ -125,7 +125,7 @@ def _decryptor(key: bytes, vector: bytes) -> CipherContext:
         ) from exc
 
 
-def _cut_short() -> DecryptionError:
+def _truncated_error() -> DecryptionError:
     return DecryptionError(
         "the file that bakthat 0.6.0 encrypted is cut short",
         hint="fetch the file again, or use another copy",

@@ -17,7 +17,7 @@ _TIMES_NS = 2**63 * 10**9
 """Before and after 1970: seconds have 64 bits, and some file systems keep every one of them."""
 
 
-def believable(description: Mapping[str, Any] | None) -> dict[str, Any]:
+def sanitized(description: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return what of *description* has the type and the range that it should have.
 
     What is unknown to this version is left out, and so is what cannot be meant: a wrong type,

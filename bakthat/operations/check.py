@@ -247,7 +247,7 @@ def _read(session: Session, stored: Checked, keys: _Keys, count: Callable[[int],
     try:
         backend = session.backend(backup.backend)
         if stored.verdict is Verdict.COLD:
-            state = cold.thaw_state(session, backup)
+            state = cold.thaw_status(session, backup)
             if not state.is_readable:
                 return Checked(backup, Verdict.COLD, cold.describe(state))
         if backup.is_key_value:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bakthat.backends.base import ColdStorage, Thaw, ThawState
+from bakthat.backends.base import ColdStorage, ThawState, ThawStatus
 from bakthat.backends.glacier.backend import VaultArchive
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import ContainerNotFoundError, NotFoundError
@@ -108,7 +108,7 @@ class ThawJob:
 
     backend: str
     container: str
-    thaw: Thaw
+    thaw: ThawStatus
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, times in epoch seconds UTC."""

@@ -21,7 +21,7 @@ from bakthat.system.text import printable
 # counts the tree. So annotations are for those who read them as text, type checkers for one.
 if TYPE_CHECKING:
     from bakthat import models
-    from bakthat.backends.base import Thaw
+    from bakthat.backends.base import ThawStatus
     from bakthat.session.cold import Wait
     from bakthat.system.streams import Progress
 
@@ -74,7 +74,7 @@ def restore(
     conf: Mapping[str, Any] | None = ...,
     job_check: Literal[True],
     host: str | None = ...,
-) -> Thaw: ...
+) -> ThawStatus: ...
 
 
 def restore(
@@ -96,7 +96,7 @@ def restore(
     any_size: bool = False,
     only: str | Sequence[str] = (),
     progress: Progress | None = None,
-) -> models.Backups | Thaw | None:
+) -> models.Backups | ThawStatus | None:
     """Restore a backup into the directory *output* (by default the current one); return it.
 
     *filename* is a stored filename, a set's name (its newest backup) or the beginning of a
@@ -116,7 +116,8 @@ def restore(
     asks for it, by *tier* ("expedited", "standard" or "bulk") and on S3 for *days*, and returns
     None; so do later calls until it can be read, which ask for nothing. With *wait* True the call
     waits instead; a function is called with the seconds to wait. With *job_check*, how far the
-    backup is thawed is returned, a :class:`~bakthat.backends.base.Thaw`, and nothing else is done.
+    backup is thawed is returned, a :class:`~bakthat.backends.base.ThawStatus`, and nothing else
+    is done.
     """
     from bakthat.archive.extract.selection import Choice
     from bakthat.session import cold
@@ -131,7 +132,7 @@ def restore(
     with operation(session, "restore", deferred=True) as current:
         found = find_to_restore(session, filename, host)
         if job_check:
-            return cold.thaw_state(session, found)
+            return cold.thaw_status(session, found)
         # Before a thaw is paid for what cannot be read, or not in part.
         if not expected_of(found).is_archive and choice is not None:
             raise UsageError(

@@ -43,7 +43,7 @@ class RecognisedSource:
                 break
             first += piece
         if not self._fits(first):
-            raise wrong_password()
+            raise wrong_password_error()
         return first
 
 
@@ -62,7 +62,7 @@ def begins_tar(block: bytes) -> bool:
         return False
 
 
-def wrong_password() -> WrongKeyError:
+def wrong_password_error() -> WrongKeyError:
     """Return the error for a password that turned an object of 0.6.0 into nonsense."""
     return WrongKeyError(
         "the password does not open what bakthat 0.6.0 encrypted",

@@ -30,7 +30,7 @@ from bakthat.pipeline.legacy import (
     RecognisedSource,
     begins_gzip,
     begins_tar,
-    wrong_password,
+    wrong_password_error,
 )
 from bakthat.system.streams import ByteCounter, Source
 from bakthat.system.text import human_size
@@ -180,7 +180,7 @@ def _read_json(source: Source, expected: Expected) -> bytes:
         json.loads(text)
     except (ValueError, RecursionError) as exc:
         if expected.is_legacy and expected.encrypted:
-            raise wrong_password() from exc
+            raise wrong_password_error() from exc
         raise CorruptArchiveError("what is stored is not the JSON of a value") from exc
     return text
 

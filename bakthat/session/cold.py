@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bakthat import models
-from bakthat.backends.base import ColdStorage, Thaw, ThawState
+from bakthat.backends.base import ColdStorage, ThawState, ThawStatus
 from bakthat.conf import DEFAULT_CONFIG, DEFAULT_PROFILE
 from bakthat.errors import NotFoundError, StorageError, UnreachableError, UsageError
 from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD, TIERS, storage_class
@@ -58,13 +58,13 @@ class ThawOptions:
             raise UsageError(f"days must be a whole number from 1 on, not {self.days!r}")
 
 
-def thaw_state(session: Session, backup: models.Backups) -> Thaw:
+def thaw_status(session: Session, backup: models.Backups) -> ThawStatus:
     """Look how far a backup is from being readable, and ask for nothing."""
     backend = session.backend(backup.backend)
     if not isinstance(backend, ColdStorage):
-        return Thaw(backup.stored_filename, ThawState.WARM)
+        return ThawStatus(backup.stored_filename, ThawState.WARM)
     memory = _Memory(session, backup.backend)
-    return memory.complete(backend.thaw_state(backup.stored_filename))
+    return memory.complete(backend.thaw_status(backup.stored_filename))
 
 
 def make_readable(session: Session, backup: models.Backups, options: ThawOptions) -> bool:
@@ -77,8 +77,8 @@ def make_readable(session: Session, backup: models.Backups, options: ThawOptions
         return True
     memory = _Memory(session, backup.backend)
 
-    def look() -> Thaw:
-        return memory.complete(backend.thaw_state(backup.stored_filename))
+    def look() -> ThawStatus:
+        return memory.complete(backend.thaw_status(backup.stored_filename))
 
     state, is_new = look(), False
     if state.state is ThawState.FROZEN:
@@ -107,7 +107,7 @@ def make_readable(session: Session, backup: models.Backups, options: ThawOptions
     return state.is_readable
 
 
-def look_again(look: Callable[[], Thaw], before: Thaw) -> Thaw:
+def look_again(look: Callable[[], ThawStatus], before: ThawStatus) -> ThawStatus:
     """Return what *look* finds, or *before* while the storage cannot be reached.
 
     A wait of hours outlives an outage of the network.
@@ -155,11 +155,11 @@ def forget_expired(session: Session, destination: str, *, dry_run: bool = False)
     return expired
 
 
-def _look_again(backend: ColdStorage, key: str) -> Thaw:
+def _look_again(backend: ColdStorage, key: str) -> ThawStatus:
     try:
-        return backend.thaw_state(key)
+        return backend.thaw_status(key)
     except NotFoundError:
-        return Thaw(key, ThawState.FROZEN)
+        return ThawStatus(key, ThawState.FROZEN)
 
 
 class _Memory:
@@ -171,12 +171,12 @@ class _Memory:
             session.catalog_path, "Config", "key", "value", beginning=f"{_REMEMBERED}{container} "
         )
 
-    def keep(self, thaw: Thaw) -> None:
+    def keep(self, thaw: ThawStatus) -> None:
         """Remember a thaw that was just asked for."""
         if thaw.requested_at is not None:
             self._kept[thaw.key] = {"tier": thaw.tier, "requested_at": thaw.requested_at}
 
-    def complete(self, thaw: Thaw) -> Thaw:
+    def complete(self, thaw: ThawStatus) -> ThawStatus:
         """Return *thaw* with what the storage does not tell; forget one that is over."""
         if thaw.requested_at is not None or thaw.key not in self._kept:
             return thaw
@@ -199,7 +199,7 @@ class _Memory:
         return set(self._kept)
 
 
-def expected_seconds(thaw: Thaw) -> tuple[int, int]:
+def expected_seconds(thaw: ThawStatus) -> tuple[int, int]:
     """Return from when until when after it was asked for a thaw usually ends."""
     offered = storage_class(thaw.storage_class).thaw_seconds
     return offered.get(thaw.tier) or max(offered.values(), default=(0, 0))
@@ -220,7 +220,7 @@ def show_moment(when: float | None) -> str:
 
 
 def _tell_asked(
-    session: Session, backup: models.Backups, thaw: Thaw, arguments: Sequence[str]
+    session: Session, backup: models.Backups, thaw: ThawStatus, arguments: Sequence[str]
 ) -> None:
     low, high = expected_seconds(thaw)
     log.info(
@@ -234,7 +234,7 @@ def _tell_asked(
     log.info("When it is ready, run this again: %s", _command(session, backup, arguments))
 
 
-def describe(thaw: Thaw) -> str:
+def describe(thaw: ThawStatus) -> str:
     """Return in a line how far an object is thawed."""
     name = printable(thaw.key)
     how = f"{thaw.storage_class}, tier {thaw.tier or 'unknown'}"
@@ -266,7 +266,7 @@ def _command(session: Session, backup: models.Backups, arguments: Sequence[str])
     return shlex.join(words)
 
 
-def _pause_between(thaw: Thaw) -> float:
+def _pause_between(thaw: ThawStatus) -> float:
     return SHORT_PAUSE if expected_seconds(thaw)[1] <= LONG_PAUSE else LONG_PAUSE
 
 

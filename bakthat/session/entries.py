@@ -7,7 +7,7 @@ import time
 from bakthat import models
 from bakthat.backends.base import Backend, StoredObject
 from bakthat.format import names
-from bakthat.format.description import believable
+from bakthat.format.description import sanitized
 
 _OF_VALUES = ("KeyValue", "is_gzipped")
 
@@ -19,7 +19,7 @@ def is_value(stored: StoredObject) -> bool:
 
 def value_entry(backend: Backend, stored: StoredObject) -> models.Backups:
     """Make a catalog entry, not saved, of what an object of KeyValue says of itself."""
-    said = believable(stored.metadata)
+    said = sanitized(stored.metadata)
     name = stored.key.rpartition("/")[2].removesuffix(names.KEY_VALUE_EXTENSION)
     # The name of the object counts more than what it says of itself.
     named = str(said.get("set") or "")
@@ -47,7 +47,7 @@ def value_entry(backend: Backend, stored: StoredObject) -> models.Backups:
 
 def entry_of(backend: Backend, stored: StoredObject, parsed: names.StoredName) -> models.Backups:
     """Make a catalog entry, not saved, of what an object and its name say."""
-    said = believable(stored.metadata)
+    said = sanitized(stored.metadata)
     for key in _OF_VALUES:  # it is none by its name
         said.pop(key, None)
     if said.get("kind") not in ("archive", "file"):

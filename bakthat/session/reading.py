@@ -22,7 +22,7 @@ from bakthat.errors import (
     UsageError,
 )
 from bakthat.format import names as naming
-from bakthat.format.description import archive_identity, believable
+from bakthat.format.description import archive_identity, sanitized
 from bakthat.passwords import decryption_passphrase, identity_text
 from bakthat.pipeline import read
 from bakthat.session.entries import entry_of, is_value, value_entry
@@ -90,7 +90,7 @@ def expected_of(backup: models.Backups) -> read.Expected:
     """Tell from the entry, and where it is silent from the name, how to read the object."""
     if backup.is_key_value:
         return _expected_value(backup)
-    said = believable(backup.metadata)
+    said = sanitized(backup.metadata)
     extension, encryption = _endings(backup.stored_filename)
     is_archive = said.get("kind", "archive" if extension else "file") == "archive"
     compressed = is_archive and extension == ".tgz"
@@ -111,7 +111,7 @@ def expected_of(backup: models.Backups) -> read.Expected:
 
 def unpacked_limit(backup: models.Backups) -> int:
     """Return how many bytes may come out of an object's gzip before it is refused as a bomb."""
-    said = believable(backup.metadata)
+    said = sanitized(backup.metadata)
     if "bytes" not in said:
         return max(backup.size, 0) * UNANNOUNCED_FACTOR + UNANNOUNCED_BYTES
     members = said.get("files", 0) + said.get("directories", 0)

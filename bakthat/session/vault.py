@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Iterable
 
-from bakthat.backends.base import Backend, Thaw, ThawState
+from bakthat.backends.base import Backend, ThawState, ThawStatus
 from bakthat.backends.glacier.backend import GlacierBackend, VaultArchive, VaultInventory
 from bakthat.errors import (
     BakthatError,
@@ -46,7 +46,7 @@ def vault_list(
     """
     backend = session.backend("glacier")
     assert isinstance(backend, GlacierBackend)
-    state = backend.inventory_state()
+    state = backend.inventory_status()
     if state.state is ThawState.FROZEN and not ask:
         log.info(
             "Vault %s has not been asked for its inventory, and a dry run does not: bakthat "
@@ -67,7 +67,7 @@ def vault_list(
         _tell_waiting(backend, state)
     while wait and not state.is_readable:
         cold.pause(wait, cold.LONG_PAUSE)
-        state = cold.look_again(backend.inventory_state, state)
+        state = cold.look_again(backend.inventory_status, state)
         if state.state is ThawState.FROZEN:
             raise StorageError(
                 "the vault's inventory ended without a result", hint="ask for it again"
@@ -224,7 +224,7 @@ def learn(
     return named
 
 
-def _tell_waiting(backend: GlacierBackend, state: Thaw) -> None:
+def _tell_waiting(backend: GlacierBackend, state: ThawStatus) -> None:
     log.info(
         "the inventory of vault %s is not ready yet: asked for at %s, it takes %d to %d hours",
         printable(backend.container),

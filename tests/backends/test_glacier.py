@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from bakthat.backends import make_backend
 from bakthat.backends.aws.part_upload import MAX_PARTS, MIB
-from bakthat.backends.base import Thaw, ThawState
-from bakthat.backends.glacier.backend import INVENTORY_KEY, GlacierBackend
+from bakthat.backends.base import ThawState, ThawStatus
+from bakthat.backends.glacier.backend import INVENTORY_JOB_KEY, GlacierBackend
 from bakthat.backends.glacier.client import Description
 from bakthat.backends.glacier.jobs import best_of
 from bakthat.backends.glacier.records import VaultRecords
@@ -69,7 +69,7 @@ def put(backend: GlacierBackend, data: bytes = b"data", key: str = KEY) -> None:
         upload.abort()
 
 
-def thaw(backend: GlacierBackend, tier: str = "standard") -> Thaw:
+def thaw(backend: GlacierBackend, tier: str = "standard") -> ThawStatus:
     return backend.thaw(KEY, tier=tier, days=1)
 
 
@@ -195,7 +195,7 @@ def test_an_archive_that_cannot_be_recorded_is_deleted_again(
 def test_a_vault_that_is_missing_is_named_by_every_look(conf: dict[str, Any]) -> None:
     backend = glacier_backend({**conf, "glacier_vault": "missing"})
     with pytest.raises(ContainerNotFoundError, match="'missing'"):
-        backend.thaw_state(KEY)
+        backend.thaw_status(KEY)
     with pytest.raises(ContainerNotFoundError, match="'missing'"):
         list(backend.thaws())
     backend.records.inventory[KEY] = "an-archive"
@@ -226,23 +226,23 @@ def test_an_archive_is_frozen_then_asked_then_ready_then_frozen_again(
     backend: GlacierBackend, glacier: GlacierServer
 ) -> None:
     put(backend, content(2.5))
-    assert backend.thaw_state(KEY).state is ThawState.FROZEN
+    assert backend.thaw_status(KEY).state is ThawState.FROZEN
     with pytest.raises(NotReadyError, match="thawed"):
         backend.download(KEY)
     begun = glacier.now
     assert thaw(backend).state is ThawState.ASKED
-    waiting = backend.thaw_state(KEY)
+    waiting = backend.thaw_status(KEY)
     assert (waiting.state, waiting.tier) == (ThawState.ASKED, "standard")
     assert waiting.requested_at == pytest.approx(begun, abs=0.01)
     with pytest.raises(NotReadyError):
         backend.download(KEY)
     glacier.advance(hours=5)
-    ready = backend.thaw_state(KEY)
+    ready = backend.thaw_status(KEY)
     assert ready.state is ThawState.READY
     assert ready.ready_until == pytest.approx(begun + 28 * 3600, abs=0.01)
     assert get(backend) == content(2.5)
     glacier.advance(hours=24)
-    assert backend.thaw_state(KEY).state is ThawState.FROZEN
+    assert backend.thaw_status(KEY).state is ThawState.FROZEN
     assert dict(backend.records.jobs) == {}
     assert len(glacier.asked) == 1
     assert thaw(backend).state is ThawState.ASKED
@@ -264,7 +264,7 @@ def test_whoever_shares_only_credentials_finds_the_job_and_reads_the_archive(
     put(backend, content(1.5))
     thaw(backend, "bulk")
     elsewhere = another(backend)
-    assert elsewhere.thaw_state(KEY).state is ThawState.ASKED
+    assert elsewhere.thaw_status(KEY).state is ThawState.ASKED
     assert thaw(elsewhere, "expedited").tier == "bulk"
     glacier.advance(hours=9)
     found = elsewhere.stat(KEY)
@@ -312,7 +312,7 @@ def test_many_jobs_of_other_archives_hide_none(
     elsewhere = another(backend)
     assert len(list(elsewhere.thaws())) == 61
     assert [each.key for each in elsewhere.thaws("my")] == [KEY]
-    assert elsewhere.thaw_state(KEY).state is ThawState.ASKED
+    assert elsewhere.thaw_status(KEY).state is ThawState.ASKED
 
 
 def test_a_job_for_a_part_of_the_archive_is_not_taken_for_the_whole(
@@ -325,7 +325,7 @@ def test_a_job_for_a_part_of_the_archive_is_not_taken_for_the_whole(
     body = json.dumps({"JobList": [described], "Marker": None}).encode()
     proxy.on("GET", "/jobs", Answer(200, body), times=1)
     backend.records.jobs.clear()
-    assert backend.thaw_state(KEY).state is ThawState.FROZEN
+    assert backend.thaw_status(KEY).state is ThawState.FROZEN
 
 
 def test_of_two_jobs_under_way_the_faster_one_is_waited_for() -> None:
@@ -343,7 +343,7 @@ def test_of_several_jobs_the_one_to_read_from_or_to_wait_for_is_taken(
     put(backend)
     archive_id = backend.records.inventory[KEY]
 
-    def listed(*jobs: tuple[str, str, str, str | None]) -> Thaw:
+    def listed(*jobs: tuple[str, str, str, str | None]) -> ThawStatus:
         described = [
             {
                 "JobId": job_id,
@@ -359,7 +359,7 @@ def test_of_several_jobs_the_one_to_read_from_or_to_wait_for_is_taken(
         body = json.dumps({"JobList": described, "Marker": None}).encode()
         proxy.on("GET", "/jobs", Answer(200, body), times=1)
         backend.records.jobs.clear()
-        return backend.thaw_state(KEY)
+        return backend.thaw_status(KEY)
 
     running = ("running", "InProgress", "01", None)
     later = ("later", "InProgress", "02", None)
@@ -493,14 +493,14 @@ def test_the_inventory_takes_hours_and_is_asked_for_once(
 ) -> None:
     put(backend, content(1.5))
     put(backend, b"", "empty.20130604191055")
-    assert backend.inventory_state().state is ThawState.FROZEN
+    assert backend.inventory_status().state is ThawState.FROZEN
     for _ in range(2):
         assert another(backend).ask_inventory().state is ThawState.ASKED
     with pytest.raises(NotReadyError):
-        backend.read_inventory(backend.inventory_state().job_id)
+        backend.read_inventory(backend.inventory_status().job_id)
     glacier.advance(hours=5)
     state = another(backend).ask_inventory()
-    assert (state.key, state.state) == (INVENTORY_KEY, ThawState.READY)
+    assert (state.key, state.state) == (INVENTORY_JOB_KEY, ThawState.READY)
     listed = {each.key: each for each in backend.read_inventory(state.job_id).archives}
     assert set(listed) == {KEY, "empty.20130604191055"}
     assert listed[KEY].size == len(content(1.5))

@@ -25,7 +25,7 @@ from bakthat.crypto import age
 from bakthat.crypto.age import DecryptReader, EncryptWriter
 from bakthat.crypto.beefish import BeefishReader
 from bakthat.errors import BakthatError
-from bakthat.format.description import believable
+from bakthat.format.description import sanitized
 from bakthat.format.names import parse_stored_name
 from bakthat.models import Backups
 from bakthat.session.reading import expected_of
@@ -85,7 +85,7 @@ def self_description(data: bytes) -> None:
     said = decode_metadata(data)
     text = data.decode("utf-8", "surrogateescape")
     Description.decode(text)
-    believed = believable(said)
+    believed = sanitized(said)
     json.dumps(believed).encode()
     for name in ("set.20200202020202.tgz", "set.20200202020202", "key.keyvalue", text):
         parse_stored_name(name)

@@ -13,7 +13,7 @@ import pytest
 
 import bakthat
 from bakthat import models
-from bakthat.backends.base import Thaw, ThawState
+from bakthat.backends.base import ThawState, ThawStatus
 from bakthat.backends.glacier.backend import GlacierBackend
 from bakthat.errors import (
     BakthatError,
@@ -386,19 +386,19 @@ def test_a_wait_outlives_an_outage_of_the_network(
 ) -> None:
     cold = vault(glacier)
     bakthat.backup(tree, conf=cold.conf, password="")
-    thaw_state, outage = GlacierBackend.thaw_state, False
+    thaw_status, outage = GlacierBackend.thaw_status, False
 
-    def look(backend: GlacierBackend, key: str) -> Thaw:
+    def look(backend: GlacierBackend, key: str) -> ThawStatus:
         if outage:
             raise UnreachableError("the vault cannot be reached")
-        return thaw_state(backend, key)
+        return thaw_status(backend, key)
 
     def wait(_seconds: float) -> None:
         nonlocal outage
         outage = not outage
         glacier.advance(hours=2)
 
-    monkeypatch.setattr(GlacierBackend, "thaw_state", look)
+    monkeypatch.setattr(GlacierBackend, "thaw_status", look)
     assert bakthat.restore("mydir", conf=cold.conf, output=out, wait=wait) is not None
     assert caplog.text.count("cannot be reached; still waiting") == 1
     assert cold.paid() == 1

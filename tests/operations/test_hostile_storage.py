@@ -14,7 +14,7 @@ import pytest
 import bakthat
 from bakthat.backends.local.backend import LocalBackend
 from bakthat.errors import ArchiveError, CorruptArchiveError, DestinationError, UsageError
-from bakthat.format.description import archive_identity, believable
+from bakthat.format.description import archive_identity, sanitized
 from bakthat.helper import KeyValue
 from bakthat.models import Backups
 from bakthat.session import reading
@@ -190,7 +190,7 @@ def test_metadata_of_a_wrong_shape_stops_no_restore(local: Conf, out: Path, shap
 
 
 def test_only_numbers_that_can_be_sizes_are_believed() -> None:
-    assert believable({"bytes": True, "files": -1, "directories": "9"}) == {}
+    assert sanitized({"bytes": True, "files": -1, "directories": "9"}) == {}
 
 
 NASTY = "x';DROP--TABLE$(touch${IFS}owned)`touch${IFS}owned`\";rm|sh&"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import bakthat
 from bakthat import models
-from bakthat.backends.base import Thaw, ThawState
+from bakthat.backends.base import ThawState, ThawStatus
 from bakthat.errors import UsageError
 from bakthat.policy.storage_classes import TIERS, VAULT, check_tier, days_left, storage_class
 from bakthat.session.cold import describe, show_duration
@@ -135,17 +135,19 @@ def test_durations_read_as_people_say_them() -> None:
 def test_a_state_is_described_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bakthat.session.cold.time.time", lambda: 1370380255.0)
     name = "my\n.20130604191055.tgz"
-    assert describe(Thaw(name, ThawState.WARM)) == r"my\n.20130604191055.tgz can be read at once"
-    assert describe(Thaw("a", ThawState.FROZEN, "GLACIER")) == (
+    assert (
+        describe(ThawStatus(name, ThawState.WARM)) == r"my\n.20130604191055.tgz can be read at once"
+    )
+    assert describe(ThawStatus("a", ThawState.FROZEN, "GLACIER")) == (
         "a is frozen (GLACIER), and nobody has asked for it; bakthat restore does"
     )
-    assert describe(Thaw("a", ThawState.ASKED, "GLACIER", "bulk", 1370373055.0)) == (
+    assert describe(ThawStatus("a", ThawState.ASKED, "GLACIER", "bulk", 1370373055.0)) == (
         "a is thawing (GLACIER, tier bulk): asked for 2 hours ago, "
         "expected until 2013-06-05 07:10 UTC"
     )
-    assert describe(Thaw("a", ThawState.ASKED, "DEEP_ARCHIVE")) == (
+    assert describe(ThawStatus("a", ThawState.ASKED, "DEEP_ARCHIVE")) == (
         "a is thawing (DEEP_ARCHIVE, tier unknown): it takes 48 hours at most"
     )
-    assert describe(Thaw("a", ThawState.READY, "GLACIER", ready_until=1370373055.0)) == (
+    assert describe(ThawStatus("a", ThawState.READY, "GLACIER", ready_until=1370373055.0)) == (
         "a is thawed until 2013-06-04 19:10 UTC"
     )

@@ -114,7 +114,7 @@ class AwsClient(ABC):
             method = getattr(self._client(1 if once else self.max_attempts), operation)
             answer: dict[str, Any] = method(**self._in_container(key), **parameters)
         except foreign_errors() as exc:
-            raise self.translate(exc, key) from exc
+            raise self.translated_error(exc, key) from exc
         finally:
             self._running.cancelled = None
         return answer
@@ -125,24 +125,24 @@ class AwsClient(ABC):
             paginator = self._client(self.max_attempts).get_paginator(operation)
             pages = iter(paginator.paginate(**self._in_container(None), **parameters))
         except foreign_errors() as exc:
-            raise self.translate(exc, None) from exc
+            raise self.translated_error(exc, None) from exc
         while True:
             try:
                 page = next(pages, None)
             except foreign_errors() as exc:
-                raise self.translate(exc, None) from exc
+                raise self.translated_error(exc, None) from exc
             if page is None:
                 return
             yield page
 
-    def translate(self, exc: Exception, key: str | None) -> BakthatError:
+    def translated_error(self, exc: Exception, key: str | None) -> BakthatError:
         """Return what botocore or the network raised about *key*, or the container, as an error
         of bakthat; the caller raises it ``from exc``.
         """
         from botocore import exceptions as boto
 
         if isinstance(exc, boto.ClientError):
-            return self._of_answer(exc, key)
+            return self._answer_error(exc, key)
         if isinstance(
             exc,
             boto.NoCredentialsError
@@ -186,7 +186,7 @@ class AwsClient(ABC):
         """Return botocore's parameters that say what a request is about."""
 
     @abstractmethod
-    def _of_answer(self, exc: Any, key: str | None) -> BakthatError:
+    def _answer_error(self, exc: Any, key: str | None) -> BakthatError:
         """Return the error that the service's answer means."""
 
     def _settings_of(self, config: dict[str, Any]) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from bakthat.backends.base import (
     Leftover,
     Metadata,
     StoredObject,
-    Thaw,
     ThawState,
+    ThawStatus,
     check_key,
     required,
 )
@@ -35,7 +35,7 @@ from bakthat.backends.glacier.jobs import (
     best_of,
     has_succeeded,
     is_whole,
-    thaw_of,
+    thaw_status_of,
 )
 from bakthat.backends.glacier.records import VaultRecords
 from bakthat.backends.glacier.transfer import (
@@ -57,8 +57,8 @@ from bakthat.policy.storage_classes import VAULT, check_tier
 
 log = logging.getLogger(__name__)
 
-INVENTORY_KEY = "(inventory)"
-"""The key in the :class:`Thaw` of a job that asks for the vault's inventory; no archive has it."""
+INVENTORY_JOB_KEY = "(inventory)"
+"""The key in the :class:`ThawStatus` of a job for the vault's inventory; no archive has it."""
 
 
 class GlacierBackend(BakthatBackend):
@@ -253,24 +253,24 @@ class GlacierBackend(BakthatBackend):
 
     # Thawing
 
-    def thaw_state(self, key: str) -> Thaw:
+    def thaw_status(self, key: str) -> ThawStatus:
         """Look how far *key* is; see :class:`~bakthat.backends.base.ColdStorage`."""
         check_key(key)
         archive_id = self._archive_id(key)
         if self._is_empty(archive_id):
-            return Thaw(key, ThawState.WARM)
+            return ThawStatus(key, ThawState.WARM)
         job = self._best_job(key, archive_id)
         if job is None:
-            return Thaw(key, ThawState.FROZEN, VAULT)
+            return ThawStatus(key, ThawState.FROZEN, VAULT)
         self._learn(key, job)
-        return thaw_of(key, job)
+        return thaw_status_of(key, job)
 
-    def thaw(self, key: str, *, tier: str, days: int) -> Thaw:
+    def thaw(self, key: str, *, tier: str, days: int) -> ThawStatus:
         """Ask for a retrieval job of *key*; see :class:`~bakthat.backends.base.ColdStorage`.
 
         *days* means nothing here: what a job brings out can be read for a day.
         """
-        state = self.thaw_state(key)
+        state = self.thaw_status(key)
         if state.state is not ThawState.FROZEN:
             return state
         check_tier(VAULT, tier)
@@ -294,11 +294,11 @@ class GlacierBackend(BakthatBackend):
             )
             raise
         if job_id is None:
-            return self.thaw_state(key)
+            return self.thaw_status(key)
         self.records.jobs[key] = job_id
-        return Thaw(key, ThawState.ASKED, VAULT, tier, time.time(), job_id=job_id)
+        return ThawStatus(key, ThawState.ASKED, VAULT, tier, time.time(), job_id=job_id)
 
-    def thaws(self, prefix: str = "") -> Iterator[Thaw]:
+    def thaws(self, prefix: str = "") -> Iterator[ThawStatus]:
         """Yield the archives that a retrieval job was asked for, by whomever."""
         keys = {archive_id: key for key, archive_id in self.records.inventory.items()}
         facts = dict(self.records.archives.items())
@@ -311,7 +311,7 @@ class GlacierBackend(BakthatBackend):
             best = best_of(jobs)
             is_gone = "deleted" in facts.get(archive_id, {})
             if best is not None and key.startswith(prefix) and not is_gone:
-                yield thaw_of(key, best)
+                yield thaw_status_of(key, best)
 
     def _archive_id(self, key: str) -> str:
         """Return the archive of *key*, also one that only a job tells of. Raises NotFoundError."""
@@ -421,21 +421,21 @@ class GlacierBackend(BakthatBackend):
 
     # The vault's own inventory
 
-    def inventory_state(self) -> Thaw:
+    def inventory_status(self) -> ThawStatus:
         """Look whether the vault's inventory was asked for, or is there; asks for nothing."""
         best = best_of(list(self._jobs(INVENTORY)))
-        return (
-            Thaw(INVENTORY_KEY, ThawState.FROZEN) if best is None else thaw_of(INVENTORY_KEY, best)
-        )
+        if best is None:
+            return ThawStatus(INVENTORY_JOB_KEY, ThawState.FROZEN)
+        return thaw_status_of(INVENTORY_JOB_KEY, best)
 
-    def ask_inventory(self) -> Thaw:
+    def ask_inventory(self) -> ThawStatus:
         """Ask the vault for its inventory, unless that was done; return the state afterwards."""
-        state = self.inventory_state()
+        state = self.inventory_status()
         if state.state is not ThawState.FROZEN:
             return state
         job = {"Type": "inventory-retrieval", "Format": "JSON"}
         try:
-            job_id = self._begin_job(INVENTORY_KEY, job)
+            job_id = self._begin_job(INVENTORY_JOB_KEY, job)
         except NotFoundError as exc:
             raise NotFoundError(
                 f"{self._client.shown} has no inventory yet",
@@ -443,15 +443,17 @@ class GlacierBackend(BakthatBackend):
                 "tomorrow",
             ) from exc
         if job_id is None:
-            return self.inventory_state()
-        return Thaw(INVENTORY_KEY, ThawState.ASKED, requested_at=time.time(), job_id=job_id)
+            return self.inventory_status()
+        return ThawStatus(
+            INVENTORY_JOB_KEY, ThawState.ASKED, requested_at=time.time(), job_id=job_id
+        )
 
     def read_inventory(self, job_id: str) -> VaultInventory:
         """Return the vault's inventory, which a finished job brought. Raises NotReadyError."""
-        answer = self._client.call("get_job_output", key=INVENTORY_KEY, jobId=job_id)
+        answer = self._client.call("get_job_output", key=INVENTORY_JOB_KEY, jobId=job_id)
         with answer["body"] as body:
             try:
                 content = body.read()
             except foreign_errors() as exc:
-                raise self._client.translate(exc, INVENTORY_KEY) from exc
+                raise self._client.translated_error(exc, INVENTORY_JOB_KEY) from exc
         return read_vault_inventory(content, self._client.shown)

@@ -59,7 +59,7 @@ class GlacierClient(AwsClient):
         # "-" is the account of the keys.
         return {"accountId": "-", "vaultName": self.container}
 
-    def _of_answer(self, exc: Any, key: str | None) -> BakthatError:
+    def _answer_error(self, exc: Any, key: str | None) -> BakthatError:
         detail = exc.response.get("Error", {})
         code, message = str(detail.get("Code", "")), one_line(detail.get("Message", ""))
         status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bakthat.backends.base import Thaw, ThawState
+from bakthat.backends.base import ThawState, ThawStatus
 from bakthat.backends.glacier.client import epoch_seconds
 from bakthat.policy.storage_classes import VAULT, storage_class
 
@@ -46,11 +46,11 @@ def _expected_end(job: Mapping[str, Any]) -> float:
     return (epoch_seconds(job.get("CreationDate")) or 0) + seconds
 
 
-def thaw_of(key: str, job: Mapping[str, Any]) -> Thaw:
+def thaw_status_of(key: str, job: Mapping[str, Any]) -> ThawStatus:
     """Return how far *key* is, by the job that brings it."""
     completed = epoch_seconds(job.get("CompletionDate"))
     is_ready = has_succeeded(job)
-    return Thaw(
+    return ThawStatus(
         key,
         ThawState.READY if is_ready else ThawState.ASKED,
         VAULT,

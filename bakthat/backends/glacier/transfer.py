@@ -83,7 +83,7 @@ class GlacierUpload(PartUpload):
         self._part_size = part_size
         self._replace = replace
         if not replace and self._key in records.inventory:
-            raise self._taken()
+            raise self._key_exists_error()
 
     def _size_of_part(self, number: int) -> int:
         return self._part_size
@@ -174,7 +174,7 @@ class GlacierUpload(PartUpload):
             self._records.jobs.pop(self._key, None)
             return replaced
         if inventory.setdefault(self._key, archive_id) != archive_id:
-            raise self._taken()
+            raise self._key_exists_error()
         return None
 
     def _remove(self, archive_id: str) -> None:
@@ -189,7 +189,7 @@ class GlacierUpload(PartUpload):
         with contextlib.suppress(BakthatError):
             self._records.archives[archive_id] = {"key": self._key, "deleted": time.time()}
 
-    def _taken(self) -> KeyExistsError:
+    def _key_exists_error(self) -> KeyExistsError:
         return KeyExistsError(
             f"{self._client.shown} has {self._key!r} already; it was left as it is"
         )

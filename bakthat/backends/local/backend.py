@@ -43,14 +43,14 @@ from bakthat.backends.local.files import (
     FileRange,
     create,
     is_locked,
+    key_exists_error,
     lock,
     make_directories,
     move_without_replacing,
     read_sidecar,
     remove,
     sync_directory,
-    taken,
-    translated,
+    translated_errors,
     write_all,
     write_durably,
 )
@@ -95,7 +95,7 @@ class LocalBackend(BakthatBackend):
 
     def create_container(self) -> None:
         """Make the directory and its parents, if they are missing."""
-        with translated("make", self.container):
+        with translated_errors("make", self.container):
             for made in make_directories(self.container):
                 sync_directory(os.path.dirname(made))
 
@@ -115,7 +115,7 @@ class LocalBackend(BakthatBackend):
         self._check_parents(key)
         description = encode_metadata(metadata, limit=METADATA_LIMIT)
         if not replace and (os.path.lexists(path) or os.path.lexists(path + SIDECAR_SUFFIX)):
-            raise taken(path)
+            raise key_exists_error(path)
         return LocalUpload(self.container, key, description, replace=replace)
 
     def download(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
@@ -124,7 +124,7 @@ class LocalBackend(BakthatBackend):
             raise UsageError(f"a download cannot start at byte {start}")
         path = self._path(key)
         self._describe(key)
-        with translated("open", path):
+        with translated_errors("open", path):
             # Not blocking: a FIFO that took the file's place would never open.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         return io.BufferedReader(FileRange(descriptor, path, start, end), BUFFER_SIZE)
@@ -167,7 +167,7 @@ class LocalBackend(BakthatBackend):
         path = self._path(key)
         self._check_container()
         self._check_parents(key)
-        with translated("delete", path):
+        with translated_errors("delete", path):
             try:
                 if not stat.S_ISREG(os.lstat(path).st_mode):
                     raise StorageError(f"{path} is not a regular file and was left as it is")
@@ -180,7 +180,7 @@ class LocalBackend(BakthatBackend):
     def _sync_directory_of(self, key: str) -> None:
         directory = os.path.dirname(self._path(key))
         with (
-            translated("delete", directory),
+            translated_errors("delete", directory),
             suppress(FileNotFoundError, NotADirectoryError),
         ):
             sync_directory(directory)
@@ -200,7 +200,7 @@ class LocalBackend(BakthatBackend):
                 else:
                     continue
                 path = os.path.join(self.container, below + name)
-                with translated("look at", path), suppress(FileNotFoundError):
+                with translated_errors("look at", path), suppress(FileNotFoundError):
                     found = os.lstat(path)
                     if stat.S_ISREG(found.st_mode):
                         written = found.st_mtime
@@ -215,7 +215,7 @@ class LocalBackend(BakthatBackend):
                 return False
         elif is_locked(path):
             return False
-        with translated("delete", path):
+        with translated_errors("delete", path):
             try:
                 os.unlink(path)
             except FileNotFoundError:
@@ -226,7 +226,7 @@ class LocalBackend(BakthatBackend):
         """Walk through the container; yield each directory's key and what else is in it."""
         directory = os.path.join(self.container, below)
         names, deeper = set(), []
-        with translated("list", directory):
+        with translated_errors("list", directory):
             try:
                 with os.scandir(directory) as found:
                     for entry in found:
@@ -255,7 +255,7 @@ class LocalBackend(BakthatBackend):
         return os.path.join(self.container, key)
 
     def _check_container(self) -> None:
-        with translated("look at", self.container):
+        with translated_errors("look at", self.container):
             if not os.path.isdir(self.container):
                 raise ContainerNotFoundError(
                     f"directory {self.container} does not exist",
@@ -268,7 +268,7 @@ class LocalBackend(BakthatBackend):
         path = self.container
         for part in key.split("/")[:-1]:
             path = os.path.join(path, part)
-            with translated("look at", path):
+            with translated_errors("look at", path):
                 try:
                     mode = os.lstat(path).st_mode
                 except FileNotFoundError:
@@ -280,7 +280,7 @@ class LocalBackend(BakthatBackend):
         path = self._path(key)
         self._check_container()
         self._check_parents(key)
-        with translated("look at", path):
+        with translated_errors("look at", path):
             try:
                 found = os.lstat(path)
             except FileNotFoundError:
@@ -299,7 +299,7 @@ class LocalBackend(BakthatBackend):
 
     def _ls(self, below: str, prefix: str) -> Iterator[StoredObject]:
         directory = os.path.join(self.container, below)
-        with translated("list", directory):
+        with translated_errors("list", directory):
             try:
                 with os.scandir(directory) as found:
                     entries = sorted(found, key=lambda entry: entry.name)
@@ -308,7 +308,7 @@ class LocalBackend(BakthatBackend):
                 return
         for entry in entries:
             key = below + entry.name
-            with translated("look at", os.path.join(self.container, key)):
+            with translated_errors("look at", os.path.join(self.container, key)):
                 try:
                     details = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
@@ -416,7 +416,7 @@ class LocalUpload:
     def _undone_on_error(self, doing: str) -> Iterator[None]:
         # A full disk gets its space back at once, whenever the caller comes to abort.
         try:
-            with translated(doing, self._path):
+            with translated_errors(doing, self._path):
                 yield
         except BaseException:
             self.abort()
@@ -425,11 +425,11 @@ class LocalUpload:
     def _publish_unless_taken(self) -> None:
         sidecar = self._path + SIDECAR_SUFFIX
         if os.path.lexists(self._path):
-            raise taken(self._path)
+            raise key_exists_error(self._path)
         try:
             claim = create(sidecar)
         except FileExistsError as exc:
-            raise taken(self._path) from exc
+            raise key_exists_error(self._path) from exc
         published = False
         try:
             write_durably(claim, self._description)

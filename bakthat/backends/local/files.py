@@ -37,7 +37,7 @@ _HINTS = {
 
 
 @contextmanager
-def translated(doing: str, path: str) -> Iterator[None]:
+def translated_errors(doing: str, path: str) -> Iterator[None]:
     """Raise what the system raises in the block as a StorageError that names *path*."""
     try:
         yield
@@ -48,8 +48,8 @@ def translated(doing: str, path: str) -> Iterator[None]:
         ) from exc
 
 
-def taken(path: str) -> KeyExistsError:
-    """Return the error that says that *path* is another's."""
+def key_exists_error(path: str) -> KeyExistsError:
+    """Return the error that refuses to overwrite *path*."""
     return KeyExistsError(
         f"{path} exists already, or is being written; it was left as it is",
     )
@@ -134,12 +134,12 @@ def move_without_replacing(source: str, target: str) -> None:
     except FileExistsError as exc:
         # NFS may have linked it, lost the answer, and then refused the repetition.
         if not os.path.samefile(source, target):
-            raise taken(target) from exc
+            raise key_exists_error(target) from exc
     except OSError as exc:
         if exc.errno not in _NO_HARD_LINKS:
             raise
         if os.path.lexists(target):
-            raise taken(target) from exc
+            raise key_exists_error(target) from exc
         os.rename(source, target)
         return
     remove(source)
@@ -189,7 +189,7 @@ class FileRange(io.RawIOBase):
         self._descriptor = descriptor
         self._path = path
         try:
-            with translated("open", path):
+            with translated_errors("open", path):
                 found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise NotFoundError(f"{path} is no regular file any more")
@@ -214,7 +214,7 @@ class FileRange(io.RawIOBase):
         view = memoryview(buffer).cast("B")[: max(self._end - self._position, 0)]
         if not view:
             return 0
-        with translated("read", self._path):
+        with translated_errors("read", self._path):
             count = os.preadv(self._descriptor, [view], self._position)
         if count == 0:
             raise StorageError(f"{self._path} was cut short while it was read")

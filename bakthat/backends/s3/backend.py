@@ -16,15 +16,15 @@ from bakthat.backends.base import (
     Leftover,
     Metadata,
     StoredObject,
-    Thaw,
     ThawState,
+    ThawStatus,
     check_key,
     encode_metadata,
     required,
 )
 from bakthat.backends.s3.client import S3Client
 from bakthat.backends.s3.download import open_object
-from bakthat.backends.s3.thaw import ask_for_thaw, listed_thaw_of, thaw_of
+from bakthat.backends.s3.thaw import listed_status_of, request_thaw, thaw_status_of
 from bakthat.backends.s3.upload import METADATA_KEY, S3Upload, choose_part_size, describe
 from bakthat.errors import (
     BakthatError,
@@ -176,19 +176,19 @@ class S3Backend(BakthatBackend):
             )
         return self._client.signed_url(key, seconds)
 
-    def thaw_state(self, key: str) -> Thaw:
+    def thaw_status(self, key: str) -> ThawStatus:
         """Look how far *key* is; see :class:`~bakthat.backends.base.ColdStorage`."""
-        return thaw_of(key, self._headers_of(key))
+        return thaw_status_of(key, self._headers_of(key))
 
-    def thaw(self, key: str, *, tier: str, days: int) -> Thaw:
+    def thaw(self, key: str, *, tier: str, days: int) -> ThawStatus:
         """Ask for a readable copy of *key*; see :class:`~bakthat.backends.base.ColdStorage`."""
-        state = self.thaw_state(key)
+        state = self.thaw_status(key)
         if state.state is not ThawState.FROZEN:
             return state
-        answered = ask_for_thaw(self._client, state, tier=tier, days=days)
+        answered = request_thaw(self._client, state, tier=tier, days=days)
         if answered is not None:
             return answered
-        state = self.thaw_state(key)
+        state = self.thaw_status(key)
         if state.state is ThawState.FROZEN:
             raise UnreachableError(
                 f"{key!r} in {self._client.shown}: the answer to asking for a thaw was lost",
@@ -196,7 +196,7 @@ class S3Backend(BakthatBackend):
             )
         return state
 
-    def thaws(self, prefix: str = "") -> Iterator[Thaw]:
+    def thaws(self, prefix: str = "") -> Iterator[ThawStatus]:
         """Yield what S3 lists as being thawed; some storages that speak S3 list no thaws, and
         nobody lists those of intelligent tiering.
         """
@@ -208,7 +208,7 @@ class S3Backend(BakthatBackend):
         )
         for page in listing:
             for entry in page.get("Contents", ()):
-                thaw = listed_thaw_of(entry)
+                thaw = listed_status_of(entry)
                 if thaw is not None:
                     yield thaw
 

@@ -47,7 +47,7 @@ class S3Client(AwsClient):
                 "get_object", Params=self._in_container(key), ExpiresIn=seconds
             )
         except foreign_errors() as exc:
-            raise self.translate(exc, key) from exc
+            raise self.translated_error(exc, key) from exc
         return url
 
     def _in_container(self, key: str | None) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class S3Client(AwsClient):
     def _prepare(self, client: Any) -> None:
         client.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
 
-    def _of_answer(self, exc: Any, key: str | None) -> BakthatError:
+    def _answer_error(self, exc: Any, key: str | None) -> BakthatError:
         bucket = self.shown
         detail = exc.response.get("Error", {})
         code, message = str(detail.get("Code", "")), str(detail.get("Message", ""))

@@ -62,11 +62,11 @@ class S3Reader(RangedReader):
             )
         except StorageError as exc:
             if answer_of(exc)[0] == 412:
-                raise self._changed() from exc
+                raise self._replaced_error() from exc
             raise
         try:
             if answer.get("ETag") != self._etag:
-                raise self._changed()
+                raise self._replaced_error()
             if extent_of(answer, self._key)[0] != start:
                 raise StorageError(f"the storage sent another range of {self._key!r} than asked")
         except StorageError:
@@ -74,5 +74,5 @@ class S3Reader(RangedReader):
             raise
         return answer
 
-    def _changed(self) -> StorageError:
+    def _replaced_error(self) -> StorageError:
         return StorageError(f"{self._key!r} was replaced while it was read", hint="try again")

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from bakthat.backends.aws.client import answer_of
-from bakthat.backends.base import Thaw, ThawState
+from bakthat.backends.base import ThawState, ThawStatus
 from bakthat.backends.s3.client import S3Client
 from bakthat.errors import StorageError, UnreachableError
 from bakthat.policy.storage_classes import check_tier, storage_class
@@ -22,27 +22,27 @@ _RESTORE = re.compile(r'ongoing-request="(true|false)"(?:,\s*expiry-date="([^"]*
 _INTELLIGENT_TIERS = ("ARCHIVE_ACCESS", "DEEP_ARCHIVE_ACCESS")
 
 
-def thaw_of(key: str, found: Mapping[str, Any]) -> Thaw:
+def thaw_status_of(key: str, found: Mapping[str, Any]) -> ThawStatus:
     """Return how far *key* is, by the answer *found* to a HEAD request."""
     # An object in intelligent tiering says in which of the two archive tiers it is, if in one.
     name = str(found.get("ArchiveStatus") or found.get("StorageClass") or "STANDARD")
     if not storage_class(name).is_cold:
-        return Thaw(key, ThawState.WARM)
+        return ThawStatus(key, ThawState.WARM)
     match = _RESTORE.search(str(found.get("Restore") or ""))
     if match is None:
-        return Thaw(key, ThawState.FROZEN, name)
+        return ThawStatus(key, ThawState.FROZEN, name)
     if match[1] == "true":
-        return Thaw(key, ThawState.ASKED, name)
+        return ThawStatus(key, ThawState.ASKED, name)
     return _copy_until(key, name, _epoch_seconds(match[2]))
 
 
-def listed_thaw_of(entry: Mapping[str, Any]) -> Thaw | None:
+def listed_status_of(entry: Mapping[str, Any]) -> ThawStatus | None:
     """Return how far an object is, by its entry in a listing; None when that tells of no thaw."""
     name, status = str(entry.get("StorageClass", "")), entry.get("RestoreStatus")
     if not status or not storage_class(name).is_cold:
         return None
     if status.get("IsRestoreInProgress"):
-        return Thaw(entry["Key"], ThawState.ASKED, name)
+        return ThawStatus(entry["Key"], ThawState.ASKED, name)
     expires = status.get("RestoreExpiryDate")
     if expires is None:
         return None
@@ -50,9 +50,12 @@ def listed_thaw_of(entry: Mapping[str, Any]) -> Thaw | None:
     return thaw if thaw.is_readable else None
 
 
-def ask_for_thaw(client: S3Client, frozen: Thaw, *, tier: str, days: int) -> Thaw | None:
-    """Ask S3 to thaw an object that is frozen; return its state, or None when it must be looked
-    up, since the answer was lost.
+def request_thaw(
+    client: S3Client, frozen: ThawStatus, *, tier: str, days: int
+) -> ThawStatus | None:
+    """Ask S3 to thaw an object that is frozen; return its status.
+
+    Returns None when the answer was lost, so that the status must be looked up.
 
     Asking again while it thaws is refused by S3, and so never paid twice.
     """
@@ -82,11 +85,11 @@ def ask_for_thaw(client: S3Client, frozen: Thaw, *, tier: str, days: int) -> Tha
     return replace(asked, tier=tier, requested_at=time.time())
 
 
-def _copy_until(key: str, name: str, expires: float | None) -> Thaw:
+def _copy_until(key: str, name: str, expires: float | None) -> ThawStatus:
     # S3 removes an expired copy some time later; until then the header goes on to name it.
     if expires is not None and expires <= time.time():
-        return Thaw(key, ThawState.FROZEN, name)
-    return Thaw(key, ThawState.READY, name, ready_until=expires)
+        return ThawStatus(key, ThawState.FROZEN, name)
+    return ThawStatus(key, ThawState.READY, name, ready_until=expires)
 
 
 def _epoch_seconds(date: str | None) -> float | None:

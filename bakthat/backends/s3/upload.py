@@ -87,7 +87,7 @@ class S3Upload(PartUpload):
         self._part_size = part_size
         self._replace = replace
         if not replace:
-            self._refuse_taken_key()
+            self._check_key_is_free()
 
     def _size_of_part(self, number: int) -> int:
         return size_of_part(number, self._part_size)
@@ -148,7 +148,7 @@ class S3Upload(PartUpload):
     def _publish(self, operation: str, request: dict[str, Any]) -> StoredObject:
         if not self._replace:
             # A look narrows the gap on storages that ignore the condition.
-            self._refuse_taken_key()
+            self._check_key_is_free()
             request["IfNoneMatch"] = "*"
         try:
             try:
@@ -158,7 +158,7 @@ class S3Upload(PartUpload):
                     raise
                 log.debug("%s knows no If-None-Match", self._client.place)
                 del request["IfNoneMatch"]
-                self._refuse_taken_key()
+                self._check_key_is_free()
                 self._client.call(operation, key=self._key, **request)
         except KeyExistsError:
             raise
@@ -166,7 +166,7 @@ class S3Upload(PartUpload):
             self._accept_if_stored(error)
         return self._verify()
 
-    def _refuse_taken_key(self) -> None:
+    def _check_key_is_free(self) -> None:
         try:
             found = self._client.head(self._key)
         except CredentialsError:
@@ -174,9 +174,9 @@ class S3Upload(PartUpload):
             log.debug("no right to look for %s", self._key)
             return
         if found is not None and not self._is_own(found):
-            raise self._taken()
+            raise self._key_exists_error()
 
-    def _taken(self) -> KeyExistsError:
+    def _key_exists_error(self) -> KeyExistsError:
         return KeyExistsError(
             f"bucket {self._client.container!r} has {self._key!r} already; it was left as it is"
         )
@@ -201,7 +201,7 @@ class S3Upload(PartUpload):
             log.info("%s was stored although its answer was lost", self._key)
             return
         if found is not None and status in (409, 412):
-            raise self._taken() from error
+            raise self._key_exists_error() from error
         raise error
 
     def _verify(self) -> StoredObject:
@@ -223,7 +223,7 @@ class S3Upload(PartUpload):
             ) from exc.__cause__
         if TOKEN_KEY in user_metadata(found) and not self._is_own(found):
             if not self._replace:
-                raise self._taken()
+                raise self._key_exists_error()
             # A later writer replaced ours, which had been stored.
             return StoredObject(self._key, self._sent, metadata=self._described())
         if found["ContentLength"] != self._sent:

@@ -27,7 +27,7 @@ from bakthat.errors import (
     UsageError,
 )
 from bakthat.format import names
-from bakthat.format.description import believable
+from bakthat.format.description import sanitized
 from bakthat.operations.sync.report import Action, Change, ContainerSync, SyncReport
 from bakthat.session import vault
 from bakthat.session.cold import Wait
@@ -289,7 +289,7 @@ class _Work:
     def _entry(self, stored: StoredObject) -> models.Backups | None:
         """Make the entry of an object, or None when it is not bakthat's."""
         key = stored.key
-        said = believable(stored.metadata)
+        said = sanitized(stored.metadata)
         known = key in self.known
         try:
             if key.endswith(names.KEY_VALUE_EXTENSION) and is_value(stored):
