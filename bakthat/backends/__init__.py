@@ -12,7 +12,7 @@ from bakthat.policy.defaults import DESTINATIONS
 if TYPE_CHECKING:
     from bakthat.backends.base import Backend, BakthatBackend
     from bakthat.backends.glacier.backend import GlacierBackend
-    from bakthat.backends.glacier.records import VaultRecords
+    from bakthat.backends.glacier.inventory import VaultRecords
     from bakthat.backends.local.backend import LocalBackend
     from bakthat.backends.s3.backend import S3Backend
 

@@ -116,9 +116,9 @@ def backup(
             new = NewBackup(session, backend, source, options, keys, joined_tags, progress)
             made = new.store(contents, reading)
         if made.backend == "glacier":
-            from bakthat.session import vault
+            from bakthat.session.vault import VaultInventory
 
-            vault.save_after_change(session, make_bucket=True)
+            VaultInventory(session).save_after_change(make_bucket=True)
         return current.finish(made)
 
 

@@ -8,26 +8,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bakthat.backends.base import ColdStorage, ThawState, ThawStatus
+from bakthat.backends.base import ThawStatus
 from bakthat.backends.glacier.backend import VaultArchive
 from bakthat.conf import DEFAULT_PROFILE
-from bakthat.errors import ContainerNotFoundError, NotFoundError
+from bakthat.errors import ContainerNotFoundError
 from bakthat.policy.defaults import COLD_DESTINATIONS
 from bakthat.session import cold
-from bakthat.session.cold import _look_again, _Memory
-from bakthat.session.records import vault_records
 from bakthat.session.session import Session
-from bakthat.session.vault import (
-    INVENTORY_KEY,
-    _add,
-    _bucket,
-    _pairs_of,
-    _read,
-    _save,
-    learn,
-    vault_list,
-)
+from bakthat.session.vault import VaultInventory
 from bakthat.system.paths import PathLike
+
+log = logging.getLogger("bakthat")
 
 
 def show_local_glacier_inventory(
@@ -37,8 +28,7 @@ def show_local_glacier_inventory(
     conf: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """Return the archive id of each stored filename, as this machine's catalog has it."""
-    session = Session(profile, config, conf)
-    return dict(sorted(vault_records(session.catalog_path).inventory.items()))
+    return VaultInventory(Session(profile, config, conf)).known()
 
 
 def backup_glacier_inventory(
@@ -47,13 +37,12 @@ def backup_glacier_inventory(
     *,
     conf: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-    """Write this machine's inventory to the profile's bucket; return what stands there now.
+    """Write this machine's inventory to the profile's bucket; return what the copy holds now.
 
-    Archives that the bucket's copy has and this machine does not know, those of other machines,
-    stay in it. Raises StorageError, and CorruptArchiveError when that copy cannot be read.
+    Archives of the copy that this machine does not know, those of other machines, stay in it.
+    Raises StorageError, and CorruptArchiveError when the copy cannot be read.
     """
-    session = Session(profile, config, conf)
-    return _save(session, make_bucket=True)
+    return VaultInventory(Session(profile, config, conf)).save_to_bucket(make_bucket=True)
 
 
 def restore_glacier_inventory(
@@ -64,18 +53,10 @@ def restore_glacier_inventory(
 ) -> dict[str, str]:
     """Add to this machine's inventory what the bucket's copy has; return what was added.
 
-    What is known here stays as it is. Raises NotFoundError when the bucket has no copy, and
-    CorruptArchiveError when that cannot be read.
+    What this machine knows stays as it is. Raises NotFoundError when the bucket has no copy, and
+    CorruptArchiveError when the copy cannot be read.
     """
-    session = Session(profile, config, conf)
-    backend = _bucket(session)
-    content = _read(backend)
-    if content is None:
-        raise NotFoundError(
-            f"bucket {backend.container!r} has no {INVENTORY_KEY!r}",
-            hint="bakthat show_glacier_inventory asks the vault for its own inventory",
-        )
-    return _add(session, _pairs_of(content, backend.container))
+    return VaultInventory(Session(profile, config, conf)).load_from_bucket()
 
 
 def show_glacier_inventory(
@@ -85,21 +66,18 @@ def show_glacier_inventory(
     conf: Mapping[str, Any] | None = None,
     wait: cold.Wait = False,
 ) -> list[VaultArchive] | None:
-    """Return the archives that the vault itself lists; None while that is under way.
+    """Return the archives that the vault itself lists; None while it still makes its list.
 
-    The vault makes its inventory up once a day and takes hours to hand it out: the first call
-    asks for it, and calls until it is there say so. Archives that are not known here are added
-    to this machine's inventory, unless they were deleted from here. Raises StorageError.
+    A vault lists its archives once a day and takes hours to return the list: the first call
+    requests it, and later calls return None until it is there. Archives that are not known here
+    are added to this machine's inventory, unless they were deleted from here. Raises StorageError.
     """
-    session = Session(profile, config, conf)
-    listed = vault_list(session, wait=wait, command="show_glacier_inventory")
-    if listed is None:
+    inventory = VaultInventory(Session(profile, config, conf))
+    listing = inventory.listing(wait=wait, command="show_glacier_inventory")
+    if listing is None:
         return None
-    learn(session, listed.archives)
-    return listed.archives
-
-
-log = logging.getLogger("bakthat")
+    inventory.add_listed(listing.archives)
+    return listing.archives
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +109,8 @@ def jobs(
 ) -> list[ThawJob]:
     """Return what is being thawed or is thawed, in the profile's bucket and vault.
 
-    Also what another machine asked for. *destination* keeps to "s3" or "glacier". Asks for no
-    thaw. Raises StorageError.
+    Thaws that another machine requested are listed too. *destination* restricts the list to "s3"
+    or "glacier". No thaw is requested. Raises StorageError.
     """
     session = Session(profile, config, conf, destination)
     named = session.named_destination
@@ -144,20 +122,11 @@ def jobs(
 
 
 def _jobs_of(session: Session, destination: str) -> Iterator[ThawJob]:
-    backend = session.backend(destination)
-    if not isinstance(backend, ColdStorage):
-        return
-    memory = _Memory(session, destination)
-    seen: set[str] = set()
+    container = session.backend(destination).container
     try:
-        for thaw in backend.thaws(session.shared_prefix):
-            seen.add(thaw.key)
-            yield ThawJob(destination, backend.container, memory.complete(thaw))
-        for key in memory.names() - seen:
-            thaw = memory.complete(_look_again(backend, key))
-            if thaw.state in (ThawState.ASKED, ThawState.READY):
-                yield ThawJob(destination, backend.container, thaw)
+        for thaw in cold.current_thaws(session, destination):
+            yield ThawJob(destination, container, thaw)
     except ContainerNotFoundError:
         if session.named_destination:
             raise
-        log.debug("%s does not exist yet", backend.container)
+        log.debug("%s does not exist yet", container)

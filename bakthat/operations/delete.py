@@ -37,9 +37,9 @@ def delete(
     storage already is only marked.
     """
     from bakthat import models
-    from bakthat.session import vault
     from bakthat.session.costs import check_before_deleting
     from bakthat.session.lookup import find_backup
+    from bakthat.session.vault import VaultInventory
 
     session = Session(profile, config, conf, destination)
     with operation(session, "delete") as current:
@@ -56,5 +56,5 @@ def delete(
             with models.catalog(session.catalog_path, write=True, patience=models.RECORD_PATIENCE):
                 models.mark_deleted(found)
         if found.backend == "glacier":
-            vault.save_after_change(session)
+            VaultInventory(session).save_after_change()
         return current.finish(found)

@@ -36,9 +36,9 @@ from bakthat.policy.rotation import (
     decide_by_age,
     keep_recorded_last,
 )
-from bakthat.session import vault
 from bakthat.session.costs import check_before_deleting
 from bakthat.session.session import Session, operation
+from bakthat.session.vault import VaultInventory
 from bakthat.system.paths import PathLike
 from bakthat.system.signals import held_back
 from bakthat.system.text import did_you_mean, is_text, printable
@@ -208,7 +208,7 @@ def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
     finally:
         log.info("Deleted %d of %d backups", len(deleted), len(plan.backups))
         if deleted and backend.name == "glacier":
-            vault.save_after_change(session)
+            VaultInventory(session).save_after_change()
     if failures:
         first, why = next(iter(failures.items()))
         raise StorageError(

@@ -1,7 +1,7 @@
-"""Cold storage: ask for what a restore needs, say how far it is, and wait for it.
+"""Cold storage: request the thaw of what a restore needs, say how far it is, and wait for it.
 
-A thaw costs money and takes hours, so it is asked for by ``restore`` alone, and looked for first:
-any number of calls, processes and machines share one.
+A thaw costs money and takes hours, so only ``restore`` requests one, and looks for one first: any
+number of calls, processes and machines share it.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from bakthat.system.text import printable
 log = logging.getLogger("bakthat")
 
 Wait = bool | Callable[[float], object]
-"""Whether to wait until something is thawed: True, or what is called with each pause in seconds."""
+"""Whether to wait until something is thawed: True, or a function that is called with the seconds
+of each pause."""
 
 SHORT_PAUSE, LONG_PAUSE = 30.0, 600.0
 """Seconds between two looks, for a thaw that takes minutes and for one that takes hours."""
 
-_REMEMBERED = "thaw "
-"""What the keys of remembered thaws begin with in the table ``config``."""
+_RECORDED = "thaw "
+"""What the keys of recorded thaws begin with in the table ``config``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,10 @@ class ThawOptions:
     """For how long it stays readable, where that can be chosen."""
     wait: Wait = False
     arguments: Sequence[str] = ()
-    """What else the command that is to be run again must be given, such as where to restore to."""
+    """Further arguments of the command that the log says to run again, such as the destination."""
 
     def check(self) -> None:
-        """Raise UsageError when this cannot be meant."""
+        """Raise UsageError when an option is invalid."""
         if self.tier not in TIERS:
             raise UsageError(f"unknown tier '{self.tier}'", hint=f"use one of: {', '.join(TIERS)}")
         if isinstance(self.days, bool) or not isinstance(self.days, int) or self.days < 1:
@@ -59,56 +60,57 @@ class ThawOptions:
 
 
 def thaw_status(session: Session, backup: models.Backups) -> ThawStatus:
-    """Look how far a backup is from being readable, and ask for nothing."""
+    """Return how far a backup is from being readable; request nothing."""
     backend = session.backend(backup.backend)
     if not isinstance(backend, ColdStorage):
         return ThawStatus(backup.stored_filename, ThawState.WARM)
-    memory = _Memory(session, backup.backend)
-    return memory.complete(backend.thaw_status(backup.stored_filename))
+    return _ThawRequests(session, backup.backend).complete(
+        backend.thaw_status(backup.stored_filename)
+    )
 
 
 def make_readable(session: Session, backup: models.Backups, options: ThawOptions) -> bool:
-    """Ask for a backup to be thawed if it is frozen, say so, and return whether it can be read.
+    """Request the thaw of a backup that is frozen, and return whether the backup can be read.
 
     With ``options.wait``, return only when it can. Raises StorageError when the thaw failed.
     """
     backend = session.backend(backup.backend)
     if not isinstance(backend, ColdStorage):
         return True
-    memory = _Memory(session, backup.backend)
+    requests = _ThawRequests(session, backup.backend)
 
     def look() -> ThawStatus:
-        return memory.complete(backend.thaw_status(backup.stored_filename))
+        return requests.complete(backend.thaw_status(backup.stored_filename))
 
-    state, is_new = look(), False
-    if state.state is ThawState.FROZEN:
+    status, is_new = look(), False
+    if status.state is ThawState.FROZEN:
         with _one_at_a_time(session.catalog_path):
-            state = look()
-            is_new = state.state is ThawState.FROZEN
+            status = look()
+            is_new = status.state is ThawState.FROZEN
             if is_new:
-                state = backend.thaw(backup.stored_filename, tier=options.tier, days=options.days)
-                memory.keep(state)
-    if is_new and not state.is_readable:
-        _tell_asked(session, backup, state, options.arguments)
-    elif not state.is_readable:
-        log.info("%s", describe(state))
-    while options.wait and not state.is_readable:
-        pause(options.wait, _pause_between(state))
-        state = look_again(look, state)
-        if state.state is ThawState.FROZEN:
+                status = backend.thaw(backup.stored_filename, tier=options.tier, days=options.days)
+                requests.record(status)
+    if is_new and not status.is_readable:
+        _log_request(session, backup, status, options.arguments)
+    elif not status.is_readable:
+        log.info("%s", describe(status))
+    while options.wait and not status.is_readable:
+        pause(options.wait, _pause_between(status))
+        status = status_or_last(look, status)
+        if status.state is ThawState.FROZEN:
             raise StorageError(
                 f"the thaw of {printable(backup.stored_filename)} ended without a result",
                 hint="bakthat restore asks for it again",
             )
-        if not state.is_readable:
-            log.info("%s", describe(state))
-    if state.state is ThawState.READY:
-        log.info("%s", describe(state))
-    return state.is_readable
+        if not status.is_readable:
+            log.info("%s", describe(status))
+    if status.state is ThawState.READY:
+        log.info("%s", describe(status))
+    return status.is_readable
 
 
-def look_again(look: Callable[[], ThawStatus], before: ThawStatus) -> ThawStatus:
-    """Return what *look* finds, or *before* while the storage cannot be reached.
+def status_or_last(look: Callable[[], ThawStatus], last: ThawStatus) -> ThawStatus:
+    """Return what *look* returns, or *last* while the storage cannot be reached.
 
     A wait of hours outlives an outage of the network.
     """
@@ -116,15 +118,15 @@ def look_again(look: Callable[[], ThawStatus], before: ThawStatus) -> ThawStatus
         return look()
     except UnreachableError as exc:
         log.warning("%s; still waiting", exc)
-        return before
+        return last
 
 
 @contextlib.contextmanager
 def _one_at_a_time(catalog: Path) -> Iterator[None]:
-    """Let no two processes of this machine both find nothing asked for, and both ask, and pay.
+    """Let one process of this machine at a time look for a thaw and request it.
 
-    The lock is on the catalog's directory, so no file is left behind; where the file system has
-    no such locks, it is done without.
+    Two would both find none, and both would pay. The lock is on the catalog's directory, so no file
+    is left behind; a file system without such locks is used without.
     """
     directory: int | None = None
     try:
@@ -137,70 +139,92 @@ def _one_at_a_time(catalog: Path) -> Iterator[None]:
             os.close(directory)
 
 
-def forget_expired(session: Session, destination: str, *, dry_run: bool = False) -> list[str]:
-    """Forget the remembered thaws that are over; return their stored names."""
+def current_thaws(session: Session, destination: str) -> Iterator[ThawStatus]:
+    """Yield what is being thawed or is thawed at a destination. Raises StorageError.
+
+    Also what another machine requested, as far as the storage lists it.
+    """
     backend = session.backend(destination)
-    memory = _Memory(session, destination)
+    if not isinstance(backend, ColdStorage):
+        return
+    requests = _ThawRequests(session, destination)
+    listed: set[str] = set()
+    for thaw in backend.thaws(session.shared_prefix):
+        listed.add(thaw.key)
+        yield requests.complete(thaw)
+    for key in requests.names() - listed:
+        thaw = requests.complete(_status_if_stored(backend, key))
+        if thaw.state in (ThawState.ASKED, ThawState.READY):
+            yield thaw
+
+
+def forget_expired(session: Session, destination: str, *, dry_run: bool = False) -> list[str]:
+    """Remove the recorded thaws that are over from the catalog; return their stored names."""
+    backend = session.backend(destination)
+    requests = _ThawRequests(session, destination)
     if not isinstance(backend, ColdStorage):
         return []
-    names = memory.names()
+    names = requests.names()
     if destination == "glacier":
-        # A look at one forgets its job as well, which a dry run must not.
+        # To look up one would remove its job from the catalog as well, which a dry run must not.
         expired = sorted(names - {thaw.key for thaw in backend.thaws()}) if names else []
     else:
         over = (ThawState.FROZEN, ThawState.WARM)
-        expired = [key for key in sorted(names) if _look_again(backend, key).state in over]
+        expired = [key for key in sorted(names) if _status_if_stored(backend, key).state in over]
     for key in expired if not dry_run else ():
-        memory.forget(key)
+        requests.forget(key)
     return expired
 
 
-def _look_again(backend: ColdStorage, key: str) -> ThawStatus:
+def _status_if_stored(backend: ColdStorage, key: str) -> ThawStatus:
     try:
         return backend.thaw_status(key)
     except NotFoundError:
         return ThawStatus(key, ThawState.FROZEN)
 
 
-class _Memory:
-    """When a thaw was asked for and by which tier, which S3 does not tell; for one container."""
+class _ThawRequests:
+    """The catalog's record of thaws in one container: when each was requested, and by which tier.
+
+    S3 does not tell either.
+    """
 
     def __init__(self, session: Session, destination: str) -> None:
         container = "".join(digest[:16] for _, digest in session.containers(destination)[:1])
-        self._kept: CatalogMapping[Mapping[str, Any]] = CatalogMapping(
-            session.catalog_path, "Config", "key", "value", beginning=f"{_REMEMBERED}{container} "
+        self._recorded: CatalogMapping[Mapping[str, Any]] = CatalogMapping(
+            session.catalog_path, "Config", "key", "value", beginning=f"{_RECORDED}{container} "
         )
 
-    def keep(self, thaw: ThawStatus) -> None:
-        """Remember a thaw that was just asked for."""
+    def record(self, thaw: ThawStatus) -> None:
+        """Record a thaw that was just requested."""
         if thaw.requested_at is not None:
-            self._kept[thaw.key] = {"tier": thaw.tier, "requested_at": thaw.requested_at}
+            self._recorded[thaw.key] = {"tier": thaw.tier, "requested_at": thaw.requested_at}
 
     def complete(self, thaw: ThawStatus) -> ThawStatus:
         """Return *thaw* with what the storage does not tell; forget one that is over."""
-        if thaw.requested_at is not None or thaw.key not in self._kept:
+        if thaw.requested_at is not None or thaw.key not in self._recorded:
             return thaw
         if thaw.state in (ThawState.FROZEN, ThawState.WARM):
             self.forget(thaw.key)
             return thaw
-        kept = self._kept[thaw.key]
+        recorded = self._recorded[thaw.key]
         return dataclasses.replace(
             thaw,
-            tier=thaw.tier or str(kept.get("tier", "")),
-            requested_at=kept.get("requested_at"),
+            tier=thaw.tier or str(recorded.get("tier", "")),
+            requested_at=recorded.get("requested_at"),
         )
 
     def forget(self, key: str) -> None:
-        """Forget the thaw of *key*."""
-        self._kept.pop(key, None)
+        """Remove the record of *key*."""
+        self._recorded.pop(key, None)
 
     def names(self) -> set[str]:
-        """Return the stored names whose thaw is remembered."""
-        return set(self._kept)
+        """Return the stored names whose thaw is recorded."""
+        return set(self._recorded)
 
 
 def expected_seconds(thaw: ThawStatus) -> tuple[int, int]:
-    """Return from when until when after it was asked for a thaw usually ends."""
+    """Return how many seconds a thaw usually takes, at least and at most."""
     offered = storage_class(thaw.storage_class).thaw_seconds
     return offered.get(thaw.tier) or max(offered.values(), default=(0, 0))
 
@@ -219,7 +243,7 @@ def show_moment(when: float | None) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(when)) if when is not None else ""
 
 
-def _tell_asked(
+def _log_request(
     session: Session, backup: models.Backups, thaw: ThawStatus, arguments: Sequence[str]
 ) -> None:
     low, high = expected_seconds(thaw)
@@ -271,7 +295,7 @@ def _pause_between(thaw: ThawStatus) -> float:
 
 
 def pause(wait: Wait, seconds: float) -> None:
-    """Let *seconds* pass until the next look, in the way that the caller wants."""
+    """Wait for *seconds* until the next look, in the way that the caller wants."""
     if callable(wait):
         wait(seconds)
     else:

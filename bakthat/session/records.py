@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bakthat import models
-from bakthat.backends.glacier.records import VaultRecords
+from bakthat.backends.glacier.inventory import VaultRecords
 
 Value = TypeVar("Value")
 

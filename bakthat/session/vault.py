@@ -1,8 +1,11 @@
-"""The inventory of a vault: which archive is which backup, kept here, in the bucket and there.
+"""The inventory of a vault: which archive holds which backup.
 
-In the bucket it is one JSON text under the key that 0.6.0 used: a list of mappings with
-``filename`` and ``archive_id``. 0.6.0's documentation spoke of one mapping from filenames to
-archive ids; that is read too.
+It is kept in three places: in this machine's catalog, as a copy in the profile's bucket, and in the
+vault, which lists its archives once a day.
+
+The copy is one JSON text under the key that 0.6.0 used: a list of mappings with ``filename`` and
+``archive_id``. The documentation of 0.6.0 described one mapping from filenames to archive ids; that
+is read too.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import logging
 from collections.abc import Iterable
 
 from bakthat.backends.base import Backend, ThawState, ThawStatus
-from bakthat.backends.glacier.backend import GlacierBackend, VaultArchive, VaultInventory
+from bakthat.backends.glacier.backend import GlacierBackend, VaultArchive, VaultListing
 from bakthat.errors import (
     BakthatError,
     ContainerNotFoundError,
@@ -29,92 +32,204 @@ from bakthat.system.text import printable
 log = logging.getLogger("bakthat")
 
 INVENTORY_KEY = "bakthat_glacier_inventory"
-"""0.6.0's, without any prefix."""
+"""The key of the copy in the bucket; that of 0.6.0, without any prefix."""
 
-SMALLEST, LARGEST = 3, 5
-"""Hours that a vault usually takes for its inventory, by
+MIN_LISTING_HOURS, MAX_LISTING_HOURS = 3, 5
+"""How long a vault usually takes to list its archives, by
 https://docs.aws.amazon.com/amazonglacier/latest/dev/vault-inventory.html."""
 
 
-def vault_list(
-    session: Session, *, wait: cold.Wait = False, ask: bool = True, command: str
-) -> VaultInventory | None:
-    """Return what the vault lists of itself; None while that is under way.
+class VaultInventory:
+    """The inventory of the vault of a session's profile, in all three places."""
 
-    *command* is the one to run again, for the log. Without *ask*, a list that nobody has asked for
-    is not asked for now. Raises StorageError.
-    """
-    backend = session.backend("glacier")
-    assert isinstance(backend, GlacierBackend)
-    state = backend.inventory_status()
-    if state.state is ThawState.FROZEN and not ask:
-        log.info(
-            "Vault %s has not been asked for its inventory, and a dry run does not: bakthat "
-            "show_glacier_inventory does",
-            printable(backend.container),
-        )
-        return None
-    if state.state is ThawState.FROZEN:
-        state = backend.ask_inventory()
-        log.info(
-            "Asked vault %s for its inventory: it takes %d to %d hours",
-            printable(backend.container),
-            SMALLEST,
-            LARGEST,
-        )
-        log.info("When it is ready, run bakthat %s again", command)
-    elif not state.is_readable:
-        _tell_waiting(backend, state)
-    while wait and not state.is_readable:
-        cold.pause(wait, cold.LONG_PAUSE)
-        state = cold.look_again(backend.inventory_status, state)
-        if state.state is ThawState.FROZEN:
-            raise StorageError(
-                "the vault's inventory ended without a result", hint="ask for it again"
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._records = vault_records(session.catalog_path)
+
+    # In the catalog
+
+    def known(self) -> dict[str, str]:
+        """Return the archive id of each stored filename, as the catalog has it."""
+        return dict(sorted(self._records.inventory.items()))
+
+    def _add(self, found: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """Add pairs of stored filename and archive id to the catalog; return those added."""
+        archives, known = dict(self._records.archives.items()), self.known()
+        added: dict[str, str] = {}
+        for name, archive_id in found:
+            if "deleted" in archives.get(archive_id, {}):
+                continue
+            if name not in known:
+                known[name] = added[name] = self._records.inventory.setdefault(name, archive_id)
+            if known[name] != archive_id:
+                log.warning(
+                    "%s is another archive here than there; this machine's stays: %s (not %s)",
+                    printable(name),
+                    known[name],
+                    printable(archive_id),
+                )
+        return added
+
+    # In the bucket
+
+    def save_to_bucket(self, *, make_bucket: bool = False) -> dict[str, str]:
+        """Write the catalog's inventory to the bucket; return what the copy holds now.
+
+        Archives of the copy that the catalog does not know stay in it, unless they were deleted
+        from here. With *make_bucket*, a missing bucket is made. Raises StorageError, and
+        CorruptArchiveError when the copy cannot be read.
+        """
+        backend = self._bucket()
+        try:
+            content = _read(backend)
+        except ContainerNotFoundError:
+            if not make_bucket:
+                raise
+            backend.create_container()
+            content = None
+        others = _parse_pairs(content, backend.container) if content is not None else []
+        archives = dict(self._records.archives.items())
+        deleted = {each for each, facts in archives.items() if "deleted" in facts}
+        # A catalog may serve several vaults. An archive whose vault is not recorded may be in any
+        # of them, so each bucket gets it.
+        own = {
+            name: archive_id
+            for name, archive_id in self._records.inventory.items()
+            if archives.get(archive_id, {}).get("vault")
+            in (None, self._session.profile.glacier_vault)
+        }
+        merged = sorted(pair for pair in {*others, *own.items()} if pair[1] not in deleted)
+        _write(backend, merged)
+        return {name: own.get(name, archive_id) for name, archive_id in merged}
+
+    def save_after_change(self, *, make_bucket: bool = False) -> None:
+        """Write the inventory to the profile's bucket, if it has one, after the vault has changed.
+
+        With *make_bucket*, for a backup, a missing bucket is made. A failure is a warning: the
+        archive that was stored or deleted is what matters.
+        """
+        if self._session.profile.s3_bucket is None:
+            return
+        try:
+            self.save_to_bucket(make_bucket=make_bucket)
+        except BakthatError as exc:
+            log.warning(
+                "the inventory of the vault could not be backed up to bucket %s: %s (%s)",
+                printable(self._session.profile.s3_bucket),
+                exc,
+                exc.hint
+                if isinstance(exc, CorruptArchiveError)
+                else "bakthat backup_glacier_inventory tries again",
             )
-    return backend.read_inventory(state.job_id) if state.is_readable else None
 
+    def load_from_bucket(self) -> dict[str, str]:
+        """Add to the catalog what the bucket's copy has; return what was added.
 
-def save_after_change(session: Session, *, make_bucket: bool = False) -> None:
-    """Write the inventory to the profile's bucket, if it has one, after a vault has changed.
+        What the catalog has stays as it is. Raises NotFoundError when the bucket has no copy, and
+        CorruptArchiveError when the copy cannot be read.
+        """
+        backend = self._bucket()
+        content = _read(backend)
+        if content is None:
+            raise NotFoundError(
+                f"bucket {backend.container!r} has no {INVENTORY_KEY!r}",
+                hint="bakthat show_glacier_inventory asks the vault for its own inventory",
+            )
+        return self._add(_parse_pairs(content, backend.container))
 
-    With *make_bucket*, for a backup, a missing bucket is made. A failure is a warning: the archive
-    that was stored or deleted is what matters.
-    """
-    if session.profile.s3_bucket is None:
-        return
-    try:
-        _save(session, make_bucket=make_bucket)
-    except BakthatError as exc:
-        log.warning(
-            "the inventory of the vault could not be backed up to bucket %s: %s (%s)",
-            printable(session.profile.s3_bucket),
-            exc,
-            exc.hint
-            if isinstance(exc, CorruptArchiveError)
-            else "bakthat backup_glacier_inventory tries again",
-        )
+    def _bucket(self) -> Backend:
+        # It must be readable at once, whatever class the backups are stored in.
+        return self._session.backend("s3", storage_class=None)
+
+    # In the vault
+
+    def listing(
+        self, *, wait: cold.Wait = False, request: bool = True, command: str
+    ) -> VaultListing | None:
+        """Return what the vault lists of itself; None while it still makes its list.
+
+        Requests a list unless that was done already, or *request* is false. *wait* is as for a
+        restore. *command* is the one that the log says to run again. Raises StorageError.
+        """
+        backend = self._session.backend("glacier")
+        assert isinstance(backend, GlacierBackend)
+        status = backend.inventory_status()
+        if status.state is ThawState.FROZEN and not request:
+            log.info(
+                "Vault %s has not been asked for its inventory, and a dry run does not: bakthat "
+                "show_glacier_inventory does",
+                printable(backend.container),
+            )
+            return None
+        if status.state is ThawState.FROZEN:
+            status = backend.request_inventory()
+            log.info(
+                "Asked vault %s for its inventory: it takes %d to %d hours",
+                printable(backend.container),
+                MIN_LISTING_HOURS,
+                MAX_LISTING_HOURS,
+            )
+            log.info("When it is ready, run bakthat %s again", command)
+        elif not status.is_readable:
+            _log_waiting(backend, status)
+        while wait and not status.is_readable:
+            cold.pause(wait, cold.LONG_PAUSE)
+            status = cold.status_or_last(backend.inventory_status, status)
+            if status.state is ThawState.FROZEN:
+                raise StorageError(
+                    "the vault's inventory ended without a result", hint="ask for it again"
+                )
+        return backend.read_inventory(status.job_id) if status.is_readable else None
+
+    def add_listed(
+        self, archives: list[VaultArchive], *, dry_run: bool = False
+    ) -> dict[str, VaultArchive]:
+        """Add archives that the vault lists to the catalog's inventory.
+
+        Returns those that are bakthat's by their keys, without those that were deleted from here.
+        Of several with one key it returns the one that the catalog has, or else the newest. With
+        *dry_run*, nothing is added.
+        """
+        recorded = dict(self._records.archives.items())
+        known = self.known()
+        named: dict[str, VaultArchive] = {}
+        pairs: list[tuple[str, str]] = []
+        # The newest first: of two archives with one name it is added, and the other is warned of.
+        for each in sorted(archives, key=lambda archive: archive.date or 0, reverse=True):
+            stored = recorded.get(each.archive_id, {})
+            if "deleted" in stored or not _is_backup(each):
+                continue
+            pairs.append((each.key, each.archive_id))
+            if each.key not in named or known.get(each.key) == each.archive_id:
+                named[each.key] = each
+            if "size" not in stored and not dry_run:
+                vault = self._session.profile.glacier_vault
+                self._records.archives[each.archive_id] = {**each.facts(), "vault": vault}
+        added = self._add(pairs) if not dry_run else {}
+        if added:
+            log.info("%d archives of the vault were not known here", len(added))
+        return named
 
 
 def parse_inventory(content: bytes, container: str) -> dict[str, str]:
-    """Return the archive id of each stored filename that *content*, of a bucket, holds.
+    """Return the archive id of each stored filename in *content*, the copy of bucket *container*.
 
     Raises CorruptArchiveError when it has neither of the two shapes.
     """
-    return dict(_pairs_of(content, container))
+    return dict(_parse_pairs(content, container))
 
 
-def _pairs_of(content: bytes, container: str) -> list[tuple[str, str]]:
+def _parse_pairs(content: bytes, container: str) -> list[tuple[str, str]]:
     """Return stored filename and archive id of each entry, in their order.
 
-    A filename may come twice: a vault has no names, and two machines may take one in one second.
+    A filename may come twice: a vault has no names, and two machines may use one in one second.
     """
     try:
-        said = json.loads(content)
-        if isinstance(said, dict):
-            pairs = list(said.items())
+        entries = json.loads(content)
+        if isinstance(entries, dict):
+            pairs = list(entries.items())
         else:
-            pairs = [(each["filename"], each["archive_id"]) for each in said]
+            pairs = [(each["filename"], each["archive_id"]) for each in entries]
         if not all(isinstance(text, str) and text for pair in pairs for text in pair):
             raise TypeError("a name or an id is no text")
     except (ValueError, TypeError, KeyError, RecursionError) as exc:
@@ -126,43 +241,6 @@ def _pairs_of(content: bytes, container: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def _save(session: Session, *, make_bucket: bool) -> dict[str, str]:
-    backend = _bucket(session)
-    try:
-        content = _read(backend)
-    except ContainerNotFoundError:
-        if not make_bucket:
-            raise
-        backend.create_container()
-        content = None
-    others = _pairs_of(content, backend.container) if content is not None else []
-    records = vault_records(session.catalog_path)
-    archives = dict(records.archives.items())
-    deleted = {each for each, facts in archives.items() if "deleted" in facts}
-    # A catalog may serve several vaults; where one is unknown, the archive is told everywhere.
-    own = {
-        name: archive_id
-        for name, archive_id in records.inventory.items()
-        if archives.get(archive_id, {}).get("vault") in (None, session.profile.glacier_vault)
-    }
-    merged = sorted(pair for pair in {*others, *own.items()} if pair[1] not in deleted)
-    entries = [{"filename": name, "archive_id": archive_id} for name, archive_id in merged]
-    upload = backend.upload(
-        INVENTORY_KEY, metadata={}, replace=True, content_type="application/json"
-    )
-    try:
-        upload.write(json.dumps(entries, indent=1).encode())
-        upload.commit()
-    finally:
-        upload.abort()
-    return {name: own.get(name, archive_id) for name, archive_id in merged}
-
-
-def _bucket(session: Session) -> Backend:
-    # It must be readable at once, whatever class the backups are stored in.
-    return session.backend("s3", storage_class=None)
-
-
 def _read(backend: Backend) -> bytes | None:
     try:
         with backend.download(INVENTORY_KEY) as stream:
@@ -171,64 +249,29 @@ def _read(backend: Backend) -> bytes | None:
         return None
 
 
-def _add(session: Session, found: Iterable[tuple[str, str]]) -> dict[str, str]:
-    records = vault_records(session.catalog_path)
-    archives, known = dict(records.archives.items()), dict(records.inventory.items())
-    added: dict[str, str] = {}
-    for name, archive_id in found:
-        if "deleted" in archives.get(archive_id, {}):
-            continue
-        if name not in known:
-            known[name] = added[name] = records.inventory.setdefault(name, archive_id)
-        if known[name] != archive_id:
-            log.warning(
-                "%s is another archive here than there; this machine's stays: %s (not %s)",
-                printable(name),
-                known[name],
-                printable(archive_id),
-            )
-    return added
+def _write(backend: Backend, pairs: list[tuple[str, str]]) -> None:
+    entries = [{"filename": name, "archive_id": archive_id} for name, archive_id in pairs]
+    upload = backend.upload(
+        INVENTORY_KEY, metadata={}, replace=True, content_type="application/json"
+    )
+    try:
+        upload.write(json.dumps(entries, indent=1).encode())
+        upload.commit()
+    finally:
+        upload.abort()
 
 
-def learn(
-    session: Session, archives: list[VaultArchive], *, dry_run: bool = False
-) -> dict[str, VaultArchive]:
-    """Add archives of the vault's own list to this machine's inventory.
-
-    Returns those that are bakthat's, by their keys, without those that were deleted from here;
-    of several of one key the one that is known here, or else the newest. With *dry_run*, nothing
-    is added.
-    """
-    records = vault_records(session.catalog_path)
-    recorded = dict(records.archives.items())
-    known = dict(records.inventory.items())
-    named: dict[str, VaultArchive] = {}
-    pairs: list[tuple[str, str]] = []
-    # The newest first: of two archives with one name it is taken, and the other one warned of.
-    for each in sorted(archives, key=lambda archive: archive.date or 0, reverse=True):
-        stored = recorded.get(each.archive_id, {})
-        # What others put into the vault has descriptions of another kind.
-        base = each.key.rpartition("/")[2]
-        parsed = parse_stored_name(base) or parse_undotted_name(base)
-        if "deleted" in stored or parsed is None:
-            continue
-        pairs.append((each.key, each.archive_id))
-        if each.key not in named or known.get(each.key) == each.archive_id:
-            named[each.key] = each
-        if "size" not in stored and not dry_run:
-            vault = session.profile.glacier_vault
-            records.archives[each.archive_id] = {**each.facts(), "vault": vault}
-    added = _add(session, pairs) if not dry_run else {}
-    if added:
-        log.info("%d archives of the vault were not known here", len(added))
-    return named
+def _is_backup(archive: VaultArchive) -> bool:
+    # What other programs put into the vault has descriptions of another kind.
+    base = archive.key.rpartition("/")[2]
+    return (parse_stored_name(base) or parse_undotted_name(base)) is not None
 
 
-def _tell_waiting(backend: GlacierBackend, state: ThawStatus) -> None:
+def _log_waiting(backend: GlacierBackend, status: ThawStatus) -> None:
     log.info(
         "the inventory of vault %s is not ready yet: asked for at %s, it takes %d to %d hours",
         printable(backend.container),
-        cold.show_moment(state.requested_at),
-        SMALLEST,
-        LARGEST,
+        cold.show_moment(status.requested_at),
+        MIN_LISTING_HOURS,
+        MAX_LISTING_HOURS,
     )

@@ -16,8 +16,8 @@ from bakthat.backends.aws.part_upload import MAX_PARTS, MIB
 from bakthat.backends.base import ThawState, ThawStatus
 from bakthat.backends.glacier.backend import INVENTORY_JOB_KEY, GlacierBackend
 from bakthat.backends.glacier.client import Description
+from bakthat.backends.glacier.inventory import VaultRecords
 from bakthat.backends.glacier.jobs import best_of
-from bakthat.backends.glacier.records import VaultRecords
 from bakthat.backends.glacier.transfer import LARGEST_PART, choose_part_size
 from bakthat.errors import (
     ConfigError,
@@ -495,11 +495,11 @@ def test_the_inventory_takes_hours_and_is_asked_for_once(
     put(backend, b"", "empty.20130604191055")
     assert backend.inventory_status().state is ThawState.FROZEN
     for _ in range(2):
-        assert another(backend).ask_inventory().state is ThawState.ASKED
+        assert another(backend).request_inventory().state is ThawState.ASKED
     with pytest.raises(NotReadyError):
         backend.read_inventory(backend.inventory_status().job_id)
     glacier.advance(hours=5)
-    state = another(backend).ask_inventory()
+    state = another(backend).request_inventory()
     assert (state.key, state.state) == (INVENTORY_JOB_KEY, ThawState.READY)
     listed = {each.key: each for each in backend.read_inventory(state.job_id).archives}
     assert set(listed) == {KEY, "empty.20130604191055"}
@@ -516,7 +516,7 @@ def test_an_inventory_that_cannot_be_read_is_an_error_of_the_storage(
     backend: GlacierBackend, glacier: GlacierServer, proxy: FaultProxy, body: bytes
 ) -> None:
     glacier.instant = True
-    state = backend.ask_inventory()
+    state = backend.request_inventory()
     proxy.on("GET", "/output", Answer(200, body))
     with pytest.raises(StorageError, match="inventory"):
         backend.read_inventory(state.job_id)

@@ -53,9 +53,9 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.backends.aws": ["client part_upload", "ranged_reader"],
     "bakthat.backends.s3": ["client", "download thaw upload", "backend"],
     "bakthat.backends.glacier": [
-        "client records tree_hash",
-        "jobs transfer",
-        "inventory",
+        "client tree_hash",
+        "inventory jobs",
+        "transfer",
         "backend",
     ],
     "bakthat.backends.local": ["files", "backend"],

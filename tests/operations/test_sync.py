@@ -17,7 +17,7 @@ import bakthat
 from bakthat import models
 from bakthat.backends import make_backend
 from bakthat.backends.base import Backend, StoredObject
-from bakthat.backends.glacier.records import VaultRecords
+from bakthat.backends.glacier.inventory import VaultRecords
 from bakthat.errors import ContainerNotFoundError, CredentialsError, StorageError
 from bakthat.helper import KeyValue
 from bakthat.operations.store import NewBackup

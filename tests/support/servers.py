@@ -25,7 +25,7 @@ import pytest
 
 from bakthat.backends.base import Backend
 from bakthat.backends.glacier.backend import GlacierBackend
-from bakthat.backends.glacier.records import VaultRecords
+from bakthat.backends.glacier.inventory import VaultRecords
 from bakthat.backends.local.backend import LocalBackend
 from bakthat.backends.s3.backend import S3Backend
 from tests.support.glacier_server import GlacierServer

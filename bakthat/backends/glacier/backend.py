@@ -27,8 +27,8 @@ from bakthat.backends.base import (
 )
 from bakthat.backends.glacier.client import Description, GlacierClient, epoch_seconds
 from bakthat.backends.glacier.inventory import VaultArchive as VaultArchive
-from bakthat.backends.glacier.inventory import VaultInventory as VaultInventory
-from bakthat.backends.glacier.inventory import read_vault_inventory
+from bakthat.backends.glacier.inventory import VaultListing as VaultListing
+from bakthat.backends.glacier.inventory import VaultRecords, described_object, parse_listing
 from bakthat.backends.glacier.jobs import (
     INVENTORY,
     RETRIEVAL,
@@ -37,12 +37,10 @@ from bakthat.backends.glacier.jobs import (
     is_whole,
     thaw_status_of,
 )
-from bakthat.backends.glacier.records import VaultRecords
 from bakthat.backends.glacier.transfer import (
     GlacierUpload,
     JobReader,
     choose_part_size,
-    described_object,
 )
 from bakthat.errors import (
     ContainerNotFoundError,
@@ -428,7 +426,7 @@ class GlacierBackend(BakthatBackend):
             return ThawStatus(INVENTORY_JOB_KEY, ThawState.FROZEN)
         return thaw_status_of(INVENTORY_JOB_KEY, best)
 
-    def ask_inventory(self) -> ThawStatus:
+    def request_inventory(self) -> ThawStatus:
         """Ask the vault for its inventory, unless that was done; return the state afterwards."""
         state = self.inventory_status()
         if state.state is not ThawState.FROZEN:
@@ -448,7 +446,7 @@ class GlacierBackend(BakthatBackend):
             INVENTORY_JOB_KEY, ThawState.ASKED, requested_at=time.time(), job_id=job_id
         )
 
-    def read_inventory(self, job_id: str) -> VaultInventory:
+    def read_inventory(self, job_id: str) -> VaultListing:
         """Return the vault's inventory, which a finished job brought. Raises NotReadyError."""
         answer = self._client.call("get_job_output", key=INVENTORY_JOB_KEY, jobId=job_id)
         with answer["body"] as body:
@@ -456,4 +454,4 @@ class GlacierBackend(BakthatBackend):
                 content = body.read()
             except foreign_errors() as exc:
                 raise self._client.translated_error(exc, INVENTORY_JOB_KEY) from exc
-        return read_vault_inventory(content, self._client.shown)
+        return parse_listing(content, self._client.shown)

@@ -1,15 +1,34 @@
-"""What a vault lists of itself, in the JSON that an inventory job brings out."""
+"""The archives of a vault: what bakthat records of each, and what the vault lists itself."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from bakthat.backends.base import StoredObject
 from bakthat.backends.glacier.client import Description, epoch_seconds
-from bakthat.backends.glacier.transfer import described_object
 from bakthat.errors import StorageError
+from bakthat.policy.storage_classes import VAULT
+
+
+@dataclass(frozen=True, slots=True)
+class VaultRecords:
+    """What must be recorded outside of a vault, which knows archives by their ids only.
+
+    The session makes it of the catalog; a backend does not know the catalog.
+    """
+
+    inventory: MutableMapping[str, str] = field(default_factory=dict)
+    """The archive id of each key. Its ``setdefault`` must be atomic for all who write."""
+    jobs: MutableMapping[str, str] = field(default_factory=dict)
+    """The id of the last retrieval job of each key."""
+    archives: MutableMapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The facts about each archive, by its id: a mapping for JSON. A vault itself returns them
+    only through an inventory job, which takes hours. A deleted archive stays, with ``deleted`` in
+    its facts: jobs and inventories of the vault name it for some more days. ``vault`` is the vault
+    that it is in, for the other mappings hold the archives of all vaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +37,7 @@ class VaultArchive:
 
     archive_id: str
     key: str
-    """The stored name, as the description says; "" when it is not bakthat's."""
+    """The stored name, from the description; "" when the description is not bakthat's."""
     size: int
     """In bytes, as stored."""
     date: float | None
@@ -27,7 +46,7 @@ class VaultArchive:
     tree_hash: str
 
     def facts(self) -> dict[str, Any]:
-        """Return what :attr:`VaultRecords.archives` keeps of it."""
+        """Return what :attr:`VaultRecords.archives` holds of it."""
         described = Description.decode(self.description)
         facts: dict[str, Any] = {
             "key": self.key,
@@ -43,21 +62,35 @@ class VaultArchive:
 
 
 @dataclass(frozen=True, slots=True)
-class VaultInventory:
-    """What a vault lists of itself, as it was some hours or a day ago."""
+class VaultListing:
+    """The inventory that a vault made of itself, some hours or a day ago."""
 
     archives: list[VaultArchive]
     made_at: float | None
-    """Epoch seconds UTC; what was stored and deleted later is not in it yet."""
+    """Epoch seconds UTC; what was stored or deleted later is not in the listing."""
 
 
-def read_vault_inventory(content: bytes, shown: str) -> VaultInventory:
-    """Read the output of an inventory job; *shown* is the vault, for a message.
+def described_object(key: str, archive_id: str, facts: Mapping[str, Any]) -> StoredObject:
+    """Return an archive as *facts*, one of :attr:`VaultRecords.archives`, describe it."""
+    described = Description.decode(facts.get("description"))
+    size = facts.get("size")
+    return StoredObject(
+        key,
+        size if isinstance(size, int) else -1,
+        last_modified=facts.get("date"),
+        metadata=described.metadata,
+        storage_class=VAULT,
+        extra={"archive_id": archive_id, "tree_hash": str(facts.get("tree_hash", ""))},
+    )
 
-    Raises StorageError when it is none.
+
+def parse_listing(content: bytes, shown: str) -> VaultListing:
+    """Return the listing in *content*, the output of an inventory job; *shown* is for a message.
+
+    Raises StorageError when *content* is no inventory.
     """
     try:
-        said = json.loads(content)
+        inventory = json.loads(content)
         archives = [
             VaultArchive(
                 str(each["ArchiveId"]),
@@ -67,8 +100,8 @@ def read_vault_inventory(content: bytes, shown: str) -> VaultInventory:
                 str(each.get("ArchiveDescription") or ""),
                 str(each.get("SHA256TreeHash") or ""),
             )
-            for each in said["ArchiveList"]
+            for each in inventory["ArchiveList"]
         ]
-        return VaultInventory(archives, epoch_seconds(said.get("InventoryDate")))
+        return VaultListing(archives, epoch_seconds(inventory.get("InventoryDate")))
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise StorageError(f"the inventory of {shown} cannot be read: {exc}") from exc

@@ -20,10 +20,9 @@ from bakthat.backends.aws.part_upload import (
 from bakthat.backends.aws.ranged_reader import RangedReader
 from bakthat.backends.base import StoredObject
 from bakthat.backends.glacier.client import Description, GlacierClient, PartBody
-from bakthat.backends.glacier.records import VaultRecords
+from bakthat.backends.glacier.inventory import VaultRecords, described_object
 from bakthat.backends.glacier.tree_hash import join_hashes, tree_hash
 from bakthat.errors import BakthatError, KeyExistsError, NotFoundError, StorageError
-from bakthat.policy.storage_classes import VAULT
 
 log = logging.getLogger(__name__)
 
@@ -42,20 +41,6 @@ def choose_part_size(size_hint: int | None, smallest: int | None = None) -> int:
     while size * MAX_PARTS * 4 < (size_hint or 0) * 5 and size < LARGEST_PART:
         size *= 2
     return size
-
-
-def described_object(key: str, archive_id: str, facts: Mapping[str, Any]) -> StoredObject:
-    """Return an archive as *facts*, one of :attr:`VaultRecords.archives`, describe it."""
-    described = Description.decode(facts.get("description"))
-    size = facts.get("size")
-    return StoredObject(
-        key,
-        size if isinstance(size, int) else -1,
-        last_modified=facts.get("date"),
-        metadata=described.metadata,
-        storage_class=VAULT,
-        extra={"archive_id": archive_id, "tree_hash": str(facts.get("tree_hash", ""))},
-    )
 
 
 class GlacierUpload(PartUpload):

@@ -29,10 +29,10 @@ from bakthat.errors import (
 from bakthat.format import names
 from bakthat.format.description import sanitized
 from bakthat.operations.sync.report import Action, Change, ContainerSync, SyncReport
-from bakthat.session import vault
 from bakthat.session.cold import Wait
 from bakthat.session.entries import entry_of, is_value, value_entry
 from bakthat.session.session import Session, operation
+from bakthat.session.vault import INVENTORY_KEY, VaultInventory
 from bakthat.system.paths import PathLike
 from bakthat.system.streams import Progress
 from bakthat.system.text import printable
@@ -180,15 +180,16 @@ class _Work:
 
     def run_vault(self, wait: Wait) -> None:
         """Compare with the list that the vault makes of itself, which is hours old."""
+        inventory = VaultInventory(self.session)
         try:
-            listed = vault.vault_list(self.session, wait=wait, ask=not self.dry_run, command="sync")
+            listed = inventory.listing(wait=wait, request=not self.dry_run, command="sync")
         except NotFoundError as exc:
             log.info("the vault has not made a list of itself yet: %s", exc)
             listed = None
         if listed is None:
             self.result.is_pending = True
             return
-        named = vault.learn(self.session, listed.archives, dry_run=self.dry_run)
+        named = inventory.add_listed(listed.archives, dry_run=self.dry_run)
         self.result.foreign += len(listed.archives) - len(named)
         candidates, seen = self._compare(each.as_object() for each in named.values())
         self.total = len(candidates)
@@ -228,7 +229,7 @@ class _Work:
                 self.result.unchanged += 1
             elif known is not None or self._may_be_ours(stored):
                 candidates.append(stored)
-            elif stored.key != vault.INVENTORY_KEY:
+            elif stored.key != INVENTORY_KEY:
                 self.result.foreign += 1
         # Rotation takes the order of entries for that in which backups were made.
         candidates.sort(key=lambda stored: (stored.last_modified or 0, stored.key))
