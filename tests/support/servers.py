@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +234,7 @@ def s3_backend(conf: dict[str, Any], **more: Any) -> S3Backend:
         "read_timeout": 20,
         **more,
     }
-    return S3Backend(conf, **settings)
+    return S3Backend(conf, settings=replace(S3Backend.settings_of(conf), **settings))
 
 
 def s3_storage(server: S3Server, *, refuses_racing_writers: bool) -> Storage:
@@ -307,7 +307,8 @@ def glacier_backend(
         "read_timeout": 20,
         **more,
     }
-    return GlacierBackend(conf, records, **settings)
+    made = replace(GlacierBackend.settings_of(conf), **settings)
+    return GlacierBackend(conf, records, settings=made)
 
 
 @storage("glacier")

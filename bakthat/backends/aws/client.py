@@ -8,9 +8,11 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 from urllib.parse import urlsplit
 
+from bakthat.backends.base import required
 from bakthat.errors import (
     BakthatError,
     ConfigError,
@@ -30,50 +32,77 @@ class TransferCancelledError(StorageError):
     """The transfer that this request belonged to was given up."""
 
 
+@dataclass(frozen=True, slots=True)
+class AwsSettings:
+    """How to reach one container of a service, and how to transfer objects."""
+
+    container: str
+    access_key: str | None = None
+    """None: botocore's own chain finds the keys."""
+    secret_key: str | None = field(default=None, repr=False)
+    region: str = DEFAULT_REGION
+    endpoint_url: str | None = None
+    max_attempts: int = DEFAULT_ATTEMPTS
+    """Of each request; the first one counts."""
+    connect_timeout: float = MAX_CONNECT_TIMEOUT
+    """Seconds."""
+    read_timeout: float = DEFAULT_TIMEOUT
+    """Seconds."""
+    part_size: int | None = None
+    """Bytes of the smallest part of an upload; None: the service's default."""
+    upload_workers: int = 4
+    range_size: int = 8 * 1024 * 1024
+    """Bytes of each request of a download."""
+    read_ahead: int = 3
+    """How many ranges are fetched before they are read."""
+    page_size: int = 1000
+    """How many entries a page of a listing has, where the service lets one choose."""
+
+    @classmethod
+    def from_profile(cls, conf: Mapping[str, Any], *, container: str, endpoint_url: str) -> Self:
+        """Read the flat profile *conf*; *container* and *endpoint_url* are the keys that it uses.
+
+        Raises ConfigError when the container, or one of the two access keys, is missing.
+        """
+        name = required(conf, container)
+        access_key, secret_key = conf.get("access_key"), conf.get("secret_key")
+        if bool(access_key) != bool(secret_key):
+            missing, given = "secret_key", "access_key"
+            if secret_key:
+                missing, given = given, missing
+            raise ConfigError(
+                f"{missing} is not set, but {given} is",
+                hint="set both access_key and secret_key, or neither to use boto3's own chain",
+            )
+        timeout = conf.get("timeout") or DEFAULT_TIMEOUT
+        return cls(
+            container=name,
+            access_key=access_key or None,
+            secret_key=secret_key or None,
+            region=conf.get("region_name") or DEFAULT_REGION,
+            endpoint_url=conf.get(endpoint_url) or None,
+            max_attempts=conf.get("attempts") or DEFAULT_ATTEMPTS,
+            connect_timeout=min(timeout, MAX_CONNECT_TIMEOUT),
+            read_timeout=timeout,
+        )
+
+
 class AwsClient(ABC):
     """One container of one service, reached through botocore; safe to share between threads.
 
-    Nothing is imported or connected before the first request. *connections* is how many
-    requests run at once, *max_attempts* counts the first attempt too, timeouts are in seconds;
-    where they are None, the profile's attempts and timeout hold.
-    Subclasses name the service, what holds the objects, and what each error means.
+    Nothing is imported or connected before the first request. Subclasses name the service, what
+    holds the objects, and what each error means.
     """
 
     service = ""
     container_word = ""
     """What the service calls the container: "bucket" or "vault"."""
-    settings = ""
+    profile_keys = ""
     """The profile's keys that a wrong address may come from, for a hint."""
 
-    def __init__(
-        self,
-        conf: Mapping[str, Any],
-        container: str,
-        *,
-        endpoint_url: str | None,
-        connections: int,
-        max_attempts: int | None,
-        connect_timeout: float | None,
-        read_timeout: float | None,
-    ) -> None:
-        access_key, secret_key = conf.get("access_key"), conf.get("secret_key")
-        if bool(access_key) != bool(secret_key):
-            missing = "secret_key" if access_key else "access_key"
-            raise ConfigError(
-                f"{missing} is not set, while its counterpart is",
-                hint="set both access_key and secret_key, or neither to use boto3's own chain",
-            )
-        self._keys = (access_key, secret_key)
-        self.container = container
-        self.region: str = conf.get("region_name") or DEFAULT_REGION
-        self._endpoint_url = endpoint_url or None
-        self.max_attempts: int = max_attempts or conf.get("attempts") or DEFAULT_ATTEMPTS
-        timeout = conf.get("timeout") or DEFAULT_TIMEOUT
-        self._timeouts = (
-            connect_timeout or min(timeout, MAX_CONNECT_TIMEOUT),
-            read_timeout or timeout,
-        )
-        self._connections = connections
+    def __init__(self, settings: AwsSettings) -> None:
+        self.settings = settings
+        self.container = settings.container
         self._made: dict[int, Any] = {}
         self._making = threading.Lock()
         self._running = threading.local()
@@ -81,10 +110,10 @@ class AwsClient(ABC):
     @property
     def place(self) -> str:
         """Where the container is, for messages: the endpoint without a password, or the region."""
-        if self._endpoint_url is None:
-            return f"in {self.region}"
+        if self.settings.endpoint_url is None:
+            return f"in {self.settings.region}"
         try:
-            parts = urlsplit(self._endpoint_url)
+            parts = urlsplit(self.settings.endpoint_url)
             return f"at {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         except ValueError:
             return "at the endpoint_url of the profile"
@@ -107,11 +136,11 @@ class AwsClient(ABC):
 
         Once *cancelled* is set, nothing more is sent, retries included: TransferCancelledError.
         With *once*, the request is never repeated: for what would be done, and paid, twice.
-        Raises StorageError and its subclasses, and ConfigError when the profile cannot be meant.
+        Raises StorageError and its subclasses, and ConfigError when a setting is invalid.
         """
         self._running.cancelled = cancelled
         try:
-            method = getattr(self._client(1 if once else self.max_attempts), operation)
+            method = getattr(self._client(1 if once else None), operation)
             answer: dict[str, Any] = method(**self._in_container(key), **parameters)
         except foreign_errors() as exc:
             raise self.translated_error(exc, key) from exc
@@ -122,7 +151,7 @@ class AwsClient(ABC):
     def pages(self, operation: str, **parameters: Any) -> Iterator[dict[str, Any]]:
         """Yield every page of a listing, one request each. Raises as call does."""
         try:
-            paginator = self._client(self.max_attempts).get_paginator(operation)
+            paginator = self._client().get_paginator(operation)
             pages = iter(paginator.paginate(**self._in_container(None), **parameters))
         except foreign_errors() as exc:
             raise self.translated_error(exc, None) from exc
@@ -168,8 +197,8 @@ class AwsClient(ABC):
             | ValueError,
         ):
             return ConfigError(
-                f"the profile cannot be meant for {self.shown}: {one_line(exc)}",
-                hint=f"check {self.settings}",
+                f"invalid setting for {self.shown}: {one_line(exc)}",
+                hint=f"check {self.profile_keys}",
             )
         if isinstance(exc, boto.HTTPClientError | boto.ConnectionError) or not isinstance(
             exc, boto.BotoCoreError
@@ -189,14 +218,15 @@ class AwsClient(ABC):
     def _answer_error(self, exc: Any, key: str | None) -> BakthatError:
         """Return the error that the service's answer means."""
 
-    def _settings_of(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Return the settings of botocore's client, from those that every service shares."""
-        return config
+    def _client_config(self, shared: dict[str, Any]) -> dict[str, Any]:
+        """Return the configuration of botocore's client; *shared* is that of every service."""
+        return shared
 
     def _prepare(self, client: Any) -> None:  # noqa: B027  # a hook that few services need
         """Register what the service needs with botocore's client."""
 
-    def _client(self, attempts: int) -> Any:
+    def _client(self, max_attempts: int | None = None) -> Any:
+        attempts = max_attempts or self.settings.max_attempts
         with self._making:
             if attempts not in self._made:
                 self._made[attempts] = self._make(attempts)
@@ -209,27 +239,27 @@ class AwsClient(ABC):
         import botocore.session
         from botocore.config import Config
 
-        settings: dict[str, Any] = {
+        settings = self.settings
+        shared: dict[str, Any] = {
             "retries": {"mode": "standard", "total_max_attempts": attempts},
-            "connect_timeout": self._timeouts[0],
-            "read_timeout": self._timeouts[1],
-            "max_pool_connections": self._connections,
+            "connect_timeout": settings.connect_timeout,
+            "read_timeout": settings.read_timeout,
+            "max_pool_connections": settings.upload_workers + settings.read_ahead + 2,
             "tcp_keepalive": True,
             "user_agent_extra": "bakthat",
         }
-        access_key, secret_key = self._keys
         session = botocore.session.Session()
         loader: Any = botocore.loaders.create_loader(session.get_config_variable("data_path"))
-        # Else it looks through the directories of all services that there are, twice: 25 ms.
+        # Otherwise it looks through the directories of all services that there are, twice: 25 ms.
         loader.list_available_services = lambda type_name: [self.service]
         session.register_component("data_loader", loader)
         client: Any = session.create_client(
             self.service,
-            aws_access_key_id=access_key or None,
-            aws_secret_access_key=secret_key or None,
-            region_name=self.region,
-            endpoint_url=self._endpoint_url,
-            config=Config(**self._settings_of(settings)),
+            aws_access_key_id=settings.access_key,
+            aws_secret_access_key=settings.secret_key,
+            region_name=settings.region,
+            endpoint_url=settings.endpoint_url,
+            config=Config(**self._client_config(shared)),
         )
         client.meta.events.register(f"before-send.{self.service}", self._refuse_cancelled)
         self._prepare(client)

@@ -138,7 +138,7 @@ class RangedReader(io.RawIOBase):
         data = self._buffer(stop - start)
         view = memoryview(data)
         filled = 0
-        for attempt in range(self._client.max_attempts):
+        for attempt in range(self._client.settings.max_attempts):
             if attempt:
                 self._cancelled.wait(random.random() * min(2.0**attempt, LONGEST_BACKOFF))
             if answer is None:
@@ -156,7 +156,7 @@ class RangedReader(io.RawIOBase):
                 return data
         raise StorageError(
             f"{self._key!r} in {self._client.shown}: the connection "
-            f"ended {len(view) - filled} bytes early, {self._client.max_attempts} times",
+            f"ended {len(view) - filled} bytes early, {self._client.settings.max_attempts} times",
             hint="check the network, and try again",
         ) from cause
 

@@ -12,8 +12,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, BinaryIO
 
-from bakthat.backends.aws.client import answer_of, foreign_errors, time_of
-from bakthat.backends.aws.part_upload import MIB
+from bakthat.backends.aws.client import AwsSettings, answer_of, foreign_errors, time_of
 from bakthat.backends.aws.ranged_reader import PIECE
 from bakthat.backends.base import (
     BakthatBackend,
@@ -23,7 +22,6 @@ from bakthat.backends.base import (
     ThawState,
     ThawStatus,
     check_key,
-    required,
 )
 from bakthat.backends.glacier.client import Description, GlacierClient, epoch_seconds
 from bakthat.backends.glacier.inventory import VaultArchive as VaultArchive
@@ -68,9 +66,9 @@ class GlacierBackend(BakthatBackend):
     long as the backend lives.
 
     Memory: as for S3, with parts that are powers of two: up to 64 MiB, and twice a part's size
-    once that is more. *part_size* and *range_size* are powers of two in MiB, in bytes;
-    *max_attempts* counts the first attempt of a request, timeouts are in seconds. An answer that
-    is lost after a small archive was stored leaves a second copy of it, of less than one part.
+    once that is more. *settings* is used instead of what the profile says of keys, place, attempts
+    and timeouts; its ``part_size`` and ``range_size`` are powers of two in MiB, in bytes. An answer
+    that is lost after a small archive was stored leaves a second copy of it, smaller than a part.
     Raises ConfigError when glacier_vault, or one of the two keys, is missing.
     """
 
@@ -81,29 +79,19 @@ class GlacierBackend(BakthatBackend):
         conf: Mapping[str, Any],
         records: VaultRecords | None = None,
         *,
-        part_size: int | None = None,
-        upload_workers: int = 4,
-        range_size: int = 8 * MIB,
-        read_ahead: int = 3,
-        max_attempts: int | None = None,
-        connect_timeout: float | None = None,
-        read_timeout: float | None = None,
+        settings: AwsSettings | None = None,
     ) -> None:
         super().__init__(conf)
-        self.container = required(conf, "glacier_vault")
+        self._settings = settings or self.settings_of(conf)
+        self.container = self._settings.container
         self.records = VaultRecords() if records is None else records
-        self._part_size = part_size
-        self._upload_workers = upload_workers
-        self._range_size = range_size
-        self._read_ahead = read_ahead
-        self._client = GlacierClient(
-            conf,
-            self.container,
-            endpoint_url=conf.get("glacier_endpoint_url"),
-            connections=upload_workers + read_ahead + 2,
-            max_attempts=max_attempts,
-            connect_timeout=connect_timeout,
-            read_timeout=read_timeout,
+        self._client = GlacierClient(self._settings)
+
+    @staticmethod
+    def settings_of(conf: Mapping[str, Any]) -> AwsSettings:
+        """Return what the flat profile *conf* says. Raises ConfigError."""
+        return AwsSettings.from_profile(
+            conf, container="glacier_vault", endpoint_url="glacier_endpoint_url"
         )
 
     def create_container(self) -> None:
@@ -136,8 +124,8 @@ class GlacierBackend(BakthatBackend):
             self._client,
             self.records,
             Description(key, metadata),
-            part_size=choose_part_size(size_hint, self._part_size),
-            workers=self._upload_workers,
+            part_size=choose_part_size(size_hint, self._settings.part_size),
+            workers=self._settings.upload_workers,
             replace=replace,
         )
 
@@ -171,8 +159,8 @@ class GlacierBackend(BakthatBackend):
                 start,
                 stop,
                 size,
-                range_size=self._range_size,
-                ahead=self._read_ahead,
+                range_size=self._settings.range_size,
+                ahead=self._settings.read_ahead,
             ),
             buffer_size=PIECE,
         )

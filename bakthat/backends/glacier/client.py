@@ -53,7 +53,7 @@ class GlacierClient(AwsClient):
 
     service = "glacier"
     container_word = "vault"
-    settings = "glacier_vault, region_name and glacier_endpoint_url"
+    profile_keys = "glacier_vault, region_name and glacier_endpoint_url"
 
     def _in_container(self, key: str | None) -> dict[str, Any]:
         # "-" is the account of the keys.
@@ -67,7 +67,7 @@ class GlacierClient(AwsClient):
         if "vault not found" in message.lower() or (status == 404 and key is None):
             return ContainerNotFoundError(
                 f"{self.shown} does not exist",
-                hint=f"check {self.settings}; the first backup makes the vault",
+                hint=f"check {self.profile_keys}; the first backup makes the vault",
             )
         if status == 404 and "job id" in message.lower():
             return NotReadyError(

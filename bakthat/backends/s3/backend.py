@@ -9,8 +9,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any, BinaryIO
 
-from bakthat.backends.aws.client import answer_of, time_of
-from bakthat.backends.aws.part_upload import MIB
+from bakthat.backends.aws.client import AwsSettings, answer_of, time_of
 from bakthat.backends.base import (
     BakthatBackend,
     Leftover,
@@ -20,7 +19,6 @@ from bakthat.backends.base import (
     ThawStatus,
     check_key,
     encode_metadata,
-    required,
 )
 from bakthat.backends.s3.client import S3Client
 from bakthat.backends.s3.download import open_object
@@ -45,7 +43,8 @@ FIRST_REGION = "us-east-1"
 """S3 takes no name for it when a bucket is made."""
 MAX_URL_SECONDS = 7 * 24 * 3600
 """By https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html."""
-_ROOM = USER_METADATA_LIMIT - 64  # the names of both entries, and the token of the upload
+_DESCRIPTION_LIMIT = USER_METADATA_LIMIT - 64
+"""What the names of both entries and the token of the upload leave."""
 
 
 class S3Backend(BakthatBackend):
@@ -57,11 +56,10 @@ class S3Backend(BakthatBackend):
     connected to, by the first request.
 
     Memory: an upload holds up to 64 MiB of parts, and twice a part's size once that is more (see
-    _part_upload.py); a download holds ``read_ahead + 1`` ranges of *range_size*, 32 MiB.
+    part_upload.py); a download holds ``read_ahead + 1`` ranges of ``range_size`` bytes, 32 MiB.
 
-    *part_size* is the smallest part in bytes, by default 8 MiB, or 16 MiB when nobody knows how
-    much will come; *max_attempts* counts the first attempt of a request, timeouts are in seconds;
-    all three win over the profile's.
+    *settings* is used instead of what the profile says of keys, place, attempts and timeouts; its
+    ``part_size`` is by default 8 MiB, or 16 MiB when nobody knows how much will come.
     Raises ConfigError when s3_bucket, or one of the two keys, is missing.
     """
 
@@ -69,35 +67,16 @@ class S3Backend(BakthatBackend):
     batch_size = 1000
     """By https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html."""
 
-    def __init__(
-        self,
-        conf: Mapping[str, Any],
-        *,
-        part_size: int | None = None,
-        upload_workers: int = 4,
-        range_size: int = 8 * MIB,
-        read_ahead: int = 3,
-        page_size: int = 1000,
-        max_attempts: int | None = None,
-        connect_timeout: float | None = None,
-        read_timeout: float | None = None,
-    ) -> None:
+    def __init__(self, conf: Mapping[str, Any], *, settings: AwsSettings | None = None) -> None:
         super().__init__(conf)
-        self.container = required(conf, "s3_bucket")
-        self._part_size = part_size
-        self._upload_workers = upload_workers
-        self._range_size = range_size
-        self._read_ahead = read_ahead
-        self._page_size = page_size
-        self._client = S3Client(
-            conf,
-            self.container,
-            endpoint_url=conf.get("endpoint_url"),
-            connections=upload_workers + read_ahead + 2,
-            max_attempts=max_attempts,
-            connect_timeout=connect_timeout,
-            read_timeout=read_timeout,
-        )
+        self._settings = settings or self.settings_of(conf)
+        self.container = self._settings.container
+        self._client = S3Client(self._settings)
+
+    @staticmethod
+    def settings_of(conf: Mapping[str, Any]) -> AwsSettings:
+        """Return what the flat profile *conf* says. Raises ConfigError."""
+        return AwsSettings.from_profile(conf, container="s3_bucket", endpoint_url="endpoint_url")
 
     def create_container(self) -> None:
         """Make the bucket in the profile's region, if it is missing.
@@ -125,7 +104,7 @@ class S3Backend(BakthatBackend):
         """Begin to write *key*; see :class:`~bakthat.backends.base.Backend`."""
         check_key(key)
         headers: dict[str, Any] = {
-            "Metadata": {METADATA_KEY: encode_metadata(metadata, limit=_ROOM)}
+            "Metadata": {METADATA_KEY: encode_metadata(metadata, limit=_DESCRIPTION_LIMIT)}
         }
         if content_type:
             headers["ContentType"] = content_type
@@ -137,8 +116,8 @@ class S3Backend(BakthatBackend):
             self._client,
             key,
             headers=headers,
-            part_size=choose_part_size(size_hint, self._part_size),
-            workers=self._upload_workers,
+            part_size=choose_part_size(size_hint, self._settings.part_size),
+            workers=self._settings.upload_workers,
             replace=replace,
         )
 
@@ -155,8 +134,8 @@ class S3Backend(BakthatBackend):
             key,
             start,
             end,
-            range_size=self._range_size,
-            ahead=self._read_ahead,
+            range_size=self._settings.range_size,
+            ahead=self._settings.read_ahead,
         )
 
     def stat(self, key: str) -> StoredObject:
@@ -204,7 +183,7 @@ class S3Backend(BakthatBackend):
             "list_objects_v2",
             Prefix=prefix,
             OptionalObjectAttributes=["RestoreStatus"],
-            PaginationConfig={"PageSize": self._page_size},
+            PaginationConfig={"PageSize": self._settings.page_size},
         )
         for page in listing:
             for entry in page.get("Contents", ()):
@@ -224,7 +203,9 @@ class S3Backend(BakthatBackend):
     def ls(self, prefix: str = "") -> Iterator[StoredObject]:
         """Yield every object whose key begins with *prefix*, asking for a page when it is due."""
         listing = self._client.pages(
-            "list_objects_v2", Prefix=prefix, PaginationConfig={"PageSize": self._page_size}
+            "list_objects_v2",
+            Prefix=prefix,
+            PaginationConfig={"PageSize": self._settings.page_size},
         )
         for page in listing:
             for found in page.get("Contents", ()):
@@ -315,8 +296,8 @@ class S3Backend(BakthatBackend):
 
     def _create_bucket(self) -> None:
         where: dict[str, Any] = {}
-        if self._client.region != FIRST_REGION:
-            where["CreateBucketConfiguration"] = {"LocationConstraint": self._client.region}
+        if self._settings.region != FIRST_REGION:
+            where["CreateBucketConfiguration"] = {"LocationConstraint": self._settings.region}
         try:
             self._client.call("create_bucket", **where)
         except StorageError as exc:

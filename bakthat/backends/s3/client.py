@@ -31,7 +31,7 @@ class S3Client(AwsClient):
 
     service = "s3"
     container_word = "bucket"
-    settings = "s3_bucket, region_name, storage_class and endpoint_url"
+    profile_keys = "s3_bucket, region_name, storage_class and endpoint_url"
 
     def head(self, key: str) -> dict[str, Any] | None:
         """Return the headers of *key*, or None when the bucket, if it exists, has no such key."""
@@ -43,7 +43,7 @@ class S3Client(AwsClient):
     def signed_url(self, key: str, seconds: int) -> str:
         """Return a URL that reads *key* for *seconds*; asks nothing of the storage."""
         try:
-            url: str = self._client(self.max_attempts).generate_presigned_url(
+            url: str = self._client().generate_presigned_url(
                 "get_object", Params=self._in_container(key), ExpiresIn=seconds
             )
         except foreign_errors() as exc:
@@ -53,18 +53,19 @@ class S3Client(AwsClient):
     def _in_container(self, key: str | None) -> dict[str, Any]:
         return {"Bucket": self.container} | ({} if key is None else {"Key": key})
 
-    def _settings_of(self, config: dict[str, Any]) -> dict[str, Any]:
+    def _client_config(self, shared: dict[str, Any]) -> dict[str, Any]:
         # A name with dots does not fit the certificate of a virtual host; and S3-compatible
         # storages seldom have virtual hosts at all.
-        path_style = self._endpoint_url is not None or "." in self.container
+        endpoint_url = self.settings.endpoint_url
+        path_style = endpoint_url is not None or "." in self.container
         s3_settings: Any = {"addressing_style": "path" if path_style else "auto"}
-        if not (self._endpoint_url or "https:").lower().startswith("http:"):
+        if not (endpoint_url or "https:").lower().startswith("http:"):
             # TLS and the checksum of each part protect the bytes already; a SHA-256 of all of
             # them on top costs as much as encrypting them.
             s3_settings["payload_signing_enabled"] = False
         # rclone sends the checksum of the whole object with a range of it.
         return {
-            **config,
+            **shared,
             "s3": s3_settings,
             "response_checksum_validation": "when_required",
             # What botocore takes for requests anyway, but in some regions not for URLs.
