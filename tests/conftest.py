@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.glacier_server import GlacierServer, glacier_server
+from tests.support.profiles import Conf
 from tests.support.servers import S3Server, moto_server, rclone_server
 
 
@@ -42,6 +43,45 @@ def plugins_dir(isolated_environment: Path, monkeypatch: pytest.MonkeyPatch) -> 
     deactivate_plugins()
 
 
+@pytest.fixture
+def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spend no second on each passphrase; the command line's tests use what users get."""
+    from bakthat.pipeline import write
+
+    monkeypatch.setattr(write, "PASSPHRASE_WORK_FACTOR", 8)
+
+
+@pytest.fixture
+def local(isolated_environment: Path) -> Conf:
+    """Return a flat profile for a store in a directory, which is not made yet."""
+    return {
+        "default_destination": "local",
+        "local_path": str(isolated_environment / "store"),
+        "database": str(isolated_environment / "catalog.sqlite"),
+    }
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Make a small directory to back up."""
+    root = tmp_path / "mydir"
+    root.mkdir()
+    (root / "a.txt").write_text("hello")
+    return root
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Return where to restore to; it is not made yet."""
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def user(isolated_environment: Path, tmp_path: Path) -> CommandLine:
+    """Return a user of the command line who stands in the test's directory."""
+    return CommandLine(isolated_environment, tmp_path)
+
+
 @pytest.fixture(scope="session")
 def moto_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """Serve AWS as moto plays it, for the whole session."""
@@ -71,19 +111,19 @@ def moto_proxy(moto_endpoint: S3Server) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-def moto_conf(moto_endpoint: S3Server) -> dict[str, Any]:
+def moto_conf(moto_endpoint: S3Server) -> Conf:
     """Return a flat profile for moto's S3; its bucket is not made yet."""
     return moto_endpoint.conf()
 
 
 @pytest.fixture
-def rclone_conf(rclone_endpoint: S3Server) -> dict[str, Any]:
+def rclone_conf(rclone_endpoint: S3Server) -> Conf:
     """Return a flat profile for rclone's S3; its bucket is not made yet."""
     return rclone_endpoint.conf()
 
 
 @pytest.fixture(params=["moto", "rclone"])
-def s3_conf(request: pytest.FixtureRequest) -> dict[str, Any]:
+def s3_conf(request: pytest.FixtureRequest) -> Conf:
     """Return a flat profile for each of the S3 servers in turn; its bucket is not made yet."""
-    conf: dict[str, Any] = request.getfixturevalue(f"{request.param}_conf")
+    conf: Conf = request.getfixturevalue(f"{request.param}_conf")
     return conf

@@ -32,16 +32,10 @@ from bakthat.errors import (
 )
 from bakthat.helper import BakHelper
 from bakthat.operations import store
-from bakthat.pipeline import write
 from tests.support.commandline import PROJECT
+from tests.support.profiles import Conf
 
-Conf = dict[str, Any]
-
-
-@pytest.fixture(autouse=True)
-def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spend no second on each passphrase."""
-    monkeypatch.setattr(write, "PASSPHRASE_WORK_FACTOR", 8)
+pytestmark = pytest.mark.usefixtures("cheap_passphrases")
 
 
 @pytest.fixture
@@ -55,14 +49,9 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def conf(isolated_environment: Path, start: Path) -> Conf:
+def conf(local: Conf, start: Path) -> Conf:
     assert start.is_dir()
-    return {
-        "default_destination": "local",
-        "local_path": str(isolated_environment / "store"),
-        "database": str(isolated_environment / "catalog.sqlite"),
-        "rotation": {"last": 1},
-    }
+    return {**local, "rotation": {"last": 1}}
 
 
 def left_behind(start: Path) -> list[str]:

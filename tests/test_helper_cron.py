@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 import bakthat
 from tests.support.commandline import PATIENCE, PROJECT
 from tests.support.legacy import client_of
+from tests.support.profiles import write_config
 
 AT_ONCE = 20
 
@@ -53,8 +53,7 @@ def test_twenty_jobs_of_one_minute_all_succeed_and_none_collides(
     home = isolated_environment
     config = home / ".bakthat.yml"
     # Keeps all: a job that rotates must not take what another has just made.
-    config.write_text(json.dumps({"default": {**s3_conf, "rotation": {"last": AT_ONCE}}}))
-    config.chmod(0o600)
+    write_config(config, default={**s3_conf, "rotation": {"last": AT_ONCE}})
     name = f"cron-{uuid.uuid4().hex[:8]}"
     script = tmp_path / "mybackupscript.py"
     script.write_text(SCRIPT.format(project=str(PROJECT), name=name))

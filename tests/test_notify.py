@@ -17,7 +17,6 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import yaml
 
 import bakthat
 from bakthat.errors import ConfigError, NoMatchError, SourceError
@@ -25,8 +24,7 @@ from bakthat.models import Backups
 from bakthat.notify import base, prometheus
 from tests.support.commandline import CommandLine
 from tests.support.http_listener import HttpListener, http_listener
-
-Conf = dict[str, Any]
+from tests.support.profiles import Conf, write_config
 
 # Apprise loads hundreds of modules, one of which imports what Python 3.13 has not any more.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -44,20 +42,9 @@ def server() -> Iterator[HttpListener]:
 
 
 @pytest.fixture
-def local(isolated_environment: Path, plugins_dir: Path) -> Conf:
-    return {
-        "default_destination": "local",
-        "local_path": str(isolated_environment / "store"),
-        "database": str(isolated_environment / "catalog.sqlite"),
-    }
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    root = tmp_path / "mydir"
-    root.mkdir()
-    (root / "a.txt").write_text("hello")
-    return root
+def local(local: Conf, plugins_dir: Path) -> Conf:
+    assert plugins_dir.is_dir()
+    return local
 
 
 def with_plugin(conf: Conf, name: str, **settings: Any) -> Conf:
@@ -352,8 +339,7 @@ def test_the_command_line_warns_and_is_done(
     user = CommandLine(isolated_environment, tree.parent)
     config = user.home / ".bakthat.yml"
     conf = with_plugin(local, "Healthchecks", url=f"{closed_port()}/secret")
-    config.write_text(json.dumps({"default": conf}))
-    config.chmod(0o600)
+    write_config(config, default=conf)
     done = user.run("backup", "mydir", "--prompt", "no", env={"no_proxy": "*"})
     assert done.code == 0
     warned = "bakthat: warning: healthchecks: could not notify: Connection refused"
@@ -406,8 +392,7 @@ def test_the_metrics_go_beside_the_configuration_and_nowhere_else(
 ) -> None:
     conf = with_plugin(local, "Prometheus", textfile=os.path.relpath(textfile, tree.parent))
     config = tree.parent / "bakthat.yml"
-    config.write_text(yaml.safe_dump({"default": conf}))
-    config.chmod(0o600)
+    write_config(config, default=conf)
     monkeypatch.chdir(isolated_environment)
     bakthat.backup(tree, config=config, password="")
     assert samples(textfile)

@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 import bakthat
 from bakthat import models
 from bakthat.errors import ConfigError
 from bakthat.plugin import Plugin, activate_plugins, deactivate_plugins
 from tests.support.commandline import PROJECT, CommandLine
-
-Conf = dict[str, Any]
+from tests.support.profiles import Conf, write_config
 
 DIARY = """
 from bakthat.plugin import Plugin
@@ -57,22 +55,9 @@ def diary(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def conf(isolated_environment: Path, plugins_dir: Path, diary: Path) -> Conf:
+def conf(local: Conf, plugins_dir: Path, diary: Path) -> Conf:
     (plugins_dir / "diaries.py").write_text(DIARY)
-    return {
-        "default_destination": "local",
-        "local_path": str(isolated_environment / "store"),
-        "database": str(isolated_environment / "catalog.sqlite"),
-        "plugin_settings": {"diary": str(diary)},
-    }
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    root = tmp_path / "mydir"
-    root.mkdir()
-    (root / "a.txt").write_text("hello")
-    return root
+    return {**local, "plugin_settings": {"diary": str(diary)}}
 
 
 def write_plugin(directory: Path, name: str, body: str) -> Path:
@@ -501,8 +486,7 @@ def test_a_script_deactivates_its_plugins_once_when_it_ends(
     conf: Conf, diary: Path, isolated_environment: Path, tree: Path
 ) -> None:
     config = isolated_environment / ".bakthat.yml"
-    config.write_text(yaml.safe_dump({"default": {**conf, "plugins": ["diaries.Diary"]}}))
-    config.chmod(0o600)
+    write_config(config, default={**conf, "plugins": ["diaries.Diary"]})
     script = f"import bakthat\nbakthat.backup({str(tree)!r}, password='')\nbakthat.ls()\n1 / 0\n"
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -521,16 +505,16 @@ def test_a_script_deactivates_its_plugins_once_when_it_ends(
 
 
 @pytest.fixture
-def user(isolated_environment: Path, tree: Path) -> CommandLine:
-    return CommandLine(isolated_environment, tree.parent)
+def user(user: CommandLine, tree: Path) -> CommandLine:
+    assert tree.parent == user.directory  # where the commands run
+    return user
 
 
 @pytest.fixture
 def configure(user: CommandLine, conf: Conf) -> Callable[..., Path]:
     def write(**more: Any) -> Path:
         path = user.home / ".bakthat.yml"
-        path.write_text(yaml.safe_dump({"default": {**conf, **more}}))
-        path.chmod(0o600)
+        write_config(path, default={**conf, **more})
         return path
 
     return write

@@ -9,7 +9,7 @@ import signal
 import stat
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,12 +38,6 @@ from tests.support.tar_bytes import (
 
 ROOT = os.geteuid() == 0
 as_root = pytest.mark.skipif(not ROOT, reason="only root may give files away and make devices")
-
-
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    with reachable_directory(NOBODY if ROOT else 0) as path:
-        yield path
 
 
 def gnu_tar(directory: Path, *options: str) -> bytes:

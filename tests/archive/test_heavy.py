@@ -13,27 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from bakthat.crypto import age
 from tests.support.commandline import CommandLine
+from tests.support.profiles import write_config
 from tests.support.trees import fingerprint
 
 MEBIBYTE = 1024 * 1024
 MEMORY_PROMISE = 256 * MEBIBYTE
 
 
-@pytest.fixture
-def user(isolated_environment: Path, tmp_path: Path) -> CommandLine:
-    directory = tmp_path / "work"
-    directory.mkdir()
-    return CommandLine(isolated_environment, directory)
-
-
 def use(user: CommandLine, conf: dict[str, Any]) -> None:
     path = user.home / ".bakthat.yml"
-    path.write_text(yaml.safe_dump({"default": conf}))
-    path.chmod(0o600)
+    write_config(path, default=conf)
 
 
 def make_file(path: Path, size: int) -> None:

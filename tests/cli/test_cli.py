@@ -16,16 +16,16 @@ import yaml
 
 from bakthat.crypto import age
 from tests.support.commandline import CommandLine, stored_names
+from tests.support.profiles import write_config
 
 NOTHING_LISTED = "DATE (UTC)  WHERE  HOST  SIZE  NAME  TAGS\n"
 
 
 @pytest.fixture
-def user(isolated_environment: Path, tmp_path: Path) -> CommandLine:
-    directory = tmp_path / "work"
-    (directory / "mydir").mkdir(parents=True)
-    (directory / "mydir" / "file").write_text("hello")
-    return CommandLine(isolated_environment, directory)
+def user(user: CommandLine) -> CommandLine:
+    (user.directory / "mydir").mkdir()
+    (user.directory / "mydir" / "file").write_text("hello")
+    return user
 
 
 @pytest.fixture
@@ -36,9 +36,7 @@ def configured(user: CommandLine, rclone_conf: dict[str, Any]) -> CommandLine:
 
 def configure(user: CommandLine, **profiles: dict[str, Any]) -> Path:
     path = user.home / ".bakthat.yml"
-    path.write_text(yaml.safe_dump(profiles))
-    path.chmod(0o600)
-    return path
+    return write_config(path, **profiles)
 
 
 def test_the_first_backup_works_before_any_account_exists(user: CommandLine) -> None:

@@ -14,17 +14,16 @@ import yaml
 from bakthat.cli import run
 from tests.support.commandline import CommandLine
 from tests.support.glacier_server import GlacierServer
+from tests.support.profiles import write_config
 from tests.support.servers import S3Server
 
 READY, USAGE, NOT_READY = 0, 2, 4
 
 
 @pytest.fixture
-def user(isolated_environment: Path, tmp_path: Path) -> CommandLine:
-    directory = tmp_path / "work"
-    (directory / "mydir").mkdir(parents=True)
-    (directory / "mydir" / "a.txt").write_text("hello")
-    return CommandLine(isolated_environment, directory)
+def user(user: CommandLine, tree: Path) -> CommandLine:
+    assert tree.parent == user.directory  # where the commands run
+    return user
 
 
 @pytest.fixture
@@ -34,8 +33,7 @@ def conf(user: CommandLine, glacier: GlacierServer) -> dict[str, Any]:
 
 def use(home: Path, conf: dict[str, Any]) -> dict[str, Any]:
     path = home / ".bakthat.yml"
-    path.write_text(yaml.safe_dump({"default": conf}))
-    path.chmod(0o600)
+    write_config(path, default=conf)
     return conf
 
 

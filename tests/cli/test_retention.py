@@ -16,6 +16,7 @@ import yaml
 
 from bakthat import models
 from tests.support.commandline import CommandLine
+from tests.support.profiles import write_config
 from tests.support.retention_shelf import DAY, at
 
 END = at(2020, 12, 16, 12)
@@ -58,9 +59,7 @@ class User(CommandLine):
 
     def configure(self, **profiles: dict[str, Any]) -> Path:
         path = self.home / ".bakthat.yml"
-        path.write_text(yaml.safe_dump(profiles, sort_keys=False))
-        path.chmod(0o600)
-        return path
+        return write_config(path, **profiles)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ import yaml
 
 from tests.support.commandline import PROJECT, CommandLine, Done
 from tests.support.glacier_server import GlacierServer
+from tests.support.profiles import write_config
 from tests.support.servers import S3Server
 
 PAGES = {
@@ -105,8 +106,7 @@ class Reader:
             "rotation": {"days": 7, "weeks": 6, "months": 6, "first_week_day": 5},
         }
         config = self.home / ".bakthat.yml"
-        config.write_text(yaml.safe_dump({"default": {**usual, **profile}}))
-        config.chmod(0o600)
+        write_config(config, default={**usual, **profile})
 
     def environment(self) -> dict[str, str]:
         return {

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 import bakthat
 from tests.docs.test_guide import blocks_of
 from tests.support.commandline import PATIENCE, PROJECT, CommandLine
+from tests.support.profiles import write_config
 
 BLOCKS = {block.caption: block.text for block in blocks_of(PROJECT / "docs" / "helpers.rst")}
 DATABASES = {"mysql_backup.py", "postgresql_backup.py"}
@@ -38,8 +38,7 @@ class Author:
         self.user = CommandLine(home, directory)
         self.user.environment["PATH"] = f"{home / 'bin'}:{self.user.environment['PATH']}"
         config = home / ".bakthat.yml"
-        config.write_text(yaml.safe_dump({"default": {**conf, "rotation": {"days": 7}}}))
-        config.chmod(0o600)
+        write_config(config, default={**conf, "rotation": {"days": 7}})
 
     def run(self, text: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a script in the user's directory."""

@@ -40,49 +40,20 @@ from bakthat.errors import (
     UsageError,
     WrongKeyError,
 )
-from bakthat.pipeline import write
+from tests.support.profiles import Conf
 from tests.support.trees import SPARSE_BYTES, fingerprint, make_every_kind
 
-Conf = dict[str, Any]
+pytestmark = pytest.mark.usefixtures("cheap_passphrases")
 
 IDENTITY = age.generate_identity()
 RECIPIENT = age.recipient_of(IDENTITY)
 
 
-@pytest.fixture(autouse=True)
-def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spend no second on each passphrase; the command line's tests use what users get."""
-    monkeypatch.setattr(write, "PASSPHRASE_WORK_FACTOR", 8)
-
-
 @pytest.fixture
-def local(isolated_environment: Path) -> Conf:
-    return {
-        "default_destination": "local",
-        "local_path": str(isolated_environment / "store"),
-        "database": str(isolated_environment / "catalog.sqlite"),
-    }
-
-
-@pytest.fixture(params=["local", "moto", "rclone"])
-def conf(request: pytest.FixtureRequest) -> Conf:
-    if request.param == "local":
-        return dict(request.getfixturevalue("local"))
-    return dict(request.getfixturevalue(f"{request.param}_conf"))
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    root = tmp_path / "mydir"
-    (root / "sub").mkdir(parents=True)
-    (root / "a.txt").write_text("hello")
-    (root / "sub" / "b.txt").write_text("world" * 10_000)
-    return root
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
+def tree(tree: Path) -> Path:
+    (tree / "sub").mkdir()
+    (tree / "sub" / "b.txt").write_text("world" * 10_000)
+    return tree
 
 
 def stored_path(conf: Conf, backup: models.Backups) -> Path:
@@ -851,35 +822,13 @@ def test_a_key_that_is_taken_at_the_last_moment_is_read_again(
 # Events.
 
 
-@pytest.fixture
-def heard() -> Any:
-    calls: list[tuple[Any, ...]] = []
-
-    def listener(event: str) -> Callable[..., None]:
-        return lambda *arguments: calls.append((event, *arguments))
-
-    hooked = []
-    for operation in ("backup", "restore", "delete"):
-        for event in (f"before_{operation}", f"on_{operation}"):
-            callback = listener(event)
-            slot = getattr(bakthat.events, event)
-            slot += callback
-            hooked.append((slot, callback))
-    callback = listener("on_error")
-    bakthat.events.on_error += callback
-    hooked.append((bakthat.events.on_error, callback))
-    yield calls
-    for slot, callback in hooked:
-        slot -= callback
-
-
 def test_events_fire_around_each_operation_with_one_session_id(
-    local: Conf, tree: Path, out: Path, heard: list[tuple[Any, ...]]
+    local: Conf, tree: Path, out: Path, fired: list[tuple[Any, ...]]
 ) -> None:
     made = bakthat.backup(tree, conf=local, password="")
     bakthat.restore("mydir", conf=local, output=out)
     bakthat.delete("mydir", conf=local)
-    assert [call[0] for call in heard] == [
+    assert [call[0] for call in fired] == [
         "before_backup",
         "on_backup",
         "before_restore",
@@ -887,14 +836,14 @@ def test_events_fire_around_each_operation_with_one_session_id(
         "before_delete",
         "on_delete",
     ]
-    for before, after in zip(heard[::2], heard[1::2], strict=True):
+    for before, after in zip(fired[::2], fired[1::2], strict=True):
         assert before[1] == after[1]
         assert str(after[2]) == str(made)
-    assert len({call[1] for call in heard}) == 3
+    assert len({call[1] for call in fired}) == 3
 
 
 def test_a_callback_that_raises_before_a_backup_stops_it(
-    local: Conf, tree: Path, heard: list[tuple[Any, ...]]
+    local: Conf, tree: Path, fired: list[tuple[Any, ...]]
 ) -> None:
     def refuse(_session_id: str) -> None:
         raise RuntimeError("not today")
@@ -907,17 +856,17 @@ def test_a_callback_that_raises_before_a_backup_stops_it(
         bakthat.events.before_backup -= refuse
     assert bakthat.ls(conf=local) == []
     assert not Path(local["local_path"]).exists()
-    assert [call[0] for call in heard] == ["before_backup", "on_error"]
+    assert [call[0] for call in fired] == ["before_backup", "on_error"]
 
 
 def test_a_failure_fires_on_error_with_the_exception(
-    local: Conf, heard: list[tuple[Any, ...]]
+    local: Conf, fired: list[tuple[Any, ...]]
 ) -> None:
     with pytest.raises(SourceError) as caught:
         bakthat.backup("/no/such/thing", conf=local, password="")
-    event, session_id, operation, exception = heard[-1]
+    event, session_id, operation, exception = fired[-1]
     assert (event, operation, exception) == ("on_error", "backup", caught.value)
-    assert session_id == heard[0][1]
+    assert session_id == fired[0][1]
 
 
 def test_progress_is_called_up_to_the_whole(local: Conf, tree: Path, out: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,50 +13,25 @@ from bakthat.crypto import age
 from bakthat.errors import NoMatchError, UsageError
 from bakthat.helper import KeyValue
 from bakthat.operations.check import Checked, Verdict
-from bakthat.pipeline import write
 from bakthat.session.session import Session
 from bakthat.system import terminal
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import FaultProxy, refusal
 from tests.support.glacier_server import GlacierServer
 from tests.support.legacy import PASSWORD, Legacy, beefish, tarball
+from tests.support.profiles import Conf
 from tests.support.servers import S3Server, plain, share_service_models
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap_passphrases")]
 
-Conf = dict[str, Any]
 IDENTITY = age.generate_identity()
 
 
-@pytest.fixture(autouse=True)
-def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "PASSPHRASE_WORK_FACTOR", 8)
-
-
 @pytest.fixture
-def local(isolated_environment: Path) -> Conf:
-    return {
-        "default_destination": "local",
-        "local_path": str(isolated_environment / "store"),
-        "database": str(isolated_environment / "catalog.sqlite"),
-    }
-
-
-@pytest.fixture(params=["local", "moto", "rclone"])
-def conf(request: pytest.FixtureRequest, local: Conf) -> Conf:
-    share_service_models()
-    if request.param == "local":
-        return local
-    return {**request.getfixturevalue(f"{request.param}_conf"), "database": local["database"]}
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    root = tmp_path / "mydir"
-    root.mkdir()
-    (root / "a.txt").write_bytes(bytes(range(256)) * 2000)
-    (root / "b.txt").write_text("hello")
-    return root
+def tree(tree: Path) -> Path:
+    (tree / "a.txt").write_bytes(bytes(range(256)) * 2000)
+    (tree / "b.txt").write_text("hello")
+    return tree
 
 
 @pytest.fixture
@@ -345,8 +319,9 @@ def test_a_value_that_another_machine_replaced_is_no_damage(conf: Conf, tmp_path
 
 
 @pytest.fixture
-def user(isolated_environment: Path, tmp_path: Path, tree: Path) -> CommandLine:
-    return CommandLine(isolated_environment, tmp_path)
+def user(user: CommandLine, tree: Path) -> CommandLine:
+    assert tree.parent == user.directory  # where the commands run
+    return user
 
 
 def test_a_good_store_exits_with_0_and_a_wrong_one_with_1(user: CommandLine) -> None:

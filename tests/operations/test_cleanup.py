@@ -8,10 +8,8 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 import bakthat
 from bakthat import models
@@ -20,6 +18,7 @@ from bakthat.operations.cleanup import Remnant
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import FaultProxy, Hold, fault_proxy, refusal
 from tests.support.glacier_server import GlacierServer
+from tests.support.profiles import Conf, write_config
 from tests.support.servers import (
     TWO_PARTS,
     S3Server,
@@ -30,19 +29,13 @@ from tests.support.servers import (
     share_service_models,
 )
 
-Conf = dict[str, Any]
 DAY = 86400
 
 
 @pytest.fixture
-def local(isolated_environment: Path) -> Conf:
-    conf = {
-        "default_destination": "local",
-        "local_path": str(isolated_environment / "store"),
-        "database": str(isolated_environment / "catalog.sqlite"),
-    }
-    Path(conf["local_path"]).mkdir()
-    return conf
+def local(local: Conf) -> Conf:
+    Path(local["local_path"]).mkdir()
+    return local
 
 
 @pytest.fixture
@@ -170,8 +163,7 @@ def test_a_killed_backup_leaves_parts_that_cleanup_removes(
 ) -> None:
     (tmp_path / "large").write_bytes(os.urandom(20 * 1024 * 1024))
     config = isolated_environment / ".bakthat.yml"
-    config.write_text(yaml.safe_dump({"default": {**rclone, "endpoint_url": proxy.endpoint_url}}))
-    config.chmod(0o600)
+    write_config(config, default={**rclone, "endpoint_url": proxy.endpoint_url})
     user = CommandLine(isolated_environment, tmp_path)
     hold = Hold()
     proxy.on("PUT", "partNumber=1", hold, times=1)

@@ -11,8 +11,8 @@ import pytest
 
 import bakthat
 from bakthat import models
+from tests.support.profiles import Conf
 
-Conf = dict[str, Any]
 DAY, YEAR = 86400, 365 * 86400
 RULES: list[dict[str, Any]] = [{"last": 1}, {"days": 1}, {"days": 7, "weeks": 4}, {"years": 1}]
 
@@ -32,12 +32,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def conf(isolated_environment: Path) -> Conf:
-    return {
-        "default_destination": "local",
-        "local_path": str(isolated_environment / "store"),
-        "database": str(isolated_environment / "catalog.sqlite"),
-    }
+def conf(local: Conf) -> Conf:
+    return local
 
 
 @pytest.fixture

@@ -29,12 +29,11 @@ from bakthat.errors import (
 from bakthat.pipeline import write
 from bakthat.session import cold as thawing
 from tests.support.glacier_server import GlacierServer
+from tests.support.profiles import Conf
 from tests.support.servers import S3Server, share_service_models
 from tests.support.thaw_proxy import ThawProxy, thaw_proxy
 
 pytestmark = pytest.mark.slow
-
-Conf = dict[str, Any]
 
 
 @pytest.fixture(autouse=True)
@@ -98,34 +97,9 @@ def cold(request: pytest.FixtureRequest) -> Cold:
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    root = tmp_path / "mydir"
-    root.mkdir()
-    (root / "a.txt").write_text("hello")
-    (root / "b.bin").write_bytes(os.urandom(50_000))
-    return root
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def heard() -> Iterator[list[str]]:
-    calls: list[str] = []
-    hooks: list[tuple[Any, Callable[..., None]]] = []
-    for event in ("before_restore", "on_restore", "on_error"):
-
-        def listen(*_: Any, event: str = event) -> None:
-            calls.append(event)
-
-        slot = getattr(bakthat.events, event)
-        slot += listen
-        hooks.append((slot, listen))
-    yield calls
-    for slot, listen in hooks:
-        slot -= listen
+def tree(tree: Path) -> Path:
+    (tree / "b.bin").write_bytes(os.urandom(50_000))
+    return tree
 
 
 def at_once(_seconds: float) -> None:
@@ -232,16 +206,17 @@ def test_killed_between_asking_and_recording_the_running_thaw_is_found(
 
 
 def test_events_fire_only_around_a_restore_that_happens(
-    cold: Cold, tree: Path, out: Path, heard: list[str]
+    cold: Cold, tree: Path, out: Path, fired: list[tuple[Any, ...]]
 ) -> None:
     bakthat.backup(tree, conf=cold.conf, password="")
+    fired.clear()
     bakthat.restore("mydir", conf=cold.conf, output=out)
     bakthat.restore("mydir", conf=cold.conf, output=out)
     bakthat.restore("mydir", conf=cold.conf, job_check=True)
-    assert heard == []
+    assert fired == []
     cold.advance(12)
     bakthat.restore("mydir", conf=cold.conf, output=out)
-    assert heard == ["before_restore", "on_restore"]
+    assert [call[0] for call in fired] == ["before_restore", "on_restore"]
 
 
 def test_checking_the_job_starts_nothing(

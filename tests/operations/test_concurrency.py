@@ -9,30 +9,19 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 import bakthat
 from bakthat import models
 from tests.support.commandline import PROJECT, CommandLine
 from tests.support.fault_proxy import FaultProxy
+from tests.support.profiles import Conf, write_config
 from tests.support.servers import S3Server, parts_under_way, plain, share_service_models
 
 pytestmark = pytest.mark.slow
 
-Conf = dict[str, Any]
 BACKUPS = 20
-
-
-@pytest.fixture
-def local(isolated_environment: Path) -> Conf:
-    return {
-        "default_destination": "local",
-        "local_path": str(isolated_environment / "store"),
-        "database": str(isolated_environment / "catalog.sqlite"),
-    }
 
 
 @pytest.fixture(params=["local", "moto", "rclone"])
@@ -53,13 +42,10 @@ def conf(request: pytest.FixtureRequest, local: Conf) -> Conf:
 
 
 @pytest.fixture
-def user(isolated_environment: Path, tmp_path: Path, conf: Conf) -> CommandLine:
-    (tmp_path / "mydir").mkdir()
-    (tmp_path / "mydir" / "a.txt").write_text("hello")
-    config = isolated_environment / ".bakthat.yml"
-    config.write_text(yaml.safe_dump({"default": conf}))
-    config.chmod(0o600)
-    return CommandLine(isolated_environment, tmp_path)
+def user(user: CommandLine, tree: Path, conf: Conf) -> CommandLine:
+    assert tree.parent == user.directory  # where the commands run
+    write_config(user.home / ".bakthat.yml", default=conf)
+    return user
 
 
 def all_of(processes: list[subprocess.Popen[bytes]]) -> list[tuple[int, str]]:

@@ -21,26 +21,9 @@ from bakthat.hooks import EVENT_NAMES, OPERATIONS, Events
 from bakthat.models import Backups
 from bakthat.operations import store
 from tests.support.commandline import CommandLine
+from tests.support.profiles import Conf
 
-Conf = dict[str, Any]
 Call = tuple[Any, ...]
-
-
-@pytest.fixture
-def local(isolated_environment: Path) -> Conf:
-    return {
-        "default_destination": "local",
-        "local_path": str(isolated_environment / "store"),
-        "database": str(isolated_environment / "catalog.sqlite"),
-    }
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    root = tmp_path / "mydir"
-    root.mkdir()
-    (root / "a.txt").write_text("hello")
-    return root
 
 
 @pytest.fixture(autouse=True)
@@ -321,7 +304,8 @@ def test_an_on_error_callback_that_fails_hides_neither_the_error_nor_the_others(
 
 
 @pytest.fixture
-def user(isolated_environment: Path, tree: Path, plugins_dir: Path) -> CommandLine:
+def user(user: CommandLine, tree: Path, plugins_dir: Path) -> CommandLine:
+    assert tree.parent == user.directory  # where the commands run
     (plugins_dir / "spy.py").write_text(
         "from bakthat import events\n"
         "from bakthat.hooks import EVENT_NAMES\n"
@@ -338,7 +322,6 @@ def user(isolated_environment: Path, tree: Path, plugins_dir: Path) -> CommandLi
         "                raise ValueError('the spy is ill')\n"
         "        return callback if name != 'on_error' else print\n"
     )
-    user = CommandLine(isolated_environment, tree.parent)
     configure(user, "")
     return user
 

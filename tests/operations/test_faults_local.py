@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 import bakthat
 from bakthat import models
 from bakthat.errors import BakthatError, DestinationError, StorageError
 from tests.support.commandline import CommandLine
+from tests.support.profiles import Conf, write_config
 
-Conf = dict[str, Any]
 ERRORS = [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 
@@ -140,8 +139,7 @@ def test_a_disk_that_is_full_and_one_that_turns_read_only(
     store = tmp_path / "store"
     store.mkdir()
     config = isolated_environment / ".bakthat.yml"
-    config.write_text(yaml.safe_dump({"default": conf}))
-    config.chmod(0o600)
+    write_config(config, default=conf)
     user = CommandLine(isolated_environment, tmp_path)
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(store)]
     mounted = subprocess.run(mount, capture_output=True, check=False)

@@ -10,10 +10,8 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 import bakthat
 from bakthat import models
@@ -31,11 +29,11 @@ from tests.support.fault_proxy import (
     Stall,
     refusal,
 )
+from tests.support.profiles import Conf, write_config
 from tests.support.servers import S3_PART, S3Server, parts_under_way, plain
 
 pytestmark = pytest.mark.slow
 
-Conf = dict[str, Any]
 LARGE = 2 * S3_PART + 1000
 """Bytes that take three parts, with their headers."""
 
@@ -348,8 +346,7 @@ def test_the_command_line_says_it_in_two_lines_and_exits_with_1(
     conf: Conf, moto_proxy: FaultProxy, small: Path, isolated_environment: Path, name: str
 ) -> None:
     path = isolated_environment / ".bakthat.yml"
-    path.write_text(yaml.safe_dump({"default": {**conf, "timeout": 1}}))
-    path.chmod(0o600)
+    write_config(path, default={**conf, "timeout": 1})
     user = CommandLine(isolated_environment, small.parent)
     COMMANDS[name](moto_proxy)
     done = user.run("backup", "mydir", "--prompt", "no", "--quiet")

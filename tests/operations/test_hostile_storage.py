@@ -19,27 +19,13 @@ from bakthat.helper import KeyValue
 from bakthat.models import Backups
 from bakthat.session import reading
 from tests.support.commandline import CommandLine
+from tests.support.profiles import Conf
 from tests.support.tar_bytes import END, header, member, pax
 
-Conf = dict[str, Any]
 MIB = 1024 * 1024
 STORED = "evil.20200202020202.tgz"
 ESCAPE = "\x1b]0;owned\x07\x9b31m\r\n\u202e"
 """What a terminal acts on: a title, a colour, a line begun again, text turned around."""
-
-
-@pytest.fixture
-def local(isolated_environment: Path) -> Conf:
-    return {
-        "default_destination": "local",
-        "local_path": str(isolated_environment / "store"),
-        "database": str(isolated_environment / "catalog.sqlite"),
-    }
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
 
 
 def plant(conf: Conf, content: bytes, *, key: str = STORED, **said: Any) -> None:
@@ -212,13 +198,6 @@ def test_tags_and_names_of_sql_and_shell_are_nothing_but_text(
     bakthat.delete(NASTY, conf=local)
     assert bakthat.ls(conf=local) == []
     assert sorted(each.name for each in tmp_path.iterdir()) == sorted([NASTY, "out"])
-
-
-@pytest.fixture
-def user(isolated_environment: Path, tmp_path: Path) -> CommandLine:
-    directory = tmp_path / "work"
-    directory.mkdir()
-    return CommandLine(isolated_environment, directory)
 
 
 def raw(text: str) -> set[str]:

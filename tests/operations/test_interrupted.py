@@ -14,6 +14,7 @@ import yaml
 import bakthat
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import FaultProxy, Hold
+from tests.support.profiles import write_config
 from tests.support.servers import S3Server, parts_under_way, plain
 
 LARGE = 20 * 1024 * 1024
@@ -29,15 +30,11 @@ def conf(moto_proxy: FaultProxy, moto_endpoint: S3Server) -> dict[str, Any]:
 
 
 @pytest.fixture
-def user(isolated_environment: Path, tmp_path: Path, conf: dict[str, Any]) -> CommandLine:
-    directory = tmp_path / "work"
-    directory.mkdir()
-    (directory / "small").write_text("small")
-    (directory / "large").write_bytes(os.urandom(LARGE))
-    path = isolated_environment / ".bakthat.yml"
-    path.write_text(yaml.safe_dump({"default": conf}))
-    path.chmod(0o600)
-    return CommandLine(isolated_environment, directory)
+def user(user: CommandLine, conf: dict[str, Any]) -> CommandLine:
+    (user.directory / "small").write_text("small")
+    (user.directory / "large").write_bytes(os.urandom(LARGE))
+    write_config(user.home / ".bakthat.yml", default=conf)
+    return user
 
 
 def interrupt(user: CommandLine, hold: Hold, *arguments: str, number: int) -> tuple[int, str]:

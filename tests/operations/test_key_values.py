@@ -32,36 +32,12 @@ from bakthat.errors import (
     WrongKeyError,
 )
 from bakthat.helper import KeyValue
-from bakthat.pipeline import write
 from tests.support.commandline import CommandLine
-from tests.support.servers import share_service_models
+from tests.support.profiles import Conf, write_config
 
-Conf = dict[str, Any]
+pytestmark = pytest.mark.usefixtures("cheap_passphrases")
 
 VALUE = {"some": ["data", 1, -0.5, None, True, "ü\ud800"], "nested": {"": []}}
-
-
-@pytest.fixture(autouse=True)
-def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spend no second on each passphrase, nor a tenth on each client of S3."""
-    monkeypatch.setattr(write, "PASSPHRASE_WORK_FACTOR", 8)
-    share_service_models()
-
-
-@pytest.fixture
-def local(isolated_environment: Path) -> Conf:
-    return {
-        "default_destination": "local",
-        "local_path": str(isolated_environment / "store"),
-        "database": str(isolated_environment / "catalog.sqlite"),
-    }
-
-
-@pytest.fixture(params=["local", "moto", "rclone"])
-def conf(request: pytest.FixtureRequest) -> Conf:
-    if request.param == "local":
-        return dict(request.getfixturevalue("local"))
-    return dict(request.getfixturevalue(f"{request.param}_conf"))
 
 
 def stored_files(conf: Conf) -> list[str]:
@@ -487,8 +463,7 @@ def test_the_command_line_shows_restores_and_deletes_keys(
     local: Conf, isolated_environment: Path, tmp_path: Path
 ) -> None:
     config = isolated_environment / ".bakthat.yml"
-    config.write_text(json.dumps({"default": local}))
-    config.chmod(0o600)
+    write_config(config, default=local)
     KeyValue().set_key("mykey", VALUE)
     user = CommandLine(isolated_environment, tmp_path)
     assert "mykey.keyvalue" in user.run("show").stdout

@@ -23,6 +23,7 @@ from bakthat.errors import (
 from bakthat.helper import KeyValue
 from tests.support.commandline import CommandLine
 from tests.support.legacy import PASSWORD, Legacy, beefish, tarball, value
+from tests.support.profiles import write_config
 from tests.support.servers import S3Server, share_service_models
 
 FILES = {"a.txt": b"hello", "sub-" + "n" * 150: b"long name", "big": bytes(700_000)}
@@ -48,11 +49,10 @@ def old(moto_endpoint: S3Server, tmp_path: Path) -> Legacy:
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
-    directory = tmp_path / "out"
-    directory.mkdir()
-    (directory / "mine").write_text("mine")
-    return directory
+def out(out: Path) -> Path:
+    out.mkdir()
+    (out / "mine").write_text("mine")
+    return out
 
 
 def files_in(directory: Path) -> dict[str, bytes]:
@@ -196,8 +196,7 @@ def test_the_command_line_shows_and_restores_old_backups(
     old: Legacy, tmp_path: Path, isolated_environment: Path
 ) -> None:
     config = isolated_environment / ".bakthat.yml"
-    config.write_text(json.dumps({"default": old.conf}))
-    config.chmod(0o600)
+    write_config(config, default=old.conf)
     user = CommandLine(isolated_environment, tmp_path)
     shown = user.run("show", "mydir")
     assert (shown.code, shown.stdout.count(".tgz.enc")) == (0, 3)

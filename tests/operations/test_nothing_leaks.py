@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import FaultProxy, Hold, refusal
+from tests.support.profiles import write_config
 from tests.support.servers import S3Server, plain
 
 pytestmark = pytest.mark.slow
@@ -39,16 +39,16 @@ def conf(moto_proxy: FaultProxy, moto_endpoint: S3Server) -> dict[str, Any]:
 
 
 @pytest.fixture
-def user(isolated_environment: Path, tmp_path: Path, conf: dict[str, Any]) -> CommandLine:
-    directory = tmp_path / "work"
-    (directory / "mydir").mkdir(parents=True)
-    (directory / "mydir" / "file").write_text("hello")
-    path = isolated_environment / ".bakthat.yml"
+def user(user: CommandLine, conf: dict[str, Any]) -> CommandLine:
+    (user.directory / "mydir").mkdir()
+    (user.directory / "mydir" / "file").write_text("hello")
     disk = {"default_destination": "local", "password": PASSWORD, "secret_key": SECRET_KEY}
-    profiles = {"default": {**conf, "password": PASSWORD}, "disk": {**disk, "access_key": "a"}}
-    path.write_text(yaml.safe_dump(profiles))
-    path.chmod(0o600)
-    return CommandLine(isolated_environment, directory)
+    write_config(
+        user.home / ".bakthat.yml",
+        default={**conf, "password": PASSWORD},
+        disk={**disk, "access_key": "a"},
+    )
+    return user
 
 
 def assert_clean(where: str, content: bytes) -> None:

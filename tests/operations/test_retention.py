@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +34,7 @@ from bakthat.errors import (
 )
 from bakthat.operations import retention
 from bakthat.session.session import Session
+from tests.support.profiles import write_config
 from tests.support.retention_shelf import DAY, HOST, NOW, Shelf, at, on_the_shelf
 
 
@@ -309,8 +309,7 @@ def test_what_cannot_be_meant_is_refused_and_nothing_deleted(shelf: Shelf, case:
 
 def test_without_a_rotation_the_error_says_where_and_how_to_configure_one(tmp_path: Path) -> None:
     config = tmp_path / "bakthat.yml"
-    config.write_text(yaml.safe_dump({"work": {"s3_bucket": "bucket"}}))
-    config.chmod(0o600)
+    write_config(config, work={"s3_bucket": "bucket"})
     with pytest.raises(ConfigError) as caught:
         bakthat.rotate_backups("my", profile="work", config=config)
     assert str(caught.value) == f"{config}: profile 'work': no rotation is configured"
@@ -321,8 +320,7 @@ def test_without_a_rotation_the_error_says_where_and_how_to_configure_one(tmp_pa
 
 def test_a_rotation_that_is_wrong_names_file_profile_and_key(tmp_path: Path) -> None:
     config = tmp_path / "bakthat.yml"
-    config.write_text(yaml.safe_dump({"work": {"rotation": {"dayz": 7}}}))
-    config.chmod(0o600)
+    write_config(config, work={"rotation": {"dayz": 7}})
     with pytest.raises(ConfigError) as caught:
         bakthat.rotate_backups("my", profile="work", config=config)
     assert str(caught.value) == f"{config}: profile 'work': rotation has an unknown key 'dayz'"
@@ -578,54 +576,32 @@ def test_what_a_set_is_made_of_is_read_once_before_the_first_deletion(
 # Events.
 
 
-@pytest.fixture
-def heard() -> Iterator[list[tuple[Any, ...]]]:
-    calls: list[tuple[Any, ...]] = []
-
-    def listener(event: str) -> Callable[..., None]:
-        return lambda *arguments: calls.append((event, *arguments))
-
-    events = [
-        "before_rotate_backups",
-        "on_rotate_backups",
-        "before_delete_older_than",
-        "on_delete_older_than",
-        "on_error",
-    ]
-    hooked = [(getattr(bakthat.events, event), listener(event)) for event in events]
-    for slot, callback in hooked:
-        slot += callback
-    yield calls
-    for slot, callback in hooked:
-        slot -= callback
-
-
 def test_events_fire_around_both_with_the_list_of_what_was_deleted(
-    shelf: Shelf, heard: list[tuple[Any, ...]]
+    shelf: Shelf, fired: list[tuple[Any, ...]]
 ) -> None:
     made = shelf.add_days(6)
     rotated = bakthat.rotate_backups("my", conf=shelf.conf, last=4)
     expired = bakthat.delete_older_than("my", "2D", conf=shelf.conf)
     nothing = bakthat.delete_older_than("my", "2D", conf=shelf.conf)
     assert [names(each) for each in (rotated, expired, nothing)] == [made[:2], made[2:4], []]
-    assert [call[0] for call in heard] == [
+    assert [call[0] for call in fired] == [
         "before_rotate_backups",
         "on_rotate_backups",
         *("before_delete_older_than", "on_delete_older_than") * 2,
     ]
-    for before, after in zip(heard[::2], heard[1::2], strict=True):
+    for before, after in zip(fired[::2], fired[1::2], strict=True):
         assert before[1] == after[1]
-    assert [call[2] for call in heard[1::2]] == [rotated, expired, nothing]
+    assert [call[2] for call in fired[1::2]] == [rotated, expired, nothing]
 
 
 def test_a_dry_run_fires_no_event_and_touches_nothing(
-    shelf: Shelf, heard: list[tuple[Any, ...]]
+    shelf: Shelf, fired: list[tuple[Any, ...]]
 ) -> None:
     made = shelf.add_days(6)
     before = shelf.rows()
     assert names(bakthat.rotate("my", conf=shelf.conf, last=4, dry_run=True)) == made[:2]
     assert names(bakthat.delete_older_than("my", "2D", conf=shelf.conf, dry_run=True)) == made[:4]
-    assert heard == []
+    assert fired == []
     assert shelf.rows() == before
     assert shelf.storages["s3"].batches == []
 
@@ -646,13 +622,13 @@ def test_a_callback_that_raises_before_it_stops_it(shelf: Shelf) -> None:
 
 
 def test_a_failed_deletion_fires_on_error_and_no_on_event(
-    shelf: Shelf, heard: list[tuple[Any, ...]]
+    shelf: Shelf, fired: list[tuple[Any, ...]]
 ) -> None:
     shelf.storages["s3"].refused = set(shelf.add_days(3))
     with pytest.raises(StorageError) as caught:
         bakthat.rotate_backups("my", conf=shelf.conf, last=1)
-    assert [call[0] for call in heard] == ["before_rotate_backups", "on_error"]
-    assert heard[1][2:] == ("rotate_backups", caught.value)
+    assert [call[0] for call in fired] == ["before_rotate_backups", "on_error"]
+    assert fired[1][2:] == ("rotate_backups", caught.value)
 
 
 # Plans.

@@ -8,10 +8,8 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 import bakthat
 from bakthat import models
@@ -20,11 +18,11 @@ from bakthat.errors import StorageError
 from bakthat.session.records import vault_records
 from tests.support.commandline import PATIENCE, CommandLine
 from tests.support.glacier_server import GlacierServer
+from tests.support.profiles import Conf, write_config
 from tests.support.retention_shelf import DAY, at
 
 pytestmark = pytest.mark.slow
 
-Conf = dict[str, Any]
 
 END = at(2020, 12, 16, 12)
 """A Wednesday before the clock of whoever runs the tests."""
@@ -68,13 +66,11 @@ class Fault(Plugin):
 
 
 @pytest.fixture
-def user(isolated_environment: Path, tmp_path: Path) -> CommandLine:
-    (tmp_path / "mydir").mkdir()
-    (tmp_path / "mydir" / "file").write_text("hello")
-    plugins = isolated_environment / ".bakthat_plugins"
-    plugins.mkdir(mode=0o700)
-    (plugins / "fault.py").write_text(PLUGIN)
-    return CommandLine(isolated_environment, tmp_path)
+def user(user: CommandLine, plugins_dir: Path) -> CommandLine:
+    (user.directory / "mydir").mkdir()
+    (user.directory / "mydir" / "file").write_text("hello")
+    (plugins_dir / "fault.py").write_text(PLUGIN)
+    return user
 
 
 @pytest.fixture(params=["local", "moto", "rclone", "glacier"])
@@ -90,8 +86,7 @@ def conf(request: pytest.FixtureRequest, user: CommandLine) -> Conf:
 
 def use(user: CommandLine, conf: Conf) -> Conf:
     path = user.home / ".bakthat.yml"
-    path.write_text(yaml.safe_dump({"default": {**conf, "plugins": ["fault.Fault"]}}))
-    path.chmod(0o600)
+    write_config(path, default={**conf, "plugins": ["fault.Fault"]})
     return conf
 
 

@@ -14,31 +14,25 @@ from bakthat import models
 from bakthat.backends import make_backend
 from bakthat.errors import ContainerNotFoundError, StorageError, UnreachableError
 from tests.support.fault_proxy import FaultProxy, Reset, refusal
+from tests.support.profiles import Conf
 from tests.support.retention_shelf import DAY, at
 from tests.support.servers import S3Server
 
 pytestmark = pytest.mark.slow
 
-Conf = dict[str, Any]
 
 END = at(2020, 12, 16, 12)
 """A Wednesday before the clock of whoever runs the tests."""
 
 
 @pytest.fixture
-def local(isolated_environment: Path) -> Conf:
-    return {
-        "default_destination": "local",
-        "local_path": str(isolated_environment / "store"),
-        "rotation": {"days": 3, "weeks": 2},
-    }
+def local(local: Conf) -> Conf:
+    return {**local, "rotation": {"days": 3, "weeks": 2}}
 
 
-@pytest.fixture(params=["local", "moto", "rclone"])
-def conf(request: pytest.FixtureRequest) -> Conf:
-    if request.param == "local":
-        return dict(request.getfixturevalue("local"))
-    return {**request.getfixturevalue(f"{request.param}_conf"), "rotation": {"days": 3, "weeks": 2}}
+@pytest.fixture
+def conf(conf: Conf) -> Conf:
+    return {**conf, "rotation": {"days": 3, "weeks": 2}}
 
 
 def back_up_daily(conf: Conf, source: Path, days: int, **more: Any) -> list[str]:

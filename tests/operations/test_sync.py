@@ -28,29 +28,12 @@ from bakthat.session.session import Session
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import FaultProxy, refusal
 from tests.support.legacy import PASSWORD, Legacy, beefish, tarball, value
+from tests.support.profiles import Conf, write_config
 from tests.support.servers import S3Server, plain, put, s3_backend, share_service_models
 
 pytestmark = pytest.mark.slow
 
-Conf = dict[str, Any]
 KEPT_BY_SYNC = ("backend", "backend_hash", "backup_date", "filename", "size", "stored_filename")
-
-
-@pytest.fixture
-def local(isolated_environment: Path) -> Conf:
-    return {
-        "default_destination": "local",
-        "local_path": str(isolated_environment / "store"),
-        "database": str(isolated_environment / "catalog.sqlite"),
-    }
-
-
-@pytest.fixture(params=["local", "moto", "rclone"])
-def conf(request: pytest.FixtureRequest, local: Conf) -> Conf:
-    share_service_models()
-    if request.param == "local":
-        return local
-    return {**request.getfixturevalue(f"{request.param}_conf"), "database": local["database"]}
 
 
 @pytest.fixture
@@ -61,11 +44,9 @@ def s3(moto_conf: Conf, local: Conf) -> Conf:
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    root = tmp_path / "mydir"
-    (root / "sub").mkdir(parents=True)
-    (root / "a.txt").write_text("hello")
-    return root
+def tree(tree: Path) -> Path:
+    (tree / "sub").mkdir()
+    return tree
 
 
 def lose_catalog(conf: Conf) -> None:
@@ -619,8 +600,7 @@ def test_a_hostile_description_neither_stops_nor_injects(
     assert (row["tags"] + row["metadata"]["client"]).isprintable()
     assert not {"KeyValue", "is_gzipped", "is_deleted", "id"} & set(row["metadata"])
     config = isolated_environment / ".bakthat.yml"
-    config.write_text(json.dumps({"default": local}))
-    config.chmod(0o600)
+    write_config(config, default=local)
     shown = CommandLine(isolated_environment, tmp_path).run("show")
     assert shown.code == 0
     assert all(char.isprintable() for char in shown.stdout.replace("\n", ""))
@@ -656,8 +636,9 @@ def test_keys_that_bakthat_would_not_make_are_left_alone(s3: Conf, key: str) -> 
 
 
 @pytest.fixture
-def user(isolated_environment: Path, tmp_path: Path, tree: Path) -> CommandLine:
-    return CommandLine(isolated_environment, tmp_path)
+def user(user: CommandLine, tree: Path) -> CommandLine:
+    assert tree.parent == user.directory  # where the commands run
+    return user
 
 
 def test_on_a_new_machine_sync_and_restore_are_enough(user: CommandLine, tmp_path: Path) -> None:

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 import bakthat
 from bakthat.session.records import vault_records
 from tests.support.commandline import CommandLine
 from tests.support.glacier_server import GlacierServer
+from tests.support.profiles import Conf, write_config
 from tests.support.servers import share_service_models
 
-Conf = dict[str, Any]
 NOT_READY = 4
 
 
@@ -24,14 +23,6 @@ NOT_READY = 4
 def conf(glacier: GlacierServer, tmp_path: Path) -> Conf:
     share_service_models()
     return {**glacier.conf(), "database": str(tmp_path / "catalog.sqlite")}
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    root = tmp_path / "mydir"
-    root.mkdir()
-    (root / "a.txt").write_text("hello")
-    return root
 
 
 @pytest.fixture
@@ -159,8 +150,7 @@ def test_the_command_exits_with_4_until_the_list_is_there(
     conf: Conf, tree: Path, glacier: GlacierServer, isolated_environment: Path, tmp_path: Path
 ) -> None:
     config = isolated_environment / ".bakthat.yml"
-    config.write_text(yaml.safe_dump({"default": conf}))
-    config.chmod(0o600)
+    write_config(config, default=conf)
     user = CommandLine(isolated_environment, tmp_path)
     assert user.run("backup", "mydir", "--prompt", "no").code == 0
     Path(conf["database"]).unlink()

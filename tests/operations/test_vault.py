@@ -21,11 +21,10 @@ from bakthat.errors import (
 from bakthat.session.records import vault_records
 from bakthat.session.vault import INVENTORY_KEY, parse_inventory
 from tests.support.glacier_server import GlacierServer
+from tests.support.profiles import Conf
 from tests.support.servers import S3Server, plain, share_service_models
 
 pytestmark = pytest.mark.slow
-
-Conf = dict[str, Any]
 
 
 @pytest.fixture
@@ -34,14 +33,6 @@ def conf(glacier: GlacierServer, moto_endpoint: S3Server) -> Conf:
     s3 = moto_endpoint.conf()
     # One pair of keys for both services; moto takes any.
     return {**glacier.conf(), "endpoint_url": s3["endpoint_url"], "s3_bucket": s3["s3_bucket"]}
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    root = tmp_path / "mydir"
-    root.mkdir()
-    (root / "a.txt").write_text("hello")
-    return root
 
 
 def in_bucket(conf: Conf) -> Any:

@@ -21,14 +21,6 @@ from tests.support.glacier_server import GlacierServer
 DAY = 86400
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    root = tmp_path / "mydir"
-    root.mkdir()
-    (root / "a.txt").write_text("hello")
-    return root
-
-
 def test_the_days_that_are_left_are_those_that_aws_charges() -> None:
     assert days_left("GLACIER", 0, 0) == 90
     assert days_left("GLACIER", 0, 1) == 90

@@ -1,0 +1,38 @@
+"""Fixtures of the tests of what a user can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import bakthat
+from bakthat.hooks import EVENT_NAMES
+from tests.support.profiles import Conf
+from tests.support.servers import share_service_models
+
+
+@pytest.fixture(params=["local", "moto", "rclone"])
+def conf(request: pytest.FixtureRequest, local: Conf) -> Conf:
+    """Return a flat profile for each storage in turn; the catalog is the same for all."""
+    share_service_models()
+    if request.param == "local":
+        return local
+    return {**request.getfixturevalue(f"{request.param}_conf"), "database": local["database"]}
+
+
+@pytest.fixture
+def fired() -> Iterator[list[tuple[Any, ...]]]:
+    """Collect the events that fire: the name of each, then its arguments."""
+    calls: list[tuple[Any, ...]] = []
+
+    def listener(event: str) -> Callable[..., None]:
+        return lambda *arguments: calls.append((event, *arguments))
+
+    hooked = [(getattr(bakthat.events, event), listener(event)) for event in EVENT_NAMES]
+    for slot, callback in hooked:
+        slot += callback
+    yield calls
+    for slot, callback in hooked:
+        slot -= callback
