@@ -11,8 +11,20 @@ import pytest
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.glacier_server import GlacierServer, glacier_server
+from tests.support.needs import gnu_tar, program
 from tests.support.profiles import Conf
 from tests.support.servers import S3Server, moto_server, rclone_server
+
+
+@pytest.hookimpl(tryfirst=True)  # before the fixtures, which may use the programs
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Look for the programs that the test's marker names."""
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            if name == "GNU tar":
+                gnu_tar()
+            else:
+                program(name)
 
 
 @pytest.fixture(autouse=True)

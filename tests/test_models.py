@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sqlite3
 import stat
+import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import pytest
 
 from bakthat import models
 from bakthat.errors import CatalogError
+from tests.support.needs import as_root, mounted
 
 SCHEMA_060 = """
 CREATE TABLE "backups" ("id" INTEGER NOT NULL PRIMARY KEY, "backend" VARCHAR(255) NOT NULL,
@@ -144,39 +143,27 @@ def test_a_locked_catalog_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -
         other.close()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system read-only")
+@as_root
 def test_a_catalog_on_a_read_only_file_system_says_so(tmp_path: Path) -> None:
-    with mounted_read_only(tmp_path / "mount") as mount:
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    with mounted(mount, "-t", "tmpfs", "-o", "ro", "tmpfs"):
         path = mount / "catalog.sqlite"
         with pytest.raises(CatalogError, match=r"read-only|cannot use"):
             add(path, row("b.20130604191055.tgz"))
 
 
-@contextmanager
-def mounted_read_only(mount: Path) -> Iterator[Path]:
-    mount.mkdir()
-    if os.system(f"mount -t tmpfs -o ro tmpfs '{mount}' 2>/dev/null") != 0:
-        pytest.skip("this machine lets nobody mount a tmpfs")
-    try:
-        yield mount
-    finally:
-        os.system(f"umount '{mount}'")
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system read-only")
+@as_root
 def test_a_catalog_that_may_only_be_read_is_read(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
     add(kept / "catalog.sqlite", row("a.20130604191055.tgz"))
-    if os.system(f"mount --bind '{kept}' '{kept}' && mount -o remount,bind,ro '{kept}'") != 0:
-        pytest.skip("this machine lets nobody mount")
-    try:
+    with mounted(kept, "--bind", str(kept)):
+        subprocess.run(["mount", "-o", "remount,bind,ro", kept], check=True)
         with models.catalog(kept / "catalog.sqlite"):
             assert len(models.Backups.search("", HERE)) == 1
         with pytest.raises(CatalogError, match="read-only"):
             add(kept / "catalog.sqlite", row("b.20130604191055.tgz"))
-    finally:
-        os.system(f"umount -l '{kept}'")
 
 
 def test_a_transaction_that_fails_leaves_nothing(path: Path) -> None:

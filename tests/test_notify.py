@@ -24,6 +24,7 @@ from bakthat.models import Backups
 from bakthat.notify import base, prometheus
 from tests.support.commandline import CommandLine
 from tests.support.http_listener import HttpListener, http_listener
+from tests.support.needs import package
 from tests.support.profiles import Conf, write_config
 
 # Apprise loads hundreds of modules, one of which imports what Python 3.13 has not any more.
@@ -131,7 +132,7 @@ NAMES: dict[str, Callable[[str], Conf]] = {
 
 def need(name: str) -> None:
     if name == "Apprise":
-        pytest.importorskip("apprise", reason="the extra apprise is not installed")
+        package("apprise")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -20,9 +19,7 @@ from bakthat.archive.create.walk import WalkOptions, walk
 from bakthat.archive.report import ArchiveReport
 from bakthat.errors import UsageError
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("git") is None, reason="git, the oracle of these tests, is not installed"
-)
+pytestmark = pytest.mark.needs("git")  # the oracle of these tests
 
 _LEAVES = ["a", "b", "ab", "abc", "a b", "a ", "A", "-", "]", "[", "\\", "!a", "#a", "*", "^"]
 _LEAVES += ["é", "\udcff", "a\nb", "a.txt", "b.txt", ".a", "1", "\t"]

@@ -24,6 +24,7 @@ from bakthat.archive.gzip.reader import GzipReader
 from bakthat.archive.gzip.writer import GzipWriter
 from bakthat.archive.report import ArchiveReport
 from bakthat.errors import CorruptArchiveError, DestinationError, UnsafeMemberError
+from tests.support.needs import as_root
 from tests.support.tar_bytes import (
     END,
     NOBODY,
@@ -37,7 +38,6 @@ from tests.support.tar_bytes import (
 )
 
 ROOT = os.geteuid() == 0
-as_root = pytest.mark.skipif(not ROOT, reason="only root may give files away and make devices")
 
 
 def gnu_tar(directory: Path, *options: str) -> bytes:

@@ -16,6 +16,7 @@ from bakthat.archive.extract import publish, staging, tree
 from bakthat.archive.extract.unpack import extract, place_file
 from bakthat.archive.report import ArchiveReport
 from bakthat.errors import BakthatError, CorruptArchiveError, DestinationError, UnsafeMemberError
+from tests.support.needs import as_root, mounted
 from tests.support.tar_bytes import (
     END,
     NOBODY,
@@ -29,7 +30,6 @@ from tests.support.tar_bytes import (
 )
 
 ROOT = os.geteuid() == 0
-as_root = pytest.mark.skipif(not ROOT, reason="only root may mount and act as another user")
 
 UNSAFE = {
     "absolute": lambda out: member(b"%s/canary" % out, b"evil"),
@@ -323,14 +323,8 @@ def test_a_failure_at_any_move_is_undone(
 
 @contextlib.contextmanager
 def small_disk(path: Path) -> Iterator[None]:
-    command = ["mount", "-t", "tmpfs", "-o", "size=512k,mode=755", "tmpfs", str(path)]
-    mounted = subprocess.run(command, capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small disk here: {mounted.stderr.decode().strip()}")
-    try:
+    with mounted(path, "-t", "tmpfs", "-o", "size=512k,mode=755", "tmpfs"):
         yield
-    finally:
-        subprocess.run(["umount", str(path)], check=True)
 
 
 @as_root

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from bakthat.archive.extract.staging import names_in, remove_content
 from bakthat.archive.extract.unpack import extract
 from bakthat.archive.report import ArchiveReport
 from tests.support.archives import grow, store
+from tests.support.needs import mounted, program
 from tests.support.tar_bytes import Pieces, reachable_directory, snapshot
 
 pytestmark = pytest.mark.slow
@@ -32,22 +32,16 @@ def btrfs() -> Iterator[Path]:
     """Mount a new btrfs where every user can reach it, or skip where that is not possible."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a file system")
-    if shutil.which("mkfs.btrfs") is None:
-        pytest.skip("mkfs.btrfs is not installed")
+    mkfs = program("mkfs.btrfs")
     with reachable_directory() as base:
         image, place = base / "image", base / "mounted"
         place.mkdir()
         with image.open("wb") as stream:
             stream.truncate(300 * MIB)
-        subprocess.run(["mkfs.btrfs", "-q", image], check=True, capture_output=True)
-        done = subprocess.run(["mount", "-o", "loop", image, place], capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"btrfs cannot be mounted here: {done.stderr.strip()}")
-        try:
+        subprocess.run([mkfs, "-q", image], check=True, capture_output=True)
+        with mounted(place, "-o", "loop", str(image)):
             place.chmod(0o755)
             yield place
-        finally:
-            subprocess.run(["umount", place], check=True)
 
 
 @pytest.fixture
@@ -57,14 +51,8 @@ def overlay(btrfs: Path) -> Iterator[Path]:
     for name in ("lower", "upper", "work", "merged"):
         (layers / name).mkdir(parents=True)
     options = ",".join(f"{name}dir={layers / name}" for name in ("lower", "upper", "work"))
-    command = ["mount", "-t", "overlay", "overlay", "-o", options]
-    done = subprocess.run([*command, layers / "merged"], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"no overlay can be mounted here: {done.stderr.strip()}")
-    try:
+    with mounted(layers / "merged", "-t", "overlay", "overlay", "-o", options):
         yield layers / "merged"
-    finally:
-        subprocess.run(["umount", layers / "merged"], check=True)
 
 
 def comes_back(tmp_path: Path, destination: Path) -> None:

@@ -4,7 +4,6 @@ import gzip
 import io
 import os
 import random
-import shutil
 import subprocess
 import threading
 import zlib
@@ -22,6 +21,7 @@ from bakthat.archive.gzip.members import (
 )
 from bakthat.archive.gzip.reader import GzipReader
 from bakthat.errors import CorruptArchiveError
+from tests.support.needs import program
 from tests.support.tar_bytes import Pieces
 
 RANDOM = random.Random(7)
@@ -68,10 +68,8 @@ def test_it_reads_what_each_gzip_writes(size: int, piece: int) -> None:
         "padded": own_file(data) + bytes(70000),
     }
     for tool in ("gzip", "pigz"):
-        if shutil.which(tool):
-            files[tool] = subprocess.run(
-                [tool, "-c"], input=data, capture_output=True, check=True
-            ).stdout
+        done = subprocess.run([program(tool), "-c"], input=data, capture_output=True, check=True)
+        files[tool] = done.stdout
     for name, file in files.items():
         assert gunzip(file, piece=piece) == data, name
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import random
-import shutil
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from bakthat.archive.gzip.members import HEADER_BYTES, MEMBER_BYTES, member_leng
 from bakthat.archive.gzip.writer import GzipWriter
 from bakthat.errors import StorageError, UsageError
 from bakthat.system.streams import Buffer
+from tests.support.needs import program
 
 
 class Collector:
@@ -77,8 +77,7 @@ _AROUND = [n * MEMBER_BYTES + d for n in (1, 2) for d in (-1, 0, 1)]
     "command", [["gzip", "-dc"], ["pigz", "-dc"], [sys.executable, "-m", "gzip", "-d"]]
 )
 def test_every_gzip_tool_reads_it(command: list[str], size: int) -> None:
-    if shutil.which(command[0]) is None:
-        pytest.skip(f"{command[0]} is not installed")
+    program(command[0])
     data = sample(size)
     sink = Collector()
     with GzipWriter(sink, threads=2) as writer:

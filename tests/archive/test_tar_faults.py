@@ -17,8 +17,7 @@ from bakthat.archive.create.writer import write_tree
 from bakthat.archive.report import ArchiveReport
 from bakthat.errors import SourceError, StorageError
 from tests.support.archives import MIB, Collector, content, grow, members, store
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+from tests.support.needs import as_root
 
 
 @pytest.mark.parametrize("size", [10 * MIB, 3 * MIB + 1, 3 * MIB])
@@ -215,7 +214,7 @@ def test_a_root_file_that_cannot_be_opened_is_an_error(
     assert sink.parts == []
 
 
-@needs_root
+@as_root
 def test_an_unprivileged_user_gets_what_it_may_read(tmp_path: Path) -> None:
     # Not in pytest's directories, which are closed to other users.
     with tempfile.TemporaryDirectory() as directory:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import shutil
 import socket
 import stat
 import subprocess
@@ -31,8 +30,7 @@ from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar import header
 from bakthat.archive.tar.header import HeaderError, SharedPieces
 from tests.support.archives import MIB, Collector, content, extract, gnu_tar, grow, members, store
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make this kind of file")
+from tests.support.needs import as_root, missing
 
 
 def test_gnu_tar_finds_no_difference(tmp_path: Path) -> None:
@@ -139,7 +137,7 @@ def test_any_tree_comes_back(tree: dict[bytes, tuple[int, int, int]]) -> None:
             assert seconds * 10**9 == mtime_ns
 
 
-@needs_root
+@as_root
 def test_devices_keep_their_numbers(tmp_path: Path) -> None:
     os.mknod(tmp_path / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
     os.mknod(tmp_path / "disk", stat.S_IFBLK | 0o660, os.makedev(4095, 1048575))
@@ -186,7 +184,7 @@ def test_a_sparse_file_comes_back_without_its_holes(
     path = sparse_file(root / name, size, *runs)
     (root / "z after").write_bytes(b"after")
     if not extents.looks_sparse(path.stat()):
-        pytest.skip("the file system here has no sparse files")
+        missing("the file system here has no sparse files")
     consumed: list[int] = []
     data, report = store(root, on_bytes=consumed.append)
     assert len(data) < size // 3
@@ -206,7 +204,7 @@ def test_a_sparse_file_above_8_gib_is_quick_and_small(tmp_path: Path) -> None:
     size = 20 * 1024**3
     path = sparse_file(tmp_path / "big", size, (9 * 1024**3, b"data"))
     if not extents.looks_sparse(path.stat()):
-        pytest.skip("the file system here has no sparse files")
+        missing("the file system here has no sparse files")
     data, _ = store(tmp_path)
     assert len(data) < 100_000
     listed = subprocess.run(["tar", "-tvf", "-"], input=data, capture_output=True, check=True)
@@ -220,7 +218,7 @@ def test_a_sparse_file_with_too_many_holes_is_stored_with_the_last_ones(
     runs = [(n * MIB, b"x" * 4096) for n in range(1, 6)]
     path = sparse_file(tmp_path / "many", 8 * MIB, *runs)
     if not extents.looks_sparse(path.stat()):
-        pytest.skip("the file system here has no sparse files")
+        missing("the file system here has no sparse files")
     monkeypatch.setattr(extents, "MAX_EXTENTS", 3)
     data, _ = store(tmp_path)
     assert content(data, "set/many") == path.read_bytes()
@@ -244,7 +242,7 @@ def set_attribute(path: Path, name: str, value: bytes) -> None:
     try:
         os.setxattr(path, name, value)
     except OSError as exc:
-        pytest.skip(f"the file system here refuses {name}: {exc.strerror}")
+        missing(f"the file system here refuses {name}: {exc.strerror}")
 
 
 def test_extended_attributes_come_back_through_gnu_tar(tmp_path: Path) -> None:
@@ -266,9 +264,8 @@ def test_extended_attributes_come_back_through_gnu_tar(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options", [["--acls"], ["--xattrs", "--acls"], ["--xattrs", "--xattrs-include=*"]]
 )
+@pytest.mark.needs("setfacl", "getfacl")
 def test_acls_come_back_through_gnu_tar(tmp_path: Path, options: list[str]) -> None:
-    if shutil.which("setfacl") is None:
-        pytest.skip("setfacl is not installed")
     root = tmp_path / "set"
     (root / "d").mkdir(parents=True)
     (root / "file").touch()
@@ -292,7 +289,7 @@ def test_an_acl_of_an_unknown_form_has_no_text(value: bytes) -> None:
     assert acl_text(value) is None
 
 
-@needs_root
+@as_root
 def test_capabilities_are_stored(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     capability = bytes.fromhex("0100000200240000000000000000000000000000")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,10 +22,7 @@ IDENTITY = age.generate_identity()
 RECIPIENT = age.recipient_of(IDENTITY)
 SIZES = [0, 1, 65535, 65536, 65537, 131071, 131072, 131073, 1 << 20, (1 << 20) + 1, 3_000_000]
 
-needs_age = pytest.mark.skipif(
-    shutil.which("age") is None or shutil.which("age-keygen") is None,
-    reason="the age command is not installed",
-)
+needs_age = pytest.mark.needs("age", "age-keygen")
 
 
 def encrypt(text: bytes, *recipients: str) -> bytes:

@@ -8,7 +8,6 @@ import re
 import select
 import shutil
 import signal
-import subprocess
 import tarfile
 import textwrap
 from collections.abc import Callable
@@ -34,12 +33,7 @@ COMMANDS = [
 PASSPHRASE = "correct horse"
 IDENTITY = age.generate_identity()
 
-needs_age = pytest.mark.skipif(shutil.which("age") is None, reason="age is not installed")
-needs_gnu_tar = pytest.mark.skipif(
-    "GNU tar" not in subprocess.run(["tar", "--version"], capture_output=True, text=True).stdout,
-    reason="the page's options are GNU tar's",
-)
-pytestmark = [needs_age, needs_gnu_tar]
+pytestmark = pytest.mark.needs("age", "GNU tar")
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ import yaml
 
 from tests.support.commandline import PROJECT, CommandLine, Done
 from tests.support.glacier_server import GlacierServer
+from tests.support.needs import package
 from tests.support.profiles import write_config
 from tests.support.servers import S3Server
 
@@ -262,7 +263,7 @@ def test_the_profiles_of_the_page_on_notifications_can_be_used(
         profile = yaml.safe_load(block.text)["default"]
         plugins.update(profile["plugins"])
         if "bakthat.notify.Apprise" in profile["plugins"]:
-            pytest.importorskip("apprise", reason="the extra apprise is not installed")
+            package("apprise")
         reader.configure(profile)
         done = reader.bakthat("show")
         assert done.code == 0, f"{NOTIFY}:{block.line}: {done.stderr}"

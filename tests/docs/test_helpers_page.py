@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,14 +20,11 @@ import pytest
 import bakthat
 from tests.docs.test_guide import blocks_of
 from tests.support.commandline import PATIENCE, PROJECT, CommandLine
+from tests.support.needs import program
 from tests.support.profiles import write_config
 
 BLOCKS = {block.caption: block.text for block in blocks_of(PROJECT / "docs" / "helpers.rst")}
 DATABASES = {"mysql_backup.py", "postgresql_backup.py"}
-SERVERS_PATH = f"{os.environ['PATH']}:/usr/sbin"
-"""Debian keeps the server of MariaDB where only root looks."""
-PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-"""Debian keeps the servers of PostgreSQL off the path."""
 
 
 class Author:
@@ -128,27 +124,18 @@ def output_of(*command: str, stdin: Path | None = None) -> str:
     return done.stdout
 
 
-def found(program: str, *others: str) -> str:
-    """Return the path of a program of MariaDB, by the first of its names that is there."""
-    for name in (program, *others):
-        path = shutil.which(name, path=SERVERS_PATH)
-        if path is not None:
-            return path
-    pytest.skip(f"no {program}: Debian's mariadb-server is not installed")
-
-
 @pytest.fixture
 def mariadb(isolated_environment: Path) -> Iterator[list[str]]:
     """Run MariaDB with a database; yield the client's command."""
-    mariadbd, client_program = found("mariadbd", "mysqld"), found("mariadb")
+    mariadbd, client_program = program("mariadbd", "mysqld"), program("mariadb")
     home = isolated_environment
     # Since MariaDB 11 the old name is in a package of its own.
     (home / "bin").mkdir()
-    (home / "bin" / "mysqldump").symlink_to(found("mysqldump", "mariadb-dump"))
+    (home / "bin" / "mysqldump").symlink_to(program("mysqldump", "mariadb-dump"))
     data, socket, init = home / "data", home / "socket", home / "init.sql"
     whoami = pwd.getpwuid(os.getuid()).pw_name
     output_of(
-        found("mariadb-install-db"),
+        program("mariadb-install-db"),
         "--no-defaults",
         f"--datadir={data}",
         f"--user={whoami}",
@@ -218,8 +205,7 @@ def test_a_dump_that_fails_backs_nothing_up(author: Author, mariadb: list[str]) 
 @pytest.fixture
 def postgresql() -> Iterator[dict[str, str]]:
     """Run PostgreSQL with a database; yield the environment of its clients."""
-    if not PROGRAMS or not (PROGRAMS[0] / "initdb").exists() or shutil.which("pg_dump") is None:
-        pytest.skip("Debian's postgresql is not installed")
+    initdb, postgres, _ = program("initdb"), program("postgres"), program("pg_dump")
     # The server refuses to be root, and another user cannot come into pytest's directories.
     account = pwd.getpwnam("postgres") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
     with tempfile.TemporaryDirectory(prefix="pg") as name:
@@ -228,13 +214,13 @@ def postgresql() -> Iterator[dict[str, str]]:
         home.chmod(0o755)
         other = account.pw_uid if os.getuid() == 0 else None
         done = subprocess.run(
-            [PROGRAMS[0] / "initdb", "-D", home / "data", "-U", "postgres", "-A", "trust",
+            [initdb, "-D", home / "data", "-U", "postgres", "-A", "trust",
              "-E", "UTF8", "--locale=C", "--no-sync"],
             user=other, cwd=home, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         environment = {"PGHOST": name, "PGUSER": "postgres"}
-        command = [str(PROGRAMS[0] / "postgres"), "-D", str(home / "data"), "-k", name]
+        command = [postgres, "-D", str(home / "data"), "-k", name]
         with server(
             [*command, "-c", "listen_addresses=", "-c", "fsync=off"],
             home / "server.log",

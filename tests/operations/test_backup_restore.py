@@ -40,6 +40,7 @@ from bakthat.errors import (
     UsageError,
     WrongKeyError,
 )
+from tests.support.needs import as_root, program
 from tests.support.profiles import Conf
 from tests.support.trees import SPARSE_BYTES, fingerprint, make_every_kind
 
@@ -167,12 +168,10 @@ def test_an_independent_age_opens_what_was_stored(local: Conf, encryption: str, 
 
 
 def test_the_age_command_opens_what_was_stored(local: Conf, tree: Path, in_home: Path) -> None:
-    program = shutil.which("age")
-    if program is None:
-        pytest.skip("Debian's age is not installed")
+    age_command = program("age")
     made = bakthat.backup(tree, conf=local, recipients=[RECIPIENT])
     listed = subprocess.run(
-        f"'{program}' -d -i identity.txt '{stored_path(local, made)}' | tar tz",
+        f"'{age_command}' -d -i identity.txt '{stored_path(local, made)}' | tar tz",
         shell=True,
         check=True,
         capture_output=True,
@@ -699,7 +698,7 @@ def test_a_hostile_description_is_not_believed(
         assert (out / "plain").read_text() == "content"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@as_root
 def test_a_plain_file_comes_back_setuid_only_to_its_owner(
     local: Conf, tmp_path: Path, out: Path
 ) -> None:

@@ -19,10 +19,10 @@ import bakthat
 from bakthat import models
 from bakthat.errors import BakthatError, DestinationError, StorageError
 from tests.support.commandline import CommandLine
+from tests.support.needs import as_root, mounted
 from tests.support.profiles import Conf, write_config
 
 ERRORS = [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS]
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 
 
 @pytest.fixture
@@ -141,11 +141,7 @@ def test_a_disk_that_is_full_and_one_that_turns_read_only(
     config = isolated_environment / ".bakthat.yml"
     write_config(config, default=conf)
     user = CommandLine(isolated_environment, tmp_path)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(store)]
-    mounted = subprocess.run(mount, capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small disk here: {mounted.stderr.decode().strip()}")
-    try:
+    with mounted(store, "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs"):
         assert user.run("backup", "mydir", "--prompt", "no").code == 0
         before = everything(store)
         full = user.run("backup", "mydir", "--prompt", "no", "--quiet")
@@ -165,5 +161,3 @@ def test_a_disk_that_is_full_and_one_that_turns_read_only(
         assert user.run("restore", "mydir", "-o", "out").code == 0
         assert (tmp_path / "out/mydir/file").read_bytes() == (tree / "file").read_bytes()
         assert len(bakthat.ls(conf=conf)) == 1
-    finally:
-        subprocess.run(["umount", str(store)], check=True)

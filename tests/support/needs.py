@@ -1,0 +1,73 @@
+"""What the tests need of the machine: programs, packages, root, file systems to mount.
+
+A developer's machine may lack a program: the test is skipped and says why. In CI, where the
+environment variable ``CI`` is set, the test fails, so that no comparison is lost unnoticed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root mounts, gives files away and acts as another user"
+)
+
+# Debian keeps servers, and what makes file systems, outside of an ordinary user's PATH.
+PROGRAMS = os.pathsep.join(
+    [
+        os.environ.get("PATH", os.defpath),
+        "/usr/sbin",
+        *(str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)),
+    ]
+)
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test for what the machine lacks; in CI, fail it."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what}; in CI nothing may be missing, see .ci/run")
+    pytest.skip(what)
+
+
+def program(*names: str) -> str:
+    """Return the path of a program that may have one of several names."""
+    for name in names:
+        path = shutil.which(name, path=PROGRAMS)
+        if path is not None:
+            return path
+    missing(f"{' or '.join(names)} is not installed")
+
+
+def package(name: str) -> None:
+    """Look for a package that belongs to an extra."""
+    if importlib.util.find_spec(name) is None:
+        missing(f"the package {name} is not installed")
+
+
+def gnu_tar() -> None:
+    """Look whether ``tar`` is GNU tar."""
+    version = subprocess.run([program("tar"), "--version"], capture_output=True, text=True)
+    if "GNU tar" not in version.stdout:
+        missing("tar is not GNU tar")
+
+
+@contextmanager
+def mounted(place: Path, *options: str) -> Iterator[None]:
+    """Mount on *place* as ``mount *options place`` does; skip where the machine forbids it."""
+    # A container may forbid to mount whatever is installed, in CI too.
+    done = subprocess.run(["mount", *options, place], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"cannot mount here: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", place], check=True)
