@@ -1,4 +1,4 @@
-"""What the writing of an archive tells besides the archive: counts and warnings."""
+"""What is known once an archive was written or restored: counts and warnings."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class ArchiveReport:
     directories: int = 0
     bytes: int = 0
     """Bytes of file content that were read and stored, the holes of sparse files left out."""
+    sha256: str = ""
+    """Of a file that was stored as it is, in hex; "" for an archive."""
     warnings: list[str] = field(default_factory=list)
     """The first :data:`KEPT_WARNINGS` warnings, one line each."""
     warning_count: int = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -12,22 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 from bakthat.archive.create.excludes import find_rules
 from bakthat.archive.create.walk import WalkOptions
-from bakthat.archive.create.worker import contents_of
+from bakthat.archive.create.worker import open_source
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import UsageError
 from bakthat.format.description import join_tags
 from bakthat.operations.sources.files import BackupSource
-from bakthat.passwords import encryption_keys, may_ask
+from bakthat.passwords import EncryptionKeys, encryption_keys, may_ask
 from bakthat.session.session import Session, operation
 from bakthat.system.paths import PathLike, expanded
 from bakthat.system.text import printable
 
-# Each operation loads what it alone needs, and a backup what it needs only while another process
-# counts the tree. So annotations are for those who read them as text, type checkers for one.
 if TYPE_CHECKING:
     from bakthat import models
     from bakthat.system.streams import Progress
 
+# The catalog, the storage's client and age are loaded only after the worker process was started,
+# which counts the tree meanwhile: so nothing above may import them, and `store` is imported inside
+# of `backup` (docs/architecture.rst, "What is loaded when").
 
 log = logging.getLogger("bakthat")
 
@@ -79,12 +79,13 @@ def backup(
             filename, custom_filename, compress=session.profile.compress, root_name=root_name
         )
         joined_tags = join_tags(tags)
+        rules = find_rules(
+            source.path,
+            exclude_file=os.fspath(exclude_file) if exclude_file is not None else None,
+            automatic=ignore_files,
+        )
         options = WalkOptions(
-            rules=find_rules(
-                source.path,
-                exclude_file=os.fspath(exclude_file) if exclude_file is not None else None,
-                automatic=ignore_files,
-            ),
+            rules=rules,
             one_file_system=one_file_system,
             skip_caches=exclude_caches,
             unvisited=_own_store(session, source.path),
@@ -98,28 +99,30 @@ def backup(
             recipients=[recipients] if isinstance(recipients, str) else recipients,
             prompt=may_ask(prompt),
         )
-        if keys.recipients:
-            from bakthat.crypto import age
-
-            for recipient in keys.recipients:
-                age.parse_recipient(recipient)  # before anything is made on the storage
+        _check_recipients(keys)
         if session.destination == "local":
             # It may lie in what is backed up, and must be there to be recognised.
             backend.create_container()
             options = replace(options, unvisited=_own_store(session, source.path))
-        with contextlib.ExitStack() as reading:
-            contents = reading.enter_context(
-                contents_of(source.path, options, arcname=source.arcname)
-            )
+        with open_source(source.path, options, arcname=source.arcname) as content:
             from bakthat.operations.store import NewBackup
 
             new = NewBackup(session, backend, source, options, keys, joined_tags, progress)
-            made = new.store(contents, reading)
+            made = new.store(content)
         if made.backend == "glacier":
             from bakthat.session.vault import VaultInventory
 
             VaultInventory(session).save_after_change(make_bucket=True)
         return current.finish(made)
+
+
+def _check_recipients(keys: EncryptionKeys) -> None:
+    """Raise KeyFormatError for a bad recipient before anything is made on the storage."""
+    if keys.recipients:
+        from bakthat.crypto import age
+
+        for recipient in keys.recipients:
+            age.parse_recipient(recipient)
 
 
 def _own_store(session: Session, source: Path) -> frozenset[tuple[int, int]]:

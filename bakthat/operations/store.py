@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from bakthat import __version__, models
-from bakthat.archive.create.source import Contents, PlainFile
+from bakthat.archive.create.source import ArchiveSource
 from bakthat.archive.create.walk import Scan, WalkOptions
-from bakthat.archive.create.worker import contents_of
+from bakthat.archive.create.worker import open_source
 from bakthat.archive.report import ArchiveReport
 from bakthat.backends.base import Backend
 from bakthat.crypto import age
@@ -54,24 +54,25 @@ class NewBackup:
     tags: str
     progress: Progress | None
 
-    def store(self, contents: Contents, reading: contextlib.ExitStack) -> models.Backups:
+    def store(self, first: ArchiveSource) -> models.Backups:
         """Write the object under the first free name, record it, and return the entry.
 
-        *contents* are what :func:`~bakthat.archive.create.worker.contents_of` gave; *reading* ends
-        them, and those that come after them where a name turns out to be taken.
+        *first* is what is written, opened by the caller. Where the name turns out to be taken on
+        the storage, *source* is opened again for the next name.
         """
         catalog_path = self.session.catalog_path
         date = int(time.time())
         for attempt in range(MAX_COLLISIONS):
-            if attempt:
-                reading.close()
-                contents = reading.enter_context(
-                    contents_of(self.source.path, self.options, arcname=self.source.arcname)
-                )
             with models.catalog(catalog_path, write=True):
                 key, date = models.reserve(self._names_from(date))
             try:
-                return self._store_as(key, date, contents)  # recording it frees the name
+                # Recording the backup frees the name.
+                if not attempt:
+                    return self._store_as(key, date, first)
+                with open_source(
+                    self.source.path, self.options, arcname=self.source.arcname
+                ) as again:
+                    return self._store_as(key, date, again)
             except KeyExistsError:
                 log.info("%s is taken on the storage, trying the next second", printable(key))
                 date += 1
@@ -89,12 +90,12 @@ class NewBackup:
         )
         return ((self.session.prefix + name, when) for name, when in names)
 
-    def _store_as(self, key: str, date: int, contents: Contents) -> models.Backups:
+    def _store_as(self, key: str, date: int, content: ArchiveSource) -> models.Backups:
         source = self.source
         self.backend.create_container()
         if self.keys:
             age.load()  # while the other process, if there is one, still counts
-        counted = contents.counted()
+        counted = content.count()
         self._tell_excluded(counted)
         if source.level:
             log.info("Compressing...")
@@ -110,7 +111,7 @@ class NewBackup:
         try:
             write_object(
                 upload,
-                contents,
+                content,
                 identity=archive_identity(source.set_name, date, self.session.host),
                 level=source.level,
                 keys=self.keys,
@@ -120,9 +121,7 @@ class NewBackup:
             # An interrupt leaves it neither stored nor recorded, or both.
             with held_back():
                 row["size"] = upload.commit().size
-                row["metadata"] = description | self._learnt(report, counted, started)
-                if isinstance(contents, PlainFile):
-                    row["metadata"]["sha256"] = contents.sha256
+                row["metadata"] = description | self._result(report, counted, started)
                 entry = self._record(row)
                 steps.finish()
                 size = text.human_size(entry.size)
@@ -141,9 +140,9 @@ class NewBackup:
                 printable(str(self.options.rules.path)),
             )
 
-    def _learnt(self, report: ArchiveReport, counted: Scan, started: float) -> dict[str, Any]:
-        """Return what only making the backup told."""
-        return {
+    def _result(self, report: ArchiveReport, counted: Scan, started: float) -> dict[str, Any]:
+        """Return what is known only once the backup was made."""
+        result = {
             "is_enc": bool(self.keys),
             "client": self.session.host,
             "source": str(self.source.path),
@@ -156,6 +155,9 @@ class NewBackup:
             "warnings": report.warnings[:KEPT_WARNINGS],
             "seconds": round(time.monotonic() - started, 3),
         }
+        if report.sha256:
+            result["sha256"] = report.sha256
+        return result
 
     def _row(self, key: str, date: int) -> dict[str, Any]:
         """Return the catalog's columns as far as they are known before the upload."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from bakthat.archive.create.source import Contents
+from bakthat.archive.create.source import ArchiveSource
 from bakthat.archive.gzip.writer import GzipWriter
 from bakthat.archive.report import ArchiveReport
 from bakthat.crypto.age import EncryptWriter
@@ -18,7 +18,7 @@ whole backup may take; any age tool reads either, and a guess costs half as much
 
 def write_object(
     sink: Sink,
-    contents: Contents,
+    source: ArchiveSource,
     *,
     identity: str,
     level: int,
@@ -26,7 +26,7 @@ def write_object(
     report: ArchiveReport,
     on_bytes: ByteCounter,
 ) -> None:
-    """Push all of *contents* through the chain into *sink*, which is left to the caller.
+    """Push all of *source* through the chain into *sink*, which is left to the caller.
 
     *identity* is what an archive says of itself; *level* is gzip's, 0 for none. After an exception
     the stages were aborted, and *sink* holds no whole object.
@@ -43,4 +43,4 @@ def write_object(
             )
         if level:
             sink = stages.enter_context(GzipWriter(sink, level=level))
-        contents.write(sink, identity=identity, report=report, on_bytes=on_bytes)
+        source.write(sink, identity=identity, report=report, on_bytes=on_bytes)

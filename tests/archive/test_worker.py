@@ -8,6 +8,7 @@ import io
 import os
 import random
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -22,10 +23,10 @@ import pytest
 from bakthat.archive.create import source
 from bakthat.archive.create import worker as create_worker
 from bakthat.archive.create.walk import Scan, WalkOptions
-from bakthat.archive.create.worker import archiving
+from bakthat.archive.create.worker import open_source
 from bakthat.archive.gzip.writer import GzipWriter
 from bakthat.archive.report import ArchiveReport
-from bakthat.archive.worker.process import Forked, may_fork
+from bakthat.archive.worker.process import WorkerProcess, may_fork
 from bakthat.errors import ArchiveError, SourceError, StorageError
 from tests.support.archives import Collector, members
 from tests.support.tar_bytes import snapshot
@@ -64,7 +65,7 @@ def test_a_process_with_threads_may_not_fork() -> None:
 
 
 @pytest.fixture
-def aside(monkeypatch: pytest.MonkeyPatch) -> None:
+def forking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(create_worker, "may_fork", lambda: True)
 
 
@@ -72,23 +73,23 @@ def archived(
     root: Path, sink: Any, options: WalkOptions | None = None
 ) -> tuple[Scan, ArchiveReport, int]:
     report = ArchiveReport()
-    told: list[int] = []
-    with archiving(root, "set", options or WalkOptions()) as archive:
-        counted = archive.counted()
-        archive.write(sink, identity="this one", report=report, on_bytes=told.append)
-    return counted, report, sum(told)
+    read: list[int] = []
+    with open_source(root, options or WalkOptions(), arcname="set") as archive:
+        counted = archive.count()
+        archive.write(sink, identity="this one", report=report, on_bytes=read.append)
+    return counted, report, sum(read)
 
 
 def assert_archived_alike(root: Path, options: WalkOptions | None = None) -> ArchiveReport:
-    here, beside, packed = Collector(), Collector(), Collector()
+    here, forked, packed = Collector(), Collector(), Collector()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(create_worker, "may_fork", lambda: False)
         expected = archived(root, here, options)
         patched.setattr(create_worker, "may_fork", lambda: True)
-        assert archived(root, beside, options) == expected
+        assert archived(root, forked, options) == expected
         with GzipWriter(packed, level=1) as writer:
             assert archived(root, writer, options) == expected
-    assert beside.data == here.data
+    assert forked.data == here.data
     assert gzip.decompress(packed.data) == here.data
     return expected[1]
 
@@ -108,7 +109,7 @@ def test_warnings_come_over_in_their_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 8, 30])
 def test_more_than_the_memory_holds_comes_through(
-    tmp_path: Path, aside: None, threads: int
+    tmp_path: Path, forking: None, threads: int
 ) -> None:
     content = random.Random(1).randbytes(1 << 20)
     for number in range(3):
@@ -121,17 +122,17 @@ def test_more_than_the_memory_holds_comes_through(
 
 
 def test_an_archive_whose_process_is_killed_is_an_error(
-    tmp_path: Path, aside: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, forking: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source, "write_tree", lambda *_, **__: os.kill(os.getpid(), 9))
     with pytest.raises(ArchiveError, match="the process that makes the archive ended"):
         archived(tmp_path, Collector())
 
 
-def test_one_killed_when_it_had_counted_is_an_error(tmp_path: Path, aside: None) -> None:
+def test_one_killed_when_it_had_counted_is_an_error(tmp_path: Path, forking: None) -> None:
     before = children()
-    with archiving(tmp_path, "set", WalkOptions()) as archive:
-        archive.counted()
+    with open_source(tmp_path, WalkOptions(), arcname="set") as archive:
+        archive.count()
         [process] = children() - before
         os.kill(process, signal.SIGKILL)
         with pytest.raises(ArchiveError, match="the process that makes the archive ended"):
@@ -139,7 +140,7 @@ def test_one_killed_when_it_had_counted_is_an_error(tmp_path: Path, aside: None)
 
 
 def test_what_fails_in_the_other_process_is_raised_here(
-    tmp_path: Path, aside: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, forking: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(error: Exception) -> Any:
         def raising(*_: object, **__: object) -> None:
@@ -151,14 +152,37 @@ def test_what_fails_in_the_other_process_is_raised_here(
     with pytest.raises(SourceError, match="gone") as caught:
         archived(tmp_path, Collector())
     assert caught.value.hint == "look"
-    monkeypatch.setattr(source, "scan", fail(ZeroDivisionError("a defect")))
-    with pytest.raises(RuntimeError, match="ZeroDivisionError: a defect"):
+
+
+def test_a_defect_in_the_other_process_is_raised_as_what_it_is(
+    tmp_path: Path, forking: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def divide(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(source, "scan", divide)
+    with pytest.raises(ZeroDivisionError, match="a defect") as caught:
+        archived(tmp_path, Collector())
+    assert ", in divide" in str(caught.value.__cause__)  # which --debug prints
+
+
+def test_an_exception_that_cannot_be_sent_is_named(
+    tmp_path: Path, forking: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class LocalError(Exception):
+        pass
+
+    def fail(*_: object) -> None:
+        raise LocalError("only here")
+
+    monkeypatch.setattr(source, "scan", fail)
+    with pytest.raises(RuntimeError, match="LocalError: only here"):
         archived(tmp_path, Collector())
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError, StorageError])
 def test_a_sink_that_fails_ends_the_process(
-    tmp_path: Path, aside: None, failure: type[BaseException]
+    tmp_path: Path, forking: None, failure: type[BaseException]
 ) -> None:
     class Failing:
         def write(self, data: object, /) -> None:
@@ -171,15 +195,15 @@ def test_a_sink_that_fails_ends_the_process(
         archived(tmp_path, writer)
 
 
-def test_an_archive_that_nobody_waits_for_ends(tmp_path: Path, aside: None) -> None:
-    with pytest.raises(ZeroDivisionError), archiving(tmp_path, "set", WalkOptions()):
+def test_an_archive_that_nobody_waits_for_ends(tmp_path: Path, forking: None) -> None:
+    with pytest.raises(ZeroDivisionError), open_source(tmp_path, WalkOptions(), arcname="set"):
         raise ZeroDivisionError
 
 
-def test_a_root_that_is_missing_is_told_before_anything(tmp_path: Path) -> None:
+def test_a_missing_root_is_an_error_before_anything(tmp_path: Path) -> None:
     with (
         pytest.raises(SourceError),
-        archiving(tmp_path / "missing", "set", WalkOptions()),
+        open_source(tmp_path / "missing", WalkOptions(), arcname="set"),
     ):
         pytest.fail("the block must not begin")
 
@@ -192,8 +216,8 @@ def test_what_changed_since_it_was_counted_is_looked_at_again(tmp_path: Path) ->
     sink, report = Collector(), ArchiveReport()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(create_worker, "may_fork", lambda: False)
-        with archiving(tmp_path, "set", WalkOptions()) as archive:
-            assert archive.counted().files == 3
+        with open_source(tmp_path, WalkOptions(), arcname="set") as archive:
+            assert archive.count().files == 3
             (tmp_path / "more" / "new").touch()
             (tmp_path / "less" / "old").unlink()
             archive.write(sink, identity="", report=report, on_bytes=lambda _: None)
@@ -203,12 +227,22 @@ def test_what_changed_since_it_was_counted_is_looked_at_again(tmp_path: Path) ->
     assert "set/less/old" not in names
 
 
-def test_an_orphan_ends_by_itself() -> None:
+@pytest.mark.parametrize(
+    "work",
+    [
+        "lambda _: [signal.pause() for _ in range(1000)]",
+        "lambda connection: connection.recv(1)",
+        "lambda _: os.read(os.pipe()[0], 1)",
+        "lambda _: [None for _ in iter(int, 1)]",
+    ],
+    ids=["pausing", "waiting for a message", "blocked", "busy"],
+)
+def test_an_orphan_ends_by_itself(work: str) -> None:
     """A process whose parent was killed must not work on, with the parent's files open."""
     script = (
         "import os, signal\n"
-        "from bakthat.archive.worker.process import Forked\n"
-        "forked = Forked(lambda: [signal.pause() for _ in range(1000)])\n"
+        "from bakthat.archive.worker.process import WorkerProcess\n"
+        f"worker = WorkerProcess({work})\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     # Its output ends when the last process that has it open is gone.
@@ -221,16 +255,48 @@ def test_an_orphan_ends_by_itself() -> None:
 def test_work_that_raises_ends_the_process_too() -> None:
     readable, writable = os.pipe()
 
-    def work() -> None:
+    def work(_: socket.socket) -> None:
         os.write(writable, b"x")
         raise ZeroDivisionError
 
-    forked = Forked(work)
+    worker = WorkerProcess(work)
     os.close(writable)
     assert os.read(readable, 10) == b"x"
     assert os.read(readable, 10) == b""
-    forked.end()
+    worker.end()
     os.close(readable)
+
+
+def test_a_parent_that_ignores_the_end_of_children_ends_its_worker() -> None:
+    """Then its number is free at once, and may be another process's."""
+    script = (
+        "import os, signal\n"
+        "from bakthat.archive.worker.process import WorkerProcess\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "ended = WorkerProcess(lambda _: None)\n"
+        "assert ended.connection.recv(1) == b''\n"
+        "ended.end()\n"
+        "ended.end()\n"
+        "busy = WorkerProcess(lambda _: [signal.pause() for _ in range(1000)])\n"
+        "busy.end()\n"
+        "print('done')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, timeout=60, check=True
+    )
+    assert done.stdout == b"done\n"
+
+
+def test_where_no_process_can_be_started_this_one_makes_the_archive(
+    tmp_path: Path, forking: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> int:
+        raise BlockingIOError("too many processes")
+
+    monkeypatch.setattr("bakthat.archive.worker.process.os.fork", refuse)
+    sink = Collector()
+    archived(make_every_kind(tmp_path / "every kind"), sink)
+    assert members(sink.data)
 
 
 def test_the_command_line_archives_in_a_process_of_its_own(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.archive": ["report acl", "tar gzip worker", "create extract"],
     "bakthat.archive.tar": ["fields", "header sparse", "reader"],
     "bakthat.archive.gzip": ["members effort", "reader writer"],
-    "bakthat.archive.worker": ["process messages"],
+    "bakthat.archive.worker": ["messages", "process shared_memory"],
     "bakthat.archive.create": ["excludes extents xattrs", "walk", "writer", "source", "worker"],
     "bakthat.archive.extract": [
         "metadata",

@@ -19,6 +19,22 @@ READ_BYTES = 1024 * 1024
 """How much of a file that is stored as it is moves at once."""
 
 
+class ArchiveSource(Protocol):
+    """What is written into an object: the archive of a tree, or a file as it is."""
+
+    def count(self) -> Scan:
+        """Return, once and before :meth:`write`, what there is to write. Raises SourceError."""
+
+    def write(
+        self, sink: Sink, *, identity: str, report: ArchiveReport, on_bytes: ByteCounter
+    ) -> None:
+        """Write all of it to *sink*, once. *identity* is what an archive says of itself.
+
+        *report* takes the counts and the warnings, *on_bytes* the bytes that were read. Raises
+        SourceError, and what *sink* raises.
+        """
+
+
 class PlainFile:
     """A file whose bytes are an object as they are."""
 
@@ -27,17 +43,15 @@ class PlainFile:
         check_root(path)
         self._path = path
         self._options = options
-        self.sha256 = ""
-        """Of what was written, in hex."""
 
-    def counted(self) -> Scan:
+    def count(self) -> Scan:
         """Return what there is to write. Raises SourceError."""
         return scan(self._path, self._options)
 
     def write(
         self, sink: Sink, *, identity: str, report: ArchiveReport, on_bytes: ByteCounter
     ) -> None:
-        """Write the file to *sink* as it is, which has no room for *identity*.
+        """Write the file to *sink* as it is; *identity* has no place in it.
 
         Raises SourceError when it cannot be read.
         """
@@ -70,19 +84,7 @@ class PlainFile:
         ):
             report.warn(f"{printable(path)}: changed while it was read")
         report.files = 1
-        self.sha256 = digest.hexdigest()
-
-
-class Contents(Protocol):
-    """What goes into an object: an archive, or what can stand in its place."""
-
-    def counted(self) -> Scan:
-        """Return, before :meth:`write`, what there is to write. Raises SourceError."""
-
-    def write(
-        self, sink: Sink, *, identity: str, report: ArchiveReport, on_bytes: ByteCounter
-    ) -> None:
-        """Write all of it to *sink*, once. *identity* is what an archive says of itself."""
+        report.sha256 = digest.hexdigest()
 
 
 @dataclass
@@ -96,7 +98,7 @@ class TreeArchive:
     def __post_init__(self) -> None:
         self._listings = Listings()
 
-    def counted(self) -> Scan:
+    def count(self) -> Scan:
         """Return what there is to write. Raises SourceError."""
         return scan(self.root, self.options, self._listings)
 

@@ -20,7 +20,7 @@ CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
 """How the file begins that tags a cache directory (https://bford.info/cachedir/)."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class WalkOptions:
     """What a walk leaves out."""
 

@@ -3,71 +3,61 @@
 from __future__ import annotations
 
 import marshal
+import pickle
 import socket
 import struct
+import traceback
 from typing import Any
 
-from bakthat import errors
-from bakthat.archive.report import ArchiveReport
-
 _LENGTH = struct.Struct("<Q")
+_FAILURE = "failure"
 
 
-class GoneError(Exception):
-    """The other process is gone."""
+class ConnectionEndedError(Exception):
+    """The other process has ended."""
 
 
-def send(connection: socket.socket, message: Any) -> None:
-    """Send *message*, of the types that :mod:`marshal` takes. Raises OSError."""
-    text = marshal.dumps(message)
+class WorkerTraceback(Exception):  # noqa: N818  # it is only the cause of another
+    """Where an exception was raised in the other process, as text."""
+
+    def __str__(self) -> str:
+        return f"in the other process:\n{self.args[0]}"
+
+
+def send(connection: socket.socket, kind: str, content: Any) -> None:
+    """Send a message: its *kind* and *content* of the types that :mod:`marshal` takes.
+
+    Raises OSError.
+    """
+    text = marshal.dumps((kind, content))
     connection.sendall(_LENGTH.pack(len(text)) + text)
 
 
-def receive(connection: socket.socket) -> Any:
-    """Return the next message. Raises GoneError."""
-    (size,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
-    return marshal.loads(_exactly(connection, size))
-
-
-def tell_failure(connection: socket.socket, failure: Exception) -> None:
-    """Let :func:`hear` raise *failure* in the other process. Raises OSError."""
-    if isinstance(failure, errors.BakthatError):
-        send(connection, ("bakthat", (type(failure).__name__, str(failure), failure.hint)))
-    else:
-        send(connection, ("defect", f"{type(failure).__name__}: {failure}"))
-
-
-def hear(connection: socket.socket, gone: errors.BakthatError) -> tuple[str, Any]:
-    """Return the next message: a word, and what is said.
-
-    Raises what :func:`tell_failure` told, RuntimeError for what is no error of bakthat, and
-    *gone* when the other process is gone.
-    """
+def send_failure(connection: socket.socket, failure: Exception) -> None:
+    """Let :func:`receive` raise *failure* in the other process. Raises OSError."""
     try:
-        word, said = receive(connection)
-    except GoneError:
-        raise gone from None
-    if word == "bakthat":
-        name, text, hint = said
-        raise getattr(errors, name)(text, hint=hint)
-    if word == "defect":
-        raise RuntimeError(said)
-    return word, said
+        content = pickle.dumps(failure)
+        pickle.loads(content)
+    except Exception:  # noqa: BLE001  # an exception may refuse in any way
+        content = pickle.dumps(RuntimeError(f"{type(failure).__name__}: {failure}"))
+    send(connection, _FAILURE, (content, "".join(traceback.format_exception(failure))))
 
 
-class ToldReport(ArchiveReport):
-    """A report whose warnings go to the other process, as messages."""
+def receive(connection: socket.socket) -> tuple[str, Any]:
+    """Return the kind and the content of the next message.
 
-    def __init__(self, connection: socket.socket) -> None:
-        super().__init__()
-        self._connection = connection
+    Raises ConnectionEndedError, and the exception that :func:`send_failure` sent, caused by a
+    :class:`WorkerTraceback`.
+    """
+    (size,) = _LENGTH.unpack(_receive_exactly(connection, _LENGTH.size))
+    kind, content = marshal.loads(_receive_exactly(connection, size))
+    if kind == _FAILURE:
+        failure, where = content
+        raise pickle.loads(failure) from WorkerTraceback(where)
+    return kind, content
 
-    def warn(self, text: str) -> None:
-        """Send the warning *text*."""
-        send(self._connection, ("warning", text))
 
-
-def _exactly(connection: socket.socket, size: int) -> bytes:
+def _receive_exactly(connection: socket.socket, size: int) -> bytes:
     data = bytearray(size)
     view = memoryview(data)
     while view:
@@ -76,6 +66,6 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
         except ConnectionError:
             count = 0
         if not count:
-            raise GoneError
+            raise ConnectionEndedError
         view = view[count:]
     return bytes(data)

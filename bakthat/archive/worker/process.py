@@ -1,23 +1,24 @@
-"""A forked process that does one thing beside this one, and never outlives it."""
+"""A process forked from this one that does one task, and never outlives it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import socket
 import sys
+import threading
 from collections.abc import Callable
 
+from bakthat.archive.worker.messages import ConnectionEndedError, send_failure
 from bakthat.system.signals import SIGNALS, held_back
-
-_ORPHAN_SECONDS = 1.0
-"""How often the process looks whether anybody still waits for it."""
 
 
 def may_fork() -> bool:
     """Tell whether this process has a single thread.
 
-    Only then it may: a fork takes along whatever lock another thread holds, and for ever.
+    With more threads it may not fork: the child would never get a lock that another thread holds.
     """
     try:
         # All threads, those of libraries too, which Python does not know.
@@ -26,49 +27,83 @@ def may_fork() -> bool:
         return False
 
 
-class Forked:
-    """A process that runs *work* and ends, whatever *work* raises.
+class WorkerProcess:
+    """A forked process that runs *work* with its end of a connection, and then ends.
 
-    It shares this process's files and what memory :mod:`mmap` shares, and dies by the signals
-    that stop a command. :meth:`end` must be called. Raises OSError where there can be none.
+    What *work* raises is sent as a failure (:mod:`bakthat.archive.worker.messages`). The process
+    shares this one's files and what memory :mod:`mmap` shares. A signal that stops a command ends
+    it, and so does the end of this process. The caller must call :meth:`end`. Raises OSError where
+    no process can be started.
     """
 
-    def __init__(self, work: Callable[[], None]) -> None:
-        parent = os.getpid()
-        self._process = 0
+    def __init__(self, work: Callable[[socket.socket], None]) -> None:
+        self.connection, theirs = socket.socketpair()
+        self._pidfd = -1
         try:
-            with held_back():
-                self._process = os.fork()
-                if not self._process:
-                    try:
-                        _live_alone(parent)
-                        work()
-                    finally:
-                        os._exit(0)  # never back into what was forked
+            # Numbers of processes are used again, descriptors of a process mean it alone.
+            parent = os.pidfd_open(os.getpid())
+            try:
+                self._start(work, theirs, parent)
+            finally:
+                os.close(parent)
         except BaseException:
-            if self._process:  # an interrupt came meanwhile
-                self.end()
+            self.end()
             raise
+        finally:
+            theirs.close()
+
+    def _start(
+        self, work: Callable[[socket.socket], None], theirs: socket.socket, parent: int
+    ) -> None:
+        with held_back():
+            process = os.fork()
+            if process:
+                self._pidfd = os.pidfd_open(process)
+                return
+            try:
+                self.connection.close()  # or the connection would not end with the parent
+                _end_with(parent)
+                _die_by_signals()
+                _run(work, theirs)
+            finally:
+                os._exit(0)  # never return into what was forked
 
     def end(self) -> None:
-        """End it, whether or not it is done; return when it is gone."""
+        """Kill the process unless it has ended, and return when it is gone; may be called again."""
+        self.connection.close()
+        if self._pidfd < 0:
+            return
         with held_back():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process, signal.SIGKILL)
-            # Somebody else may wait for all children of this process.
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            # None to wait for where this process ignores SIGCHLD, or waited for any child.
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._process, 0)
+                os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+            os.close(self._pidfd)
+            self._pidfd = -1
 
 
-def _live_alone(parent: int) -> None:
-    """Let a signal end this process, and the end of its *parent* too."""
+def _run(work: Callable[[socket.socket], None], connection: socket.socket) -> None:
+    with contextlib.suppress(ConnectionEndedError, ConnectionError):
+        try:
+            work(connection)
+        except (ConnectionEndedError, ConnectionError):
+            raise
+        except Exception as exc:  # noqa: BLE001  # raised in the parent
+            send_failure(connection, exc)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when *parent*, a descriptor of a process, ends: also in a long call."""
+
+    def watch() -> None:
+        select.select([parent], (), ())
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _die_by_signals() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
-
-    def look(*_: object) -> None:
-        if os.getppid() != parent:
-            os._exit(1)
-
-    signal.signal(signal.SIGALRM, look)
-    signal.setitimer(signal.ITIMER_REAL, _ORPHAN_SECONDS, _ORPHAN_SECONDS)
