@@ -166,9 +166,9 @@ def test_a_bounded_number_of_members_waits(monkeypatch: pytest.MonkeyPatch) -> N
     several_wait = threading.Event()
     real = gzip_writer.compress_member
 
-    def held(data: bytes, level: int, *, worthwhile: bool) -> bytes:
+    def held(data: bytes, level: int) -> bytes:
         assert several_wait.wait(60)
-        return real(data, level, worthwhile=worthwhile)
+        return real(data, level)
 
     monkeypatch.setattr(gzip_writer, "compress_member", held)
     sink = Collector()
@@ -210,10 +210,10 @@ def test_an_error_of_a_compressor_comes_out_unchanged(
     error = MemoryError("no room")
     real = gzip_writer.compress_member
 
-    def failing(data: bytes, level: int, *, worthwhile: bool) -> bytes:
+    def failing(data: bytes, level: int) -> bytes:
         if data[:1] == b"!":
             raise error
-        return real(data, level, worthwhile=worthwhile)
+        return real(data, level)
 
     monkeypatch.setattr(gzip_writer, "compress_member", failing)
     sink = Collector()

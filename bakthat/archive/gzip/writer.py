@@ -12,7 +12,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from bakthat.archive.gzip.effort import DEFAULT_LEVEL, Effort, fitting_level
+from bakthat.archive.gzip.level import DEFAULT_LEVEL, choose_level
 from bakthat.archive.gzip.members import MEMBER_BYTES, pack_member
 from bakthat.errors import UsageError
 from bakthat.system.streams import Buffer, Sink
@@ -56,7 +56,6 @@ class GzipWriter:
             raise UsageError(f"cannot compress on {threads} threads", hint="choose 1 or more")
         self._sink = sink
         self._level = level
-        self._effort = Effort()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bakthat-gzip")
         self._limit = 2 * threads + 4
         self._pending: deque[tuple[Future[bytes], Callable[[], None]]] = deque()
@@ -190,8 +189,7 @@ class GzipWriter:
     def _submit(self, data: bytes | memoryview, give_back: Callable[[], None] = _nothing) -> None:
         self._empty = False
         self._push(self._limit - 1)
-        worthwhile = self._effort.is_worthwhile(data) if self._level == DEFAULT_LEVEL else True
-        future = self._pool.submit(compress_member, data, self._level, worthwhile=worthwhile)
+        future = self._pool.submit(compress_member, data, self._level)
         self._pending.append((future, give_back))
 
     def _push(self, keep: int) -> None:
@@ -212,17 +210,16 @@ class GzipWriter:
         self._gathered.clear()
 
 
-def compress_member(data: bytes | memoryview, level: int, *, worthwhile: bool = True) -> bytes:
+def compress_member(data: bytes | memoryview, level: int) -> bytes:
     """Return *data* (at most a member's) as one gzip member, compressed at *level*.
 
-    Level 3 looks at a sample first and takes less trouble where more brings nothing, or is not
-    *worthwhile*.
+    The default level becomes what :func:`~bakthat.archive.gzip.level.choose_level` returns.
     """
     # Here, so that importing this module does not load it; the interpreter keeps it.
     from isal import igzip_lib, isal_zlib
 
     if level == DEFAULT_LEVEL:
-        level = fitting_level(data, worthwhile=worthwhile)
+        level = choose_level(data)
     if level == 0:
         deflated = _store(data)
     elif level in _ISAL_LEVELS:

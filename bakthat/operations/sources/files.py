@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from bakthat.archive.gzip.effort import DEFAULT_LEVEL
+from bakthat.archive.gzip.level import DEFAULT_LEVEL
 from bakthat.archive.report import reason
 from bakthat.errors import SourceError, UsageError
 from bakthat.format import names
