@@ -24,7 +24,7 @@ __all__ = [
     "make_backend",
 ]
 
-_HOMES = {
+_MODULES = {
     "BakthatBackend": "bakthat.backends.base",
     "GlacierBackend": "bakthat.backends.glacier.backend",
     "LocalBackend": "bakthat.backends.local.backend",
@@ -37,9 +37,9 @@ def make_backend(
 ) -> Backend:
     """Return the backend called *name*, made from the flat profile *conf*.
 
-    *records* is what must be kept of a vault outside of it; the other storages need none. Only
-    its own module is imported, and nothing is connected to. Raises UsageError when there
-    is no such backend, ConfigError when the profile lacks what it needs.
+    *records* is what must be recorded of a vault outside of it; the other storages need none. Only
+    the module of this backend is imported, and nothing is connected to. Raises UsageError when
+    there is no such backend, ConfigError when the profile lacks a key that it needs.
     """
     if name == "s3":
         from bakthat.backends.s3.backend import S3Backend
@@ -59,9 +59,9 @@ def make_backend(
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'bakthat.backends' has no attribute '{name}'")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -25,8 +25,8 @@ from bakthat.errors import (
 )
 
 Metadata = Mapping[str, Any]
-"""The self-description of an object: a mapping that JSON can hold, small (under 1,000 bytes
-as ASCII JSON), so that every storage can keep it beside the object."""
+"""The self-description of an object: a mapping that JSON can hold, under 1,000 bytes as ASCII JSON,
+so that every storage can keep it with the object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class StoredObject:
 
     key: str
     size: int
-    """In bytes, as stored; -1 where only the inventory of a vault could tell."""
+    """In bytes, as stored; -1 where it is not known before the vault's inventory is read."""
     last_modified: float | None = None
     """Epoch seconds UTC; None where the storage does not say."""
     metadata: Metadata | None = None
@@ -44,21 +44,21 @@ class StoredObject:
     storage_class: str = ""
     """The storage's own name of it, "" where there is none."""
     extra: Mapping[str, str] = field(default_factory=dict)
-    """What else the storage says and an upper floor may want, such as ``etag``."""
+    """Further attributes that the storage returns, such as ``etag``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """What a writer that was killed left in a container, invisible to listings of objects."""
+    """What a killed writer left in a container; listings of objects do not show it."""
 
     kind: str
     """"upload", "temporary file" or "claim"."""
     key: str
-    """Of the object that was to be; the path below the container where nobody knows."""
+    """The key that was being written; where it is not known, the path below the container."""
     begun_at: float
-    """Epoch seconds UTC, or when it was last written to, where the storage tells that."""
+    """When it was begun or, where the storage returns that, last written to; epoch seconds UTC."""
     age: float
-    """Seconds since then, by the clock of the storage where it tells the time."""
+    """Seconds since then, by the clock of the storage where it returns the time."""
     size: int = -1
     """In bytes; -1 where the storage does not say."""
     handle: str = ""
@@ -73,24 +73,24 @@ class Upload(Protocol):
     """
 
     def write(self, data: bytes | bytearray | memoryview, /) -> None:
-        """Take all of *data*, blocking while the storage is slower than the writer.
+        """Write all of *data*; block while the storage is slower than the caller.
 
         The caller may reuse the buffer afterwards. Raises StorageError, also for an earlier
         part that failed in the background.
         """
 
     def commit(self) -> StoredObject:
-        """Publish the object and return it; only now does it exist.
+        """Publish the object and return it; before, it does not exist.
 
-        Returns after the storage has confirmed all of it. Raises KeyExistsError when the key
-        was taken meanwhile and the upload may not replace. On any error nothing is visible, and
-        the caller still calls :meth:`abort`.
+        Returns only after the storage has confirmed all of it. Raises KeyExistsError when another
+        writer has stored the key meanwhile, and this upload may not replace it. After an error
+        nothing is visible, and the caller still calls :meth:`abort`.
         """
 
     def abort(self) -> None:
-        """Give up and leave nothing behind: no object, no parts to pay for, no temporary file.
+        """Discard the upload and leave nothing behind: no object, no parts, no temporary file.
 
-        May be called again and after :meth:`commit` (then it does nothing), so it is safe in
+        May be called again, and after :meth:`commit`, where it does nothing; so it is safe in
         ``finally``. Never raises; what could not be removed is logged.
         """
 
@@ -103,11 +103,11 @@ class Backend(Protocol):
     container: str
     """The bucket, the vault, or the absolute path of the directory."""
     batch_size: int
-    """How many keys to hand to :meth:`delete_many` at once, when what is gone is to be recorded
-    after each such call: as many as one request takes."""
+    """How many keys :meth:`delete_many` deletes in one request. A caller that records deletions
+    passes that many at once."""
 
     def create_container(self) -> None:
-        """Make the container if it is missing. Only the first backup calls this."""
+        """Create the container if it is missing. Only the first backup calls this."""
 
     def upload(
         self,
@@ -121,46 +121,47 @@ class Backend(Protocol):
     ) -> Upload:
         """Begin to write *key*.
 
-        *size_hint* is the caller's estimate of the bytes to come; an estimate that is too low
-        must not make the upload fail. Unless *replace*, an object that has the key already is
-        never overwritten: KeyExistsError, here or from ``commit``. The content headers are for
-        storages that serve HTTP; the others ignore them.
+        *size_hint* is the caller's estimate of the size in bytes; an estimate that is too low must
+        not make the upload fail. Unless *replace* is true, an existing object is never overwritten:
+        this method or ``commit`` raises KeyExistsError. The content headers are for storages that
+        serve HTTP; the others ignore them.
         """
 
     def download(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
-        """Open bytes *start* (included) to *end* (excluded; None: the last) of *key*.
+        """Open bytes *start* (included) to *end* (excluded; None: to the last) of *key*.
 
-        The caller closes what is returned, also before its end. Reading raises StorageError when
-        fewer bytes arrive than the storage announced. Raises NotFoundError, NotReadyError.
+        The caller closes what is returned, and may do so before its end. Reading raises
+        StorageError when fewer bytes arrive than the storage announced. Raises NotFoundError,
+        NotReadyError.
         """
 
     def stat(self, key: str) -> StoredObject:
-        """Describe *key*, with its self-description. Raises NotFoundError."""
+        """Return *key* with its self-description. Raises NotFoundError."""
 
     def ls(self, prefix: str = "") -> Iterator[StoredObject]:
-        """Every object whose key begins with *prefix*, in no promised order, all pages.
+        """Yield every object whose key begins with *prefix*, in any order.
 
-        Files that a backend keeps for itself (sidecars, temporary files) are left out.
+        Files of the backend itself (sidecars, temporary files) are left out.
         """
 
     def delete(self, key: str) -> None:
-        """Remove *key* and its self-description. What is gone already is no error."""
+        """Remove *key* and its self-description. A key that does not exist is no error."""
 
     def delete_many(self, keys: Sequence[str]) -> Mapping[str, BakthatError]:
         """Remove *keys*, any number of them; return the error of each that was not removed.
 
         One that cannot be removed does not stop the others. Raises UnreachableError and
-        ContainerNotFoundError, after which nobody knows which ones are gone.
+        ContainerNotFoundError; after that, it is not known which keys are removed.
         """
 
     def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
-        """Everything below *prefix* that writers left behind, or still work on.
+        """Yield what writers below *prefix* left behind, or still write.
 
-        What has no key is there whatever the prefix.
+        What has no key is yielded whatever the prefix.
         """
 
     def remove_leftover(self, leftover: Leftover) -> bool:
-        """Remove what a writer left; return False when it is gone, or in use after all."""
+        """Remove what a writer left; return False when it is gone already, or in use."""
 
 
 class ThawState(enum.StrEnum):
@@ -169,16 +170,16 @@ class ThawState(enum.StrEnum):
     WARM = "warm"
     """It can be read at once, always."""
     FROZEN = "frozen"
-    """It cannot be read, and nobody has asked for it."""
+    """It cannot be read, and no thaw was requested."""
     ASKED = "asked"
-    """It cannot be read yet."""
+    """A thaw was requested; it cannot be read yet."""
     READY = "ready"
     """It can be read for a while."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThawStatus:
-    """An object in cold storage on its way to being readable. Times are epoch seconds UTC."""
+    """How far an object in cold storage is from being readable. Times are epoch seconds UTC."""
 
     key: str
     state: ThawState
@@ -189,9 +190,9 @@ class ThawStatus:
     requested_at: float | None = None
     """None where the storage does not say."""
     ready_until: float | None = None
-    """When it freezes again; None where it does not, or nobody knows."""
+    """When it freezes again; None where it does not, or where that is not known."""
     job_id: str = ""
-    """The storage's name of the request, "" where it has none."""
+    """The storage's id of the request; "" where it has none."""
 
     @property
     def is_readable(self) -> bool:
@@ -204,27 +205,28 @@ class ColdStorage(Backend, Protocol):
     """A backend that may hold objects which must be thawed before they can be read."""
 
     def thaw_status(self, key: str) -> ThawStatus:
-        """Look how far *key* is; asks for nothing. Raises NotFoundError."""
+        """Return how far *key* is thawed; request nothing. Raises NotFoundError."""
 
     def thaw(self, key: str, *, tier: str, days: int) -> ThawStatus:
-        """Ask for *key* to be thawed, unless it is readable or was asked for already.
+        """Request the thaw of *key*, unless it is readable or was requested already.
 
         *tier* is one of :data:`bakthat.policy.storage_classes.TIERS`; *days* is how long it stays
-        readable, where the storage lets one choose. Returns the state afterwards. What may be
-        charged is sent once only: when its answer is lost, this looks instead of asking again.
-        Raises NotFoundError; UsageError for a tier that the storage class lacks.
+        readable, where the storage lets one choose. Returns the status afterwards. A request that
+        may be charged is sent once: when its answer is lost, this looks the status up instead of
+        requesting again. Raises NotFoundError; UsageError for a tier that the storage class lacks.
         """
 
     def thaws(self, prefix: str = "") -> Iterator[ThawStatus]:
-        """Every object whose key begins with *prefix* that is being thawed or is thawed, also
-        those that another machine asked for, as far as the storage lists them.
+        """Yield every object below *prefix* that is being thawed or is thawed.
+
+        Those that another machine requested are included, as far as the storage lists them.
         """
 
 
 class BakthatBackend(ABC):
-    """What the backends share: the flat profile they were made from, their name and container.
+    """What the backends share: the flat profile that they are made from, name and container.
 
-    Making one reads nothing and connects to nothing.
+    To make one reads nothing and connects to nothing.
     """
 
     name = ""
@@ -300,12 +302,12 @@ def encode_metadata(metadata: Metadata, *, limit: int) -> str:
         text = json.dumps(dict(metadata), sort_keys=True, separators=(",", ":"))
     except (TypeError, ValueError) as exc:
         raise UsageError(f"the self-description cannot be written as JSON: {exc}") from exc
-    # DEL is ASCII, but not printable; the signature of a request folds runs of spaces in a
-    # header, which not every server undoes alike. Neither stands outside a string in this JSON.
+    # DEL is ASCII, but not printable. The signature of a request folds runs of spaces in a header,
+    # and servers differ in that. In this JSON, both occur in strings only.
     text = text.replace("\x7f", "\\u007f").replace("  ", " \\u0020")
     if len(text) > limit:
         raise StorageError(
-            f"the self-description takes {len(text)} bytes, there is room for {limit}",
+            f"the self-description takes {len(text)} bytes, more than {limit}",
             hint="use fewer or shorter tags, or a shorter name",
         )
     return text

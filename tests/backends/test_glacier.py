@@ -149,7 +149,7 @@ def test_a_part_that_arrived_altered_is_refused_and_nothing_stays(
     backend: GlacierBackend, glacier: GlacierServer, proxy: FaultProxy
 ) -> None:
     proxy.on("PUT", "multipart-uploads", Answer(204))  # without the hash that says what arrived
-    with pytest.raises(StorageError, match="altered on its way"):
+    with pytest.raises(StorageError, match="altered in transit"):
         put(backend, content(3))
     assert glacier.uploads_under_way(backend.container) == []
     assert glacier.archives(backend.container) == {}
@@ -429,7 +429,7 @@ def test_a_wrong_byte_is_noticed_by_the_tree_hash_of_its_range(
     put(backend, content(3.5))
     thaw(backend)
     glacier.corrupt = set(glacier.archives(backend.container))
-    with pytest.raises(StorageError, match="altered on their way"):
+    with pytest.raises(StorageError, match="altered in transit"):
         get(backend)
 
 

@@ -165,7 +165,7 @@ ODD_ANSWERS: dict[str, tuple[tuple[str, str], Fault, str]] = {
     "a part's wrong checksum": (
         ("PUT", "partNumber=2"),
         Alter({"x-amz-checksum-crc32": "AAAAAA=="}),
-        "altered on its way",
+        "altered in transit",
     ),
     "the wrong size in the end": (("HEAD", "mydir."), Alter({"content-length": "7"}), "7 bytes"),
     "an upload that is unknown in the end": (

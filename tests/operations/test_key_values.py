@@ -333,7 +333,7 @@ def test_urls_that_cannot_be_are_refused(moto_conf: Conf, local: Conf) -> None:
     kv = KeyValue(conf=moto_conf)
     kv.set_key("mykey", 1)
     for seconds in (0, -1, 604801):
-        with pytest.raises(UsageError, match="cannot hold for"):
+        with pytest.raises(UsageError, match="cannot be valid for"):
             kv.get_key_url("mykey", seconds)
     with pytest.raises(NotFoundError):
         kv.get_key_url("missing", 60)

@@ -1,4 +1,4 @@
-"""Talk to a service of AWS: one client, made when first needed, errors in bakthat's words."""
+"""Access a service of AWS: its settings, one client, and its errors as errors of bakthat."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _USER_IN_URL = re.compile(r"//[^/@\s]*@")
 
 
 class TransferCancelledError(StorageError):
-    """The transfer that this request belonged to was given up."""
+    """The transfer that this request belongs to was aborted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class AwsClient(ABC):
         """Make one request on the container, or about *key* in it, and return botocore's answer.
 
         Once *cancelled* is set, nothing more is sent, retries included: TransferCancelledError.
-        With *once*, the request is never repeated: for what would be done, and paid, twice.
+        With *once*, the request is never repeated: a second one would be charged again.
         Raises StorageError and its subclasses, and ConfigError when a setting is invalid.
         """
         self._running.cancelled = cancelled
@@ -165,8 +165,10 @@ class AwsClient(ABC):
             yield page
 
     def translated_error(self, exc: Exception, key: str | None) -> BakthatError:
-        """Return what botocore or the network raised about *key*, or the container, as an error
-        of bakthat; the caller raises it ``from exc``.
+        """Return the error of bakthat for what botocore or the network raised.
+
+        *key* is what the request was about, None for the container. The caller raises the error
+        ``from exc``.
         """
         from botocore import exceptions as boto
 
@@ -203,7 +205,7 @@ class AwsClient(ABC):
         if isinstance(exc, boto.HTTPClientError | boto.ConnectionError) or not isinstance(
             exc, boto.BotoCoreError
         ):
-            # Their own words may hold the whole URL, and with it a password.
+            # Its own message may hold the whole URL, and with it a password.
             return UnreachableError(
                 f"{self.shown} cannot be reached: {type(exc).__name__}",
                 hint="check the network, endpoint_url and region_name, and try again",
@@ -212,7 +214,7 @@ class AwsClient(ABC):
 
     @abstractmethod
     def _in_container(self, key: str | None) -> dict[str, Any]:
-        """Return botocore's parameters that say what a request is about."""
+        """Return botocore's parameters that name the container and *key*."""
 
     @abstractmethod
     def _answer_error(self, exc: Any, key: str | None) -> BakthatError:
@@ -233,8 +235,8 @@ class AwsClient(ABC):
             return self._made[attempts]
 
     def _make(self, attempts: int) -> Any:
-        # The core of boto3: nothing that boto3 puts on top is needed here, and to load that takes
-        # 20 ms of every command.
+        # Not boto3: nothing that it adds to botocore is needed here, and to load it takes 20 ms of
+        # every command.
         import botocore.loaders
         import botocore.session
         from botocore.config import Config
@@ -266,17 +268,17 @@ class AwsClient(ABC):
         return client
 
     def _refuse_cancelled(self, **_: Any) -> None:
-        # botocore calls this in the thread of the request, before each attempt: without it, a
-        # transfer that was given up would retry for minutes while its owner waits.
+        # botocore calls this in the thread of the request, before each attempt. Without it, a
+        # transfer that was aborted would be tried again for minutes while the caller waits.
         cancelled = getattr(self._running, "cancelled", None)
         if cancelled is not None and cancelled.is_set():
-            raise TransferCancelledError("the transfer was given up")
+            raise TransferCancelledError("the transfer was aborted")
 
 
 def foreign_errors() -> tuple[type[Exception], ...]:
-    """Return what botocore and the layers below it raise.
+    """Return the exceptions of botocore and the layers below it.
 
-    A function, for botocore is imported late; it is called only once something was raised.
+    A function, since botocore is imported late: it is called only after something was raised.
     """
     from botocore.exceptions import BotoCoreError, ClientError
     from urllib3.exceptions import HTTPError
@@ -286,18 +288,16 @@ def foreign_errors() -> tuple[type[Exception], ...]:
 
 
 def answer_of(error: BaseException) -> tuple[int, str]:
-    """Return the HTTP status and the service's code that *error* came from; 0 and "" without an
-    answer.
-    """
+    """Return the HTTP status and the service's code of *error*; 0 and "" without an answer."""
     answer = getattr(error.__cause__, "response", None) or {}
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return status, str(answer.get("Error", {}).get("Code", ""))
 
 
 def time_of(answer: Mapping[str, Any]) -> float:
-    """Return the time that the service had when it gave *answer*, in epoch seconds UTC.
+    """Return the service's time at which it gave *answer*, in epoch seconds UTC.
 
-    This machine's own where the answer does not tell: its clock may be wrong.
+    The clock of this machine may be wrong, so it is used only where the answer has no time.
     """
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     try:
@@ -307,5 +307,5 @@ def time_of(answer: Mapping[str, Any]) -> float:
 
 
 def one_line(text: object) -> str:
-    """Return a foreign message in one line; a password in a URL of it is taken out."""
+    """Return a foreign message as one line, without the passwords in its URLs."""
     return _USER_IN_URL.sub("//", " ".join(str(text).split())).rstrip(".")

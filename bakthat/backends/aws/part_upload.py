@@ -1,6 +1,6 @@
 """Write one object in parts, sent in parallel while the next one is filled.
 
-What S3 and Glacier have in common: buffers, threads, and that a failure stays one.
+S3 and Glacier share this: the buffers, the threads, and that an upload which failed stays failed.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ Result = TypeVar("Result")
 
 MIB = 1024 * 1024
 MAX_PARTS = 10_000
-"""Of S3 and of Glacier alike."""
+"""Of one upload, on S3 and on Glacier."""
 MIN_PART_SIZE = 8 * MIB
 UNKNOWN_SIZE_PART = 16 * MIB
-"""Bytes of a part when nobody knows how much will come."""
+"""Bytes of a part when the size of the object is not known."""
 MEMORY = 64 * MIB
-"""Bytes of parts held at once, while they are small enough for two of them to fit. Larger parts
-come two at a time: one being sent, one being filled. With a right hint that is 2/8,000 of the
-object on S3, so the bound holds up to some 240 GiB."""
+"""Bytes of the parts in memory, as long as two parts fit. Of larger parts there are two at a time:
+one is sent, one is filled. When the hint is right, that is 2/8,000 of the object on S3, so the
+bound holds up to some 240 GiB."""
 
 MAX_OVERTAKING = 8
 """How many parts may be sent after one that is not answered yet.
 
-rclone writes parts in their order, and answers the one that began only when it finds that the
-next has not come (cmd/serve/s3/multipart.go of rclone 1.75). Were there always a next one, this
-side would take the answer for lost, send the part again, and in the end publish what rclone still
-writes, which ends the upload with InvalidPart."""
+rclone writes the parts in their order, and answers the request of a part only once no later part
+waits (cmd/serve/s3/multipart.go of rclone 1.75). If one always waited, this side would take the
+answer for lost, send the part again and publish while rclone still writes it, which fails the
+upload with InvalidPart."""
 
 
 def parts_in_flight(part_size: int, workers: int) -> int:
-    """Return how many parts may be sent or queued while another one is being filled."""
+    """Return how many parts may be sent or wait to be sent while another one is filled."""
     return min(workers + 1, max(1, MEMORY // part_size - 1))
 
 
 class PartUpload(ABC):
-    """An object on its way to the storage; see :class:`~bakthat.backends.base.Upload`.
+    """An upload in parts; see :class:`~bakthat.backends.base.Upload`.
 
-    Subclasses begin, send, publish and abort in their service's words.
+    Subclasses make the requests that begin it, send a part, publish and abort.
     """
 
     def __init__(self, key: str, *, workers: int, max_parts: int) -> None:
@@ -76,9 +76,9 @@ class PartUpload(ABC):
 
     @abstractmethod
     def _upload_part(self, number: int, start: int, part: bytearray) -> dict[str, Any]:
-        """Send a part, which begins at byte *start*; return what publishing needs of it.
+        """Send a part, which begins at byte *start*; return what is needed to publish it.
 
-        Runs in a thread. Hands *part* back when it was sent.
+        Runs in a thread. Appends *part* to ``_spare`` once it was sent.
         """
 
     @abstractmethod
@@ -91,17 +91,18 @@ class PartUpload(ABC):
 
     @abstractmethod
     def _abort_parts(self, upload_id: str) -> None:
-        """Remove the parts of an upload that was given up. Never raises."""
+        """Remove the parts of an upload that is aborted. Never raises."""
 
     def write(self, data: bytes | bytearray | memoryview, /) -> None:
-        """Take all of *data*, blocking while enough parts are under way."""
+        """Write all of *data*; block while as many parts as allowed are being sent."""
         self._check_usable()
         view = memoryview(data).cast("B")
         while view:
             size = self._size_of_part(self._number + 1)
-            # A full buffer waits for another byte: without one it is the last part, or all.
+            # A full buffer is sent only when another byte follows: otherwise it is the last part,
+            # or the whole object.
             if self._filled >= size:
-                self._guarded(self._send_part)
+                self._or_fail(self._send_part)
                 continue
             if len(self._buffer) != size:
                 self._buffer = self._empty_buffer(size)
@@ -114,17 +115,17 @@ class PartUpload(ABC):
     def commit(self) -> StoredObject:
         """Publish the object and return it once the storage has confirmed it."""
         self._check_usable()
-        stored = self._guarded(self._finish)
+        stored = self._or_fail(self._finish)
         self._closed = True
         self._stop_workers()
         self._free_buffers()
         return stored
 
     def abort(self) -> None:
-        """Give the upload up, with every part that was sent."""
+        """Abort the upload and remove every part that was sent."""
         self._cancelled.set()
-        # A part that arrived after the upload was aborted would stay, and cost, so the workers
-        # end first.
+        # The workers end first: a part that arrived after the upload was aborted would stay, and be
+        # charged.
         self._stop_workers()
         self._pending.clear()
         self._free_buffers()
@@ -140,8 +141,8 @@ class PartUpload(ABC):
         if self._closed:
             raise StorageError(f"the upload of {self._key!r} is over already")
 
-    def _guarded(self, step: Callable[[], Result]) -> Result:
-        # An upload that failed once stays failed: going on would leave a hole in the object.
+    def _or_fail(self, step: Callable[[], Result]) -> Result:
+        # An upload that failed stays failed: to continue would leave a hole in the object.
         try:
             return step()
         except BakthatError as exc:
@@ -152,7 +153,7 @@ class PartUpload(ABC):
 
     def _send_part(self) -> None:
         if self._upload_id is None:
-            # An interrupt before the id is known would leave an upload that nobody can abort.
+            # After an interrupt before the id is known, the upload could not be aborted.
             with held_back():
                 self._upload_id = self._begin()
         if self._pool is None:
@@ -171,8 +172,8 @@ class PartUpload(ABC):
         self._collect(at_most=parts_in_flight(size, self._workers))
 
     def _empty_buffer(self, size: int) -> bytearray:
-        # Parts are filled into the buffers of parts that were sent: allocating megabytes anew for
-        # each would fragment the heap to several times what is in use.
+        # The buffers of parts that were sent are used again: a new one for each part would fragment
+        # the heap to several times what is in use.
         while self._spare:
             buffer = self._spare.pop()
             if len(buffer) == size:
@@ -190,8 +191,9 @@ class PartUpload(ABC):
         self._spare.clear()
 
     def _collect(self, *, at_most: int) -> None:
-        """Wait until no more than *at_most* parts are under way, and none of them was left too far
-        behind; raise what one of them raised.
+        """Wait until at most *at_most* parts are being sent, and none is overtaken too far.
+
+        Raises what one of them raised.
         """
         done = {future for future in self._pending if future.done()}
         while True:

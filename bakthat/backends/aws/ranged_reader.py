@@ -1,4 +1,4 @@
-"""Read one object in ranges, a few of them ahead of the reader."""
+"""Read one object in ranges; a few are fetched ahead."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bakthat.backends.aws.client import AwsClient, TransferCancelledError, forei
 from bakthat.errors import StorageError
 
 PIECE = 256 * 1024
-"""Bytes read from a connection before looking whether the reader still wants them."""
+"""Bytes read from a connection at once; after each, the reader may have been closed."""
 LONGEST_BACKOFF = 20.0
 """Seconds, as in botocore's standard retry mode."""
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
@@ -56,15 +56,17 @@ class RangedReader(io.RawIOBase):
             if begin != start:
                 raise StorageError(f"the storage sent {key!r} from byte {begin}, not from {start}")
             if stop - start > range_size:
-                raise StorageError(f"the storage sent more of {key!r} than the range it was asked")
+                raise StorageError(
+                    f"the storage sent more of {key!r} than the range that was requested"
+                )
         except StorageError:
             first["Body"].close()
             raise
         self._end = size if end is None else min(end, size)
         self._next = min(stop, self._end)
         self._pool = ThreadPoolExecutor(ahead, thread_name_prefix="bakthat-download")
-        # The rest waits until the first bytes were taken: to open what a passphrase protects
-        # takes as much memory as all that is ahead.
+        # The other ranges are fetched after the first read: until then, a passphrase takes as much
+        # memory as they do.
         self._ranges.append(self._pool.submit(self._fetch, start, self._next, first))
         self._begun = False
 
@@ -76,7 +78,7 @@ class RangedReader(io.RawIOBase):
         """Fill *buffer* with the next bytes, and return how many; 0 at the end."""
         if self.closed:
             raise ValueError("I/O operation on closed file")
-        # A range that failed is never skipped: whoever reads on gets the same error again.
+        # A range that failed is never skipped: every further read raises the same error.
         if self._error is not None:
             raise self._error
         if self._begun:
@@ -97,11 +99,11 @@ class RangedReader(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """Stop fetching, wait for the threads to end, and give the connections back."""
+        """Stop fetching, wait for the threads to end, and release the connections."""
         if self.closed:
             return
         try:
-            # Absent when the constructor failed.
+            # The constructor may have failed before it made the pool.
             if hasattr(self, "_pool"):
                 self._cancelled.set()
                 self._pool.shutdown(wait=True, cancel_futures=True)
@@ -115,14 +117,14 @@ class RangedReader(io.RawIOBase):
 
     def _look_ahead(self) -> None:
         while len(self._ranges) < self._ahead and self._next < self._end:
-            # Up to a multiple of the range's size: aligned ranges have checksums in Glacier.
+            # Ranges end at multiples of their size: for those, Glacier sends checksums.
             boundary = (self._next // self._range_size + 1) * self._range_size
             stop = min(boundary, self._end)
             self._ranges.append(self._pool.submit(self._fetch, self._next, stop, None))
             self._next = stop
 
     def _recycle(self) -> None:
-        # As for the parts of an upload: ranges are received into the buffers of ranges read.
+        # As in an upload, the buffers of ranges that were read are used again.
         self._current = memoryview(b"")
         self._spare.append(self._received)
 
@@ -134,7 +136,7 @@ class RangedReader(io.RawIOBase):
         return buffer if len(buffer) == size else bytearray(size)
 
     def _fetch(self, start: int, stop: int, answer: dict[str, Any] | None) -> bytearray:
-        """Return bytes *start* to *stop*, asking again from where a connection broke."""
+        """Return bytes *start* to *stop*; after a broken connection, request the rest."""
         data = self._buffer(stop - start)
         view = memoryview(data)
         filled = 0
@@ -147,9 +149,9 @@ class RangedReader(io.RawIOBase):
             cause: Exception | None = None
             try:
                 filled += self._drain(body, view[filled:])
-            except _BrokenConnectionError as cut:
-                filled += cut.filled
-                cause = cut.cause
+            except _BrokenConnectionError as broken:
+                filled += broken.filled
+                cause = broken.cause
             finally:
                 body.close()
             if filled == len(view):
@@ -168,7 +170,7 @@ class RangedReader(io.RawIOBase):
         filled = 0
         while filled < len(view):
             if self._cancelled.is_set():
-                raise TransferCancelledError("the download was given up")
+                raise TransferCancelledError("the download was closed")
             try:
                 count = body.readinto(view[filled : filled + PIECE])
             except foreign_errors() as exc:
@@ -180,9 +182,9 @@ class RangedReader(io.RawIOBase):
 
     @abstractmethod
     def _request(self, start: int, stop: int) -> dict[str, Any]:
-        """Ask for bytes *start* to *stop*; return the answer, whose ``Body`` the caller closes.
+        """Request bytes *start* to *stop*; return the answer, whose ``Body`` the caller closes.
 
-        Once the reader was closed, nothing more is sent: TransferCancelledError.
+        Raises TransferCancelledError, and sends nothing, once the reader was closed.
         """
 
 
@@ -196,10 +198,12 @@ class _BrokenConnectionError(Exception):
 
 
 def extent_of(answer: dict[str, Any], key: str) -> tuple[int, int, int]:
-    """Return the first byte, the byte after the last, and the object's size that *answer* has."""
+    """Return what *answer* announces: first byte, byte after the last, size of the object."""
     announced = str(answer.get("ContentRange", "nothing"))
     match = _CONTENT_RANGE.fullmatch(announced)
     if match is None:
-        raise StorageError(f"asked for a range of {key!r}, the storage sent {announced}")
+        raise StorageError(
+            f"the storage answered the request of a range of {key!r} with {announced}"
+        )
     begin, last, size = map(int, match.groups())
     return begin, last + 1, size

@@ -1,7 +1,7 @@
 """Store backups in a vault of Amazon Glacier.
 
-A vault keeps archives under ids of its own, and gives one back hours after a retrieval job was
-asked for. Which archive a key is, and what is known of it, stands in :class:`VaultRecords`.
+A vault stores archives under ids of its own, and an archive can be read hours after a retrieval job
+was requested. :class:`VaultRecords` holds the archive of each key and the facts about it.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class GlacierBackend(BakthatBackend):
 
     It reads access_key and secret_key (both absent: boto3's own chain), region_name,
     glacier_vault, glacier_endpoint_url, timeout and attempts. boto3 is imported, and the storage
-    connected to, by the first request. Without *records*, what is uploaded can be found for as
-    long as the backend lives.
+    connected to, by the first request. Without *records*, uploaded keys are known only as long
+    as the backend exists.
 
     Memory: as for S3, with parts that are powers of two: up to 64 MiB, and twice a part's size
     once that is more. *settings* is used instead of what the profile says of keys, place, attempts
@@ -95,7 +95,7 @@ class GlacierBackend(BakthatBackend):
         )
 
     def create_container(self) -> None:
-        """Make the vault in the profile's region, if it is missing."""
+        """Create the vault in the profile's region, if it is missing."""
         try:
             self._client.call("describe_vault")
         except ContainerNotFoundError:
@@ -103,8 +103,8 @@ class GlacierBackend(BakthatBackend):
                 self._client.call("create_vault")
             except StorageError as exc:
                 exc.hint = exc.hint or (
-                    "AWS makes vaults for accounts that have had some before 2025-12-15 only; for "
-                    "all others, set default_destination: s3 and storage_class: GLACIER"
+                    "AWS creates vaults only for accounts that had one before 2025-12-15; with any "
+                    "other, set default_destination: s3 and storage_class: GLACIER"
                 )
                 raise
 
@@ -144,7 +144,7 @@ class GlacierBackend(BakthatBackend):
         if job is None or not has_succeeded(job):
             raise NotReadyError(
                 f"{key!r} in {self._client.shown} must be thawed before it can be read",
-                hint="ask for it with bakthat restore, and try again when it is ready",
+                hint="bakthat restore requests its thaw; try again when it is ready",
             )
         self._check_hash(key, archive_id, job)
         size = int(job["ArchiveSizeInBytes"])
@@ -166,12 +166,12 @@ class GlacierBackend(BakthatBackend):
         )
 
     def stat(self, key: str) -> StoredObject:
-        """Describe *key* by what is recorded of it, or what a retrieval job of it says."""
+        """Return *key* as the records describe it, or else as a retrieval job of it does."""
         check_key(key)
         archive_id = self._archive_id(key)
         facts = self.records.archives.get(archive_id, {})
         if "size" not in facts and (job := self._best_job(key, archive_id)) is not None:
-            facts = self._learn(key, job)
+            facts = self._record(key, job)
         return described_object(key, archive_id, facts)
 
     def ls(self, prefix: str = "") -> Iterator[StoredObject]:
@@ -179,12 +179,12 @@ class GlacierBackend(BakthatBackend):
         self._client.call("describe_vault")
         facts = dict(self.records.archives.items())
         for key, archive_id in list(self.records.inventory.items()):
-            said = facts.get(archive_id, {})
-            if key.startswith(prefix) and self._may_have(said):
-                yield described_object(key, archive_id, said)
+            recorded = facts.get(archive_id, {})
+            if key.startswith(prefix) and self._may_have(recorded):
+                yield described_object(key, archive_id, recorded)
 
     def delete(self, key: str) -> None:
-        """Remove *key* and what is recorded of it. What is gone already is no error."""
+        """Remove *key* and its records. A key that does not exist is no error."""
         check_key(key)
         archive_id = self._recorded_archive(key)
         if archive_id is None:
@@ -199,7 +199,7 @@ class GlacierBackend(BakthatBackend):
         self.records.inventory.pop(key, None)
 
     def is_unknown(self, key: str) -> bool:
-        """Tell whether nothing is recorded of *key*: no archive, and none that was deleted."""
+        """Return whether *key* has no record: no archive, and none that was deleted."""
         if self._recorded_archive(key) is not None:
             return False
         return not any(
@@ -227,7 +227,7 @@ class GlacierBackend(BakthatBackend):
         return True
 
     def forget_expired_jobs(self, keys: Collection[str], *, dry_run: bool = False) -> list[str]:
-        """Forget the retrieval jobs of *keys* that the vault knows no more; return their keys."""
+        """Remove the records of retrieval jobs of *keys* that have expired; return their keys."""
         recorded = {key: job for key, job in self.records.jobs.items() if key in keys}
         if not recorded:
             return []
@@ -240,7 +240,7 @@ class GlacierBackend(BakthatBackend):
     # Thawing
 
     def thaw_status(self, key: str) -> ThawStatus:
-        """Look how far *key* is; see :class:`~bakthat.backends.base.ColdStorage`."""
+        """Return how far *key* is thawed; see :class:`~bakthat.backends.base.ColdStorage`."""
         check_key(key)
         archive_id = self._archive_id(key)
         if self._is_empty(archive_id):
@@ -248,21 +248,21 @@ class GlacierBackend(BakthatBackend):
         job = self._best_job(key, archive_id)
         if job is None:
             return ThawStatus(key, ThawState.FROZEN, VAULT)
-        self._learn(key, job)
+        self._record(key, job)
         return thaw_status_of(key, job)
 
     def thaw(self, key: str, *, tier: str, days: int) -> ThawStatus:
-        """Ask for a retrieval job of *key*; see :class:`~bakthat.backends.base.ColdStorage`.
+        """Request a retrieval job of *key*; see :class:`~bakthat.backends.base.ColdStorage`.
 
-        *days* means nothing here: what a job brings out can be read for a day.
+        *days* has no effect: the output of a job can be read for a day.
         """
-        state = self.thaw_status(key)
-        if state.state is not ThawState.FROZEN:
-            return state
+        status = self.thaw_status(key)
+        if status.state is not ThawState.FROZEN:
+            return status
         check_tier(VAULT, tier)
         archive_id = self._archive_id(key)
         facts = self.records.archives.get(archive_id, {})
-        # By this another machine, which has no inventory, knows which key the job is for.
+        # From the description, a machine without the inventory knows which key the job is for.
         described = Description.decode(facts.get("description"))
         described = described if described.key == key else Description(key, {})
         job = {
@@ -275,8 +275,7 @@ class GlacierBackend(BakthatBackend):
             job_id = self._begin_job(key, job)
         except NotFoundError as exc:
             exc.hint = (
-                "something else than this bakthat deleted it there; bakthat delete takes it out of "
-                "the catalog"
+                "another program deleted it there; bakthat delete removes it from the catalog"
             )
             raise
         if job_id is None:
@@ -285,7 +284,7 @@ class GlacierBackend(BakthatBackend):
         return ThawStatus(key, ThawState.ASKED, VAULT, tier, time.time(), job_id=job_id)
 
     def thaws(self, prefix: str = "") -> Iterator[ThawStatus]:
-        """Yield the archives that a retrieval job was asked for, by whomever."""
+        """Yield the archives with a retrieval job, whoever requested it."""
         keys = {archive_id: key for key, archive_id in self.records.inventory.items()}
         facts = dict(self.records.archives.items())
         jobs_of: dict[str, list[Mapping[str, Any]]] = {}
@@ -300,7 +299,7 @@ class GlacierBackend(BakthatBackend):
                 yield thaw_status_of(key, best)
 
     def _archive_id(self, key: str) -> str:
-        """Return the archive of *key*, also one that only a job tells of. Raises NotFoundError."""
+        """Return the archive id of *key*, from the records or a job. Raises NotFoundError."""
         archive_id = self._recorded_archive(key)
         if archive_id is not None:
             return archive_id
@@ -308,14 +307,14 @@ class GlacierBackend(BakthatBackend):
             described = Description.decode(job.get("JobDescription"))
             found = str(job["ArchiveId"])
             if described.key == key and "deleted" not in self.records.archives.get(found, {}):
-                self._learn(key, job)
+                self._record(key, job)
                 return self.records.inventory.setdefault(key, found)
         for facts in self.records.archives.values():
             if facts.get("key") == key and "deleted" in facts:
                 date = time.strftime("%Y-%m-%d", time.gmtime(facts["deleted"]))
                 raise NotFoundError(f"{key!r} was deleted from {self._client.shown} on {date}")
         raise NotFoundError(
-            f"which archive of {self._client.shown} {key!r} is, is not known here",
+            f"the archive of {key!r} in {self._client.shown} is not known here",
             hint="bakthat restore_glacier_inventory brings the inventory back from the bucket, "
             "bakthat show_glacier_inventory asks the vault for its own",
         )
@@ -327,7 +326,7 @@ class GlacierBackend(BakthatBackend):
         return archive_id
 
     def _may_have(self, facts: Mapping[str, Any]) -> bool:
-        """Tell whether nothing speaks against an archive being in this vault."""
+        """Return whether an archive with *facts* may be in this vault."""
         return facts.get("vault") in (None, self.container)
 
     def _is_empty(self, archive_id: str) -> bool:
@@ -350,7 +349,7 @@ class GlacierBackend(BakthatBackend):
             return None
         try:
             job = self._client.call("describe_job", key=key, jobId=job_id)
-        except (NotFoundError, NotReadyError):  # it has expired
+        except (NotFoundError, NotReadyError):  # the job has expired
             self.records.jobs.pop(key, None)
             return None
         return job if job.get("ArchiveId") == archive_id and is_whole(job) else None
@@ -362,26 +361,26 @@ class GlacierBackend(BakthatBackend):
                     yield job
 
     def _begin_job(self, key: str, job: Mapping[str, Any]) -> str | None:
-        """Ask for a job, and return its id; None when the answer was lost, but the job is there.
+        """Request a job and return its id; None when the answer was lost, but the job exists.
 
-        Each request that arrives is paid, so it is sent once.
+        Each request that arrives is charged, so it is sent once.
         """
         try:
             answer = self._client.call("initiate_job", key=key, once=True, jobParameters=job)
         except StorageError as exc:
-            lost = isinstance(exc, UnreachableError) or answer_of(exc)[0] in (500, 504)
+            is_lost = isinstance(exc, UnreachableError) or answer_of(exc)[0] in (500, 504)
             action = RETRIEVAL if "ArchiveId" in job else INVENTORY
-            begun = lost and any(
+            exists = is_lost and any(
                 each.get("ArchiveId") == job.get("ArchiveId") for each in self._jobs(action)
             )
-            if not begun:
+            if not exists:
                 raise
             log.info("the answer was lost, but the job has begun")
             return None
         return str(answer["jobId"])
 
-    def _learn(self, key: str, job: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Record what a job says of an archive of which nothing is recorded; return the record."""
+    def _record(self, key: str, job: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Record the facts of a job's archive, unless there is a record; return the record."""
         archive_id = str(job["ArchiveId"])
         known = self.records.archives.get(archive_id)
         if known is not None:
@@ -402,23 +401,23 @@ class GlacierBackend(BakthatBackend):
         retrieved = job.get("ArchiveSHA256TreeHash")
         if stored and retrieved and stored != retrieved:
             raise CorruptArchiveError(
-                f"{key!r} in {self._client.shown} is not what was stored: its tree hash differs"
+                f"{key!r} in {self._client.shown} was altered: its tree hash differs"
             )
 
     # The vault's own inventory
 
     def inventory_status(self) -> ThawStatus:
-        """Look whether the vault's inventory was asked for, or is there; asks for nothing."""
+        """Return whether the vault's inventory was requested or is ready; request nothing."""
         best = best_of(list(self._jobs(INVENTORY)))
         if best is None:
             return ThawStatus(INVENTORY_JOB_KEY, ThawState.FROZEN)
         return thaw_status_of(INVENTORY_JOB_KEY, best)
 
     def request_inventory(self) -> ThawStatus:
-        """Ask the vault for its inventory, unless that was done; return the state afterwards."""
-        state = self.inventory_status()
-        if state.state is not ThawState.FROZEN:
-            return state
+        """Request the vault's inventory, unless that was done; return the status afterwards."""
+        status = self.inventory_status()
+        if status.state is not ThawState.FROZEN:
+            return status
         job = {"Type": "inventory-retrieval", "Format": "JSON"}
         try:
             job_id = self._begin_job(INVENTORY_JOB_KEY, job)
@@ -435,7 +434,7 @@ class GlacierBackend(BakthatBackend):
         )
 
     def read_inventory(self, job_id: str) -> VaultListing:
-        """Return the vault's inventory, which a finished job brought. Raises NotReadyError."""
+        """Return the vault's inventory, the output of job *job_id*. Raises NotReadyError."""
         answer = self._client.call("get_job_output", key=INVENTORY_JOB_KEY, jobId=job_id)
         with answer["body"] as body:
             try:

@@ -1,4 +1,4 @@
-"""Talk to Glacier about a vault: what its errors mean, and how archives describe themselves."""
+"""Access a vault of Glacier: what its errors mean, and the descriptions of its archives."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DESCRIPTION_LIMIT = 1024
 https://docs.aws.amazon.com/amazonglacier/latest/dev/api-archive-post.html."""
 
 _PACKED = "bakthat+zlib+b85:"
-"""What a description begins with whose JSON would be too long: behind it stands that JSON, by
+"""The beginning of a description whose JSON would be too long. That JSON follows, compressed with
 zlib and then in base85, as in git's binary patches."""
 _LONGEST_JSON = 16 * DESCRIPTION_LIMIT
 
@@ -71,7 +71,7 @@ class GlacierClient(AwsClient):
             )
         if status == 404 and "job id" in message.lower():
             return NotReadyError(
-                f"the thaw of {about} has expired", hint="ask for it again with bakthat restore"
+                f"the thaw of {about} has expired", hint="bakthat restore requests it again"
             )
         if status == 404:
             return NotFoundError(f"{self.shown} has no {key!r}: {message}")
@@ -88,9 +88,9 @@ class GlacierClient(AwsClient):
 
 
 class PartBody(io.RawIOBase):
-    """A part as the file that botocore wants to read from Glacier's requests, without a copy.
+    """A part as a file, which botocore needs for Glacier's requests, without a copy.
 
-    To be closed before the part's buffer changes its size.
+    The caller closes it before the size of the part's buffer changes.
     """
 
     def __init__(self, part: bytearray) -> None:
@@ -106,7 +106,7 @@ class PartBody(io.RawIOBase):
         return True
 
     def seekable(self) -> bool:
-        """Return True: a request that is repeated reads it again."""
+        """Return True: a repeated request reads the part again."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:
@@ -127,20 +127,20 @@ class PartBody(io.RawIOBase):
         return self._position
 
     def close(self) -> None:
-        """Let go of the part."""
+        """Release the part."""
         self._view.release()
         super().close()
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What the description of an archive, or of a job, says."""
+    """The content of the description of an archive or of a job."""
 
     key: str
     """The stored name; "" when the description is not bakthat's."""
     metadata: Metadata
     is_empty: bool = False
-    """The object has no bytes. Glacier takes no empty archive, so one byte stands for it."""
+    """Whether the object has no bytes. Glacier refuses empty archives, so one byte is stored."""
 
     def encode(self) -> str:
         """Return the description as printable ASCII. Raises StorageError when it is too long."""
@@ -150,32 +150,33 @@ class Description:
         )
         if len(text) <= DESCRIPTION_LIMIT:
             return text
-        # A name in another script takes six characters for each of its own, and stands there twice.
+        # JSON in ASCII takes six characters for each that is not Latin, and has the name twice.
         packed = _PACKED + base64.b85encode(zlib.compress(text.encode(), 9)).decode()
         if len(packed) > DESCRIPTION_LIMIT:
             raise StorageError(
-                f"the description of {self.key!r} takes {len(packed)} characters, a vault has room "
-                f"for {DESCRIPTION_LIMIT}",
+                f"the description of {self.key!r} takes {len(packed)} characters, more than "
+                f"{DESCRIPTION_LIMIT}",
                 hint="use fewer or shorter tags, or a shorter name",
             )
         return packed
 
     @classmethod
     def decode(cls, text: str | None) -> Description:
-        """Read a description; 0.6.0's are the stored name and nothing else."""
+        """Return the description in *text*; those of 0.6.0 are the stored name alone."""
         text = text or ""
         try:
-            said = json.loads(_unpacked(text))
+            content = json.loads(_unpacked(text))
         except (ValueError, RecursionError):
             return cls(text, {})
-        if not isinstance(said, dict) or not isinstance(said.get("key"), str):
+        if not isinstance(content, dict) or not isinstance(content.get("key"), str):
             return cls("", {})
-        about = said.get("about")
-        return cls(said["key"], about if isinstance(about, dict) else {}, bool(said.get("empty")))
+        about = content.get("about")
+        metadata = about if isinstance(about, dict) else {}
+        return cls(content["key"], metadata, bool(content.get("empty")))
 
 
 def _unpacked(text: str) -> str:
-    """Return the JSON of a description. Raises ValueError when what is packed is damaged."""
+    """Return the JSON of a description. Raises ValueError when the packed form is damaged."""
     if not text.startswith(_PACKED):
         return text
     try:

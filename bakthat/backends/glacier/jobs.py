@@ -1,4 +1,4 @@
-"""What the jobs of a vault say: which one to read from, and how far it is."""
+"""The jobs of a vault: which one to read an archive from, and how far it is."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from bakthat.policy.storage_classes import VAULT, storage_class
 RETRIEVAL, INVENTORY = "ArchiveRetrieval", "InventoryRetrieval"
 
 READABLE_SECONDS = 24 * 3600
-"""For how long a job's output can be had at least, by
+"""For how long the output of a job can be read at least, by
 https://docs.aws.amazon.com/amazonglacier/latest/dev/api-initiate-job-post.html."""
 
 
 def is_whole(job: Mapping[str, Any]) -> bool:
-    """Tell whether a job brings all of an archive, or all of an inventory as JSON."""
+    """Return whether the output of a job is a whole archive, or a whole inventory as JSON."""
     if job.get("Action") == INVENTORY:
-        # Other tools ask for CSV, or for a part of the list.
+        # Other programs request CSV, or a part of the list.
         asked = job.get("InventoryRetrievalParameters") or {}
         limits = ("StartDate", "EndDate", "Limit", "Marker")
         return asked.get("Format") in (None, "JSON") and not any(map(asked.get, limits))
@@ -28,12 +28,12 @@ def is_whole(job: Mapping[str, Any]) -> bool:
 
 
 def has_succeeded(job: Mapping[str, Any]) -> bool:
-    """Tell whether what a job brings can be read."""
+    """Return whether the output of a job can be read."""
     return job.get("StatusCode") == "Succeeded"
 
 
 def best_of(jobs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the job that ended last, or else the one that will end first; failed ones never."""
+    """Return the job that ended last, or else the one that will end first; none that failed."""
     ended = [job for job in jobs if has_succeeded(job)]
     if ended:
         return max(ended, key=lambda job: epoch_seconds(job.get("CompletionDate")) or 0)
@@ -47,7 +47,7 @@ def _expected_end(job: Mapping[str, Any]) -> float:
 
 
 def thaw_status_of(key: str, job: Mapping[str, Any]) -> ThawStatus:
-    """Return how far *key* is, by the job that brings it."""
+    """Return how far *key* is thawed, from its job."""
     completed = epoch_seconds(job.get("CompletionDate"))
     is_ready = has_succeeded(job)
     return ThawStatus(

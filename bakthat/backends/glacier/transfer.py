@@ -1,4 +1,4 @@
-"""Write archives to a vault, and read what a job brought out of it."""
+"""Write archives to a vault, and read the output of a job."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ log = logging.getLogger(__name__)
 
 LARGEST_PART = 4096 * MIB
 _PLACEHOLDER = b"\0"
-"""What is stored for an object without bytes, which Glacier does not take."""
+"""What is stored for an object without bytes, since Glacier refuses empty archives."""
 
 
 def choose_part_size(size_hint: int | None, smallest: int | None = None) -> int:
-    """Return the bytes of a part: a power of two in MiB, as Glacier demands.
+    """Return the bytes of a part: a power of two in MiB, as Glacier requires.
 
-    All parts but the last have this size, so a quarter is left for a hint that was too low.
-    *smallest*, which must be such a power, overrides the size below which parts are not worth it.
+    All parts but the last have this size, so there is a quarter to spare for a hint that is too
+    low. *smallest*, which must be such a power, is used in place of :data:`MIN_PART_SIZE`.
     """
     size = smallest or (UNKNOWN_SIZE_PART if size_hint is None else MIN_PART_SIZE)
     while size * MAX_PARTS * 4 < (size_hint or 0) * 5 and size < LARGEST_PART:
@@ -44,9 +44,9 @@ def choose_part_size(size_hint: int | None, smallest: int | None = None) -> int:
 
 
 class GlacierUpload(PartUpload):
-    """An archive on its way to a vault; see :class:`~bakthat.backends.base.Upload`.
+    """An upload to a vault; see :class:`~bakthat.backends.base.Upload`.
 
-    A vault has no names, so what makes a key taken is the inventory.
+    A vault has no names, so the inventory decides whether a key exists.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class GlacierUpload(PartUpload):
         self._client = client
         self._records = records
         self._description = description
-        # Before anything is sent: the longer of the two forms must have room.
+        # Before anything is sent: the longer of the two forms must not be too long.
         _of_empty(description).encode()
         self._part_size = part_size
         self._replace = replace
@@ -94,14 +94,14 @@ class GlacierUpload(PartUpload):
                 body=body,
             )
         if answer.get("checksum") != digest.hex():
-            raise StorageError(f"part {number} of {self._key!r} was altered on its way")
+            raise StorageError(f"part {number} of {self._key!r} was altered in transit")
         self._spare.append(part)
         return {"number": number, "digest": digest}
 
     def _publish_parts(self) -> StoredObject:
         self._parts.sort(key=lambda part: int(part["number"]))
         root = join_hashes([part["digest"] for part in self._parts])
-        # Repeating it is safe: within a while it gives the same archive id again.
+        # A repeated request is safe: for some time it returns the same archive id again.
         answer = self._client.call(
             "complete_multipart_upload",
             key=self._key,
@@ -109,7 +109,7 @@ class GlacierUpload(PartUpload):
             archiveSize=str(self._sent),
             checksum=root.hex(),
         )
-        return self._keep(answer, self._description, self._sent, root.hex())
+        return self._record(answer, self._description, self._sent, root.hex())
 
     def _publish_whole(self, body: bytearray) -> StoredObject:
         description = self._description if body else _of_empty(self._description)
@@ -122,12 +122,12 @@ class GlacierUpload(PartUpload):
                 checksum=root,
                 body=stream,
             )
-        return self._keep(answer, description, len(body), root)
+        return self._record(answer, description, len(body), root)
 
-    def _keep(
+    def _record(
         self, answer: Mapping[str, Any], description: Description, size: int, root: str
     ) -> StoredObject:
-        """Record the archive that *answer* names, or else delete it again."""
+        """Record the archive that *answer* names; delete it when that fails."""
         archive_id = str(answer["archiveId"])
         facts = {
             "key": self._key,
@@ -139,11 +139,11 @@ class GlacierUpload(PartUpload):
         }
         try:
             if answer.get("checksum", root) != root:
-                raise StorageError(f"{self._key!r} was altered on its way")
+                raise StorageError(f"{self._key!r} was altered in transit")
             self._records.archives[archive_id] = facts
             replaced = self._claim(archive_id)
         except BaseException:
-            # An archive that nobody knows of would cost, and never be found again.
+            # An archive without a record would be charged, and never be found again.
             self._remove(archive_id)
             raise
         if replaced is not None:
@@ -151,7 +151,7 @@ class GlacierUpload(PartUpload):
         return described_object(self._key, archive_id, facts)
 
     def _claim(self, archive_id: str) -> str | None:
-        """Make the archive the one of the key; return the id of the one it replaces."""
+        """Make the archive that of the key; return the id of the one that it replaces."""
         inventory = self._records.inventory
         if self._replace:
             replaced = inventory.get(self._key)
@@ -170,7 +170,7 @@ class GlacierUpload(PartUpload):
         except BakthatError as exc:
             log.warning("Archive %s remains in %s: %s", archive_id, self._client.shown, exc)
             return
-        # That the records cannot be written may be why it is removed.
+        # It may be removed because the records cannot be written.
         with contextlib.suppress(BakthatError):
             self._records.archives[archive_id] = {"key": self._key, "deleted": time.time()}
 
@@ -199,10 +199,10 @@ def _of_empty(description: Description) -> Description:
 
 
 class JobReader(RangedReader):
-    """The bytes that a retrieval job brought out of the vault, in order.
+    """The output of a retrieval job, in order.
 
-    Ranges end at multiples of their size, a power of two in MiB, so that each has a node in the
-    tree: Glacier sends its hash along, and a range that does not match is refused.
+    Ranges end at multiples of their size, a power of two in MiB, so each has a node in the tree:
+    Glacier sends its hash, and a range that does not match is refused.
     """
 
     def __init__(
@@ -223,10 +223,10 @@ class JobReader(RangedReader):
         self._size = size
         self._hashes: dict[int, tuple[int, str]] = {}
         stop = min((start // range_size + 1) * range_size, end)
-        first = self._ask(start, stop)
+        first = self._request_output(start, stop)
         super().__init__(client, key, first, start, end, range_size=range_size, ahead=ahead)
 
-    def _ask(self, start: int, stop: int, **options: Any) -> dict[str, Any]:
+    def _request_output(self, start: int, stop: int, **options: Any) -> dict[str, Any]:
         answer = self._vault.call(
             "get_job_output",
             key=self._name,
@@ -240,14 +240,14 @@ class JobReader(RangedReader):
         return {"Body": answer["body"], "ContentRange": answer.get("contentRange") or whole}
 
     def _request(self, start: int, stop: int) -> dict[str, Any]:
-        return self._ask(start, stop, cancelled=self._cancelled)
+        return self._request_output(start, stop, cancelled=self._cancelled)
 
     def _fetch(self, start: int, stop: int, answer: dict[str, Any] | None) -> bytearray:
         data = super()._fetch(start, stop, answer)
         expected = self._hashes.pop(start, None)
         if expected is not None and expected[0] == stop and tree_hash(data).hex() != expected[1]:
             raise StorageError(
-                f"bytes {start} to {stop} of {self._name!r} were altered on their way",
+                f"bytes {start} to {stop} of {self._name!r} were altered in transit",
                 hint="try again",
             )
         return data

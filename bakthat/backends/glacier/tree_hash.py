@@ -27,10 +27,10 @@ def tree_hash(data: Buffer) -> bytes:
 
 
 def join_hashes(nodes: Sequence[bytes]) -> bytes:
-    """Return the root over *nodes*, which stand side by side on one level of the tree.
+    """Return the root over *nodes*, which are neighbours on one level of the tree.
 
-    Leaves do, and so do parts of one size that is a power of two in mebibytes, whatever the
-    size of the last one.
+    Leaves are, and so are parts of one size that is a power of two in mebibytes, whatever the size
+    of the last one.
     """
     while len(nodes) > 1:
         nodes = [

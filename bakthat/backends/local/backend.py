@@ -1,18 +1,19 @@
-"""Store backups in a directory: each a plain file, with its self-description in one beside it.
+"""Store backups in a directory: each is a plain file, and its self-description is a second one.
 
-``<key>`` holds the object and ``<key>.bakthat.json`` its self-description, as ASCII JSON. While an
-object is written it is ``.bakthat-<random>.tmp`` in the directory it will stand in; files of that
-name are what a writer that was killed left behind.
+``<key>`` holds the object and ``<key>.bakthat.json``, its sidecar, the self-description as ASCII
+JSON. While an object is written, it is ``.bakthat-<random>.tmp`` in the directory of the object;
+after a writer was killed, a file of such a name is left.
 
 **Never overwrite.** A writer claims the key by creating the sidecar, exclusively; that works on
-every file system, also where nothing else is atomic. Who holds the claim links the finished file
-to its name, which fails when a file stands there. Of two writers one loses at the claim, and the
-sidecar is the winner's. The sidecar is complete before the object appears. A sidecar without an
-object is a claim whose writer works or was killed; nobody takes it over, only
-:meth:`LocalBackend.delete` removes it. At worst a key is lost to later writers, never an object.
+every file system, even if nothing else is atomic there. The writer with the claim links the
+finished file to its name, which fails when a file of that name exists. Of two writers, one fails at
+the claim, and the sidecar is the other's. The sidecar is complete before the object appears. A
+sidecar without an object is the claim of a writer that is at work or was killed. No other writer
+takes it over; only :meth:`LocalBackend.delete` removes it. At worst, a key cannot be used again; an
+object is never lost.
 
-On file systems without hard links (vfat, exfat, some of FUSE) the file is renamed instead, after a
-look: safe against every other bakthat, which would have to hold the claim.
+On file systems without hard links (vfat, exfat, some of FUSE), the file is renamed instead, after a
+check that the name is free. That is safe against every other bakthat, which would need the claim.
 """
 
 from __future__ import annotations
@@ -73,20 +74,20 @@ NAME_MAX = 255
 """Bytes of a file's name, on Linux and macOS."""
 BUFFER_SIZE = 256 * 1024
 MOST_RACES = 10
-"""How often a directory may vanish under a writer before it is an error."""
+"""How often a directory may be removed under a writer before that is an error."""
 
 
 class LocalBackend(BakthatBackend):
     """The directory that the flat profile ``conf`` has as local_path, else ~/.bakthat_store.
 
     Slashes in a key make subdirectories. Directories are made with mode 0700, files with 0600.
-    Files that someone else put there are objects without a self-description; whatever is not a
-    regular file is none, and symbolic links are not followed below the container.
+    Files that another program put there are objects without a self-description. What is not a
+    regular file is no object, and symbolic links are not followed below the container.
     """
 
     name = "local"
     batch_size = 50
-    """Recording what is gone waits for a disk, as removing a file does."""
+    """To record a deletion waits for the disk, as to remove a file does."""
 
     def __init__(self, conf: Mapping[str, Any]) -> None:
         super().__init__(conf)
@@ -94,8 +95,8 @@ class LocalBackend(BakthatBackend):
         self.container = os.path.abspath(path)
 
     def create_container(self) -> None:
-        """Make the directory and its parents, if they are missing."""
-        with translated_errors("make", self.container):
+        """Create the directory and its parents, if they are missing."""
+        with translated_errors("create", self.container):
             for made in make_directories(self.container):
                 sync_directory(os.path.dirname(made))
 
@@ -125,26 +126,26 @@ class LocalBackend(BakthatBackend):
         path = self._path(key)
         self._describe(key)
         with translated_errors("open", path):
-            # Not blocking: a FIFO that took the file's place would never open.
+            # Not blocking: to open a FIFO that replaced the file would never end.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         return io.BufferedReader(FileRange(descriptor, path, start, end), BUFFER_SIZE)
 
     def stat(self, key: str) -> StoredObject:
-        """Describe *key*, with its self-description. Raises NotFoundError."""
+        """Return *key* with its self-description. Raises NotFoundError."""
         return self._describe(key)
 
     def ls(self, prefix: str = "") -> Iterator[StoredObject]:
-        """Yield every regular file whose key begins with *prefix*, a directory at a time."""
+        """Yield every regular file whose key begins with *prefix*, one directory at a time."""
         self._check_container()
         yield from self._ls("", prefix)
 
     def delete(self, key: str) -> None:
-        """Remove *key*, then its self-description. What is gone already is no error."""
+        """Remove *key*, then its self-description. A key that does not exist is no error."""
         self._remove(key)
         self._sync_directory_of(key)
 
     def delete_many(self, keys: Sequence[str]) -> Mapping[str, BakthatError]:
-        """Remove *keys*, waiting for the disk once a directory; see :class:`.base.Backend`."""
+        """Remove *keys*; wait for the disk once a directory; see :class:`.base.Backend`."""
         failures: dict[str, BakthatError] = {}
         removed: dict[str, list[str]] = {}
         for key in keys:
@@ -186,7 +187,7 @@ class LocalBackend(BakthatBackend):
             sync_directory(directory)
 
     def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
-        """Yield temporary files, wherever they are, and self-descriptions without an object."""
+        """Yield temporary files below any prefix, and self-descriptions without an object."""
         self._check_container()
         now = time.time()
         for below, names in self._directories(""):
@@ -200,14 +201,14 @@ class LocalBackend(BakthatBackend):
                 else:
                     continue
                 path = os.path.join(self.container, below + name)
-                with translated_errors("look at", path), suppress(FileNotFoundError):
+                with translated_errors("access", path), suppress(FileNotFoundError):
                     found = os.lstat(path)
                     if stat.S_ISREG(found.st_mode):
                         written = found.st_mtime
                         yield Leftover(kind, key, written, now - written, found.st_size, name)
 
     def remove_leftover(self, leftover: Leftover) -> bool:
-        """Remove a temporary file that nobody writes to, or a claim that nobody made use of."""
+        """Remove a temporary file without a writer, or a claim without an object."""
         directory = os.path.dirname(os.path.join(self.container, leftover.key))
         path = os.path.join(directory, leftover.handle)
         if leftover.kind == "claim":
@@ -223,7 +224,7 @@ class LocalBackend(BakthatBackend):
         return True
 
     def _directories(self, below: str) -> Iterator[tuple[str, set[str]]]:
-        """Walk through the container; yield each directory's key and what else is in it."""
+        """Walk through the container; yield each directory's key and the names of its files."""
         directory = os.path.join(self.container, below)
         names, deeper = set(), []
         with translated_errors("list", directory):
@@ -244,7 +245,7 @@ class LocalBackend(BakthatBackend):
         check_key(key)
         name = key.rpartition("/")[2]
         if is_private(name):
-            raise UsageError(f"{key!r} cannot be a key: bakthat uses such names for itself")
+            raise UsageError(f"{key!r} cannot be a key: bakthat reserves such names")
         if any(
             len(os.fsencode(part)) > NAME_MAX for part in [*key.split("/"), name + SIDECAR_SUFFIX]
         ):
@@ -255,7 +256,7 @@ class LocalBackend(BakthatBackend):
         return os.path.join(self.container, key)
 
     def _check_container(self) -> None:
-        with translated_errors("look at", self.container):
+        with translated_errors("access", self.container):
             if not os.path.isdir(self.container):
                 raise ContainerNotFoundError(
                     f"directory {self.container} does not exist",
@@ -264,23 +265,23 @@ class LocalBackend(BakthatBackend):
                 )
 
     def _check_parents(self, key: str) -> None:
-        """Raise StorageError when *key* leads through something that is no real directory."""
+        """Raise StorageError when a parent of *key* exists and is no directory."""
         path = self.container
         for part in key.split("/")[:-1]:
             path = os.path.join(path, part)
-            with translated_errors("look at", path):
+            with translated_errors("access", path):
                 try:
                     mode = os.lstat(path).st_mode
                 except FileNotFoundError:
                     return
             if not stat.S_ISDIR(mode):
-                raise StorageError(f"{path} is in the way of {key!r}: it is no directory")
+                raise StorageError(f"cannot use the key {key!r}: {path} is not a directory")
 
     def _describe(self, key: str) -> StoredObject:
         path = self._path(key)
         self._check_container()
         self._check_parents(key)
-        with translated_errors("look at", path):
+        with translated_errors("access", path):
             try:
                 found = os.lstat(path)
             except FileNotFoundError:
@@ -304,11 +305,11 @@ class LocalBackend(BakthatBackend):
                 with os.scandir(directory) as found:
                     entries = sorted(found, key=lambda entry: entry.name)
             except FileNotFoundError:
-                # Removed since its parent was listed; the container was checked just now.
+                # It was removed after its parent was listed; the container was checked before.
                 return
         for entry in entries:
             key = below + entry.name
-            with translated_errors("look at", os.path.join(self.container, key)):
+            with translated_errors("access", os.path.join(self.container, key)):
                 try:
                     details = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
@@ -328,7 +329,7 @@ class LocalBackend(BakthatBackend):
 
 
 class LocalUpload:
-    """A file on its way into the container; see :class:`~bakthat.backends.base.Upload`."""
+    """An upload into the container; see :class:`~bakthat.backends.base.Upload`."""
 
     def __init__(self, container: str, key: str, description: str, *, replace: bool) -> None:
         self._key = key
@@ -343,19 +344,19 @@ class LocalUpload:
         name = f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
         self._temporary = os.path.join(self._directory, name)
         self._made: list[str] = []
-        with self._undone_on_error("write to"):
+        with self._abort_on_error("write to"):
             self._descriptor = self._create_temporary()
 
     def write(self, data: bytes | bytearray | memoryview, /) -> None:
         """Append all of *data* to the temporary file."""
         self._check_usable()
-        with self._undone_on_error("write to"):
+        with self._abort_on_error("write to"):
             self._size += write_all(self._descriptor, data)
 
     def commit(self) -> StoredObject:
         """Make the file durable, then visible under its key."""
         self._check_usable()
-        with self._undone_on_error("finish"):
+        with self._abort_on_error("finish"):
             os.fsync(self._descriptor)
             found = os.fstat(self._descriptor)
             if found.st_size != self._size:
@@ -364,9 +365,9 @@ class LocalUpload:
                 )
             os.close(self._take_descriptor())
             if self._replace:
-                self._publish_over_whatever_is_there()
+                self._publish_replacing()
             else:
-                self._publish_unless_taken()
+                self._publish_new()
         self._over = True
         return StoredObject(
             self._key,
@@ -376,7 +377,7 @@ class LocalUpload:
         )
 
     def abort(self) -> None:
-        """Remove the temporary file, and the directories that were made for it."""
+        """Remove the temporary file, and the directories that were created for it."""
         if self._over:
             return
         self._over = True
@@ -399,7 +400,7 @@ class LocalUpload:
                 lock(descriptor)
                 return descriptor
             except FileNotFoundError:
-                # Another writer gave up, and with it the directories that it had made.
+                # Another writer aborted, and removed the directories that it had created.
                 if not os.path.isdir(self._container):
                     raise
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._directory)
@@ -413,8 +414,8 @@ class LocalUpload:
         return descriptor
 
     @contextmanager
-    def _undone_on_error(self, doing: str) -> Iterator[None]:
-        # A full disk gets its space back at once, whenever the caller comes to abort.
+    def _abort_on_error(self, doing: str) -> Iterator[None]:
+        # The space of a full disk is free again at once, before the caller aborts.
         try:
             with translated_errors(doing, self._path):
                 yield
@@ -422,7 +423,7 @@ class LocalUpload:
             self.abort()
             raise
 
-    def _publish_unless_taken(self) -> None:
+    def _publish_new(self) -> None:
         sidecar = self._path + SIDECAR_SUFFIX
         if os.path.lexists(self._path):
             raise key_exists_error(self._path)
@@ -437,14 +438,14 @@ class LocalUpload:
             published = True
             self._sync_directories()
         except BaseException:
-            # The object first: it is never there without its self-description.
+            # The object first: it never exists without its self-description.
             if published:
                 remove(self._path)
             remove(sidecar)
             raise
 
-    def _publish_over_whatever_is_there(self) -> None:
-        # Not one step: between the two renames the old object has the new self-description.
+    def _publish_replacing(self) -> None:
+        # Not atomic: between the two renames the old object has the new self-description.
         sidecar = self._path + SIDECAR_SUFFIX
         new_sidecar = self._temporary.removesuffix(TEMPORARY_SUFFIX) + "-meta" + TEMPORARY_SUFFIX
         try:
@@ -457,7 +458,7 @@ class LocalUpload:
         self._sync_directories()
 
     def _sync_directories(self) -> None:
-        # All the way up: whoever made a directory may not have come to its own sync.
+        # Up to the container: the writer that created a directory may not have synchronised it yet.
         directory = self._directory
         while directory != self._container:
             sync_directory(directory)
@@ -466,6 +467,6 @@ class LocalUpload:
 
 
 def is_private(name: str) -> bool:
-    """Return whether a file called *name* is a sidecar or a temporary file of this module."""
+    """Return whether a file of this name is a sidecar or a temporary file of this module."""
     temporary = name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
     return temporary or name.endswith(SIDECAR_SUFFIX)

@@ -1,4 +1,4 @@
-"""Files and directories for local.py: every change that it makes to a disk is made here."""
+"""Files and directories of the local storage; every change to the disk is made here."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _HINTS = {
     errno.EACCES: "check the owner and the mode of the directory",
     errno.EPERM: "check the owner and the mode of the directory",
     errno.EIO: "check the disk",
-    errno.EEXIST: "something that is no directory stands there; set another local_path",
-    errno.ENOTDIR: "something that is no directory stands there; set another local_path",
+    errno.EEXIST: "a file has the name of a directory; set another local_path",
+    errno.ENOTDIR: "a file has the name of a directory; set another local_path",
 }
 
 
 @contextmanager
 def translated_errors(doing: str, path: str) -> Iterator[None]:
-    """Raise what the system raises in the block as a StorageError that names *path*."""
+    """Raise an OSError of the block as a StorageError that names *path*."""
     try:
         yield
     except OSError as exc:
@@ -56,9 +56,9 @@ def key_exists_error(path: str) -> KeyExistsError:
 
 
 def make_directories(path: str, *, below: str | None = None) -> list[str]:
-    """Make the directory *path* and its missing parents; return those made, outermost first.
+    """Create the directory *path* and its missing parents; return those made, outermost first.
 
-    With *below*, which must be a parent of it or itself, nothing above is made.
+    With *below*, which must be *path* or a parent of it, nothing above *below* is created.
     """
     missing = []
     while path != below and not os.path.isdir(path):
@@ -69,7 +69,7 @@ def make_directories(path: str, *, below: str | None = None) -> list[str]:
         try:
             os.mkdir(directory, _DIRECTORY_MODE)
         except FileExistsError:
-            # Another writer was faster; but a file of that name is in the way.
+            # Another writer may have created the directory; a file of that name is an error.
             if not os.path.isdir(directory):
                 raise
         else:
@@ -83,14 +83,14 @@ def create(path: str) -> int:
 
 
 def lock(descriptor: int) -> None:
-    """Show others that this file is being written, until it is closed or the process ends."""
-    # Only a sign: a file system without locks leaves the age of the file.
+    """Lock a file that is being written, until it is closed or the process ends."""
+    # On a file system without locks, the age of the file has to do.
     with suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def is_locked(path: str) -> bool:
-    """Tell whether a living process holds the lock of the file *path*."""
+    """Return whether a process holds the lock of the file *path*."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -119,7 +119,7 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> int:
 
 
 def write_durably(descriptor: int, text: str) -> None:
-    """Write ASCII *text*, wait until the disk has it, and close *descriptor* in any case."""
+    """Write ASCII *text*, wait for the disk, and close *descriptor*, also after an error."""
     try:
         write_all(descriptor, text.encode("ascii"))
         os.fsync(descriptor)
@@ -128,11 +128,11 @@ def write_durably(descriptor: int, text: str) -> None:
 
 
 def move_without_replacing(source: str, target: str) -> None:
-    """Rename *source* to *target*. Raises KeyExistsError when something stands there."""
+    """Rename *source* to *target*. Raises KeyExistsError when *target* exists."""
     try:
         os.link(source, target, follow_symlinks=False)
     except FileExistsError as exc:
-        # NFS may have linked it, lost the answer, and then refused the repetition.
+        # Over NFS, the answer may have been lost, and the repeated request refused.
         if not os.path.samefile(source, target):
             raise key_exists_error(target) from exc
     except OSError as exc:
@@ -146,7 +146,7 @@ def move_without_replacing(source: str, target: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove the file *path* if it is there; what prevents that is logged, not raised."""
+    """Remove the file *path* if it exists; a failure is logged, not raised."""
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -156,12 +156,12 @@ def remove(path: str) -> None:
 
 
 def sync_directory(path: str) -> None:
-    """Wait until the disk has the names in the directory *path*."""
+    """Wait until the names in the directory *path* are on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     except OSError as exc:
-        # Some network file systems cannot; they keep their own order.
+        # Some network file systems cannot; they have an order of their own.
         if exc.errno not in _NO_DIRECTORY_SYNC:
             raise
     finally:
@@ -169,7 +169,7 @@ def sync_directory(path: str) -> None:
 
 
 def read_sidecar(path: str) -> Metadata:
-    """Return the self-description in the file *path*; an empty one when none can be read."""
+    """Return the self-description in the file *path*; an empty one when it cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(descriptor, "rb") as sidecar:
@@ -182,7 +182,7 @@ def read_sidecar(path: str) -> Metadata:
 
 
 class FileRange(io.RawIOBase):
-    """Bytes *start* to *end* (excluded; None: the last) of an open file, which it then owns."""
+    """Bytes *start* to *end* (excluded; None: to the last) of an open file, which it closes."""
 
     def __init__(self, descriptor: int, path: str, start: int, end: int | None) -> None:
         super().__init__()
@@ -192,14 +192,14 @@ class FileRange(io.RawIOBase):
             with translated_errors("open", path):
                 found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
-                raise NotFoundError(f"{path} is no regular file any more")
+                raise NotFoundError(f"{path} is not a regular file any more")
         except BaseException:
             self.close()
             raise
         self._position = start
         self._end = found.st_size if end is None else min(end, found.st_size)
         if hasattr(os, "posix_fadvise"):
-            # Only advice: a file system that takes none is no reason to fail.
+            # It is only advice, so a file system that refuses it is no reason to fail.
             with suppress(OSError):
                 os.posix_fadvise(descriptor, start, 0, os.POSIX_FADV_SEQUENTIAL)
 
@@ -217,7 +217,7 @@ class FileRange(io.RawIOBase):
         with translated_errors("read", self._path):
             count = os.preadv(self._descriptor, [view], self._position)
         if count == 0:
-            raise StorageError(f"{self._path} was cut short while it was read")
+            raise StorageError(f"{self._path} was truncated while it was read")
         self._position += count
         return count
 

@@ -1,4 +1,4 @@
-"""Store backups in a bucket of Amazon S3, or of anything that speaks S3."""
+"""Store backups in a bucket of Amazon S3, or of another storage with the API of S3."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ class S3Backend(BakthatBackend):
         return AwsSettings.from_profile(conf, container="s3_bucket", endpoint_url="endpoint_url")
 
     def create_container(self) -> None:
-        """Make the bucket in the profile's region, if it is missing.
+        """Create the bucket in the profile's region, if it is missing.
 
-        Keys that may write but not look are taken at their word: the upload tells.
+        With keys that may write but not read, the bucket is assumed to exist; the upload shows it.
         """
         try:
             self._client.call("head_bucket")
@@ -145,39 +145,40 @@ class S3Backend(BakthatBackend):
     def url(self, key: str, seconds: int) -> str:
         """Return a URL by which anyone can read *key* for *seconds*, at most a week.
 
-        Whether the key exists is not looked at. Raises UsageError, CredentialsError.
+        Whether the key exists is not checked. Raises UsageError, CredentialsError.
         """
         check_key(key)
         if not 1 <= seconds <= MAX_URL_SECONDS:
             raise UsageError(
-                f"a URL cannot hold for {seconds} seconds",
-                hint=f"use between 1 and {MAX_URL_SECONDS}, which is a week",
+                f"a URL cannot be valid for {seconds} seconds",
+                hint=f"use 1 to {MAX_URL_SECONDS} seconds, which is a week",
             )
         return self._client.signed_url(key, seconds)
 
     def thaw_status(self, key: str) -> ThawStatus:
-        """Look how far *key* is; see :class:`~bakthat.backends.base.ColdStorage`."""
+        """Return how far *key* is thawed; see :class:`~bakthat.backends.base.ColdStorage`."""
         return thaw_status_of(key, self._headers_of(key))
 
     def thaw(self, key: str, *, tier: str, days: int) -> ThawStatus:
-        """Ask for a readable copy of *key*; see :class:`~bakthat.backends.base.ColdStorage`."""
-        state = self.thaw_status(key)
-        if state.state is not ThawState.FROZEN:
-            return state
-        answered = request_thaw(self._client, state, tier=tier, days=days)
-        if answered is not None:
-            return answered
-        state = self.thaw_status(key)
-        if state.state is ThawState.FROZEN:
+        """Request a readable copy of *key*; see :class:`~bakthat.backends.base.ColdStorage`."""
+        status = self.thaw_status(key)
+        if status.state is not ThawState.FROZEN:
+            return status
+        requested = request_thaw(self._client, status, tier=tier, days=days)
+        if requested is not None:
+            return requested
+        status = self.thaw_status(key)
+        if status.state is ThawState.FROZEN:
             raise UnreachableError(
-                f"{key!r} in {self._client.shown}: the answer to asking for a thaw was lost",
+                f"{key!r} in {self._client.shown}: the answer to the request of a thaw was lost",
                 hint="try again",
             )
-        return state
+        return status
 
     def thaws(self, prefix: str = "") -> Iterator[ThawStatus]:
-        """Yield what S3 lists as being thawed; some storages that speak S3 list no thaws, and
-        nobody lists those of intelligent tiering.
+        """Yield what S3 lists as being thawed or thawed.
+
+        Some storages with the API of S3 list no thaws, and none lists those of intelligent tiering.
         """
         listing = self._client.pages(
             "list_objects_v2",
@@ -195,13 +196,13 @@ class S3Backend(BakthatBackend):
         check_key(key)
         found = self._client.head(key)
         if found is None:
-            # The answer to a HEAD does not say which of the two is missing.
+            # The answer to a HEAD does not say whether the key or the bucket is missing.
             self._client.call("head_bucket")
             raise NotFoundError(f"{self._client.shown} has no {key!r}")
         return found
 
     def ls(self, prefix: str = "") -> Iterator[StoredObject]:
-        """Yield every object whose key begins with *prefix*, asking for a page when it is due."""
+        """Yield every object whose key begins with *prefix*; request each page when it is due."""
         listing = self._client.pages(
             "list_objects_v2",
             Prefix=prefix,
@@ -226,7 +227,7 @@ class S3Backend(BakthatBackend):
             return
 
     def delete_many(self, keys: Sequence[str]) -> Mapping[str, BakthatError]:
-        """Remove *keys* with a request for each thousand; see :class:`.base.Backend`.
+        """Remove *keys*, a thousand in one request; see :class:`.base.Backend`.
 
         Raises also CredentialsError, when the storage refuses a whole request.
         """
@@ -234,11 +235,11 @@ class S3Backend(BakthatBackend):
         confirmed: set[str] = set()
         for start in range(0, len(fitting), self.batch_size):
             confirmed |= self._delete_batch(fitting[start : start + self.batch_size])
-        # One by one, what was too busy is tried again, and what is refused gets its own error.
+        # The others one by one: some succeed at the second try, each other one gets its own error.
         return super().delete_many([key for key in keys if key not in confirmed])
 
     def _delete_batch(self, keys: Sequence[str]) -> set[str]:
-        """Return those of *keys* that the storage says it removed; none if it takes no batches."""
+        """Return those of *keys* that the storage reports as removed; none if it has no batches."""
         objects = [{"Key": key} for key in keys]
         try:
             answer = self._client.call("delete_objects", Delete={"Objects": objects})
@@ -248,7 +249,7 @@ class S3Backend(BakthatBackend):
             status, code = answer_of(exc)
             if not (400 <= status < 500 or status == HTTPStatus.NOT_IMPLEMENTED):
                 raise
-            log.debug("bucket %r takes no batches: %s %s", self.container, status, code)
+            log.debug("bucket %r deletes no batches: %s %s", self.container, status, code)
             return set()
         return {removed["Key"] for removed in answer.get("Deleted", ())}
 
@@ -259,12 +260,12 @@ class S3Backend(BakthatBackend):
                 now = time_of(page)
                 for found in page.get("Uploads", ()):
                     key, upload_id = found["Key"], found["UploadId"]
-                    # One of a terabyte may go on for days: what counts is its latest part.
+                    # An upload of a terabyte may take days, so its latest part decides.
                     written = max([found["Initiated"], *self._times_of_parts(key, upload_id)])
                     when = written.timestamp()
                     yield Leftover("upload", key, when, now - when, handle=upload_id)
         except StorageError as exc:
-            # How rclone says that there is none.
+            # The answer of rclone when there is none.
             if answer_of(exc)[1] != "NoSuchUpload":
                 raise
 
@@ -306,12 +307,12 @@ class S3Backend(BakthatBackend):
                 return
             if code not in {"BucketAlreadyExists", "OperationAborted"}:
                 raise
-            # Another process may have made it, or be about to.
+            # Another process may have created it, or be about to.
             try:
                 self._client.call("head_bucket")
             except StorageError:
                 raise StorageError(
-                    f"bucket {self.container!r} cannot be made: its name is taken",
+                    f"bucket {self.container!r} cannot be created: its name is in use",
                     hint="bucket names are shared by all of S3: choose another s3_bucket",
                 ) from exc
 
@@ -321,5 +322,5 @@ def _fits_a_batch(key: str) -> bool:
         check_key(key)
     except UsageError:
         return False
-    # XML has no form for most control characters, and its readers may take one for another.
+    # XML cannot hold most control characters, and parsers may confuse the others.
     return key.isprintable()

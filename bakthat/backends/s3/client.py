@@ -1,4 +1,4 @@
-"""Talk to S3: its settings, and what its errors mean."""
+"""Access S3: its settings, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from bakthat.errors import (
     StorageError,
 )
 
-# Codes of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html; the answer to a
-# HEAD has no body, and botocore gives the status as its code.
+# Codes of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. The answer to a HEAD
+# has no body, so botocore uses the status as the code.
 _CREDENTIALS_CODES = frozenset(
     {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed"}
 )
@@ -34,14 +34,14 @@ class S3Client(AwsClient):
     profile_keys = "s3_bucket, region_name, storage_class and endpoint_url"
 
     def head(self, key: str) -> dict[str, Any] | None:
-        """Return the headers of *key*, or None when the bucket, if it exists, has no such key."""
+        """Return the headers of *key*, or None when the key or the bucket does not exist."""
         try:
             return self.call("head_object", key=key)
         except NotFoundError:
             return None
 
     def signed_url(self, key: str, seconds: int) -> str:
-        """Return a URL that reads *key* for *seconds*; asks nothing of the storage."""
+        """Return a URL that reads *key* for *seconds*; nothing is sent to the storage."""
         try:
             url: str = self._client().generate_presigned_url(
                 "get_object", Params=self._in_container(key), ExpiresIn=seconds
@@ -54,21 +54,21 @@ class S3Client(AwsClient):
         return {"Bucket": self.container} | ({} if key is None else {"Key": key})
 
     def _client_config(self, shared: dict[str, Any]) -> dict[str, Any]:
-        # A name with dots does not fit the certificate of a virtual host; and S3-compatible
-        # storages seldom have virtual hosts at all.
+        # The certificate of a virtual host does not match a name with dots, and few S3-compatible
+        # storages have virtual hosts.
         endpoint_url = self.settings.endpoint_url
         path_style = endpoint_url is not None or "." in self.container
         s3_settings: Any = {"addressing_style": "path" if path_style else "auto"}
         if not (endpoint_url or "https:").lower().startswith("http:"):
-            # TLS and the checksum of each part protect the bytes already; a SHA-256 of all of
-            # them on top costs as much as encrypting them.
+            # TLS and the checksum of each part protect the bytes already. A SHA-256 of all of them
+            # costs as much as encryption.
             s3_settings["payload_signing_enabled"] = False
-        # rclone sends the checksum of the whole object with a range of it.
+        # "when_required": rclone sends the checksum of the whole object with a range of it.
         return {
             **shared,
             "s3": s3_settings,
             "response_checksum_validation": "when_required",
-            # What botocore takes for requests anyway, but in some regions not for URLs.
+            # The default of botocore for requests, but in some regions not for URLs.
             "signature_version": "s3v4",
         }
 
@@ -80,7 +80,7 @@ class S3Client(AwsClient):
         detail = exc.response.get("Error", {})
         code, message = str(detail.get("Code", "")), str(detail.get("Message", ""))
         status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        said = f"{code} ({one_line(message)})" if message else code
+        answer = f"{code} ({one_line(message)})" if message else code
         if code == "NoSuchBucket" or (key is None and status == 404):
             return ContainerNotFoundError(
                 f"{bucket} does not exist",
@@ -92,26 +92,26 @@ class S3Client(AwsClient):
         if code == "InvalidObjectState":
             return NotReadyError(
                 f"{key!r} in {bucket} is in cold storage",
-                hint="bakthat restore asks for it to be thawed",
+                hint="bakthat restore requests its thaw",
             )
         if code == "InvalidBucketName":
-            return ConfigError(f"{bucket} cannot exist: {said}", hint="choose another s3_bucket")
+            return ConfigError(f"{bucket} cannot exist: {answer}", hint="choose another s3_bucket")
         if code == "RequestTimeTooSkewed":
             return CredentialsError(
-                f"{bucket} refused: {said}", hint="set the clock of this machine"
+                f"{bucket} refused: {answer}", hint="set the clock of this machine"
             )
         if status in (401, 403) or code in _CREDENTIALS_CODES:
             return CredentialsError(
-                f"{bucket} refused: {said}",
+                f"{bucket} refused: {answer}",
                 hint="check access_key and secret_key, and the rights that they have on the bucket",
             )
         about = f"{key!r} in {bucket}" if key is not None else bucket
-        return StorageError(f"{about}: the storage answered {status} {said}")
+        return StorageError(f"{about}: the storage answered {status} {answer}")
 
 
 def _add_md5(params: dict[str, Any], **_: Any) -> None:
-    # The request must prove itself intact. S3 takes the CRC-32 that botocore sends; a storage that
-    # speaks S3 as it was before those checksums knows this header only.
+    # The request must have a checksum. S3 accepts the CRC-32 that botocore sends; storages with an
+    # older API of S3 know this header only.
     digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
     params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
 
@@ -119,6 +119,6 @@ def _add_md5(params: dict[str, Any], **_: Any) -> None:
 def user_metadata(found: Mapping[str, Any]) -> dict[str, str]:
     """Return the user metadata in the headers *found*, its names in lower case.
 
-    They are names of HTTP headers, and some servers (all of Go's) capitalise those.
+    They are names of HTTP headers, which some servers (all of Go's) capitalise.
     """
     return {name.lower(): value for name, value in found.get("Metadata", {}).items()}

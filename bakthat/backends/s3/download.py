@@ -23,7 +23,7 @@ def open_object(
     try:
         first = client.call("get_object", key=key, Range=f"bytes={start}-{stop - 1}")
     except StorageError as exc:
-        # Nothing stands at *start*: the object ends before, or is empty.
+        # The object ends before *start*, or is empty.
         if answer_of(exc)[0] == 416:
             return io.BytesIO()
         raise
@@ -34,7 +34,7 @@ def open_object(
 
 
 class S3Reader(RangedReader):
-    """The bytes of an object in order; all of them are of the object that *first* came from."""
+    """The bytes of an object in order; each range is checked to be of the same object."""
 
     def __init__(
         self,
@@ -68,7 +68,9 @@ class S3Reader(RangedReader):
             if answer.get("ETag") != self._etag:
                 raise self._replaced_error()
             if extent_of(answer, self._key)[0] != start:
-                raise StorageError(f"the storage sent another range of {self._key!r} than asked")
+                raise StorageError(
+                    f"the storage sent another range of {self._key!r} than requested"
+                )
         except StorageError:
             answer["Body"].close()
             raise

@@ -1,4 +1,4 @@
-"""Read from S3's headers how far an object in an archive class is thawed, and ask for a thaw.
+"""Read from S3's headers how far an object in an archive class is thawed, and request a thaw.
 
 The headers are those of https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html.
 """
@@ -23,8 +23,8 @@ _INTELLIGENT_TIERS = ("ARCHIVE_ACCESS", "DEEP_ARCHIVE_ACCESS")
 
 
 def thaw_status_of(key: str, found: Mapping[str, Any]) -> ThawStatus:
-    """Return how far *key* is, by the answer *found* to a HEAD request."""
-    # An object in intelligent tiering says in which of the two archive tiers it is, if in one.
+    """Return how far *key* is thawed, from *found*, the answer to a HEAD request."""
+    # ArchiveStatus is the archive tier of an object in intelligent tiering.
     name = str(found.get("ArchiveStatus") or found.get("StorageClass") or "STANDARD")
     if not storage_class(name).is_cold:
         return ThawStatus(key, ThawState.WARM)
@@ -37,7 +37,7 @@ def thaw_status_of(key: str, found: Mapping[str, Any]) -> ThawStatus:
 
 
 def listed_status_of(entry: Mapping[str, Any]) -> ThawStatus | None:
-    """Return how far an object is, by its entry in a listing; None when that tells of no thaw."""
+    """Return how far an object is thawed, from its *entry* in a listing; None for no thaw."""
     name, status = str(entry.get("StorageClass", "")), entry.get("RestoreStatus")
     if not status or not storage_class(name).is_cold:
         return None
@@ -53,25 +53,25 @@ def listed_status_of(entry: Mapping[str, Any]) -> ThawStatus | None:
 def request_thaw(
     client: S3Client, frozen: ThawStatus, *, tier: str, days: int
 ) -> ThawStatus | None:
-    """Ask S3 to thaw an object that is frozen; return its status.
+    """Request the thaw of an object that is frozen; return its status.
 
     Returns None when the answer was lost, so that the status must be looked up.
 
-    Asking again while it thaws is refused by S3, and so never paid twice.
+    S3 refuses a second request while the object thaws, so it is never charged twice.
     """
     check_tier(frozen.storage_class, tier)
     request: dict[str, Any] = {"GlacierJobParameters": {"Tier": tier.capitalize()}}
-    # In intelligent tiering the object itself moves, there is no copy that would expire.
+    # In intelligent tiering the object itself moves; there is no copy that would expire.
     if frozen.storage_class not in _INTELLIGENT_TIERS:
         request["Days"] = days
-    asked = replace(frozen, state=ThawState.ASKED)
+    requested = replace(frozen, state=ThawState.ASKED)
     try:
-        # Once: botocore would ask for an expedited thaw without capacity for a minute.
+        # Once: without capacity for an expedited thaw, botocore would repeat it for a minute.
         answer = client.call("restore_object", key=frozen.key, once=True, RestoreRequest=request)
     except StorageError as exc:
         status, code = answer_of(exc)
         if code == "RestoreAlreadyInProgress":
-            return asked
+            return requested
         if isinstance(exc, UnreachableError) or code in ("InternalError", "500"):
             return None
         if code == "GlacierExpeditedRetrievalNotAvailable":
@@ -80,13 +80,13 @@ def request_thaw(
             exc.hint = "this storage cannot thaw what is in an archive class"
         raise
     if answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 200:
-        # The copy was there already, and stays for longer now.
+        # The copy existed already, and stays for longer now.
         return replace(frozen, state=ThawState.READY, ready_until=time.time() + days * 86400)
-    return replace(asked, tier=tier, requested_at=time.time())
+    return replace(requested, tier=tier, requested_at=time.time())
 
 
 def _copy_until(key: str, name: str, expires: float | None) -> ThawStatus:
-    # S3 removes an expired copy some time later; until then the header goes on to name it.
+    # S3 removes an expired copy some time later; until then the header still names it.
     if expires is not None and expires <= time.time():
         return ThawStatus(key, ThawState.FROZEN, name)
     return ThawStatus(key, ThawState.READY, name, ready_until=expires)

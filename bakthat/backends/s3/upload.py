@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 
 MAX_PART_SIZE = 5 * 1024 * MIB
 EQUAL_PARTS = 8_000
-"""Parts up to this number have one size, which some storages demand; what a hint promised fits
-them with a twentieth to spare. The rest is there for hints that were too low."""
+"""Parts up to this number have one size, which some storages require. An object of the size in the
+hint fits into them, with a twentieth to spare; the other parts are for hints that were too low."""
 GROWTH_STEP = 200
 """Beyond the equal parts, each run of this many is twice as large as the one before."""
 
@@ -44,9 +44,9 @@ TOKEN_KEY = "bakthat-upload"
 
 
 def choose_part_size(size_hint: int | None, smallest: int | None = None) -> int:
-    """Return the bytes of a part for an object of about *size_hint* bytes, None if unknown.
+    """Return the bytes of a part for an object of about *size_hint* bytes; None: not known.
 
-    *smallest* overrides the size below which parts are not worth a request.
+    *smallest* is the smallest size in place of :data:`MIN_PART_SIZE`.
     """
     if size_hint is None:
         return smallest or UNKNOWN_SIZE_PART
@@ -64,7 +64,7 @@ def size_of_part(number: int, part_size: int) -> int:
 
 
 class S3Upload(PartUpload):
-    """An object on its way to S3; see :class:`~bakthat.backends.base.Upload`.
+    """An upload to S3; see :class:`~bakthat.backends.base.Upload`.
 
     *headers* are botocore's parameters that describe the object, its user metadata among them.
     """
@@ -111,10 +111,10 @@ class S3Upload(PartUpload):
         )
         confirmed = answer.get("ChecksumCRC32", checksum)
         if confirmed != checksum or not answer.get("ETag"):
-            raise StorageError(f"part {number} of {self._key!r} was altered on its way")
+            raise StorageError(f"part {number} of {self._key!r} was altered in transit")
         self._spare.append(part)
         entry = {"PartNumber": number, "ETag": answer["ETag"]}
-        # S3 wants back the checksums that it gave; a storage that gave none may know none.
+        # S3 requires the checksums that it returned; a storage that returned none may know none.
         return {**entry, "ChecksumCRC32": checksum} if "ChecksumCRC32" in answer else entry
 
     def _abort_parts(self, upload_id: str) -> None:
@@ -147,7 +147,7 @@ class S3Upload(PartUpload):
 
     def _publish(self, operation: str, request: dict[str, Any]) -> StoredObject:
         if not self._replace:
-            # A look narrows the gap on storages that ignore the condition.
+            # For storages that ignore the condition: a check just before makes the gap small.
             self._check_key_is_free()
             request["IfNoneMatch"] = "*"
         try:
@@ -170,8 +170,8 @@ class S3Upload(PartUpload):
         try:
             found = self._client.head(self._key)
         except CredentialsError:
-            # Keys that may write only cannot look; the condition on the request still protects.
-            log.debug("no right to look for %s", self._key)
+            # Keys may have the right to write only; the condition on the request still protects.
+            log.debug("no right to read %s", self._key)
             return
         if found is not None and not self._is_own(found):
             raise self._key_exists_error()
@@ -185,10 +185,10 @@ class S3Upload(PartUpload):
         return user_metadata(found).get(TOKEN_KEY) == self._token
 
     def _accept_if_stored(self, error: StorageError) -> None:
-        """Return when the object was stored although its request ended with *error*; else raise.
+        """Raise *error*, unless the object was stored although its request ended with *error*.
 
         An answer may be lost after S3 has published the object. The repeated request is then
-        refused, for the key is taken (412) or the upload is over (404), by our own object.
+        refused, since our own object has the key (412) or has ended the upload (404).
         """
         status, _ = answer_of(error)
         if 400 <= status < 500 and status not in (404, 408, 409, 412):
@@ -205,26 +205,26 @@ class S3Upload(PartUpload):
         raise error
 
     def _verify(self) -> StoredObject:
-        """Return the object as S3 describes it. Raises StorageError unless it is all there."""
+        """Return the object as S3 describes it. Raises StorageError unless it is complete."""
         try:
             found = self._client.call("head_object", key=self._key)
         except NotFoundError as exc:
             raise StorageError(
-                f"{self._key!r} was confirmed by the storage, and yet it is not there"
+                f"{self._key!r} was confirmed by the storage, but does not exist there"
             ) from exc
         except CredentialsError:
-            # S3 has checked each part's checksum and the number of bytes before it answered.
-            log.debug("no right to look at %s, its upload was confirmed", self._key)
+            # S3 checked the checksum of each part and the number of bytes before it answered.
+            log.debug("no right to read %s; its upload was confirmed", self._key)
             return StoredObject(self._key, self._sent, metadata=self._described())
         except StorageError as exc:
             raise type(exc)(
-                f"{self._key!r} was confirmed by the storage, but could not be looked at: {exc}",
-                hint="once the storage answers again, bakthat sync lists what is whole there",
+                f"{self._key!r} was confirmed by the storage, but could not be checked: {exc}",
+                hint="once the storage answers again, bakthat sync finds it if it is complete",
             ) from exc.__cause__
         if TOKEN_KEY in user_metadata(found) and not self._is_own(found):
             if not self._replace:
                 raise self._key_exists_error()
-            # A later writer replaced ours, which had been stored.
+            # Another writer replaced it after it was stored.
             return StoredObject(self._key, self._sent, metadata=self._described())
         if found["ContentLength"] != self._sent:
             self._discard_wrong_object(found)
@@ -263,7 +263,7 @@ def describe(key: str, found: Mapping[str, Any]) -> StoredObject:
 
 
 def _crc32(data: bytearray) -> str:
-    # Here, since importing this module is to load nothing; ten times as fast as zlib's.
+    # Imported here, so that this module loads no library; ten times as fast as zlib's.
     from isal import isal_zlib
 
     return base64.b64encode(isal_zlib.crc32(data).to_bytes(4, "big")).decode()
