@@ -72,7 +72,7 @@ class _Activation:
 
     origin: str
     name: str
-    raw: Mapping[str, Any]
+    mapping: Mapping[str, Any]
     plugins: list[Plugin] = field(default_factory=list)
     is_under_way: bool = False
 
@@ -129,11 +129,13 @@ def _deactivate(plugin: Plugin) -> None:
 
 def _activation_of(loaded: LoadedProfile) -> _Activation:
     for each in _activations:
-        if (each.origin, each.name, each.raw) == (loaded.origin, loaded.name, loaded.raw):
+        if (each.origin, each.name, each.mapping) == (loaded.origin, loaded.name, loaded.mapping):
             return each
     if not _activations:
         atexit.register(deactivate_plugins)
-    _activations.append(_Activation(loaded.origin, loaded.name, copy.deepcopy(dict(loaded.raw))))
+    _activations.append(
+        _Activation(loaded.origin, loaded.name, copy.deepcopy(dict(loaded.mapping)))
+    )
     return _activations[-1]
 
 
@@ -148,7 +150,7 @@ def _activate(dotted_name: str, loaded: LoadedProfile) -> Plugin:
     with _importable(directory):
         try:
             module = _import(module_name, directory)
-            plugin = _plugin_class(module, class_name)(loaded.raw)
+            plugin = _plugin_class(module, class_name)(loaded.mapping)
             known = vars(module).get("Backups")
             plugin.activate()
             _adopt_model(known, vars(module).get("Backups"))

@@ -28,7 +28,7 @@ def config(isolated_environment: Path) -> Path:
 
 def test_without_any_file_everything_stays_local() -> None:
     loaded = load_profile()
-    assert loaded.is_fallback
+    assert loaded.is_unconfigured
     assert loaded.profile.default_destination == "local"
 
 
@@ -137,7 +137,7 @@ def test_a_key_like_none_of_ours_may_be_meant_for_a_plugin() -> None:
     assert expect_error(conf={"zzz": 1}).hint == (
         "settings of your own plugins go below plugin_settings"
     )
-    assert load_profile(conf={"plugin_settings": {"zzz": 1}}).raw["plugin_settings"]["zzz"] == 1
+    assert load_profile(conf={"plugin_settings": {"zzz": 1}}).mapping["plugin_settings"]["zzz"] == 1
 
 
 def test_the_addresses_of_notifications_are_not_in_the_repr() -> None:
@@ -190,9 +190,9 @@ def test_a_file_that_others_can_read_is_warned_of(
     assert f"chmod 600 {config}" in caplog.text
 
 
-def test_a_key_that_stands_twice_is_refused(config: Path) -> None:
+def test_a_key_that_occurs_twice_is_refused(config: Path) -> None:
     write(config, "default: {s3_bucket: a}\ndefault: {s3_bucket: b}\n")
-    assert f"{config}:2: a key that stands there twice" in str(expect_error())
+    assert f"{config}:2: a key that occurs twice" in str(expect_error())
 
 
 def test_a_profile_may_be_named_by_a_number(config: Path) -> None:
@@ -293,7 +293,7 @@ def test_a_relative_path_counts_from_the_directory_of_the_file(
     monkeypatch.chdir(tmp_path)
     expected = str(config.parent / "place")
     assert path_in(loaded.profile.as_mapping(), key) == expected
-    assert path_in(loaded.raw, key) == expected  # plugins have this one
+    assert path_in(loaded.mapping, key) == expected  # plugins have this one
 
 
 @pytest.mark.parametrize("path", ["/some/where", "~/some/where", "~"])
@@ -302,7 +302,7 @@ def test_a_whole_path_stays_as_it_is(config: Path, key: str, path: str) -> None:
     write(config, yaml.safe_dump({"default": with_path(key, path)}))
     for loaded in (load_profile(), load_profile(conf=with_path(key, path))):
         assert path_in(loaded.profile.as_mapping(), key) == path
-        assert path_in(loaded.raw, key) == path
+        assert path_in(loaded.mapping, key) == path
 
 
 @pytest.mark.parametrize("path", ["place", "./place", "../place", "."])
@@ -310,7 +310,7 @@ def test_a_whole_path_stays_as_it_is(config: Path, key: str, path: str) -> None:
 def test_a_relative_path_without_a_file_is_refused(key: str, path: str) -> None:
     error = expect_error(conf=with_path(key, path))
     assert str(error).startswith(f"conf: profile 'default': '{key}' ")
-    assert f"is the relative path '{path}', and there is no configuration file" in str(error)
+    assert f"is the relative path '{path}', but there is no configuration file" in str(error)
     assert error.hint == "write the whole path, or one that begins with ~/"
 
 

@@ -69,7 +69,7 @@ def configure_rotation(profile: str, config: str | os.PathLike[str] | None) -> P
     chosen = {key: value for key, value in {**current, **answers}.items() if value is not None}
     RotationPolicy.from_mapping(chosen)
     changes: dict[str, Any] = {"rotation": chosen}
-    if loaded.is_fallback:
+    if loaded.is_unconfigured:
         # Without a file everything is local; with one, a profile that does not say is not.
         changes["default_destination"] = loaded.profile.default_destination
     return conf.save_profile(changes, name=profile, config=config)

@@ -67,7 +67,7 @@ def backup(
     ``metadata["warning_count"]`` and named in ``metadata["warnings"]``; all others are stored.
     """
     session = Session(profile, config, conf, destination)
-    if session.loaded.is_fallback and session.named_destination is None:
+    if session.loaded.is_unconfigured and session.named_destination is None:
         local_path = expanded(session.profile.local_path)
         log.info(
             "No configuration in %s: storing in %s",
