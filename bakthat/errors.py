@@ -3,10 +3,10 @@
 ::
 
     BakthatError
-    ├── UsageError                  an argument that cannot be meant
+    ├── UsageError                  an invalid argument
     ├── NoMatchError                no backup has that name
-    ├── AmbiguousNameError          several sets or hosts have it
-    ├── ConfigError                 the configuration file, a profile, a key of it
+    ├── AmbiguousNameError          several sets or hosts have that name
+    ├── ConfigError                 an invalid configuration file, profile or key
     ├── CatalogError                the SQLite catalog cannot be opened, read or written
     ├── SourceError                 what should be backed up cannot be read
     ├── DestinationError            what is restored cannot be written
@@ -14,27 +14,27 @@
     │   ├── CorruptArchiveError     truncated or altered: not what was stored
     │   └── UnsafeMemberError       a member that would leave the destination
     ├── CryptoError
-    │   ├── KeyFormatError          a recipient or an identity that is none
+    │   ├── KeyFormatError          an invalid recipient or identity
     │   ├── AgeFormatError          not an age file, or one that breaks the specification
     │   ├── DecryptionError         authentication failed: altered, truncated or reordered
-    │   ├── WrongKeyError           no identity, or not this passphrase, opens it
-    │   └── PasswordError           none given where one is needed, or two that differ
+    │   ├── WrongKeyError           none of the identities, nor the passphrase, opens the file
+    │   └── PasswordError           a password is missing, or differs from its confirmation
     └── StorageError                the storage refused, failed or could not be reached
         ├── NotFoundError           no object has that key
         ├── ContainerNotFoundError  no such bucket, vault or directory
-        ├── KeyExistsError          the key is taken; nothing was overwritten
+        ├── KeyExistsError          the key exists; nothing was overwritten
         ├── NotReadyError           in cold storage, must be thawed first
-        ├── CredentialsError        keys missing, wrong or without the right
+        ├── CredentialsError        keys that are missing, wrong or lack a right
         └── UnreachableError        no connection, or the storage stopped answering
 
-Every one carries a message in one line and, perhaps, a hint that says what to try.
+Each has a message of one line and may have a hint that says what to try.
 """
 
 from __future__ import annotations
 
 
 class BakthatError(Exception):
-    """Whatever goes wrong in bakthat.
+    """The base of all errors of bakthat.
 
     ``hint`` says what to try next, or is empty.
     """
@@ -45,7 +45,7 @@ class BakthatError(Exception):
 
 
 class UsageError(BakthatError):
-    """An argument cannot be meant as it was given."""
+    """An argument is invalid."""
 
 
 class NoMatchError(BakthatError):
@@ -57,7 +57,7 @@ class AmbiguousNameError(BakthatError):
 
 
 class ConfigError(BakthatError):
-    """The configuration cannot be read, or says something that cannot be."""
+    """The configuration cannot be read, or is invalid."""
 
 
 class CatalogError(BakthatError):
@@ -65,11 +65,11 @@ class CatalogError(BakthatError):
 
 
 class SourceError(BakthatError):
-    """What should be backed up is not there or cannot be read."""
+    """The source of a backup does not exist or cannot be read."""
 
 
 class DestinationError(BakthatError):
-    """What is restored cannot be written to its destination."""
+    """The destination of a restore cannot be written."""
 
 
 class ArchiveError(BakthatError):
@@ -77,7 +77,7 @@ class ArchiveError(BakthatError):
 
 
 class CorruptArchiveError(ArchiveError):
-    """The archive was truncated or altered, or is none."""
+    """The archive is truncated or altered, or is no archive."""
 
 
 class UnsafeMemberError(ArchiveError):
@@ -89,7 +89,7 @@ class CryptoError(BakthatError):
 
 
 class KeyFormatError(CryptoError):
-    """A recipient or an identity is not written as one."""
+    """A recipient or an identity is invalid."""
 
 
 class AgeFormatError(CryptoError):
@@ -97,15 +97,15 @@ class AgeFormatError(CryptoError):
 
 
 class DecryptionError(CryptoError):
-    """A part of the input does not authenticate: it was altered, truncated or reordered."""
+    """A part of the input fails authentication: it was altered, truncated or reordered."""
 
 
 class WrongKeyError(CryptoError):
-    """None of the identities, or not this passphrase, opens the file."""
+    """None of the identities, nor the passphrase, opens the file."""
 
 
 class PasswordError(CryptoError):
-    """A password is needed and none was given, or two that should be equal differ."""
+    """A password is missing, or differs from its confirmation."""
 
 
 class StorageError(BakthatError):
@@ -121,7 +121,7 @@ class ContainerNotFoundError(StorageError):
 
 
 class KeyExistsError(StorageError):
-    """An object has that key already; nothing was overwritten."""
+    """An object with that key exists; nothing was overwritten."""
 
 
 class NotReadyError(StorageError):
@@ -129,8 +129,8 @@ class NotReadyError(StorageError):
 
 
 class CredentialsError(StorageError):
-    """The keys are missing or wrong, or lack the right."""
+    """The keys are missing or wrong, or lack a right."""
 
 
 class UnreachableError(StorageError):
-    """The storage cannot be reached, or stopped answering."""
+    """The storage cannot be reached, or does not answer any more."""

@@ -1,7 +1,7 @@
-"""The events that scripts and plugins attach callbacks to.
+"""The events to which scripts and plugins add callbacks.
 
-They are those of the library Events (https://github.com/pyeve/events), with names and types that
-an editor knows.
+They are those of the library Events (https://github.com/pyeve/events), whose names and types are
+declared here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Self
 if TYPE_CHECKING:
     from bakthat.models import Backups
 
-    Library = object  # else every name would pass as an attribute
+    Library = object  # so that mypy refuses unknown events
 else:
     from events import Events as Library
 
@@ -39,17 +39,17 @@ class EventSlot(Generic[Arguments]):
         return self
 
     def __isub__(self, callback: Callable[Arguments, object]) -> Self:
-        """Take a callback away, however often it was added; none is no error."""
+        """Remove a callback, however often it was added; one that is not there is no error."""
         self._callbacks = [each for each in self._callbacks if each != callback]
         return self
 
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
-        """Call them one after the other; what one raises ends that."""
+        """Call the callbacks in order, until one raises."""
         for callback in self:
             callback(*args, **kwargs)
 
     def __iter__(self) -> Iterator[Callable[Arguments, object]]:
-        """Walk through those that are there now; callbacks may add and remove some meanwhile."""
+        """Iterate over the present callbacks; they may add and remove some meanwhile."""
         return iter(tuple(self._callbacks))
 
     def __len__(self) -> int:
@@ -60,11 +60,11 @@ class EventSlot(Generic[Arguments]):
 
 
 class Events(Library):
-    """The hooks: ``events.before_backup += callback``, and ``-=`` to take it away.
+    """The events: ``events.before_backup += callback`` adds a callback, ``-=`` removes it.
 
-    Every callback gets the session id first, a uuid4 as text, which is the same for the events
-    of one operation. ``on_`` callbacks get the result as well: the backup, or the list of those
-    that were deleted. ``on_error`` gets the session id, the operation's name and the exception.
+    Every callback gets the session id first, a uuid4 as text, which is the same for all events of
+    one operation. ``on_`` callbacks get the result too: the backup, or the list of deleted backups.
+    ``on_error`` callbacks get the session id, the operation's name and the exception.
     """
 
     before_backup: EventSlot[[str]]
@@ -82,7 +82,7 @@ class Events(Library):
     def __init__(self) -> None:
         if not TYPE_CHECKING:
             super().__init__(EVENT_NAMES, event_slot_cls=EventSlot)
-        for name in EVENT_NAMES:  # now, so that two threads never make one twice
+        for name in EVENT_NAMES:  # now, so that two threads never make one each
             self.__dict__[name] = EventSlot[Any](name)
 
     if not TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Where passwords and keys come from: arguments, the environment, the profile, the terminal."""
+"""Find passwords and keys: in arguments, the environment, the profile, or at the terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PASSWORD_VARIABLE = "BAKTHAT_PASSWORD"
 
 @dataclass(frozen=True, slots=True)
 class EncryptionKeys:
-    """What a new backup is encrypted with: a passphrase, or recipients, or (neither) nothing."""
+    """What encrypts a new backup: a passphrase or recipients; without either, nothing."""
 
     passphrase: str | None = field(default=None, repr=False)
     recipients: tuple[str, ...] = ()
@@ -29,7 +29,7 @@ class EncryptionKeys:
 
     @property
     def kind(self) -> str:
-        """The word that is recorded with the backup: passphrase, recipients or none."""
+        """The word that the self-description has: passphrase, recipients or none."""
         if self.passphrase:
             return "passphrase"
         return "recipients" if self.recipients else "none"
@@ -42,12 +42,12 @@ def encryption_keys(
     recipients: Sequence[str] = (),
     prompt: bool = True,
 ) -> EncryptionKeys:
-    """Decide what a new backup is encrypted with.
+    """Return what encrypts a new backup.
 
-    In this order: *password* ("" means unencrypted); *recipients*; BAKTHAT_PASSWORD; then of the
-    profile its recipients, password, password_file, password_command; then a question, if
-    *prompt* and there is a terminal. Without a terminal and without any of these PasswordError
-    is raised; ``prompt=False`` says that unencrypted is meant.
+    The first of these that is given decides: *password* ("" means unencrypted); *recipients*;
+    BAKTHAT_PASSWORD; the profile's recipients, password, password_file, password_command; the
+    answer at the terminal. With ``prompt=False`` nothing is asked, and the backup is unencrypted.
+    Raises PasswordError when nothing is given and there is no terminal.
     """
     if password is not None:
         return EncryptionKeys(passphrase=password or None)
@@ -67,14 +67,14 @@ def encryption_keys(
     raise PasswordError(
         "no password is set, and there is no terminal to ask for one",
         hint=f"set {PASSWORD_VARIABLE}, or recipients or password_file in the profile; "
-        "to store unencrypted, say so with --prompt no (password='' in Python)",
+        "to store unencrypted, use --prompt no (password='' in Python)",
     )
 
 
 def decryption_passphrase(
     profile: Mapping[str, Any], *, password: str | None = None, prompt: bool = True
 ) -> str:
-    """Find the passphrase that opens a backup; raises PasswordError when there is none."""
+    """Return the passphrase that opens a backup. Raises PasswordError when there is none."""
     if password:
         return password
     if password is None:
@@ -94,7 +94,10 @@ def decryption_passphrase(
 def identity_text(
     profile: Mapping[str, Any], *, identity_file: str | os.PathLike[str] | None = None
 ) -> str:
-    """Read the file of private keys that *identity_file*, or else the profile, names."""
+    """Return the text of the file of private keys: *identity_file*, or else the profile's.
+
+    Raises PasswordError when there is neither, ConfigError when the file cannot be read.
+    """
     named = identity_file if identity_file is not None else profile.get("identity_file")
     if named is None:
         raise PasswordError(
@@ -105,12 +108,12 @@ def identity_text(
 
 
 def may_ask(prompt: str | bool) -> bool:
-    """Tell whether the argument *prompt* of an operation lets a password be asked for."""
+    """Return whether the argument *prompt* of an operation allows to ask for a password."""
     return prompt if isinstance(prompt, bool) else prompt.lower() not in ("no", "false", "0")
 
 
 def _configured_password(profile: Mapping[str, Any]) -> str | None:
-    """Return the profile's password; "" when it says that there is none; None without a word."""
+    """Return the profile's password; "" when it sets an empty one, None when it sets none."""
     if profile.get("password") is not None:
         return str(profile["password"])
     if profile.get("password_file") is not None:
@@ -122,7 +125,10 @@ def _configured_password(profile: Mapping[str, Any]) -> str | None:
 
 
 def _not_empty(text: str, what: str) -> str:
-    """Refuse an empty secret: a broken script must not turn encryption off."""
+    """Return the password in *text*. Raises ConfigError when it is empty.
+
+    A broken script must not switch encryption off.
+    """
     password = text.rstrip("\r\n")
     if not password:
         raise ConfigError(f"the {what} is empty")
@@ -140,18 +146,18 @@ def _read_secret_file(path: Path, what: str) -> str:
 
 
 def _run(command: str | list[str]) -> str:
-    """Run password_command without a shell; what it prints is the password."""
+    """Run password_command without a shell; return its output, the password."""
     try:
         arguments = shlex.split(command) if isinstance(command, str) else command
         if not arguments:
-            raise ValueError("it names no program")
+            raise ValueError("it is empty")
         done = subprocess.run(arguments, stdout=subprocess.PIPE, check=True)
     except (OSError, ValueError) as exc:
-        raise ConfigError(f"password_command cannot be run: {exc}") from exc
+        raise ConfigError(f"cannot run password_command: {exc}") from exc
     except subprocess.CalledProcessError as exc:
         raise ConfigError(f"password_command failed with status {exc.returncode}") from exc
     try:
         return done.stdout.decode()
     except UnicodeDecodeError:
         # Not "from exc": that exception holds the secret.
-        raise ConfigError("what password_command printed is not UTF-8 text") from None
+        raise ConfigError("the output of password_command is not UTF-8 text") from None

@@ -1,8 +1,8 @@
-"""Plugins: classes that the profile names, told of every operation on that profile.
+"""Plugins: classes that a profile names, whose callbacks run at every operation on that profile.
 
-A profile's ``plugins`` are dotted names, ``module.Class``, of modules in its ``plugins_dir`` or of
-installed ones. They are activated in that order, once per process and profile, before the first
-operation on it does anything, and deactivated in the reverse order when the process ends.
+``plugins`` of a profile are dotted names, ``module.Class``, of modules in its ``plugins_dir`` or of
+installed ones. They are activated in that order, once for each process and profile, before the
+first operation on it does anything, and deactivated in the reverse order when the process ends.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ log = logging.getLogger("bakthat")
 
 
 class Plugin(Events, ABC):
-    """What every plugin is a subclass of: a set of events, a configuration and a log.
+    """The base class of every plugin: a set of events, a configuration and a log.
 
-    The events are attributes, as of :data:`bakthat.events`; callbacks that were added here hear of
-    the operations on the plugin's profile only: ``self.on_backup += self.tell``.
+    The events are attributes, as of :data:`bakthat.events`. Callbacks that are added to them are
+    called for operations on the plugin's profile only: ``self.on_backup += self.notify``.
     """
 
     log: logging.Logger = logging.getLogger("bakthat")
     """bakthat's log."""
 
     def __init__(self, conf: Mapping[str, Any]) -> None:
-        """Keep a copy of the profile as the user wrote it, but with no relative path."""
+        """Store a copy of the profile as the user wrote it, with absolute paths."""
         super().__init__()
         self.conf: dict[str, Any] = copy.deepcopy(dict(conf))
 
@@ -55,20 +55,20 @@ class Plugin(Events, ABC):
             if name in vars(cls):
                 raise TypeError(
                     f"{cls.__name__}.{name} would hide the event {name}: "
-                    f"call it otherwise and add it in activate, by self.{name} += …"
+                    f"choose another name and add it in activate, by self.{name} += …"
                 )
 
     @abstractmethod
     def activate(self) -> None:
-        """Begin: add callbacks to events, change what shall be changed. Called once."""
+        """Begin: add callbacks to events. Called once."""
 
     def deactivate(self) -> None:
-        """End: called once, when the process exits, if :meth:`activate` succeeded."""
+        """End. Called once, when the process exits, if :meth:`activate` succeeded."""
 
 
 @dataclass
 class _Activation:
-    """The plugins of one profile, as far as they were activated."""
+    """The plugins of one profile that are active."""
 
     origin: str
     name: str
@@ -84,15 +84,14 @@ _activations: list[_Activation] = []
 def activate_plugins(loaded: LoadedProfile) -> tuple[Plugin, ...]:
     """Activate the plugins of a profile unless they are already; return them in their order.
 
-    Profiles are the same when they come from the same file, have the same name and say the same.
-    One that fails is tried again next time, and those before it are not activated twice. Raises
-    ConfigError.
+    Two profiles are the same when file, name and content are. A plugin that fails is tried again
+    at the next operation; those before it are not activated twice. Raises ConfigError.
     """
     if not loaded.profile.plugins:
         return ()
     with _lock:
         current = _activation_of(loaded)
-        # An operation that a plugin calls in its activate() has the plugins before it.
+        # An operation that a plugin calls in its activate() has only the plugins before it.
         if not current.is_under_way:
             current.is_under_way = True
             try:
@@ -104,11 +103,11 @@ def activate_plugins(loaded: LoadedProfile) -> tuple[Plugin, ...]:
 
 
 def deactivate_plugins() -> None:
-    """Deactivate all plugins, the last one first; what one raises is logged."""
+    """Deactivate all plugins, the last one first; log what one raises."""
     with _lock:
         while _activations:
             last = _activations[-1]
-            last.is_under_way = True  # an operation that a plugin calls now activates none again
+            last.is_under_way = True  # so that an operation that a plugin calls activates none
             while last.plugins:
                 _deactivate(last.plugins.pop())
             _activations[:] = [each for each in _activations if each is not last]
@@ -157,15 +156,15 @@ def _activate(dotted_name: str, loaded: LoadedProfile) -> Plugin:
         except BakthatError as exc:
             raise ConfigError(f"{where}: {exc}", hint=exc.hint) from exc
         except (Exception, SystemExit) as exc:
-            told = printable(" ".join(str(exc).split()))
+            message = printable(" ".join(str(exc).split()))
             place = _place(exc, module)
-            raise ConfigError(f"{where}: {place}{type(exc).__name__}: {told}") from exc
+            raise ConfigError(f"{where}: {place}{type(exc).__name__}: {message}") from exc
     return plugin
 
 
 def _refuse_open_directory(directory: str, where: str) -> None:
-    """Run no code that any user of the machine may have put there."""
-    with contextlib.suppress(OSError):  # not there, then there is nothing to run
+    """Raise ConfigError when every user of the machine can put code into the directory."""
+    with contextlib.suppress(OSError):  # a directory that does not exist has no code
         if os.stat(directory).st_mode & 0o002:
             raise ConfigError(
                 f"{where}: everyone can write to {printable(directory)}",
@@ -175,7 +174,7 @@ def _refuse_open_directory(directory: str, where: str) -> None:
 
 @contextlib.contextmanager
 def _importable(directory: str) -> Iterator[None]:
-    """Let plugins import their neighbours; what is installed comes first, whatever its name."""
+    """Let plugins import modules of their directory; installed modules come first."""
     if directory in sys.path or not os.path.isdir(directory):
         yield
         return
@@ -206,9 +205,10 @@ def _import(module_name: str, directory: str) -> ModuleType:
 
 
 def _package_of(directory: str) -> str:
-    """Make a directory a package of its own name, so that a plugin never hides a module.
+    """Make a directory a package with a unique name, and return that name.
 
-    Two directories may hold plugins of one name, and one may be called like a standard module.
+    Two directories may hold plugins of one name, and a plugin may have the name of a standard
+    module, which it must not hide.
     """
     name = f"bakthat_plugins_{hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]}"
     if name not in sys.modules:
@@ -228,7 +228,7 @@ def _plugin_class(module: ModuleType, class_name: str) -> type[Plugin]:
             hint=f"there are: {', '.join(others)}" if others else "",
         )
     if not _is_plugin(found):
-        raise ConfigError(f"'{class_name}' in {place} is no subclass of bakthat.plugin.Plugin")
+        raise ConfigError(f"'{class_name}' in {place} is not a subclass of bakthat.plugin.Plugin")
     return found
 
 
@@ -237,7 +237,7 @@ def _is_plugin(value: object) -> TypeGuard[type[Plugin]]:
 
 
 def _adopt_model(known: object, replaced: object) -> None:
-    """Take over the model that a plugin put in the place of the one that it had imported.
+    """Use the model that a plugin assigned to the name of the one that it had imported.
 
     The guide's ``global Backups; Backups = MyBackups`` changes a name of the plugin's module only.
     """
@@ -254,9 +254,9 @@ def _file_of(module: ModuleType) -> str:
 
 
 def _place(exc: BaseException, module: ModuleType | None) -> str:
-    """Say in which file, and line, a plugin failed; *module* is None if it could not be loaded."""
+    """Return the file and line where a plugin failed; *module* is None if it was not loaded."""
     if isinstance(exc, SyntaxError) and exc.filename:
-        return f"{printable(exc.filename)}: "  # its message tells the line
+        return f"{printable(exc.filename)}: "  # its message has the line
     for frame in traceback.extract_tb(exc.__traceback__):
         machinery = frame.filename in (__file__, importlib.__file__)
         if not (machinery or frame.filename.startswith("<frozen ")):

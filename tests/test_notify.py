@@ -277,7 +277,7 @@ def test_an_address_that_apprise_does_not_know_is_refused_and_not_repeated(
 ) -> None:
     need("Apprise")
     error = refused(with_plugin(local, "Apprise", urls=["json://127.0.0.1", "secret://token"]))
-    assert "does not understand number 2 of its 'urls'" in str(error)
+    assert "does not know the address number 2 of 'urls'" in str(error)
     assert "token" not in str(error) + caplog.text + "".join(capfd.readouterr())
 
 
@@ -398,7 +398,7 @@ def test_the_metrics_go_beside_the_configuration_and_nowhere_else(
     bakthat.backup(tree, config=config, password="")
     assert samples(textfile)
     nowhere = with_plugin(local, "Prometheus", textfile="~no-such-user/bakthat.prom")
-    with pytest.raises(ConfigError, match="there is no such user here"):
+    with pytest.raises(ConfigError, match="there is no such user"):
         bakthat.backup(tree, conf=nowhere, password="")
 
 

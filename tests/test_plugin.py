@@ -129,7 +129,7 @@ def test_a_directory_in_a_home_that_is_not_there_is_none_below_the_working_direc
     (tmp_path / "~no-such-user").mkdir()
     (tmp_path / "~no-such-user" / "stray.py").write_text(DIARY)
     stray = {**conf, "plugins_dir": "~no-such-user", "plugins": ["stray.Diary"]}
-    with pytest.raises(ConfigError, match="there is no such user here"):
+    with pytest.raises(ConfigError, match="there is no such user"):
         bakthat.ls(conf=stray)
 
 
@@ -307,9 +307,14 @@ BROKEN = [
     ("diaries.inner.Diary", "", "there is no module 'diaries.inner' in {dir}", ""),
     ("diaries.Dairy", "", "no class 'Dairy' in {dir}/diaries.py", "there are: Diary, Second"),
     ("broken.Absent", "", "no class 'Absent' in {dir}/broken.py", ""),
-    ("broken.Mine", "class Mine: pass", "in {dir}/broken.py is no subclass of bakthat.plugin", ""),
-    ("broken.Plugin", "", "'Plugin' in {dir}/broken.py is no subclass", ""),
-    ("broken.number", "number = 3", "'number' in {dir}/broken.py is no subclass", ""),
+    (
+        "broken.Mine",
+        "class Mine: pass",
+        "in {dir}/broken.py is not a subclass of bakthat.plugin",
+        "",
+    ),
+    ("broken.Plugin", "", "'Plugin' in {dir}/broken.py is not a subclass", ""),
+    ("broken.number", "number = 3", "'number' in {dir}/broken.py is not a subclass", ""),
     ("broken.Mine", "1 / 0", "{dir}/broken.py:3: ZeroDivisionError: division by zero", ""),
     ("broken.Mine", "import nowhere", "{dir}/broken.py:3: ModuleNotFoundError: No module", ""),
     (
@@ -340,7 +345,7 @@ BROKEN = [
     (
         "broken.Mine",
         "class Mine(Plugin):\n    def on_backup(self): pass",
-        "TypeError: Mine.on_backup would hide the event on_backup: call it otherwise",
+        "TypeError: Mine.on_backup would hide the event on_backup: choose another name",
         "",
     ),
     ("broken", "", "must be a module and a class, such as my_module.MyPlugin", ""),

@@ -1,7 +1,7 @@
-"""Plugins that tell somebody of backups: Healthchecks, Webhook, Apprise and Prometheus.
+"""Plugins that notify of backups: Healthchecks, Webhook, Apprise and Prometheus.
 
-Each takes its settings from a key of the profile that is called like it. One that cannot reach
-anybody logs a warning, and the backup is none the worse for it.
+Each has its settings under its own key of the profile. A notification that fails is a warning in
+the log; the backup is not affected.
 """
 
 from __future__ import annotations

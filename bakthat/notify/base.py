@@ -1,4 +1,4 @@
-"""What the plugins that notify have in common: settings, words, and failures that are warnings."""
+"""The base of plugins that notify: settings, texts, and failures that become warnings."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from bakthat.models import Backups
 
 TIMEOUT = 5.0
-"""Seconds that a server may take for each step; a backup is not to wait for a notification."""
+"""Seconds that a server may take for each step; a backup must not wait for a notification."""
 
 Check = Callable[[object], str]
-"""Returns what a setting must be, or "" when it is that."""
+"""Returns what a setting must be, or "" when the setting is good."""
 
 
 class Notifier(Plugin):
@@ -35,7 +35,7 @@ class Notifier(Plugin):
     optional: ClassVar[Mapping[str, Check]] = {}
 
     def activate(self) -> None:
-        """Check the settings and listen. Raises ConfigError."""
+        """Check the settings and add the callbacks. Raises ConfigError."""
         self.settings = self._read_settings()
         self.listen()
 
@@ -48,22 +48,23 @@ class Notifier(Plugin):
         on_result: Callable[[str, str, Any], None],
         on_error: Callable[[str, str, BaseException], None],
     ) -> None:
-        """Call one of two functions after each operation; what they raise is a warning.
+        """Call one of two functions after each operation; what they raise becomes a warning.
 
-        *on_result* gets the session id, the operation and its result; *on_error* the exception.
+        Both get the session id and the operation, and then *on_result* the result, *on_error* the
+        exception.
         """
 
-        def softly(function: Callable[..., None], *known: Any) -> Callable[..., None]:
+        def callback_of(function: Callable[..., None], *first: Any) -> Callable[..., None]:
             def callback(session_id: str, *more: Any) -> None:
-                with self.failing_softly():
-                    function(session_id, *known, *more)
+                with self.failures_as_warnings():
+                    function(session_id, *first, *more)
 
             return callback
 
         for operation in OPERATIONS:
             slot: EventSlot[...] = getattr(self, f"on_{operation}")
-            slot += softly(on_result, operation)
-        self.on_error += softly(on_error)
+            slot += callback_of(on_result, operation)
+        self.on_error += callback_of(on_error)
 
     def _read_settings(self) -> dict[str, Any]:
         given = self.conf.get(self.section) or {}
@@ -75,7 +76,7 @@ class Notifier(Plugin):
                     f"unknown key '{printable(str(key))}' below '{self.section}' (known: {known})"
                 )
             expected = checks[key](value)
-            if expected:  # the value is not repeated: it may be a secret
+            if expected:  # the value is not shown: it may be a secret
                 raise ConfigError(f"'{key}' below '{self.section}' must be {expected}")
         for key in self.required:
             if key not in given:
@@ -83,17 +84,17 @@ class Notifier(Plugin):
         return dict(given)
 
     @contextlib.contextmanager
-    def failing_softly(self) -> Iterator[None]:
-        """Turn whatever fails in the block into a warning that holds no secret."""
+    def failures_as_warnings(self) -> Iterator[None]:
+        """Turn an exception of the block into a warning, without secrets."""
         try:
             yield
         except Exception as exc:  # noqa: BLE001  # no notification is worth a backup
             self.log.warning("%s: could not notify: %s", self.section, _describe(exc))
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
-        """Send a POST request; whatever is not answered with 2xx raises.
+        """Send a POST request; raise for every answer but 2xx.
 
-        Redirects are not followed: a POST would become a GET, and take its headers elsewhere.
+        Redirects are not followed: a POST would become a GET, and send its headers elsewhere.
         """
         request = urllib.request.Request(url, data=body, headers=dict(headers), method="POST")
         request.add_header("User-Agent", "bakthat")
@@ -103,7 +104,7 @@ class Notifier(Plugin):
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_arguments: Any) -> None:
-        """Refuse: the answer is then an error like any other that is not 2xx."""
+        """Return None: the redirect is then an error, as every answer that is not 2xx."""
 
 
 def text(value: object) -> str:
@@ -112,7 +113,7 @@ def text(value: object) -> str:
 
 
 def web_address(value: object) -> str:
-    """Check that a setting is an address that urllib can be given, without a password in it."""
+    """Check that a setting is an address for urllib, without a password in it."""
     wanted = "an address that begins with https:// or http://, without a user name"
     try:
         parts = urlsplit(value if isinstance(value, str) else "")
@@ -128,13 +129,13 @@ def choice(*allowed: str) -> Check:
 
 
 def what_failed(exception: BaseException) -> str:
-    """Return one line on an exception; of a foreign one its type only: it may hold a secret."""
+    """Return an exception as one line; only the type of a foreign one, which may hold a secret."""
     name = type(exception).__name__
     return printable(str(exception)) if isinstance(exception, BakthatError) else name
 
 
 def headline(operation: str, result: object) -> str:
-    """Return what an operation did in one line."""
+    """Return as one line what an operation did."""
     if isinstance(result, Sequence):
         return f"{operation}: {len(result)} deleted"
     return f"{operation}: {printable(str(getattr(result, 'stored_filename', result)))}"
@@ -146,7 +147,7 @@ def warnings_of(backup: Backups) -> int:
 
 
 def _describe(exc: Exception) -> str:
-    """Say what is wrong, and never to whom: the addresses of notifications are secrets."""
+    """Return what failed, without the address: addresses of notifications are secrets."""
     if isinstance(exc, urllib.error.HTTPError):
         exc.close()
         return f"the server answered {exc.code}"
@@ -158,5 +159,5 @@ def _describe(exc: Exception) -> str:
         reason = exc.strerror or type(exc).__name__
         return f"{reason}: {printable(str(exc.filename))}" if exc.filename else reason
     if isinstance(exc, http.client.HTTPException):
-        return f"the server broke off ({type(exc).__name__})"
+        return f"the server ended the connection ({type(exc).__name__})"
     return what_failed(exc)

@@ -1,4 +1,4 @@
-"""A message on the desktop, by mail or by whatever else the library Apprise can."""
+"""Notifications on the desktop, by mail and through the other services of the library Apprise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _addresses(value: object) -> str:
 
 
 class Apprise(Notifier):
-    """Tells of each operation; ``apprise: {urls: [mailtos://…], when: always or failure}``.
+    """Notifies of each operation; ``apprise: {urls: [mailtos://…], when: always or failure}``.
 
     https://github.com/caronc/apprise/wiki lists the addresses. Needs the extra ``apprise``.
     """
@@ -29,7 +29,7 @@ class Apprise(Notifier):
     optional: ClassVar = {"when": choice("always", "failure")}
 
     def listen(self) -> None:
-        """Load the library, check the addresses and listen. Raises ConfigError."""
+        """Load the library, check the addresses and add the callbacks. Raises ConfigError."""
         try:
             library = importlib.import_module("apprise")  # bakthat works without it
         except ModuleNotFoundError as exc:
@@ -43,23 +43,23 @@ class Apprise(Notifier):
                 is_good = self._targets.add(address)
             if not is_good:
                 raise ConfigError(
-                    f"Apprise does not understand number {number} of its 'urls', "
+                    f"Apprise does not know the address number {number} of 'urls', "
                     "or lacks a library for it"
                 )
-        self.listen_to_all(self._tell_result, self._tell_error)
+        self.listen_to_all(self._send_result, self._send_error)
 
-    def _tell_result(self, _session_id: str, operation: str, result: Any) -> None:
+    def _send_result(self, _session_id: str, operation: str, result: Any) -> None:
         if self.settings.get("when") != "failure":
             self._notify(headline(operation, result), self._types.SUCCESS)
 
-    def _tell_error(self, _session_id: str, operation: str, exception: BaseException) -> None:
+    def _send_error(self, _session_id: str, operation: str, exception: BaseException) -> None:
         self._notify(f"{operation} failed: {what_failed(exception)}", self._types.FAILURE)
 
     def _notify(self, message: str, kind: Any) -> None:
         title = f"bakthat on {socket.gethostname()}"
         with _silence():
-            all_took_it = self._targets.notify(title=title, body=message, notify_type=kind)
-        if not all_took_it:
+            is_complete = self._targets.notify(title=title, body=message, notify_type=kind)
+        if not is_complete:
             self.log.warning("apprise: could not notify every address")
 
 

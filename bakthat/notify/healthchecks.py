@@ -1,4 +1,4 @@
-"""Pings for Healthchecks, which raises the alarm when a backup fails or does not come at all."""
+"""Pings for Healthchecks, which raises an alarm when a backup fails or is missing."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 class Healthchecks(Notifier):
     """Pings a check when a backup starts, succeeds and fails; ``healthchecks: {url: …}``.
 
-    A backup that lacks files counts as failed, as it does by bakthat's exit code. The pings are
-    those of https://healthchecks.io/docs/http_api/; ``rid`` is the session id, by which the
-    server tells runs that overlap apart and measures how long each took.
+    A backup that lacks files counts as failed, as for bakthat's exit code. The pings are those of
+    https://healthchecks.io/docs/http_api/. ``rid`` is the session id, by which the server tells
+    overlapping runs apart and measures the duration of each.
     """
 
     section = "healthchecks"
     required: ClassVar = {"url": web_address}
 
     def listen(self) -> None:
-        """Ping for backups only: no other operation says that a backup was made."""
+        """Add callbacks for backups only: other operations do not show that a backup was made."""
         self.before_backup += self._start
         self.on_backup += self._succeed
         self.on_error += self._fail
@@ -46,6 +46,6 @@ class Healthchecks(Notifier):
     def _ping(self, suffix: str, session_id: str, message: str) -> None:
         address, _, query = str(self.settings["url"]).partition("?")
         parameters = "&".join(filter(None, (query, f"rid={session_id}")))
-        with self.failing_softly():
+        with self.failures_as_warnings():
             url = f"{address.rstrip('/')}{suffix}?{parameters}"
             self.post(url, message.encode(), {"Content-Type": "text/plain; charset=utf-8"})

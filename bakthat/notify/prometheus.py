@@ -31,16 +31,16 @@ _SAMPLE = re.compile(r'(\w+)(\{set="(?:[^"\\\n]|\\.)*",destination="\w+"\}) [\d.
 class Prometheus(Notifier):
     """Writes metrics by set; ``prometheus: {textfile: /…/bakthat.prom}``.
 
-    The format is https://prometheus.io/docs/instrumenting/exposition_formats/. Each profile and
-    each process may write the same file: the samples of other sets stay. Only this plugin may
-    write to it.
+    The format is that of https://prometheus.io/docs/instrumenting/exposition_formats/. Several
+    profiles and processes may write the same file: the samples of other sets stay. No other program
+    may write to it.
     """
 
     section = "prometheus"
     required: ClassVar = {"textfile": text}
 
     def listen(self) -> None:
-        """Listen to backups. Raises ConfigError."""
+        """Add callbacks for backups. Raises ConfigError."""
         self._path = str(expanded(self.settings["textfile"]))
         self._began: dict[str, float] = {}
         self.before_backup += self._begin
@@ -54,7 +54,7 @@ class Prometheus(Notifier):
         self._began.pop(session_id, None)
 
     def _succeed(self, session_id: str, backup: Backups) -> None:
-        with self.failing_softly():
+        with self.failures_as_warnings():
             took = time.monotonic() - self._began.pop(session_id)
             values = (
                 int(time.time()),
@@ -84,13 +84,14 @@ def _merge(path: str, labels: str, values: Mapping[str, float]) -> None:
         for name, purpose in METRICS.items():
             lines += [f"# HELP {name} {purpose}", f"# TYPE {name} gauge"]
             lines += [f"{name}{each} {value}" for each, value in sorted(samples[name].items())]
-        # Another user reads it; a temporary file must not be called *.prom, and is not.
+        # Readable by the user of node_exporter, which reads *.prom; the temporary file has another
+        # name.
         replace_file(Path(path), "".join(f"{line}\n" for line in lines).encode(), mode=0o644)
 
 
 @contextlib.contextmanager
 def _locked(directory: str) -> Iterator[None]:
-    """Take turns with other processes by a lock on the directory, which leaves no file there."""
+    """Lock out other processes by a lock on the directory, which leaves no file there."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""A message to a web server after each operation, as JSON or as ntfy understands it."""
+"""A message to a web server after each operation, as JSON or in the form of ntfy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bakthat.errors import ConfigError
 from bakthat.notify.base import Notifier, choice, headline, web_address, what_failed
 
 HIGH = 4
-"""ntfy's priority for what should wake somebody up."""
+"""ntfy's priority for a failure."""
 
 _NTFY = re.compile(r"https?://[^/]+(/.*)?/[-_A-Za-z0-9]{1,64}/?")
 
@@ -28,10 +28,10 @@ def _headers(value: object) -> str:
 class Webhook(Notifier):
     """Posts what happened; ``webhook: {url: …, format: json or ntfy, when: …, headers: …}``.
 
-    ``when: failure`` keeps quiet about what worked. As ``json`` (the default) the body holds
+    With ``when: failure``, nothing is sent about a success. As ``json`` (the default) the body has
     operation, status ("success" or "failure"), session_id, host, message, and for a success the
-    entries of the catalog as backups. As ``ntfy`` the address ends with the topic, and the
-    body is that of https://docs.ntfy.sh/publish/#publish-as-json.
+    entries of the catalog as backups. As ``ntfy`` the address ends with the topic, and the body is
+    that of https://docs.ntfy.sh/publish/#publish-as-json.
     """
 
     section = "webhook"
@@ -43,18 +43,18 @@ class Webhook(Notifier):
     }
 
     def listen(self) -> None:
-        """Listen to all operations. Raises ConfigError."""
+        """Add callbacks for all operations. Raises ConfigError."""
         if self.settings.get("format") == "ntfy" and not _NTFY.fullmatch(self.settings["url"]):
             raise ConfigError("'url' below 'webhook' must end with a topic of ntfy")
-        self.listen_to_all(self._tell_result, self._tell_error)
+        self.listen_to_all(self._send_result, self._send_error)
 
-    def _tell_result(self, session_id: str, operation: str, result: Any) -> None:
+    def _send_result(self, session_id: str, operation: str, result: Any) -> None:
         if self.settings.get("when") != "failure":
             backups = result if isinstance(result, list) else [result]
             entries = [each.as_dict() for each in backups]
             self._send(session_id, operation, "success", headline(operation, result), entries)
 
-    def _tell_error(self, session_id: str, operation: str, exception: BaseException) -> None:
+    def _send_error(self, session_id: str, operation: str, exception: BaseException) -> None:
         message = f"{operation} failed: {what_failed(exception)}"
         self._send(session_id, operation, "failure", message, [])
 

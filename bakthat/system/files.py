@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def replace_file(target: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Write a whole file or nothing, and leave no temporary one. Raises OSError."""
+    """Write a file atomically, and leave no temporary file behind. Raises OSError."""
     handle, temporary = tempfile.mkstemp(prefix=f"{target.name}.", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as stream:

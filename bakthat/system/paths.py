@@ -12,15 +12,15 @@ PathLike = str | os.PathLike[str]
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """Return *path*, absolute, with ``~`` and ``~user`` in it replaced.
+    """Return *path* as an absolute path, with ``~`` and ``~user`` expanded.
 
-    Raises ConfigError when there is no such home directory, or when no path can be so.
+    Raises ConfigError when there is no such home directory, or when *path* holds a NUL.
     """
     text = os.path.expanduser(path)
     if text == "~" or text.startswith("~/"):
-        raise ConfigError(f"cannot tell where '{text}' is: there is no home directory here")
+        raise ConfigError(f"cannot expand '{text}': there is no home directory")
     if os.fspath(path).startswith("~") and text == os.fspath(path):
-        raise ConfigError(f"cannot tell where '{text}' is: there is no such user here")
+        raise ConfigError(f"cannot expand '{text}': there is no such user")
     if "\0" in text:
         raise ConfigError("a path cannot hold a NUL")
     return Path(os.path.abspath(text))

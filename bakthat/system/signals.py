@@ -1,7 +1,7 @@
-"""Holding signals back while something must not be left half-done.
+"""Hold signals back while a step must not be interrupted.
 
-Ctrl-C and SIGTERM unwind the program as exceptions, which may arrive between any two steps: also
-between the publishing of an object and its record, or in the middle of cleaning up.
+Ctrl-C and SIGTERM raise exceptions, which may arrive between any two instructions: also between the
+publication of an object and its record, or during a cleanup.
 """
 
 from __future__ import annotations
@@ -14,44 +14,44 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Those that stop a command."""
+"""The signals that stop a command."""
 
 
 class HeldBack:
-    """The signals that came while they were held back."""
+    """The signals that arrived while they were held back."""
 
     def __init__(self) -> None:
         self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
-        self._came: list[int] = []
+        self._arrived: list[int] = []
 
     def check(self) -> None:
-        """Let the first signal that came do its work now, where the caller can be stopped."""
-        if self._came:
-            number = self._came[0]
-            self._came.clear()
+        """Call the handler of the first signal that arrived, where the caller can be stopped."""
+        if self._arrived:
+            number = self._arrived[0]
+            self._arrived.clear()
             self._handlers[number](number, None)
 
     def _hold(self) -> None:
         for number in SIGNALS:
             handler = signal.getsignal(number)
-            if callable(handler):  # not what the system does by itself, nor an ignored one
+            if callable(handler):  # neither the default action nor an ignored signal
                 self._handlers[number] = handler
                 signal.signal(number, self._note)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        self._came.append(number)
+        self._arrived.append(number)
 
-    def _let_go(self) -> None:
+    def _restore(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
 
 @contextmanager
 def held_back() -> Iterator[HeldBack]:
-    """Hold SIGINT, SIGTERM and SIGHUP back during the block; afterwards the first does its work.
+    """Hold SIGINT, SIGTERM and SIGHUP back during the block; then handle the first that arrived.
 
-    Only signals with a handler in Python are held back, and only in the main thread, which alone
-    gets them. May be nested.
+    Only signals with a handler in Python are held back, and only in the main thread, where Python
+    handles them. May be nested.
     """
     held = HeldBack()
     if threading.current_thread() is not threading.main_thread():
@@ -61,5 +61,5 @@ def held_back() -> Iterator[HeldBack]:
     try:
         yield held
     finally:
-        held._let_go()
+        held._restore()
         held.check()

@@ -1,7 +1,7 @@
-"""The terminal: questions asked there, and what may be printed to it.
+"""The terminal: questions and output.
 
-The one room through which anything reaches the user's screen besides the log, so that a
-library call that must ask for a password and the command line do it alike.
+Besides the log, only this module writes to the user's screen, so that the library and the command
+line ask for a password in the same way.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bakthat.system.text import printable
 
 
 def is_interactive() -> bool:
-    """Tell whether someone can be asked: standard input and error are a terminal."""
+    """Return whether a question can be asked: standard input and error are a terminal."""
     return all(
         stream is not None and not stream.closed and stream.isatty()
         for stream in (sys.stdin, sys.stderr)
@@ -52,7 +52,7 @@ def ask(question: str) -> str:
 
     Raises EOFError when the input ends.
     """
-    print(question, end="", file=sys.stderr, flush=True)  # noqa: T201  # the terminal's room
+    print(question, end="", file=sys.stderr, flush=True)  # noqa: T201  # see above
     with _interrupt_ends_line():
         line = sys.stdin.readline()
     if not line:
@@ -70,12 +70,12 @@ def _ask_hidden(question: str) -> str:
 
 @contextmanager
 def _interrupt_ends_line() -> Iterator[None]:
-    """Let what is said of an interrupt begin on a line of its own, not behind the question."""
+    """End the line of the question after an interrupt, so that its message has its own line."""
     try:
         yield
     except KeyboardInterrupt:
         if sys.stdin.isatty():
-            print(file=sys.stderr)  # noqa: T201  # the terminal's room
+            print(file=sys.stderr)  # noqa: T201  # see above
         raise
 
 
@@ -103,7 +103,7 @@ class OutputError(Exception):
 def print_line(text: str) -> None:
     """Print lines to standard output, what a terminal would act on escaped. Raises OutputError."""
     with _output():
-        print("\n".join(map(printable, text.split("\n"))))  # noqa: T201  # the terminal's room
+        print("\n".join(map(printable, text.split("\n"))))  # noqa: T201  # see above
 
 
 def flush() -> None:

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 
 
 def printable(name: str | os.PathLike[str]) -> str:
-    r"""Return *name* in one line and safe for a terminal and a log.
+    r"""Return *name* as one line that is safe for a terminal and a log.
 
-    A name comes from a file system or from a bucket that others may write to. A byte that is
-    not UTF-8 becomes ``\xff``, what does not print (control characters, marks that turn the
-    direction of writing) its Python escape.
+    A name comes from a file system or from a bucket, and others may write to both. A byte that is
+    not UTF-8 becomes ``\xff``; a character that is not printable (a control character, a mark that
+    changes the direction of writing) becomes its Python escape.
     """
     text = os.fspath(name)
     if text.isprintable():
@@ -21,13 +21,13 @@ def printable(name: str | os.PathLike[str]) -> str:
 
 
 def _escaped(char: str) -> str:
-    if "\udc80" <= char <= "\udcff":  # how Python carries a byte that is not UTF-8
+    if "\udc80" <= char <= "\udcff":  # a byte that is not UTF-8, as Python decodes it
         return f"\\x{ord(char) - 0xDC00:02x}"
     return char.encode("unicode_escape").decode()
 
 
 def is_text(name: str) -> bool:
-    """Tell whether *name* is Unicode text; a name of bytes that are not UTF-8 is none."""
+    """Return whether *name* is Unicode text; bytes that are not UTF-8 are not."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -36,7 +36,7 @@ def is_text(name: str) -> bool:
 
 
 def did_you_mean(word: str, known: Iterable[str], *, most: int = 1) -> str:
-    """Return a hint that names what of *known* is most like *word*, up to *most* of it; else ""."""
+    """Return a hint with the words of *known* that are like *word*, at most *most*; else ""."""
     close = difflib.get_close_matches(word, list(known), n=most, cutoff=0.5)
     return f"did you mean {' or '.join(map(printable, close))}?" if close else ""
 

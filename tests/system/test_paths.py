@@ -32,7 +32,7 @@ def test_without_a_home_directory_an_error_says_so(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_unknown_user_and_a_nul_are_errors() -> None:
-    with pytest.raises(ConfigError, match="there is no such user here"):
+    with pytest.raises(ConfigError, match="there is no such user"):
         expanded("~no-such-user/store")
     with pytest.raises(ConfigError, match="NUL"):
         expanded("a\0b")
