@@ -1,9 +1,9 @@
 """The catalog: which backups exist, in a SQLite database that users may query themselves.
 
-The tables are those of bakthat 0.6.0, so that an existing catalog opens as it is; this version
-adds the table ``reservations`` and indexes. The catalog is a cache of what the storages hold.
+The tables are those of bakthat 0.6.0, so an existing catalog opens without conversion; this version
+adds the table ``reservations`` and an index. The catalog is a cache of what the storages hold.
 
-Every access goes through :func:`catalog`, which opens the database for a short while only. The
+Every access goes through :func:`catalog`, which opens the database for the duration of a block. The
 model classes are looked up in this module when they are needed, so a plugin may replace them.
 """
 
@@ -30,30 +30,30 @@ from bakthat.errors import CatalogError
 from bakthat.system.paths import expanded
 
 SCHEMA_VERSION = 1
-"""Stands in SQLite's user_version; 0.6.0 left it at 0."""
+"""The user_version of the SQLite database; that of 0.6.0 is 0."""
 
 BUSY_TIMEOUT = 60
-"""Seconds that a statement waits for other processes' transactions. SQLite lets no one queue: of
-twenty jobs that begin in one minute, on a slow disk, some wait for 8 seconds again and again."""
+"""Seconds that a statement waits for other processes' transactions. SQLite has no queue: of twenty
+jobs that begin in one minute on a slow disk, some wait for 8 seconds several times."""
 
 RECORD_PATIENCE = 300
-"""Seconds to wait for a locked catalog once the upload is done, which may have taken hours."""
+"""Seconds to wait for a locked catalog after an upload, which may have taken hours."""
 
 RESERVATION_SECONDS = 7 * 24 * 3600
-"""After how long the reservation of a process that died is forgotten."""
+"""The age at which a reservation is removed: its process has died."""
 
 _LOG_PAUSE = 0.05
-"""Seconds, at most, until the switch to a write-ahead log is tried again."""
+"""Seconds, at most, before the switch to a write-ahead log is tried again."""
 
 _PLAIN_HOST = re.compile(r"[A-Za-z0-9._-]+")
-"""What JSON writes as it is, whoever wrote it."""
+"""Hosts that every JSON encoder writes without escapes."""
 
 _lock = threading.RLock()
 _database = peewee.SqliteDatabase(None)
 
 
 class JsonField(peewee.TextField):
-    """A mapping kept as JSON text; what is damaged or of another shape reads as {}."""
+    """A mapping as JSON text; a text that is no mapping reads as {}."""
 
     def db_value(self, value: Any) -> str:
         """Return the JSON text of *value*."""
@@ -69,7 +69,7 @@ class JsonField(peewee.TextField):
 
 
 def _table_name(_model: type[peewee.Model]) -> str:
-    """Keep the table of a model whatever a plugin calls its subclass."""
+    """Return the table's name, whatever the name of a plugin's subclass is."""
     return "backups"
 
 
@@ -79,14 +79,14 @@ class _Model(peewee.Model):
 
 
 class Backups(_Model):
-    """One backup that was stored; deleted ones stay, marked."""
+    """One backup that was stored; a deleted one is marked and stays."""
 
     backend = peewee.CharField()
     backend_hash = peewee.CharField(null=True)
     backup_date = peewee.IntegerField()
     """Epoch seconds, UTC."""
     filename = peewee.TextField()
-    """The set."""
+    """The name of the set."""
     is_deleted = peewee.BooleanField(default=False)
     last_updated = peewee.IntegerField()
     metadata = JsonField(default=dict)
@@ -117,17 +117,17 @@ class Backups(_Model):
 
     @property
     def host(self) -> str:
-        """The host that made the backup; "" where it is not known."""
+        """The host that made the backup; "" when it is not known."""
         return str(self.metadata.get("client") or "")
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether a password or a private key is needed to restore it."""
+        """Whether a restore needs a password or a private key."""
         return bool(self.metadata.get("is_enc"))
 
     @property
     def is_key_value(self) -> bool:
-        """Whether it is a value of KeyValue, which belongs to no set; 0.6.0's mark counts too."""
+        """Whether it is a value of KeyValue, which belongs to no set; also with 0.6.0's mark."""
         return bool(self.metadata.get("KeyValue")) or self.metadata.get("kind") == "keyvalue"
 
     @classmethod
@@ -140,7 +140,7 @@ class Backups(_Model):
         """
         rows = cls.living(containers).where(cls.filename == name).order_by(*cls._newest_first())
         if host and _PLAIN_HOST.fullmatch(host):
-            # A bucket's catalog may hold one name of hundreds of hosts: SQLite sifts faster.
+            # The catalog may have one name of hundreds of hosts, and SQLite filters faster.
             rows = rows.where(peewee.fn.INSTR(cls.metadata, host) > 0)
         return [row for row in rows if host is None or row.host == host]
 
@@ -163,9 +163,9 @@ class Backups(_Model):
         containers: Iterable[tuple[str, str]] = (),
         tags: Collection[str] = (),
     ) -> list[Self]:
-        """Return the backups whose set or stored filename holds *query*, the newest first.
+        """Return the backups whose set or stored filename contains *query*, the newest first.
 
-        With *tags*, only those that carry at least one of them.
+        With *tags*, only those with at least one of the tags.
         """
         rows = cls.living(containers).order_by(*cls._newest_first())
         if query:
@@ -178,24 +178,24 @@ class Backups(_Model):
 
     @classmethod
     def set_names(cls, containers: Iterable[tuple[str, str]]) -> list[str]:
-        """Return the names of all sets, for messages: it walks through a whole index."""
+        """Return the names of all sets. It reads a whole index, so it is for messages only."""
         rows = cls.living(containers).select(cls.filename).distinct().order_by(cls.filename)
         return [row.filename for row in rows]
 
     @classmethod
     def living(cls, containers: Iterable[tuple[str, str]]) -> Any:
-        """Select what is not deleted in any of *containers*."""
+        """Select the backups in *containers* that are not deleted."""
         return cls.within(containers).where(cls.is_deleted == False)  # noqa: E712  # SQL
 
     @classmethod
     def within(cls, containers: Iterable[tuple[str, str]]) -> Any:
-        """Select what is, or was, in any of *containers*."""
+        """Select the backups in *containers*, deleted ones included."""
         matches = [
             (cls.backend == backend) & (cls.backend_hash == digest)
             for backend, digest in containers
         ]
-        within = functools.reduce(operator.or_, matches) if matches else False
-        return cls.select().where(within)
+        is_within = functools.reduce(operator.or_, matches) if matches else False
+        return cls.select().where(is_within)
 
     @classmethod
     def _newest_first(cls) -> tuple[Any, ...]:
@@ -203,11 +203,11 @@ class Backups(_Model):
 
 
 ORIGINAL_BACKUPS = Backups
-"""The model as it is here; a plugin may put a subclass of it in its place."""
+"""The model of this module; a plugin may replace :class:`Backups` by a subclass of it."""
 
 
 class Reservations(_Model):
-    """Stored names that a running backup has taken, so that two never meet in one."""
+    """Stored names that running backups use, so that no two use the same."""
 
     stored_filename = peewee.TextField(primary_key=True)
     reserved_at = peewee.IntegerField()
@@ -227,7 +227,7 @@ class Inventory(_Model):
 
 
 class Jobs(_Model):
-    """The Glacier retrieval job asked for each stored name."""
+    """The Glacier retrieval job of each stored name."""
 
     filename = peewee.TextField(index=True, unique=True)
     job_id = peewee.TextField(unique=True)
@@ -237,7 +237,7 @@ class Jobs(_Model):
 
 
 class Config(_Model):
-    """Small values that outlive a process."""
+    """Small values that are kept between runs."""
 
     key = peewee.TextField(index=True, unique=True)
     value = JsonField()
@@ -247,16 +247,16 @@ class Config(_Model):
 
 
 _TABLES: tuple[type[peewee.Model], ...] = (Backups, Reservations, Inventory, Jobs, Config)
-"""As this version makes them; never what a plugin put in their place."""
+"""The models that create the tables; never those of a plugin."""
 
 
 def backend_hash(container: str) -> str:
-    """Return what new rows call a bucket, a vault or a directory."""
+    """Return the hash of a bucket, a vault or a directory in new rows."""
     return hashlib.sha512(os.fsencode(container)).hexdigest()
 
 
 def legacy_backend_hash(access_key: str, container: str) -> str:
-    """Return what 0.6.0's rows call a bucket or a vault."""
+    """Return the hash of a bucket or a vault in rows of 0.6.0."""
     return hashlib.sha512((access_key + container).encode()).hexdigest()
 
 
@@ -264,18 +264,18 @@ def legacy_backend_hash(access_key: str, container: str) -> str:
 def catalog(
     path: str | os.PathLike[str], *, write: bool = False, patience: int | None = None
 ) -> Iterator[None]:
-    """Open the catalog at *path*, making or upgrading it first, and close it on the way out.
+    """Open the catalog at *path* for the block; create or upgrade it first where necessary.
 
-    With *write*, everything inside is one transaction. Threads of one process take turns, other
-    processes are waited for up to *patience* seconds, by default :data:`BUSY_TIMEOUT`. A catalog
-    that this user may only read is read all the same. Raises CatalogError.
+    With *write*, the block is one transaction. Threads of one process take turns; other processes
+    are waited for, up to *patience* seconds, by default :data:`BUSY_TIMEOUT`. A catalog that this
+    user may only read can be read. Raises CatalogError.
     """
     file = expanded(path)
     timeout = BUSY_TIMEOUT if patience is None else patience
     with _lock, _translated_errors(file):
         if not write and _is_read_only(file):
-            # SQLite would make files beside it, and cannot; nobody else can write to it either
-            # while there is no log of theirs.
+            # SQLite cannot create its other files in the directory. Without a write-ahead log, no
+            # other process writes to the catalog, so it may be treated as immutable.
             mode = "mode=ro" if _has_log(file) else "mode=ro&immutable=1"
             _database.init(f"{file.absolute().as_uri()}?{mode}", timeout=timeout, uri=True)
             with _database.connection_context():
@@ -294,31 +294,31 @@ def catalog(
 
 
 def reserve(names: Iterable[tuple[str, int]]) -> tuple[str, int]:
-    """Take the first of *names* (with their dates) that no backup has and nobody reserved.
+    """Reserve the first of *names* that no backup has and none has reserved.
 
-    To be called inside ``catalog(..., write=True)``. The reservation ends with :func:`record` or
-    :func:`release`.
+    *names* are pairs of stored name and date; the reserved pair is returned. It must be called in
+    ``catalog(..., write=True)``. :func:`record` or :func:`release` ends the reservation.
     """
     now = int(time.time())
     Reservations.delete().where(reserved_long_ago(now, RESERVATION_SECONDS)).execute()
     for name, date in names:
-        taken = Backups.select().where(Backups.stored_filename == name).exists()
-        if not taken and not Reservations.select().where(Reservations.stored_filename == name):
+        exists = Backups.select().where(Backups.stored_filename == name).exists()
+        if not exists and not Reservations.select().where(Reservations.stored_filename == name):
             Reservations.create(stored_filename=name, reserved_at=now)
             return name, date
-    raise CatalogError("no name is left for the backup")
+    raise CatalogError("no stored name is free for the backup")
 
 
 def reserved_long_ago(now: int, seconds: int) -> Any:
     """Return the condition that selects reservations older than *seconds* at *now*.
 
-    Also those as far in the future, made by a clock that was wrong.
+    It also selects those that are as far in the future: a clock was wrong.
     """
     return (Reservations.reserved_at < now - seconds) | (Reservations.reserved_at > now + seconds)
 
 
 def release(name: str) -> None:
-    """Give a reserved name back."""
+    """End the reservation of a name."""
     Reservations.delete().where(Reservations.stored_filename == name).execute()
 
 
@@ -326,7 +326,7 @@ def record(row: Mapping[str, Any]) -> Backups:
     """Add a backup to the catalog and end the reservation of its name."""
     release(row["stored_filename"])
     values = {"is_deleted": False, **row, "last_updated": int(time.time())}
-    # sync may have found the object between its upload and this; it knows less of it.
+    # sync may have added the object between its upload and now, with less in the entry.
     found = Backups.get_or_none(Backups.stored_filename == row["stored_filename"])
     if found is None:
         return Backups.create(**values)
@@ -337,7 +337,7 @@ def record(row: Mapping[str, Any]) -> Backups:
 
 
 def prove_writable(backup: Backups) -> None:
-    """Write to the entry of *backup*, so that a catalog that refuses does so before a deletion."""
+    """Write to the entry of *backup*, to find out before a deletion whether that is possible."""
     backup.save(only=["last_updated"])
 
 
@@ -349,7 +349,7 @@ def mark_deleted(backup: Backups) -> None:
 
 
 def _create_private(file: Path) -> None:
-    """Make the file before SQLite does, which would let others read it."""
+    """Create the file before SQLite does, which would make it readable for others."""
     if not file.exists():
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -364,7 +364,7 @@ def _has_log(file: Path) -> bool:
 
 
 def _refuse_newer(file: Path) -> int:
-    """Return the catalog's version; raise CatalogError when this bakthat does not know it."""
+    """Return the catalog's schema version. Raises CatalogError when it is too new."""
     version = int(_database.pragma("user_version"))
     if version > SCHEMA_VERSION:
         raise CatalogError(
@@ -382,12 +382,12 @@ def _prepare(file: Path) -> None:
         return
     _use_log()
     with _database.atomic("IMMEDIATE"):
-        if _database.pragma("user_version") < SCHEMA_VERSION:  # nobody else did it meanwhile
+        if _database.pragma("user_version") < SCHEMA_VERSION:  # no other process did it meanwhile
             _migrate()
 
 
 def _use_log() -> None:
-    """Switch to a write-ahead log; SQLite waits for nobody who does so at the same moment."""
+    """Switch to a write-ahead log; SQLite does not wait for a process that does so too."""
     until = time.monotonic() + BUSY_TIMEOUT
     while True:
         try:
@@ -427,12 +427,12 @@ def _catalog_error(file: Path, exc: Exception) -> CatalogError:
     if "locked" in text or "busy" in text:
         return CatalogError(
             f"the catalog {file} is locked by another process",
-            hint="try again when that one is done",
+            hint="try again when that process has ended",
         )
     if "not a database" in text or "malformed" in text:
         return CatalogError(
             f"the catalog {file} is not a SQLite database, or a damaged one",
-            hint="move it away; what is stored does not depend on it",
+            hint="move it away; bakthat sync restores it from the storage",
         )
     read_only = "unable to open" in text and _is_read_only(file)
     if read_only or "readonly" in text or "read-only" in text:

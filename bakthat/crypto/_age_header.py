@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bakthat.crypto import _base64
-from bakthat.crypto._feed import Feed
+from bakthat.crypto._lookahead import LookaheadReader
 from bakthat.errors import AgeFormatError, DecryptionError
 
 MAX_HEADER_SIZE = 1 << 20
-"""In bytes: room for some 10,000 X25519 recipients, where the specification sets no bound."""
+"""In bytes: enough for some 10,000 X25519 recipients; the specification has no limit."""
 
 _FAMILY = b"age-encryption.org/"
 _VERSION_LINE = _FAMILY + b"v1"
@@ -25,21 +25,21 @@ _ARGUMENT = re.compile(rb"[!-~]+")
 
 @dataclass(frozen=True, slots=True)
 class Stanza:
-    """The file key wrapped for one recipient, in a way that the type tells."""
+    """The file key wrapped for one recipient, in the way of the stanza's type."""
 
     type: str
     arguments: tuple[str, ...]
-    """Those after the type."""
+    """The arguments after the type."""
     body: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A header whose grammar holds; whether it is authentic only :meth:`verify` can tell."""
+    """A header with a valid grammar; :meth:`verify` checks whether it is authentic."""
 
     stanzas: tuple[Stanza, ...]
     signed: bytes
-    """What the MAC covers: all up to and including its ``---``."""
+    """What the MAC covers: everything up to and including its ``---``."""
     mac: bytes
 
     def verify(self, file_key: bytes) -> None:
@@ -60,30 +60,30 @@ def derive_key(secret: bytes, *, salt: bytes, info: bytes) -> bytes:
 
 
 def encode_header(stanzas: Sequence[Stanza], file_key: bytes) -> bytes:
-    """Write the header, its MAC and final line feed included."""
+    """Return the header as bytes, with its MAC and final line feed."""
     lines = [_VERSION_LINE]
     for stanza in stanzas:
         lines.append(_STANZA_MARK + " ".join((stanza.type, *stanza.arguments)).encode("ascii"))
         body = _base64.encode(stanza.body)
-        # One more slice than full lines: the body ends with a short line, if need be an empty one.
+        # One more slice than full lines: the body ends with a short line, which may be empty.
         lines += [body[at : at + _COLUMNS] for at in range(0, len(body) + 1, _COLUMNS)]
     signed = b"\n".join([*lines, _MAC_MARK])
     return signed + b" " + _base64.encode(_mac(signed, file_key)) + b"\n"
 
 
-def read_header(feed: Feed) -> Header:
-    """Take the header off *feed*, up to the payload. Raises AgeFormatError."""
-    if feed.peek(len(_FAMILY)) != _FAMILY:
+def read_header(source: LookaheadReader) -> Header:
+    """Read the header from *source*, up to the payload. Raises AgeFormatError."""
+    if source.peek(len(_FAMILY)) != _FAMILY:
         raise AgeFormatError(
             f"not an age file: it does not begin with {_FAMILY.decode()!r} or with age's armor"
         )
-    lines = _Lines(feed)
-    _check_version(lines.take())
+    lines = _Lines(source)
+    _check_version(lines.next())
     stanzas = []
-    line = lines.take()
+    line = lines.next()
     while not line.startswith(_MAC_MARK):
         stanzas.append(_read_stanza(line, lines))
-        line = lines.take()
+        line = lines.next()
     if not stanzas:
         raise AgeFormatError("the age header has no recipient stanza")
     if line[: len(_MAC_MARK) + 1] != _MAC_MARK + b" ":
@@ -92,25 +92,25 @@ def read_header(feed: Feed) -> Header:
     if len(mac) != _MAC_SIZE:
         raise AgeFormatError(f"the age header's MAC has {len(mac)} bytes instead of {_MAC_SIZE}")
     unsigned_size = len(line) + 1 - len(_MAC_MARK)
-    return Header(tuple(stanzas), bytes(lines.taken[:-unsigned_size]), mac)
+    return Header(tuple(stanzas), bytes(lines.read[:-unsigned_size]), mac)
 
 
 class _Lines:
-    """The lines of a header, and all that was taken so far."""
+    """The lines of a header, and what was read of it so far."""
 
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
-        self.taken = bytearray()
+    def __init__(self, source: LookaheadReader) -> None:
+        self._source = source
+        self.read = bytearray()
 
-    def take(self) -> bytes:
+    def next(self) -> bytes:
         """Return the next line without its line feed."""
-        line = self._feed.readline(MAX_HEADER_SIZE - len(self.taken))
-        self.taken += line
+        line = self._source.readline(MAX_HEADER_SIZE - len(self.read))
+        self.read += line
         if line.endswith(b"\n"):
             return line[:-1]
-        if len(self.taken) == MAX_HEADER_SIZE:
+        if len(self.read) == MAX_HEADER_SIZE:
             raise AgeFormatError(f"the age header is longer than {MAX_HEADER_SIZE} bytes")
-        raise AgeFormatError("the age header is cut short")
+        raise AgeFormatError("the age header is truncated")
 
 
 def _check_version(line: bytes) -> None:
@@ -134,7 +134,7 @@ def _read_stanza(first: bytes, lines: _Lines) -> Stanza:
         raise AgeFormatError(f"a recipient stanza has a malformed argument: {_quote(first)}")
     body = []
     while True:
-        line = lines.take()
+        line = lines.next()
         if len(line) > _COLUMNS:
             raise AgeFormatError(f"a line of a recipient stanza is too long: {_quote(line)}")
         body.append(_decode(line))

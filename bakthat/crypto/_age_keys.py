@@ -1,7 +1,7 @@
-"""The recipient types of age that bakthat knows: X25519 and scrypt.
+"""The recipient types of age that bakthat implements: X25519 and scrypt.
 
-A further type is one class that wraps, one that unwraps, and a line where :mod:`bakthat.crypto.age`
-makes them from text. https://c2sp.org/age#native-recipient-types
+A further type needs one class that wraps, one that unwraps, and a line in :mod:`bakthat.crypto.age`
+that makes them from text. https://c2sp.org/age#native-recipient-types
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bakthat.errors import AgeFormatError, CryptoError, KeyFormatError, Password
 
 FILE_KEY_SIZE = 16
 MAX_WORK_FACTOR = 22
-"""Base-two logarithm of the scrypt cost, as the age command bounds it; 22 takes 4 GiB of memory."""
+"""Base-two logarithm of the scrypt cost, the age command's limit; 22 takes 4 GiB of memory."""
 
 _NONCE = bytes(12)  # Each wrap key encrypts one file key only, so age fixes the nonce.
 _WRAPPED_SIZE = FILE_KEY_SIZE + 16
@@ -26,14 +26,14 @@ _IDENTITY_PREFIX = "AGE-SECRET-KEY-"
 
 
 class Recipient(Protocol):
-    """Whoever a file is encrypted to."""
+    """A key to which a file is encrypted."""
 
     def wrap(self, file_key: bytes) -> Stanza:
-        """Encrypt *file_key* so that only the recipient's identity opens it."""
+        """Encrypt *file_key* so that only the recipient's identity decrypts it."""
 
 
 class Identity(Protocol):
-    """Whoever can open a file."""
+    """A key that decrypts a file."""
 
     def unwrap(self, stanzas: Sequence[Stanza]) -> bytes | None:
         """Return the file key, or None when no stanza is for this identity.
@@ -74,7 +74,7 @@ class X25519Recipient:
 
 
 class X25519Identity:
-    """A private key, written ``AGE-SECRET-KEY-1…``. Nothing here ever shows it in a message."""
+    """A private key, written ``AGE-SECRET-KEY-1…``. No message contains it."""
 
     type = "X25519"
 
@@ -91,8 +91,7 @@ class X25519Identity:
 
     def unwrap(self, stanzas: Sequence[Stanza]) -> bytes | None:
         """Try every X25519 stanza; None when none is for this identity. Raises AgeFormatError."""
-        # All are checked before one is tried: whether a header is refused must not depend on
-        # the place of the stanza that breaks the rules.
+        # All are checked before one is tried: an invalid stanza must be refused wherever it is.
         wrapped = [(_share(stanza), stanza.body) for stanza in stanzas if stanza.type == self.type]
         for share, body in wrapped:
             file_key = _open(_x25519_wrap_key(self._exchange(share), share, self._public), body)
@@ -130,7 +129,7 @@ class ScryptPassphrase:
         return Stanza(self.type, arguments, body)
 
     def unwrap(self, stanzas: Sequence[Stanza]) -> bytes | None:
-        """Try the scrypt stanza, which is the only one if there is one. Raises AgeFormatError."""
+        """Try the scrypt stanza, which must be the only one. Raises AgeFormatError."""
         for stanza in stanzas:
             if stanza.type == self.type:
                 salt, work_factor = _scrypt_parameters(stanza)
@@ -187,12 +186,12 @@ def _decode_identity(text: str) -> bytes:
 
 
 def _encode_passphrase(passphrase: str) -> bytes:
-    # Bytes of the environment that are not UTF-8 arrive as surrogates and go on as they were.
+    # Bytes of the environment that are not UTF-8 are surrogates here, and become bytes again.
     try:
         return passphrase.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         pass
-    # Outside the handler: the exception there holds the passphrase, and would go along as context.
+    # Outside the handler, where the exception with the passphrase would become the context.
     raise PasswordError("the passphrase has a character that UTF-8 cannot hold")
 
 
@@ -211,7 +210,7 @@ def _scrypt_parameters(stanza: Stanza) -> tuple[bytes, int]:
     work_factor = stanza.arguments[1]
     if not re.fullmatch(r"[1-9][0-9]*", work_factor):
         raise AgeFormatError(f"the scrypt work factor {work_factor[:20]!r} is not a decimal number")
-    # By length first: int() refuses thousands of digits with an error of its own.
+    # The length first: int() raises an error of its own for thousands of digits.
     if len(work_factor) > len(str(MAX_WORK_FACTOR)) or int(work_factor) > MAX_WORK_FACTOR:
         raise AgeFormatError(
             f"the scrypt work factor {work_factor[:20]} is above {MAX_WORK_FACTOR}: too costly"

@@ -11,7 +11,7 @@ SEALED_SIZE = CHUNK_SIZE + 16
 
 
 class Sealer:
-    """Encrypt one chunk after the other."""
+    """Encrypt the chunks of a payload in order."""
 
     def __init__(self, file_key: bytes, nonce: bytes) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -28,7 +28,7 @@ class Sealer:
 
 
 class Opener:
-    """Decrypt one chunk after the other."""
+    """Decrypt the chunks of a payload in order."""
 
     def __init__(self, file_key: bytes, nonce: bytes) -> None:
         from cryptography.exceptions import InvalidTag
@@ -41,14 +41,14 @@ class Opener:
     def open(self, sealed: memoryview, target: memoryview, *, final: bool) -> bool:
         """Decrypt *sealed*, at least a tag long, to the beginning of *target*.
 
-        Returns False where it does not authenticate; then *target* is zeroed, and the same chunk
-        may be tried again.
+        Returns False when authentication fails; *target* is then zeroed, and the same chunk may be
+        tried again.
         """
         size = len(sealed) - (SEALED_SIZE - CHUNK_SIZE)
         try:
             self._cipher.decrypt_into(_nonce(self.counter, final), sealed, None, target[:size])
         except self._invalid_tag:
-            # The cipher decrypts before it compares tags: what it left must never be read.
+            # The cipher decrypts before it compares tags; what it wrote must never be read.
             target[:size] = bytes(size)
             return False
         self.counter += 1

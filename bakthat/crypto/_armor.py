@@ -1,4 +1,4 @@
-"""Reading of ASCII armor: strict PEM (RFC 7468, section 3, figure 3) as the age specification asks.
+"""Read ASCII armor: strict PEM (RFC 7468, section 3, figure 3), as the age specification requires.
 
 Whitespace before and after the armor is allowed, as whole lines, and so are CR LF line ends.
 """
@@ -9,7 +9,7 @@ import binascii
 import re
 
 from bakthat.crypto import _base64
-from bakthat.crypto._feed import Feed
+from bakthat.crypto._lookahead import LookaheadReader
 from bakthat.errors import AgeFormatError
 from bakthat.system.streams import Source
 
@@ -19,37 +19,37 @@ _COLUMNS = 64
 _FULL_LINES = re.compile(rb"(?:[A-Za-z0-9+/]{64}\r?\n)++")
 _BLOCK = 64 * 1024
 _LINE_LIMIT = 1024
-"""Longer than any line of armor; also bounds a line of whitespace before it."""
+"""More than any line of armor; also the limit of a line of whitespace before it."""
 
 
-def open_feed(source: Source) -> Feed:
-    """Buffer *source*, without its armor if it has one. Raises AgeFormatError."""
-    feed = Feed(source.read)
-    start = feed.peek(len(b"-----"))
+def without_armor(source: Source) -> LookaheadReader:
+    """Return *source* buffered, without its armor if it has one. Raises AgeFormatError."""
+    reader = LookaheadReader(source.read)
+    start = reader.peek(len(b"-----"))
     if start == b"-----" or start[:1].isspace():
-        return Feed(_Armor(feed).pull)
-    return feed
+        return LookaheadReader(_ArmorReader(reader).read)
+    return reader
 
 
-class _Armor:
-    """Decode the armor that *feed* begins with, after blank lines."""
+class _ArmorReader:
+    """Decode the armor that *source* begins with, after blank lines."""
 
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
+    def __init__(self, source: LookaheadReader) -> None:
+        self._source = source
         self._ended = False
         line = b"\n"
         while line.endswith(b"\n") and not line.strip():
-            line = feed.readline(_LINE_LIMIT)
+            line = source.readline(_LINE_LIMIT)
         if _strip_end_of_line(line) != _BEGIN:
             raise AgeFormatError("not an age file: its first line is neither a header nor armor")
 
-    def pull(self, _size: int) -> bytes:
+    def read(self, _size: int) -> bytes:
         """Return the next decoded bytes, at most 48 KiB, or ``b""`` after the armor's end."""
         if self._ended:
             return b""
-        full = _FULL_LINES.match(self._feed.peek(_BLOCK))
+        full = _FULL_LINES.match(self._source.peek(_BLOCK))
         if full:
-            self._feed.skip(full.end())
+            self._source.skip(full.end())
             return binascii.a2b_base64(full[0].translate(None, b"\r\n"))
         line = self._readline()
         if line == _END:
@@ -72,17 +72,17 @@ class _Armor:
             raise AgeFormatError(f"a line of armor is not canonical base64: {exc}") from exc
 
     def _readline(self) -> bytes:
-        line = self._feed.readline(_LINE_LIMIT)
+        line = self._source.readline(_LINE_LIMIT)
         if not line:
-            raise AgeFormatError("the armor has no END line: the file was cut short")
+            raise AgeFormatError("the armor has no END line: the file is truncated")
         return _strip_end_of_line(line)
 
     def _finish(self) -> None:
         self._ended = True
-        while rest := self._feed.peek(_BLOCK):
+        while rest := self._source.peek(_BLOCK):
             if rest.strip():
                 raise AgeFormatError("data follows the armor's END line")
-            self._feed.skip(len(rest))
+            self._source.skip(len(rest))
 
 
 def _strip_end_of_line(line: bytes) -> bytes:

@@ -13,12 +13,12 @@ class Base64Error(ValueError):
 
 
 def encode(data: bytes) -> bytes:
-    """Write *data* without padding."""
+    """Return *data* as base64 without padding."""
     return binascii.b2a_base64(data, newline=False).rstrip(b"=")
 
 
 def decode(text: bytes) -> bytes:
-    """Read canonical base64 without padding. Raises Base64Error."""
+    """Return the bytes of canonical base64 without padding. Raises Base64Error."""
     if not _UNPADDED.fullmatch(text):
         raise Base64Error("a character that unpadded base64 does not use")
     if len(text) % 4 == 1:
@@ -30,7 +30,10 @@ def decode(text: bytes) -> bytes:
 
 
 def decode_padded(text: bytes) -> bytes:
-    """Read canonical base64, padded with ``=`` to whole groups of four. Raises Base64Error."""
+    """Return the bytes of canonical base64, padded with ``=`` to groups of four.
+
+    Raises Base64Error.
+    """
     unpadded = text.rstrip(b"=")
     if len(text) % 4 or len(text) - len(unpadded) > 2:
         raise Base64Error("padding that is missing or too long")

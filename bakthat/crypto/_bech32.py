@@ -1,4 +1,4 @@
-"""Bech32 as in BIP 173, without its limit of 90 characters, as the age specification asks.
+"""Bech32 as in BIP 173, without its limit of 90 characters, as the age specification requires.
 
 https://github.com/bitcoin/bips/blob/master/bip-0173.mediawiki
 """
@@ -18,7 +18,7 @@ class Bech32Error(ValueError):
 
 
 def encode(prefix: str, data: bytes) -> str:
-    """Write *data* in lower case after the human-readable part *prefix*, itself lower case."""
+    """Return *prefix*, the human-readable part in lower case, and *data* as Bech32."""
     values = _regroup(data, 8, 5, pad=True)
     checksum = _polymod([*_expand(prefix), *values, *[0] * _CHECKSUM_LENGTH]) ^ 1
     values += [checksum >> 5 * (5 - i) & 31 for i in range(_CHECKSUM_LENGTH)]
@@ -30,7 +30,7 @@ def decode(text: str) -> tuple[str, bytes]:
 
     Raises Bech32Error.
     """
-    # Before the case is looked at: outside ASCII, letters become others when it changes.
+    # Before the case: outside ASCII, a change of case may change the letter.
     if not (text.isascii() and text.isprintable()):
         raise Bech32Error("it has a character that is not printable ASCII")
     lower = text.lower()
@@ -65,7 +65,7 @@ def _polymod(values: Iterable[int]) -> int:
 
 
 def _regroup(values: Iterable[int], width: int, new_width: int, *, pad: bool) -> list[int]:
-    """Cut the bits of *values*, *width* each, into numbers of *new_width* bits."""
+    """Regroup the bits of *values*, *width* each, into numbers of *new_width* bits."""
     pending = 0
     bits = 0
     regrouped = []

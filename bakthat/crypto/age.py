@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Self
 from bakthat.crypto import _age_keys as keys
 from bakthat.crypto._age_header import MAX_HEADER_SIZE, Stanza, encode_header, read_header
 from bakthat.crypto._age_payload import CHUNK_SIZE, NONCE_SIZE, SEALED_SIZE, Opener, Sealer
-from bakthat.crypto._armor import open_feed
-from bakthat.crypto._feed import Feed
+from bakthat.crypto._armor import without_armor
+from bakthat.crypto._lookahead import LookaheadReader
 from bakthat.errors import (
     AgeFormatError,
     CryptoError,
@@ -51,26 +51,26 @@ __all__ = [
 ]
 
 _BATCH = 16
-"""Chunks that go to a sink, or are asked of a source, at once: 1 MiB."""
+"""Chunks that are written to a sink, or read from a source, at once: 1 MiB."""
 
 
 def load() -> None:
-    """Load the library of the ciphers, as any first use does; it takes some 20 ms."""
+    """Load the library of the ciphers now, not at the first use; it takes some 20 ms."""
     import cryptography.hazmat.primitives.asymmetric.x25519
     import cryptography.hazmat.primitives.ciphers.aead
     import cryptography.hazmat.primitives.kdf.hkdf  # noqa: F401
 
 
 class EncryptWriter:
-    """Encrypt what is written and pass it on to *sink*, in pieces of about 1 MiB.
+    """Encrypt what is written and write it to *sink*, in pieces of about 1 MiB.
 
     *recipients* are public keys (``age1…``), *passphrase* is any text; exactly one of the two is
     given. *work_factor* is the base-two logarithm of the cost of trying a passphrase, 1 to 22.
 
     Only :meth:`close` makes the file complete: it writes the chunk that marks the end, without
-    which no reader accepts the file. It never closes *sink*; who made that finishes or aborts it.
-    As a context manager it closes, but aborts when an exception passes. Deliberately no
-    ``io.IOBase``, whose destructor would close, and so authenticate, half a file.
+    which no reader accepts the file. It never closes *sink*; the caller finishes or aborts that.
+    As a context manager it closes, or aborts after an exception. It is no ``io.IOBase``, whose
+    destructor would close, and so authenticate, half a file.
 
     Raises KeyFormatError for a recipient, PasswordError for an empty passphrase or when neither
     is given, TypeError when both are, ValueError for a work factor out of range.
@@ -96,7 +96,7 @@ class EncryptWriter:
         start = header + nonce
         self._sink = sink
         self._sealer = Sealer(file_key, nonce)
-        # A full chunk waits here until more data shows that it is not the final one.
+        # A full chunk waits here until further data shows that it is not the final one.
         self._waiting = memoryview(bytearray(CHUNK_SIZE))
         self._waiting_size = 0
         self._sealed = memoryview(bytearray(len(start) + _BATCH * SEALED_SIZE))
@@ -107,8 +107,8 @@ class EncryptWriter:
     def write(self, data: Buffer, /) -> int:
         """Encrypt all of *data* and return its length in bytes; the caller may reuse the buffer.
 
-        Whatever *sink* raises passes through, and the file can then only be aborted. Raises
-        ValueError after close, abort or an error.
+        Raises what *sink* raises; the file can then only be aborted. Raises ValueError after close,
+        abort or an error.
         """
         with memoryview(data) as view, view.cast("B") as octets:
             self._enter()
@@ -117,10 +117,10 @@ class EncryptWriter:
             return len(octets)
 
     def close(self) -> None:
-        """Write the final chunk and all that is still held back; *sink* stays open.
+        """Write the final chunk and what is buffered; *sink* stays open.
 
-        Closing again does nothing. Raises what *sink* raises, and ValueError when the writer was
-        aborted or failed before: then the file is not complete and never will be.
+        To close again does nothing. Raises what *sink* raises, and ValueError when the writer was
+        aborted or failed before: the file is then incomplete.
         """
         if self._state == "closed":
             return
@@ -130,7 +130,7 @@ class EncryptWriter:
         self._state = "closed"
 
     def abort(self) -> None:
-        """Give up: write nothing more, so that what *sink* got is no valid file.
+        """Write nothing more, so that *sink* has no valid file.
 
         May be called again, and after :meth:`close` it does nothing. *sink* stays open.
         """
@@ -152,7 +152,7 @@ class EncryptWriter:
             self.close()
 
     def _enter(self) -> None:
-        """Go to work. Whatever raises meanwhile leaves the state that admits only abort."""
+        """Begin a step. After an exception in it, only abort is possible."""
         if self._state != "open":
             raise ValueError(f"the age writer is not open: {self._state}")
         self._state = "failed"
@@ -188,16 +188,15 @@ class DecryptReader(io.BufferedIOBase):
     """Decrypt the age file that *source* holds, armored or not.
 
     *identities* are private keys (``AGE-SECRET-KEY-1…``); they and *passphrase* may both be given,
-    and what fits the file is used. The header is read and checked here, not at the first read.
-    *source* is only read from, up to 1 MiB at once, and never closed: who opened it does that.
+    and those that match the file are used. The header is read and checked here, not at the first
+    read. *source* is read, up to 1 MiB at once, and never closed; the caller closes it.
 
-    It is a binary file that cannot seek, so tarfile and gzip take it as ``fileobj``. What
-    :meth:`read` returns has been authenticated; only ``b""`` says that the file is complete.
+    It is a binary file that cannot seek, so tarfile and gzip accept it as ``fileobj``. What
+    :meth:`read` returns is authenticated; only after ``b""`` is the file known to be complete.
 
     Raises AgeFormatError for what is no age file or breaks the specification, WrongKeyError where
-    no key fits, DecryptionError for an altered header, KeyFormatError for an identity, and
-    PasswordError for an empty passphrase or when no key at all is given. What *source* raises
-    passes through.
+    no key matches, DecryptionError for an altered header, KeyFormatError for an identity,
+    PasswordError for an empty passphrase or when no key is given, and what *source* raises.
     """
 
     def __init__(
@@ -212,9 +211,9 @@ class DecryptReader(io.BufferedIOBase):
         self._start = 0
         self._end = 0
         known = _identities(passphrase, identities)
-        self._feed = open_feed(source)
-        self._opener = _open_payload(self._feed, known)
-        # One byte more than the chunks: it tells whether another chunk follows.
+        self._source = without_armor(source)
+        self._opener = _open_payload(self._source, known)
+        # One byte more than the chunks shows whether another chunk follows.
         self._sealed = memoryview(bytearray(_BATCH * SEALED_SIZE + 1))
         self._sealed_size = 0
         self._plain = memoryview(bytearray(_BATCH * CHUNK_SIZE))
@@ -227,7 +226,7 @@ class DecryptReader(io.BufferedIOBase):
     def read(self, size: int | None = -1, /) -> bytes:
         """Return *size* bytes, all that are left if it is negative or None, and ``b""`` at the end.
 
-        Fewer bytes mean the end of the file, or that what follows them is bad: the next call tells.
+        Fewer bytes mean the end of the file or a bad chunk after them; the next call shows which.
         Raises DecryptionError at the first chunk that was altered, reordered or cut off and for
         data after the last one, AgeFormatError for malformed armor, and what the source raises;
         then every further call raises the same.
@@ -263,13 +262,13 @@ class DecryptReader(io.BufferedIOBase):
         return filled
 
     def close(self) -> None:
-        """Stop reading; the source stays open. Closing says nothing of data not yet read."""
+        """Stop reading; the source stays open. Data that was not read is not checked."""
         self._plain = memoryview(b"")
         self._start = self._end = 0
         super().close()
 
     def _fill(self, *, raising: bool) -> bool:
-        """Have plaintext to give; False at the end and, unless *raising*, at a failure."""
+        """Return whether there is plaintext: not at the end, nor at a failure unless *raising*."""
         if self.closed:
             raise ValueError("the age reader is closed")
         if self._start == self._end and not self._ended and self._failure is None:
@@ -278,7 +277,7 @@ class DecryptReader(io.BufferedIOBase):
             except Exception as exc:  # noqa: BLE001 - kept, so that every later call raises it
                 self._failure = exc
             except BaseException:
-                self.close()  # Interrupted between two chunks: where, nobody knows.
+                self.close()  # After an interrupt, the position in the source is not known.
                 raise
         if self._start < self._end:
             return True
@@ -288,7 +287,7 @@ class DecryptReader(io.BufferedIOBase):
 
     def _open_batch(self) -> None:
         """Decrypt the next chunks; those before a bad one stay readable."""
-        self._sealed_size += self._feed.readinto(self._sealed[self._sealed_size :])
+        self._sealed_size += self._source.readinto(self._sealed[self._sealed_size :])
         size = self._sealed_size
         self._start = self._end = at = 0
         while size - at > SEALED_SIZE:
@@ -312,14 +311,14 @@ class DecryptReader(io.BufferedIOBase):
 
     def _open_last(self, sealed: memoryview) -> None:
         if len(sealed) < SEALED_SIZE - CHUNK_SIZE:
-            raise self._chunk_error("cut short")
+            raise self._chunk_error("truncated")
         if len(sealed) == SEALED_SIZE - CHUNK_SIZE and self._opener.counter:
             raise DecryptionError("the final chunk of the age file is empty")
         if self._open(sealed, final=True):
             return
         if len(sealed) == SEALED_SIZE and self._open(sealed, final=False):
-            raise self._chunk_error("cut short")
-        raise self._chunk_error("altered or cut short")
+            raise self._chunk_error("truncated")
+        raise self._chunk_error("altered or truncated")
 
     def _open(self, sealed: memoryview, *, final: bool) -> bool:
         authentic = self._opener.open(sealed, self._plain[self._end :], final=final)
@@ -336,7 +335,7 @@ class DecryptReader(io.BufferedIOBase):
 
 
 def generate_identity() -> str:
-    """Return a new private key, ``AGE-SECRET-KEY-1…``, from the system's random numbers."""
+    """Return a new private key, ``AGE-SECRET-KEY-1…``, made of random numbers of the system."""
     return keys.generate()
 
 
@@ -391,7 +390,7 @@ def _recipients(
 ) -> list[keys.Recipient]:
     _refuse_bare_text("recipients", recipients)
     if passphrase is not None and recipients:
-        raise TypeError("a passphrase and recipients exclude each other")
+        raise TypeError("give a passphrase or recipients, not both")
     if passphrase is not None:
         return [keys.ScryptPassphrase(passphrase, work_factor=work_factor)]
     if not recipients:
@@ -415,11 +414,11 @@ def _identities(passphrase: str | None, identities: Sequence[str]) -> list[keys.
 
 def _refuse_bare_text(name: str, value: Sequence[str]) -> None:
     if isinstance(value, str):
-        raise TypeError(f"{name} is a list of texts, not one text")
+        raise TypeError(f"{name} must be a list of texts, not one text")
 
 
-def _open_payload(feed: Feed, identities: Sequence[keys.Identity]) -> Opener:
-    header = read_header(feed)
+def _open_payload(source: LookaheadReader, identities: Sequence[keys.Identity]) -> Opener:
+    header = read_header(source)
     scrypt = keys.ScryptPassphrase.type
     if len(header.stanzas) > 1 and any(stanza.type == scrypt for stanza in header.stanzas):
         raise AgeFormatError("a scrypt stanza is not the only one in the age header")
@@ -431,8 +430,8 @@ def _open_payload(feed: Feed, identities: Sequence[keys.Identity]) -> Opener:
         raise _wrong_key_error(header.stanzas, identities)
     header.verify(file_key)
     nonce = bytearray(NONCE_SIZE)
-    if feed.readinto(memoryview(nonce)) < NONCE_SIZE:
-        raise AgeFormatError("the age file is cut short: it ends after its header")
+    if source.readinto(memoryview(nonce)) < NONCE_SIZE:
+        raise AgeFormatError("the age file is truncated: it ends after its header")
     return Opener(file_key, bytes(nonce))
 
 

@@ -1,10 +1,10 @@
-"""Decrypt what bakthat 0.6.0 encrypted, with beefish 0.1. Nothing is ever written so again.
+"""Decrypt what bakthat 0.6.0 encrypted with beefish 0.1; bakthat does not write that format.
 
 The format, as beefish 0.1 (https://github.com/coleifer/beefish) wrote it with PyCrypto 2.6: 8 bytes
 of initialisation vector, then Blowfish in CBC mode with the password's UTF-8 bytes as key. The
-last byte of the plaintext tells how much of its end is padding: its remainder modulo 8, or 8
-bytes when that is 0. Nothing is authenticated: a wrong password, or an altered file, turns into
-other bytes without an error. Who reads has to recognise what comes out.
+last byte of the plaintext is the length of the padding: its remainder modulo 8, or 8 bytes when
+that is 0. Nothing is authenticated: a wrong password, or an altered file, gives other bytes without
+an error. The caller has to recognise the plaintext.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 8
 MAX_KEY_BYTES = 56
-"""PyCrypto refused longer keys (its src/Blowfish.c), so nothing was encrypted with one."""
+"""PyCrypto refused longer keys (in its src/Blowfish.c), so no file is encrypted with one."""
 _MIN_KEY_BYTES = 4
 _READ_BYTES = 256 * 1024
 
@@ -46,7 +46,7 @@ class BeefishReader:
     def read(self, size: int = -1, /) -> bytes:
         """Return between 1 and *size* bytes, all that is left with -1, or ``b""`` at the end.
 
-        Raises DecryptionError for a file that is cut short, and what the source raises; then every
+        Raises DecryptionError for a file that is truncated, and what the source raises; then every
         further call raises the same.
         """
         if size < 0:
@@ -63,7 +63,7 @@ class BeefishReader:
         return self._plain[start : self._at]
 
     def _next_piece(self) -> bytes:
-        """Return the next plaintext, perhaps none; one block is held back: it may be the last."""
+        """Return the next plaintext, which may be empty; one block is held back as the last."""
         if self._cipher is None:
             self._cipher = _decryptor(self._key, self._initialisation_vector())
         piece = self._source.read(_READ_BYTES)
@@ -96,18 +96,18 @@ def _key_of(password: str) -> bytes:
     if not password:
         raise PasswordError("the password is empty")
     try:
-        # Bytes of another encoding, which Python 2 took as they came from a terminal, survive in
-        # an environment variable; this brings them back.
+        # Python 2 used the bytes of the terminal, whatever their encoding. An environment variable
+        # can hold them; as surrogates they become the same bytes again.
         key = password.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        raise WrongKeyError("the password has no UTF-8 form, so nothing has it") from None
+        raise WrongKeyError("the password is wrong: it is not UTF-8 text") from None
     if len(key) > MAX_KEY_BYTES:
         raise WrongKeyError(
-            f"this password cannot be the one: it has {len(key)} bytes, and bakthat 0.6.0 could "
-            f"encrypt with at most {MAX_KEY_BYTES}"
+            f"the password is wrong: it has {len(key)} bytes, and bakthat 0.6.0 accepted at most "
+            f"{MAX_KEY_BYTES}"
         )
-    # Blowfish repeats the key until all its subkeys are filled, so repeating it before changes
-    # nothing; PyCrypto took what OpenSSL calls too short.
+    # PyCrypto accepted keys that are too short for OpenSSL. Blowfish repeats the key anyway, so a
+    # repeated key gives the same cipher.
     return key if len(key) >= _MIN_KEY_BYTES else key * _MIN_KEY_BYTES
 
 
@@ -121,12 +121,12 @@ def _decryptor(key: bytes, vector: bytes) -> CipherContext:
     except UnsupportedAlgorithm as exc:
         raise CryptoError(
             "the OpenSSL of this machine has no Blowfish, with which bakthat 0.6.0 encrypted",
-            hint="restore where OpenSSL's legacy provider is there, and FIPS mode is off",
+            hint="restore on a machine with OpenSSL's legacy provider and without FIPS mode",
         ) from exc
 
 
 def _truncated_error() -> DecryptionError:
     return DecryptionError(
-        "the file that bakthat 0.6.0 encrypted is cut short",
+        "the file that bakthat 0.6.0 encrypted is truncated",
         hint="fetch the file again, or use another copy",
     )

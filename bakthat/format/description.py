@@ -1,4 +1,4 @@
-"""Self-descriptions of stored objects, taken with care: others may write to the storage."""
+"""Self-descriptions of stored objects, checked before use: others may write to the storage."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from bakthat.errors import UsageError
 from bakthat.system.text import is_text, printable
 
 MAX_TEXT = 1024
-"""Characters of any text in a self-description; longer ones are not believed."""
+"""Characters of a text in a self-description; a longer one is left out."""
 
 _LAST_DATE = 253402300799  # the end of the year 9999
 _TIMES_NS = 2**63 * 10**9
-"""Before and after 1970: seconds have 64 bits, and some file systems keep every one of them."""
+"""Before and after 1970: seconds have 64 bits, and some file systems store all of them."""
 
 
 def sanitized(description: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what of *description* has the type and the range that it should have.
+    """Return the valid fields of *description*.
 
-    What is unknown to this version is left out, and so is what cannot be meant: a wrong type,
-    a number out of range, a text with control characters or broken characters.
+    Fields that this version does not know are left out, and so are invalid ones: a wrong type, a
+    number out of range, a text with control characters or characters that are not Unicode.
     """
     return {
         key: value
@@ -82,13 +82,13 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
 
 
 MAX_TAGS_BYTES = 400
-"""What the self-description has room for, on the storage with the least."""
+"""The limit of tags in a self-description, on the storage with the smallest one."""
 
 
 def join_tags(tags: str | Sequence[str]) -> str:
-    """Return tags as the catalog keeps them: separated by single spaces, in their order.
+    """Return tags as the catalog stores them: separated by single spaces, in their order.
 
-    A text may hold several, separated by commas or white space. Raises UsageError.
+    A text may contain several, separated by commas or white space. Raises UsageError.
     """
     words = [
         word
@@ -98,19 +98,22 @@ def join_tags(tags: str | Sequence[str]) -> str:
     ]
     joined = " ".join(dict.fromkeys(words))
     if printable(joined) != joined:
-        raise UsageError(f"a tag must be text that prints: '{printable(joined)}'")
+        raise UsageError(f"a tag must be printable text: '{printable(joined)}'")
     if len(joined.encode()) > MAX_TAGS_BYTES:
-        raise UsageError(f"the tags are too long: {len(joined.encode())} bytes in all")
+        raise UsageError(
+            f"the tags are too long: {len(joined.encode())} bytes, more than {MAX_TAGS_BYTES}"
+        )
     return joined
 
 
 FORMAT = 1
-"""The version of what is stored; the same name and self-description mean the same bytes."""
+"""The version of the stored format."""
 
 
 def archive_identity(set_name: str, date: int, host: str) -> str:
-    """Return what an archive says of itself inside, in a comment that every tar tool skips.
+    """Return the comment in an archive that names its set, date and host.
 
-    Under encryption it is authenticated, so that one object put in another's place is noticed.
+    Every tar tool skips it. In an encrypted archive it is authenticated, so an object that was
+    replaced by another one is noticed.
     """
     return f"bakthat set={set_name} date={date} host={host}"

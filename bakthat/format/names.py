@@ -1,7 +1,7 @@
-"""Stored names: how a backup set, a moment and a kind become a key, and back again.
+"""Stored names: make a key of a backup set, a date and a kind, and parse one.
 
-A key is ``<prefix><stem>.<YYYYmmddHHMMSS in UTC><extension>``. The stem is the set's name; only
-a file that was a tarball already loses its own ``.tgz`` or ``.tar.gz`` to the extension.
+A key is ``<prefix><stem>.<YYYYmmddHHMMSS in UTC><extension>``. The stem is the name of the set,
+without ``.tgz`` or ``.tar.gz`` when the source is a tarball already.
 Everything here is pure: no clock, no disk.
 """
 
@@ -18,9 +18,9 @@ from bakthat.system.text import is_text, printable
 
 ENCRYPTED_EXTENSION = ".age"
 KEY_VALUE_EXTENSION = ".keyvalue"
-"""Ends the keys of KeyValue's objects; those of backups end in their date and what follows it."""
+"""The end of the keys of KeyValue; those of backups end with their date and extensions."""
 MAX_SET_BYTES = 255
-"""The longest name of a set, in bytes: what file systems allow a base name."""
+"""The longest name of a set, in bytes: that of a file in most file systems."""
 
 _DATE_FORMAT = "%Y%m%d%H%M%S"
 _TARBALL = re.compile(r"\.(?:tgz|tar\.gz)$", re.IGNORECASE)
@@ -32,11 +32,11 @@ _STORED = re.compile(
 _UNDOTTED = re.compile(
     r"(?P<stem>.+)(?P<date>\d{14})(?P<extension>\.tgz)(?P<encryption>\.enc|)", re.DOTALL
 )
-"""Names from before bakthat 0.4, which had no dot before the date; they exist still."""
+"""Names from before bakthat 0.4, which have no dot before the date."""
 
 
 class StoredName(NamedTuple):
-    """What a stored name says by itself, without a catalog or a self-description."""
+    """The parts of a stored name."""
 
     stem: str
     backup_date: int
@@ -48,7 +48,7 @@ class StoredName(NamedTuple):
 
 
 def check_set_name(name: str) -> str:
-    """Return *name* if a backup set may be called so; raise UsageError otherwise."""
+    """Return *name* if it is a valid name of a backup set. Raises UsageError."""
     shown = printable(name)
     hint = "choose another name for the backup with --name (custom_filename= in Python)"
     if not name or name in (".", ".."):
@@ -68,17 +68,17 @@ def check_set_name(name: str) -> str:
 
 
 def is_tarball(name: str) -> bool:
-    """Tell whether a file of this name is a compressed tar file already."""
+    """Return whether a file of this name is a compressed tar file already."""
     return bool(_TARBALL.search(name)) and bool(_TARBALL.sub("", name))
 
 
 def tarball_stem(set_name: str) -> str:
-    """Return what stands before the date in the keys of a set of tarballs."""
+    """Return the part before the date in the keys of a set of tarballs."""
     return _TARBALL.sub("", set_name) or set_name
 
 
 def stored_name(stem: str, backup_date: int, extension: str, *, encrypted: bool) -> str:
-    """Compose a stored name without prefix. *backup_date* is in epoch seconds UTC."""
+    """Return a stored name without prefix. *backup_date* is in epoch seconds UTC."""
     date = time.strftime(_DATE_FORMAT, time.gmtime(backup_date))
     return f"{stem}.{date}{extension}{ENCRYPTED_EXTENSION if encrypted else ''}"
 
@@ -93,20 +93,20 @@ def stored_names(
 
 
 def parse_stored_name(name: str) -> StoredName | None:
-    """Take a stored name without prefix apart; None when it is none of bakthat's.
+    """Parse a stored name without prefix; None when it is not one of bakthat.
 
-    The encryption suffix of 0.6.0, ``.enc``, is known too.
+    The encryption extension of 0.6.0, ``.enc``, is parsed too.
     """
     return _parsed(_STORED.fullmatch(name))
 
 
 def parse_undotted_name(name: str) -> StoredName | None:
-    """Take a stored name from before bakthat 0.4 apart; None when it is none."""
+    """Parse a stored name from before bakthat 0.4; None when it is not one."""
     return _parsed(_UNDOTTED.fullmatch(name))
 
 
 def without_prefix(key: str, prefix: str) -> str | None:
-    """Return what follows *prefix* in *key*; None when that does not begin so.
+    """Return *key* without *prefix*; None when *key* does not begin with it.
 
     ``{host}`` in the prefix stands for any host.
     """
@@ -116,12 +116,12 @@ def without_prefix(key: str, prefix: str) -> str | None:
 
 
 def parse_key(key: str, prefix: str, set_name: str | None = None) -> StoredName | None:
-    """Take a key apart that this profile, or one that stores beside it, may have made.
+    """Parse a key of this profile, or of another profile with the same container.
 
-    *prefix* is the profile's, perhaps with ``{host}`` in it; *set_name* what the object says of
-    itself, None where it says nothing. What stands before the name is then whatever is left. Of an
-    object that says nothing the name must show what it is: by the profile's prefix before it,
-    by its extension or by that of its encryption. None when the key is none of bakthat's.
+    *prefix* is the profile's, and may contain ``{host}``. *set_name* is the set in the object's
+    self-description, None without one. With *set_name*, the part before it in the key is the
+    prefix, whatever it is. Without, the key must begin with *prefix* and have an extension or that
+    of an encryption. Returns None when the key is not one of bakthat.
     """
     if set_name is not None:
         parsed = parse_stored_name(key.rpartition("/")[2])
@@ -143,7 +143,7 @@ def _parsed(match: re.Match[str] | None) -> StoredName | None:
         moment = time.strptime(match["date"], _DATE_FORMAT)
     except ValueError:
         return None
-    if moment.tm_sec > 59:  # strptime lets leap seconds through; epoch seconds have none
+    if moment.tm_sec > 59:  # strptime accepts leap seconds; epoch seconds have none
         return None
     return StoredName(
         match["stem"], calendar.timegm(moment), match["extension"], match["encryption"]

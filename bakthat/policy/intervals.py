@@ -1,8 +1,8 @@
-"""Intervals as people type them, ``3M2D8h20m5s``, and how they are read back.
+"""Intervals such as ``3M2D8h20m5s``: parse them, and describe them in words.
 
 The units are those of bakthat 0.6.0: ``s`` seconds, ``m`` minutes, ``h`` hours, ``D`` days, ``W``
 weeks, ``M`` months of 30 days, ``Y`` years of 365 days. ``1m`` and ``1M`` differ by a factor of
-43,200, so an interval that decides over backups is said back in words before it is acted on.
+43,200, so an interval is shown in words before backups are deleted by it.
 Everything here is pure: no clock, no disk.
 """
 
@@ -25,38 +25,37 @@ UNITS = {
 """Seconds of each unit."""
 
 LONGEST = 1000 * UNITS["Y"]
-"""In seconds: longer than any backup can be old, short enough that every date before it has a
-year."""
+"""In seconds: no backup is older, and every date so long ago still has a year."""
 
 GRAMMAR = (
     "write whole numbers with units and nothing between, such as 3M2D8h20m5s: s seconds, "
     "m minutes, h hours, D days, W weeks, M months (30 days), Y years (365 days); "
     "upper and lower case differ"
 )
-"""What an interval may look like, for hints and help texts."""
+"""The syntax of an interval, for hints and help texts."""
 
-_MOST_CHARACTERS = 100
+_MAX_CHARACTERS = 100
 _PART = re.compile(r"([0-9]+)([smhDWMY])")
 _EPOCH = datetime(1970, 1, 1)
 
 
 def parse_interval(text: str) -> int:
-    """Return the seconds that *text*, such as ``3M2D8h20m5s``, stands for; always more than 0.
+    """Return the seconds of the interval *text*, such as ``3M2D8h20m5s``; always more than 0.
 
-    The units may come in any order, each once. Raises UsageError for everything else: nothing,
-    zero, a unit twice, signs, spaces, digits other than 0 to 9, over 1,000 years.
+    The units may be in any order, each once. Raises UsageError for everything else: an empty text,
+    zero, a unit twice, signs, spaces, digits other than 0 to 9, more than 1,000 years.
     """
     if not text:
         raise UsageError("the interval is empty", hint=GRAMMAR)
-    if len(text) > _MOST_CHARACTERS:
-        raise UsageError(f"an interval of {len(text)} characters cannot be meant", hint=GRAMMAR)
+    if len(text) > _MAX_CHARACTERS:
+        raise UsageError(f"the interval is too long ({len(text)} characters)", hint=GRAMMAR)
     seconds = 0
     seen: set[str] = set()
     position = 0
     while position < len(text):
         part = _PART.match(text, position)
         if part is None:
-            raise UsageError(f"interval {text!r}: {_complaint(text[position:])}", hint=GRAMMAR)
+            raise UsageError(f"interval {text!r}: {_syntax_problem(text[position:])}", hint=GRAMMAR)
         number, unit = part.groups()
         if unit in seen:
             raise UsageError(f"interval {text!r} has the unit {unit!r} twice", hint=GRAMMAR)
@@ -64,14 +63,16 @@ def parse_interval(text: str) -> int:
         seconds += int(number) * UNITS[unit]
         position = part.end()
     if not seconds:
-        raise UsageError(f"interval {text!r} is zero, which would mean every backup", hint=GRAMMAR)
+        raise UsageError(
+            f"interval {text!r} is zero, which would select every backup", hint=GRAMMAR
+        )
     if seconds > LONGEST:
         raise UsageError(f"interval {text!r} is longer than 1000 years", hint=GRAMMAR)
     return seconds
 
 
-def _complaint(rest: str) -> str:
-    """Say why *rest* does not begin with a number and a unit."""
+def _syntax_problem(rest: str) -> str:
+    """Return why *rest* does not begin with a number and a unit."""
     number = re.match("[0-9]+", rest)
     if number is None:
         return f"{'no number before' if rest[0] in UNITS else 'unexpected'} {rest[0]!r}"
@@ -81,7 +82,7 @@ def _complaint(rest: str) -> str:
 
 
 def describe_interval(seconds: int, now: int) -> str:
-    """Say which backups an interval means: those dated before *now* minus *seconds*.
+    """Describe which backups an interval selects: those dated before *now* minus *seconds*.
 
     *now* is in epoch seconds UTC. Returns text such as
     ``older than 92 days 8:20:05, before 2026-08-23 12:00:00 UTC``.

@@ -1,26 +1,26 @@
-"""Which backups of one set to keep: grandfather, father, son, and what stands above them.
+"""Which backups of one set a rotation keeps: grandfather, father, son.
 
-A rule such as ``days: 7`` cuts time into slots, here the calendar days of UTC, and keeps the
+A rule such as ``days: 7`` divides time into slots, here the calendar days of UTC, and keeps the
 *oldest* backup of each of the 7 latest slots that have one. The library GrandFatherSon
-(https://github.com/ecometrica/grandfatherson) cuts the slots and picks their oldest backup. That
-choice is what makes rotating day by day work: a backup that is the first of its week and of its
-month is so from the moment it is made, and is still there when the days forget it. The latest of a
-week would change with each backup, and months could run empty.
+(https://github.com/ecometrica/grandfatherson) divides the slots and selects their oldest backup.
+With the oldest, a daily rotation works: a backup that is the first of its week and month is so from
+the moment it is made, and still exists when the rule of days no longer keeps it. The latest of a
+week would change with each backup, and months could have none.
 
-Where this module departs from the library, it only ever keeps more:
+Where this module differs from the library, it keeps more:
 
 - The library counts its slots back from now, with or without a backup in them. When backups fail
-  for some weeks, or a clock runs ahead, it throws away nearly everything. Here slots count
-  that have a backup, so time alone deletes nothing: only newer backups let older ones go.
-- The newest backup is kept, whatever the rules say. The second backup of a day, which no rule
-  keeps, stays at least until the next one is made.
-- So is the one that was recorded last, which is another one only where a clock was wrong or a
-  catalog was put together anew. (Dates do not tell; the catalog's order does.)
-- A backup from the future says that a clock is or was wrong. It is kept, as in the library, and
-  fills no slot and is not the newest, so that it can push no real backup out.
+  for some weeks, or a clock runs ahead, it deletes nearly everything. Here, only slots with a
+  backup count, so time alone deletes nothing: only newer backups replace older ones.
+- The newest backup is always kept. The second backup of a day, which no rule keeps, stays at least
+  until the next one is made.
+- The backup that was recorded last is always kept. It is not the newest only when a clock was wrong
+  or the catalog was rebuilt. The order of the catalog decides this, not the dates.
+- A backup from the future shows that a clock is or was wrong. It is kept, as in the library, but
+  has no slot and is not the newest, so no other backup is deleted because of it.
 
-From this follows, and is tested: a larger policy keeps a superset, rotating again deletes nothing,
-and rotating after every backup ends with what rotating once at the end would have left.
+The consequences are tested: a larger policy keeps a superset, a second rotation deletes nothing,
+and a rotation after every backup leaves the same as one rotation at the end.
 Everything here is pure: no clock, no disk, no local time zone.
 """
 
@@ -48,8 +48,8 @@ NOT_OLDER = "not older"
 
 _EPOCH = datetime(1970, 1, 1)
 
-# Field of the policy, word for people, the library's slots, shortest such slot in seconds.
-# From fine to coarse, the order in which reasons are given.
+# Field of the policy, word in messages, the library's slots, shortest such slot in seconds.
+# From fine to coarse, which is the order of the reasons.
 _RULES = (
     ("minutes", "minutely", filters.Minutes, 60),
     ("hours", "hourly", filters.Hours, 3600),
@@ -65,7 +65,7 @@ class RotationPolicy:
     """How many backups each rule keeps; 0 switches a rule off.
 
     Raises UsageError for a value of a wrong type or out of range, and when every rule is off: a
-    policy that keeps nothing is never meant.
+    policy that keeps nothing is a mistake.
     """
 
     last: int = 0
@@ -112,9 +112,9 @@ class RotationPolicy:
 
     @classmethod
     def from_mapping(cls, mapping: object) -> Self:
-        """Make a policy of the ``rotation`` of a profile, whose keys are the fields' names.
+        """Return the policy of ``rotation`` in a profile, whose keys are the names of the fields.
 
-        Raises ConfigError, which names the key, for anything but a mapping with known keys and
+        Raises ConfigError, which names the key, unless *mapping* is a mapping with known keys and
         valid values.
         """
         if not isinstance(mapping, Mapping):
@@ -137,30 +137,30 @@ class RotationPolicy:
 
 
 def _is_whole(value: object) -> bool:
-    # True and False are integers to Python; in a policy they are a misunderstanding.
+    # True and False are integers in Python; in a policy they are a mistake.
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of one backup, and why."""
+    """Whether one backup is kept, and why."""
 
     keep: bool
     reasons: tuple[str, ...]
-    """For people: at least one, such as "newest", "last 2 of 5", "daily 3 of 7" (1 is the latest),
-    "in the future", "recorded last", "not older", or the only one of a backup that is not kept:
-    "not needed by any rule", "older"."""
+    """For messages; at least one. "newest", "last 2 of 5", "daily 3 of 7" (1 is the latest),
+    "in the future", "recorded last" and "not older" keep a backup; one that is not kept has only
+    "not needed by any rule" or "older"."""
 
 
 _NOT_KEPT = Decision(False, (NOT_NEEDED,))
 
 
 def decide(dates: Sequence[int], policy: RotationPolicy, now: int) -> list[Decision]:
-    """Decide over all backups of one set at once; return a decision for each date, in their order.
+    """Decide which backups of one set are kept; return a decision for each date, in their order.
 
-    *dates* and *now* are in epoch seconds UTC; *now* lies before the year 10000. The order of
-    *dates* does not matter. Backups of the same second share one decision. A date that cannot be
-    true, before 1970 or after *now*, is no ground to delete: it is kept and counts nowhere.
+    *dates* are those of all backups of the set, in any order. They and *now* are in epoch seconds
+    UTC; *now* is before the year 10000. Backups of the same second share one decision. A backup
+    with a wrong date, before 1970 or after *now*, is kept and counts for no rule.
     """
     reasons: defaultdict[int, list[str]] = defaultdict(list)
     latest_first = []
@@ -186,16 +186,16 @@ def decide(dates: Sequence[int], policy: RotationPolicy, now: int) -> list[Decis
             reasons[moments[moment]].append(f"{word} {position} of {count}")
         if slots is not filters.Weeks:
             # The oldest of a month is also the oldest of its day, hour and minute, so the coarser
-            # rules need only these. A week can lie in two months.
+            # rules need only these. A week may be in two months.
             candidates = oldest
     decisions = {date: Decision(True, tuple(why)) for date, why in reasons.items()}
     return [decisions.get(date, _NOT_KEPT) for date in dates]
 
 
 def keep_recorded_last(decisions: Sequence[Decision], position: int) -> list[Decision]:
-    """Return *decisions* with that at *position*, of the backup recorded last, keeping it.
+    """Return *decisions*, where the one at *position*, of the backup recorded last, keeps it.
 
-    A clock that fell back dates what is new as old: the newest by its date is then not the newest.
+    After a clock was set back, a new backup has an old date and is not the newest by its date.
     """
     return [
         Decision(True, (RECORDED_LAST,)) if index == position and not decision.keep else decision
@@ -204,10 +204,10 @@ def keep_recorded_last(decisions: Sequence[Decision], position: int) -> list[Dec
 
 
 def decide_by_age(dates: Sequence[int], seconds: int, now: int) -> list[Decision]:
-    """Decide over all backups of one set: those dated before *now* minus *seconds* go.
+    """Decide which backups of one set are kept: not those dated before *now* minus *seconds*.
 
-    As in :func:`decide`, the newest one is kept however old it is, and so is a date that cannot
-    be true. *dates* and *now* are in epoch seconds UTC; returns a decision for each date.
+    As in :func:`decide`, the newest one is kept however old it is, and so is one with a wrong date.
+    *dates* and *now* are in epoch seconds UTC; returns a decision for each date.
     """
     newest = max((date for date in dates if 0 <= date <= now), default=None)
 
@@ -230,7 +230,7 @@ def _oldest_of_each(
     now: int,
 ) -> list[datetime]:
     """Return the oldest moment of each slot that has one, latest slot first."""
-    # Asked for so many slots that they reach from now past 1970, the library leaves none out.
+    # So many slots that they reach from now to before 1970: the library leaves no date out.
     oldest: set[datetime] = slots.filter(
         moments,
         number=now // shortest + 2,

@@ -17,13 +17,13 @@ from typing import NamedTuple
 from bakthat.errors import UsageError
 
 EXPEDITED, STANDARD, BULK = TIERS = ("expedited", "standard", "bulk")
-"""How fast, and how dear, a thaw is."""
+"""The speeds of a thaw; a faster one costs more."""
 
 DEFAULT_DAYS = 3
-"""For how long a thawed copy stays on S3, unless the caller says it."""
+"""For how long a thawed copy stays on S3 by default."""
 
 VAULT = "VAULT"
-"""Stands for the class of archives in Glacier's vaults, which have no classes."""
+"""The class of archives in Glacier's vaults, which have no storage classes."""
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
@@ -33,10 +33,10 @@ class StorageClass(NamedTuple):
 
     name: str
     minimum_days: int = 0
-    """Days that are charged at least, also when the object is deleted before."""
+    """The least number of days that are charged, also when the object is deleted before."""
     thaw_seconds: Mapping[str, tuple[int, int]] = MappingProxyType({})
-    """From when until when a thaw of each tier usually ends, where AWS says only the latter from 0
-    on; empty where none is needed."""
+    """How many seconds a thaw of each tier usually takes, at least and at most; 0 at least where
+    AWS gives no figure. Empty where no thaw is needed."""
 
     @property
     def is_cold(self) -> bool:
@@ -69,7 +69,7 @@ LONGEST_MINIMUM_DAYS = max(each.minimum_days for each in _CLASSES.values())
 
 
 def storage_class(name: str) -> StorageClass:
-    """Return what is known of a class; one that is not known costs nothing and is not cold."""
+    """Return a storage class; an unknown one has no minimum and is not cold."""
     return _CLASSES.get(name) or StorageClass(name)
 
 
@@ -83,9 +83,9 @@ def check_tier(name: str, tier: str) -> None:
 
 
 def days_left(name: str, stored_at: float, now: float) -> int:
-    """Return for how many more days an object of class *name* is charged if it is deleted now.
+    """Return for how many days more an object of class *name* is charged if it is deleted now.
 
-    Both times are epoch seconds UTC. A day that has begun counts.
+    Both times are epoch seconds UTC. A part of a day counts as a day.
     """
     seconds = stored_at + storage_class(name).minimum_days * _DAY - now
     return max(0, -int(-seconds // _DAY))

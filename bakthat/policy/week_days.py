@@ -5,12 +5,12 @@ from __future__ import annotations
 from bakthat.errors import UsageError
 
 WEEK_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-"""By the number that a policy gives them."""
+"""In the order of their numbers in a policy."""
 SATURDAY = WEEK_DAYS.index("saturday")
 
 
 def parse_week_day(text: str) -> int:
-    """Return the number of a week day given by its English name or as that number, 0 to 6.
+    """Return the number of a week day, 0 to 6; *text* is its English name or its number.
 
     Raises UsageError.
     """
@@ -20,6 +20,6 @@ def parse_week_day(text: str) -> int:
     if word in map(str, range(len(WEEK_DAYS))):
         return int(word)
     raise UsageError(
-        f"{text!r} is no day of the week",
+        f"{text!r} is not a day of the week",
         hint=f"give one of {', '.join(WEEK_DAYS)}, or its number from 0 to 6",
     )

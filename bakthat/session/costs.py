@@ -1,4 +1,4 @@
-"""What deleting costs: storage classes that are charged for a least number of days."""
+"""What a deletion costs: some storage classes are charged for a minimum number of days."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ log = logging.getLogger("bakthat")
 def check_before_deleting(
     backend: Backend, backups: Sequence[models.Backups]
 ) -> dict[str, NotFoundError]:
-    """Warn of each of *backups* that is charged for longer than it will have been stored.
+    """Warn of each of *backups* that is charged for longer than it has been stored.
 
-    What cannot be looked up is no reason not to delete it. Returns the error of each, by its
-    stored filename, whose archive in a vault is not known here: it must not be deleted, for it
-    would go on to cost, marked as deleted.
+    A class that cannot be looked up does not prevent a deletion. Returns an error, by stored
+    filename, for each backup whose archive in a vault is not known here: it must not be marked as
+    deleted, for the archive would stay and be charged.
     """
     unknown = _unknown_archives(backend, backups)
     _warn_of_minimum(backend, [each for each in backups if each.stored_filename not in unknown])
@@ -78,8 +78,8 @@ def _unknown_archives(
         return {}
     return {
         each.stored_filename: NotFoundError(
-            f"which archive of vault {backend.container!r} "
-            f"{printable(each.stored_filename)} is, is not known here, so it cannot be deleted",
+            f"the archive of {printable(each.stored_filename)} in vault {backend.container!r} "
+            "is not known here, so it cannot be deleted",
             hint="bakthat restore_glacier_inventory brings the inventory back from the "
             "bucket, bakthat show_glacier_inventory asks the vault for its own",
         )

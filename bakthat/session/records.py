@@ -1,4 +1,4 @@
-"""What is kept of a vault in the catalog, as the mappings that the backend asks for."""
+"""The records of a vault in the catalog, as the mappings that the backend uses."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bakthat.backends.glacier.inventory import VaultRecords
 Value = TypeVar("Value")
 
 _ARCHIVE = "archive "
-"""What the keys of facts on archives begin with in the table ``config``."""
+"""The beginning of the keys of facts about archives in the table ``config``."""
 
 
 class CatalogMapping(MutableMapping[str, Value]):
     """Two columns of a table, key and value; each access is a transaction of its own.
 
-    *beginning* stands before every key in the table, and keeps several mappings apart there.
+    Every key in the table begins with *beginning*, so that one table may hold several mappings.
     Raises CatalogError.
     """
 
@@ -45,7 +45,7 @@ class CatalogMapping(MutableMapping[str, Value]):
                 raise KeyError(key)
 
     def setdefault(self, key: str, default: Value, /) -> Value:
-        """Return the value of *key*, which is *default* if it had none; one transaction."""
+        """Return the value of *key*, after setting it to *default* if it had none; atomic."""
         with models.catalog(self._catalog, write=True):
             try:
                 return self._read(key)
@@ -94,7 +94,7 @@ class CatalogMapping(MutableMapping[str, Value]):
 
 
 def vault_records(catalog: Path) -> VaultRecords:
-    """Return what the catalog at *catalog* keeps of vaults; it is opened when they are used."""
+    """Return the records of vaults in the catalog at *catalog*, which is opened at each use."""
     archives: CatalogMapping[Mapping[str, Any]] = CatalogMapping(
         catalog, "Config", "key", "value", beginning=_ARCHIVE
     )

@@ -372,7 +372,7 @@ def test_a_bucket_name_that_is_someone_elses_is_a_clear_error(
 ) -> None:
     moto_proxy.on("HEAD", backend.container, refusal(404, ""))
     moto_proxy.on("PUT", backend.container, refusal(409, "BucketAlreadyExists"))
-    with pytest.raises(StorageError, match="name is taken") as caught:
+    with pytest.raises(StorageError, match="name is in use") as caught:
         backend.create_container()
     assert "another s3_bucket" in caught.value.hint
 

@@ -201,7 +201,7 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
     "no week day": (
         ["rotate", "mydir", "--weeks", "1", "--first-week-day", "someday"],
         2,
-        "bakthat: error: 'someday' is no day of the week\nbakthat: hint: give one of monday, ",
+        "bakthat: error: 'someday' is not a day of the week\nbakthat: hint: give one of monday, ",
     ),
     "a path": (
         ["rotate", "/home/me/mydir/", "--last", "1"],
@@ -302,7 +302,7 @@ def test_a_wrong_answer_is_asked_for_again_on_a_terminal(user: User) -> None:
     code, screen = user.converse("configure_backups_rotation", answers=answers)
     assert code == 0
     assert screen.count("is not a whole number from 0 on") == 5
-    assert "'someday' is no day of the week; give one of monday" in screen
+    assert "'someday' is not a day of the week; give one of monday" in screen
     rotation = yaml.safe_load(path.read_text())["default"]["rotation"]
     assert rotation == {"days": 7, "first_week_day": 6}
 
@@ -310,7 +310,7 @@ def test_a_wrong_answer_is_asked_for_again_on_a_terminal(user: User) -> None:
 WRONG: dict[str, tuple[str, int, str]] = {
     "no number": ("x\n\n\n\n", 2, "bakthat: error: 'x' is not a whole number from 0 on"),
     "negative": ("-7\n\n\n\n", 2, "'-7' is not a whole number from 0 on"),
-    "no week day": ("7\n\n\nsomeday\n", 2, "bakthat: error: 'someday' is no day of the week"),
+    "no week day": ("7\n\n\nsomeday\n", 2, "bakthat: error: 'someday' is not a day of the week"),
     "the end": ("7\n\n", 1, "the input ended before the last answer; nothing was changed"),
     "nothing kept": ("\n\n\n\n", 1, "a rotation that keeps nothing is refused"),
     "zeros": ("0\n0\n0\n\n", 1, "a rotation that keeps nothing is refused"),

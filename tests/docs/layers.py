@@ -44,7 +44,7 @@ LAYERS: dict[str, list[str]] = {
         "unpack",
     ],
     "bakthat.crypto": [
-        "_base64 _bech32 _feed",
+        "_base64 _bech32 _lookahead",
         "_armor _age_header",
         "_age_keys _age_payload",
         "age beefish",

@@ -226,7 +226,7 @@ def test_only_the_destination_that_is_meant_is_looked_at(shelf: Shelf) -> None:
     assert set(in_s3) <= shelf.living()
 
 
-# What cannot be meant, before anything is touched.
+# Invalid arguments, refused before anything is changed.
 
 
 @pytest.mark.parametrize(

@@ -573,7 +573,7 @@ def test_week_days_are_read_by_name_or_number() -> None:
     "text", ["", "7", "-1", "sun", "5.0", "\N{ARABIC-INDIC DIGIT FIVE}", "saturday!"]
 )
 def test_what_is_no_week_day_is_refused_with_the_choice(text: str) -> None:
-    with pytest.raises(UsageError, match="no day of the week") as caught:
+    with pytest.raises(UsageError, match="not a day of the week") as caught:
         parse_week_day(text)
     assert "saturday" in caught.value.hint
 

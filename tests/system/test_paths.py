@@ -27,7 +27,7 @@ def test_without_a_home_directory_an_error_says_so(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", nobody)
-    with pytest.raises(ConfigError, match="there is no home directory here"):
+    with pytest.raises(ConfigError, match="there is no home directory"):
         expanded("~/.bakthat.yml")
 
 

@@ -1,38 +1,38 @@
-"""A buffered view of a source that can look ahead, read lines and fill a buffer."""
+"""A buffered reader of a source, which can look ahead, read lines and fill a buffer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 READ_SIZE = 1 << 20
-"""How many bytes a source is asked for at once."""
+"""How many bytes are read from a source at once."""
 
 
-class Feed:
-    """Buffer what *pull* gives.
+class LookaheadReader:
+    """Buffer what *read* returns.
 
-    ``pull(size)`` returns about *size* bytes, fewer or more, and ``b""`` only at the end.
+    ``read(size)`` returns about *size* bytes, fewer or more, and ``b""`` only at the end.
     """
 
-    def __init__(self, pull: Callable[[int], bytes]) -> None:
-        self._pull = pull
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
         self._buffer = bytearray()
         self._start = 0
 
     def peek(self, size: int) -> bytes:
-        """Return the next *size* bytes without taking them; fewer only at the end."""
+        """Return the next *size* bytes without removing them; fewer only at the end."""
         while len(self._buffer) - self._start < size and self._more():
             pass
         return bytes(self._buffer[self._start : self._start + size])
 
     def skip(self, size: int) -> None:
-        """Take *size* bytes that were peeked at."""
+        """Remove *size* bytes that :meth:`peek` returned."""
         self._start += size
 
     def readline(self, limit: int) -> bytes:
-        """Take one line with its line feed.
+        """Return the next line with its line feed.
 
-        Without a line feed at its end it was cut by the end of the input or after *limit* bytes.
+        A line without one ends with the input, or was cut after *limit* bytes.
         """
         searched = 0
         while True:
@@ -55,7 +55,7 @@ class Feed:
         target[:filled] = self._buffer[self._start : self._start + filled]
         self._start += filled
         while filled < size:
-            piece = self._pull(size - filled)
+            piece = self._read(size - filled)
             if not piece:
                 break
             fits = min(len(piece), size - filled)
@@ -66,7 +66,7 @@ class Feed:
         return filled
 
     def _more(self) -> bool:
-        piece = self._pull(READ_SIZE)
+        piece = self._read(READ_SIZE)
         del self._buffer[: self._start]
         self._start = 0
         self._buffer += piece
