@@ -39,7 +39,7 @@ class StoredObject:
     last_modified: float | None = None
     """Epoch seconds UTC; None where the storage does not say."""
     metadata: Metadata | None = None
-    """The self-description; None where it was not asked for (listings of S3), and an empty
+    """The self-description; None where it was not requested (listings of S3), and an empty
     mapping where the object has none that can be read."""
     storage_class: str = ""
     """The storage's own name of it, "" where there is none."""

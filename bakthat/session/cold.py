@@ -34,7 +34,7 @@ Wait = bool | Callable[[float], object]
 of each pause."""
 
 SHORT_PAUSE, LONG_PAUSE = 30.0, 600.0
-"""Seconds between two looks, for a thaw that takes minutes and for one that takes hours."""
+"""Seconds between two requests of the status, for a thaw of minutes and for one of hours."""
 
 _RECORDED = "thaw "
 """What the keys of recorded thaws begin with in the table ``config``."""
@@ -100,7 +100,7 @@ def make_readable(session: Session, backup: models.Backups, options: ThawOptions
         if status.state is ThawState.FROZEN:
             raise StorageError(
                 f"the thaw of {printable(backup.stored_filename)} ended without a result",
-                hint="bakthat restore asks for it again",
+                hint="bakthat restore requests it again",
             )
         if not status.is_readable:
             log.info("%s", describe(status))
@@ -186,7 +186,7 @@ def _status_if_stored(backend: ColdStorage, key: str) -> ThawStatus:
 class _ThawRequests:
     """The catalog's record of thaws in one container: when each was requested, and by which tier.
 
-    S3 does not tell either.
+    S3 returns neither.
     """
 
     def __init__(self, session: Session, destination: str) -> None:
@@ -201,7 +201,7 @@ class _ThawRequests:
             self._recorded[thaw.key] = {"tier": thaw.tier, "requested_at": thaw.requested_at}
 
     def complete(self, thaw: ThawStatus) -> ThawStatus:
-        """Return *thaw* with what the storage does not tell; forget one that is over."""
+        """Return *thaw* with the record of its request; remove the record of one that is over."""
         if thaw.requested_at is not None or thaw.key not in self._recorded:
             return thaw
         if thaw.state in (ThawState.FROZEN, ThawState.WARM):
@@ -265,10 +265,7 @@ def describe(thaw: ThawStatus) -> str:
     if thaw.state is ThawState.WARM:
         return f"{name} can be read at once"
     if thaw.state is ThawState.FROZEN:
-        return (
-            f"{name} is frozen ({thaw.storage_class}), and nobody has asked for it; "
-            "bakthat restore does"
-        )
+        return f"{name} is frozen ({thaw.storage_class}); bakthat restore requests its thaw"
     if thaw.state is ThawState.READY:
         until = f" until {show_moment(thaw.ready_until)}" if thaw.ready_until else ""
         return f"{name} is thawed{until}"
@@ -295,7 +292,7 @@ def _pause_between(thaw: ThawStatus) -> float:
 
 
 def pause(wait: Wait, seconds: float) -> None:
-    """Wait for *seconds* until the next look, in the way that the caller wants."""
+    """Wait for *seconds*, in the way that the caller wants."""
     if callable(wait):
         wait(seconds)
     else:

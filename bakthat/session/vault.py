@@ -222,7 +222,7 @@ def parse_inventory(content: bytes, container: str) -> dict[str, str]:
 def _parse_pairs(content: bytes, container: str) -> list[tuple[str, str]]:
     """Return stored filename and archive id of each entry, in their order.
 
-    A filename may come twice: a vault has no names, and two machines may use one in one second.
+    A filename may occur twice: a vault has no names, and two machines may use one in one second.
     """
     try:
         entries = json.loads(content)

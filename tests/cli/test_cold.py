@@ -136,7 +136,7 @@ def test_checking_the_job_prints_a_line_and_exits_by_it(
     frozen = user.run("restore", "mydir", "--job-check")
     assert (frozen.code, lines(frozen.stdout)) == (
         NOT_READY,
-        ["mydir.DATE.tgz is frozen (VAULT), and nobody has asked for it; bakthat restore does"],
+        ["mydir.DATE.tgz is frozen (VAULT); bakthat restore requests its thaw"],
     )
     assert glacier.asked == []
     glacier.instant = True

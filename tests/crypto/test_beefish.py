@@ -100,7 +100,7 @@ def test_passwords_that_0_6_0_could_not_use_are_told_apart() -> None:
     BeefishReader(io.BytesIO(), password="é" * 28)
     with pytest.raises(WrongKeyError, match="57 bytes"):
         BeefishReader(io.BytesIO(), password="é" * 28 + "x")
-    with pytest.raises(WrongKeyError, match="no UTF-8 form"):
+    with pytest.raises(WrongKeyError, match="not UTF-8 text"):
         BeefishReader(io.BytesIO(), password="\ud800")
 
 

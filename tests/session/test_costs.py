@@ -131,7 +131,7 @@ def test_a_state_is_described_in_one_line(monkeypatch: pytest.MonkeyPatch) -> No
         describe(ThawStatus(name, ThawState.WARM)) == r"my\n.20130604191055.tgz can be read at once"
     )
     assert describe(ThawStatus("a", ThawState.FROZEN, "GLACIER")) == (
-        "a is frozen (GLACIER), and nobody has asked for it; bakthat restore does"
+        "a is frozen (GLACIER); bakthat restore requests its thaw"
     )
     assert describe(ThawStatus("a", ThawState.ASKED, "GLACIER", "bulk", 1370373055.0)) == (
         "a is thawing (GLACIER, tier bulk): asked for 2 hours ago, "

@@ -163,7 +163,7 @@ class RangedReader(io.RawIOBase):
         ) from cause
 
     def _drain(self, body: Any, view: memoryview) -> int:
-        """Fill *view* from *body* and return how many bytes came.
+        """Fill *view* from *body* and return how many bytes arrived.
 
         Raises _BrokenConnectionError when the connection broke.
         """

@@ -284,7 +284,7 @@ class GlacierBackend(BakthatBackend):
         return ThawStatus(key, ThawState.ASKED, VAULT, tier, time.time(), job_id=job_id)
 
     def thaws(self, prefix: str = "") -> Iterator[ThawStatus]:
-        """Yield the archives with a retrieval job, whoever requested it."""
+        """Yield the archives with a retrieval job, also those that others requested."""
         keys = {archive_id: key for key, archive_id in self.records.inventory.items()}
         facts = dict(self.records.archives.items())
         jobs_of: dict[str, list[Mapping[str, Any]]] = {}

@@ -20,9 +20,9 @@ def is_whole(job: Mapping[str, Any]) -> bool:
     """Return whether the output of a job is a whole archive, or a whole inventory as JSON."""
     if job.get("Action") == INVENTORY:
         # Other programs request CSV, or a part of the list.
-        asked = job.get("InventoryRetrievalParameters") or {}
+        parameters = job.get("InventoryRetrievalParameters") or {}
         limits = ("StartDate", "EndDate", "Limit", "Marker")
-        return asked.get("Format") in (None, "JSON") and not any(map(asked.get, limits))
+        return parameters.get("Format") in (None, "JSON") and not any(map(parameters.get, limits))
     whole = f"0-{int(job.get('ArchiveSizeInBytes') or 0) - 1}"
     return job.get("RetrievalByteRange") in (None, whole)
 

@@ -1,1 +1,1 @@
-"""The storage S3, and everything that speaks S3."""
+"""The storage S3, and others with the API of S3."""

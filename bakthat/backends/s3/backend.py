@@ -40,7 +40,7 @@ USER_METADATA_LIMIT = 2048
 """Bytes of all names and values, by
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html."""
 FIRST_REGION = "us-east-1"
-"""S3 takes no name for it when a bucket is made."""
+"""The region that S3 does not accept by name when a bucket is created."""
 MAX_URL_SECONDS = 7 * 24 * 3600
 """By https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html."""
 _DESCRIPTION_LIMIT = USER_METADATA_LIMIT - 64
@@ -59,7 +59,7 @@ class S3Backend(BakthatBackend):
     part_upload.py); a download holds ``read_ahead + 1`` ranges of ``range_size`` bytes, 32 MiB.
 
     *settings* is used instead of what the profile says of keys, place, attempts and timeouts; its
-    ``part_size`` is by default 8 MiB, or 16 MiB when nobody knows how much will come.
+    ``part_size`` is by default 8 MiB, or 16 MiB when the size is not known.
     Raises ConfigError when s3_bucket, or one of the two keys, is missing.
     """
 
@@ -219,7 +219,7 @@ class S3Backend(BakthatBackend):
                 )
 
     def delete(self, key: str) -> None:
-        """Remove *key*. What is gone already is no error."""
+        """Remove *key*. A key that does not exist is no error."""
         check_key(key)
         try:
             self._client.call("delete_object", key=key)
