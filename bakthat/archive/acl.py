@@ -14,6 +14,8 @@ _VERSION = struct.pack("<I", 2)
 _ENTRY = struct.Struct("<HHI")
 _NO_ID = 0xFFFFFFFF
 _TAGS = {"user": (0x01, 0x02), "group": (0x04, 0x08), "mask": (0x10, 0x10), "other": (0x20, 0x20)}
+_KINDS = {tag: kind for kind, tags in _TAGS.items() for tag in tags}
+_NAMED = (0x02, 0x08)
 _SHORT = {"u": "user", "g": "group", "m": "mask", "o": "other"}
 _BITS = {"r": 4, "w": 2, "x": 1, "-": 0}
 
@@ -50,23 +52,16 @@ def _parse_entry(entry: str, find: Callable[[bytes], int | None]) -> tuple[int, 
     return named, bits, identifier
 
 
-# linux/posix_acl_xattr.h: version 2, then tag, permissions and id of each entry, little endian.
-_ACL_VERSION = struct.pack("<I", 2)
-_ACL_ENTRY = struct.Struct("<HHI")
-_ACL_TAGS = {0x01: "user", 0x02: "user", 0x04: "group", 0x08: "group", 0x10: "mask", 0x20: "other"}
-_ACL_NAMED = (0x02, 0x08)
-
-
 def acl_text(value: bytes) -> bytes | None:
     """Return the long text form (acl(5)) of an ACL, with numeric ids; None if *value* is none."""
-    body = value[len(_ACL_VERSION) :]
-    if not value.startswith(_ACL_VERSION) or len(body) % _ACL_ENTRY.size:
+    body = value[len(_VERSION) :]
+    if not value.startswith(_VERSION) or len(body) % _ENTRY.size:
         return None
     lines = []
-    for tag, permissions, identity in _ACL_ENTRY.iter_unpack(body):
-        if tag not in _ACL_TAGS:
+    for tag, permissions, identity in _ENTRY.iter_unpack(body):
+        if tag not in _KINDS:
             return None
-        who = str(identity) if tag in _ACL_NAMED else ""
-        bits = "".join(c if permissions & bit else "-" for c, bit in (("r", 4), ("w", 2), ("x", 1)))
-        lines.append(f"{_ACL_TAGS[tag]}:{who}:{bits}\n")
+        who = str(identity) if tag in _NAMED else ""
+        bits = "".join(c if permissions & _BITS[c] else "-" for c in "rwx")
+        lines.append(f"{_KINDS[tag]}:{who}:{bits}\n")
     return "".join(lines).encode()

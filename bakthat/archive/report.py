@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 logger = logging.getLogger("bakthat.archive")
 
-KEPT_WARNINGS = 1000
-"""Warnings whose text a report keeps; the rest are counted and logged only."""
+KEPT_WARNINGS = 100
+"""Warnings whose text a report keeps, and the catalog with it; the rest are counted and logged."""
 
 
 @dataclass

@@ -35,9 +35,6 @@ from bakthat.system.text import printable
 log = logging.getLogger("bakthat")
 transfer_log = logging.getLogger("bakthat.backends")
 
-KEPT_WARNINGS = 100
-"""How many warnings the catalog keeps with a backup; it counts all of them."""
-
 MAX_COLLISIONS = 100
 """After how many taken keys in a row something else must be wrong."""
 
@@ -152,7 +149,7 @@ class NewBackup:
             "excluded_files": counted.excluded_files,
             "excluded_bytes": counted.excluded_bytes,
             "warning_count": report.warning_count,
-            "warnings": report.warnings[:KEPT_WARNINGS],
+            "warnings": report.warnings,
             "seconds": round(time.monotonic() - started, 3),
         }
         if report.sha256:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bakthat.archive.tar.fields import checksum_fits
+from bakthat.archive.tar.fields import BLOCK_BYTES, checksum_fits
 from bakthat.errors import CorruptArchiveError, WrongKeyError
 from bakthat.system.streams import Source
 
 GZIP_HEADER_BYTES = 10
-TAR_BLOCK_BYTES = 512
 
 
 class RecognisedSource:
@@ -54,7 +53,7 @@ def begins_gzip(header: bytes) -> bool:
 
 def begins_tar(block: bytes) -> bool:
     """Tell whether *block* can be the first of a tar archive, also of an empty one."""
-    if len(block) < TAR_BLOCK_BYTES:
+    if len(block) < BLOCK_BYTES:
         return False
     try:
         return not any(block) or checksum_fits(block)

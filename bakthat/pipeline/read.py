@@ -18,15 +18,16 @@ from typing import BinaryIO
 
 from bakthat.archive.create.source import READ_BYTES
 from bakthat.archive.extract.selection import Choice
-from bakthat.archive.extract.unpack import Owner, extract, place_file, verify
+from bakthat.archive.extract.unpack import extract, place_file, verify
 from bakthat.archive.gzip.reader import GzipReader
 from bakthat.archive.report import ArchiveReport
+from bakthat.archive.tar.fields import BLOCK_BYTES
+from bakthat.archive.tar.member import Owner
 from bakthat.crypto.age import DecryptReader
 from bakthat.crypto.beefish import BeefishReader
 from bakthat.errors import ArchiveError, CorruptArchiveError, PasswordError
 from bakthat.pipeline.legacy import (
     GZIP_HEADER_BYTES,
-    TAR_BLOCK_BYTES,
     RecognisedSource,
     begins_gzip,
     begins_tar,
@@ -170,7 +171,7 @@ def _open(
     if expected.limit is not None:
         source = _Bounded(source, expected.limit)
     if expected.is_archive and expected.encrypted and expected.is_legacy:
-        source = RecognisedSource(source, TAR_BLOCK_BYTES, begins_tar)
+        source = RecognisedSource(source, BLOCK_BYTES, begins_tar)
     return source
 
 

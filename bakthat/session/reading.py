@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bakthat import models
-from bakthat.archive.extract.unpack import Owner
+from bakthat.archive.tar.member import Owner
 from bakthat.backends.base import Backend
 from bakthat.crypto import age
 from bakthat.errors import (

@@ -1,11 +1,25 @@
-"""Files that are replaced as a whole."""
+"""Files that are written or replaced as a whole."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
+
+
+def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> int:
+    """Write all of *data* and return how many bytes that was. Raises OSError."""
+    written = os.write(descriptor, data)
+    if written < len(data):
+        view = memoryview(data)
+        while written < len(view):
+            count = os.write(descriptor, view[written:])
+            if not count:
+                raise OSError(errno.EIO, "nothing was written")
+            written += count
+    return written
 
 
 def replace_file(target: Path, content: bytes, *, mode: int = 0o600) -> None:

@@ -14,24 +14,24 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bakthat.archive.create.extents import pack_map
 from bakthat.archive.tar import header as tar_header
 from bakthat.archive.tar.fields import MAX_ID, MAX_TIME_NS
 from bakthat.archive.tar.header import (
     HeaderError,
-    Member,
+    MemberHeader,
     decimal_seconds,
     pack_member_header,
     pack_record,
 )
-from bakthat.archive.tar.reader import Member as ReadMember
+from bakthat.archive.tar.member import Member
 from bakthat.archive.tar.reader import TarReader
+from bakthat.archive.tar.sparse import pack_pax_1_0
 from tests.support.tar_bytes import Pieces
 
 END = bytes(tar_header.RECORD_BYTES)
 
 
-def read(member: Member, mode: str = "r|") -> tarfile.TarInfo:
+def read(member: MemberHeader, mode: str = "r|") -> tarfile.TarInfo:
     archive = io.BytesIO(pack_member_header(member) + END)
     with tarfile.open(fileobj=archive, mode=mode) as tar:  # type: ignore[call-overload]  # the mode is a parameter
         found = tar.next()
@@ -39,8 +39,8 @@ def read(member: Member, mode: str = "r|") -> tarfile.TarInfo:
     return found
 
 
-def link(name: bytes, target: bytes = b"t", mtime_ns: int = 0) -> Member:
-    return Member(name, tar_header.SYMBOLIC_LINK, 0o777, 0, 0, mtime_ns, link=target)
+def link(name: bytes, target: bytes = b"t", mtime_ns: int = 0) -> MemberHeader:
+    return MemberHeader(name, tar_header.SYMBOLIC_LINK, 0o777, 0, 0, mtime_ns, link=target)
 
 
 _components = st.binary(min_size=1, max_size=255).map(
@@ -82,13 +82,13 @@ def test_names_around_the_limits_of_the_fields_survive(length: int, cut: int, sl
     if 0 < cut < length - 1:
         name[cut : cut + 1] = b"/"
     kind = tar_header.DIRECTORY if slash else tar_header.FIFO
-    member = Member(bytes(name) + b"/" * slash, kind, 0o700, 0, 0, 0)
+    member = MemberHeader(bytes(name) + b"/" * slash, kind, 0o700, 0, 0, 0)
     assert read(member).name == name.decode()
 
 
 def test_a_plain_member_takes_one_block() -> None:
     name = b"a" * 155 + b"/" + b"b" * 99 + b"/"
-    member = Member(name, tar_header.DIRECTORY, 0o40755, 2097151, 2097151, 10**9)
+    member = MemberHeader(name, tar_header.DIRECTORY, 0o40755, 2097151, 2097151, 10**9)
     member.owner = b"o" * 31
     assert len(pack_member_header(member)) == 512
     found = read(member)
@@ -110,7 +110,7 @@ def test_a_plain_member_takes_one_block() -> None:
 def test_large_numbers_and_long_owners_survive(
     uid: int, gid: int, size: int, owner: str, mode: int
 ) -> None:
-    member = Member(b"f", tar_header.REGULAR, mode, uid, gid, 0, size=size)
+    member = MemberHeader(b"f", tar_header.REGULAR, mode, uid, gid, 0, size=size)
     member.owner = member.group = owner.encode()
     found = read(member)
     assert (found.uid, found.gid, found.size) == (uid, gid, size)
@@ -192,11 +192,11 @@ def test_a_record_holds_any_bytes(value: bytes) -> None:
 def test_the_map_of_a_sparse_file(
     extents: list[tuple[int, int]], size: int, expected: bytes
 ) -> None:
-    assert pack_map(extents, size) == expected.ljust(512, b"\0")
+    assert pack_pax_1_0(extents, size) == expected.ljust(512, b"\0")
 
 
 def test_gnu_tar_reads_a_size_above_8_gib(tmp_path: Path) -> None:
-    member = Member(b"big", tar_header.REGULAR, 0o600, 0, 0, 0, size=9 * 1024**3)
+    member = MemberHeader(b"big", tar_header.REGULAR, 0o600, 0, 0, 0, size=9 * 1024**3)
     archive = tmp_path / "big.tar"
     with archive.open("wb") as file:
         header = pack_member_header(member)
@@ -227,7 +227,9 @@ _bytes = st.binary(min_size=1, max_size=120)
 def test_a_usual_header_is_what_any_header_would_be(
     name: bytes, kind: bytes, mode: int, owner: tuple[int, bytes], size: int, mtime_ns: int
 ) -> None:
-    member = Member(name, kind, mode, owner[0], 7, mtime_ns, size, owner=owner[1], group=b"staff")
+    member = MemberHeader(
+        name, kind, mode, owner[0], 7, mtime_ns, size, owner=owner[1], group=b"staff"
+    )
     shared = tar_header.shared_pieces(member)
     if shared is None:
         return
@@ -236,7 +238,7 @@ def test_a_usual_header_is_what_any_header_would_be(
 
 
 def test_most_headers_are_usual() -> None:
-    member = Member(b"a/b", tar_header.REGULAR, 0o644, 0, 0, 1_700_000_000_123_456_789, 5)
+    member = MemberHeader(b"a/b", tar_header.REGULAR, 0o644, 0, 0, 1_700_000_000_123_456_789, 5)
     shared = tar_header.shared_pieces(member)
     assert shared is not None
     usual = tar_header.pack_usual_header(b"a/b", shared, 5, member.mtime_ns)
@@ -265,7 +267,7 @@ _KINDS = [
 ]
 
 
-def written(member: Member) -> list[bytes]:
+def written(member: MemberHeader) -> list[bytes]:
     """Return the header of *member* in each way that there is."""
     headers = [pack_member_header(member)]
     shared = tar_header.shared_pieces(member)
@@ -275,7 +277,7 @@ def written(member: Member) -> list[bytes]:
     return headers
 
 
-def ours(archive: bytes) -> ReadMember:
+def ours(archive: bytes) -> Member:
     return next(iter(TarReader(Pieces(archive, 1 << 20))))
 
 
@@ -304,7 +306,7 @@ def test_what_a_file_system_can_say_is_read_back(
 ) -> None:
     mtime_ns = seconds * 10**9 + fraction
     name = b"d/f/" if kind == tar_header.DIRECTORY else b"d/f"
-    member = Member(name, kind, mode, *ids, mtime_ns)
+    member = MemberHeader(name, kind, mode, *ids, mtime_ns)
     if kind == tar_header.REGULAR:
         member.size = size
     elif kind == tar_header.SYMBOLIC_LINK:
@@ -347,13 +349,13 @@ def test_what_a_file_system_can_say_is_read_back(
 )
 def test_what_no_reader_would_take_is_not_written(wrong: dict[str, Any]) -> None:
     fields: dict[str, Any] = {"mode": 0o644, "uid": 0, "gid": 0, "mtime_ns": 1}
-    member = Member(b"f", tar_header.REGULAR, **(fields | wrong))
+    member = MemberHeader(b"f", tar_header.REGULAR, **(fields | wrong))
     with pytest.raises(HeaderError):
         pack_member_header(member)
 
 
 def test_no_header_of_another_length_is_written() -> None:
-    member = Member(b"f", tar_header.REGULAR, 0o644, 0, 0, 1_700_000_000_123_456_789)
+    member = MemberHeader(b"f", tar_header.REGULAR, 0o644, 0, 0, 1_700_000_000_123_456_789)
     shared = tar_header.shared_pieces(member)
     assert shared is not None
     wrong = shared._replace(ids=shared.ids + b"\0")  # whatever a piece may be wrong about

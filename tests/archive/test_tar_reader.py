@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bakthat.archive.tar.fields import parse_number, parse_pax_records, parse_seconds, quoted
-from bakthat.archive.tar.reader import MAX_EXTENDED_BYTES, Member, MemberType, TarReader
+from bakthat.archive.tar.member import Member, MemberType
+from bakthat.archive.tar.reader import MAX_EXTENDED_BYTES, TarReader
 from bakthat.errors import CorruptArchiveError
 from tests.support.tar_bytes import END, Pieces, header, member, octal, padded, pax
 

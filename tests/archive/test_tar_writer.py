@@ -219,7 +219,7 @@ def test_a_sparse_file_with_too_many_holes_is_stored_with_the_last_ones(
     path = sparse_file(tmp_path / "many", 8 * MIB, *runs)
     if not extents.looks_sparse(path.stat()):
         missing("the file system here has no sparse files")
-    monkeypatch.setattr(extents, "MAX_EXTENTS", 3)
+    monkeypatch.setattr(extents, "MAX_WRITTEN_EXTENTS", 3)
     data, _ = store(tmp_path)
     assert content(data, "set/many") == path.read_bytes()
 

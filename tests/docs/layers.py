@@ -32,7 +32,7 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.format": ["names description"],
     "bakthat.policy": ["defaults week_days", "intervals rotation storage_classes"],
     "bakthat.archive": ["report acl", "tar gzip worker", "create extract"],
-    "bakthat.archive.tar": ["fields", "header sparse", "reader"],
+    "bakthat.archive.tar": ["fields member", "header sparse", "reader"],
     "bakthat.archive.gzip": ["level members", "reader writer"],
     "bakthat.archive.worker": ["messages", "process shared_memory"],
     "bakthat.archive.create": ["excludes extents xattrs", "walk", "writer", "source", "worker"],

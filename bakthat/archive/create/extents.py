@@ -1,4 +1,4 @@
-"""Where a sparse file has data, and how its map is written into a tar archive."""
+"""Where a sparse file has data."""
 
 from __future__ import annotations
 
@@ -6,13 +6,7 @@ import errno
 import os
 import stat
 
-Extents = list[tuple[int, int]]
-"""Offset and length, in bytes, of each run of data; ascending, apart from each other."""
-
-MAX_EXTENTS = 65_536
-"""More than these are not told apart, so that the map stays a few megabytes in any memory."""
-
-_BLOCK = 512
+from bakthat.archive.tar.sparse import MAX_WRITTEN_EXTENTS, Extents
 
 
 def looks_sparse(status: os.stat_result) -> bool:
@@ -46,7 +40,7 @@ def data_extents(fd: int, size: int) -> Extents | None:
             if exc.errno == errno.ENXIO:
                 break
             return None
-        if len(extents) + 1 == MAX_EXTENTS:
+        if len(extents) + 1 == MAX_WRITTEN_EXTENTS:
             position = size
         extents.append((begin, position - begin))
     return None if extents == [(0, size)] else extents
@@ -70,18 +64,3 @@ def stored_bytes(path: str, status: os.stat_result) -> int:
     finally:
         os.close(fd)
     return status.st_size if extents is None else sum(length for _, length in extents)
-
-
-def pack_map(extents: Extents, size: int) -> bytes:
-    """Return the map that goes before the data of a sparse member, in whole blocks.
-
-    The format is GNU tar's PAX sparse format 1.0 ("Storing Sparse Files" in its manual): the
-    number of extents, then offset and length of each, in decimal, a line each. As there, a file
-    that ends in a hole gets a last, empty extent at its *size* in bytes.
-    """
-    if not extents or sum(extents[-1]) < size:
-        extents = [*extents, (size, 0)]
-    lines = [b"%d\n" % len(extents)]
-    lines += [b"%d\n%d\n" % extent for extent in extents]
-    text = b"".join(lines)
-    return text + bytes(-len(text) % _BLOCK)

@@ -11,20 +11,22 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from bakthat.archive.create.extents import Extents, data_extents, looks_sparse, pack_map
+from bakthat.archive.create.extents import data_extents, looks_sparse
 from bakthat.archive.create.walk import Entry, Listings, WalkOptions, walk
 from bakthat.archive.create.xattrs import AttributeReader
 from bakthat.archive.report import ArchiveReport, reason
 from bakthat.archive.tar import header as tar_header
+from bakthat.archive.tar.fields import BLOCK_BYTES
 from bakthat.archive.tar.header import (
     HeaderError,
-    Member,
+    MemberHeader,
     SharedPieces,
     pack_comment,
     pack_member_header,
     pack_usual_header,
     shared_pieces,
 )
+from bakthat.archive.tar.sparse import Extents, pack_pax_1_0
 from bakthat.errors import SourceError
 from bakthat.system.streams import LendingSink, Sink
 from bakthat.system.text import printable
@@ -251,15 +253,15 @@ class _TreeWriter:
         """Write the end of the archive: two zero blocks, and padding to a whole record."""
         if self._untold:
             self._on_bytes(self._untold)
-        self._blocks.zeros(2 * tar_header.BLOCK_BYTES)
+        self._blocks.zeros(2 * BLOCK_BYTES)
         self._blocks.pad(tar_header.RECORD_BYTES)
         self._blocks.flush()
 
     def _warn(self, entry: Entry, text: str) -> None:
         self._report.warn(f"{printable(entry.path)}: {text}")
 
-    def _member(self, name: bytes, kind: bytes, status: os.stat_result) -> Member:
-        return Member(
+    def _member(self, name: bytes, kind: bytes, status: os.stat_result) -> MemberHeader:
+        return MemberHeader(
             name,
             kind,
             status.st_mode,
@@ -270,7 +272,7 @@ class _TreeWriter:
             group=self._group(status.st_gid),
         )
 
-    def _add_node(self, entry: Entry, member: Member, status: os.stat_result) -> None:
+    def _add_node(self, entry: Entry, member: MemberHeader, status: os.stat_result) -> None:
         """Write a member without data, with the attributes of *entry*."""
         member.records = self._records(entry, entry.path, status.st_dev)
         self._blocks.put(pack_member_header(member))
@@ -374,7 +376,7 @@ class _TreeWriter:
         problem = ""
         for offset, length in extents:
             problem = self._copy(fd, offset, length) or problem
-        self._blocks.pad(tar_header.BLOCK_BYTES)
+        self._blocks.pad(BLOCK_BYTES)
         problem = problem or _change(status, fd)
         if problem:
             self._warn(entry, problem)
@@ -402,10 +404,10 @@ class _TreeWriter:
 
     def _shared_pieces(self, kind: bytes, mode: int, uid: int, gid: int) -> SharedPieces | None:
         owner, group = self._owner(uid), self._group(gid)
-        return shared_pieces(Member(b"", kind, mode, uid, gid, 0, owner=owner, group=group))
+        return shared_pieces(MemberHeader(b"", kind, mode, uid, gid, 0, owner=owner, group=group))
 
-    def _put_sparse_header(self, member: Member, extents: Extents, size: int) -> None:
-        sparse_map = pack_map(extents, size)
+    def _put_sparse_header(self, member: MemberHeader, extents: Extents, size: int) -> None:
+        sparse_map = pack_pax_1_0(extents, size)
         directory, slash, leaf = member.name.rpartition(b"/")
         member.records = [
             *member.records,

@@ -16,7 +16,7 @@ from typing import TypeVar
 from bakthat.archive.acl import binary_acl
 from bakthat.archive.report import ArchiveReport, reason
 from bakthat.archive.tar.fields import quoted
-from bakthat.archive.tar.reader import Member
+from bakthat.archive.tar.member import Member
 
 DEFAULT_ACL = "system.posix_acl_default"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from bakthat.archive.extract.tree import split_name
 from bakthat.archive.tar.fields import quoted
-from bakthat.archive.tar.reader import Member, MemberType
+from bakthat.archive.tar.member import Member, MemberType
 from bakthat.errors import NoMatchError, UsageError
 
 

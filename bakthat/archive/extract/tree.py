@@ -19,8 +19,9 @@ from bakthat.archive.extract.metadata import DEFAULT_ACL, DirectoryState, Metada
 from bakthat.archive.extract.staging import folds_names, names_in, open_private
 from bakthat.archive.report import ArchiveReport, reason
 from bakthat.archive.tar.fields import quoted
-from bakthat.archive.tar.reader import Member, MemberType
+from bakthat.archive.tar.member import Member, MemberType
 from bakthat.errors import CorruptArchiveError, DestinationError, UnsafeMemberError
+from bakthat.system.files import write_all
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -381,14 +382,6 @@ class StagedTree:
             )
         self._levels.pop()
         os.close(fd)
-
-
-def write_all(fd: int, data: memoryview | bytes) -> None:
-    """Write all of *data* to *fd*. Raises OSError."""
-    written = os.write(fd, data)
-    while written < len(data):
-        data = memoryview(data)[written:]
-        written = os.write(fd, data)
 
 
 def _fd(level: _Level) -> int:

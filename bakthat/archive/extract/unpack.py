@@ -11,29 +11,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from bakthat.archive.extract.metadata import MetadataWriter
 from bakthat.archive.extract.publish import place
 from bakthat.archive.extract.selection import Choice
 from bakthat.archive.extract.staging import Staging
-from bakthat.archive.extract.tree import PathSet, StagedTree, split_name, write_all
+from bakthat.archive.extract.tree import PathSet, StagedTree, split_name
 from bakthat.archive.report import ArchiveReport, reason
 from bakthat.archive.tar.fields import quoted
-from bakthat.archive.tar.reader import Member, MemberType, TarReader
+from bakthat.archive.tar.member import Member, MemberType, Owner
+from bakthat.archive.tar.reader import TarReader
 from bakthat.errors import DestinationError, UnsafeMemberError
+from bakthat.system.files import write_all
 from bakthat.system.streams import ByteCounter, Source
 
 _READ_BYTES = 1024 * 1024
-
-
-class Owner(NamedTuple):
-    """Whose a file is; a name that exists here counts more than its number."""
-
-    uid: int
-    gid: int
-    uname: bytes
-    gname: bytes
 
 
 def extract(

@@ -14,6 +14,7 @@ from zlib import adler32
 from bakthat.errors import CorruptArchiveError
 from bakthat.system.text import printable
 
+BLOCK_BYTES = 512
 MAX_NAME_BYTES = 64 * 1024
 """Longer names and link targets are refused; Linux allows 4,096 bytes in one path."""
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from bakthat.archive.tar.fields import MAX_ID, MAX_SIZE, MAX_TIME_NS, byte_sum
+from bakthat.archive.tar.fields import BLOCK_BYTES, MAX_ID, MAX_SIZE, MAX_TIME_NS, byte_sum
 
-BLOCK_BYTES = 512
 RECORD_BYTES = 10_240
 """An archive is padded to a multiple of this, as by GNU tar."""
 
@@ -46,8 +45,8 @@ class HeaderError(ValueError):
 
 
 @dataclass(slots=True)
-class Member:
-    """What a header says of one member."""
+class MemberHeader:
+    """What is written into the header of one member."""
 
     name: bytes
     """Whole path in the archive; a directory's ends with a slash."""
@@ -71,7 +70,7 @@ class Member:
     """More keys and values for the extended header."""
 
 
-def pack_member_header(member: Member) -> bytes:
+def pack_member_header(member: MemberHeader) -> bytes:
     """Return the header blocks of *member*; its data and their padding follow them.
 
     Raises HeaderError for what no reader would take.
@@ -117,7 +116,7 @@ class SharedPieces(NamedTuple):
     """Of both, and of the checksum's field as it counts."""
 
 
-def shared_pieces(member: Member) -> SharedPieces | None:
+def shared_pieces(member: MemberHeader) -> SharedPieces | None:
     """Return what headers share that differ from *member*'s in name, size and time at the most.
 
     None where they need records for more than that. Raises HeaderError.

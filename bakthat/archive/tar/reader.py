@@ -8,15 +8,14 @@ zeros in the middle of a damaged archive would hide all members after it.
 
 from __future__ import annotations
 
-import enum
 import re
 import struct
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import lru_cache
 
 from bakthat.archive.tar.fields import (
+    BLOCK_BYTES,
     MAX_DEVICE,
     MAX_ID,
     MAX_NAME_BYTES,
@@ -30,6 +29,7 @@ from bakthat.archive.tar.fields import (
     parse_seconds,
     quoted,
 )
+from bakthat.archive.tar.member import Member, MemberType
 from bakthat.archive.tar.sparse import (
     check_sparse_map,
     parse_gnu_entries,
@@ -40,7 +40,6 @@ from bakthat.archive.tar.sparse import (
 from bakthat.errors import CorruptArchiveError
 from bakthat.system.streams import Source
 
-BLOCK_BYTES = 512
 MAX_EXTENDED_BYTES = 8 * 1024 * 1024
 """The largest pax header that is read; Linux allows 64 KiB in one extended attribute."""
 
@@ -57,18 +56,6 @@ _KEYWORDS = frozenset((b"path", b"linkpath", b"mtime", b"size", b"uid", b"gid", 
 _XATTR = b"SCHILY.xattr."
 _ACL = b"SCHILY.acl."
 _SPARSE = b"GNU.sparse."
-
-
-class MemberType(enum.Enum):
-    """What kind of file a member is."""
-
-    FILE = "file"
-    HARDLINK = "hard link"
-    SYMLINK = "symbolic link"
-    CHARDEV = "character device"
-    BLOCKDEV = "block device"
-    DIRECTORY = "directory"
-    FIFO = "fifo"
 
 
 # Any other type is a file, as POSIX has it; D is GNU's directory that lists its entries.
@@ -90,33 +77,6 @@ _MAX_USUAL = 40
 _SLASH = 0x2F
 _IDLE = {b"comment"}
 """Keywords of global headers that change no member."""
-
-
-@dataclass(slots=True)
-class Member:
-    """One member of an archive, as its headers describe it."""
-
-    name: bytes
-    """The path as stored, neither normalised nor checked."""
-    type: MemberType
-    mode: int
-    """The twelve permission bits."""
-    uid: int
-    gid: int
-    uname: bytes
-    gname: bytes
-    size: int
-    """Bytes of the file's content, holes included; 0 for all but files."""
-    mtime_ns: int
-    """Nanoseconds since 1970 UTC."""
-    linkname: bytes = b""
-    major: int = 0
-    minor: int = 0
-    xattrs: dict[bytes, bytes] = field(default_factory=dict)
-    acls: dict[bytes, bytes] = field(default_factory=dict)
-    """``access`` and ``default`` in the text form of GNU tar and star."""
-    sparse: array[int] | None = None
-    """Offset, length, offset, length of the parts that are no holes; None when not sparse."""
 
 
 class TarReader:

@@ -1,6 +1,7 @@
-"""The maps of sparse files: where in a file its data belongs, in the four forms GNU tar writes.
+"""The maps of sparse files: where in a file its data belongs.
 
-A map is an array of offset, length, offset, length, in bytes. Formats: the GNU tar manual,
+Of the four forms that GNU tar writes all are read, and the newest is written. A map that was read
+is an array of offset, length, offset, length, in bytes. Formats: the GNU tar manual,
 "Storing Sparse Files" and "Old GNU Format".
 """
 
@@ -9,11 +10,19 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 
-from bakthat.archive.tar.fields import parse_decimal, parse_number
+from bakthat.archive.tar.fields import BLOCK_BYTES, parse_decimal, parse_number
 from bakthat.errors import CorruptArchiveError
 
 MAX_EXTENTS = 4 * 1024 * 1024
-"""The most parts a sparse file may have; they take 16 bytes of memory each."""
+"""The most parts that a sparse file may have; they take 16 bytes of memory each."""
+
+MAX_WRITTEN_EXTENTS = 65_536
+"""A file with more parts is stored with the holes after these, so that any reader's memory holds
+the map."""
+
+Extents = list[tuple[int, int]]
+"""Offset and length, in bytes, of each part of a file to write; ascending, apart from each other.
+"""
 
 _MAX_OFFSET = 2**63 - 1
 
@@ -78,6 +87,21 @@ def parse_pax_1_0(next_block: Callable[[], bytes]) -> array[int]:
         if len(rest) > 20 and (expected is None or len(extents) < expected):
             raise CorruptArchiveError("the tar archive has a sparse map with a number out of range")
     return extents
+
+
+def pack_pax_1_0(extents: Extents, size: int) -> bytes:
+    """Return the map that goes before the data of a sparse member, in whole blocks.
+
+    The format is GNU tar's PAX sparse format 1.0: the number of extents, then offset and length of
+    each, in decimal, a line each. As there, a file that ends in a hole gets a last, empty extent
+    at its *size* in bytes.
+    """
+    if not extents or sum(extents[-1]) < size:
+        extents = [*extents, (size, 0)]
+    lines = [b"%d\n" % len(extents)]
+    lines += [b"%d\n%d\n" % extent for extent in extents]
+    text = b"".join(lines)
+    return text + bytes(-len(text) % BLOCK_BYTES)
 
 
 def check_sparse_map(extents: array[int], *, size: int, stored: int) -> None:

@@ -52,7 +52,6 @@ from bakthat.backends.local.files import (
     remove,
     sync_directory,
     translated_errors,
-    write_all,
     write_durably,
 )
 from bakthat.errors import (
@@ -63,6 +62,7 @@ from bakthat.errors import (
     UsageError,
 )
 from bakthat.policy.defaults import DEFAULT_LOCAL_PATH
+from bakthat.system.files import write_all
 from bakthat.system.paths import expanded
 
 log = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from typing import Any
 
 from bakthat.backends.base import Metadata, decode_metadata
 from bakthat.errors import KeyExistsError, NotFoundError, StorageError
+from bakthat.system.files import write_all
 
 log = logging.getLogger(__name__)
 
@@ -104,18 +105,6 @@ def is_locked(path: str) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> int:
-    """Write all of *data* and return how many bytes that was."""
-    view = memoryview(data).cast("B")
-    size = len(view)
-    while view:
-        count = os.write(descriptor, view)
-        if count == 0:
-            raise OSError(errno.EIO, "nothing was written")
-        view = view[count:]
-    return size
 
 
 def write_durably(descriptor: int, text: str) -> None:
