@@ -30,7 +30,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bakthat import models
-from bakthat.archive.extract.selection import Choice
+from bakthat.archive.extract.selection import Selection
 from bakthat.archive.report import ArchiveReport
 from bakthat.backends.base import Backend
 from bakthat.errors import CorruptArchiveError, NotFoundError
@@ -119,12 +119,12 @@ def restore(
     backup is thawed is returned, a :class:`~bakthat.backends.base.ThawStatus`, and nothing else
     is done.
     """
-    from bakthat.archive.extract.selection import Choice
+    from bakthat.archive.extract.selection import Selection
     from bakthat.session import cold
     from bakthat.session.reading import expected_of, find_to_restore
 
     chosen = [only] if isinstance(only, str) else list(only)
-    choice = Choice(chosen) if chosen else None
+    choice = Selection(chosen) if chosen else None
     again = _repeated(output, identity_file, prompt, chosen)
     thaw_options = cold.ThawOptions(tier, days, wait, again)
     thaw_options.check()
@@ -193,7 +193,7 @@ class RestoreOptions:
     progress: Progress | None
     any_size: bool = False
     """Unpack also what comes to far more than was announced."""
-    choice: Choice | None = None
+    choice: Selection | None = None
     """What of an archive is wanted; None for all."""
 
 
@@ -234,7 +234,7 @@ def fetch(session: Session, backup: models.Backups, options: RestoreOptions) -> 
         identities=identities,
         report=report,
         on_bytes=_meter(options.progress, backup.size),
-        choice=options.choice,
+        selection=options.choice,
     )
     return report
 

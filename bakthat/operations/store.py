@@ -100,7 +100,7 @@ class NewBackup:
             log.info("Encrypting...")
         log.info("Uploading...")
         started = time.monotonic()
-        steps = _Steps(counted.bytes, self.progress)
+        progress = UploadProgress(counted.bytes, self.progress)
         report = ArchiveReport()
         description = self._describe(date, counted)
         row = self._row(key, date)
@@ -113,14 +113,14 @@ class NewBackup:
                 level=source.level,
                 keys=self.keys,
                 report=report,
-                on_bytes=steps.add,
+                on_bytes=progress.add,
             )
             # An interrupt leaves it neither stored nor recorded, or both.
             with held_back():
                 row["size"] = upload.commit().size
                 row["metadata"] = description | self._result(report, counted, started)
                 entry = self._record(row)
-                steps.finish()
+                progress.finish()
                 size = text.human_size(entry.size)
                 log.info("Stored as %s (%s)", printable(key), size)
         finally:
@@ -241,28 +241,30 @@ def _size_hint(counted: Scan) -> int:
     return int((counted.bytes + entries * 1536) * 1.001) + 1024 * 1024
 
 
-class _Steps:
-    """Passes progress on, or else logs a line at each tenth of the way."""
+class UploadProgress:
+    """Report progress to a function, or else log a line at each tenth of the whole."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self._total = total
         self._progress = progress
         self._done = 0
-        self._told = -1
+        self._logged = -1
         self.add(0)
 
     def add(self, size: int) -> None:
+        """Report *size* more bytes."""
         self._done += size
         if self._progress is not None:
             self._progress(self._done, self._total)
             return
         # Below 100 until the storage has confirmed: a tree may grow while it is read.
         tenth = min(self._done * 10 // self._total, 9) if self._total else 0
-        if tenth > self._told:
-            self._told = tenth
+        if tenth > self._logged:
+            self._logged = tenth
             transfer_log.info("Upload completion: %d%%", tenth * 10)
 
     def finish(self) -> None:
+        """Report that all of it is stored."""
         if self._progress is not None:
             self._progress(self._total, self._total)
         else:

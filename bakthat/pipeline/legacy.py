@@ -47,12 +47,12 @@ class RecognisedSource:
 
 
 def begins_gzip(header: bytes) -> bool:
-    """Tell whether *header* can begin a gzip file (RFC 1952, section 2.3)."""
+    """Return whether *header* can begin a gzip file (RFC 1952, section 2.3)."""
     return header[:3] == b"\x1f\x8b\x08" and len(header) > 3 and not header[3] & 0xE0
 
 
 def begins_tar(block: bytes) -> bool:
-    """Tell whether *block* can be the first of a tar archive, also of an empty one."""
+    """Return whether *block* can be the first of a tar archive, also of an empty one."""
     if len(block) < BLOCK_BYTES:
         return False
     try:

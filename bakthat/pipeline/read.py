@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bakthat.archive.create.source import READ_BYTES
-from bakthat.archive.extract.selection import Choice
-from bakthat.archive.extract.unpack import extract, place_file, verify
+from bakthat.archive.extract.selection import Selection
+from bakthat.archive.extract.unpack import extract, restore_file, verify
 from bakthat.archive.gzip.reader import GzipReader
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar.fields import BLOCK_BYTES
@@ -71,11 +71,11 @@ def read_object(
     identities: Sequence[str] = (),
     report: ArchiveReport,
     on_bytes: ByteCounter,
-    choice: Choice | None = None,
+    selection: Selection | None = None,
 ) -> list[Path]:
     """Pull an object through the chain into *destination*; all of it appears, or nothing.
 
-    Of an archive, what *choice* takes. *stream* is closed in any case. *on_bytes* gets the bytes
+    Of an archive, what *selection* takes. *stream* is closed in any case. *on_bytes* gets the bytes
     taken from it. Returns the paths that appeared.
     """
     with ExitStack() as stages:
@@ -90,11 +90,11 @@ def read_object(
                 destination,
                 report=report,
                 check_comment=expected.check_identity,
-                choice=choice,
+                selection=selection,
             )
         hashed = _Hashed(source, expected.sha256)
         return [
-            place_file(
+            restore_file(
                 hashed,
                 destination,
                 expected.name,

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from bakthat.archive.create.walk import WalkOptions
 from bakthat.archive.create.writer import write_tree
 from bakthat.archive.extract import publish, staging
-from bakthat.archive.extract.unpack import extract, place_file, verify
+from bakthat.archive.extract.unpack import extract, restore_file, verify
 from bakthat.archive.gzip.reader import GzipReader
 from bakthat.archive.gzip.writer import GzipWriter
 from bakthat.archive.report import ArchiveReport
@@ -460,7 +460,7 @@ def test_any_tree_comes_back_and_again_over_itself(
 def test_one_plain_file_is_placed_with_its_mode_and_time(tmp_path: Path) -> None:
     report = ArchiveReport()
     counted: list[int] = []
-    path = place_file(
+    path = restore_file(
         Pieces(b"x" * 3000, 1000),
         tmp_path / "new",
         "dump.sql",
@@ -473,7 +473,7 @@ def test_one_plain_file_is_placed_with_its_mode_and_time(tmp_path: Path) -> None
     assert path.read_bytes() == b"x" * 3000
     assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_mtime_ns) == (0o644, 1_500_000_001)
     assert (report.files, report.bytes, counted) == (1, 3000, [1000] * 3)
-    place_file(Pieces(b""), tmp_path / "new", "dump.sql", report=report)
+    restore_file(Pieces(b""), tmp_path / "new", "dump.sql", report=report)
     assert path.read_bytes() == b""
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert os.listdir(tmp_path / "new") == ["dump.sql"]
@@ -482,7 +482,7 @@ def test_one_plain_file_is_placed_with_its_mode_and_time(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc", "a\0b"])
 def test_a_name_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UnsafeMemberError):
-        place_file(Pieces(b"x"), tmp_path / "new", name, report=ArchiveReport())
+        restore_file(Pieces(b"x"), tmp_path / "new", name, report=ArchiveReport())
     assert os.listdir(tmp_path) == []
 
 
@@ -491,8 +491,8 @@ def test_a_file_is_not_placed_over_a_directory_nor_through_a_link(tmp_path: Path
     (tmp_path / "target").write_bytes(b"kept")
     (tmp_path / "link").symlink_to("target")
     with pytest.raises(DestinationError, match=r"cannot put a file at .*it is a directory"):
-        place_file(Pieces(b"x"), tmp_path, "d", report=ArchiveReport())
-    place_file(Pieces(b"x"), tmp_path, "link", report=ArchiveReport())
+        restore_file(Pieces(b"x"), tmp_path, "d", report=ArchiveReport())
+    restore_file(Pieces(b"x"), tmp_path, "link", report=ArchiveReport())
     assert (tmp_path / "target").read_bytes() == b"kept"
     assert (tmp_path / "link").read_bytes() == b"x"
 
@@ -602,7 +602,7 @@ def test_a_plain_file_that_was_not_moved_is_kept(
 ) -> None:
     monkeypatch.setattr(publish, "names_in", lambda _directory: [])
     with pytest.raises(DestinationError, match="not everything could be moved"):
-        place_file(Pieces(b"dump"), tmp_path / "out", "dump.sql", report=ArchiveReport())
+        restore_file(Pieces(b"dump"), tmp_path / "out", "dump.sql", report=ArchiveReport())
     [kept] = (tmp_path / "out").glob(".bakthat-restore-*")
     assert (kept / "tree/dump.sql").read_bytes() == b"dump"
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bakthat.archive.extract import publish, staging, tree
-from bakthat.archive.extract.unpack import extract, place_file
+from bakthat.archive.extract.unpack import extract, restore_file
 from bakthat.archive.report import ArchiveReport
 from bakthat.errors import BakthatError, CorruptArchiveError, DestinationError, UnsafeMemberError
 from tests.support.needs import as_root, mounted
@@ -247,7 +247,7 @@ def test_a_source_that_fails_anywhere_leaves_nothing(
     for action in (
         lambda s: extract(s, place_ / "destination", report=ArchiveReport()),
         lambda s: extract(s, place_ / "new/er", report=ArchiveReport()),
-        lambda s: place_file(s, place_ / "destination", "f", report=ArchiveReport()),
+        lambda s: restore_file(s, place_ / "destination", "f", report=ArchiveReport()),
     ):
         with pytest.raises(type(failure)) as caught:
             action(Pieces(SMALL[:length], 512, failure))
@@ -335,7 +335,7 @@ def test_a_full_disk_is_named_and_nothing_is_left_on_it(tmp_path: Path) -> None:
         with pytest.raises(DestinationError, match=r"big.*no space left on device"):
             attempt(archive, tmp_path / "new")
         with pytest.raises(DestinationError, match=r"big.*no space left on device"):
-            place_file(Pieces(content), tmp_path / "new", "big", report=ArchiveReport())
+            restore_file(Pieces(content), tmp_path / "new", "big", report=ArchiveReport())
         assert os.listdir(tmp_path) == []
 
 

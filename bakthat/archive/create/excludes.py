@@ -79,7 +79,7 @@ class ExcludeRules:
         self._for_others = _compile([p for p in patterns if not p.directory_only])
 
     def excludes(self, relative: str, *, is_dir: bool) -> bool:
-        """Tell whether the last pattern that matches *relative* excludes it.
+        """Return whether the last pattern that matches *relative* excludes it.
 
         *relative* is the path below the backed-up root, separated by "/", without one at either
         end; bytes that are not UTF-8 come as surrogate escapes. Only the entry itself is
@@ -220,7 +220,7 @@ def _translate(glob: bytes, *, base_name: bool) -> bytes:
 
 
 def _spans(glob: bytes, at: int, end: int, start: int) -> bool:
-    """Tell whether the stars of *glob* from *at* to *end* stand alone between slashes."""
+    """Return whether the stars of *glob* from *at* to *end* stand alone between slashes."""
     before = at == start or glob[at - 1 : at] == b"/"
     return before and (end == len(glob) or glob.startswith((b"/", b"\\/"), end))
 

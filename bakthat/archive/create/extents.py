@@ -10,7 +10,7 @@ from bakthat.archive.tar.sparse import MAX_WRITTEN_EXTENTS, Extents
 
 
 def looks_sparse(status: os.stat_result) -> bool:
-    """Tell whether a regular file occupies less than its size.
+    """Return whether a regular file occupies less than its size.
 
     It may have holes then; a file system that compresses or packs small files says the same of
     others, so :func:`data_extents` has the last word.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from bakthat.archive.create.walk import Listings, Scan, WalkOptions, check_root, scan
+from bakthat.archive.create.walk import DirectoryCache, Scan, WalkOptions, check_root, scan
 from bakthat.archive.create.writer import write_tree
 from bakthat.archive.report import ArchiveReport
 from bakthat.errors import SourceError
@@ -96,11 +96,11 @@ class TreeArchive:
     options: WalkOptions
 
     def __post_init__(self) -> None:
-        self._listings = Listings()
+        self._cache = DirectoryCache()
 
     def count(self) -> Scan:
         """Return what there is to write. Raises SourceError."""
-        return scan(self.root, self.options, self._listings)
+        return scan(self.root, self.options, self._cache)
 
     def write(
         self,
@@ -119,5 +119,5 @@ class TreeArchive:
             report=report,
             on_bytes=on_bytes,
             comment=identity,
-            listings=self._listings,
+            cache=self._cache,
         )

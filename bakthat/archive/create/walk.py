@@ -47,7 +47,7 @@ class Entry(NamedTuple):
     tell, and for many small files every system call counts."""
 
 
-class Listings:
+class DirectoryCache:
     """What directories held a moment ago, so that a walk right after a scan need not list them.
 
     Valid as long as a directory's times are what they were. Bounded, whatever the size of the
@@ -92,25 +92,25 @@ class Scan:
 
 
 def walk(
-    root: Path, options: WalkOptions, report: ArchiveReport, listings: Listings | None = None
+    root: Path, options: WalkOptions, report: ArchiveReport, cache: DirectoryCache | None = None
 ) -> Iterator[Entry]:
     """Yield *root* and everything below it that *options* do not leave out.
 
     Depth first: a directory, then its contents, sorted by the bytes of their names. A *root*
     that is a symbolic link is followed, no other link is. What cannot be read or vanishes below
-    the root becomes a warning in *report*. What *listings* still knows is not listed again.
+    the root becomes a warning in *report*. What *cache* still knows is not listed again.
     Raises SourceError, before the first entry, when the root is missing, cannot be read, or is
     neither a file nor a directory.
     """
     path, status = check_root(root)
-    way = _Walk(options, status.st_dev, warn=report.warn, listings=listings)
-    return way.entries(Entry(path, "", status))
+    walker = _Walk(options, status.st_dev, warn=report.warn, cache=cache)
+    return walker.entries(Entry(path, "", status))
 
 
-def scan(root: Path, options: WalkOptions, listings: Listings | None = None) -> Scan:
+def scan(root: Path, options: WalkOptions, cache: DirectoryCache | None = None) -> Scan:
     """Count what :func:`walk` yields for *root*, and what it leaves out, without a warning.
 
-    Excluded directories are counted into. What directories hold is kept in *listings*. Raises
+    Excluded directories are counted into. What directories hold is kept in *cache*. Raises
     SourceError as :func:`walk` does.
     """
     result = Scan()
@@ -121,9 +121,9 @@ def scan(root: Path, options: WalkOptions, listings: Listings | None = None) -> 
     def leave_out(path: str) -> None:
         _count_excluded(path, device, options.one_file_system, links, result)
 
-    way = _Walk(options, device, left_out=leave_out, listings=listings)
+    walker = _Walk(options, device, left_out=leave_out, cache=cache)
     files = total = 0
-    for entry_path, _, entry_status in way.entries(Entry(path, "", status)):
+    for entry_path, _, entry_status in walker.entries(Entry(path, "", status)):
         if entry_status is None:
             files += 1
             total += _listed_bytes(entry_path, links)
@@ -211,7 +211,7 @@ class _Level:
 
 
 class _Walk:
-    """One walk: what it leaves out, and who wants to hear of what."""
+    """One walk, and whom to call for warnings and for what is left out."""
 
     def __init__(
         self,
@@ -220,14 +220,14 @@ class _Walk:
         *,
         warn: Callable[[str], None] = _ignore,
         left_out: Callable[[str], None] = _ignore,
-        listings: Listings | None = None,
+        cache: DirectoryCache | None = None,
     ) -> None:
         """*device* is the one of the root; *left_out* gets the path of what is not yielded."""
         self._options = options
         self._device = device
         self._warn = warn
         self._left_out = left_out
-        self._listings = listings
+        self._cache = cache
 
     def entries(self, top: Entry) -> Iterator[Entry]:
         """Yield *top* and what is below it."""
@@ -272,7 +272,7 @@ class _Walk:
             return level
         if (status.st_dev, status.st_ino) in self._options.unvisited:
             return level
-        known = self._listings.take(status) if self._listings is not None else None
+        known = self._cache.take(status) if self._cache is not None else None
         leaves, level.others = known or self._list(entry.path, status)
         if self._options.skip_caches and CACHE_TAG in leaves and _is_tagged(level.path + CACHE_TAG):
             for leaf in leaves:
@@ -304,8 +304,8 @@ class _Walk:
             problem = exc
         names.sort(key=None if "".join(names).isascii() else os.fsencode, reverse=True)
         if problem is None:
-            if self._listings is not None:
-                self._listings.keep(status, names, others)
+            if self._cache is not None:
+                self._cache.keep(status, names, others)
         else:
             lost = "some of its contents are" if names else "its contents are"
             why = f"cannot list this directory: {reason(problem)}; {lost} not stored"

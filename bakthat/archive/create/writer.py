@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from bakthat.archive.create.extents import data_extents, looks_sparse
-from bakthat.archive.create.walk import Entry, Listings, WalkOptions, walk
+from bakthat.archive.create.walk import DirectoryCache, Entry, WalkOptions, walk
 from bakthat.archive.create.xattrs import AttributeReader
 from bakthat.archive.report import ArchiveReport, reason
 from bakthat.archive.tar import header as tar_header
@@ -46,7 +46,7 @@ def write_tree(
     report: ArchiveReport,
     on_bytes: Callable[[int], None] | None = None,
     comment: str = "",
-    listings: Listings | None = None,
+    cache: DirectoryCache | None = None,
 ) -> None:
     """Write *root* and what is below it to *sink* as one whole PAX archive.
 
@@ -56,7 +56,7 @@ def write_tree(
     call, at least every MiB. Names and attributes follow GNU tar's use of the PAX format: bytes
     that are not UTF-8 are written as they are, attributes as ``SCHILY.xattr.*``, sparse files
     in the format 1.0. *comment*, when not empty, stands in a global header before the members.
-    *listings* are those of a scan a moment ago.
+    *cache* is that of a scan a moment ago.
 
     Raises SourceError when the root itself cannot be read, and whatever *sink* and *on_bytes*
     raise; the archive is incomplete then and its end is not written. *sink* stays open.
@@ -64,7 +64,7 @@ def write_tree(
     writer = _TreeWriter(arcname, sink, report, on_bytes or _ignore)
     if comment:
         writer.add_comment(comment)
-    for entry in walk(root, options, report, listings):
+    for entry in walk(root, options, report, cache):
         try:
             writer.add(entry)
         except HeaderError as exc:  # before a byte of the member was written
@@ -95,13 +95,13 @@ class _Blocks:
             return
         start = 0
         while start < len(data):
-            room = self.room()
-            count = min(len(room), len(data) - start)
-            room[:count] = data[start : start + count]
+            space = self.space()
+            count = min(len(space), len(data) - start)
+            space[:count] = data[start : start + count]
             self.fill(count)
             start += count
 
-    def room(self) -> memoryview:
+    def space(self) -> memoryview:
         """Return where to put the next bytes, at least one; :meth:`fill` then takes them."""
         if self._filled == self._size:
             self.flush()
@@ -195,7 +195,7 @@ class _TreeWriter:
         self._blocks = _Blocks(sink)
         self._report = report
         self._on_bytes = on_bytes
-        self._untold = 0
+        self._unreported = 0
         self._links = _HardLinks()
         self._attributes = AttributeReader()
         # For one archive only: in a long-lived process the names may change.
@@ -242,17 +242,17 @@ class _TreeWriter:
         self._warn(entry, f"{why}; it is not stored")
 
     def _count(self, size: int) -> None:
-        """Count *size* bytes of content, and tell of them once they are worth a call."""
+        """Count *size* bytes of content, and report them once they are worth a call."""
         self._report.bytes += size
-        if self._untold + size > _BUFFER_BYTES:
-            self._on_bytes(self._untold)
-            self._untold = 0
-        self._untold += size
+        if self._unreported + size > _BUFFER_BYTES:
+            self._on_bytes(self._unreported)
+            self._unreported = 0
+        self._unreported += size
 
     def finish(self) -> None:
         """Write the end of the archive: two zero blocks, and padding to a whole record."""
-        if self._untold:
-            self._on_bytes(self._untold)
+        if self._unreported:
+            self._on_bytes(self._unreported)
         self._blocks.zeros(2 * BLOCK_BYTES)
         self._blocks.pad(tar_header.RECORD_BYTES)
         self._blocks.flush()
@@ -431,10 +431,10 @@ class _TreeWriter:
         left = length
         problem = ""
         while left:
-            room = self._blocks.room()
+            space = self._blocks.space()
             # Only reading is guarded: an error of the sink is none of the source.
             try:
-                count = os.preadv(fd, [room[:left]], offset + length - left)
+                count = os.preadv(fd, [space[:left]], offset + length - left)
             except OSError as exc:
                 problem = f"could not be read whole: {reason(exc)}"
                 break

@@ -1,7 +1,7 @@
-"""Move what was laid out in the staging directory into its place, all of it or nothing.
+"""Move what was unpacked into the staging directory into its place, all of it or nothing.
 
 First every conflict is looked for and the moves are planned; only then is anything touched. What
-makes way for a restored file is kept in the staging directory until the last move is done, so
+is replaced by a restored file is kept in the staging directory until the last move is done, so
 that a failure or an interrupt on the way can be undone. No symbolic link is followed.
 """
 
@@ -45,36 +45,38 @@ class _Merge:
     replacing: list[bytes] = field(default_factory=list)
 
 
-def place(staging: Staging, implicit: PathSet, report: ArchiveReport) -> list[Path]:
+def publish(staging: Staging, implied_directories: PathSet, report: ArchiveReport) -> list[Path]:
     """Move everything from the tree of *staging* into its destination.
 
-    Directories merge, files and links replace files and links. *implicit* names the directories
-    whose metadata is not to be given to existing ones; *report* takes warnings. Returns the
-    paths that are now at the top of the destination. Raises DestinationError, and then, as after
+    Directories merge, files and links replace files and links. The *implied_directories* give no
+    metadata to existing ones; *report* takes warnings. Returns the paths that are now at the top
+    of the destination. Raises DestinationError, and then, as after
     any exception, the destination is as it was.
     """
-    placing = _Placing(staging, implicit, report)
+    publication = _Publication(staging, implied_directories, report)
     # A second interrupt must not stop the undoing of what the first one stopped.
     with held_back() as interrupts:
         try:
-            placing.plan()
-            placing.move(interrupts.check)
-            placing.prove()
+            publication.plan()
+            publication.move(interrupts.check)
+            publication.prove()
         except OSError as exc:
-            failure = DestinationError(f"cannot write {placing.here}: {reason(exc)}")
-            placing.undo()
+            failure = DestinationError(f"cannot write {publication.here}: {reason(exc)}")
+            publication.undo()
             raise failure from exc
         except BaseException:
-            placing.undo()
+            publication.undo()
             raise
-        staging.placed = True
-    return [staging.destination / os.fsdecode(name) for name in placing.top]
+        staging.published = True
+    return [staging.destination / os.fsdecode(name) for name in publication.top]
 
 
-class _Placing:
-    def __init__(self, staging: Staging, implicit: PathSet, report: ArchiveReport) -> None:
+class _Publication:
+    def __init__(
+        self, staging: Staging, implied_directories: PathSet, report: ArchiveReport
+    ) -> None:
         self._staging = staging
-        self._implicit = implicit
+        self._implied_directories = implied_directories
         self._report = report
         self._merges: list[_Merge] = []
         self._moving = False
@@ -114,7 +116,7 @@ class _Placing:
                 f"{self.here} is on another file system than the destination",
                 hint="restore to an empty directory and move the files by hand",
             )
-        given = path and path not in self._implicit
+        given = path and path not in self._implied_directories
         before = DirectoryState.of(target)
         after = DirectoryState.of(staged, staged_before) if given else None
         if after is not None and os.geteuid() != 0:
@@ -193,7 +195,7 @@ class _Placing:
             self._finish_directory(merge)
 
     def prove(self) -> None:
-        """Raise DestinationError unless nothing is left where everything was laid out.
+        """Raise DestinationError unless nothing is left where everything was unpacked.
 
         The file system itself is asked, which removes no directory that has an entry, whatever a
         listing says: what a listing left out was not planned, nor moved, nor missed.
@@ -234,23 +236,23 @@ class _Placing:
         self._path = merge.path
         staged, _ = self._open_staged(merge.path)
         target = self._open_target(merge.path)
-        aside = -1
+        replaced = -1
         try:
             if merge.before.mode & 0o300 != 0o300 and os.geteuid() != 0:
                 os.fchmod(target, merge.before.mode | 0o300)
             if merge.replacing:
-                aside = self._open_aside(index)
+                replaced = self._open_replaced(index)
             for name in merge.replacing:
                 self._path = [*merge.path, name]
                 check()
-                _set_aside(name, staged, target, aside)
+                _keep_replaced(name, staged, target, replaced)
                 _rename(name, staged, target)
             for name in merge.fresh:
                 self._path = [*merge.path, name]
                 check()
                 _rename(name, staged, target)
         finally:
-            for fd in (staged, target, aside):
+            for fd in (staged, target, replaced):
                 if fd >= 0:
                     os.close(fd)
 
@@ -270,7 +272,7 @@ class _Placing:
     def undo(self) -> None:
         """Bring the destination back to what it was.
 
-        What cannot be is logged, and what made way stays in the staging directory.
+        What cannot be is logged, and what was replaced stays in the staging directory.
         Looks at where each file is now, and so is right after an interrupt at any moment.
         """
         if not self._moving:
@@ -286,21 +288,21 @@ class _Placing:
     def _undo_directory(self, index: int, merge: _Merge) -> None:
         staged, _ = self._open_staged(merge.path)
         target = self._open_target(merge.path)
-        aside = -1
+        replaced = -1
         try:
             if os.geteuid() != 0:
                 os.fchmod(target, merge.before.mode | 0o300)
             if merge.replacing:
-                aside = self._open_aside(index)
+                replaced = self._open_replaced(index)
             for name in (*merge.fresh, *merge.replacing):
                 if not _exists(name, staged):
                     _rename(name, target, staged)
             for name in merge.replacing:
-                if _exists(name, aside):
-                    _rename(name, aside, target)
+                if _exists(name, replaced):
+                    _rename(name, replaced, target)
             merge.before.apply(target, self._warn, exactly=True)
         finally:
-            for fd in (staged, target, aside):
+            for fd in (staged, target, replaced):
                 if fd >= 0:
                     os.close(fd)
 
@@ -325,24 +327,24 @@ class _Placing:
             fd = inner
         return fd
 
-    def _open_aside(self, index: int) -> int:
+    def _open_replaced(self, index: int) -> int:
         name = str(index)
-        if not _exists(name.encode(), self._staging.aside_fd):
-            os.mkdir(name, 0o700, dir_fd=self._staging.aside_fd)
-        return open_private(name, self._staging.aside_fd)[0]
+        if not _exists(name.encode(), self._staging.replaced_fd):
+            os.mkdir(name, 0o700, dir_fd=self._staging.replaced_fd)
+        return open_private(name, self._staging.replaced_fd)[0]
 
 
-def _set_aside(name: bytes, staged: int, target: int, aside: int) -> None:
+def _keep_replaced(name: bytes, staged: int, target: int, replaced: int) -> None:
     """Keep the old file, at best without a moment in which its name is free."""
     # A rename puts a file in the place of another, but not of a directory, nor the reverse.
     if not (_is_directory(name, staged) or _is_directory(name, target)):
         try:
-            os.link(name, name, src_dir_fd=target, dst_dir_fd=aside, follow_symlinks=False)
+            os.link(name, name, src_dir_fd=target, dst_dir_fd=replaced, follow_symlinks=False)
         except OSError:
             pass  # a file system without hard links, or a file that this user may not link
         else:
             return
-    _rename(name, target, aside)
+    _rename(name, target, replaced)
 
 
 def _rename(name: bytes, source: int, target: int) -> None:

@@ -11,7 +11,7 @@ from bakthat.archive.tar.member import Member, MemberType
 from bakthat.errors import NoMatchError, UsageError
 
 
-class Choice:
+class Selection:
     """The members at some paths, and everything below these.
 
     A path begins at the top of the archive, or just below the one directory that is at its top:
@@ -23,15 +23,15 @@ class Choice:
         self._paths = [_parts(path) for path in paths]
         self._unseen = set(range(len(paths)))
 
-    def takes(self, member: Member) -> bool:
-        """Tell whether *member* is wanted.
+    def includes(self, member: Member) -> bool:
+        """Return whether *member* is wanted.
 
-        Raises NoMatchError for a wanted hard link to an unwanted file, whose content went by;
+        Raises NoMatchError for a wanted hard link to an unwanted file, whose content was skipped;
         UnsafeMemberError for a name that leads out of the archive.
         """
-        chosen = self._find(split_name(member.name, member.name))
-        self._unseen.difference_update(chosen)
-        if not chosen:
+        found = self._find(split_name(member.name, member.name))
+        self._unseen.difference_update(found)
+        if not found:
             return False
         if member.type is MemberType.HARDLINK and not self._find(
             split_name(member.linkname, member.name)

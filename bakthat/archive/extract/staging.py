@@ -1,4 +1,4 @@
-"""The hidden directory inside the destination in which everything is laid out first."""
+"""The hidden directory inside the destination into which everything is unpacked first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 class Staging:
     """A private directory made inside *destination*, which is made too where it is missing.
 
-    ``tree`` receives what is restored, ``aside`` what makes way for it. Used in a ``with``: at
+    ``tree`` receives what is restored, ``replaced`` what it replaces. Used in a ``with``: at
     its end the directory is removed with all that is left in it and, after an exception, so is
     the destination if it was made here. Raises DestinationError.
     """
@@ -39,7 +39,7 @@ class Staging:
         self._fds: list[int] = []
         self._before: os.stat_result | None = None
         self._kept = ""
-        self.placed = False
+        self.published = False
         """Whether everything is in its place, so that the destination stays."""
 
     def __enter__(self) -> Staging:
@@ -57,7 +57,7 @@ class Staging:
             with contextlib.suppress(OSError, AttributeError):
                 os.removexattr(self._fd, DEFAULT_ACL)
             self.tree_fd = self._opened(self._make("tree"))
-            self.aside_fd = self._opened(self._make("aside"))
+            self.replaced_fd = self._opened(self._make("replaced"))
         except OSError as exc:
             self._remove(failed=True)
             raise DestinationError(
@@ -70,7 +70,7 @@ class Staging:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._remove(failed=kind is not None and not self.placed)
+        self._remove(failed=kind is not None and not self.published)
 
     def keep(self, what: str) -> None:
         """Leave the directory for the user to look into: it holds the only copy of *what*."""
@@ -204,7 +204,7 @@ def names_in(directory: int) -> list[str]:
 
 
 def folds_names(directory: int) -> bool:
-    """Tell whether *directory* may take two spellings for one name, in case or in Unicode form.
+    """Return whether *directory* may take two spellings for one name, in case or in Unicode form.
 
     Makes a file there for a moment. Raises OSError.
     """

@@ -1,4 +1,4 @@
-"""Lay the members of an archive out below one directory, and never outside of it.
+"""Make the members of an archive below one directory, and never outside of it.
 
 Every component of a path is opened relative to its parent and without following links, so no
 member can lead out, whatever names and links the archive holds and in whatever order.
@@ -106,7 +106,7 @@ class StagedTree:
     """
 
     def __init__(self, root: int, report: ArchiveReport) -> None:
-        self.implicit = PathSet()
+        self.implied_directories = PathSet()
         """Paths of directories that were needed but are no members."""
         self._report = report
         self._metadata = MetadataWriter(report)
@@ -207,14 +207,14 @@ class StagedTree:
                 self._make_room(parent, path)
                 os.mkdir(path[-1], _PRIVATE, dir_fd=parent)
         self._descend(path[-1], parent, existing=existing).finish = member
-        self.implicit.discard(path)
+        self.implied_directories.discard(path)
         self._report.directories += 1
 
     def _add_hardlink(self, parent: int, path: Path, member: Member) -> None:
         target = split_name(member.linkname, member.name)
         name, wanted = quoted(member.name), quoted(member.linkname)
         if not target or target == path:
-            raise CorruptArchiveError(f"the hard link {name} has no target that can be meant")
+            raise CorruptArchiveError(f"the hard link {name} has an invalid target")
         missing = CorruptArchiveError(
             f"the hard link {name} needs {wanted}, which the archive does not hold before it"
         )
@@ -331,7 +331,7 @@ class StagedTree:
                 raise missing from None
             # As mkdir -p does: only a member has a mode of its own.
             os.mkdir(path[-1], dir_fd=parent)
-            self.implicit.add(path)
+            self.implied_directories.add(path)
             self._descend(path[-1], parent, existing=False)
             return
         self._check_spelling(parent, path)

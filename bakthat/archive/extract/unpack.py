@@ -1,9 +1,9 @@
 """Restore an archive, or one plain file, into a directory: all of it or nothing.
 
-What is restored is laid out in a private directory inside the destination, on the same file
-system. Only when the source was read to its very end, and so every checksum and authentication
-below was found right, is it moved into place. After any error or interrupt the destination is
-as it was.
+What is restored is unpacked into a private directory inside the destination, on the same file
+system. It is published, moved into place, only when the source was read to its very end, and so
+every checksum and authentication below was found right. After any error or interrupt the
+destination is as it was.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bakthat.archive.extract.metadata import MetadataWriter
-from bakthat.archive.extract.publish import place
-from bakthat.archive.extract.selection import Choice
+from bakthat.archive.extract.publish import publish
+from bakthat.archive.extract.selection import Selection
 from bakthat.archive.extract.staging import Staging
 from bakthat.archive.extract.tree import PathSet, StagedTree, split_name
 from bakthat.archive.report import ArchiveReport, reason
@@ -34,7 +34,7 @@ def extract(
     *,
     report: ArchiveReport,
     check_comment: Callable[[bytes], None] | None = None,
-    choice: Choice | None = None,
+    selection: Selection | None = None,
 ) -> list[Path]:
     """Restore the tar archive in *source* into the directory *destination*.
 
@@ -42,7 +42,7 @@ def extract(
     with those of the archive, existing files and links replaced. *report* takes the counts and
     warnings: owners, modes, attributes and devices that could not be restored. *check_comment*
     is called with the comment of a global pax header, ``b""`` where there is none, and may raise.
-    With *choice*, only the members that it takes, in directories that are made as needed.
+    With *selection*, only the members that it includes, in directories that are made as needed.
     Returns the paths that are now at the top of *destination*, sorted.
 
     *source* is read to its end and not closed. Raises CorruptArchiveError, UnsafeMemberError for
@@ -50,8 +50,8 @@ def extract(
     nothing is left behind.
     """
     with Staging(destination) as staging:
-        implicit = _unpack(source, staging, report, check_comment, choice)
-        return place(staging, implicit, report)
+        implied_directories = _unpack(source, staging, report, check_comment, selection)
+        return publish(staging, implied_directories, report)
 
 
 def _unpack(
@@ -59,7 +59,7 @@ def _unpack(
     staging: Staging,
     report: ArchiveReport,
     check_comment: Callable[[bytes], None] | None,
-    choice: Choice | None,
+    selection: Selection | None,
 ) -> PathSet:
     """Make the tree in the staging directory; return the directories that are no members."""
     watched = _WatchedSource(source)
@@ -72,21 +72,21 @@ def _unpack(
                 if first and check_comment is not None:
                     check_comment(reader.comment)  # not after all of a wrong archive
                 first = False
-                if choice is None or choice.takes(member):
+                if selection is None or selection.includes(member):
                     tree.add(member, reader.read_content(member))
             if check_comment is not None:
                 check_comment(reader.comment)
-            if choice is not None:
-                choice.check()
+            if selection is not None:
+                selection.check()
     except OSError as exc:
         if exc is watched.failure:
             raise
         raise _cannot_write(staging.destination / os.fsdecode(path), exc) from exc
     report.bytes += reader.content_bytes
-    return tree.implicit
+    return tree.implied_directories
 
 
-def place_file(
+def restore_file(
     source: Source,
     destination: Path,
     name: str,
@@ -136,7 +136,7 @@ def place_file(
                 raise
             raise _cannot_write(destination / name, exc) from exc
         report.files += 1
-        return place(staging, PathSet(), report)[0]
+        return publish(staging, PathSet(), report)[0]
 
 
 def verify(

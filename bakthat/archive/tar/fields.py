@@ -92,7 +92,7 @@ def parse_seconds(text: bytes) -> int:
 
 
 def checksum_fits(block: bytes) -> bool:
-    """Tell whether the 512 bytes of a header add up to the sum that it carries.
+    """Return whether the 512 bytes of a header add up to the sum that it carries.
 
     The sum is of unsigned bytes; some old tars added signed ones.
     """

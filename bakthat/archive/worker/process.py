@@ -16,7 +16,7 @@ from bakthat.system.signals import SIGNALS, held_back
 
 
 def may_fork() -> bool:
-    """Tell whether this process has a single thread.
+    """Return whether this process has a single thread.
 
     With more threads it may not fork: the child would never get a lock that another thread holds.
     """
