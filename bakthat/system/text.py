@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable
 
@@ -37,6 +36,8 @@ def is_text(name: str) -> bool:
 
 def did_you_mean(word: str, known: Iterable[str], *, most: int = 1) -> str:
     """Return a hint with the words of *known* that are like *word*, at most *most*; else ""."""
+    import difflib  # here, since every command would take a millisecond longer
+
     close = difflib.get_close_matches(word, list(known), n=most, cutoff=0.5)
     return f"did you mean {' or '.join(map(printable, close))}?" if close else ""
 

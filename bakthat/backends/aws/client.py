@@ -67,9 +67,9 @@ class AwsSettings:
         name = required(conf, container)
         access_key, secret_key = conf.get("access_key"), conf.get("secret_key")
         if bool(access_key) != bool(secret_key):
-            missing, given = "secret_key", "access_key"
-            if secret_key:
-                missing, given = given, missing
+            given, missing = (
+                ("access_key", "secret_key") if access_key else ("secret_key", "access_key")
+            )
             raise ConfigError(
                 f"{missing} is not set, but {given} is",
                 hint="set both access_key and secret_key, or neither to use boto3's own chain",
