@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bakthat.backends import make_backend
+from bakthat.backends.aws.client import MAX_CONNECT_TIMEOUT
 from bakthat.backends.aws.part_upload import (
     MAX_OVERTAKING,
     MAX_PARTS,
@@ -25,6 +26,7 @@ from bakthat.backends.aws.part_upload import (
 from bakthat.backends.base import StoredObject
 from bakthat.backends.s3.backend import S3Backend
 from bakthat.backends.s3.upload import EQUAL_PARTS, MAX_PART_SIZE, choose_part_size, size_of_part
+from bakthat.conf import Profile
 from bakthat.errors import BakthatError, ConfigError, CredentialsError, StorageError
 from tests.support.servers import METHODS, TWO_PARTS, free_port, get, plain, put, s3_backend
 
@@ -133,6 +135,32 @@ def test_one_key_without_the_other_is_a_configuration_error() -> None:
         S3Backend({"s3_bucket": "bakthat", "access_key": "text"})
     with pytest.raises(ConfigError, match="access_key is not set"):
         S3Backend({"s3_bucket": "bakthat", "secret_key": "text"})
+
+
+def test_the_settings_are_those_of_the_profile_and_show_no_secret() -> None:
+    profile = {
+        "s3_bucket": "bakthat",
+        "access_key": "AK",
+        "secret_key": "hidden-text",
+        "region_name": "eu-west-1",
+        "endpoint_url": "http://localhost:1",
+        "timeout": 90,
+        "attempts": 2,
+    }
+    made = S3Backend.settings_of(profile)
+    assert (made.container, made.region, made.max_attempts) == ("bakthat", "eu-west-1", 2)
+    assert (made.connect_timeout, made.read_timeout) == (MAX_CONNECT_TIMEOUT, 90)
+    assert made.endpoint_url == "http://localhost:1"
+    assert "hidden-text" not in repr(made)
+    impatient = S3Backend.settings_of({"s3_bucket": "bakthat", "timeout": 2})
+    assert (impatient.connect_timeout, impatient.read_timeout) == (2, 2)
+
+
+def test_the_settings_have_the_same_defaults_as_a_profile() -> None:
+    made, profile = S3Backend.settings_of({"s3_bucket": "bakthat"}), Profile()
+    assert made.region == profile.region_name
+    assert made.max_attempts == profile.attempts
+    assert made.read_timeout == profile.timeout
 
 
 def test_making_a_backend_imports_no_heavy_library() -> None:

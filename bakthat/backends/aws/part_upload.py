@@ -102,7 +102,7 @@ class PartUpload(ABC):
             # A full buffer is sent only when another byte follows: otherwise it is the last part,
             # or the whole object.
             if self._filled >= size:
-                self._or_fail(self._send_part)
+                self._run_step(self._send_part)
                 continue
             if len(self._buffer) != size:
                 self._buffer = self._empty_buffer(size)
@@ -115,7 +115,7 @@ class PartUpload(ABC):
     def commit(self) -> StoredObject:
         """Publish the object and return it once the storage has confirmed it."""
         self._check_usable()
-        stored = self._or_fail(self._finish)
+        stored = self._run_step(self._finish)
         self._closed = True
         self._stop_workers()
         self._free_buffers()
@@ -139,9 +139,9 @@ class PartUpload(ABC):
         if self._error is not None:
             raise self._error
         if self._closed:
-            raise StorageError(f"the upload of {self._key!r} is over already")
+            raise StorageError(f"the upload of {self._key!r} has ended already")
 
-    def _or_fail(self, step: Callable[[], Result]) -> Result:
+    def _run_step(self, step: Callable[[], Result]) -> Result:
         # An upload that failed stays failed: to continue would leave a hole in the object.
         try:
             return step()

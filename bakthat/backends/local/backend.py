@@ -339,7 +339,7 @@ class LocalUpload:
         self._description = description
         self._replace = replace
         self._size = 0
-        self._over = False
+        self._ended = False
         self._descriptor = -1
         name = f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
         self._temporary = os.path.join(self._directory, name)
@@ -368,7 +368,7 @@ class LocalUpload:
                 self._publish_replacing()
             else:
                 self._publish_new()
-        self._over = True
+        self._ended = True
         return StoredObject(
             self._key,
             self._size,
@@ -378,9 +378,9 @@ class LocalUpload:
 
     def abort(self) -> None:
         """Remove the temporary file, and the directories that were created for it."""
-        if self._over:
+        if self._ended:
             return
-        self._over = True
+        self._ended = True
         try:
             if self._descriptor >= 0:
                 os.close(self._take_descriptor())
@@ -406,8 +406,8 @@ class LocalUpload:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._directory)
 
     def _check_usable(self) -> None:
-        if self._over:
-            raise StorageError(f"the upload of {self._path} is over already")
+        if self._ended:
+            raise StorageError(f"the upload of {self._path} has ended already")
 
     def _take_descriptor(self) -> int:
         descriptor, self._descriptor = self._descriptor, -1

@@ -1,0 +1,36 @@
+"""Hints for misspelt names, sizes as people read them, and names made safe for a terminal."""
+
+from __future__ import annotations
+
+import pytest
+
+from bakthat.system.text import did_you_mean, human_size, printable
+
+
+@pytest.mark.parametrize(
+    ("word", "most", "hint"),
+    [
+        ("mydri", 1, "did you mean mydir?"),
+        ("mydir", 3, "did you mean mydir or mydir2?"),
+        ("mydir", 1, "did you mean mydir?"),
+        ("zzzzz", 3, ""),
+        ("", 3, ""),
+    ],
+)
+def test_a_hint_names_what_a_word_is_most_like(word: str, most: int, hint: str) -> None:
+    assert did_you_mean(word, iter(["mydir", "mydir2", "photos"]), most=most) == hint
+
+
+def test_a_hint_is_safe_for_a_terminal() -> None:
+    assert did_you_mean("mydir", ["my\x1bdir"]) == r"did you mean my\x1bdir?"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 KB"), (1_234_567, "1.2 MB")]
+)
+def test_sizes_are_in_powers_of_a_thousand(size: int, text: str) -> None:
+    assert human_size(size) == text
+
+
+def test_bytes_that_are_not_utf8_and_control_characters_are_escaped() -> None:
+    assert printable("a\udcffb\n\u202e") == r"a\xffb\n\u202e"
