@@ -14,6 +14,8 @@ import yaml
 from bakthat.conf import PATHS, Profile, load_profile, read_raw_profile, save_profile
 from bakthat.errors import ConfigError
 
+pytestmark = pytest.mark.permissions
+
 
 def write(path: Path, text: str) -> Path:
     path.write_text(text)

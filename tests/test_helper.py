@@ -120,6 +120,7 @@ def test_a_working_directory_that_vanished_is_said(
     assert left_behind(start) == []
 
 
+@pytest.mark.permissions
 def test_what_a_dump_made_unwritable_is_removed_too(conf: Conf, start: Path) -> None:
     with BakHelper("mybackup", conf=conf):
         os.makedirs("locked/below")

@@ -17,6 +17,8 @@ from bakthat import models
 from bakthat.errors import CatalogError
 from tests.support.needs import as_root, mounted
 
+pytestmark = pytest.mark.permissions
+
 SCHEMA_060 = """
 CREATE TABLE "backups" ("id" INTEGER NOT NULL PRIMARY KEY, "backend" VARCHAR(255) NOT NULL,
     "backend_hash" VARCHAR(255), "backup_date" DATETIME NOT NULL, "filename" TEXT NOT NULL,

@@ -399,6 +399,7 @@ def test_a_plugin_that_failed_is_tried_again_and_those_before_it_are_not(
     ]
 
 
+@pytest.mark.permissions
 def test_plugins_that_everyone_could_have_written_are_refused(
     conf: Conf, plugins_dir: Path, diary: Path
 ) -> None:

@@ -37,6 +37,8 @@ from tests.support.tar_bytes import (
     snapshot,
 )
 
+pytestmark = pytest.mark.permissions
+
 ROOT = os.geteuid() == 0
 
 

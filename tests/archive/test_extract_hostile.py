@@ -29,6 +29,8 @@ from tests.support.tar_bytes import (
     snapshot,
 )
 
+pytestmark = pytest.mark.permissions
+
 ROOT = os.geteuid() == 0
 
 UNSAFE = {

@@ -15,6 +15,8 @@ from bakthat.archive.report import KEPT_WARNINGS, ArchiveReport
 from bakthat.errors import BakthatError
 from tests.support.tar_bytes import END, Pieces, header, member, pax, reachable_directory, snapshot
 
+pytestmark = pytest.mark.permissions
+
 
 def restore(archive: bytes, destination: Path) -> ArchiveReport:
     report = ArchiveReport()

@@ -19,6 +19,8 @@ from bakthat.errors import SourceError, StorageError
 from tests.support.archives import MIB, Collector, content, grow, members, store
 from tests.support.needs import as_root
 
+pytestmark = pytest.mark.permissions
+
 
 @pytest.mark.parametrize("size", [10 * MIB, 3 * MIB + 1, 3 * MIB])
 def test_a_file_that_shrinks_is_padded_with_zeros(tmp_path: Path, size: int) -> None:

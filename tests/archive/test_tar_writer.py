@@ -32,6 +32,8 @@ from bakthat.archive.tar.header import HeaderError, SharedPieces
 from tests.support.archives import MIB, Collector, content, extract, gnu_tar, grow, members, store
 from tests.support.needs import as_root, missing
 
+pytestmark = pytest.mark.permissions
+
 
 def test_gnu_tar_finds_no_difference(tmp_path: Path) -> None:
     data, report = store(grow(tmp_path / "set"))

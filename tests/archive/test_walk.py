@@ -16,6 +16,8 @@ from bakthat.archive.report import KEPT_WARNINGS, ArchiveReport
 from bakthat.errors import SourceError
 from bakthat.system.text import printable
 
+pytestmark = pytest.mark.permissions
+
 
 def grow(root: Path, *names: str) -> Path:
     """Make the files *names* below *root*, directories where a name ends in a slash."""

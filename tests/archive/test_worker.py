@@ -32,8 +32,11 @@ from tests.support.archives import Collector, members
 from tests.support.tar_bytes import snapshot
 from tests.support.trees import make_every_kind
 
-# The children use none of the threads that pytest may have, and never return.
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+pytestmark = [
+    pytest.mark.permissions,
+    # The children use none of the threads that pytest may have, and never return.
+    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
+]
 
 
 def children() -> set[int]:

@@ -23,6 +23,8 @@ from bakthat.errors import (
     UsageError,
 )
 
+pytestmark = pytest.mark.permissions
+
 Call = Callable[..., Any]
 
 

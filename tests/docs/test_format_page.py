@@ -33,7 +33,7 @@ COMMANDS = [
 PASSPHRASE = "correct horse"
 IDENTITY = age.generate_identity()
 
-pytestmark = pytest.mark.needs("age", "GNU tar")
+pytestmark = [pytest.mark.permissions, pytest.mark.needs("age", "GNU tar")]
 
 
 @pytest.fixture(scope="module")

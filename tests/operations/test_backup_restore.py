@@ -80,6 +80,7 @@ def in_home(isolated_environment: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return isolated_environment
 
 
+@pytest.mark.permissions
 @pytest.mark.parametrize("encryption", ENCRYPTIONS)
 @pytest.mark.parametrize("compress", [True, False])
 def test_every_kind_of_file_comes_back_as_it_was(
@@ -143,6 +144,7 @@ def test_a_tarball_is_stored_as_it_is_and_comes_back_as_that_file(
         assert (out / name).read_bytes() == tarball.read_bytes()
 
 
+@pytest.mark.permissions
 def test_gnu_tar_opens_what_was_stored(local: Conf, tmp_path: Path, out: Path) -> None:
     source = make_every_kind(tmp_path / "mydir")
     made = bakthat.backup(source, conf=local, password="")
@@ -306,6 +308,7 @@ def test_a_named_exclude_file_wins_and_must_exist(
             bakthat.backup(source, conf=local, password="", exclude_file="missing-patterns")
 
 
+@pytest.mark.permissions
 def test_a_file_that_cannot_be_read_is_reported_and_the_rest_is_stored(
     local: Conf, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

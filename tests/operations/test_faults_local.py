@@ -22,6 +22,8 @@ from tests.support.commandline import CommandLine
 from tests.support.needs import as_root, mounted
 from tests.support.profiles import Conf, write_config
 
+pytestmark = pytest.mark.permissions
+
 ERRORS = [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS]
 
 

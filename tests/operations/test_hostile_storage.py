@@ -250,6 +250,7 @@ def test_a_name_that_looks_like_an_option_is_a_name_after_two_dashes(user: Comma
     assert user.run("delete", "--", stored).code == 0
 
 
+@pytest.mark.permissions
 @pytest.mark.skipif(os.geteuid() == 0, reason="root makes devices")
 def test_members_that_only_root_can_make_are_warnings(local: Conf, out: Path) -> None:
     plant(local, gzip.compress(header(b"d", b"3") + member(b"f", b"1") + END))

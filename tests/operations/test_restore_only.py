@@ -12,6 +12,8 @@ import bakthat
 from bakthat.errors import CorruptArchiveError, NoMatchError, UsageError
 from tests.support.commandline import CommandLine
 
+pytestmark = pytest.mark.permissions
+
 
 @pytest.fixture
 def conf(tmp_path: Path) -> dict[str, Any]:

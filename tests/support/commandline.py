@@ -40,6 +40,8 @@ class CommandLine:
             "PYTHONPATH": str(PROJECT),
             "AWS_EC2_METADATA_DISABLED": "true",
             "LANG": "C.UTF-8",
+            # Where coverage is measured, it tells its settings to the processes this way.
+            **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
         }
 
     def run(
