@@ -135,7 +135,7 @@ def test_an_unknown_key_is_named_with_the_nearest(config: Path) -> None:
     assert error.hint == "did you mean s3_bucket?"
 
 
-def test_a_key_like_none_of_ours_may_be_meant_for_a_plugin() -> None:
+def test_an_unknown_key_like_no_other_is_an_error_that_names_plugin_settings() -> None:
     assert expect_error(conf={"zzz": 1}).hint == (
         "settings of your own plugins go below plugin_settings"
     )
@@ -335,7 +335,7 @@ def test_a_relative_path_in_a_linked_file_counts_from_the_link(
     assert load_profile().profile.local_path == str(config.parent / "store")
 
 
-def test_what_a_relative_path_became_is_told(
+def test_what_a_relative_path_became_is_logged(
     config: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(config, "default: {local_path: store}\n")

@@ -110,7 +110,7 @@ def test_the_working_directory_is_restored_wherever_the_block_went(conf: Conf, s
     assert left_behind(start) == []
 
 
-def test_a_working_directory_that_vanished_is_said(
+def test_a_working_directory_that_vanished_is_reported(
     conf: Conf, start: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with BakHelper("mybackup", conf=conf):
@@ -530,7 +530,7 @@ with ThreadPoolExecutor(1) as another:
 """
 
 
-def test_a_process_forked_beside_another_threads_block_may_use_helpers(tmp_path: Path) -> None:
+def test_a_process_forked_during_another_threads_block_may_use_helpers(tmp_path: Path) -> None:
     done = subprocess.run(
         # Python warns of forking beside threads, which scripts do all the same.
         [sys.executable, "-W", "ignore", "-c", FORK_BESIDE_A_BLOCK],

@@ -60,7 +60,7 @@ def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
 # Healthchecks.
 
 
-def test_healthchecks_hears_of_the_start_and_of_the_success(
+def test_healthchecks_is_notified_of_the_start_and_of_the_success(
     local: Conf, tree: Path, server: HttpListener
 ) -> None:
     conf = with_plugin(local, "Healthchecks", url=f"{server.url}/secret-uuid")
@@ -72,7 +72,7 @@ def test_healthchecks_hears_of_the_start_and_of_the_success(
     assert server.requests[1].body.decode() == f"stored {made.stored_filename} ({made.size} B)"
 
 
-def test_healthchecks_hears_of_a_failure_and_of_nothing_but_backups(
+def test_healthchecks_is_notified_of_a_failure_and_of_backups_only(
     local: Conf, tree: Path, server: HttpListener, tmp_path: Path
 ) -> None:
     conf = with_plugin(local, "Healthchecks", url=f"{server.url}/ping/key/slug?create=1")
@@ -97,7 +97,7 @@ def test_healthchecks_takes_a_backup_that_lacks_files_for_a_failure(
     assert server.requests[1].body.decode().endswith("with 1 warnings")
 
 
-def test_the_text_of_a_foreign_exception_is_not_sent(
+def test_the_text_of_an_exception_of_another_library_is_not_sent(
     local: Conf, tree: Path, server: HttpListener
 ) -> None:
     def refuse(_session_id: str) -> None:
@@ -159,10 +159,11 @@ def test_a_notification_that_fails_is_a_warning_without_secrets(
     if (name, trouble) == ("Apprise", "302"):
         return  # Apprise follows redirects, to what answers 302 again, or not
     expected = 2 if name == "Healthchecks" else 1
-    told = warnings_in(caplog)
-    assert len([each for each in told if each.startswith(f"{name.lower()}: could not")]) == expected
+    warned = warnings_in(caplog)
+    beginning = f"{name.lower()}: could not"
+    assert len([each for each in warned if each.startswith(beginning)]) == expected
     if name != "Apprise" and trouble.isdigit():
-        assert told[0].endswith(f"the server answered {trouble}")
+        assert warned[0].endswith(f"the server answered {trouble}")
     assert "/elsewhere" not in server.paths()
     captured = capfd.readouterr()
     assert "secret" not in caplog.text + captured.out + captured.err
@@ -234,7 +235,7 @@ def test_a_webhook_speaks_ntfy(local: Conf, tree: Path, server: HttpListener) ->
 
 
 @pytest.mark.parametrize("name", ["Webhook", "Apprise"])
-def test_who_wants_to_hear_of_failures_only_hears_of_nothing_else(
+def test_a_plugin_set_to_failures_only_sends_nothing_else(
     name: str, local: Conf, tree: Path, server: HttpListener
 ) -> None:
     need(name)
@@ -249,7 +250,7 @@ def test_who_wants_to_hear_of_failures_only_hears_of_nothing_else(
 # Apprise.
 
 
-def test_apprise_tells_of_success_and_failure(
+def test_apprise_notifies_of_success_and_failure(
     local: Conf, tree: Path, server: HttpListener
 ) -> None:
     need("Apprise")
@@ -384,7 +385,7 @@ def test_prometheus_finds_the_last_backup_of_each_set(
     assert os.listdir(textfile.parent) == ["bakthat.prom"]
 
 
-def test_the_metrics_go_beside_the_configuration_and_nowhere_else(
+def test_the_metrics_are_written_next_to_the_configuration_and_nowhere_else(
     local: Conf,
     tree: Path,
     textfile: Path,

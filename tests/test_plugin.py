@@ -73,7 +73,7 @@ def entries(diary: Path) -> list[str]:
 # Life and death.
 
 
-def test_plugins_hear_of_a_backup_in_the_order_of_the_profile(
+def test_plugins_are_notified_of_a_backup_in_the_order_of_the_profile(
     conf: Conf, tree: Path, diary: Path
 ) -> None:
     conf["plugins"] = ["diaries.Second", "diaries.Diary"]
@@ -133,7 +133,7 @@ def test_a_directory_in_a_home_that_is_not_there_is_none_below_the_working_direc
         bakthat.ls(conf=stray)
 
 
-def test_a_plugin_hears_of_its_own_profile_only(
+def test_a_plugin_is_notified_of_its_own_profile_only(
     conf: Conf, tree: Path, tmp_path: Path, diary: Path
 ) -> None:
     other = tmp_path / "other.txt"

@@ -36,11 +36,11 @@ class TypedPlugin(Plugin):
         assert_type(self.log, logging.Logger)
         assert_type(self.conf, dict[str, Any])
         assert_type(self.on_restore, EventSlot[[str, Backups]])
-        self.on_backup += self.tell
-        self.on_backup -= self.tell
+        self.on_backup += self.listen
+        self.on_backup -= self.listen
         self.on_error += hear_of_an_error
 
-    def tell(self, _session_id: str, backup: Backups) -> None:
+    def listen(self, _session_id: str, backup: Backups) -> None:
         assert_type(backup.stored_filename, str)
         assert_type(backup.size, int)
         assert_type(backup.tags, str)

@@ -184,7 +184,7 @@ def test_an_archive_of_pythons_tarfile_comes_back(tmp_path: Path, format_: int) 
     assert snapshot(destination) == snapshot(source)
 
 
-def test_what_was_restored_is_told_with_its_top_level_paths(tmp_path: Path) -> None:
+def test_a_summary_of_a_restore_has_its_top_level_paths(tmp_path: Path) -> None:
     archive = member(b"b/c/d", b"12345") + header(b"a", b"5") + member(b"./e", b"6") + END
     (tmp_path / "b").mkdir()
     report = ArchiveReport()
@@ -304,7 +304,7 @@ def test_a_user_restores_read_only_directories_also_over_themselves(shared: Path
 
 
 @as_root
-def test_a_user_owns_what_is_restored_and_is_told_what_is_left_out(shared: Path) -> None:
+def test_a_user_owns_what_is_restored_and_is_warned_of_what_is_left_out(shared: Path) -> None:
     (shared / "source").mkdir()
     make_tree(shared / "source")
     archive = gnu_tar(shared / "source", "--format=posix", "--xattrs", "--sparse")

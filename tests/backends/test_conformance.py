@@ -355,7 +355,7 @@ def test_a_self_description_that_does_not_fit_is_refused_before_anything_is_sent
     assert storage.leftovers() == []
 
 
-def test_a_listing_tells_size_and_time(storage: Storage) -> None:
+def test_a_listing_has_size_and_time(storage: Storage) -> None:
     put(storage.backend, "set.tgz", b"12345")
     (found,) = storage.backend.ls()
     described = storage.backend.stat("set.tgz")

@@ -118,7 +118,7 @@ def test_what_is_small_takes_one_request_and_what_is_not_goes_in_parts(
     assert proxy.seen("PUT", "/multipart-uploads/") == 2
 
 
-def test_the_archive_describes_itself_to_whoever_lists_the_vault(
+def test_a_list_of_the_vault_has_the_description_of_the_archive(
     backend: GlacierBackend, glacier: GlacierServer
 ) -> None:
     put(backend)
@@ -210,7 +210,7 @@ def test_keys_that_are_refused_are_an_error_of_credentials(conf: dict[str, Any])
     assert "access_key" in caught.value.hint
 
 
-def test_a_new_customer_is_told_of_the_other_way(
+def test_a_new_customer_gets_a_hint_to_the_storage_class(
     glacier: GlacierServer, conf: dict[str, Any], proxy: FaultProxy
 ) -> None:
     proxy.on("PUT", "/vaults/", Answer(400, b'{"code": "PolicyEnforced", "message": "closed"}'))
@@ -258,7 +258,7 @@ def test_asking_again_asks_the_vault_once(backend: GlacierBackend, glacier: Glac
     assert len(glacier.asked) == 1
 
 
-def test_whoever_shares_only_credentials_finds_the_job_and_reads_the_archive(
+def test_a_machine_that_shares_only_credentials_finds_the_job_and_reads_the_archive(
     backend: GlacierBackend, glacier: GlacierServer
 ) -> None:
     put(backend, content(1.5))

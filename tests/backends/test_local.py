@@ -79,7 +79,7 @@ def test_an_unknown_destination_is_answered_with_the_known_ones() -> None:
     assert "local" in caught.value.hint
 
 
-def test_an_object_is_a_plain_file_with_its_self_description_beside_it(
+def test_an_object_is_a_plain_file_with_its_description_in_a_second_file(
     backend: LocalBackend, store: Path
 ) -> None:
     put(backend, "host/set.tgz", b"data")

@@ -218,7 +218,7 @@ def test_wrong_keys_are_a_credentials_error_on_every_method(
         {"region_name": "not a region"},
     ],
 )
-def test_a_profile_that_cannot_be_meant_is_one_clear_error(
+def test_an_invalid_profile_is_one_clear_error(
     moto_conf: dict[str, Any], profile: dict[str, str]
 ) -> None:
     with pytest.raises(BakthatError) as caught:

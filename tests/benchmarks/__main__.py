@@ -111,7 +111,7 @@ def _names(known: Sequence[str]) -> Callable[[str], list[str]]:
 
 
 def may_unshare() -> bool:
-    """Tell whether a network of its own can be had, where nothing else counts as traffic."""
+    """Return whether a network of its own can be had, where nothing else counts as traffic."""
     if OWN_NETWORK in os.environ or os.geteuid() or not shutil.which("unshare"):
         return False
     return not subprocess.run(

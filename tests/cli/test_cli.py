@@ -367,7 +367,7 @@ def test_a_home_that_is_not_utf8_works(user: CommandLine) -> None:
     assert user.run("restore", "mydir", "-o", "out").code == 0
 
 
-def test_a_missing_bucket_is_told_before_a_password_is_asked_for(user: CommandLine) -> None:
+def test_a_missing_bucket_is_reported_before_a_password_is_asked_for(user: CommandLine) -> None:
     code, screen = user.converse("backup", "mydir", "-d", "s3")
     assert code == 1
     assert "s3_bucket" in screen

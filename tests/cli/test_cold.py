@@ -148,7 +148,7 @@ def test_checking_the_job_prints_a_line_and_exits_by_it(
 @pytest.mark.parametrize(
     "arguments", [("--tier", "fast"), ("--days", "0"), ("--days", "soon"), ("--tier", "")]
 )
-def test_what_cannot_be_meant_is_a_usage_error(
+def test_invalid_options_are_usage_errors(
     user: CommandLine, conf: dict[str, Any], glacier: GlacierServer, arguments: tuple[str, str]
 ) -> None:
     done = user.run("restore", "mydir", *arguments)

@@ -112,7 +112,9 @@ def test_every_name_of_the_command_rotates_by_the_profile(user: User, name: str)
 
 
 @pytest.mark.parametrize("name", ["delete_older_than", "delete-older-than"])
-def test_deleting_by_age_says_the_reading_back_before_it_acts(user: User, name: str) -> None:
+def test_deleting_by_age_shows_how_it_reads_the_interval_before_it_acts(
+    user: User, name: str
+) -> None:
     made = user.shelve(3)
     done = user.run(name, "mydir", "1m")
     said = done.stderr.splitlines()
@@ -222,7 +224,7 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_meant_deletes_nothing(user: User, case: str) -> None:
+def test_invalid_arguments_delete_nothing(user: User, case: str) -> None:
     arguments, code, message = REFUSED[case]
     made = user.shelve(3)
     done = user.run(*arguments)

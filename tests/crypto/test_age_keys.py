@@ -1,4 +1,4 @@
-"""Keys and passphrases: what is taken, what is refused, and that no message tells a secret."""
+"""Keys and passphrases: what is taken, what is refused, and that no message shows a secret."""
 
 from __future__ import annotations
 
@@ -74,20 +74,20 @@ def test_a_recipient_of_low_order_is_refused() -> None:
         EncryptWriter(io.BytesIO(), recipients=[_bech32.encode("age", bytes(32))])
 
 
-def assert_tells_nothing(error: BaseException, *secrets: str) -> None:
-    told: BaseException | None = error
-    while told is not None:
-        shown = f"{told!r} {told.args} {vars(told)}".lower()
+def assert_shows_nothing(error: BaseException, *secrets: str) -> None:
+    shown_error: BaseException | None = error
+    while shown_error is not None:
+        shown = f"{shown_error!r} {shown_error.args} {vars(shown_error)}".lower()
         for secret in secrets:
             assert not any(secret.lower()[at : at + 8] in shown for at in range(len(secret) - 7))
-        told = told.__cause__ or told.__context__
+        shown_error = shown_error.__cause__ or shown_error.__context__
 
 
 @pytest.mark.parametrize("spoiled", [STRANGER, STRANGER.lower(), f"# x\n{STRANGER}\n"])
 def test_a_secret_key_given_as_recipient_is_not_quoted(spoiled: str) -> None:
     with pytest.raises(KeyFormatError, match="secret key") as caught:
         age.parse_recipient(spoiled)
-    assert_tells_nothing(caught.value, STRANGER.removeprefix("AGE-SECRET-KEY-1"))
+    assert_shows_nothing(caught.value, STRANGER.removeprefix("AGE-SECRET-KEY-1"))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_an_identity_that_is_none_is_never_quoted(text: str) -> None:
     ):
         with pytest.raises(KeyFormatError) as caught:
             call()
-        assert_tells_nothing(caught.value, STRANGER.removeprefix("AGE-SECRET-KEY-1"))
+        assert_shows_nothing(caught.value, STRANGER.removeprefix("AGE-SECRET-KEY-1"))
 
 
 def with_checksum(prefix: str, values: list[int]) -> str:
@@ -182,13 +182,13 @@ def test_a_passphrase_may_be_any_text(passphrase: str) -> None:
     assert both.read() == b"text"
     with pytest.raises(WrongKeyError, match="passphrase does not open") as caught:
         DecryptReader(io.BytesIO(file), passphrase=passphrase + "y")
-    assert_tells_nothing(caught.value, passphrase)
+    assert_shows_nothing(caught.value, passphrase)
 
 
 def test_a_passphrase_that_is_no_text_is_not_quoted() -> None:
     with pytest.raises(PasswordError) as caught:
         EncryptWriter(io.BytesIO(), passphrase="tell-nobody-\ud800")
-    assert_tells_nothing(caught.value, "tell-nobody-")
+    assert_shows_nothing(caught.value, "tell-nobody-")
 
 
 def test_the_key_of_the_other_kind_is_named_in_the_error() -> None:

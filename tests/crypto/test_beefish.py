@@ -66,7 +66,7 @@ def test_what_was_encrypted_comes_back_in_any_pieces(
 
 
 @given(padding=st.integers(0, 255))
-def test_any_last_byte_tells_the_padding_modulo_8(padding: int) -> None:
+def test_the_last_byte_is_the_length_of_the_padding_modulo_8(padding: int) -> None:
     from cryptography.hazmat.decrepit.ciphers.algorithms import Blowfish
     from cryptography.hazmat.primitives.ciphers import Cipher, modes
 
@@ -94,7 +94,7 @@ def test_an_error_of_the_source_passes_unchanged() -> None:
         BeefishReader(Broken(), password=PASSWORD).read(1)
 
 
-def test_passwords_that_0_6_0_could_not_use_are_told_apart() -> None:
+def test_passwords_that_0_6_0_could_not_use_are_recognized() -> None:
     with pytest.raises(PasswordError, match="empty"):
         BeefishReader(io.BytesIO(), password="")
     BeefishReader(io.BytesIO(), password="é" * 28)

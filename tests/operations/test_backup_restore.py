@@ -227,7 +227,7 @@ def test_a_backup_is_restored_by_its_whole_name_without_the_catalog(
     assert bakthat.ls(conf=lost) == []
 
 
-def test_the_catalog_entry_has_what_was_learnt(local: Conf, tree: Path) -> None:
+def test_the_catalog_entry_has_what_the_backup_counted(local: Conf, tree: Path) -> None:
     made = bakthat.backup(tree, conf=local, password="", tags="a, b  a")
     assert str(made) == f"<Backup: {made.stored_filename}>"
     assert made["stored_filename"] == made.stored_filename
@@ -279,7 +279,7 @@ def test_the_store_is_not_backed_up_into_itself(local: Conf, isolated_environmen
             bakthat.backup(source, conf=local, password="")
 
 
-def test_excluded_files_are_left_out_and_told(
+def test_excluded_files_are_left_out_and_reported(
     local: Conf, tree: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "bakthat")
@@ -560,7 +560,7 @@ def test_a_wrong_identity_restores_nothing(local: Conf, tree: Path, out: Path) -
     expect_no_restore(KeyFormatError, local, out, identity_file=other)
 
 
-def test_an_object_that_is_gone_is_told_from_a_missing_entry(
+def test_an_object_that_is_gone_is_another_error_than_a_missing_entry(
     local: Conf, stored: models.Backups, out: Path
 ) -> None:
     stored_path(local, stored).unlink()
@@ -682,7 +682,7 @@ HOSTILE: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("lie", HOSTILE, ids=range(len(HOSTILE)))
-def test_a_hostile_description_is_not_believed(
+def test_a_hostile_description_is_not_trusted(
     local: Conf, tmp_path: Path, out: Path, lie: dict[str, Any]
 ) -> None:
     import json
@@ -770,7 +770,7 @@ def test_an_unknown_destination_names_the_known_ones(local: Conf, tree: Path) ->
     assert "s3, glacier, local" in caught.value.hint
 
 
-def test_what_was_stored_but_not_recorded_is_said_with_its_name(
+def test_what_was_stored_but_not_recorded_is_reported_with_its_name(
     local: Conf, tree: Path, monkeypatch: pytest.MonkeyPatch, out: Path
 ) -> None:
     def fail(_row: object) -> models.Backups:

@@ -174,7 +174,7 @@ def test_another_backup_in_its_place_is_found_by_reading(local: Conf, tree: Path
     assert "the archive says" in found[0].detail
 
 
-def test_keys_that_do_not_fit_are_told_apart_from_damage(shelf: Conf) -> None:
+def test_a_wrong_key_is_another_verdict_than_damage(shelf: Conf) -> None:
     found = bakthat.check(conf=shelf, read_data=True, password="wrong")
     assert {name: verdict for name, verdict in verdicts(found).items() if verdict != "read"} == {
         "phrase": "no key",
@@ -244,7 +244,7 @@ def test_many_are_looked_up_in_one_listing(
     assert (moto_proxy.seen("GET"), moto_proxy.seen("HEAD")) == (1, 2)
 
 
-def test_a_storage_that_refuses_is_told_of_each_and_stops_no_other(
+def test_a_refusal_of_the_storage_is_reported_for_each_backup_and_stops_no_other(
     moto_conf: Conf, local: Conf, moto_proxy: FaultProxy, tree: Path
 ) -> None:
     share_service_models()
@@ -258,7 +258,7 @@ def test_a_storage_that_refuses_is_told_of_each_and_stops_no_other(
     assert verdicts(found) == {"here": "stored"}  # another bucket's are not this profile's
 
 
-def test_what_is_cold_is_told_and_never_thawed(
+def test_what_is_cold_is_reported_and_never_thawed(
     moto_endpoint: S3Server, local: Conf, tree: Path, moto_proxy: FaultProxy
 ) -> None:
     share_service_models()
@@ -337,9 +337,9 @@ def test_a_good_store_exits_with_0_and_a_wrong_one_with_1(user: CommandLine) -> 
     assert (read.code, read.stdout.split()[7]) == (0, "read")
     no_key = user.run("check", "--read-data", "--json")
     assert no_key.code == 1
-    [told] = json.loads(no_key.stdout)
-    assert (told["good"], told["verdict"]) == (False, "no key")
-    assert "none was given" in told["detail"]
+    [result] = json.loads(no_key.stdout)
+    assert (result["good"], result["verdict"]) == (False, "no key")
+    assert "none was given" in result["detail"]
     [path] = (user.home / ".bakthat_store").glob("*.age")
     path.unlink()
     bad = user.run("check")

@@ -67,7 +67,7 @@ def begin(conf: Conf, *keys: str) -> None:
         )
 
 
-def told(found: list[Remnant]) -> set[tuple[str, str]]:
+def reported(found: list[Remnant]) -> set[tuple[str, str]]:
     return {(each.kind, each.name) for each in found}
 
 
@@ -79,17 +79,17 @@ def age(path: Path, seconds: float) -> None:
 DEAD = "mydir.20260101000000.tgz.age"
 
 
-def test_parts_that_nobody_will_finish_are_removed(
+def test_parts_of_uploads_that_ended_are_removed(
     moto: Conf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(moto, DEAD, "raw.20260101000000", "mykey.keyvalue", "holiday.jpg", "other/x.tgz")
     two_days = time.time() + 2 * DAY
     monkeypatch.setattr("bakthat.backends.s3.backend.time_of", lambda _answer: two_days)
     ours = {("upload", DEAD), ("upload", "raw.20260101000000"), ("upload", "mykey.keyvalue")}
-    assert told(bakthat.cleanup(conf=moto, dry_run=True)) == ours
+    assert reported(bakthat.cleanup(conf=moto, dry_run=True)) == ours
     assert len(parts_under_way(moto)) == 5
     found = bakthat.cleanup(conf=moto)
-    assert told(found) == ours
+    assert reported(found) == ours
     assert {each.where for each in found} == {"s3"}
     assert sorted(parts_under_way(moto)) == ["holiday.jpg", "other/x.tgz"]
     assert bakthat.cleanup(conf=moto) == []
@@ -114,7 +114,7 @@ def test_an_upload_that_goes_on_for_days_is_as_old_as_its_latest_part(
     assert bakthat.cleanup(conf=conf) == []
     # Where parts cannot be listed, the beginning is all that is known.
     moto_proxy.on("GET", "uploadId=", refusal(501, "NotImplemented"))
-    assert told(bakthat.cleanup(conf=conf)) == {("upload", DEAD)}
+    assert reported(bakthat.cleanup(conf=conf)) == {("upload", DEAD)}
 
 
 def test_the_clock_of_the_storage_counts_and_not_a_wrong_one_here(
@@ -211,7 +211,7 @@ def test_parts_in_a_vault_are_removed(glacier: GlacierServer, local: Conf) -> No
     glacier.advance(hours=25)
     foreign = backend.upload("holiday.jpg", metadata={})
     foreign.write(bytes(3 * 1024 * 1024))
-    assert told(bakthat.cleanup(conf=conf)) == {("upload", DEAD)}
+    assert reported(bakthat.cleanup(conf=conf)) == {("upload", DEAD)}
     assert len(glacier.uploads_under_way(vault)) == 1
     for each in (upload, foreign):
         each.abort()
@@ -229,8 +229,8 @@ def test_jobs_that_have_expired_are_forgotten(
     assert bakthat.cleanup(conf=conf) == []
     glacier.advance(hours=48)
     expired = {("expired job", made.stored_filename), ("expired thaw", made.stored_filename)}
-    assert told(bakthat.cleanup(conf=conf, dry_run=True)) == expired
-    assert told(bakthat.cleanup(conf=conf)) == expired
+    assert reported(bakthat.cleanup(conf=conf, dry_run=True)) == expired
+    assert reported(bakthat.cleanup(conf=conf)) == expired
     assert bakthat.cleanup(conf=conf) == []
 
 
@@ -254,9 +254,9 @@ def test_temporary_files_and_claims_of_dead_writers_are_removed(local: Conf) -> 
     young = store / f".bakthat-{'1' * 32}.tmp"
     young.write_text("x")
     dead = {("temporary file", f"sub/{temporary.name}"), ("claim", DEAD)}
-    assert told(bakthat.cleanup(conf=local, dry_run=True)) == dead
+    assert reported(bakthat.cleanup(conf=local, dry_run=True)) == dead
     assert temporary.exists()
-    assert told(bakthat.cleanup(conf=local)) == dead
+    assert reported(bakthat.cleanup(conf=local)) == dead
     assert not temporary.exists()
     assert not claim.exists()
     assert all(path.exists() for path in (young, *others))
@@ -293,7 +293,7 @@ def test_old_reservations_are_freed_and_young_ones_kept(local: Conf) -> None:
     with models.catalog(local["database"], write=True):
         for name, when in (("old", now - 2 * DAY), ("young", now), ("odd", now + 400 * DAY)):
             models.Reservations.create(stored_filename=name, reserved_at=when)
-    assert told(bakthat.cleanup(conf=local, dry_run=True)) == {
+    assert reported(bakthat.cleanup(conf=local, dry_run=True)) == {
         ("reservation", "old"),
         ("reservation", "odd"),
     }
@@ -310,7 +310,7 @@ def test_backups_are_never_touched(moto: Conf, tmp_path: Path) -> None:
     assert [each.stored_filename for each in bakthat.ls(conf=moto)] == [made.stored_filename]
 
 
-def test_what_cannot_be_meant_is_refused(local: Conf, moto_endpoint: S3Server) -> None:
+def test_invalid_arguments_are_refused(local: Conf, moto_endpoint: S3Server) -> None:
     with pytest.raises(UsageError, match="interval"):
         bakthat.cleanup(conf=local, older_than="soon")
     with pytest.raises(ContainerNotFoundError):

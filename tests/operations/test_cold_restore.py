@@ -332,7 +332,7 @@ def test_an_expedited_thaw_is_looked_at_every_half_minute(
         ({"days": True}, "not True"),
     ],
 )
-def test_options_that_cannot_be_meant_are_refused_first(
+def test_invalid_options_are_refused_first(
     glacier: GlacierServer, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):

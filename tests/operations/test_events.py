@@ -35,16 +35,16 @@ def an_hour_passes_between_backups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Listener:
-    """Hears every event, and can be made to fail at some."""
+    """Listens to every event, and can be made to fail at some."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.failures: dict[str, BaseException] = {}
         self.hooked: dict[str, Callable[..., None]] = {
-            name: self.hear(name) for name in EVENT_NAMES
+            name: self.listen(name) for name in EVENT_NAMES
         }
 
-    def hear(self, name: str) -> Callable[..., None]:
+    def listen(self, name: str) -> Callable[..., None]:
         def callback(*arguments: Any) -> None:
             self.calls.append((name, *arguments))
             if name in self.failures:
@@ -58,12 +58,12 @@ class Listener:
 
 @pytest.fixture
 def listener() -> Iterator[Listener]:
-    heard = Listener()
-    for name, callback in heard.hooked.items():
+    fired = Listener()
+    for name, callback in fired.hooked.items():
         slot = getattr(bakthat.events, name)
         slot += callback
-    yield heard
-    for name, callback in heard.hooked.items():
+    yield fired
+    for name, callback in fired.hooked.items():
         slot = getattr(bakthat.events, name)
         slot -= callback
 
@@ -233,13 +233,13 @@ def test_an_on_callback_that_raises_is_raised_after_all_is_done_and_nothing_is_u
     assert "on_error" not in listener.names()
 
 
-def test_every_on_callback_hears_of_the_result_although_one_fails(
+def test_every_on_callback_gets_the_result_although_one_fails(
     local: Conf, tree: Path, listener: Listener, caplog: pytest.LogCaptureFixture
 ) -> None:
-    heard: list[str] = []
+    fired: list[str] = []
 
     def fail_too(_session_id: str, _backup: Backups) -> None:
-        heard.append("second")
+        fired.append("second")
         raise ValueError("me too")
 
     listener.failures["on_backup"] = RuntimeError("first")
@@ -249,7 +249,7 @@ def test_every_on_callback_hears_of_the_result_although_one_fails(
             bakthat.backup(tree, conf=local, password="")
     finally:
         bakthat.events.on_backup -= fail_too
-    assert heard == ["second"]
+    assert fired == ["second"]
     assert "another callback failed: ValueError: me too" in caplog.text
     assert "fail_too, a callback of on_backup" in caplog.text
 
@@ -283,19 +283,19 @@ def test_on_error_gets_the_operation_and_the_exception(
 def test_an_on_error_callback_that_fails_hides_neither_the_error_nor_the_others(
     local: Conf, listener: Listener, caplog: pytest.LogCaptureFixture
 ) -> None:
-    heard: list[BaseException] = []
+    fired: list[BaseException] = []
 
-    def hear(_session_id: str, _operation: str, exception: BaseException) -> None:
-        heard.append(exception)
+    def listen(_session_id: str, _operation: str, exception: BaseException) -> None:
+        fired.append(exception)
 
     listener.failures["on_error"] = RuntimeError("worse")
-    bakthat.events.on_error += hear
+    bakthat.events.on_error += listen
     try:
         with pytest.raises(NoMatchError) as caught:
             bakthat.delete("nothing", conf=local)
     finally:
-        bakthat.events.on_error -= hear
-    assert heard == [caught.value]
+        bakthat.events.on_error -= listen
+    assert fired == [caught.value]
     assert "an on_error callback failed: RuntimeError: worse" in caplog.text
     assert caplog.records[-1].levelno == logging.WARNING
 
@@ -314,8 +314,8 @@ def user(user: CommandLine, tree: Path, plugins_dir: Path) -> CommandLine:
         "    def activate(self):\n"
         "        for name in EVENT_NAMES:\n"
         "            slot = getattr(events, name)\n"
-        "            slot += self.hear(name)\n\n"
-        "    def hear(self, name):\n"
+        "            slot += self.listen(name)\n\n"
+        "    def listen(self, name):\n"
         "        def callback(session_id, *arguments):\n"
         "            self.log.info('%s %s %s', name, session_id, *arguments or ' ')\n"
         "            if name == self.conf['plugin_settings'].get('fail'):\n"

@@ -1,7 +1,7 @@
 """Whole operations over S3 when the network or the service fails at each of their stages.
 
-Whatever happens: what was stored before comes back, what failed is told in one line, and nothing
-is left behind but what the message names.
+Whatever happens: what was stored before comes back, what failed is reported in one line, and
+nothing is left behind but what the message names.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ def test_an_upload_whose_confirmation_was_lost_is_listed(
     assert listed(conf) == keys(conf) != []
 
 
-def test_what_is_stored_but_could_not_be_looked_at_is_said_to_be_there(
+def test_an_object_that_is_stored_but_cannot_be_checked_is_reported_as_stored(
     conf: Conf, moto_proxy: FaultProxy, small: Path, tmp_path: Path
 ) -> None:
     moto_proxy.on("HEAD", "mydir.", Reset(), after=2)
@@ -342,7 +342,7 @@ COMMANDS: dict[str, Callable[[FaultProxy], None]] = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_command_line_says_it_in_two_lines_and_exits_with_1(
+def test_the_command_line_reports_an_error_in_two_lines_and_exits_with_1(
     conf: Conf, moto_proxy: FaultProxy, small: Path, isolated_environment: Path, name: str
 ) -> None:
     path = isolated_environment / ".bakthat.yml"

@@ -76,7 +76,7 @@ def test_a_bomb_where_nothing_was_announced_is_bounded_by_what_is_stored(
     refusal(local, out)
 
 
-def test_whoever_says_so_gets_any_size(local: Conf, out: Path) -> None:
+def test_any_size_is_restored_when_it_is_asked_for(local: Conf, out: Path) -> None:
     plant(local, zeros(80 * MIB), bytes=1000, files=1)
     bakthat.restore(STORED, conf=local, output=out, any_size=True)
     assert (out / "zeros").stat().st_size == 80 * MIB
@@ -175,7 +175,7 @@ def test_metadata_of_a_wrong_shape_stops_no_restore(local: Conf, out: Path, shap
     assert isinstance(reading.unpacked_limit(Backups(metadata=shape, size=10)), int)
 
 
-def test_only_numbers_that_can_be_sizes_are_believed() -> None:
+def test_only_numbers_that_can_be_sizes_are_taken() -> None:
     assert sanitized({"bytes": True, "files": -1, "directories": "9"}) == {}
 
 
@@ -225,10 +225,10 @@ def test_nothing_in_the_catalog_reaches_the_terminal_raw(user: CommandLine) -> N
     (user.directory / "mydir").mkdir()
     user.run("backup", "mydir", "--prompt", "no")
     with sqlite3.connect(user.home / ".bakthat.sqlite") as catalog:
-        told = json.dumps({"client": ESCAPE, "kind": ESCAPE})
+        description = json.dumps({"client": ESCAPE, "kind": ESCAPE})
         catalog.execute(
             "UPDATE backups SET stored_filename = ?, tags = ?, metadata = ?",
-            (f"{ESCAPE}.20200202020202.tgz", ESCAPE, told),
+            (f"{ESCAPE}.20200202020202.tgz", ESCAPE, description),
         )
     catalog.close()
     for command in (["show"], ["show", "--json"], ["restore", "mydir"], ["delete", "mydir"]):

@@ -107,33 +107,33 @@ PLUGIN = """
 from bakthat.plugin import Plugin
 
 
-class Tell(Plugin):
+class Listener(Plugin):
     def activate(self):
         self.on_error += self.write
 
     def write(self, session_id, operation, exception):
-        with open("heard", "a") as file:
+        with open("fired", "a") as file:
             file.write(f"{operation} {type(exception).__name__} {isinstance(exception, Exception)}")
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupted_backup_tells_on_error_and_leaves_nothing(
+def test_an_interrupted_backup_fires_on_error_and_leaves_nothing(
     user: CommandLine, conf: dict[str, Any], moto_proxy: FaultProxy, number: int
 ) -> None:
     plugins = user.home / ".bakthat_plugins"
     plugins.mkdir(mode=0o700)
-    (plugins / "tell.py").write_text(PLUGIN)
+    (plugins / "listener.py").write_text(PLUGIN)
     path = user.home / ".bakthat.yml"
-    path.write_text(yaml.safe_dump({"default": {**conf, "plugins": ["tell.Tell"]}}))
+    path.write_text(yaml.safe_dump({"default": {**conf, "plugins": ["listener.Listener"]}}))
     before = {each.name for each in user.directory.iterdir()}
     hold = Hold()
     moto_proxy.on("POST", "uploads", hold, times=1)
     code, _ = interrupt(user, hold, "backup", "large", "--prompt", "no", number=number)
     assert code == 128 + number
     # No Exception: a callback that catches everything else does not swallow it.
-    assert (user.directory / "heard").read_text() == "backup Stopped False"
-    assert {each.name for each in user.directory.iterdir()} == before | {"heard"}
+    assert (user.directory / "fired").read_text() == "backup Stopped False"
+    assert {each.name for each in user.directory.iterdir()} == before | {"fired"}
     assert stored(conf) == listed(user) == parts_under_way(conf) == []
     cleaned = user.run("cleanup", "--older-than", "1s", "--json")
     assert json.loads(cleaned.stdout) == []

@@ -432,7 +432,7 @@ def test_a_failed_upload_leaves_the_former_value(
     assert stored_files(local) == before
 
 
-def test_what_was_stored_but_not_recorded_is_said(
+def test_what_was_stored_but_not_recorded_is_reported(
     local: Conf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kv = KeyValue(conf=local)

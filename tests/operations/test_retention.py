@@ -218,11 +218,11 @@ def test_the_local_time_zone_makes_no_difference(
     assert results[0] == results[1] == results[2] != []
 
 
-def test_only_the_destination_that_is_meant_is_looked_at(shelf: Shelf) -> None:
-    in_s3, aside = shelf.add_days(3), shelf.add_days(3, "aside", backend="local")
+def test_only_the_given_destination_is_read(shelf: Shelf) -> None:
+    in_s3, on_disk = shelf.add_days(3), shelf.add_days(3, "on_disk", backend="local")
     with pytest.raises(NoMatchError, match="on s3"):
-        bakthat.rotate_backups("aside", conf=shelf.conf, last=1)
-    assert names(bakthat.rotate_backups("aside", "local", conf=shelf.conf, last=1)) == aside[:2]
+        bakthat.rotate_backups("on_disk", conf=shelf.conf, last=1)
+    assert names(bakthat.rotate_backups("on_disk", "local", conf=shelf.conf, last=1)) == on_disk[:2]
     assert set(in_s3) <= shelf.living()
 
 
@@ -296,7 +296,7 @@ REFUSED: dict[str, tuple[type[BakthatError], Callable[[Shelf], object]]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_meant_is_refused_and_nothing_deleted(shelf: Shelf, case: str) -> None:
+def test_invalid_arguments_are_refused_and_nothing_is_deleted(shelf: Shelf, case: str) -> None:
     error, call = REFUSED[case]
     shelf.add_days(9)
     before = shelf.rows()
@@ -382,7 +382,7 @@ def test_the_rotation_of_060s_configuration_is_understood(shelf: Shelf) -> None:
 # Deleting by age.
 
 
-def test_older_means_dated_before_the_moment_that_is_said_back(
+def test_older_means_dated_before_the_moment_that_is_repeated(
     shelf: Shelf, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "bakthat")

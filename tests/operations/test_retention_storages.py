@@ -95,14 +95,14 @@ def test_a_local_file_that_cannot_be_deleted_stays_and_stops_no_other(
     mine = back_up_daily(local, source, 4)
     locked = Path(local["local_path"]) / mine[1]
     # A directory in its place is no file of bakthat's, which leaves it as it is.
-    locked.rename(tmp_path / "aside")
+    locked.rename(tmp_path / "unlocked")
     locked.mkdir()
     with pytest.raises(StorageError, match="1 of 3 backups could not be deleted") as caught:
         bakthat.rotate_backups("mydir", conf=local, last=1)
     assert mine[1] in str(caught.value)
     assert listed(local) == {mine[1], mine[3]}
     locked.rmdir()
-    (tmp_path / "aside").rename(locked)
+    (tmp_path / "unlocked").rename(locked)
     assert len(bakthat.rotate_backups("mydir", conf=local, last=1)) == 1
     assert stored(local) == listed(local) == {mine[3]}
     assert os.listdir(local["local_path"]) == [
@@ -139,7 +139,7 @@ def test_a_set_on_s3_goes_in_one_request(
     assert stored(through_proxy) == {mine[4]}
 
 
-def test_an_object_that_s3_will_not_give_up_stays_in_the_catalog(
+def test_an_object_that_s3_refuses_to_delete_stays_in_the_catalog(
     through_proxy: Conf, moto_proxy: FaultProxy, source: Path
 ) -> None:
     mine = back_up_daily(through_proxy, source, 4)

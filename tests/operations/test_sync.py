@@ -171,7 +171,7 @@ def test_what_is_gone_is_marked_and_what_is_there_again_revived(shelf: Conf) -> 
     assert row["metadata"] == made.metadata
 
 
-def test_a_deletion_that_failed_half_way_is_told_by_the_storage(
+def test_a_deletion_that_failed_half_way_is_found_on_the_storage(
     shelf: Conf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = bakthat.ls("mydir", conf=shelf)[0]
@@ -247,7 +247,7 @@ def test_all_pages_are_read(small_pages: Conf, tree: Path) -> None:
     assert bakthat.sync(conf=small_pages).changes == []
 
 
-def test_hundreds_of_objects_are_looked_at_in_parallel_and_told_of(s3: Conf) -> None:
+def test_hundreds_of_objects_are_read_in_parallel_and_reported(s3: Conf) -> None:
     client, bucket = plain(s3), s3["s3_bucket"]
     count = operation.BATCH + 44
     for number in range(count):
@@ -382,7 +382,7 @@ def test_an_object_of_another_size_is_updated_with_a_warning(
     assert f"{made.stored_filename} has 3 bytes now, and had 5" in caplog.text
     row = rows(conf)[made.stored_filename]
     assert (row["size"], row["metadata"]["sha256"]) == (3, made.metadata["sha256"])
-    # What the backup had learnt still tells that it was cut short.
+    # The report of the backup still says that it was cut short.
     [checked] = bakthat.check(conf=conf, read_data=True)
     assert checked.verdict.value == "damaged"
     assert bakthat.sync(conf=conf).changes == []
@@ -405,7 +405,7 @@ def test_a_value_that_another_machine_replaced_is_updated(conf: Conf, tmp_path: 
 # Several containers, prefixes and hosts.
 
 
-def test_the_same_name_in_two_containers_is_told_of_and_not_an_error(
+def test_the_same_name_in_two_containers_is_reported_and_no_error(
     s3: Conf, local: Conf, tree: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     both = {**local, **s3, "default_destination": "s3"}
@@ -676,11 +676,11 @@ def test_a_missing_container_is_one_line_and_exit_code_1(user: CommandLine) -> N
     assert "does not exist" in done.stderr.splitlines()[0]
 
 
-def test_on_error_hears_of_a_sync_that_failed(local: Conf) -> None:
-    heard: list[tuple[Any, ...]] = []
+def test_on_error_fires_for_a_sync_that_failed(local: Conf) -> None:
+    fired: list[tuple[Any, ...]] = []
 
     def listener(*arguments: object) -> None:
-        heard.append(arguments)
+        fired.append(arguments)
 
     bakthat.events.on_error += listener
     try:
@@ -688,4 +688,4 @@ def test_on_error_hears_of_a_sync_that_failed(local: Conf) -> None:
             bakthat.sync(conf=local)
     finally:
         bakthat.events.on_error -= listener
-    assert [each[1] for each in heard] == ["sync"]
+    assert [each[1] for each in fired] == ["sync"]

@@ -62,7 +62,7 @@ def test_a_lost_catalog_comes_back_from_the_vault_in_two_steps(
     assert (tmp_path / "out" / "mydir" / "a.txt").read_text() == "hello"
 
 
-def test_a_dry_run_asks_the_vault_for_nothing_and_learns_nothing(
+def test_a_dry_run_asks_the_vault_for_nothing_and_records_nothing(
     conf: Conf, tree: Path, glacier: GlacierServer
 ) -> None:
     made = bakthat.backup(tree, conf=conf, password="")

@@ -72,7 +72,7 @@ def test_units_mean_what_they_meant_in_0_6_0(text: str, seconds: int) -> None:
         ("9" * 10_000 + "s", "10001 characters"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_its_reason_and_the_grammar(
+def test_an_invalid_interval_is_refused_with_its_reason_and_the_grammar(
     text: str, complaint: str
 ) -> None:
     with pytest.raises(UsageError, match=re.escape(complaint)) as caught:
@@ -121,7 +121,7 @@ def test_any_other_text_is_refused_and_none_is_read_as_no_time_at_all(text: str)
         ("1000Y", "older than 365000 days 0:00:00, before 1027-07-24 20:20:05 UTC"),
     ],
 )
-def test_an_interval_is_said_back_in_words(text: str, reading: str) -> None:
+def test_an_interval_is_repeated_in_words(text: str, reading: str) -> None:
     assert describe_interval(parse_interval(text), NOW) == reading
 
 

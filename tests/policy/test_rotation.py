@@ -1,4 +1,4 @@
-"""Rotation: what every history, policy and clock must leave, and who is heard when a rule is wrong.
+"""Rotation: what every history, policy and clock must leave, and the errors of wrong rules.
 
 The example at the end draws the calendar of docs/retention.rst.
 """
@@ -473,7 +473,7 @@ def test_the_rotation_of_a_profile_becomes_a_policy() -> None:
     assert RotationPolicy.from_mapping(everything) == RotationPolicy(**everything)
 
 
-def test_a_week_begins_on_saturday_unless_told_otherwise() -> None:
+def test_a_week_begins_on_saturday_by_default() -> None:
     assert RotationPolicy.from_mapping({"weeks": 1}).first_week_day == calendar.SATURDAY
     assert RotationPolicy(weeks=1, first_week_day=calendar.SUNDAY).first_week_day == 6
 
@@ -502,15 +502,13 @@ def test_a_week_begins_on_saturday_unless_told_otherwise() -> None:
         ([("days", 7)], "rotation is [('days', 7)], not a mapping", "rotation: {days: 7"),
     ],
 )
-def test_a_rotation_that_cannot_be_meant_is_refused_by_name(
-    mapping: object, complaint: str, hint: str
-) -> None:
+def test_an_invalid_rotation_is_refused_by_name(mapping: object, complaint: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(complaint)) as caught:
         RotationPolicy.from_mapping(mapping)
     assert hint in caught.value.hint
 
 
-def test_arguments_that_cannot_be_meant_are_errors_of_usage() -> None:
+def test_invalid_arguments_are_usage_errors() -> None:
     with pytest.raises(UsageError, match="days is -1"):
         RotationPolicy(days=-1)
     with pytest.raises(UsageError, match="keeps nothing"):
@@ -518,7 +516,7 @@ def test_arguments_that_cannot_be_meant_are_errors_of_usage() -> None:
 
 
 @given(histories(), st.integers(1, 10**10))
-def test_by_age_everything_older_goes_but_the_newest_and_what_cannot_be_true(
+def test_by_age_everything_older_is_deleted_but_the_newest_and_impossible_dates(
     history: tuple[list[int], int], seconds: int
 ) -> None:
     dates, now = history

@@ -33,7 +33,7 @@ def build(directory: Path) -> Path | None:
 
 
 def is_preloaded() -> bool:
-    """Tell whether this process runs on the failing disk."""
+    """Return whether this process runs on the failing disk."""
     return hasattr(ctypes.CDLL(None), "changes_made")
 
 

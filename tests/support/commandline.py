@@ -40,7 +40,7 @@ class CommandLine:
             "PYTHONPATH": str(PROJECT),
             "AWS_EC2_METADATA_DISABLED": "true",
             "LANG": "C.UTF-8",
-            # Where coverage is measured, it tells its settings to the processes this way.
+            # Where coverage is measured, the processes get its settings this way.
             **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
         }
 

@@ -496,7 +496,7 @@ def check_hashes(headers: Headers, body: bytes) -> None:
 
 
 def has_node(start: int, stop: int, size: int) -> bool:
-    """Tell whether a node of the whole tree covers exactly these bytes, by walking down to it."""
+    """Return whether a node of the whole tree covers exactly these bytes, by walking down to it."""
     low, high = 0, -(-size // MIB)
     while True:
         if (low * MIB, min(high * MIB, size)) == (start, stop):

@@ -22,7 +22,7 @@ PASSWORD = "mypassword"
 
 
 def beefish(plain: bytes, password: str = PASSWORD) -> bytes:
-    """Encrypt as beefish 0.1 did: random padding whose last byte tells its length modulo 8."""
+    """Encrypt as beefish 0.1 did: random padding whose last byte is its length modulo 8."""
     missing = 8 - len(plain) % 8
     last = os.urandom(1)[0] // 8 * 8 + missing % 8
     vector = os.urandom(8)

@@ -45,7 +45,7 @@ class FakeStorage(BakthatBackend):
         self.before_batch: Callable[[int], None] = lambda number: None
 
     def stat(self, key: str) -> StoredObject:
-        """Tell whether *key* is there."""
+        """Return whether *key* is there."""
         if key not in self.keys:
             raise NotFoundError(f"no object {key}")
         return StoredObject(key, 10)

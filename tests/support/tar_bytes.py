@@ -1,4 +1,4 @@
-"""What the tests of the reading half of the archive room share: sources, headers, other users."""
+"""What the tests of reading archives share: sources, headers, other users."""
 
 from __future__ import annotations
 
