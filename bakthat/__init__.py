@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
     from bakthat.operations.delete import delete
     from bakthat.operations.listing import ls, show
-    from bakthat.operations.restore import restore
+    from bakthat.operations.restore import restore, thaw_status
     from bakthat.operations.retention import delete_older_than, rotate, rotate_backups
     from bakthat.operations.sync.operation import sync
 
@@ -48,6 +48,7 @@ __all__ = [
     "show_glacier_inventory",
     "show_local_glacier_inventory",
     "sync",
+    "thaw_status",
 ]
 
 _HOMES = {
@@ -69,6 +70,7 @@ _HOMES = {
     "show_glacier_inventory": "bakthat.operations.cold",
     "show_local_glacier_inventory": "bakthat.operations.cold",
     "sync": "bakthat.operations.sync.operation",
+    "thaw_status": "bakthat.operations.restore",
 }
 
 

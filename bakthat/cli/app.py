@@ -1,14 +1,12 @@
-"""The command line: arguments, questions, progress, and what each failure exits with.
-
-Exit codes: 0 done, 1 failed, 2 usage, 3 backed up, but some files could not be read as they
-were, 4 not ready yet (cold storage), 129 hung up, 130 interrupted, 143 terminated.
-"""
+"""The parser: how a module of commands registers them, with the options that they share."""
 
 from __future__ import annotations
 
 import argparse
+import enum
 import functools
 import json
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +18,23 @@ from bakthat.policy.defaults import DESTINATIONS
 from bakthat.system import terminal
 
 Command = Callable[..., int | None]
+"""Takes its options as keywords, by their names; returns an exit code, or None for 0."""
+
+
+class ExitCode(enum.IntEnum):
+    """What a command exits with. Scripts depend on these numbers."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    INCOMPLETE = 3
+    """Backed up, but some files could not be read as they were."""
+    NOT_READY = 4
+    """It is in cold storage, and not thawed yet."""
+    HUNG_UP = 128 + signal.SIGHUP
+    INTERRUPTED = 128 + signal.SIGINT
+    TERMINATED = 128 + signal.SIGTERM
+
 
 app = aaargh.App(
     prog="bakthat",

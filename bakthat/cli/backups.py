@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from bakthat.cli.app import command, option, print_json, with_destination, with_host, with_profile
-from bakthat.cli.log import complain
+import bakthat
+from bakthat.cli.app import (
+    ExitCode,
+    command,
+    option,
+    print_json,
+    with_destination,
+    with_host,
+    with_profile,
+)
+from bakthat.cli.log import print_error
 from bakthat.cli.process import keep_memory
 from bakthat.cli.progress import progress_bar
-from bakthat.cli.run import INCOMPLETE, NOT_READY
 from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD, TIERS
 from bakthat.system import terminal
-
-if TYPE_CHECKING:
-    from bakthat.models import Backups
 
 
 @command("backup", "back up a file or a directory")
@@ -30,19 +33,48 @@ if TYPE_CHECKING:
 @option("--json", action="store_true", help="print the backup's entry as JSON")
 @with_destination
 @with_profile
-def backup(**arguments: Any) -> int | None:
+def backup(
+    *,
+    filename: str | None,
+    custom_filename: str | None,
+    tags: str,
+    prompt: str,
+    recipients: list[str],
+    exclude_file: str | None,
+    no_ignore: bool,
+    exclude_caches: bool,
+    one_file_system: bool,
+    s3_reduced_redundancy: bool,
+    json: bool,
+    destination: str | None,
+    profile: str,
+    config: str | None,
+) -> int | None:
     """Run ``bakthat backup``."""
-    from bakthat.operations import backup as operation
-
     keep_memory()
-    as_json, no_ignore = arguments.pop("json"), arguments.pop("no_ignore")
     with progress_bar("Uploading") as progress:
-        made = operation.backup(**arguments, ignore_files=not no_ignore, progress=progress)
-    if as_json:
+        made = bakthat.backup(
+            filename,
+            destination,
+            profile,
+            config,
+            prompt,
+            tags,
+            exclude_file,
+            s3_reduced_redundancy,
+            custom_filename=custom_filename,
+            recipients=recipients,
+            ignore_files=not no_ignore,
+            exclude_caches=exclude_caches,
+            one_file_system=one_file_system,
+            progress=progress,
+        )
+    if json:
         print_json(made.as_dict())
-    if _was_incomplete(made):
-        complain(f"stored, but not all of it as it was: {made.metadata['warning_count']} warnings")
-        return INCOMPLETE
+    warnings = made.metadata.get("warning_count")
+    if warnings:
+        print_error(f"stored, but not all of it as it was: {warnings} warnings")
+        return ExitCode.INCOMPLETE
     return None
 
 
@@ -66,20 +98,55 @@ def backup(**arguments: Any) -> int | None:
 @with_destination
 @with_host
 @with_profile
-def restore(**arguments: Any) -> int | None:
+def restore(
+    *,
+    filename: str,
+    output: str | None,
+    only: list[str],
+    prompt: str,
+    identity_file: str | None,
+    tier: str,
+    days: int,
+    wait: bool,
+    any_size: bool,
+    job_check: bool,
+    destination: str | None,
+    host: str | None,
+    profile: str,
+    config: str | None,
+) -> int | None:
     """Run ``bakthat restore``."""
-    from bakthat.operations import restore as operation
-    from bakthat.session.cold import describe
-
-    if arguments.pop("job_check"):
-        named = ("filename", "destination", "host", "profile", "config")
-        state = operation.restore(**{name: arguments[name] for name in named}, job_check=True)
-        terminal.print_line(describe(state))
-        return None if state.is_readable else NOT_READY
+    if job_check:
+        return _print_thaw_status(filename, destination, profile, config, host=host)
     keep_memory()
     with progress_bar("Downloading") as progress:
-        restored = operation.restore(**arguments, progress=progress)
-    return NOT_READY if restored is None else None
+        restored = bakthat.restore(
+            filename,
+            destination,
+            profile,
+            config,
+            output=output,
+            host=host,
+            identity_file=identity_file,
+            prompt=prompt,
+            tier=tier,
+            days=days,
+            wait=wait,
+            any_size=any_size,
+            only=only,
+            progress=progress,
+        )
+    return ExitCode.NOT_READY if restored is None else None
+
+
+def _print_thaw_status(
+    filename: str, destination: str | None, profile: str, config: str | None, *, host: str | None
+) -> int | None:
+    from bakthat.session.cold import describe
+
+    status = bakthat.thaw_status(filename, destination, profile, config, host=host)
+    terminal.print_line(describe(status))
+    return None if status.is_readable else ExitCode.NOT_READY
 
 
 @command("show", "list the backups", aliases=("ls",))
@@ -89,16 +156,22 @@ def restore(**arguments: Any) -> int | None:
 @with_destination
 @with_host
 @with_profile
-def show(**arguments: Any) -> None:
+def show(
+    *,
+    query: str,
+    tags: str,
+    json: bool,
+    destination: str | None,
+    host: str | None,
+    profile: str,
+    config: str | None,
+) -> None:
     """Run ``bakthat show``."""
-    from bakthat.operations import listing
-
-    as_json = arguments.pop("json")
-    found = listing.ls(**arguments)
-    if as_json:
+    if json:
+        found = bakthat.ls(query, destination, tags, profile, config, host=host)
         print_json([each.as_dict() for each in found])
     else:
-        listing.print_backups(found)
+        bakthat.show(query, destination, tags, profile, config, host=host)
 
 
 @command("delete", "delete a backup")
@@ -106,12 +179,8 @@ def show(**arguments: Any) -> None:
 @with_destination
 @with_host
 @with_profile
-def delete(**arguments: Any) -> None:
+def delete(
+    *, filename: str, destination: str | None, host: str | None, profile: str, config: str | None
+) -> None:
     """Run ``bakthat delete``."""
-    from bakthat.operations import delete as operation
-
-    operation.delete(**arguments)
-
-
-def _was_incomplete(backup: Backups) -> bool:
-    return bool(backup.metadata.get("warning_count"))
+    bakthat.delete(filename, destination, profile, config, host=host)

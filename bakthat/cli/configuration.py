@@ -9,7 +9,7 @@ from bakthat.system.text import printable
 
 @command("configure", "ask for keys and containers, and write ~/.bakthat.yml")
 @with_profile
-def configure(profile: str, config: str | None) -> None:
+def configure(*, profile: str, config: str | None) -> None:
     """Run ``bakthat configure``."""
     from bakthat.cli import questions
 
@@ -19,7 +19,7 @@ def configure(profile: str, config: str | None) -> None:
 
 @command("configure_backups_rotation", "ask how many backups rotation keeps, and write it")
 @with_profile
-def configure_backups_rotation(profile: str, config: str | None) -> None:
+def configure_backups_rotation(*, profile: str, config: str | None) -> None:
     """Run ``bakthat configure_backups_rotation``."""
     from bakthat.cli import questions
 

@@ -10,7 +10,7 @@ import sys
 from bakthat.system.text import printable
 
 
-def complain(message: str, hint: str = "") -> None:
+def print_error(message: str, hint: str = "") -> None:
     """Print an error, and a hint if there is one, to standard error."""
     lines = [f"bakthat: error: {printable(message)}"]
     if hint:
@@ -24,14 +24,14 @@ _URL_SECRET = re.compile(r"//[^/@\s]+@")
 
 
 class _Format(logging.Formatter):
-    """0.6.0's plain lines; what is a warning or worse says so."""
+    """Lines as 0.6.0 logged them; a warning or an error begins with its level."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         return printable(super().formatMessage(record))
 
     def format(self, record: logging.LogRecord) -> str:
-        # Names of files and keys are escaped where they are told; whatever was missed, a foreign
-        # exception's words among it, reaches no terminal raw either.
+        # Names of files and keys are escaped where they are logged. This is for what was missed
+        # there, such as the text of a library's exception.
         text = "\n".join(map(printable, super().format(record).split("\n")))
         if record.levelno >= logging.WARNING:
             text = f"bakthat: {record.levelname.lower()}: {text}"
@@ -39,7 +39,7 @@ class _Format(logging.Formatter):
 
 
 class _Handler(logging.Handler):
-    """Writes to whatever standard error is now: a progress bar takes its place for a while."""
+    """Writes to what ``sys.stderr`` is at that moment: a progress bar replaces it for a while."""
 
     def emit(self, record: logging.LogRecord) -> None:
         # A backup goes on when its log cannot be written.
@@ -48,7 +48,7 @@ class _Handler(logging.Handler):
 
 
 def start_log(*, quiet: bool, debug: bool) -> None:
-    """Send the log to standard error, from which level on the options say."""
+    """Send the log to standard error, from the level that the options name."""
     logger = logging.getLogger("bakthat")
     logger.setLevel(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
     handler = _Handler()

@@ -10,28 +10,28 @@ _MIB = 1024 * 1024
 
 
 def collect_rarely() -> None:
-    """Let modules come in without a search for cycles every few hundred objects.
+    """Collect garbage seldom: loading modules would else start it every few hundred objects.
 
     With :func:`leave_uncollected` it saves a tenth of a second, a third of what a command that
-    needs boto3 takes to start and to end. What bakthat itself does makes hardly any cycles, so
-    that memory stays as it was.
+    needs boto3 takes to start and to end. bakthat makes hardly any cycles, so that it needs no
+    more memory.
     """
     gc.set_threshold(250_000, 20, 20)
 
 
 def leave_uncollected() -> None:
-    """Search for no cycles at the end, when everything goes anyway."""
+    """Collect no garbage at the exit, which frees everything anyway."""
     gc.freeze()
 
 
 def keep_memory() -> None:
-    """Let memory that was freed serve again, instead of going back to the system at once.
+    """Let malloc keep freed memory for the next use, instead of returning it to the system.
 
-    Members of an archive are megabytes that come and go hundreds of times in a second; for new
-    pages each time, the system takes a tenth of the time of a restore. Nothing happens where
-    the C library is not GNU's.
+    The members of an archive are megabytes that are allocated and freed hundreds of times a
+    second. Fresh pages each time take a tenth of the time of a restore. Does nothing where the C
+    library is not GNU's.
     """
-    import ctypes
+    import ctypes  # only a backup and a restore need it
 
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -4,41 +4,36 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+
+from bakthat.system.streams import Progress
 
 
 @contextmanager
-def progress_bar(
-    label: str, *, counts_bytes: bool = True
-) -> Iterator[Callable[[int, int], None] | None]:
+def progress_bar(label: str, *, counts_bytes: bool = True) -> Iterator[Progress | None]:
     """Show a bar on a terminal; elsewhere give None, so that the percentages are logged.
 
-    It counts bytes, or else things.
+    It counts bytes or, with *counts_bytes* False, objects.
     """
     visible = logging.getLogger("bakthat").isEnabledFor(logging.INFO)
     if not (visible and sys.stderr.isatty()):
         yield None
         return
+    # Here, since it takes a tenth of a second to load, and only a terminal needs it.
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
 
     counting = (
-        (DownloadColumn(), TransferSpeedColumn()) if counts_bytes else (MofNCompleteColumn(),)
+        (progress.DownloadColumn(), progress.TransferSpeedColumn())
+        if counts_bytes
+        else (progress.MofNCompleteColumn(),)
     )
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
+    bar = progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
         *counting,
-        TimeRemainingColumn(),
+        progress.TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
     )

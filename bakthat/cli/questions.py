@@ -20,14 +20,14 @@ from bakthat.policy.week_days import SATURDAY, WEEK_DAYS, parse_week_day
 from bakthat.system import terminal
 
 REMOVE = "-"
-"""The answer that takes a value away; an empty one keeps it."""
+"""The answer that removes a value; an empty one keeps it."""
 
 
 def configure(profile: str, config: str | os.PathLike[str] | None) -> Path:
-    """Ask for keys, containers and places, and write them as one profile; return the file.
+    """Ask for keys and containers, write them as one profile, and return the file.
 
-    What the profile has already is offered as the default. Nothing is written before the last
-    answer was given, so an interrupt leaves everything as it was. Raises ConfigError.
+    The profile's present values are the defaults. The file is written after the last answer, so an
+    interrupt leaves everything as it was. Raises ConfigError.
     """
     current = conf.read_raw_profile(profile, config=config)
     try:
@@ -51,11 +51,11 @@ def configure(profile: str, config: str | os.PathLike[str] | None) -> Path:
 
 
 def configure_rotation(profile: str, config: str | os.PathLike[str] | None) -> Path:
-    """Ask how many backups rotation keeps, and write it into a profile; return the file.
+    """Ask how many backups rotation keeps, write it into a profile, and return the file.
 
-    What the profile has already is offered as the default, and its other rules stay. Nothing is
-    written before the last answer was given. A wrong answer is asked for again on a terminal, and
-    raises UsageError elsewhere. Raises ConfigError.
+    The profile's present values are the defaults, and its other rules stay. The file is written
+    after the last answer. On a terminal an invalid answer is asked for again; elsewhere UsageError
+    is raised. Raises ConfigError.
     """
     loaded = conf.load_profile(profile, config=config)
     current = loaded.profile.rotation
@@ -66,26 +66,26 @@ def configure_rotation(profile: str, config: str | os.PathLike[str] | None) -> P
         answers["first_week_day"] = _ask_week_day(current.get("first_week_day"))
     except EOFError as exc:
         raise ConfigError("the input ended before the last answer; nothing was changed") from exc
-    chosen = {key: value for key, value in {**current, **answers}.items() if value is not None}
-    RotationPolicy.from_mapping(chosen)
-    changes: dict[str, Any] = {"rotation": chosen}
+    rotation = {key: value for key, value in {**current, **answers}.items() if value is not None}
+    RotationPolicy.from_mapping(rotation)
+    changes: dict[str, Any] = {"rotation": rotation}
     if loaded.is_unconfigured:
-        # Without a file everything is local; with one, a profile that does not say is not.
+        # Without a file the destination is local; with one, a profile that names none uses S3.
         changes["default_destination"] = loaded.profile.default_destination
     return conf.save_profile(changes, name=profile, config=config)
 
 
 def _ask_week_day(default: Any) -> int | None:
     known = default in range(len(WEEK_DAYS))
-    named = WEEK_DAYS[default if known else SATURDAY]
-    stated = named if known else f"{named} by default"
-    question = f"First week day (to calculate which weekly backup keep, {stated}): "
-    return _ask_until_good(question, default if known else SATURDAY, parse_week_day)
+    day = WEEK_DAYS[default if known else SATURDAY]
+    shown = day if known else f"{day} by default"
+    question = f"First week day (to calculate which weekly backup keep, {shown}): "
+    return _ask_until_valid(question, default if known else SATURDAY, parse_week_day)
 
 
 def _ask_number(rule: str, default: Any) -> int | None:
     question = f"Number of {rule} to keep"
-    return _ask_until_good(
+    return _ask_until_valid(
         f"{question} ({default}): " if default else f"{question}: ", default, _parse_number
     )
 
@@ -96,7 +96,7 @@ def _parse_number(answer: str) -> int:
     return int(answer)
 
 
-def _ask_until_good(question: str, default: Any, parse: Callable[[str], int]) -> int | None:
+def _ask_until_valid(question: str, default: Any, parse: Callable[[str], int]) -> int | None:
     while True:
         answer = terminal.ask(question)
         if not answer or answer == REMOVE:

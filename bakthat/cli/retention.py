@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import bakthat
 from bakthat.cli.app import command, option, print_json, with_destination, with_host, with_profile
 from bakthat.policy.week_days import WEEK_DAYS, parse_week_day
 from bakthat.system import terminal, text
 
 if TYPE_CHECKING:
+    from bakthat.models import Backups
     from bakthat.operations.retention import Plan
 
-
 log = logging.getLogger("bakthat")
-
-RULES = ("last", "minutes", "hours", "days", "weeks", "months", "years")
 
 
 @command(
@@ -41,21 +39,34 @@ RULES = ("last", "minutes", "hours", "days", "weeks", "months", "years")
 @with_destination
 @with_host
 @with_profile
-def rotate_backups(**arguments: Any) -> None:
+def rotate_backups(
+    *,
+    filename: str,
+    last: int | None,
+    minutes: int | None,
+    hours: int | None,
+    days: int | None,
+    weeks: int | None,
+    months: int | None,
+    years: int | None,
+    first_week_day: int | None,
+    dry_run: bool,
+    json: bool,
+    destination: str | None,
+    host: str | None,
+    profile: str,
+    config: str | None,
+) -> None:
     """Run ``bakthat rotate_backups``."""
-    from bakthat.operations import retention
+    from bakthat.operations.retention import RotationRules, plan_rotation, rotate_by
     from bakthat.session.session import Session
 
-    as_json = arguments.pop("json")
-    if not arguments.pop("dry_run"):
-        _report(retention.rotate_backups(**arguments), as_json)
-        return
-    rules = {rule: arguments.pop(rule) for rule in RULES}
-    filename, host = arguments.pop("filename"), arguments.pop("host")
-    first_week_day = arguments.pop("first_week_day")
-    session = Session(**arguments, conf=None)
-    plan = retention.plan_rotation(session, filename, rules, first_week_day, host=host)
-    _show_plan(plan, as_json)
+    session = Session(profile, config, None, destination)
+    rules = RotationRules(last, minutes, hours, days, weeks, months, years, first_week_day)
+    if dry_run:
+        _show_plan(plan_rotation(session, filename, rules, host=host), json)
+    else:
+        _show_deleted(rotate_by(session, filename, rules, host=host), json)
 
 
 @command("delete_older_than", "delete what is older than an interval of a set")
@@ -66,22 +77,32 @@ def rotate_backups(**arguments: Any) -> None:
 @with_destination
 @with_host
 @with_profile
-def delete_older_than(**arguments: Any) -> None:
+def delete_older_than(
+    *,
+    filename: str,
+    interval: str,
+    dry_run: bool,
+    json: bool,
+    destination: str | None,
+    host: str | None,
+    profile: str,
+    config: str | None,
+) -> None:
     """Run ``bakthat delete_older_than``."""
-    from bakthat.operations import retention
+    if not dry_run:
+        deleted = bakthat.delete_older_than(
+            filename, interval, destination, profile, config, host=host
+        )
+        _show_deleted(deleted, json)
+        return
+    from bakthat.operations.retention import plan_by_age
     from bakthat.session.session import Session
 
-    as_json = arguments.pop("json")
-    if not arguments.pop("dry_run"):
-        _report(retention.delete_older_than(**arguments), as_json)
-        return
-    filename, interval = arguments.pop("filename"), arguments.pop("interval")
-    host = arguments.pop("host")
-    session = Session(**arguments, conf=None)
-    _show_plan(retention.plan_by_age(session, filename, interval, host=host), as_json)
+    session = Session(profile, config, None, destination)
+    _show_plan(plan_by_age(session, filename, interval, host=host), json)
 
 
-def _report(deleted: list[Any], as_json: bool) -> None:
+def _show_deleted(deleted: list[Backups], as_json: bool) -> None:
     if as_json:
         print_json([each.as_dict() for each in deleted])
 
@@ -102,7 +123,7 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
         return
     rows = [
         (
-            time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(each.date)),
+            text.utc_time(each.date),
             "keep" if each.decision.keep else "delete",
             text.human_size(each.backup.size),
             each.backup.stored_filename,
@@ -111,6 +132,6 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
         for each in plan.backups
     ]
     terminal.print_table(("DATE (UTC)", "WHAT", "SIZE", "NAME", "WHY"), rows, right=frozenset({2}))
-    doomed = plan.doomed
-    size = text.human_size(sum(each.size for each in doomed))
-    log.info("Would delete %d of %d backups (%s)", len(doomed), len(plan.backups), size)
+    to_delete = plan.to_delete
+    size = text.human_size(sum(each.size for each in to_delete))
+    log.info("Would delete %d of %d backups (%s)", len(to_delete), len(plan.backups), size)

@@ -1,15 +1,27 @@
-"""Bring catalog and storage together, look whether what is stored is good, and tidy up."""
+"""Bring catalog and storage together, check what is stored, and clean up."""
 
 from __future__ import annotations
 
-import time
-from typing import Any
+from typing import TYPE_CHECKING
 
-from bakthat.cli.app import command, option, print_json, with_destination, with_host, with_profile
-from bakthat.cli.log import complain
+import bakthat
+from bakthat.cli.app import (
+    ExitCode,
+    command,
+    option,
+    print_json,
+    with_destination,
+    with_host,
+    with_profile,
+)
+from bakthat.cli.log import print_error
 from bakthat.cli.progress import progress_bar
-from bakthat.cli.run import FAILED, NOT_READY
 from bakthat.system import terminal, text
+
+if TYPE_CHECKING:
+    from bakthat.operations.check import Checked
+    from bakthat.operations.cleanup import CleanedUp
+    from bakthat.operations.sync.report import Change
 
 
 @command("sync", "make the catalog agree with what is stored; deletes nothing from the storage")
@@ -18,30 +30,41 @@ from bakthat.system import terminal, text
 @option("--json", action="store_true", help="print what changed as JSON")
 @with_destination
 @with_profile
-def sync(**arguments: Any) -> int | None:
+def sync(
+    *,
+    dry_run: bool,
+    wait: bool,
+    json: bool,
+    destination: str | None,
+    profile: str,
+    config: str | None,
+) -> int | None:
     """Run ``bakthat sync``."""
-    from bakthat.operations.sync import operation
-
-    as_json = arguments.pop("json")
     with progress_bar("Looking", counts_bytes=False) as progress:
-        report = operation.sync(**arguments, progress=progress)
-    if as_json:
+        report = bakthat.sync(
+            destination, profile, config, dry_run=dry_run, wait=wait, progress=progress
+        )
+    if json:
         print_json(report.as_dict())
-    elif report.is_dry_run:
-        rows = [
-            (
-                change.action.value,
-                _moment(change.backup.backup_date),
-                change.backup.backend,
-                change.backup.host,
-                text.human_size(change.backup.size),
-                change.backup.stored_filename,
-            )
-            for change in report.changes
-        ]
-        header = ("WHAT", "DATE (UTC)", "WHERE", "HOST", "SIZE", "NAME")
-        terminal.print_table(header, rows, right=frozenset({4}))
-    return NOT_READY if report.is_pending else None
+    elif dry_run:
+        _print_changes(report.changes)
+    return ExitCode.NOT_READY if report.is_pending else None
+
+
+def _print_changes(changes: list[Change]) -> None:
+    rows = [
+        (
+            change.action.value,
+            text.utc_time(change.backup.backup_date),
+            change.backup.backend,
+            change.backup.host,
+            text.human_size(change.backup.size),
+            change.backup.stored_filename,
+        )
+        for change in changes
+    ]
+    header = ("WHAT", "DATE (UTC)", "WHERE", "HOST", "SIZE", "NAME")
+    terminal.print_table(header, rows, right=frozenset({4}))
 
 
 @command("check", "look whether what the catalog lists is stored, and can be read")
@@ -54,34 +77,58 @@ def sync(**arguments: Any) -> int | None:
 @with_destination
 @with_host
 @with_profile
-def check(**arguments: Any) -> int | None:
+def check(
+    *,
+    filename: str,
+    read_data: bool,
+    sample: int | None,
+    prompt: str,
+    identity_file: str | None,
+    json: bool,
+    destination: str | None,
+    host: str | None,
+    profile: str,
+    config: str | None,
+) -> int | None:
     """Run ``bakthat check``."""
-    from bakthat.operations import check as operation
-
-    as_json = arguments.pop("json")
-    with progress_bar("Checking", counts_bytes=arguments["read_data"]) as progress:
-        found = operation.check(**arguments, progress=progress)
-    if as_json:
+    with progress_bar("Checking", counts_bytes=read_data) as progress:
+        found = bakthat.check(
+            filename,
+            destination,
+            profile,
+            config,
+            host=host,
+            read_data=read_data,
+            sample=sample,
+            identity_file=identity_file,
+            prompt=prompt,
+            progress=progress,
+        )
+    if json:
         print_json([each.as_dict() for each in found])
     else:
-        rows = [
-            (
-                each.verdict.value,
-                _moment(each.backup.backup_date),
-                each.backup.backend,
-                text.human_size(each.backup.size),
-                each.backup.stored_filename,
-                each.detail,
-            )
-            for each in found
-        ]
-        header = ("FOUND", "DATE (UTC)", "WHERE", "SIZE", "NAME", "DETAIL")
-        terminal.print_table(header, rows, right=frozenset({3}))
-    wrong = sum(not each.is_good for each in found)
-    if wrong:
-        complain(f"{wrong} of {len(found)} backups are not as they should be")
-        return FAILED
+        _print_checked(found)
+    bad = sum(not each.is_good for each in found)
+    if bad:
+        print_error(f"{bad} of {len(found)} backups are not as they should be")
+        return ExitCode.FAILED
     return None
+
+
+def _print_checked(checked: list[Checked]) -> None:
+    rows = [
+        (
+            each.verdict.value,
+            text.utc_time(each.backup.backup_date),
+            each.backup.backend,
+            text.human_size(each.backup.size),
+            each.backup.stored_filename,
+            each.detail,
+        )
+        for each in checked
+    ]
+    header = ("FOUND", "DATE (UTC)", "WHERE", "SIZE", "NAME", "DETAIL")
+    terminal.print_table(header, rows, right=frozenset({3}))
 
 
 @command("cleanup", "remove what killed processes left behind; never a backup")
@@ -90,29 +137,33 @@ def check(**arguments: Any) -> int | None:
 @option("--json", action="store_true", help="print it as JSON")
 @with_destination
 @with_profile
-def cleanup(**arguments: Any) -> None:
+def cleanup(
+    *,
+    older_than: str,
+    dry_run: bool,
+    json: bool,
+    destination: str | None,
+    profile: str,
+    config: str | None,
+) -> None:
     """Run ``bakthat cleanup``."""
-    from bakthat.operations import cleanup as operation
-
-    as_json = arguments.pop("json")
-    found = operation.cleanup(**arguments)
-    if as_json:
+    found = bakthat.cleanup(destination, profile, config, older_than=older_than, dry_run=dry_run)
+    if json:
         print_json([each.as_dict() for each in found])
-    elif arguments["dry_run"]:
-        rows = [
-            (
-                each.kind,
-                _moment(each.begun_at),
-                each.where,
-                text.human_size(each.size) if each.size >= 0 else "",
-                each.name,
-            )
-            for each in found
-        ]
-        terminal.print_table(
-            ("WHAT", "BEGUN (UTC)", "WHERE", "SIZE", "NAME"), rows, right=frozenset({3})
+    elif dry_run:
+        _print_leftovers(found)
+
+
+def _print_leftovers(found: list[CleanedUp]) -> None:
+    rows = [
+        (
+            each.kind,
+            "" if each.begun_at is None else text.utc_time(each.begun_at),
+            each.where,
+            text.human_size(each.size) if each.size >= 0 else "",
+            each.name,
         )
-
-
-def _moment(when: float | None) -> str:
-    return "" if when is None else time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(when))
+        for each in found
+    ]
+    header = ("WHAT", "BEGUN (UTC)", "WHERE", "SIZE", "NAME")
+    terminal.print_table(header, rows, right=frozenset({3}))

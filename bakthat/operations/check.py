@@ -1,7 +1,6 @@
-"""Look whether what the catalog lists is stored, and whether it can be read to its end.
+"""Check that what the catalog lists is stored and, on request, that it can be read to its end.
 
-Nothing is written, nothing deleted, and nothing thawed. One backup that is wrong does not keep the
-others from being looked at.
+Nothing is written, deleted or thawed. A damaged backup does not stop the check of the others.
 """
 
 from __future__ import annotations
@@ -42,31 +41,31 @@ from bakthat.system.text import printable
 log = logging.getLogger("bakthat")
 
 FEW = 20
-"""Up to how many backups are asked for one by one; more are looked up in a listing."""
+"""Up to how many backups are looked up one by one; more are looked up in a listing."""
 
-LOOKERS = 8
-"""How many are asked for at once."""
+WORKERS = 8
+"""How many backups are looked up at once."""
 
 
 class Verdict(enum.StrEnum):
     """What was found of one backup."""
 
     STORED = "stored"
-    """It is there, with its size; its data was not read."""
+    """It is stored with its size; its data was not read."""
     READ = "read"
     """It was read to its end, and everything in it agrees."""
     COLD = "cold"
-    """It is listed as stored, and must be thawed before it can be read."""
+    """It is stored, and must be thawed before it can be read."""
     MISSING = "missing"
-    """It is not there."""
+    """It is not stored."""
     WRONG_SIZE = "wrong size"
-    """It is there with another size: replaced, or cut short."""
+    """It is stored with another size: it was replaced or truncated."""
     DAMAGED = "damaged"
-    """It was read, and is not what was stored."""
+    """Its data is not what was stored."""
     NO_KEY = "no key"
-    """No password or private key that was given opens it."""
+    """None of the given passwords and private keys opens it."""
     UNKNOWN = "unknown"
-    """The storage could not be asked, or not be read."""
+    """The storage could not be reached or read."""
 
 
 _GOOD = (Verdict.STORED, Verdict.READ, Verdict.COLD)
@@ -79,11 +78,11 @@ class Checked:
     backup: models.Backups
     verdict: Verdict
     detail: str = ""
-    """What is wrong, in a line."""
+    """One line that says what is wrong."""
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing wrong was found; what is cold could only be looked up."""
+        """Whether nothing wrong was found. Of what is cold, only the existence was checked."""
         return self.verdict in _GOOD
 
     def as_dict(self) -> dict[str, Any]:
@@ -111,14 +110,17 @@ def check(
     prompt: str | bool = "yes",
     progress: Progress | None = None,
 ) -> list[Checked]:
-    """Look whether the backups that the catalog lists are stored; return what was found of each.
+    """Check that the backups that the catalog lists are stored; return what was found of each.
 
-    All of the profile's containers, or *destination* alone; *filename* keeps to one backup by its
-    stored filename, to all of a set by its name, or to all whose stored filename begins so; *host*
-    to one host's. *sample* is a number of backups, picked at random. By default their existence
-    and size are looked up. With *read_data*, each is downloaded, decrypted, decompressed and read
-    to the end of its archive; nothing is written. *password*, *identity_file* and *prompt* are as
-    for restoring; a password is asked for once. What must be thawed is not read, and not thawed.
+    By default all backups of the profile's containers are checked. *destination* narrows that to
+    one container and *host* to one host. *filename* narrows it to one backup by its stored
+    filename, to a set by its name, or to all whose stored filename begins so. *sample* is a number
+    of backups to pick at random.
+
+    By default existence and size are checked. With *read_data*, each backup is downloaded,
+    decrypted, decompressed and read to the end of its archive; nothing is written. *password*,
+    *identity_file* and *prompt* are as for :func:`bakthat.restore`; a password is asked for once.
+    What is in cold storage is not thawed, and not read.
 
     What is wrong is in the result, and not raised. Raises NoMatchError, UsageError.
     """
@@ -126,7 +128,7 @@ def check(
         raise UsageError(f"a sample must be a whole number from 1 on, not {sample!r}")
     session = Session(profile, config, conf, destination)
     with operation(session, "check", deferred=True):
-        backups = _choose(session, filename, host)
+        backups = _select(session, filename, host)
         if sample is not None and sample < len(backups):
             picked = {each.stored_filename for each in random.sample(backups, sample)}
             backups = [each for each in backups if each.stored_filename in picked]
@@ -139,7 +141,7 @@ def check(
     return found
 
 
-def _choose(session: Session, filename: str, host: str | None) -> list[models.Backups]:
+def _select(session: Session, filename: str, host: str | None) -> list[models.Backups]:
     if filename:
         return find_backups(session, filename, host=host)
     named = [session.named_destination] if session.named_destination else []
@@ -178,7 +180,7 @@ def _look_up_in(
     except (StorageError, ConfigError) as exc:
         yield from (Checked(each, Verdict.UNKNOWN, str(exc)) for each in backups)
         return
-    pool = ThreadPoolExecutor(LOOKERS, thread_name_prefix="bakthat-check")
+    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="bakthat-check")
     try:
         yield from pool.map(
             lambda each: _look(backend, each, listed.get(each.stored_filename)), backups
@@ -188,21 +190,22 @@ def _look_up_in(
 
 
 def _look(backend: Backend, backup: models.Backups, stored: StoredObject | None) -> Checked:
-    """Compare an entry with its object, which is asked for if no listing had it."""
+    """Compare an entry with its object, which is looked up if no listing had it."""
     try:
         stored = backend.stat(backup.stored_filename) if stored is None else stored
     except NotFoundError as exc:
         return Checked(backup, Verdict.MISSING, str(exc))
     except (StorageError, UsageError) as exc:
         return Checked(backup, Verdict.UNKNOWN, str(exc))
-    # A value may have been replaced by another machine, which this catalog has not heard of.
+    # Another machine may have replaced a value, which this catalog does not know.
     may_change = backup.is_key_value and "format" in backup.metadata
     if stored.size != backup.size and not may_change and -1 not in (stored.size, backup.size):
-        told = f"{stored.size} bytes on the storage, {backup.size} in the catalog"
-        return Checked(backup, Verdict.WRONG_SIZE, told)
-    is_cold = storage_class(stored.storage_class).is_cold
-    told = f"in {'a vault' if stored.storage_class == VAULT else stored.storage_class}"
-    return Checked(backup, Verdict.COLD, told) if is_cold else Checked(backup, Verdict.STORED)
+        detail = f"{stored.size} bytes on the storage, {backup.size} in the catalog"
+        return Checked(backup, Verdict.WRONG_SIZE, detail)
+    if storage_class(stored.storage_class).is_cold:
+        where = "a vault" if stored.storage_class == VAULT else stored.storage_class
+        return Checked(backup, Verdict.COLD, f"in {where}")
+    return Checked(backup, Verdict.STORED)
 
 
 def _still_listed(session: Session, checked: Iterable[Checked]) -> set[str]:
@@ -273,7 +276,7 @@ def _read(session: Session, stored: Checked, keys: _Keys, count: Callable[[int],
 
 
 class _Keys:
-    """The keys that open backups; what was found once is not asked for again."""
+    """The keys that open backups. A password is asked for once."""
 
     def __init__(
         self,
@@ -303,7 +306,7 @@ class _Keys:
             )
         except PasswordError:
             if backup.metadata.get("encryption") != "recipients":
-                self._prompt = False  # it was asked for, and the answer was empty
+                self._prompt = False  # the answer was empty: do not ask again
             raise
         if passphrase is not None:
             self._password = passphrase

@@ -1,8 +1,8 @@
-"""Remove what processes that were killed left behind, and records of what is over.
+"""Remove what killed processes left behind, and expired records of the catalog.
 
-Parts of uploads that nobody will finish, and that cost; temporary files and claims of the local
-destination; in the catalog, thaws and jobs that have expired and reservations of names. Never a
-backup, nothing whose name is not bakthat's, and nothing younger than a limit.
+These are the parts of unfinished uploads, which cost money; temporary files and claims of the local
+destination; and in the catalog expired thaws and jobs, and reservations of names. A backup is never
+removed, nor what has no name of bakthat's, nor what is younger than a limit.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from bakthat.system.text import printable
 log = logging.getLogger("bakthat")
 
 DEFAULT_AGE = "1D"
-"""As an interval: no upload goes on for so long without a part, and most end within hours."""
+"""An interval. No upload takes so long for a part, and most uploads end within hours."""
 
 CATALOG = "catalog"
 
 
 @dataclass(frozen=True, slots=True)
-class Remnant:
-    """Something that was left behind."""
+class CleanedUp:
+    """One thing that was removed or, in a dry run, would be."""
 
     where: str
     """"s3", "glacier", "local" or "catalog"."""
@@ -45,9 +45,9 @@ class Remnant:
     """"upload", "temporary file", "claim", "expired job", "expired thaw" or "reservation"."""
     name: str
     begun_at: float | None = None
-    """Epoch seconds UTC; None where nobody knows."""
+    """Epoch seconds UTC; None where it is not known."""
     size: int = -1
-    """In bytes; -1 where nobody says."""
+    """In bytes; -1 where it is not known."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -69,51 +69,53 @@ def cleanup(
     conf: Mapping[str, Any] | None = None,
     older_than: str = DEFAULT_AGE,
     dry_run: bool = False,
-) -> list[Remnant]:
+) -> list[CleanedUp]:
     """Remove what killed processes left in the profile's containers and the catalog; return it.
 
-    Uploads in parts whose keys are this profile's, of S3 and of the vault; temporary files and
-    claims of the local directory; jobs, thaws and reservations of the catalog that are over.
-    *destination* keeps to one of them, and leaves reservations alone. Nothing younger than the
-    interval *older_than* is touched. With *dry_run*, nothing is removed. Raises UsageError, and
-    StorageError, after all else is done, when something could not be looked at or removed.
+    Removed are unfinished uploads to S3 and to the vault, if their keys are this profile's;
+    temporary files and claims of the local directory; expired jobs, thaws and reservations of the
+    catalog. With *destination*, only that container is cleaned up, and no reservation. Nothing
+    younger than the interval *older_than* is touched. With *dry_run*, nothing is removed. Raises
+    UsageError; StorageError, after all else is done, when something could not be read or removed.
     """
     seconds = parse_interval(older_than)
     session = Session(profile, config, conf, destination)
     with operation(session, "cleanup", deferred=True):
-        work = _Work(session, seconds, dry_run)
+        cleaner = _Cleaner(session, seconds, dry_run)
         named = session.named_destination
         for each in (named,) if named else DESTINATIONS:
             if named or session.containers(each):
-                work.clean(each)
+                cleaner.clean(each)
         if not named:
-            work.clean_reservations()
+            cleaner.clean_reservations()
         doing = "Would remove" if dry_run else "Removed"
-        log.info("%s %d leftovers older than %s", doing, len(work.found), older_than)
-        for other in work.failures[1:]:
-            log.warning("another thing could not be cleaned up: %s", other)
-        if work.failures:
-            raise work.failures[0]
-        return work.found
+        log.info("%s %d leftovers older than %s", doing, len(cleaner.found), older_than)
+        for other in cleaner.failures[1:]:
+            log.warning("this could not be cleaned up either: %s", other)
+        if cleaner.failures:
+            raise cleaner.failures[0]
+        return cleaner.found
 
 
-class _Work:
+class _Cleaner:
+    """Cleans up one container after the other; collects what it removed and what failed."""
+
     def __init__(self, session: Session, seconds: int, dry_run: bool) -> None:
         self.session = session
         self.seconds = seconds
         self.dry_run = dry_run
-        self.found: list[Remnant] = []
+        self.found: list[CleanedUp] = []
         self.failures: list[BakthatError] = []
 
     def clean(self, destination: str) -> None:
-        """Clean one container up, and what the catalog remembers of it."""
+        """Clean up one container, and the catalog's records of it."""
         backend = self.session.backend(destination)
         try:
-            for leftover in list(self._dead(backend)):
+            for leftover in list(self._old_leftovers(backend)):
                 self._remove(backend, leftover)
             for kind, names in self._expired(backend):
                 for name in names:
-                    self._tell(Remnant(CATALOG, backend.container, kind, name))
+                    self._add(CleanedUp(CATALOG, backend.container, kind, name))
         except ContainerNotFoundError as exc:
             if self.session.destination == destination:
                 self.failures.append(exc)
@@ -123,7 +125,7 @@ class _Work:
             self.failures.append(exc)
 
     def clean_reservations(self) -> None:
-        """Free the names that backups which were killed had taken."""
+        """Free the names that killed backups had reserved."""
         with models.catalog(self.session.catalog_path, write=not self.dry_run):
             old = models.reserved_long_ago(int(time.time()), self.seconds)
             rows = list(models.Reservations.select().where(old))
@@ -131,9 +133,9 @@ class _Work:
                 models.Reservations.delete().where(old).execute()
         for row in rows:
             path = str(self.session.catalog_path)
-            self._tell(Remnant(CATALOG, path, "reservation", row.stored_filename, row.reserved_at))
+            self._add(CleanedUp(CATALOG, path, "reservation", row.stored_filename, row.reserved_at))
 
-    def _dead(self, backend: Backend) -> Iterator[Leftover]:
+    def _old_leftovers(self, backend: Backend) -> Iterator[Leftover]:
         for leftover in backend.leftovers(self.session.shared_prefix):
             if leftover.age < self.seconds:
                 log.debug("%s is too young: left alone", printable(leftover.key))
@@ -157,8 +159,8 @@ class _Work:
         except (StorageError, UsageError) as exc:
             self.failures.append(exc)
             return
-        self._tell(
-            Remnant(
+        self._add(
+            CleanedUp(
                 backend.name,
                 backend.container,
                 leftover.kind,
@@ -179,7 +181,7 @@ class _Work:
             expired = cold.forget_expired(self.session, backend.name, dry_run=self.dry_run)
             yield "expired thaw", expired
 
-    def _tell(self, remnant: Remnant) -> None:
-        self.found.append(remnant)
+    def _add(self, item: CleanedUp) -> None:
+        self.found.append(item)
         if not self.dry_run:
-            log.info("Removed the %s %s", remnant.kind, printable(remnant.name))
+            log.info("Removed the %s %s", item.kind, printable(item.name))

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from bakthat import models
 from bakthat.conf import DEFAULT_PROFILE
+from bakthat.session.costs import check_before_deleting
+from bakthat.session.lookup import find_backup
 from bakthat.session.session import Session, operation
+from bakthat.session.vault import VaultInventory
 from bakthat.system.paths import PathLike
 from bakthat.system.signals import held_back
 from bakthat.system.text import printable
-
-# Each operation loads what it alone needs, and a backup what it needs only while another process
-# counts the tree. So annotations are for those who read them as text, type checkers for one.
-if TYPE_CHECKING:
-    from bakthat import models
-
 
 log = logging.getLogger("bakthat")
 
@@ -30,17 +28,12 @@ def delete(
     conf: Mapping[str, Any] | None = None,
     host: str | None = None,
 ) -> models.Backups:
-    """Delete one backup from the storage, mark it in the catalog, and return it.
+    """Delete one backup from the storage, mark it as deleted in the catalog, and return it.
 
     *filename* is a stored filename, a set's name (its newest backup) or the beginning of a
-    stored filename that spells the set's name out (``mydir.2013``). What is gone from the
-    storage already is only marked.
+    stored filename that has the set's whole name (``mydir.2013``). What the storage has lost
+    already is only marked.
     """
-    from bakthat import models
-    from bakthat.session.costs import check_before_deleting
-    from bakthat.session.lookup import find_backup
-    from bakthat.session.vault import VaultInventory
-
     session = Session(profile, config, conf, destination)
     with operation(session, "delete") as current:
         found = find_backup(session, filename, host=host, to_delete=True)

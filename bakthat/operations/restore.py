@@ -5,76 +5,43 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
-
-from bakthat.conf import DEFAULT_PROFILE
-from bakthat.errors import UsageError
-from bakthat.passwords import may_ask
-from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD
-from bakthat.session.session import Session, operation
-from bakthat.system.paths import PathLike, expanded
-from bakthat.system.text import printable
-
-# Each operation loads what it alone needs, and a backup what it needs only while another process
-# counts the tree. So annotations are for those who read them as text, type checkers for one.
-if TYPE_CHECKING:
-    from bakthat import models
-    from bakthat.backends.base import ThawStatus
-    from bakthat.session.cold import Wait
-    from bakthat.system.streams import Progress
-
-
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 from bakthat import models
 from bakthat.archive.extract.selection import Selection
 from bakthat.archive.report import ArchiveReport
-from bakthat.backends.base import Backend
-from bakthat.errors import CorruptArchiveError, NotFoundError
+from bakthat.backends.base import Backend, ThawStatus
+from bakthat.conf import DEFAULT_PROFILE
+from bakthat.errors import CorruptArchiveError, NotFoundError, UsageError
+from bakthat.passwords import may_ask
 from bakthat.pipeline import read
-from bakthat.session.reading import expected_of, find_keys
-from bakthat.system.streams import Progress
+from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD
+from bakthat.session import cold
+from bakthat.session.reading import expected_of, find_keys, find_to_restore
+from bakthat.session.session import Session, operation
+from bakthat.system.paths import PathLike, expanded
+from bakthat.system.streams import ByteCounter, Progress
+from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
 
 
-@overload
-def restore(
-    filename: str,
-    destination: str | None = ...,
-    profile: str = ...,
-    config: PathLike | None = ...,
-    *,
-    conf: Mapping[str, Any] | None = ...,
-    password: str | None = ...,
-    output: PathLike | None = ...,
-    job_check: Literal[False] = ...,
-    host: str | None = ...,
-    identity_file: PathLike | None = ...,
-    prompt: str | bool = ...,
-    tier: str = ...,
-    days: int = ...,
-    wait: Wait = ...,
-    any_size: bool = ...,
-    only: str | Sequence[str] = ...,
-    progress: Progress | None = ...,
-) -> models.Backups | None: ...
+@dataclass(frozen=True, slots=True)
+class RestoreOptions:
+    """How the caller wants a backup back."""
 
-
-@overload
-def restore(
-    filename: str,
-    destination: str | None = ...,
-    profile: str = ...,
-    config: PathLike | None = ...,
-    *,
-    conf: Mapping[str, Any] | None = ...,
-    job_check: Literal[True],
-    host: str | None = ...,
-) -> ThawStatus: ...
+    target: Path
+    password: str | None
+    identity_file: PathLike | None
+    prompt: bool
+    thaw: cold.ThawOptions
+    any_size: bool
+    """Unpack also what comes to far more than was announced."""
+    selection: Selection | None
+    """What of an archive is wanted; None for all."""
+    progress: Progress | None
 
 
 def restore(
@@ -92,11 +59,11 @@ def restore(
     prompt: str | bool = "yes",
     tier: str = STANDARD,
     days: int = DEFAULT_DAYS,
-    wait: Wait = False,
+    wait: cold.Wait = False,
     any_size: bool = False,
     only: str | Sequence[str] = (),
     progress: Progress | None = None,
-) -> models.Backups | ThawStatus | None:
+) -> models.Backups | None:
     """Restore a backup into the directory *output* (by default the current one); return it.
 
     *filename* is a stored filename, a set's name (its newest backup) or the beginning of a
@@ -115,46 +82,60 @@ def restore(
     What is in cold storage must be thawed first, which takes hours and is charged: the first call
     asks for it, by *tier* ("expedited", "standard" or "bulk") and on S3 for *days*, and returns
     None; so do later calls until it can be read, which ask for nothing. With *wait* True the call
-    waits instead; a function is called with the seconds to wait. With *job_check*, how far the
-    backup is thawed is returned, a :class:`~bakthat.backends.base.ThawStatus`, and nothing else
-    is done.
+    waits instead; a function is called with the seconds to wait. *job_check* True returns what
+    :func:`thaw_status` returns, and does nothing else; new code calls that function.
     """
-    from bakthat.archive.extract.selection import Selection
-    from bakthat.session import cold
-    from bakthat.session.reading import expected_of, find_to_restore
-
-    chosen = [only] if isinstance(only, str) else list(only)
-    choice = Selection(chosen) if chosen else None
-    again = _repeated(output, identity_file, prompt, chosen)
-    thaw_options = cold.ThawOptions(tier, days, wait, again)
-    thaw_options.check()
+    if job_check:
+        return thaw_status(  # type: ignore[return-value]  # an alias; typed code calls it
+            filename, destination, profile, config, conf=conf, host=host
+        )
+    paths = [only] if isinstance(only, str) else list(only)
+    repeated = _repeated(output, identity_file, prompt, paths)
+    options = RestoreOptions(
+        target=_target(output),
+        password=password,
+        identity_file=identity_file,
+        prompt=may_ask(prompt),
+        thaw=cold.ThawOptions(tier, days, wait, repeated),
+        any_size=any_size,
+        selection=Selection(paths) if paths else None,
+        progress=progress,
+    )
+    options.thaw.check()
     session = Session(profile, config, conf, destination)
     with operation(session, "restore", deferred=True) as current:
         found = find_to_restore(session, filename, host)
-        if job_check:
-            return cold.thaw_status(session, found)
         # Before a thaw is paid for what cannot be read, or not in part.
-        if not expected_of(found).is_archive and choice is not None:
+        if not expected_of(found).is_archive and options.selection is not None:
             raise UsageError(
                 f"{printable(found.stored_filename)} holds one file: there is nothing to choose"
             )
-        if not cold.make_readable(session, found, thaw_options):
+        if not cold.make_readable(session, found, options.thaw):
             return None
         current.begin()
         log.info("Restoring %s", printable(found.stored_filename))
-        options = RestoreOptions(
-            target=_target(output),
-            password=password,
-            identity_file=identity_file,
-            prompt=may_ask(prompt),
-            progress=progress,
-            any_size=any_size,
-            choice=choice,
-        )
-        report = fetch(session, found, options)
+        report = _fetch(session, found, options)
         if report.warning_count:
             log.warning("restored, with %d warnings", report.warning_count)
         return current.finish(found)
+
+
+def thaw_status(
+    filename: str,
+    destination: str | None = None,
+    profile: str = DEFAULT_PROFILE,
+    config: PathLike | None = None,
+    *,
+    conf: Mapping[str, Any] | None = None,
+    host: str | None = None,
+) -> ThawStatus:
+    """Return how far a backup in cold storage is thawed; ask for nothing, restore nothing.
+
+    *filename* and *host* are as for :func:`restore`. What is not in cold storage is "warm".
+    """
+    session = Session(profile, config, conf, destination)
+    with operation(session, "restore", deferred=True):
+        return cold.thaw_status(session, find_to_restore(session, filename, host))
 
 
 def _repeated(
@@ -179,25 +160,7 @@ def _target(output: PathLike | None) -> Path:
     return expanded(output or os.curdir)
 
 
-log = logging.getLogger("bakthat")
-
-
-@dataclass(frozen=True, slots=True)
-class RestoreOptions:
-    """How the caller wants a backup back."""
-
-    target: Path
-    password: str | None
-    identity_file: str | os.PathLike[str] | None
-    prompt: bool
-    progress: Progress | None
-    any_size: bool = False
-    """Unpack also what comes to far more than was announced."""
-    choice: Selection | None = None
-    """What of an archive is wanted; None for all."""
-
-
-def fetch(session: Session, backup: models.Backups, options: RestoreOptions) -> ArchiveReport:
+def _fetch(session: Session, backup: models.Backups, options: RestoreOptions) -> ArchiveReport:
     """Bring *backup* back into a directory: all of it, or, when anything fails, nothing."""
     backend = session.backend(backup.backend)
     key = backup.stored_filename
@@ -234,12 +197,12 @@ def fetch(session: Session, backup: models.Backups, options: RestoreOptions) -> 
         identities=identities,
         report=report,
         on_bytes=_meter(options.progress, backup.size),
-        selection=options.choice,
+        selection=options.selection,
     )
     return report
 
 
-def _meter(progress: Progress | None, total: int) -> Callable[[int], None]:
+def _meter(progress: Progress | None, total: int) -> ByteCounter:
     done = 0
 
     def add(size: int) -> None:

@@ -1,8 +1,8 @@
 """Delete by rule: the backups older than an interval, or those that a rotation does not keep.
 
-Both work on exactly one set: one name, made by one host, in one container. Everything is decided
-before the first deletion, and the newest backup of a set always stays. A plan is that decision, and
-what ``--dry-run`` shows.
+Both work on exactly one set: one name, made by one host, in one container. A plan decides
+everything before the first deletion; it is also what ``--dry-run`` shows. The newest backup of a
+set always stays.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bakthat import models
@@ -45,7 +45,8 @@ from bakthat.system.text import did_you_mean, is_text, printable
 
 log = logging.getLogger("bakthat")
 
-_SAID_OF_KEPT = {(NEWEST,): "is the newest", (RECORDED_LAST,): "was recorded last"}
+_KEPT_ALONE = {(NEWEST,): "it is the newest", (RECORDED_LAST,): "it was recorded last"}
+"""Why a backup stays that no rule keeps."""
 
 _LISTED = 10
 """How many sets an error names."""
@@ -53,7 +54,7 @@ _LISTED = 10
 
 @dataclass(frozen=True, slots=True)
 class PlannedBackup:
-    """A backup of the set, and what becomes of it."""
+    """A backup of the set, and what happens to it."""
 
     backup: models.Backups
     date: int
@@ -63,18 +64,39 @@ class PlannedBackup:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What becomes of each backup of one set, the newest first; nothing is deleted by it."""
+    """What happens to each backup of one set, the newest first. :func:`carry_out` deletes."""
 
     filename: str
     """The set's name."""
     purpose: str
-    """For people: what is done by which rule."""
+    """A line for the log: what is done, and by which rule."""
     backups: tuple[PlannedBackup, ...]
 
     @property
-    def doomed(self) -> list[models.Backups]:
+    def to_delete(self) -> list[models.Backups]:
         """The backups that are to be deleted, the oldest first."""
         return [each.backup for each in reversed(self.backups) if not each.decision.keep]
+
+
+@dataclass(frozen=True, slots=True)
+class RotationRules:
+    """How many backups each rule keeps, as the caller gave them; None for what was not given."""
+
+    last: int | None = None
+    minutes: int | None = None
+    hours: int | None = None
+    days: int | None = None
+    weeks: int | None = None
+    months: int | None = None
+    years: int | None = None
+    first_week_day: int | None = None
+    """0 Monday to 6 Sunday."""
+
+    def given(self) -> dict[str, int]:
+        """Return the numbers that were given, by the names of their rules."""
+        numbers = asdict(self)
+        del numbers["first_week_day"]
+        return {name: number for name, number in numbers.items() if number is not None}
 
 
 def delete_older_than(
@@ -91,15 +113,15 @@ def delete_older_than(
     """Delete the backups of the set *filename* that are older than *interval*; return them.
 
     *interval* is text such as ``3M2D8h20m5s``. The newest backup of the set stays, however old it
-    is. *host* is the host whose set is meant, by default this one; *destination* the only one that
-    is looked at, by default the profile's. With *dry_run*, what would be deleted is returned,
-    nothing is touched and no event fires. Raises UsageError for an interval that cannot be meant,
-    NoMatchError when there is no such set, and StorageError when some could not be deleted: those
-    stay in the catalog, all others are gone.
+    is. *host* names the host that made the set, by default this one. Only *destination* is looked
+    at, by default the profile's. With *dry_run*, what would be deleted is returned, nothing is
+    touched and no event fires. Raises UsageError for an invalid interval, NoMatchError when there
+    is no such set, and StorageError when some could not be deleted: those stay in the catalog, all
+    others are gone.
     """
     session = Session(profile, config, conf, destination)
     if dry_run:
-        return plan_by_age(session, filename, interval, host=host).doomed
+        return plan_by_age(session, filename, interval, host=host).to_delete
     with operation(session, "delete_older_than") as current:
         plan = plan_by_age(session, filename, interval, host=host)
         return current.finish(carry_out(session, plan))
@@ -131,23 +153,22 @@ def rotate_backups(
     ConfigError when there is no rotation at all.
     """
     session = Session(profile, config, conf, destination)
-    rules = {
-        "last": last,
-        "minutes": minutes,
-        "hours": hours,
-        "days": days,
-        "weeks": weeks,
-        "months": months,
-        "years": years,
-    }
+    rules = RotationRules(last, minutes, hours, days, weeks, months, years, first_week_day)
     if dry_run:
-        return plan_rotation(session, filename, rules, first_week_day, host=host).doomed
-    with operation(session, "rotate_backups") as current:
-        plan = plan_rotation(session, filename, rules, first_week_day, host=host)
-        return current.finish(carry_out(session, plan))
+        return plan_rotation(session, filename, rules, host=host).to_delete
+    return rotate_by(session, filename, rules, host=host)
 
 
 rotate = rotate_backups
+
+
+def rotate_by(
+    session: Session, filename: str, rules: RotationRules, *, host: str | None = None
+) -> list[models.Backups]:
+    """Do what :func:`rotate_backups` does, by *rules*."""
+    with operation(session, "rotate_backups") as current:
+        plan = plan_rotation(session, filename, rules, host=host)
+        return current.finish(carry_out(session, plan))
 
 
 def plan_by_age(session: Session, filename: str, interval: str, *, host: str | None = None) -> Plan:
@@ -161,18 +182,10 @@ def plan_by_age(session: Session, filename: str, interval: str, *, host: str | N
 
 
 def plan_rotation(
-    session: Session,
-    filename: str,
-    rules: Mapping[str, int | None],
-    first_week_day: int | None = None,
-    *,
-    host: str | None = None,
+    session: Session, filename: str, rules: RotationRules, *, host: str | None = None
 ) -> Plan:
-    """Decide what :func:`rotate_backups` would do; raises what it raises before it deletes.
-
-    *rules* holds the numbers that were given, by the names of the policy's fields.
-    """
-    policy = _choose_policy(session, rules, first_week_day)
+    """Decide what :func:`rotate_backups` would do; raises what it raises before it deletes."""
+    policy = _select_policy(session, rules)
     now = int(time.time())
     backups, dates = _read_set(session, filename, host)
     decisions = decide(dates, policy, now)
@@ -187,17 +200,17 @@ def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
     """
     log.info("%s", plan.purpose)
     for each in plan.backups:
-        if each.decision.reasons in _SAID_OF_KEPT:
-            said = _SAID_OF_KEPT[each.decision.reasons]
-            log.info("Keeping %s: it %s", printable(each.backup.stored_filename), said)
+        if each.decision.reasons in _KEPT_ALONE:
+            reason = _KEPT_ALONE[each.decision.reasons]
+            log.info("Keeping %s: %s", printable(each.backup.stored_filename), reason)
     backend = session.backend(session.destination)
-    doomed = plan.doomed
-    if doomed:
+    to_delete = plan.to_delete
+    if to_delete:
         _look_for_newest(backend, plan)
-    failures: dict[str, BakthatError] = {**check_before_deleting(backend, doomed)}
+    failures: dict[str, BakthatError] = {**check_before_deleting(backend, to_delete)}
     for key, error in failures.items():
         log.warning("%s was not deleted: %s", printable(key), error)
-    deletable = [each for each in doomed if each.stored_filename not in failures]
+    deletable = [each for each in to_delete if each.stored_filename not in failures]
     deleted: list[models.Backups] = []
     try:
         for start in range(0, len(deletable), backend.batch_size):
@@ -212,7 +225,7 @@ def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
     if failures:
         first, why = next(iter(failures.items()))
         raise StorageError(
-            f"{len(failures)} of {len(doomed)} backups could not be deleted, the first is "
+            f"{len(failures)} of {len(to_delete)} backups could not be deleted, the first is "
             f"{printable(first)}: {why}",
             hint=f"they stay in the catalog; {why.hint or 'run it again to delete them'}",
         ) from why
@@ -222,7 +235,7 @@ def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
 def _look_for_newest(backend: Backend, plan: Plan) -> None:
     """Raise StorageError when the storage has lost the newest backup, which the catalog lists.
 
-    Somebody else, or a rule of the bucket, may have deleted it; the others are needed then.
+    Somebody else, or a rule of the bucket, may have deleted it. Then the others are needed.
     """
     missing: NotFoundError | None = None
     for each in plan.backups:
@@ -233,7 +246,7 @@ def _look_for_newest(backend: Backend, plan: Plan) -> None:
         except NotFoundError as exc:
             missing = exc
         except CredentialsError as exc:
-            log.debug("whether the newest is there cannot be seen: %s", exc)
+            log.debug("cannot look for the newest backup: %s", exc)
             return
         else:
             return
@@ -264,10 +277,8 @@ def _delete_batch(
     return failed
 
 
-def _choose_policy(
-    session: Session, rules: Mapping[str, int | None], first_week_day: int | None
-) -> RotationPolicy:
-    given = {name: number for name, number in rules.items() if number is not None}
+def _select_policy(session: Session, rules: RotationRules) -> RotationPolicy:
+    given, first_week_day = rules.given(), rules.first_week_day
     configured = session.profile.rotation
     where = f"{session.loaded.origin}: profile '{session.loaded.name}'"
     if given:
@@ -322,7 +333,7 @@ def _backups_of(
     return [
         each
         for each in models.Backups.of_set(filename, containers, host=host)
-        # Metadata that cannot be read could be those of anything.
+        # Without readable metadata it may be a key of KeyValue.
         if each.metadata and not each.is_key_value
     ]
 
@@ -353,7 +364,7 @@ def _plan(
 
 
 def _elsewhere(session: Session, filename: str) -> str:
-    """Say which other sets have that very name, or nothing."""
+    """Return a hint that names the other sets of that very name; "" when there is none."""
     found = _backups_of(filename, session.containers(), None)
     places = sorted({(each.host or "an unknown host", each.backend) for each in found})
     if not places:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 
 
@@ -40,6 +41,11 @@ def did_you_mean(word: str, known: Iterable[str], *, most: int = 1) -> str:
 
     close = difflib.get_close_matches(word, list(known), n=most, cutoff=0.5)
     return f"did you mean {' or '.join(map(printable, close))}?" if close else ""
+
+
+def utc_time(seconds: float) -> str:
+    """Return epoch seconds as a date and a time in UTC: ``2013-06-04 19:10:55``."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
 
 
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")

@@ -212,25 +212,26 @@ def test_events_fire_only_around_a_restore_that_happens(
     fired.clear()
     bakthat.restore("mydir", conf=cold.conf, output=out)
     bakthat.restore("mydir", conf=cold.conf, output=out)
-    bakthat.restore("mydir", conf=cold.conf, job_check=True)
+    bakthat.thaw_status("mydir", conf=cold.conf)
     assert fired == []
     cold.advance(12)
     bakthat.restore("mydir", conf=cold.conf, output=out)
     assert [call[0] for call in fired] == ["before_restore", "on_restore"]
 
 
-def test_checking_the_job_starts_nothing(
+def test_asking_for_the_status_of_a_thaw_starts_nothing(
     cold: Cold, tree: Path, out: Path, isolated_environment: Path
 ) -> None:
     bakthat.backup(tree, conf=cold.conf, password="")
 
     def state() -> ThawState:
-        return bakthat.restore("mydir", conf=cold.conf, job_check=True).state
+        return bakthat.thaw_status("mydir", conf=cold.conf).state
 
     assert state() is ThawState.FROZEN
     assert cold.paid() == 0
     bakthat.restore("mydir", conf=cold.conf, output=out)
-    checked = bakthat.restore("mydir", conf=cold.conf, job_check=True)
+    checked = bakthat.thaw_status("mydir", conf=cold.conf)
+    assert bakthat.restore("mydir", conf=cold.conf, job_check=True) == checked
     assert (checked.state, checked.tier) == (ThawState.ASKED, "standard")
     assert abs((checked.requested_at or 0) - time.time()) < 60
     cold.advance(12)
@@ -238,7 +239,7 @@ def test_checking_the_job_starts_nothing(
     assert not out.exists()
     local = {"default_destination": "local", "local_path": str(isolated_environment / "store")}
     bakthat.backup(tree, conf=local, password="")
-    assert bakthat.restore("mydir", conf=local, job_check=True).state is ThawState.WARM
+    assert bakthat.thaw_status("mydir", conf=local).state is ThawState.WARM
 
 
 def test_waiting_looks_again_until_it_can_restore(cold: Cold, tree: Path, out: Path) -> None:

@@ -639,7 +639,7 @@ def test_a_plan_says_of_each_backup_what_becomes_of_it_and_why(shelf: Shelf) -> 
     second = shelf.add(NOW - 60)
     future = shelf.add(NOW + 60)
     session = Session("default", None, shelf.conf)
-    plan = retention.plan_rotation(session, "my", {"days": 2})
+    plan = retention.plan_rotation(session, "my", retention.RotationRules(days=2))
     assert plan.purpose == "Rotating my, keeping 2 daily"
     assert [
         (each.backup.stored_filename, each.decision.keep, each.decision.reasons)
@@ -652,7 +652,7 @@ def test_a_plan_says_of_each_backup_what_becomes_of_it_and_why(shelf: Shelf) -> 
         (made[1], False, ("not needed by any rule",)),
         (made[0], False, ("not needed by any rule",)),
     ]
-    assert names(plan.doomed) == made[:2]
+    assert names(plan.to_delete) == made[:2]
     by_age = retention.plan_by_age(session, "my", "2D")
     assert [each.decision.reasons for each in by_age.backups] == [
         ("in the future",),

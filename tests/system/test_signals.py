@@ -104,7 +104,7 @@ def deliver(frame, event, argument):
         signal.getsignal(signal.SIGTERM)(signal.SIGTERM, frame)
 
 def work():
-    signals.hear_signals()
+    signals.handle_signals()
     try:
         sys.setprofile(deliver)
         import xml.dom.minidom
@@ -113,7 +113,7 @@ def work():
         other = threading.Thread(target=__import__, args=("colorsys",), daemon=True)
         other.start()
         other.join(20)
-        sys.exit(exc.exit_code if not other.is_alive() else 99)
+        sys.exit(128 + exc.number if not other.is_alive() else 99)
 
 work()
 """
@@ -127,12 +127,12 @@ class Closing:
         os.kill(os.getpid(), signal.SIGTERM)
         len("")  # a moment at which Python looks for signals
 
-signals.hear_signals()
+signals.handle_signals()
 try:
     Closing()
     signal.pause()
 except signals.Stopped as exc:
-    sys.exit(exc.exit_code)
+    sys.exit(128 + exc.number)
 """
 
 

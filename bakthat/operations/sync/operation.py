@@ -1,8 +1,8 @@
 """Make the catalog agree with the storage: list what is stored, and mark what is gone.
 
-The storage is the truth. Nothing is ever deleted from it here, no key or password is needed, and
-doing it again changes nothing. What the listing cannot prove is looked at once more: an object is
-gone only when a listing that came to its end lacks it, and the storage says so of itself too.
+The storage is the truth. Nothing is deleted from it, no key or password is needed, and a second
+run changes nothing. An object counts as gone only when a complete listing lacks it, and a request
+for the object itself says so too.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ log = logging.getLogger("bakthat")
 
 Item = TypeVar("Item")
 
-LOOKERS = 8
-"""How many objects are looked at at once; more than the connections of a backend only wait."""
+WORKERS = 8
+"""How many objects are looked up at once. More than a backend has connections would only wait."""
 
 BATCH = 256
-"""How many objects one transaction records: an interrupt loses no more than these."""
+"""How many objects one transaction records. An interrupt loses no more than these."""
 
 VAULT_LAG = 3 * 24 * 3600
-"""Seconds by which a vault's list may be behind; it is made about once a day."""
+"""By how many seconds a vault's list may be out of date; it is made about once a day."""
 
 _ORDER = ("s3", "local", "glacier")
-"""The vault comes last: it may have to be waited for."""
+"""The vault comes last, since its list may take hours."""
 
 
 def sync(
@@ -66,12 +66,13 @@ def sync(
 ) -> SyncReport:
     """Make the catalog agree with the profile's containers, or with *destination* alone.
 
-    What is stored and not listed is adopted, what is gone is marked as deleted, what changed is
+    What is stored but not listed is adopted, what is gone is marked as deleted, and what changed is
     updated. Nothing is deleted from the storage. With *dry_run*, the catalog stays as it is too.
 
-    A vault takes hours to list itself: the first call asks for that, and until it is there the
-    report's ``is_pending`` is true. With *wait*, the call waits instead; a function is called with
-    the seconds to wait. *progress* is called with objects looked at and objects to look at.
+    A vault takes hours to make its list. The first call asks for the list, and until it is ready
+    the report's ``is_pending`` is true. With *wait* True the call waits instead; a function is
+    called with the seconds to wait. *progress* is called with the number of objects looked up and
+    the number of all.
 
     Raises StorageError, after all other containers are done, when one could not be read.
     """
@@ -91,7 +92,7 @@ def sync(
             if result is not None:
                 report.containers.append(result)
         for other in failures[1:]:
-            log.warning("another container could not be synced: %s", other)
+            log.warning("this container could not be synced either: %s", other)
         if failures:
             raise failures[0]
         return report
@@ -100,29 +101,29 @@ def sync(
 def _sync_container(
     session: Session, destination: str, dry_run: bool, wait: Wait, progress: Progress | None
 ) -> ContainerSync | None:
-    """Return what was found; None for a container that nobody has ever used."""
-    work = _Work(session, destination, dry_run, progress)
-    result = work.result
+    """Return what was found; None for a container that was never used."""
+    comparison = _Comparison(session, destination, dry_run, progress)
+    result = comparison.result
     try:
         if destination == "glacier":
-            work.run_vault(wait)
+            comparison.run_vault(wait)
         else:
-            work.run(work.backend.ls(session.shared_prefix))
+            comparison.run(comparison.backend.ls(session.shared_prefix))
     except ContainerNotFoundError:
-        is_meant = session.destination == destination
-        if is_meant or any(not each.is_deleted for each in work.known.values()):
+        is_selected = session.destination == destination
+        if is_selected or any(not each.is_deleted for each in comparison.known.values()):
             raise
-        log.debug("%s does not exist yet", printable(work.backend.container))
+        log.debug("%s does not exist yet", printable(comparison.backend.container))
         return None
     if not result.is_pending:
         log.info("%s", result.summary(dry_run=dry_run))
-        _tell_taken(result)
+        _warn_of_taken_names(result)
     return result
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the catalog said of an object before the storage was asked."""
+    """What the catalog had of an object before the storage was listed."""
 
     size: int
     is_deleted: bool
@@ -134,12 +135,12 @@ class _Known:
             return False
         if not self.is_described_value:
             return True
-        # A value may be replaced by one of its size.
+        # A value may be replaced by another one of the same size.
         return bool(self.etag) and self.etag == stored.extra.get("etag")
 
 
-class _Work:
-    """One container, compared with the entries that the catalog had of it before."""
+class _Comparison:
+    """Compares one container with the entries that the catalog had of it at the start."""
 
     def __init__(
         self, session: Session, destination: str, dry_run: bool, progress: Progress | None
@@ -150,13 +151,13 @@ class _Work:
         self.dry_run = dry_run
         self.progress = progress
         self.result = ContainerSync(destination, self.backend.container)
-        # Before the storage is asked: what is stored meanwhile must not seem to be gone.
+        # Before the storage is listed: what is stored meanwhile must not seem to be gone.
         self.known = self._read_known()
         self.failures: dict[str, BakthatError] = {}
         self.steps = self.total = 0
 
     def run(self, listing: Iterable[StoredObject]) -> None:
-        """Compare everything in *listing*, which has all of the container below the prefix."""
+        """Compare with *listing*, which has everything in the container below the prefix."""
         candidates, seen = self._compare(listing)
         missing = [
             key
@@ -165,26 +166,26 @@ class _Work:
             and key not in seen
             and key.startswith(self.session.shared_prefix)
         ]
-        self._tell_emptiness(len(missing))
+        self._warn_if_empty(len(missing))
         self.total = len(candidates) + len(missing)
-        with _lookers() as pool:
+        with _workers() as pool:
             self._adopt(pool, candidates)
             self._mark_gone(pool, missing)
         if self.failures:
             first, why = next(iter(self.failures.items()))
             raise StorageError(
                 f"{len(self.failures)} objects of {self.backend.container} could not be looked "
-                f"at, the first is {printable(first)}: {why}",
+                f"up, the first is {printable(first)}: {why}",
                 hint="all others are done; run it again",
             ) from why
 
     def run_vault(self, wait: Wait) -> None:
-        """Compare with the list that the vault makes of itself, which is hours old."""
+        """Compare with the vault's own list, which is hours old."""
         inventory = VaultInventory(self.session)
         try:
             listed = inventory.listing(wait=wait, request=not self.dry_run, command="sync")
         except NotFoundError as exc:
-            log.info("the vault has not made a list of itself yet: %s", exc)
+            log.info("the vault has not made its list yet: %s", exc)
             listed = None
         if listed is None:
             self.result.is_pending = True
@@ -219,7 +220,7 @@ class _Work:
             }
 
     def _compare(self, listing: Iterable[StoredObject]) -> tuple[list[StoredObject], set[str]]:
-        """Return what must be looked at, the oldest first, and every key that there is."""
+        """Return the objects to look up, the oldest first, and every known key that is stored."""
         candidates, seen = [], set()
         for stored in listing:
             known = self.known.get(stored.key)
@@ -231,17 +232,17 @@ class _Work:
                 candidates.append(stored)
             elif stored.key != INVENTORY_KEY:
                 self.result.foreign += 1
-        # Rotation takes the order of entries for that in which backups were made.
+        # Rotation takes the order of entries as the order in which the backups were made.
         candidates.sort(key=lambda stored: (stored.last_modified or 0, stored.key))
         return candidates, seen
 
     def _may_be_ours(self, stored: StoredObject) -> bool:
-        """Tell by the name whether an object may be bakthat's."""
+        """Return whether an object may be bakthat's, by its name."""
         base = stored.key.rpartition("/")[2]
         try:
             check_key(stored.key)
         except UsageError:
-            return False  # no storage of bakthat's could be asked for it
+            return False  # no backend accepts such a key
         return (
             base.endswith(names.KEY_VALUE_EXTENSION)
             or names.parse_stored_name(base) is not None
@@ -270,13 +271,13 @@ class _Work:
                     self._merge(entry)
 
     def _described(self, stored: StoredObject) -> StoredObject | None:
-        """Return *stored* with its self-description; None when it cannot be looked at."""
+        """Return *stored* with its self-description; None when it cannot be looked up."""
         if stored.metadata is not None:
             return stored
         return self._look(stored.key)
 
     def _look(self, key: str) -> StoredObject | None:
-        """Ask the storage for *key*; None when it is not there, or what fails is this one only."""
+        """Look *key* up; return None when it is not stored, or when only this request failed."""
         try:
             return self.backend.stat(key)
         except NotFoundError:
@@ -309,7 +310,7 @@ class _Work:
         return None if parsed is None else entry_of(self.backend, stored, parsed)
 
     def _merge(self, entry: models.Backups) -> None:
-        """Bring one entry into the catalog, within a transaction, as it is at that moment."""
+        """Merge one entry into the catalog, as it is at that moment, within a transaction."""
         found = models.Backups.get_or_none(models.Backups.stored_filename == entry.stored_filename)
         if found is None:
             entry.metadata["adopted"] = int(time.time())
@@ -379,7 +380,7 @@ class _Work:
         if self.progress is not None:
             self.progress(self.steps, self.total)
 
-    def _tell_emptiness(self, missing: int) -> None:
+    def _warn_if_empty(self, missing: int) -> None:
         living = sum(not each.is_deleted for each in self.known.values())
         if living and missing == living:
             log.warning(
@@ -424,7 +425,7 @@ def _may_be_the_same(found: models.Backups, entry: models.Backups) -> bool:
     return is_legacy and found.backend == entry.backend and found.size == entry.size
 
 
-def _tell_taken(result: ContainerSync) -> None:
+def _warn_of_taken_names(result: ContainerSync) -> None:
     taken = [each for each in result.changes if each.action is Action.NAME_TAKEN]
     if taken:
         log.warning(
@@ -439,8 +440,8 @@ def _tell_taken(result: ContainerSync) -> None:
 
 
 @contextmanager
-def _lookers() -> Iterator[ThreadPoolExecutor]:
-    pool = ThreadPoolExecutor(LOOKERS, thread_name_prefix="bakthat-look")
+def _workers() -> Iterator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="bakthat-look")
     try:
         yield pool
     finally:

@@ -1,4 +1,4 @@
-"""What sync found, and what becomes of the catalog by it."""
+"""What sync found, and what it changed in the catalog."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class Action(enum.StrEnum):
     REVIVED = "revived"
     """It is stored, and was marked as deleted."""
     UPDATED = "updated"
-    """It is not what the entry said."""
+    """It differs from its entry."""
     GONE = "gone"
-    """It was listed, and is not stored any more."""
+    """It is listed, and is not stored any more."""
     NAME_TAKEN = "name taken"
     """It is stored and not listed: the catalog has its name in another container."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One entry of the catalog, and what becomes of it."""
+    """One entry of the catalog, and what sync does with it."""
 
     action: Action
     backup: models.Backups
@@ -62,16 +62,16 @@ class ContainerSync:
         }
 
     def summary(self, *, dry_run: bool) -> str:
-        """Return in a line what was done, or would be."""
+        """Return a line that says what was done, or would be."""
         counts = dict.fromkeys(Action, 0)
         for change in self.changes:
             counts[change.action] += 1
-        told = [f"{counts[each]} {each.value}" for each in Action if counts[each]]
-        told.append(f"{self.unchanged} unchanged")
+        parts = [f"{counts[each]} {each.value}" for each in Action if counts[each]]
+        parts.append(f"{self.unchanged} unchanged")
         if self.foreign:
-            told.append(f"{self.foreign} foreign objects left alone")
+            parts.append(f"{self.foreign} foreign objects left alone")
         doing = "Would sync" if dry_run else "Synced"
-        return f"{doing} {self.backend} {printable(self.container)}: {', '.join(told)}"
+        return f"{doing} {self.backend} {printable(self.container)}: {', '.join(parts)}"
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ class SyncReport:
 
     @property
     def is_pending(self) -> bool:
-        """Whether a vault has not made its list yet, so that this must be done again later."""
+        """Whether a vault has not made its list yet; sync must be run again later."""
         return any(each.is_pending for each in self.containers)
 
     def as_dict(self) -> dict[str, Any]:
