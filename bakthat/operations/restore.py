@@ -12,12 +12,12 @@ from typing import Any
 from bakthat import models
 from bakthat.archive.extract.selection import Selection
 from bakthat.archive.report import ArchiveReport
-from bakthat.backends.base import Backend, ThawStatus
+from bakthat.backends.base import StoredObject, ThawStatus
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import CorruptArchiveError, NotFoundError, UsageError
 from bakthat.passwords import may_ask
 from bakthat.pipeline import read
-from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD
+from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD, storage_class
 from bakthat.session import cold
 from bakthat.session.reading import expected_of, find_keys, find_to_restore
 from bakthat.session.session import Session, operation
@@ -110,7 +110,9 @@ def restore(
             raise UsageError(
                 f"{printable(found.stored_filename)} holds one file: there is nothing to choose"
             )
-        if not cold.make_readable(session, found, options.thaw):
+        stored = _look_up(session, found)
+        is_cold = storage_class(stored.storage_class).is_cold
+        if is_cold and not cold.make_readable(session, found, options.thaw):
             return None
         current.begin()
         log.info("Restoring %s", printable(found.stored_filename))
@@ -168,7 +170,6 @@ def _fetch(session: Session, backup: models.Backups, options: RestoreOptions) ->
     if options.any_size and not expected.is_value:
         expected = replace(expected, limit=None)
     log.info("Downloading...")
-    _check_size(backend, backup)
     passphrase, identities = find_keys(
         session,
         backend,
@@ -214,7 +215,9 @@ def _meter(progress: Progress | None, total: int) -> ByteCounter:
     return add
 
 
-def _check_size(backend: Backend, backup: models.Backups) -> None:
+def _look_up(session: Session, backup: models.Backups) -> StoredObject:
+    """Return what the storage has of *backup*. Raises unless it is there with its size."""
+    backend = session.backend(backup.backend)
     name = printable(backup.stored_filename)
     try:
         stored = backend.stat(backup.stored_filename)
@@ -228,3 +231,4 @@ def _check_size(backend: Backend, backup: models.Backups) -> None:
             f"{name} has {stored.size} bytes on the storage, but {backup.size} were stored: "
             "it was truncated or replaced"
         )
+    return stored

@@ -221,7 +221,7 @@ def test_an_upload_whose_confirmation_was_lost_is_listed(
 def test_an_object_that_is_stored_but_cannot_be_checked_is_reported_as_stored(
     conf: Conf, moto_proxy: FaultProxy, small: Path, tmp_path: Path
 ) -> None:
-    moto_proxy.on("HEAD", "mydir.", Reset(), after=2)
+    moto_proxy.on("HEAD", "mydir.", Reset(), after=1)
     with pytest.raises(UnreachableError, match="confirmed by the storage") as caught:
         bakthat.backup(small, conf=conf, password="")
     assert "bakthat sync" in caught.value.hint

@@ -122,3 +122,11 @@ def user_metadata(found: Mapping[str, Any]) -> dict[str, str]:
     They are names of HTTP headers, which some servers (all of Go's) capitalise.
     """
     return {name.lower(): value for name, value in found.get("Metadata", {}).items()}
+
+
+def class_of(found: Mapping[str, Any]) -> str:
+    """Return the storage class in the headers *found*.
+
+    An object in intelligent tiering names the archive tier that it is in, if it is in one.
+    """
+    return str(found.get("ArchiveStatus") or found.get("StorageClass") or "STANDARD")

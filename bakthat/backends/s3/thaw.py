@@ -14,7 +14,7 @@ from typing import Any
 
 from bakthat.backends.aws.client import answer_of
 from bakthat.backends.base import ThawState, ThawStatus
-from bakthat.backends.s3.client import S3Client
+from bakthat.backends.s3.client import S3Client, class_of
 from bakthat.errors import StorageError, UnreachableError
 from bakthat.policy.storage_classes import check_tier, storage_class
 
@@ -24,8 +24,7 @@ _INTELLIGENT_TIERS = ("ARCHIVE_ACCESS", "DEEP_ARCHIVE_ACCESS")
 
 def thaw_status_of(key: str, found: Mapping[str, Any]) -> ThawStatus:
     """Return how far *key* is thawed, from *found*, the answer to a HEAD request."""
-    # ArchiveStatus is the archive tier of an object in intelligent tiering.
-    name = str(found.get("ArchiveStatus") or found.get("StorageClass") or "STANDARD")
+    name = class_of(found)
     if not storage_class(name).is_cold:
         return ThawStatus(key, ThawState.WARM)
     match = _RESTORE.search(str(found.get("Restore") or ""))

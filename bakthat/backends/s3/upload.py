@@ -20,7 +20,7 @@ from bakthat.backends.aws.part_upload import (
     PartUpload,
 )
 from bakthat.backends.base import StoredObject, decode_metadata
-from bakthat.backends.s3.client import S3Client, user_metadata
+from bakthat.backends.s3.client import S3Client, class_of, user_metadata
 from bakthat.errors import (
     BakthatError,
     CredentialsError,
@@ -86,13 +86,13 @@ class S3Upload(PartUpload):
         self._headers = {**headers, "Metadata": user_metadata}
         self._part_size = part_size
         self._replace = replace
-        if not replace:
-            self._check_key_is_free()
 
     def _size_of_part(self, number: int) -> int:
         return size_of_part(number, self._part_size)
 
     def _begin(self) -> str:
+        if not self._replace:
+            self._check_key_is_free()  # before gigabytes are sent; see also _publish
         answer = self._client.call(
             "create_multipart_upload", key=self._key, ChecksumAlgorithm="CRC32", **self._headers
         )
@@ -257,7 +257,7 @@ def describe(key: str, found: Mapping[str, Any]) -> StoredObject:
         int(found["ContentLength"]),
         last_modified=modified.timestamp() if modified is not None else None,
         metadata=decode_metadata(user_metadata(found).get(METADATA_KEY, "")),
-        storage_class=str(found.get("StorageClass", "STANDARD")),
+        storage_class=class_of(found),
         extra=extra,
     )
 
