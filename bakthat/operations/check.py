@@ -9,7 +9,7 @@ import enum
 import logging
 import os
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -32,10 +32,10 @@ from bakthat.pipeline import read
 from bakthat.policy.storage_classes import VAULT, storage_class
 from bakthat.session import cold
 from bakthat.session.lookup import find_backups
-from bakthat.session.reading import expected_of, find_keys, refresh_value
+from bakthat.session.reading import byte_counter, expected_of, find_keys, refresh_value
 from bakthat.session.session import Session, operation
 from bakthat.system.paths import PathLike
-from bakthat.system.streams import Progress
+from bakthat.system.streams import ByteCounter, Progress
 from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
@@ -226,14 +226,7 @@ def _read_all(
     session: Session, found: Sequence[Checked], keys: _Keys, progress: Progress | None
 ) -> Iterator[Checked]:
     total = sum(max(each.backup.size, 0) for each in found if each.is_good)
-    done = 0
-
-    def count(size: int) -> None:
-        nonlocal done
-        done += size
-        if progress is not None:
-            progress(done, total)
-
+    count = byte_counter(progress, total)
     for each in found:
         if not each.is_good:
             yield each
@@ -245,7 +238,7 @@ def _read_all(
         yield checked
 
 
-def _read(session: Session, stored: Checked, keys: _Keys, count: Callable[[int], None]) -> Checked:
+def _read(session: Session, stored: Checked, keys: _Keys, count: ByteCounter) -> Checked:
     backup = stored.backup
     try:
         backend = session.backend(backup.backend)

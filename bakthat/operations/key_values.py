@@ -23,7 +23,7 @@ from bakthat import __version__, models
 from bakthat.backends.base import Backend, StoredObject
 from bakthat.backends.s3.backend import S3Backend
 from bakthat.conf import DEFAULT_PROFILE
-from bakthat.crypto.age import EncryptWriter, parse_recipient
+from bakthat.crypto.age import parse_recipient
 from bakthat.errors import CatalogError, NotFoundError, UsageError
 from bakthat.format.description import FORMAT
 from bakthat.format.names import KEY_VALUE_EXTENSION, check_set_name, parse_stored_name
@@ -33,7 +33,6 @@ from bakthat.session.entries import is_value, value_entry
 from bakthat.session.reading import MAX_VALUE_BYTES, expected_of, find_keys
 from bakthat.session.session import Session
 from bakthat.system.signals import held_back
-from bakthat.system.streams import Sink
 from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
@@ -91,7 +90,8 @@ class KeyValue:
             content_encoding="gzip" if compress and not keys else None,
         )
         try:
-            _write(upload, body, keys)
+            with write.encrypted(upload, keys) as sink:
+                sink.write(body)
             # An interrupt leaves it neither stored nor recorded, or both.
             with held_back():
                 return self._record(upload.commit())
@@ -305,17 +305,3 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("two of its keys are the same text")
     return found
-
-
-def _write(sink: Sink, body: bytes, keys: EncryptionKeys) -> None:
-    with contextlib.ExitStack() as stages:
-        if keys:
-            sink = stages.enter_context(
-                EncryptWriter(
-                    sink,
-                    passphrase=keys.passphrase,
-                    recipients=keys.recipients,
-                    work_factor=write.PASSPHRASE_WORK_FACTOR,
-                )
-            )
-        sink.write(body)

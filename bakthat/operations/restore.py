@@ -19,10 +19,10 @@ from bakthat.passwords import may_ask
 from bakthat.pipeline import read
 from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD, storage_class
 from bakthat.session import cold
-from bakthat.session.reading import expected_of, find_keys, find_to_restore
+from bakthat.session.reading import byte_counter, expected_of, find_keys, find_to_restore
 from bakthat.session.session import Session, operation
 from bakthat.system.paths import PathLike, expanded
-from bakthat.system.streams import ByteCounter, Progress
+from bakthat.system.streams import Progress
 from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
@@ -197,22 +197,10 @@ def _fetch(session: Session, backup: models.Backups, options: RestoreOptions) ->
         passphrase=passphrase,
         identities=identities,
         report=report,
-        on_bytes=_meter(options.progress, backup.size),
+        on_bytes=byte_counter(options.progress, backup.size),
         selection=options.selection,
     )
     return report
-
-
-def _meter(progress: Progress | None, total: int) -> ByteCounter:
-    done = 0
-
-    def add(size: int) -> None:
-        nonlocal done
-        done += size
-        if progress is not None:
-            progress(done, total)
-
-    return add
 
 
 def _look_up(session: Session, backup: models.Backups) -> StoredObject:

@@ -20,10 +20,8 @@ from bakthat.errors import (
     BakthatError,
     ConfigError,
     CredentialsError,
-    NoMatchError,
     NotFoundError,
     StorageError,
-    UsageError,
 )
 from bakthat.format.names import parse_stored_name
 from bakthat.policy.intervals import describe_interval, parse_interval
@@ -37,19 +35,17 @@ from bakthat.policy.rotation import (
     keep_recorded_last,
 )
 from bakthat.session.costs import check_before_deleting
+from bakthat.session.lookup import find_set
 from bakthat.session.session import Session, operation
 from bakthat.session.vault import VaultInventory
 from bakthat.system.paths import PathLike
 from bakthat.system.signals import held_back
-from bakthat.system.text import did_you_mean, is_text, printable
+from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
 
 _KEPT_ALONE = {(NEWEST,): "it is the newest", (RECORDED_LAST,): "it was recorded last"}
 """Why a backup stays that no rule keeps."""
-
-_LISTED = 10
-"""How many sets an error names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +171,8 @@ def plan_by_age(session: Session, filename: str, interval: str, *, host: str | N
     """Decide what :func:`delete_older_than` would do; raises what it raises before it deletes."""
     seconds = parse_interval(interval)
     now = int(time.time())
-    backups, dates = _read_set(session, filename, host)
+    backups = find_set(session, filename, host=host)
+    dates = [_date_of(each) for each in backups]
     decisions = decide_by_age(dates, seconds, now)
     purpose = f"Deleting backups of {printable(filename)} {describe_interval(seconds, now)}"
     return _plan(filename, purpose, backups, dates, decisions)
@@ -187,7 +184,8 @@ def plan_rotation(
     """Decide what :func:`rotate_backups` would do; raises what it raises before it deletes."""
     policy = _select_policy(session, rules)
     now = int(time.time())
-    backups, dates = _read_set(session, filename, host)
+    backups = find_set(session, filename, host=host)
+    dates = [_date_of(each) for each in backups]
     decisions = decide(dates, policy, now)
     purpose = f"Rotating {printable(filename)}, keeping {policy}"
     return _plan(filename, purpose, backups, dates, decisions)
@@ -304,40 +302,6 @@ def _configured_policy(rotation: Mapping[str, Any], where: str) -> RotationPolic
         raise ConfigError(f"{where}: {exc}", hint=exc.hint) from exc
 
 
-def _read_set(
-    session: Session, filename: str, host: str | None
-) -> tuple[list[models.Backups], list[int]]:
-    """Return the backups of exactly one set, with their dates. Raises NoMatchError."""
-    if not filename:
-        raise UsageError("no backup set was named", hint="bakthat show lists them")
-    session.backend(session.destination)  # raises what the profile lacks
-    host = session.host if host is None else host
-    with models.catalog(session.catalog_path):
-        backups = _backups_of(filename, session.containers(session.destination), host)
-        if not backups:
-            raise NoMatchError(
-                f"{printable(host) or 'an unknown host'} has no backups of "
-                f"'{printable(filename)}' on {session.destination}",
-                hint=_elsewhere(session, filename) or _nearest(session, filename),
-            )
-    return backups, [_date_of(each) for each in backups]
-
-
-def _backups_of(
-    filename: str, containers: list[tuple[str, str]], host: str | None
-) -> list[models.Backups]:
-    try:
-        filename.encode()
-    except UnicodeEncodeError:
-        return []  # no row can have that name, and SQLite cannot be asked
-    return [
-        each
-        for each in models.Backups.of_set(filename, containers, host=host)
-        # Without readable metadata it may be a key of KeyValue.
-        if each.metadata and not each.is_key_value
-    ]
-
-
 def _date_of(backup: models.Backups) -> int:
     """Return when the backup was made, as its stored name says.
 
@@ -361,28 +325,3 @@ def _plan(
         planned, key=lambda each: (each.date, each.backup.stored_filename), reverse=True
     )
     return Plan(filename, purpose, tuple(newest_first))
-
-
-def _elsewhere(session: Session, filename: str) -> str:
-    """Return a hint that names the other sets of that very name; "" when there is none."""
-    found = _backups_of(filename, session.containers(), None)
-    places = sorted({(each.host or "an unknown host", each.backend) for each in found})
-    if not places:
-        return ""
-    listed = ", ".join(f"{printable(host)} on {backend}" for host, backend in places[:_LISTED])
-    more = f" and {len(places) - _LISTED} more" if len(places) > _LISTED else ""
-    return f"that set exists of {listed}{more}: name it with --host and --destination"
-
-
-def _nearest(session: Session, filename: str) -> str:
-    containers = session.containers(session.destination)
-    named = models.Backups.of_set(filename, containers) if is_text(filename) else []
-    if any(each.is_key_value for each in named):
-        return "it is a key of KeyValue, which rotation and expiry leave alone"
-    known = models.Backups.set_names(containers)
-    base = filename.rstrip("/").rpartition("/")[2]
-    parsed = parse_stored_name(base)
-    stem = parsed.stem if parsed else base
-    return did_you_mean(stem, [stem] if stem in known else known, most=3) or (
-        "bakthat show lists the backups" if known else "the catalog lists no backup there yet"
-    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from bakthat.archive.create.source import ArchiveSource
 from bakthat.archive.gzip.writer import GzipWriter
@@ -12,8 +13,8 @@ from bakthat.passwords import EncryptionKeys
 from bakthat.system.streams import ByteCounter, Sink
 
 PASSPHRASE_WORK_FACTOR = 17
-"""log2 of scrypt's cost. One below age's own default of 18, whose 256 MiB alone are more than a
-whole backup may take; any age tool reads either, and a guess costs half as much."""
+"""log2 of scrypt's cost. The default of age is 18, whose 256 MiB are all that a backup may take.
+Any age tool reads either; with 17, to guess a passphrase costs half as much."""
 
 
 def write_object(
@@ -32,15 +33,25 @@ def write_object(
     the stages were aborted, and *sink* holds no whole object.
     """
     with ExitStack() as stages:
-        if keys:
-            sink = stages.enter_context(
-                EncryptWriter(
-                    sink,
-                    passphrase=keys.passphrase,
-                    recipients=keys.recipients,
-                    work_factor=PASSPHRASE_WORK_FACTOR,
-                )
-            )
+        sink = stages.enter_context(encrypted(sink, keys))
         if level:
             sink = stages.enter_context(GzipWriter(sink, level=level))
         source.write(sink, identity=identity, report=report, on_bytes=on_bytes)
+
+
+@contextmanager
+def encrypted(sink: Sink, keys: EncryptionKeys) -> Iterator[Sink]:
+    """Encrypt what is written in the block to *sink*; without keys, pass it on as it is.
+
+    When the block raises, the stage is aborted; the caller finishes or aborts *sink*.
+    """
+    if not keys:
+        yield sink
+        return
+    with EncryptWriter(
+        sink,
+        passphrase=keys.passphrase,
+        recipients=keys.recipients,
+        work_factor=PASSPHRASE_WORK_FACTOR,
+    ) as stage:
+        yield stage

@@ -7,10 +7,7 @@ from bakthat.errors import AmbiguousNameError, NoMatchError, UsageError
 from bakthat.format.names import parse_stored_name
 from bakthat.policy.defaults import DESTINATIONS
 from bakthat.session.session import Session
-from bakthat.system.text import did_you_mean, is_text, printable
-
-_LISTED = 10
-"""How many candidates an error names."""
+from bakthat.system.text import did_you_mean, enumerate_some, is_text, printable
 
 
 def find_backup(
@@ -18,15 +15,15 @@ def find_backup(
 ) -> models.Backups:
     """Return the backup that *name* means, among those that are not deleted.
 
-    In this order: a stored filename; a set's name (its newest backup); the beginning of a
-    stored filename that fits one set only (its newest). In each order the destination that was
-    named is searched, or else the profile's default one and, when nothing there fits, the
-    others. *host* keeps to one host's backups.
+    Tried in this order: a stored filename; a set's name (its newest backup); the beginning of a
+    stored filename that fits one set only (its newest). Each is looked for on the named
+    destination, or else on the profile's default one and then on the others. *host* narrows the
+    search to one host's backups.
 
-    *to_delete* is stricter: only a whole stored filename reaches another destination than the
-    named or the default one, and a beginning must spell the set's name out and its dot, and not
-    be a whole stored filename: ``my`` must not reach ``mysql``, nor ``my.….tgz`` what is left of
-    its second, ``my.….tgz.age``. Raises NoMatchError, AmbiguousNameError, UsageError.
+    *to_delete* is stricter. Only a whole stored filename reaches a destination that is neither
+    named nor the default. A beginning must have the set's whole name and its dot, and must not be
+    a whole stored filename: ``my`` must not fit ``mysql``, nor ``my.….tgz`` fit ``my.….tgz.age``.
+    Raises NoMatchError, AmbiguousNameError, UsageError.
     """
     found = _fitting(session, name, host=host, to_delete=to_delete)
     return _only_newest(name, found)
@@ -35,10 +32,30 @@ def find_backup(
 def find_backups(session: Session, name: str, *, host: str | None = None) -> list[models.Backups]:
     """Return every backup that *name* means, the newest first, among those not deleted.
 
-    The orders are those of :func:`find_backup`, but a set's name means all of its backups, and so
-    does a beginning, also of several sets. Raises NoMatchError, UsageError.
+    The order is that of :func:`find_backup`, but a set's name means all of its backups, and a
+    beginning all that fit, also of several sets. Raises NoMatchError, UsageError.
     """
     return _fitting(session, name, host=host)
+
+
+def find_set(session: Session, filename: str, *, host: str | None = None) -> list[models.Backups]:
+    """Return the backups of exactly one set, in one container; values of KeyValue are none.
+
+    *host* is by default this one. Raises NoMatchError, UsageError, ConfigError.
+    """
+    if not filename:
+        raise UsageError("no backup set was named", hint="bakthat show lists them")
+    session.backend(session.destination)  # raises what the profile lacks
+    host = session.host if host is None else host
+    with models.catalog(session.catalog_path):
+        backups = _set_without_values(filename, session.containers(session.destination), host)
+        if not backups:
+            raise NoMatchError(
+                f"{printable(host) or 'an unknown host'} has no backups of "
+                f"'{printable(filename)}' on {session.destination}",
+                hint=_same_name_elsewhere(session, filename) or _nearest_set(session, filename),
+            )
+    return backups
 
 
 def _fitting(
@@ -49,15 +66,15 @@ def _fitting(
     with models.catalog(session.catalog_path):
         if not is_text(name):
             raise NoMatchError(f"no backup matches '{printable(name)}'")
-        for reading in (_whole, _set, _beginning):
+        for candidates in (_whole, _set, _beginning):
             for number, destinations in enumerate(_search_order(session)):
-                if to_delete and number > 0 and reading is not _whole:
+                if to_delete and number > 0 and candidates is not _whole:
                     continue
                 fitting = [
                     each
-                    for each in reading(session, name, session.containers(*destinations))
+                    for each in candidates(session, name, session.containers(*destinations))
                     if (host is None or each.host == host)
-                    and (not to_delete or _spells_set(session, name, each))
+                    and (not to_delete or _has_whole_set_name(session, name, each))
                 ]
                 if fitting:
                     return fitting
@@ -88,14 +105,14 @@ def _beginning(session: Session, name: str, containers: Containers) -> list[mode
     return models.Backups.beginning_with((name, session.prefix + name), containers)
 
 
-def _spells_set(session: Session, name: str, backup: models.Backups) -> bool:
+def _has_whole_set_name(session: Session, name: str, backup: models.Backups) -> bool:
     if parse_stored_name(name.removeprefix(session.prefix)) is not None:
         return backup.stored_filename in (name, session.prefix + name)
     stored = backup.stored_filename.removeprefix(session.prefix)
     parsed = parse_stored_name(stored)
     stem = parsed.stem if parsed is not None else stored
-    spelled = name.removeprefix(session.prefix)
-    return spelled in (backup.filename, stored) or spelled.startswith(f"{stem}.")
+    given = name.removeprefix(session.prefix)
+    return given in (backup.filename, stored) or given.startswith(f"{stem}.")
 
 
 def _only_newest(name: str, candidates: list[models.Backups]) -> models.Backups:
@@ -108,9 +125,8 @@ def _only_newest(name: str, candidates: list[models.Backups]) -> models.Backups:
             f"{printable(host) or 'an unknown host'} on {backend}"
             for filename, host, backend, is_value in sorted(sets)
         ]
-        more = f" and {len(described) - _LISTED} more" if len(described) > _LISTED else ""
         raise AmbiguousNameError(
-            f"'{printable(name)}' fits several sets: {', '.join(described[:_LISTED])}{more}",
+            f"'{printable(name)}' fits several sets: {enumerate_some(described)}",
             hint="name one backup as bakthat show lists it, or its host with --host",
         )
     return candidates[0]
@@ -127,4 +143,41 @@ def _nearest(session: Session, name: str) -> str:
     }
     return did_you_mean(name, known, most=3) or (
         "bakthat show lists the backups" if known else "the catalog lists no backup yet"
+    )
+
+
+def _set_without_values(
+    filename: str, containers: Containers, host: str | None
+) -> list[models.Backups]:
+    if not is_text(filename):
+        return []  # no row has such a name, and SQLite refuses the query
+    return [
+        each
+        for each in models.Backups.of_set(filename, containers, host=host)
+        # Without readable metadata it may be a value.
+        if each.metadata and not each.is_key_value
+    ]
+
+
+def _same_name_elsewhere(session: Session, filename: str) -> str:
+    """Return a hint that names the other sets of that very name; "" when there is none."""
+    found = _set_without_values(filename, session.containers(), None)
+    places = sorted({(each.host or "an unknown host", each.backend) for each in found})
+    if not places:
+        return ""
+    listed = enumerate_some([f"{printable(host)} on {backend}" for host, backend in places])
+    return f"that set exists of {listed}: name it with --host and --destination"
+
+
+def _nearest_set(session: Session, filename: str) -> str:
+    containers = session.containers(session.destination)
+    found = models.Backups.of_set(filename, containers) if is_text(filename) else []
+    if any(each.is_key_value for each in found):
+        return "it is a key of KeyValue, which rotation and expiry leave alone"
+    known = models.Backups.set_names(containers)
+    base = filename.rstrip("/").rpartition("/")[2]
+    parsed = parse_stored_name(base)
+    stem = parsed.stem if parsed else base
+    return did_you_mean(stem, [stem] if stem in known else known, most=3) or (
+        "bakthat show lists the backups" if known else "the catalog lists no backup there yet"
     )

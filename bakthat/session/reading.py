@@ -28,6 +28,7 @@ from bakthat.pipeline import read
 from bakthat.session.entries import entry_of, is_value, value_entry
 from bakthat.session.lookup import find_backup
 from bakthat.session.session import Session
+from bakthat.system.streams import ByteCounter, Progress
 from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
@@ -117,6 +118,19 @@ def unpacked_limit(backup: models.Backups) -> int:
     members = said.get("files", 0) + said.get("directories", 0)
     announced: int = said["bytes"] + members * MEMBER_BYTES
     return announced * SLACK_FACTOR + SLACK_BYTES
+
+
+def byte_counter(progress: Progress | None, total: int) -> ByteCounter:
+    """Return a function that adds up bytes and calls *progress* with their sum and *total*."""
+    done = 0
+
+    def add(size: int) -> None:
+        nonlocal done
+        done += size
+        if progress is not None:
+            progress(done, total)
+
+    return add
 
 
 def _endings(stored_filename: str) -> tuple[str, str]:

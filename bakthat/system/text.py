@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def printable(name: str | os.PathLike[str]) -> str:
@@ -41,6 +41,12 @@ def did_you_mean(word: str, known: Iterable[str], *, most: int = 1) -> str:
 
     close = difflib.get_close_matches(word, list(known), n=most, cutoff=0.5)
     return f"did you mean {' or '.join(map(printable, close))}?" if close else ""
+
+
+def enumerate_some(items: Sequence[str], *, most: int = 10) -> str:
+    """Return *items* as a list for a message: *most* of them, and how many more there are."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more
 
 
 def utc_time(seconds: float) -> str:
