@@ -31,7 +31,7 @@ _PREFIX_CHARACTERS = 40
 
 
 class BackupOptions(TypedDict, total=False):
-    """What :meth:`BakHelper.backup` hands on to :func:`bakthat.backup`, which describes it."""
+    """The options of :func:`bakthat.backup` that :meth:`BakHelper.backup` takes too."""
 
     exclude_file: PathLike | None
     s3_reduced_redundancy: bool
@@ -43,7 +43,7 @@ class BackupOptions(TypedDict, total=False):
 
 
 class RotationOptions(TypedDict, total=False):
-    """What :meth:`BakHelper.rotate` hands on to :func:`bakthat.rotate_backups`."""
+    """The options of :func:`bakthat.rotate_backups` that :meth:`BakHelper.rotate` takes too."""
 
     host: str | None
     dry_run: bool
@@ -58,27 +58,27 @@ class RotationOptions(TypedDict, total=False):
 
 
 class _WorkingDirectory:
-    """Which thread's helpers use the process's only working directory; they may be nested."""
+    """Which thread uses the working directory of the process. Its helpers may be nested."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._owner = (0, 0)
         self._blocks = 0
 
-    def take(self) -> None:
-        """Take it for this thread. Raises UsageError while another one has it."""
+    def acquire(self) -> None:
+        """Take it for this thread. Raises UsageError while another thread has it."""
         me = (os.getpid(), threading.get_ident())
         with self._lock:
             # A forked child has none of its parent's other threads.
             if self._blocks and self._owner != me and self._owner[0] == me[0]:
                 raise UsageError(
                     "another thread's helper uses the working directory",
-                    hint="say chdir=False, and write to the helper's directory",
+                    hint="pass chdir=False, and write to the helper's directory",
                 )
             self._blocks = self._blocks + 1 if self._owner == me else 1
             self._owner = me
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """End one use of it."""
         with self._lock:
             self._blocks -= 1
@@ -90,21 +90,21 @@ _working_directory = _WorkingDirectory()
 class BakHelper:
     """Back up what a script dumps.
 
-    *backup_name* names the set; without one, what is backed up gives its own name. *destination*,
-    *password*, *profile*, *config*, *conf* and *tags* are what its methods use unless they are
-    told otherwise, and mean what they mean for :func:`bakthat.backup`. Nobody is ever asked for a
-    password: with None what is configured holds (BAKTHAT_PASSWORD, then the profile's recipients
-    or password), else the backup is not encrypted; "" always means unencrypted.
+    *backup_name* is the name of the set, by default the base name of what is backed up.
+    *destination*, *password*, *profile*, *config*, *conf* and *tags* are the defaults of its
+    methods, and mean what they mean for :func:`bakthat.backup`. A password is never asked for.
+    With *password* None, BAKTHAT_PASSWORD is used, then the profile's recipients or password; when
+    none is set, the backup is not encrypted. "" always means unencrypted.
 
     As a context manager it makes a temporary directory that only this user can read, in TMPDIR
-    or ``/tmp``, and makes it the working directory. However the block ends, the working directory
-    is the former one afterwards, and the temporary directory is removed, unless what is in it
-    could not be backed up: then it stays, and the log says where.
+    or ``/tmp``, and makes it the working directory. At the end of the block, also after an
+    exception, the former working directory is set again and the temporary directory is removed. If
+    something in it could not be backed up, it stays, and the log says where.
 
-    A process has one working directory for all of its threads. Where several of them use helpers
-    at once, or anything depends on the working directory, say ``chdir=False`` and write to
-    :attr:`directory`; without it, a second thread's block raises UsageError. A helper itself
-    belongs to one thread at a time.
+    A process has one working directory for all of its threads. Where several threads use helpers
+    at once, or other code depends on the working directory, pass ``chdir=False`` and write to
+    :attr:`directory`; else a second thread's block raises UsageError. One thread at a time may use
+    a helper.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class BakHelper:
         self.destination = destination
         self.password = password
         self.profile = profile
-        # What is relative now would be looked for in the temporary directory later.
+        # A relative path would mean another file once the temporary directory is the working one.
         self.config = expanded(config) if config else config
         self.conf = conf
         self.tags = tags
@@ -147,12 +147,12 @@ class BakHelper:
         if self._directory is not None:
             raise UsageError("the helper is in use already: make another one")
         if self._chdir:
-            _working_directory.take()
+            _working_directory.acquire()
         try:
             self._make_directory()
         except BaseException:
             if self._chdir:
-                _working_directory.give_back()
+                _working_directory.release()
             raise
         return self
 
@@ -164,13 +164,13 @@ class BakHelper:
     ) -> None:
         directory, self._directory = self.directory, None
         if os.getpid() != self._process:
-            return  # a forked child that ends is not the end of its parent's dump
+            return  # this is a forked child; the parent is still dumping
         try:
             if self._chdir:
                 self._go_back(directory)
         finally:
             if self._chdir:
-                _working_directory.give_back()
+                _working_directory.release()
             if self._unsaved:
                 where = f"what was to be backed up stays in {printable(directory)}"
                 log.error("the backup failed: %s", where)
@@ -194,9 +194,9 @@ class BakHelper:
     ) -> models.Backups:
         """Back up *filename*, by default the whole temporary directory; return the entry.
 
-        It becomes a backup of the set *backup_name*, and inside of the archive the temporary
-        directory is called so. When it fails in the block, the temporary directory is kept. Other
-        *options*, and what is raised, are as for :func:`bakthat.backup`.
+        It becomes a backup of the set *backup_name*, which is also the name of the temporary
+        directory inside of the archive. When it fails in the block, the temporary directory is
+        kept. Other *options*, and what is raised, are as for :func:`bakthat.backup`.
         """
         source = self.directory if filename is None else filename
         unsaved = self._inside(source)
@@ -220,7 +220,7 @@ class BakHelper:
             **options,
         )
         if made.metadata.get("warning_count"):
-            return made  # what it could not read is nowhere else: it stays with the directory
+            return made  # the only copy of what could not be read is in the directory, which stays
         for saved in unsaved:
             self._unsaved = {each for each in self._unsaved if not each.is_relative_to(saved)}
         return made
@@ -237,17 +237,17 @@ class BakHelper:
     ) -> models.Backups | None:
         """Restore the newest backup of the helper's set, or what *filename* names.
 
-        Into *output*, by default the working directory, which in the block is the temporary one.
-        Returns the entry, or None while cold storage still thaws it; raises as
+        It goes into *output*, by default the working directory, which in the block is the
+        temporary one. Returns the entry, or None while it is thawing; raises as
         :func:`bakthat.restore`.
         """
         return restore.restore(
-            self._set_of(filename),
+            self._set_name(filename),
             destination or self.destination,
             self.profile,
             self.config,
             conf=self.conf,
-            # No password for new backups says nothing of those that are there.
+            # "" is for new backups. Those that are stored may be encrypted all the same.
             password=(self.password if password is None else password) or None,
             output=output,
             host=host,
@@ -266,10 +266,11 @@ class BakHelper:
     ) -> list[models.Backups]:
         """Delete the backups of the helper's set that are older than *interval*; return them.
 
-        *filename* names another set. As :func:`bakthat.delete_older_than`, which keeps the newest.
+        *filename* names another set. Works as :func:`bakthat.delete_older_than`, which keeps the
+        newest.
         """
         return retention.delete_older_than(
-            self._set_of(filename),
+            self._set_name(filename),
             interval,
             destination or self.destination,
             self.profile,
@@ -291,7 +292,7 @@ class BakHelper:
         :func:`bakthat.rotate_backups`: ConfigError where no rotation is configured.
         """
         return retention.rotate_backups(
-            self._set_of(filename),
+            self._set_name(filename),
             destination or self.destination,
             self.profile,
             self.config,
@@ -299,7 +300,7 @@ class BakHelper:
             **options,
         )
 
-    def _set_of(self, filename: str | None) -> str:
+    def _set_name(self, filename: str | None) -> str:
         name = filename or self.backup_name
         if not name:
             raise UsageError(
@@ -353,7 +354,7 @@ def _remove(directory: Path) -> None:
 
 
 def _unlock(directory: Path) -> None:
-    """Let the owner change the directories below: a dump may have left some that nobody can."""
+    """Give the owner every right on the directories below; a dump may have taken them away."""
     for above, names, _ in os.walk(directory):
         for name in names:
             path = os.path.join(above, name)

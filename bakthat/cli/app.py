@@ -96,20 +96,20 @@ def option(*flags: str, **settings: Any) -> Callable[[Command], Command]:
 
 
 def with_profile(function: Command) -> Command:
-    """Add the options that say which profile is meant."""
+    """Add the options that select the profile."""
     app.cmd_arg("-p", "--profile", default="default", help="profile of the configuration")
     app.cmd_arg("-c", "--config", metavar="FILE", help="configuration file (~/.bakthat.yml)")
     return function
 
 
 def with_destination(function: Command) -> Command:
-    """Add the option that says where a backup is."""
+    """Add the option that selects the destination."""
     app.cmd_arg("-d", "--destination", metavar="WHERE", help=", ".join(DESTINATIONS))
     return function
 
 
 def with_host(function: Command) -> Command:
-    """Add the option that says whose backup is meant."""
+    """Add the option that selects the host."""
     app.cmd_arg("--host", help="only backups that this host made")
     return function
 

@@ -1,10 +1,11 @@
-"""KeyValue: small JSON values under names of their own, beside the backups.
+"""KeyValue: small JSON values under keys, in the container of the backups.
 
-A value is one object, ``<prefix><key>.keyvalue``: JSON, by default in gzip, and perhaps in age
-around that. The object describes itself, so that it is read without a catalog; the catalog's
-entry lets ``bakthat show`` list it and ``bakthat restore`` find it. Rotation leaves values alone.
+A value is one object, ``<prefix><key>.keyvalue``: JSON, by default compressed with gzip, and
+encrypted with age where a password or recipients are set. The object describes itself, so that it
+can be read without a catalog. Its catalog entry lets ``bakthat show`` list it and ``bakthat
+restore`` find it. Rotation leaves values alone.
 
-bakthat 0.6.0 stored a value under the key itself, and its catalog alone said how.
+bakthat 0.6.0 stored a value under the key itself. Only its catalog said how.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 
 class KeyValue:
-    """A store of JSON values in the profile's bucket, or its local directory.
+    """A store of JSON values in the profile's bucket or local directory.
 
-    *conf* is one profile as a flat dict; without it *profile* and *config*, the path of a
-    configuration file, say which one. *destination* is "s3" or "local", by default the profile's,
-    or "s3" where that is a vault, which cannot hold values. May be used by several threads.
-    Raises ConfigError, UsageError.
+    *conf* is one profile as a flat dict. Without it, *profile* names one of the configuration file
+    *config*. *destination* is "s3" or "local", by default the profile's; a vault cannot hold
+    values, so that its profile's default is "s3". Several threads may use one store. Raises
+    ConfigError, UsageError.
     """
 
     def __init__(
@@ -68,13 +69,13 @@ class KeyValue:
     ) -> models.Backups:
         """Store *value* under *keyname*, in place of what was there; return its catalog entry.
 
-        *value* is what JSON can hold: None, booleans, numbers, texts, lists and mappings with
-        texts as keys. *password* "" means unencrypted; with None what is set for backups holds
-        (BAKTHAT_PASSWORD, then the profile's recipients or password), and nobody is asked.
-        *compress* False leaves gzip out. Raises UsageError for a key or a value that cannot be
-        stored, before anything is; StorageError; CatalogError when it was stored, but not listed.
+        *value* is what JSON can hold: None, booleans, numbers, strings, lists and dicts with
+        strings as keys. *password* "" means unencrypted. With None, BAKTHAT_PASSWORD is used, then
+        the profile's recipients or password; a password is never asked for. *compress* False
+        leaves gzip out. Raises UsageError for a key or a value that cannot be stored, before
+        anything is; StorageError; CatalogError when it was stored, but not listed.
         """
-        name = self._name_of(_checked(keyname))
+        name = self._name_of(_check_keyname(keyname))
         text = _json_of(keyname, value)
         keys = encryption_keys(self._session.profile.as_mapping(), password=password, prompt=False)
         for recipient in keys.recipients:
@@ -103,7 +104,7 @@ class KeyValue:
         """Return the value under *keyname*, or *default* where there is none.
 
         *password* opens an encrypted value, by default the one that is set for backups. A bucket
-        or directory that does not exist is an error and never an absent value. Raises
+        or directory that does not exist is an error, not an absent value. Raises
         WrongKeyError, PasswordError, CorruptArchiveError and StorageError.
         """
         try:
@@ -139,9 +140,9 @@ class KeyValue:
     def get_key_url(self, keyname: str, expires_in: int) -> str:
         """Return a URL that gives anyone the value under *keyname* for *expires_in* seconds.
 
-        A browser, or ``requests``, reads its body as JSON, unless the value is encrypted. At most
-        a week. Raises NotFoundError where there is no such value, and UsageError where the
-        destination is not S3, which alone serves URLs.
+        Its body is JSON to a browser or to ``requests``, unless the value is encrypted. A week is
+        the longest time. Raises NotFoundError when there is no such value, and UsageError when the
+        destination is not S3.
         """
         if not isinstance(self._backend, S3Backend):
             raise UsageError(
@@ -151,7 +152,7 @@ class KeyValue:
 
     @cached_property
     def _backend(self) -> Backend:
-        # In the storage's usual class: values are read at once, and too small for the others.
+        # In the standard class: values are read at once, and are too small for the others.
         return self._session.backend(self._destination, storage_class=None)
 
     def _name_of(self, keyname: str) -> str:
@@ -166,7 +167,7 @@ class KeyValue:
         return stored
 
     def _find(self, keyname: str) -> models.Backups:
-        """Describe the value by what the storage says, or else as one of 0.6.0."""
+        """Return the entry of a value as the storage describes it, or as a value of 0.6.0."""
         try:
             return value_entry(self._backend, self._stat_value(self._name_of(keyname)))
         except NotFoundError:
@@ -178,14 +179,14 @@ class KeyValue:
             listed = self._listed(keyname)
         if listed:
             return listed[0]
-        # 0.6.0's values described nothing, and had no date: the rest are backups, and no values.
+        # Values of 0.6.0 have no self-description and no date in their names; backups do.
         if stored.metadata or parse_stored_name(keyname) is not None:
             raise NotFoundError(f"{printable(keyname)} is a backup, and no value")
         if stored.size > MAX_VALUE_BYTES:
             raise NotFoundError(f"{printable(keyname)} is too large to be a value")
         with self._backend.download(keyname) as stream:
             body = stream.read()
-        # Without its entry: gzip and JSON show themselves, and what 0.6.0 encrypted it had nearly
+        # Without an entry, gzip and JSON can be recognised. What 0.6.0 encrypted it had nearly
         # always compressed before.
         in_gzip, in_clear = body.startswith(GZIP_MAGIC), _is_json(body)
         entry = value_entry(self._backend, stored)
@@ -209,7 +210,7 @@ class KeyValue:
         }
 
     def _record(self, stored: StoredObject) -> models.Backups:
-        """List the value, and let go of what 0.6.0 stored under the same key."""
+        """Record the value in the catalog, and delete what 0.6.0 stored under the same key."""
         entry = value_entry(self._backend, stored)
         name = printable(stored.key)
         try:
@@ -233,7 +234,7 @@ class KeyValue:
         if found is None:
             return models.Backups.create(**row)
         if not found.is_deleted and not self._is_own(found):
-            # Stored names are unique in the catalog, and the other value is there as well.
+            # Stored names are unique in the catalog, and the other value is stored too.
             log.warning(
                 "%s is not listed: the catalog has a key of that name in another container",
                 printable(entry.stored_filename),
@@ -265,7 +266,7 @@ class KeyValue:
                     models.mark_deleted(each)
 
 
-def _checked(keyname: str) -> str:
+def _check_keyname(keyname: str) -> str:
     try:
         return check_set_name(keyname)
     except UsageError as exc:
@@ -273,14 +274,14 @@ def _checked(keyname: str) -> str:
 
 
 def _json_of(keyname: str, value: Any) -> bytes:
-    """Return *value* as JSON text in ASCII. Raises UsageError when that would not be the value."""
+    """Return *value* as JSON in ASCII. Raises UsageError when JSON cannot hold it."""
     try:
         text = json.dumps(value, allow_nan=False)
         json.loads(text, object_pairs_hook=_without_duplicates)
     except (TypeError, ValueError, RecursionError) as exc:
         raise UsageError(
             f"the value of '{printable(keyname)}' is not JSON: {exc}",
-            hint="JSON holds None, booleans, finite numbers, texts, lists and dicts of these",
+            hint="JSON holds None, booleans, finite numbers, strings, lists and dicts of these",
         ) from exc
     if len(text) > MAX_VALUE_BYTES:
         raise UsageError(
@@ -300,8 +301,8 @@ def _is_json(body: bytes) -> bool:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Keys that are no texts become such, and may meet: {1: "a", "1": "b"}.
+    # JSON turns keys into strings, which may then be equal: {1: "a", "1": "b"}.
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("two of its keys are the same text")
+        raise ValueError("two of its keys are the same string")
     return found

@@ -1,4 +1,4 @@
-"""What an object on the storage says of itself, made an entry of the catalog that is not saved."""
+"""Make catalog entries from the self-descriptions of stored objects."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ _OF_VALUES = ("KeyValue", "is_gzipped")
 
 
 def is_value(stored: StoredObject) -> bool:
-    """Tell whether an object says of itself that KeyValue stored it."""
+    """Return whether KeyValue stored an object, by its self-description."""
     return (stored.metadata or {}).get("kind") == "keyvalue"
 
 
 def value_entry(backend: Backend, stored: StoredObject) -> models.Backups:
-    """Make a catalog entry, not saved, of what an object of KeyValue says of itself."""
-    said = sanitized(stored.metadata)
+    """Return a catalog entry, not saved, made from the self-description of a value."""
+    description = sanitized(stored.metadata)
     name = stored.key.rpartition("/")[2].removesuffix(names.KEY_VALUE_EXTENSION)
-    # The name of the object counts more than what it says of itself.
-    named = str(said.get("set") or "")
+    # The name of the object wins over its self-description.
+    set_name = str(description.get("set") or "")
     metadata = {
-        **said,
+        **description,
         "KeyValue": True,
-        "is_enc": said.get("encryption") != "none",
-        "is_gzipped": said.get("compression") == "gzip",
-        "client": str(said.get("host") or ""),
+        "is_enc": description.get("encryption") != "none",
+        "is_gzipped": description.get("compression") == "gzip",
+        "client": str(description.get("host") or ""),
     }
     if stored.extra.get("etag"):
-        metadata["etag"] = stored.extra["etag"]  # by which a later listing shows a new value
+        metadata["etag"] = stored.extra["etag"]  # shows sync that another value was stored
     return models.Backups(
         backend=backend.name,
         backend_hash=models.backend_hash(backend.container),
-        backup_date=said.get("date") or int(stored.last_modified or 0),
-        filename=named if named and name.endswith(named) else name,
+        backup_date=description.get("date") or int(stored.last_modified or 0),
+        filename=set_name if set_name and name.endswith(set_name) else name,
         metadata=metadata,
         size=stored.size,
         stored_filename=stored.key,
@@ -46,15 +46,15 @@ def value_entry(backend: Backend, stored: StoredObject) -> models.Backups:
 
 
 def entry_of(backend: Backend, stored: StoredObject, parsed: names.StoredName) -> models.Backups:
-    """Make a catalog entry, not saved, of what an object and its name say."""
-    said = sanitized(stored.metadata)
-    for key in _OF_VALUES:  # it is none by its name
-        said.pop(key, None)
-    if said.get("kind") not in ("archive", "file"):
-        said.pop("kind", None)
-    host = str(said.get("host") or "")
-    # The name that was asked for counts more than what an object says of itself.
-    filename = str(said.get("set") or parsed.stem)
+    """Return a catalog entry, not saved, made from an object's self-description and its name."""
+    description = sanitized(stored.metadata)
+    for key in _OF_VALUES:  # by its name it is no value
+        description.pop(key, None)
+    if description.get("kind") not in ("archive", "file"):
+        description.pop("kind", None)
+    host = str(description.get("host") or "")
+    # The name of the object wins over its self-description.
+    filename = str(description.get("set") or parsed.stem)
     if parsed.stem not in (filename, names.tarball_stem(filename)):
         filename = parsed.stem
     return models.Backups(
@@ -62,9 +62,9 @@ def entry_of(backend: Backend, stored: StoredObject, parsed: names.StoredName) -
         backend_hash=models.backend_hash(backend.container),
         backup_date=parsed.backup_date,
         filename=filename,
-        metadata={**said, "is_enc": bool(parsed.encryption), "client": host},
+        metadata={**description, "is_enc": bool(parsed.encryption), "client": host},
         size=stored.size,
         stored_filename=stored.key,
-        tags=str(said.get("tags") or ""),
+        tags=str(description.get("tags") or ""),
         last_updated=int(time.time()),
     )

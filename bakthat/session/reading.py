@@ -1,4 +1,4 @@
-"""Bringing a backup back: what its entry says of the object, its keys, and where it goes."""
+"""Find a backup to read, its keys, and how its object is to be read."""
 
 from __future__ import annotations
 
@@ -34,20 +34,21 @@ from bakthat.system.text import printable
 log = logging.getLogger("bakthat")
 
 MAX_VALUE_BYTES = 256 * 1024 * 1024
-"""The longest JSON of a value: it is held in memory."""
+"""The longest JSON of a value, which is held in memory."""
 
 HEADER_PEEK_BYTES = 256
-"""Enough of an age file to tell a passphrase from recipients."""
+"""How much of an age file shows whether a passphrase or recipients open it."""
 
 SLACK_BYTES = 64 * 1024 * 1024
 SLACK_FACTOR = 2
-"""What may be unpacked is this many times what was announced, and the slack on top: a tree may
-have grown between the counting and the reading."""
+"""What may be unpacked: SLACK_FACTOR times what was announced, and SLACK_BYTES more. A tree may
+grow between the counting and the reading."""
 MEMBER_BYTES = 4096
-"""Of each announced member: its headers, its extended attributes among them."""
+"""For each announced member: its headers and its extended attributes."""
 UNANNOUNCED_FACTOR = 200
 UNANNOUNCED_BYTES = 1024 * 1024 * 1024
-"""Where nothing was announced: this many times what is stored, and as much on top."""
+"""Where nothing was announced: UNANNOUNCED_FACTOR times what is stored, and UNANNOUNCED_BYTES
+more."""
 
 
 def find_to_restore(session: Session, name: str, host: str | None) -> models.Backups:
@@ -75,7 +76,7 @@ def find_keys(
     identity_file: str | os.PathLike[str] | None = None,
     prompt: bool,
 ) -> tuple[str | None, list[str]]:
-    """Return the passphrase or the identities that open *backup*; neither for what is in clear.
+    """Return the passphrase or the identities that open *backup*; neither if it is unencrypted.
 
     Raises PasswordError, KeyFormatError, ConfigError.
     """
@@ -88,35 +89,35 @@ def find_keys(
 
 
 def expected_of(backup: models.Backups) -> read.Expected:
-    """Tell from the entry, and where it is silent from the name, how to read the object."""
+    """Return how to read the object, from its entry or else from its stored name."""
     if backup.is_key_value:
         return _expected_value(backup)
-    said = sanitized(backup.metadata)
+    description = sanitized(backup.metadata)
     extension, encryption = _endings(backup.stored_filename)
-    is_archive = said.get("kind", "archive" if extension else "file") == "archive"
+    is_archive = description.get("kind", "archive" if extension else "file") == "archive"
     compressed = is_archive and extension == ".tgz"
     return read.Expected(
         is_archive=is_archive,
         compressed=compressed,
-        encrypted=bool(said.get("is_enc")) or encryption == ".enc",
-        name=_safe_name(str(said.get("name") or backup.filename)),
+        encrypted=bool(description.get("is_enc")) or encryption == ".enc",
+        name=_safe_name(str(description.get("name") or backup.filename)),
         check_identity=functools.partial(_check_identity, backup) if is_archive else None,
         sha256=str(backup.metadata.get("sha256") or ""),
-        mode=said.get("mode"),
-        mtime_ns=said.get("mtime_ns"),
-        owner=_owner(said),
+        mode=description.get("mode"),
+        mtime_ns=description.get("mtime_ns"),
+        owner=_owner(description),
         is_legacy=encryption == ".enc",
         limit=unpacked_limit(backup),
     )
 
 
 def unpacked_limit(backup: models.Backups) -> int:
-    """Return how many bytes may come out of an object's gzip before it is refused as a bomb."""
-    said = sanitized(backup.metadata)
-    if "bytes" not in said:
+    """Return how many bytes an object may decompress to before it is refused as a bomb."""
+    description = sanitized(backup.metadata)
+    if "bytes" not in description:
         return max(backup.size, 0) * UNANNOUNCED_FACTOR + UNANNOUNCED_BYTES
-    members = said.get("files", 0) + said.get("directories", 0)
-    announced: int = said["bytes"] + members * MEMBER_BYTES
+    members = description.get("files", 0) + description.get("directories", 0)
+    announced: int = description["bytes"] + members * MEMBER_BYTES
     return announced * SLACK_FACTOR + SLACK_BYTES
 
 
@@ -134,77 +135,77 @@ def byte_counter(progress: Progress | None, total: int) -> ByteCounter:
 
 
 def _endings(stored_filename: str) -> tuple[str, str]:
-    """Return what a stored name says of the archive and of the encryption, each "" if nothing."""
+    """Return the extensions of archive and encryption of a stored name; "" for none."""
     parsed = naming.parse_stored_name(stored_filename)
     parsed = parsed or naming.parse_undotted_name(stored_filename)
     return (parsed.extension, parsed.encryption) if parsed is not None else ("", "")
 
 
 def _expected_value(backup: models.Backups) -> read.Expected:
-    said: dict[str, Any] = backup.metadata
+    description: dict[str, Any] = backup.metadata
     name = backup.filename.rpartition("/")[2]  # 0.6.0 let keys hold slashes
     return read.Expected(
         is_archive=False,
-        compressed=bool(said.get("is_gzipped")),
-        encrypted=bool(said.get("is_enc")),
+        compressed=bool(description.get("is_gzipped")),
+        encrypted=bool(description.get("is_enc")),
         name=_safe_name(name if name.endswith(".json") else f"{name}.json"),
         check_identity=None,
         sha256="",
         mode=None,
         mtime_ns=None,
-        is_legacy="format" not in said,
+        is_legacy="format" not in description,
         is_value=True,
         limit=MAX_VALUE_BYTES,
     )
 
 
-def _owner(said: Mapping[str, Any]) -> Owner | None:
-    if "uid" not in said or "gid" not in said:
+def _owner(description: Mapping[str, Any]) -> Owner | None:
+    if "uid" not in description or "gid" not in description:
         return None
-    names = (str(said.get("owner", "")), str(said.get("group", "")))
-    return Owner(said["uid"], said["gid"], names[0].encode(), names[1].encode())
+    names = (str(description.get("owner", "")), str(description.get("group", "")))
+    return Owner(description["uid"], description["gid"], names[0].encode(), names[1].encode())
 
 
 def _check_identity(backup: models.Backups, comment: bytes) -> None:
-    """Refuse an archive that says it is another one than its entry or its name say.
+    """Raise CorruptArchiveError when the archive's identity is not that of its entry.
 
-    An object without a description may have been made or renamed by hand: a warning is enough.
+    An object without a self-description may have been made or renamed by hand: it is a warning.
     """
     expected = archive_identity(backup.filename, backup.backup_date, backup.host)
     is_described = "format" in backup.metadata
     if not (is_described or backup.host) and comment.startswith(expected.encode()):
-        return  # nothing but the name is known of it: an inventory has no hosts
+        return  # only the name is known: an inventory has no hosts
     if comment == expected.encode() or (not comment and not is_described):
         return
-    found = printable(os.fsdecode(comment)) or "nothing of itself"
+    found = printable(os.fsdecode(comment)) or "nothing"
     if not is_described:
         log.warning("the archive says that it is '%s', not '%s'", found, printable(expected))
         return
     raise CorruptArchiveError(
-        f"the archive says '{found}', but should say '{printable(expected)}'",
+        f"the archive says that it is '{found}', not '{printable(expected)}'",
         hint="another object was put in its place on the storage",
     )
 
 
 def _safe_name(name: str) -> str:
-    """Refuse a name from a self-description that would leave the destination."""
+    """Return *name*; raise CorruptArchiveError when it would leave the destination."""
     if not name or "/" in name or "\0" in name or name in (".", ".."):
-        raise CorruptArchiveError(f"the stored name of the file is unusable: '{printable(name)}'")
+        raise CorruptArchiveError(f"the stored name of the file is not valid: '{printable(name)}'")
     return name
 
 
 def _encryption_kind(backend: Backend, backup: models.Backups) -> str:
-    """Tell a passphrase from recipients, by the entry or else by the object's first bytes."""
-    said = backup.metadata.get("encryption")
-    if said in ("passphrase", "recipients"):
-        return str(said)
+    """Return "passphrase" or "recipients", by the entry or else by the object's first bytes."""
+    description = backup.metadata.get("encryption")
+    if description in ("passphrase", "recipients"):
+        return str(description)
     with backend.download(backup.stored_filename, end=HEADER_PEEK_BYTES) as stream:
         return "passphrase" if b"\n-> scrypt " in stream.read(HEADER_PEEK_BYTES) else "recipients"
 
 
 def _find_on_storage(session: Session, name: str) -> models.Backups | None:
-    """Describe an object that the catalog does not list, without recording it."""
-    # Another host's prefix is none of this one's; and no set has a slash in its name.
+    """Return an entry, not saved, of an object that the catalog does not list."""
+    # The prefix may be another host's. No set has a slash in its name.
     parsed = naming.parse_stored_name(name.removeprefix(session.prefix).rpartition("/")[2])
     if parsed is None:
         return None
@@ -214,14 +215,14 @@ def _find_on_storage(session: Session, name: str) -> models.Backups | None:
         try:
             return entry_of(backend, backend.stat(key), parsed)
         except NotFoundError:
-            # A vault may well hold it: what it raises says how to find out.
+            # The vault may hold it all the same: its error says how to find out.
             if backend.name == "glacier" and key == keys[-1]:
                 raise
     return None
 
 
 def _find_value(session: Session, name: str) -> models.Backups | None:
-    """Describe a value that the catalog does not list, by its key or its stored filename."""
+    """Return an entry, not saved, of a value that the catalog does not list."""
     if session.destination == "glacier":
         return None
     is_whole = name.endswith(naming.KEY_VALUE_EXTENSION)
@@ -237,11 +238,11 @@ def _find_value(session: Session, name: str) -> models.Backups | None:
 
 
 def refresh_value(session: Session, backup: models.Backups) -> None:
-    """Bring the entry of a value to what the storage says: any machine may have replaced it."""
+    """Update the entry of a value from the storage: another machine may have replaced the value."""
     if "format" not in backup.metadata:
         return  # 0.6.0's objects do not describe themselves
     backend = session.backend(backup.backend)
-    with contextlib.suppress(NotFoundError):  # of which fetch says more
+    with contextlib.suppress(NotFoundError):  # the download raises it
         found = value_entry(backend, backend.stat(backup.stored_filename))
         backup.metadata, backup.size = found.metadata, found.size
         backup.backup_date = found.backup_date

@@ -1,4 +1,4 @@
-"""One operation's surroundings: its profile, its containers, its catalog, its events."""
+"""What an operation works with: its profile, backends, catalog and events."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 
 class Session:
-    """What every operation works with; made anew for each, holding nothing open."""
+    """The profile, the backends and the catalog of one operation. Holds nothing open."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Session:
         conf: Mapping[str, Any] | None,
         destination: str | None = None,
     ) -> None:
-        """Load the profile and see that its plugins are active.
+        """Load the profile and activate its plugins.
 
         *destination* None or "" means the profile's default.
         """
@@ -54,28 +54,28 @@ class Session:
 
     @cached_property
     def host(self) -> str:
-        """The name of this host, which is part of what makes a set."""
+        """The name of this host. Sets of different hosts are different sets."""
         return socket.gethostname()
 
     @property
     def prefix(self) -> str:
-        """What every new key begins with."""
+        """The beginning of every new key."""
         return self.profile.prefix.replace("{host}", self.host)
 
     @property
     def shared_prefix(self) -> str:
-        """What the keys of every host begin with; the rest of the container is nobody's here."""
+        """The beginning of the keys of every host. Other objects of the container are ignored."""
         return self.profile.prefix.partition("{host}")[0]
 
     @property
     def catalog_path(self) -> Path:
-        """Where the catalog is."""
+        """The path of the catalog."""
         return expanded(self.profile.database)
 
     def backend(self, destination: str, **overrides: Any) -> Backend:
-        """Return the backend of a destination, with some of the profile's keys overridden.
+        """Return the backend of a destination; *overrides* replace keys of the profile.
 
-        One for all of the session, since making boto3's client takes a tenth of a second.
+        A second call returns the same backend: making boto3's client takes a tenth of a second.
         """
         key = (destination, *sorted(overrides.items()))
         if key not in self._backends:
@@ -91,7 +91,7 @@ class Session:
     def containers(self, *destinations: str) -> list[tuple[str, str]]:
         """Return pairs of backend and backend_hash for rows of the profile's containers.
 
-        Both this version's hashes and 0.6.0's. Without arguments: of every destination.
+        The hashes are this version's and 0.6.0's. Without *destinations*: of all of them.
         """
         from bakthat import models  # here, since a backup needs it later
 
@@ -115,7 +115,7 @@ class Session:
 
 
 class Operation:
-    """An operation that is under way, and those who want to hear of it."""
+    """An operation that is running, and the listeners of its events."""
 
     def __init__(self, name: str, listeners: Sequence[Events]) -> None:
         self.name = name
@@ -125,7 +125,7 @@ class Operation:
         self._listeners = listeners
 
     def begin(self) -> None:
-        """Fire the ``before_`` callbacks: from here on it is sure that something happens."""
+        """Fire the ``before_`` callbacks: from here on the operation does something."""
         self.has_begun = True
         for callback in self._callbacks(f"before_{self.name}"):
             callback(self.session_id)
@@ -135,21 +135,21 @@ class Operation:
         self.result = result
         return result
 
-    def tell_result(self) -> None:
+    def fire_result(self) -> None:
         """Call every ``on_`` callback, then raise what the first that failed raised."""
         failures: list[Exception] = []
         for callback in self._callbacks(f"on_{self.name}"):
             try:
                 callback(self.session_id, self.result)
-            except Exception as exc:  # noqa: BLE001  # the others must hear of the result too
+            except Exception as exc:  # noqa: BLE001  # the other callbacks need the result too
                 failures.append(exc)
         for other in failures[1:]:
             _warn("another callback failed", other)
         if failures:
             raise failures[0]
 
-    def tell_error(self, exc: BaseException) -> None:
-        """Call every ``on_error`` callback; the error on its way matters more than theirs."""
+    def fire_error(self, exc: BaseException) -> None:
+        """Call every ``on_error`` callback; what these raise is only logged."""
         for callback in self._callbacks("on_error"):
             try:
                 callback(self.session_id, self.name, exc)
@@ -160,7 +160,7 @@ class Operation:
         for listener in self._listeners:
             slot: EventSlot[...] = getattr(listener, event)
             for callback in slot:
-                yield _naming_itself(callback, event)
+                yield _with_origin(callback, event)
 
 
 @contextlib.contextmanager
@@ -168,12 +168,13 @@ def operation(session: Session, name: str, *, deferred: bool = False) -> Iterato
     """Fire ``before_`` *name*, run the block, then fire ``on_`` *name* with its result.
 
     The callbacks of :data:`bakthat.events` come first, then those of the profile's plugins in
-    their order. With *deferred*, the block itself says by :meth:`Operation.begin` when something
-    happens; an operation that never began fires neither.
+    their order. With *deferred*, the block calls :meth:`Operation.begin` when it begins to do
+    something; an operation that never began fires neither event.
 
     A ``before_`` callback that raises stops the operation before anything happens, and no later
-    one is called. When that or the block raises, ``on_error`` fires and the exception goes on. An
-    ``on_`` callback that raises undoes nothing: all others are called, then it goes on.
+    one is called. When it or the block raises, ``on_error`` fires and the exception is raised on.
+    When an ``on_`` callback raises, nothing is undone: the others are called, then the exception
+    is raised on.
     """
     current = Operation(name, (events, *session.plugins))
     try:
@@ -181,19 +182,19 @@ def operation(session: Session, name: str, *, deferred: bool = False) -> Iterato
             current.begin()
         yield current
     except BaseException as exc:
-        current.tell_error(exc)
+        current.fire_error(exc)
         raise
     if current.has_begun:
-        current.tell_result()
+        current.fire_result()
 
 
 def _warn(what: str, exc: Exception) -> None:
-    told = f"{type(exc).__name__}: {exc} ({'; '.join(getattr(exc, '__notes__', ()))})"
-    log.warning("%s: %s", what, told, exc_info=exc if log.isEnabledFor(logging.DEBUG) else None)
+    detail = f"{type(exc).__name__}: {exc} ({'; '.join(getattr(exc, '__notes__', ()))})"
+    log.warning("%s: %s", what, detail, exc_info=exc if log.isEnabledFor(logging.DEBUG) else None)
 
 
-def _naming_itself(callback: Callable[..., object], event: str) -> Callable[..., object]:
-    """Let what a callback raises say where it comes from."""
+def _with_origin(callback: Callable[..., object], event: str) -> Callable[..., object]:
+    """Add to what a callback raises a note that names the callback."""
 
     def call(*arguments: object) -> None:
         try:

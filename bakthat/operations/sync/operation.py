@@ -291,14 +291,14 @@ class _Comparison:
     def _entry(self, stored: StoredObject) -> models.Backups | None:
         """Make the entry of an object, or None when it is not bakthat's."""
         key = stored.key
-        said = sanitized(stored.metadata)
+        description = sanitized(stored.metadata)
         known = key in self.known
         try:
             if key.endswith(names.KEY_VALUE_EXTENSION) and is_value(stored):
                 entry = value_entry(self.backend, stored)
                 names.check_set_name(entry.filename)
                 return entry
-            parsed = names.parse_key(key, self.session.profile.prefix, said.get("set"))
+            parsed = names.parse_key(key, self.session.profile.prefix, description.get("set"))
             if parsed is None and known:
                 # 0.6.0's values have names of any kind; the entry says what they are.
                 parsed = names.StoredName(key, 0, "", "")
@@ -331,7 +331,7 @@ class _Comparison:
             return
         if action is Action.UPDATED and not found.is_key_value and before["size"] >= 0:
             log.warning(
-                "%s has %d bytes now, and had %d: it was replaced or cut short since it was stored",
+                "%s has %d bytes now, and had %d: it was replaced or truncated after it was stored",
                 printable(found.stored_filename),
                 found.size,
                 before["size"],
@@ -384,8 +384,8 @@ class _Comparison:
         living = sum(not each.is_deleted for each in self.known.values())
         if living and missing == living:
             log.warning(
-                "none of the %d backups that the catalog lists is in %s: if that is not the right "
-                "place, or a disk that is not mounted, sync again when it is",
+                "none of the %d backups that the catalog lists is in %s: if it is the wrong place, "
+                "or a disk that is not mounted, correct that and sync again",
                 living,
                 printable(self.backend.container),
             )
@@ -396,7 +396,7 @@ def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 
 
 def _take_over(found: models.Backups, entry: models.Backups, *, is_here: bool) -> None:
-    """Let the entry *found* say what *entry*, made from the object, says."""
+    """Update the entry *found* from *entry*, which was made from the object."""
     if not (is_here or _may_be_the_same(found, entry)):
         for column, value in entry.as_dict().items():
             setattr(found, column, value)
@@ -412,14 +412,15 @@ def _take_over(found: models.Backups, entry: models.Backups, *, is_here: bool) -
         found.metadata = {**entry.metadata, **kept}
         found.filename, found.backup_date = entry.filename, entry.backup_date
     elif "format" in entry.metadata:
-        # What only the backup itself could learn, such as a checksum, holds still.
+        # Keep what only the backup itself could find out, such as a checksum.
         found.metadata = {**found.metadata, **entry.metadata}
 
 
 def _may_be_the_same(found: models.Backups, entry: models.Backups) -> bool:
-    """Tell whether an entry of another container may be of this one after all.
+    """Return whether an entry of another container may be one of this container after all.
 
-    0.6.0 put the access key into the hash, so after a change of keys its entries match no more.
+    0.6.0 put the access key into the hash of the container. After a change of keys, the hashes of
+    its entries do not match any more.
     """
     is_legacy = not {"format", "adopted"} & set(found.metadata)
     return is_legacy and found.backend == entry.backend and found.size == entry.size
