@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import bakthat
@@ -61,6 +60,8 @@ def show_glacier_inventory(
     if archives is None:
         return ExitCode.NOT_READY
     if json:
+        from dataclasses import asdict
+
         print_json([asdict(each) for each in archives])
     else:
         _print_vault(archives)

@@ -6,8 +6,10 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from bakthat.system.streams import Progress
+if TYPE_CHECKING:
+    from bakthat.system.streams import Progress
 
 
 @contextmanager
