@@ -417,7 +417,7 @@ entries = st.lists(
         paths,
         st.sampled_from(["file", "directory", "symlink", "hardlink"]),
         st.binary(max_size=1500),
-        st.sampled_from([0o000, 0o400, 0o500, 0o644, 0o755, 0o1777] if ROOT else [0o600, 0o755]),
+        st.sampled_from([0o000, 0o400, 0o500, 0o644, 0o755, 0o1777] if ROOT else [0o700, 0o755]),
         st.integers(-(10**18), 10**18),
     ),
     max_size=12,

@@ -29,7 +29,17 @@ from bakthat.archive.extract.unpack import extract as unpack
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar import header
 from bakthat.archive.tar.header import HeaderError, SharedPieces
-from tests.support.archives import MIB, Collector, content, extract, gnu_tar, grow, members, store
+from tests.support.archives import (
+    MIB,
+    Collector,
+    content,
+    extract,
+    extract_all,
+    gnu_tar,
+    grow,
+    members,
+    store,
+)
 from tests.support.needs import as_root, missing
 
 pytestmark = pytest.mark.permissions
@@ -61,7 +71,7 @@ def test_tarfile_extracts_what_was_there(tmp_path: Path, mode: str) -> None:
     root = grow(tmp_path / "set")
     data, _ = store(root)
     with tarfile.open(fileobj=io.BytesIO(data), mode=mode) as tar:  # type: ignore[call-overload]  # the mode is a parameter
-        tar.extractall(tmp_path / "out", filter="fully_trusted")
+        extract_all(tar, tmp_path / "out")
     done = subprocess.run(
         ["diff", "-r", "--no-dereference", root, tmp_path / "out/set"], capture_output=True
     )
@@ -197,7 +207,7 @@ def test_a_sparse_file_comes_back_without_its_holes(
     assert (out / name).stat().st_blocks <= path.stat().st_blocks + 16
     for mode in ("r|", "r:"):
         with tarfile.open(fileobj=io.BytesIO(data), mode=mode) as tar:
-            tar.extractall(tmp_path / mode, filter="fully_trusted")
+            extract_all(tar, tmp_path / mode)
         assert (tmp_path / mode / "set" / name).read_bytes() == path.read_bytes()
         assert (tmp_path / mode / "set/z after").read_bytes() == b"after"
 

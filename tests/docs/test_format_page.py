@@ -102,9 +102,11 @@ def typed(command: str, directory: Path) -> tuple[int, str]:
 
 
 def without_times_of_links(root: Path) -> dict[bytes, Any]:
+    # Without options tar sets no attributes. Unless it is root, it sets no owners either, and
+    # takes the umask off the modes.
+    as_root = os.geteuid() == 0
     return {
-        # tar sets no attributes without being told to, and no owners unless it is root.
-        path: (found[0], found[4], found[5])
+        path: (found[0] if as_root else found[0][0], found[4], found[5])
         for path, found in fingerprint(root).items()
     }
 

@@ -53,6 +53,13 @@ def members(data: bytes) -> dict[str, tarfile.TarInfo]:
         return {member.name: member for member in tar}
 
 
+def extract_all(tar: tarfile.TarFile, destination: Path) -> None:
+    """Extract everything as it is, also with Python before 3.11.4, which knows no filters."""
+    if hasattr(tarfile, "fully_trusted_filter"):
+        tar.extraction_filter = tarfile.fully_trusted_filter
+    tar.extractall(destination)
+
+
 def content(data: bytes, name: str) -> bytes:
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
         file = tar.extractfile(name)
