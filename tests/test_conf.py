@@ -343,12 +343,12 @@ def test_what_a_relative_path_became_is_logged(
         load_profile()
         assert caplog.messages == []
         save_profile({"local_path": "another"})
-    told = f"{config}: profile 'default': 'local_path' is {config.parent / 'another'}"
-    assert caplog.messages == [told]
+    message = f"{config}: profile 'default': 'local_path' is {config.parent / 'another'}"
+    assert caplog.messages == [message]
     assert read_raw_profile() == {"local_path": "another"}  # the file keeps what was written
     with caplog.at_level("DEBUG", "bakthat"):
         load_profile()
-    assert caplog.messages == [told, told]
+    assert caplog.messages == [message, message]
 
 
 def test_a_new_file_behind_a_link_may_hold_a_relative_path(config: Path, tmp_path: Path) -> None:

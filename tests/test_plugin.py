@@ -1,4 +1,4 @@
-"""Plugins: found, activated once, told of their profile's operations; and what can be wrong."""
+"""Plugins: how they are found, activated and called, and what can be wrong with them."""
 
 from __future__ import annotations
 

@@ -72,6 +72,7 @@ def _unknown_archives(
 ) -> dict[str, NotFoundError]:
     if backend.name != "glacier":
         return {}
+    # Here, so that a deletion from another storage does not load it.
     from bakthat.backends.glacier.backend import GlacierBackend
 
     if not isinstance(backend, GlacierBackend):
