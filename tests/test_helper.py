@@ -259,7 +259,7 @@ def test_nothing_to_name_a_backup_by_is_refused(conf: Conf) -> None:
     for operation in (bh.rotate, bh.restore, lambda: bh.delete_older_than("1M")):
         with pytest.raises(UsageError, match="no backup was named"):
             operation()
-    with pytest.raises(UsageError, match="nothing was named"):
+    with pytest.raises(UsageError, match="no file or directory was named"):
         bh.backup("")
 
 

@@ -48,7 +48,7 @@ def _parse_entry(entry: str, find: Callable[[bytes], int | None]) -> tuple[int, 
     if identifier is None:
         identifier = int(number[0] if number else who)
     if not 0 <= identifier < _NO_ID:
-        raise ValueError(f"no id: {identifier}")
+        raise ValueError(f"invalid id {identifier}")
     return named, bits, identifier
 
 

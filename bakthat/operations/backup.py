@@ -101,7 +101,7 @@ def backup(
         )
         _check_recipients(keys)
         if session.destination == "local":
-            # It may lie in what is backed up, and must be there to be recognised.
+            # It may lie inside of what is backed up, and is recognised only once it exists.
             backend.create_container()
             options = replace(options, unvisited=_own_store(session, source.path))
         with open_source(source.path, options, arcname=source.arcname) as content:

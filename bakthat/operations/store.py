@@ -36,12 +36,12 @@ log = logging.getLogger("bakthat")
 transfer_log = logging.getLogger("bakthat.backends")
 
 MAX_COLLISIONS = 100
-"""After how many taken keys in a row something else must be wrong."""
+"""How many taken names in a row are tried; after these something else must be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewBackup:
-    """A backup about to be made, everything decided but its name."""
+    """A backup to be made, with everything decided but its name."""
 
     session: Session
     backend: Backend
@@ -79,7 +79,7 @@ class NewBackup:
                 with held_back():
                     _release(catalog_path, key)
                 raise
-        raise StorageError(f"the storage says of {MAX_COLLISIONS} names in a row that they exist")
+        raise StorageError(f"{MAX_COLLISIONS} names in a row are taken on the storage")
 
     def _names_from(self, date: int) -> Iterator[tuple[str, int]]:
         names = naming.stored_names(
@@ -91,9 +91,9 @@ class NewBackup:
         source = self.source
         self.backend.create_container()
         if self.keys:
-            age.load()  # while the other process, if there is one, still counts
+            age.load()  # while the worker process, if there is one, still counts
         counted = content.count()
-        self._tell_excluded(counted)
+        self._log_excluded(counted)
         if source.level:
             log.info("Compressing...")
         if self.keys:
@@ -128,7 +128,7 @@ class NewBackup:
                 upload.abort()
         return entry
 
-    def _tell_excluded(self, counted: Scan) -> None:
+    def _log_excluded(self, counted: Scan) -> None:
         if self.options.rules is not None:
             log.info(
                 "Leaving out %d files (%s) by %s",

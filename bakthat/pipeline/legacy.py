@@ -2,7 +2,7 @@
 
 Its encryption (:mod:`bakthat.crypto.beefish`) authenticates nothing. What it encrypted was a tar
 archive in gzip, or for KeyValue JSON in gzip, and gzip's header alone lets one wrong password in
-100 million pass. Only a file stored with ``compress: false`` says nothing of itself.
+100 million pass. Only a file stored with ``compress: false`` cannot be checked.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ GZIP_HEADER_BYTES = 10
 
 
 class RecognisedSource:
-    """*source*, refused with WrongKeyError unless its first *size* bytes are what *fits* knows."""
+    """A source that raises WrongKeyError unless *fits* accepts its first *size* bytes."""
 
     def __init__(self, source: Source, size: int, fits: Callable[[bytes], bool]) -> None:
         self._source = source
@@ -65,5 +65,5 @@ def wrong_password_error() -> WrongKeyError:
     """Return the error for a password that turned an object of 0.6.0 into nonsense."""
     return WrongKeyError(
         "the password does not open what bakthat 0.6.0 encrypted",
-        hint="or the beginning of the file is damaged: in such a file nothing tells the two apart",
+        hint="check the password; a file with a damaged beginning gives the same error",
     )

@@ -76,7 +76,7 @@ def read_object(
     """Pull an object through the chain into *destination*; all of it appears, or nothing.
 
     Of an archive, what *selection* takes. *stream* is closed in any case. *on_bytes* gets the bytes
-    taken from it. Returns the paths that appeared.
+    read from it. Returns the paths that appeared.
     """
     with ExitStack() as stages:
         stages.enter_context(closing(stream))
@@ -116,7 +116,7 @@ def verify_object(
 ) -> None:
     """Pull an object through the chain to its very end and write nothing.
 
-    *stream* is closed in any case. *on_bytes* gets the bytes taken from it. Raises what
+    *stream* is closed in any case. *on_bytes* gets the bytes read from it. Raises what
     :func:`read_object` would raise, save what only shows when files are written.
     """
     with ExitStack() as stages:
@@ -158,7 +158,7 @@ def _open(
     """Put the stages that read an object on top of *source*."""
     if expected.encrypted and expected.is_legacy:
         if passphrase is None:
-            raise PasswordError("what bakthat 0.6.0 encrypted needs its password")
+            raise PasswordError("what bakthat 0.6.0 encrypted cannot be read without its password")
         source = BeefishReader(source, password=passphrase)
         if expected.compressed:
             source = RecognisedSource(source, GZIP_HEADER_BYTES, begins_gzip)
@@ -182,12 +182,12 @@ def _read_json(source: Source, expected: Expected) -> bytes:
     except (ValueError, RecursionError) as exc:
         if expected.is_legacy and expected.encrypted:
             raise wrong_password_error() from exc
-        raise CorruptArchiveError("what is stored is not the JSON of a value") from exc
+        raise CorruptArchiveError("the stored value is not valid JSON") from exc
     return text
 
 
 class _Counted:
-    """A source that tells how much was taken from it."""
+    """A source that reports how much was read from it."""
 
     def __init__(self, source: Source, on_bytes: ByteCounter) -> None:
         self._source = source
@@ -200,8 +200,9 @@ class _Counted:
 
 
 class _Bounded:
-    """A source that refuses to become far larger than anyone said: a few bytes of gzip can hold
-    a thousand times as many, and fill a disk.
+    """A source that refuses to return more than *limit* bytes.
+
+    A few bytes of gzip can hold a thousand times as many, and fill a disk.
     """
 
     def __init__(self, source: Source, limit: int) -> None:
@@ -223,7 +224,7 @@ class _Bounded:
 
 
 class _Hashed:
-    """A source that refuses to end before its bytes have the SHA-256 that they should have."""
+    """A source that checks the SHA-256 of all its bytes when it ends."""
 
     def __init__(self, source: Source, expected: str) -> None:
         self._source = source

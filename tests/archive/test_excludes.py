@@ -187,7 +187,7 @@ def test_many_stars_take_no_exponential_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("a[b", "has a [ without its ]"),
         ("a[", "has a [ without its ]"),
@@ -197,11 +197,11 @@ def test_many_stars_take_no_exponential_time(tmp_path: Path) -> None:
     ],
 )
 def test_a_pattern_that_can_never_match_is_an_error_with_its_line(
-    tmp_path: Path, line: str, said: str
+    tmp_path: Path, line: str, message: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
         rules(tmp_path, f"fine\n# fine\n{line}\n")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert f"{tmp_path / '.bakthatexclude'}, line 3: " in str(caught.value)
     assert caught.value.hint
 

@@ -57,7 +57,7 @@ def restore(archive: bytes, destination: Path, piece: int = 1 << 20) -> ArchiveR
 
 
 def make_tree(root: Path) -> None:
-    """Every kind of file, with everything that can be said of it."""
+    """Every kind of file, with all metadata."""
     for name in ("plain", "deep/er/still", "empty", "closed", "shared-group"):
         (root / name).mkdir(parents=True)
     (root / "plain" / "file").write_bytes(b"content" * 3000)
@@ -459,7 +459,7 @@ def test_any_tree_comes_back_and_again_over_itself(
             assert snapshot(root / "out") == snapshot(source)
 
 
-def test_one_plain_file_is_placed_with_its_mode_and_time(tmp_path: Path) -> None:
+def test_one_plain_file_is_restored_with_its_mode_and_time(tmp_path: Path) -> None:
     report = ArchiveReport()
     counted: list[int] = []
     path = restore_file(
@@ -488,7 +488,7 @@ def test_a_name_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> No
     assert os.listdir(tmp_path) == []
 
 
-def test_a_file_is_not_placed_over_a_directory_nor_through_a_link(tmp_path: Path) -> None:
+def test_a_file_is_not_restored_over_a_directory_nor_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "d/in").mkdir(parents=True)
     (tmp_path / "target").write_bytes(b"kept")
     (tmp_path / "link").symlink_to("target")

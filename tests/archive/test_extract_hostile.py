@@ -77,7 +77,7 @@ BROKEN = {
 
 
 @pytest.fixture
-def place_() -> Iterator[Path]:
+def place() -> Iterator[Path]:
     """A directory with a canary outside of the destination, which has a file of its own."""
     with reachable_directory(NOBODY if ROOT else 0) as path:
         (path / "outside").mkdir()
@@ -113,32 +113,32 @@ def refuse(
 
 @pytest.mark.parametrize("unprivileged", [False, pytest.param(True, marks=as_root)])
 @pytest.mark.parametrize("name", UNSAFE)
-def test_no_member_leaves_the_destination(name: str, unprivileged: bool, place_: Path) -> None:
-    out = os.fsencode(place_ / "outside")
+def test_no_member_leaves_the_destination(name: str, unprivileged: bool, place: Path) -> None:
+    out = os.fsencode(place / "outside")
     for content in (b"", member(b"good", b"good"), header(b"sub", b"5", mode=0o500)):
         archive = content + UNSAFE[name](out) + END
-        error = refuse(UnsafeMemberError, archive, place_, unprivileged=unprivileged)
+        error = refuse(UnsafeMemberError, archive, place, unprivileged=unprivileged)
         assert str(error).isprintable()
 
 
 @pytest.mark.parametrize("unprivileged", [False, pytest.param(True, marks=as_root)])
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_no_tar_writes_is_refused(name: str, unprivileged: bool, place_: Path) -> None:
-    refuse(CorruptArchiveError, BROKEN[name] + END, place_, unprivileged=unprivileged)
+def test_what_no_tar_writes_is_refused(name: str, unprivileged: bool, place: Path) -> None:
+    refuse(CorruptArchiveError, BROKEN[name] + END, place, unprivileged=unprivileged)
 
 
-def test_a_link_over_a_directory_that_exists_does_not_lead_out(place_: Path) -> None:
-    (place_ / "destination/d").symlink_to(place_ / "outside")
+def test_a_link_over_a_directory_that_exists_does_not_lead_out(place: Path) -> None:
+    (place / "destination/d").symlink_to(place / "outside")
     attempt(
-        header(b"d", b"5", mode=0o700) + member(b"d/canary", b"new") + END, place_ / "destination"
+        header(b"d", b"5", mode=0o700) + member(b"d/canary", b"new") + END, place / "destination"
     )
-    assert (place_ / "outside/canary").read_bytes() == b"alive"
-    assert (place_ / "destination/d/canary").read_bytes() == b"new"
-    assert not (place_ / "destination/d").is_symlink()
+    assert (place / "outside/canary").read_bytes() == b"alive"
+    assert (place / "destination/d/canary").read_bytes() == b"new"
+    assert not (place / "destination/d").is_symlink()
 
 
-def test_a_planted_link_is_replaced_by_a_later_file_and_not_followed(place_: Path) -> None:
-    target = os.fsencode(place_ / "outside/canary")
+def test_a_planted_link_is_replaced_by_a_later_file_and_not_followed(place: Path) -> None:
+    target = os.fsencode(place / "outside/canary")
     archive = b"".join(
         (
             header(b"l", b"2", linkname=target),
@@ -146,16 +146,16 @@ def test_a_planted_link_is_replaced_by_a_later_file_and_not_followed(place_: Pat
             header(b"k", b"2", linkname=target),
             header(b"k2", b"1", linkname=b"k"),
             member(b"k2", b"evil", mode=0o777),
-            header(b"m", b"2", linkname=os.fsencode(place_ / "outside")),
+            header(b"m", b"2", linkname=os.fsencode(place / "outside")),
             header(b"m", b"5", mode=0o777),
             member(b"m/canary", b"evil"),
             END,
         )
     )
-    before = snapshot(place_ / "outside")
-    attempt(archive, place_ / "destination")
-    assert snapshot(place_ / "outside") == before
-    assert (place_ / "destination/l").read_bytes() == b"evil"
+    before = snapshot(place / "outside")
+    attempt(archive, place / "destination")
+    assert snapshot(place / "outside") == before
+    assert (place / "destination/l").read_bytes() == b"evil"
 
 
 def test_targets_of_links_are_restored_as_they_are(tmp_path: Path) -> None:
@@ -173,44 +173,44 @@ CONFLICTS = {
 
 
 @pytest.mark.parametrize("name", CONFLICTS)
-def test_a_conflict_is_found_before_anything_is_touched(name: str, place_: Path) -> None:
+def test_a_conflict_is_found_before_anything_is_touched(name: str, place: Path) -> None:
     archive = member(b"a", b"1") + CONFLICTS[name] + member(b"z", b"2") + END
-    before = snapshot(place_)
+    before = snapshot(place)
     with pytest.raises(DestinationError, match="there") as caught:
-        attempt(archive, place_ / "destination")
+        attempt(archive, place / "destination")
     assert caught.value.hint
-    assert snapshot(place_) == before
+    assert snapshot(place) == before
 
 
 @as_root
 def test_a_directory_that_a_user_may_not_write_is_found_before_anything_is_touched(
-    place_: Path,
+    place: Path,
 ) -> None:
-    os.chown(place_ / "destination/there", 0, 0)
+    os.chown(place / "destination/there", 0, 0)
 
     def action() -> None:
-        attempt(member(b"a", b"1") + member(b"there/b", b"2") + END, place_ / "destination")
+        attempt(member(b"a", b"1") + member(b"there/b", b"2") + END, place / "destination")
 
     with pytest.raises(DestinationError, match="there': permission denied"):
         as_nobody(action)
-    assert os.listdir(place_ / "destination") == ["there"]
+    assert os.listdir(place / "destination") == ["there"]
 
 
 @as_root
-def test_another_file_system_inside_the_destination_is_refused(place_: Path) -> None:
-    with small_disk(place_ / "destination/there"):
+def test_another_file_system_inside_the_destination_is_refused(place: Path) -> None:
+    with small_disk(place / "destination/there"):
         with pytest.raises(DestinationError, match="on another file system"):
-            attempt(member(b"a") + member(b"there/b") + END, place_ / "destination")
-        assert os.listdir(place_ / "destination") == ["there"]
+            attempt(member(b"a") + member(b"there/b") + END, place / "destination")
+        assert os.listdir(place / "destination") == ["there"]
 
 
 @pytest.mark.parametrize("destination", ["outside/canary", "outside/canary/in", "dangling"])
-def test_a_destination_that_cannot_be_one_is_named(place_: Path, destination: str) -> None:
-    (place_ / "dangling").symlink_to("gone")
-    before = sorted(place_.rglob("*"))
+def test_a_destination_that_cannot_be_one_is_named(place: Path, destination: str) -> None:
+    (place / "dangling").symlink_to("gone")
+    before = sorted(place.rglob("*"))
     with pytest.raises(DestinationError, match=destination):
-        attempt(member(b"a") + END, place_ / destination)
-    assert sorted(place_.rglob("*")) == before
+        attempt(member(b"a") + END, place / destination)
+    assert sorted(place.rglob("*")) == before
 
 
 SMALL = (
@@ -226,35 +226,35 @@ SMALL = (
 
 
 @pytest.mark.parametrize("unprivileged", [False, pytest.param(True, marks=as_root)])
-def test_an_archive_cut_at_any_block_leaves_nothing(place_: Path, unprivileged: bool) -> None:
+def test_an_archive_cut_at_any_block_leaves_nothing(place: Path, unprivileged: bool) -> None:
     for length in range(0, len(SMALL), 512):
-        refuse(CorruptArchiveError, SMALL[:length], place_, unprivileged=unprivileged)
+        refuse(CorruptArchiveError, SMALL[:length], place, unprivileged=unprivileged)
 
 
-def test_a_flipped_bit_in_a_header_leaves_nothing(place_: Path) -> None:
+def test_a_flipped_bit_in_a_header_leaves_nothing(place: Path) -> None:
     for at in range(0, 512 * 8, 37):
         if 148 <= at // 8 < 156:
             continue  # the checksum's own padding
         altered = bytearray(SMALL)
         altered[at // 8] ^= 1 << at % 8
-        refuse(BakthatError, bytes(altered), place_)
+        refuse(BakthatError, bytes(altered), place)
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError("gone"), MemoryError()])
 @pytest.mark.parametrize("length", [0, 600, 1536, len(SMALL) - 1024, len(SMALL)])
 def test_a_source_that_fails_anywhere_leaves_nothing(
-    place_: Path, failure: BaseException, length: int
+    place: Path, failure: BaseException, length: int
 ) -> None:
-    before = sorted(place_.rglob("*"))
+    before = sorted(place.rglob("*"))
     for action in (
-        lambda s: extract(s, place_ / "destination", report=ArchiveReport()),
-        lambda s: extract(s, place_ / "new/er", report=ArchiveReport()),
-        lambda s: restore_file(s, place_ / "destination", "f", report=ArchiveReport()),
+        lambda s: extract(s, place / "destination", report=ArchiveReport()),
+        lambda s: extract(s, place / "new/er", report=ArchiveReport()),
+        lambda s: restore_file(s, place / "destination", "f", report=ArchiveReport()),
     ):
         with pytest.raises(type(failure)) as caught:
             action(Pieces(SMALL[:length], 512, failure))
         assert caught.value is failure
-        assert sorted(place_.rglob("*")) == before
+        assert sorted(place.rglob("*")) == before
 
 
 class Trap:
@@ -282,14 +282,14 @@ class Trap:
 @pytest.mark.parametrize("unprivileged", [False, pytest.param(True, marks=as_root)])
 @pytest.mark.parametrize("failure", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
 def test_a_failure_at_any_move_is_undone(
-    place_: Path, failure: BaseException, unprivileged: bool, monkeypatch: pytest.MonkeyPatch
+    place: Path, failure: BaseException, unprivileged: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there = place_ / "destination/there"
+    there = place / "destination/there"
     (there / "gone").symlink_to("canary")
     (there / "empty").mkdir()
     os.setxattr(there, "user.kept", b"1")
     there.chmod(0o500)
-    for one in (place_ / "destination").rglob("*"):
+    for one in (place / "destination").rglob("*"):
         if ROOT:
             os.chown(one, NOBODY, NOBODY, follow_symlinks=False)
         os.utime(one, ns=(0, 10**18 + 1), follow_symlinks=False)
@@ -299,8 +299,8 @@ def test_a_failure_at_any_move_is_undone(
     names = {"rename", "link", "fchmod", "open", "mkdir", "stat", "fchown", "utime"}
 
     def fails_when(fuse: int) -> bool:
-        destination = place_ / f"copy{fuse}"
-        subprocess.run(["cp", "-a", str(place_ / "destination"), str(destination)], check=True)
+        destination = place / f"copy{fuse}"
+        subprocess.run(["cp", "-a", str(place / "destination"), str(destination)], check=True)
         before, own = snapshot(destination), destination.stat().st_mtime_ns
         trap = Trap(names, failure, fuse)
         try:
@@ -342,9 +342,9 @@ def test_a_full_disk_is_named_and_nothing_is_left_on_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [b"n" * 300, b"d/" + b"n" * 300 + b"/x"])
-def test_a_name_that_the_file_system_cannot_hold_is_named(place_: Path, name: bytes) -> None:
+def test_a_name_that_the_file_system_cannot_hold_is_named(place: Path, name: bytes) -> None:
     archive = pax([(b"path", name)]) + member(b"x") + END
-    error = refuse(DestinationError, archive, place_)
+    error = refuse(DestinationError, archive, place)
     assert "nnn" in str(error)
 
 
@@ -393,12 +393,12 @@ class FoldingOs:
     ids=["files", "directories", "implied", "through a link", "file over link", "link over file"],
 )
 def test_names_that_a_file_system_does_not_keep_apart_are_refused(
-    place_: Path, archive: bytes, error: type[BakthatError], monkeypatch: pytest.MonkeyPatch
+    place: Path, archive: bytes, error: type[BakthatError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folding = FoldingOs()
     monkeypatch.setattr(tree, "os", folding)
     monkeypatch.setattr(staging, "os", folding)
-    refuse(error, archive + END, place_)
+    refuse(error, archive + END, place)
 
 
 def test_on_a_folding_file_system_the_same_name_may_still_come_twice(
@@ -412,14 +412,14 @@ def test_on_a_folding_file_system_the_same_name_may_still_come_twice(
 
 
 def test_two_spellings_are_not_merged_into_a_directory_that_folds_them(
-    place_: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publish, "folds_names", lambda directory: True)
     for one, two in ((b"A", b"a"), ("é".encode(), "e\N{COMBINING ACUTE ACCENT}".encode())):
         archive = member(b"there/" + one) + member(b"there/" + two) + END
         with pytest.raises(DestinationError, match="differ only in case"):
-            attempt(archive, place_ / "destination")
-        assert os.listdir(place_ / "destination") == ["there"]
+            attempt(archive, place / "destination")
+        assert os.listdir(place / "destination") == ["there"]
     monkeypatch.undo()
-    attempt(member(b"there/A") + member(b"there/a") + END, place_ / "destination")
-    assert len(os.listdir(place_ / "destination/there")) == 3
+    attempt(member(b"there/A") + member(b"there/a") + END, place / "destination")
+    assert len(os.listdir(place / "destination/there")) == 3

@@ -163,7 +163,11 @@ FAILURES: dict[str, tuple[list[str], int, str]] = {
         1,
         "bakthat: error: no such file or directory: ",
     ),
-    "empty name": (["backup", "", "--prompt", "no"], 2, "bakthat: error: nothing was named"),
+    "empty name": (
+        ["backup", "", "--prompt", "no"],
+        2,
+        "bakthat: error: no file or directory was named",
+    ),
     "the root": (
         ["backup", "/", "--prompt", "no"],
         2,

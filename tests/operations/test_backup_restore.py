@@ -511,6 +511,7 @@ def test_a_broken_upload_leaves_nothing_behind(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
+        patched.setattr("bakthat.archive.create.worker.may_fork", lambda: False)
         patched.setattr(archive_source, "write_tree", fail)
         with pytest.raises(KeyboardInterrupt):
             bakthat.backup(tree, conf=conf, password="pw")

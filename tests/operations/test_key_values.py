@@ -405,7 +405,7 @@ def test_an_altered_value_is_refused(local: Conf, tmp_path: Path) -> None:
     kv.set_key("mykey", VALUE)
     path = Path(local["local_path"]) / "mykey.keyvalue"
     path.write_bytes(gzip.compress(b"no JSON at all"))
-    with pytest.raises(CorruptArchiveError, match="not the JSON"):
+    with pytest.raises(CorruptArchiveError, match="not valid JSON"):
         kv.get_key("mykey")
     with pytest.raises(BakthatError):
         bakthat.restore("mykey", conf=local, output=tmp_path / "out")

@@ -90,7 +90,7 @@ def test_a_second_name_needs_the_one_that_holds_the_content(
 def test_what_can_be_no_path_is_refused(
     only: str, stored: str, conf: dict[str, Any], tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="cannot be a path inside of a backup"):
+    with pytest.raises(UsageError, match="invalid path inside of a backup"):
         bakthat.restore(stored, conf=conf, output=tmp_path / "out", only=[only])
     assert not (tmp_path / "out").exists()
 

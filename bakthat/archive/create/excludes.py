@@ -123,7 +123,7 @@ def _read(path: Path, *, lenient: bool) -> ExcludeRules:
     try:
         data = path.read_bytes()
     except ValueError as exc:
-        raise UsageError(f"{printable(path)} cannot be the name of a file") from exc
+        raise UsageError(f"invalid file name: {printable(path)}") from exc
     except OSError as exc:
         raise UsageError(
             f"cannot read the exclude file {printable(path)}: {reason(exc)}",

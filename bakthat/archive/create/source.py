@@ -63,7 +63,7 @@ class PlainFile:
             raise SourceError(f"cannot read '{path}': {exc.strerror or exc}") from exc
         with stream:
             before = os.fstat(stream.fileno())
-            left = before.st_size  # what comes later is another backup's, or it would never end
+            left = before.st_size  # what is appended meanwhile is for the next backup
             while left:
                 try:
                     piece = stream.read(min(READ_BYTES, left))

@@ -43,8 +43,8 @@ class Entry(NamedTuple):
     """The path below the root, separated by "/"; "" for the root itself."""
     stat: os.stat_result | None
     """Of the entry itself, never of what a symbolic link points to, save at the root. None for
-    what its directory lists as a regular file: whoever opens it learns more than a look would
-    tell, and for many small files every system call counts."""
+    what its directory lists as a regular file: opening it tells more than lstat
+    would, and for many small files every system call counts."""
 
 
 class DirectoryCache:
@@ -323,8 +323,8 @@ def _is_listed_as_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file(follow_symlinks=False)
     except OSError:
-        # The file system does not tell, and whoever asks for more finds it gone or locked; the
-        # walk will say which.
+        # The file system does not say, and to ask for more finds it gone or locked; the walk warns
+        # of it.
         return False
 
 

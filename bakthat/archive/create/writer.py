@@ -1,4 +1,4 @@
-"""Write a file or a tree as a tar archive, straight from what the system says of each entry."""
+"""Write a file or a tree as a tar archive, from what the system says of each entry."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ class _HardLinks:
 
 
 def _version(status: os.stat_result) -> tuple[int, int, int]:
-    """Return what tells a file from another that got its inode, and from itself changed."""
+    """Return what distinguishes a file from another with its inode, and from an older version."""
     return stat.S_IFMT(status.st_mode), status.st_size, status.st_mtime_ns
 
 

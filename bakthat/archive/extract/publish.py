@@ -59,7 +59,7 @@ def publish(staging: Staging, implied_directories: PathSet, report: ArchiveRepor
         try:
             publication.plan()
             publication.move(interrupts.check)
-            publication.prove()
+            publication.check_all_moved()
         except OSError as exc:
             failure = DestinationError(f"cannot write {publication.here}: {reason(exc)}")
             publication.undo()
@@ -194,7 +194,7 @@ class _Publication:
             check()
             self._finish_directory(merge)
 
-    def prove(self) -> None:
+    def check_all_moved(self) -> None:
         """Raise DestinationError unless nothing is left where everything was unpacked.
 
         The file system itself is asked, which removes no directory that has an entry, whatever a

@@ -48,7 +48,7 @@ class Selection:
         for number in sorted(self._unseen):
             raise NoMatchError(
                 f"the backup holds no {quoted(b'/'.join(self._paths[number]))}",
-                hint="paths are those inside of the backup, and are not patterns",
+                hint="give paths as they are inside of the backup; patterns are not supported",
             )
 
     def _find(self, member: list[bytes]) -> list[int]:
@@ -62,5 +62,5 @@ class Selection:
 def _parts(path: str) -> list[bytes]:
     parts = [part for part in os.fsencode(path).split(b"/") if part not in (b"", b".")]
     if not parts or b".." in parts or b"\0" in os.fsencode(path):
-        raise UsageError(f"{quoted(os.fsencode(path))} cannot be a path inside of a backup")
+        raise UsageError(f"invalid path inside of a backup: {quoted(os.fsencode(path))}")
     return parts

@@ -51,7 +51,7 @@ class PathSet:
         """Remember *path*."""
         if len(self._digests) >= MAX_PATHS:
             raise CorruptArchiveError(
-                f"the archive has more than {MAX_PATHS} paths that no backup would hold",
+                f"the archive needs more than {MAX_PATHS} paths that are no members of it",
                 hint="inspect the archive with tar tzf",
             )
         self._digests.add(_digest(path))
@@ -93,9 +93,9 @@ class _Level:
     fd: int | None
     """None while it is not kept open."""
     finish: Member | DirectoryState | None
-    """What it gets when the archive goes on elsewhere."""
+    """The metadata that it gets when it is left."""
     owner: tuple[int, int] | None = None
-    """The ids of the user and the group whose it and all that is made in it is, where known."""
+    """User and group id of it and of all that is made in it, where they are known."""
 
 
 class StagedTree:

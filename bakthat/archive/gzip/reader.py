@@ -87,7 +87,7 @@ class GzipReader:
     def read(self, size: int = -1) -> bytes:
         """Return between 1 and *size* bytes, all that is left with -1, or ``b""`` at the end.
 
-        The end is only told after the checksum and the length of every member were found right.
+        The end is returned only after the checksum and the length of every member were found right.
         Raises CorruptArchiveError for a file that is truncated, altered or no gzip file, and
         whatever the source raises; once it has raised, it raises the same again.
         """
@@ -137,7 +137,7 @@ class GzipReader:
     def _cut_member(self, length: int) -> None:
         offset = self._offset
         if length > _MAX_STORED_BYTES:
-            self._refuse(f"says it has {length} bytes, more than any that bakthat writes")
+            self._refuse(f"declares {length} bytes, more than any that bakthat writes")
         self._raw_at += HEADER_BYTES
         rest = length - HEADER_BYTES
         # With the next header, after which nothing is at hand again that would have to be joined.
@@ -147,7 +147,7 @@ class GzipReader:
         self._raw_at += rest
         size = int.from_bytes(member[-4:], "little")
         if size > MAX_MEMBER_BYTES:
-            raise _corrupt(offset, f"says it holds {size} bytes, more than any that bakthat writes")
+            raise _corrupt(offset, f"declares {size} bytes, more than any that bakthat writes")
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="bakthat-gunzip")
         self._members += 1

@@ -18,7 +18,7 @@ from bakthat.errors import UsageError
 from bakthat.system.streams import Buffer, Sink
 
 MAX_THREADS = 8
-"""The most threads taken unasked; together they compress faster than storage takes bytes."""
+"""The default number of threads at most; together they compress faster than storage takes bytes."""
 
 # ISA-L's levels 1 to 3 are several times faster than zlib's; its level 0 makes the output larger,
 # and of what does not compress larger than the input.
@@ -193,7 +193,7 @@ class GzipWriter:
         self._pending.append((future, give_back))
 
     def _push(self, keep: int) -> None:
-        """Write finished members to the sink, waiting while more than *keep* are on their way."""
+        """Write finished members to the sink, waiting while more than *keep* are unfinished."""
         while self._pending and (len(self._pending) > keep or self._pending[0][0].done()):
             future, give_back = self._pending.popleft()
             self._sink.write(future.result())

@@ -120,7 +120,7 @@ def byte_sum(octets: bytes) -> int:
 def only_mtime(payload: bytes) -> tuple[bytes, bytes] | None:
     """Return the record of a pax header that has no other than the time; None for any other.
 
-    Nearly every file has such a one, and here it costs a third.
+    Nearly every file has such a header, and this takes a third of the time.
     """
     if payload[2:9] == b" mtime=" and payload[:2] == b"%d" % len(payload) and payload[-1] == 10:
         return b"mtime", payload[9:-1]
@@ -139,7 +139,7 @@ def parse_pax_records(payload: bytes) -> list[tuple[bytes, bytes]]:
         end = at + parse_decimal(payload[at:space]) if space > at else 0
         keyword, equals, value = payload[space + 1 : max(end - 1, 0)].partition(b"=")
         if end <= space or payload[end - 1 : end] != b"\n" or not keyword or not equals:
-            raise CorruptArchiveError("a pax header has a record that is none")
+            raise CorruptArchiveError("a pax header has an invalid record")
         records.append((keyword, value))
         at = end
     return records

@@ -41,7 +41,7 @@ _USUAL_RECORD_BYTES = 30
 
 
 class HeaderError(ValueError):
-    """No header can say this of a member; the message tells what."""
+    """A member has something that no header can hold; the message says what."""
 
 
 @dataclass(slots=True)

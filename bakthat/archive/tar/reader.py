@@ -268,7 +268,7 @@ class TarReader:
         if b"\0" in name or b"\0" in linkname or len(name) + len(linkname) > MAX_NAME_BYTES:
             for each in name, linkname:
                 if b"\0" in each or len(each) > MAX_NAME_BYTES:
-                    raise self._corrupt(f"a name that cannot be one: {quoted(each)}")
+                    raise self._corrupt(f"an invalid name: {quoted(each)}")
         if not name:
             raise self._corrupt("a member without a name")
         if not linkname and (type_ is MemberType.HARDLINK or type_ is MemberType.SYMLINK):

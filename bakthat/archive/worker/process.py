@@ -40,25 +40,26 @@ class WorkerProcess:
         self.connection, theirs = socket.socketpair()
         self._pidfd = -1
         try:
-            # Numbers of processes are used again, descriptors of a process mean it alone.
-            parent = os.pidfd_open(os.getpid())
-            try:
-                self._start(work, theirs, parent)
-            finally:
-                os.close(parent)
+            self._start(work, theirs)
         except BaseException:
             self.end()
             raise
         finally:
             theirs.close()
 
-    def _start(
-        self, work: Callable[[socket.socket], None], theirs: socket.socket, parent: int
-    ) -> None:
+    def _start(self, work: Callable[[socket.socket], None], theirs: socket.socket) -> None:
+        # A descriptor means one process, whose number may be another's once it has ended.
         with held_back():
-            process = os.fork()
+            parent = os.pidfd_open(os.getpid())
+            process = -1
+            try:
+                process = os.fork()
+            finally:
+                if process:  # the child watches it
+                    os.close(parent)
             if process:
-                self._pidfd = os.pidfd_open(process)
+                with contextlib.suppress(ProcessLookupError):  # it has ended, and is not waited for
+                    self._pidfd = os.pidfd_open(process)
                 return
             try:
                 self.connection.close()  # or the connection would not end with the parent

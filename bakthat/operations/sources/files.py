@@ -43,7 +43,7 @@ class BackupSource:
     ) -> BackupSource:
         """Look at *filename* (None: the current directory). Raises SourceError, UsageError."""
         if filename is not None and not os.fspath(filename):
-            raise UsageError("nothing was named to back up")
+            raise UsageError("no file or directory was named to back up")
         path = Path(os.path.abspath(os.path.expanduser(filename or os.curdir)))
         shown = printable(str(path))
         try:
