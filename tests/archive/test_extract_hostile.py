@@ -267,8 +267,10 @@ class Trap:
 
     def __getattr__(self, name: str) -> object:
         real = getattr(os, name)
-        if name not in self._names:
-            return real
+        return self.around(real) if name in self._names else real
+
+    def around(self, real: Callable[..., object]) -> Callable[..., object]:
+        """Return *real*, whose calls count too."""
 
         def trapped(*arguments: object, **options: object) -> object:
             self.fuse -= 1
@@ -306,6 +308,8 @@ def test_a_failure_at_any_move_is_undone(
         try:
             with monkeypatch.context() as patched:
                 patched.setattr(publish, "os", trap)
+                for function in (staging.exists, staging.is_directory):
+                    patched.setattr(publish, function.__name__, trap.around(function))
                 attempt(archive, destination)
         except (DestinationError, KeyboardInterrupt):
             assert snapshot(destination) == before

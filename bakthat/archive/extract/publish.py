@@ -20,7 +20,9 @@ from bakthat.archive.extract.metadata import DirectoryState
 from bakthat.archive.extract.staging import (
     DIRECTORY_FLAGS,
     Staging,
+    exists,
     folds_names,
+    is_directory,
     names_in,
     open_private,
 )
@@ -295,10 +297,10 @@ class _Publication:
             if merge.replacing:
                 replaced = self._open_replaced(index)
             for name in (*merge.fresh, *merge.replacing):
-                if not _exists(name, staged):
+                if not exists(name, staged):
                     _rename(name, target, staged)
             for name in merge.replacing:
-                if _exists(name, replaced):
+                if exists(name, replaced):
                     _rename(name, replaced, target)
             merge.before.apply(target, self._warn, exactly=True)
         finally:
@@ -329,7 +331,7 @@ class _Publication:
 
     def _open_replaced(self, index: int) -> int:
         name = str(index)
-        if not _exists(name.encode(), self._staging.replaced_fd):
+        if not exists(name, self._staging.replaced_fd):
             os.mkdir(name, 0o700, dir_fd=self._staging.replaced_fd)
         return open_private(name, self._staging.replaced_fd)[0]
 
@@ -337,7 +339,7 @@ class _Publication:
 def _keep_replaced(name: bytes, staged: int, target: int, replaced: int) -> None:
     """Keep the old file, at best without a moment in which its name is free."""
     # A rename puts a file in the place of another, but not of a directory, nor the reverse.
-    if not (_is_directory(name, staged) or _is_directory(name, target)):
+    if not (is_directory(name, staged) or is_directory(name, target)):
         try:
             os.link(name, name, src_dir_fd=target, dst_dir_fd=replaced, follow_symlinks=False)
         except OSError:
@@ -361,18 +363,6 @@ def _rename(name: bytes, source: int, target: int) -> None:
             os.fchmod(fd, mode)
         finally:
             os.close(fd)
-
-
-def _is_directory(name: bytes, parent: int) -> bool:
-    return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
-
-
-def _exists(name: bytes, parent: int) -> bool:
-    try:
-        os.stat(name, dir_fd=parent, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _folded(name: bytes) -> str:

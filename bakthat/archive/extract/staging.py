@@ -155,13 +155,13 @@ def remove_content(root: int) -> None:
     serial = 0
     while names := names_in(root):
         for name in names:
-            if not _is_directory(name, root):
+            if not is_directory(name, root):
                 os.unlink(name, dir_fd=root)
                 continue
             fd, _ = open_private(name, root)
             try:
                 for inner in names_in(fd):
-                    if not _is_directory(inner, fd):
+                    if not is_directory(inner, fd):
                         os.unlink(inner, dir_fd=fd)
                         continue
                     # Moving a directory changes its "..", so it must be writable.
@@ -181,7 +181,7 @@ def _remove_in_place(name: str, parent: int) -> None:
     fd, _ = open_private(name, parent)
     try:
         for inner in names_in(fd):
-            if _is_directory(inner, fd):
+            if is_directory(inner, fd):
                 _remove_in_place(inner, fd)
             else:
                 os.unlink(inner, dir_fd=fd)
@@ -218,18 +218,20 @@ def folds_names(directory: int) -> bool:
         raise
     try:
         spellings = (probe.lower(), unicodedata.normalize("NFD", probe))
-        return any(_exists(spelling.encode(), directory) for spelling in spellings)
+        return any(exists(spelling.encode(), directory) for spelling in spellings)
     finally:
         os.unlink(probe.encode(), dir_fd=directory)
 
 
-def _exists(name: bytes, directory: int) -> bool:
+def exists(name: str | bytes, parent: int) -> bool:
+    """Return whether *parent* has an entry *name*; no link is followed. Raises OSError."""
     try:
-        os.stat(name, dir_fd=directory, follow_symlinks=False)
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
         return False
     return True
 
 
-def _is_directory(name: str, parent: int) -> bool:
+def is_directory(name: str | bytes, parent: int) -> bool:
+    """Return whether the entry *name* of *parent* is a directory, not a link. Raises OSError."""
     return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
