@@ -24,7 +24,7 @@ def _run(arguments: Sequence[str]) -> int:
         from bakthat.cli.run import register, run
 
         register()
-    except KeyboardInterrupt:  # before the command line hears signals by itself
+    except KeyboardInterrupt:  # before the command line handles signals itself
         return 130
     return run(arguments)
 

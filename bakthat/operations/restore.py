@@ -70,20 +70,21 @@ def restore(
     stored filename that fits one set; *host* keeps to one host's. *password* or *identity_file*
     (age private keys) win over the profile. Everything is read, decrypted and checked to its
     end before the first file appears in *output*; when anything fails, nothing appears.
-    *progress* is called with bytes downloaded and bytes in all.
+    *progress* is called with the bytes downloaded and the bytes of the whole object.
 
-    *only* names files and directories inside of the backup, and nothing else is restored; the
-    backup is read and checked to its end all the same.
+    *only* names files and directories inside of the backup; nothing else is restored. The backup
+    is read and checked to its end all the same.
 
     What unpacks to far more than was announced when it was stored is refused as a bomb: more than
     twice that and 64 MiB or, where nothing was announced, more than 200 times what is stored and
     1 GiB. With *any_size* it is restored all the same.
 
-    What is in cold storage must be thawed first, which takes hours and is charged: the first call
-    asks for it, by *tier* ("expedited", "standard" or "bulk") and on S3 for *days*, and returns
-    None; so do later calls until it can be read, which ask for nothing. With *wait* True the call
-    waits instead; a function is called with the seconds to wait. *job_check* True returns what
-    :func:`thaw_status` returns, and does nothing else; new code calls that function.
+    What is in cold storage must be thawed first, which takes hours and is charged. The first call
+    requests the thaw, by *tier* ("expedited", "standard" or "bulk") and on S3 for *days*, and
+    returns None. Later calls return None, and request nothing, until the backup can be read. With
+    *wait* True the call waits instead; a function is called with the seconds to wait. *job_check*
+    True returns what :func:`thaw_status` returns, and does nothing else; new code calls that
+    function.
     """
     if job_check:
         return thaw_status(  # type: ignore[return-value]  # an alias; typed code calls it
@@ -131,7 +132,7 @@ def thaw_status(
     conf: Mapping[str, Any] | None = None,
     host: str | None = None,
 ) -> ThawStatus:
-    """Return how far a backup in cold storage is thawed; ask for nothing, restore nothing.
+    """Return how far a backup in cold storage is thawed; request nothing, restore nothing.
 
     *filename* and *host* are as for :func:`restore`. What is not in cold storage is "warm".
     """
@@ -148,7 +149,7 @@ def _repeated(
 ) -> list[str]:
     """Return the arguments that a restore must be given again once the backup is thawed.
 
-    Without ``-o`` it might go over the very files that it was to be compared with.
+    Without ``-o``, say, the files of the current directory might be replaced.
     """
     given = [*(("-o", os.fspath(output)) if output else ())]
     given += ("--identity-file", os.fspath(identity_file)) if identity_file else ()
@@ -163,7 +164,7 @@ def _target(output: PathLike | None) -> Path:
 
 
 def _fetch(session: Session, backup: models.Backups, options: RestoreOptions) -> ArchiveReport:
-    """Bring *backup* back into a directory: all of it, or, when anything fails, nothing."""
+    """Restore *backup* into a directory: all of it or, when anything fails, nothing."""
     backend = session.backend(backup.backend)
     key = backup.stored_filename
     expected = expected_of(backup)
@@ -210,6 +211,8 @@ def _look_up(session: Session, backup: models.Backups) -> StoredObject:
     try:
         stored = backend.stat(backup.stored_filename)
     except NotFoundError as exc:
+        if exc.hint:  # a missing bucket, or a vault that may hold it under an unknown id
+            raise
         raise NotFoundError(
             f"{name} is in the catalog, but not in {backend.container} any more",
             hint="it was deleted there by something else than this bakthat",
