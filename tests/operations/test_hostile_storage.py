@@ -261,5 +261,5 @@ def test_members_that_only_root_can_make_are_warnings(local: Conf, out: Path) ->
 def test_an_archive_of_another_set_in_this_ones_place_is_refused(local: Conf, out: Path) -> None:
     comment = pax([(b"comment", b"bakthat set=other date=1 host=h")], b"g")
     plant(local, gzip.compress(comment + member(b"f") + END), format=1, set="evil", host="h")
-    with pytest.raises(CorruptArchiveError, match="says that it is .*, not "):
+    with pytest.raises(CorruptArchiveError, match="the archive says that it is"):
         bakthat.restore(STORED, conf=local, output=out)
