@@ -361,7 +361,7 @@ def test_a_failing_callback_is_one_line_that_names_it(user: CommandLine) -> None
     assert done.code == 1
     assert done.stderr.splitlines()[1:] == [
         "bakthat: error: unexpected ValueError: the spy is ill",
-        "bakthat: hint: raised by Spy.hear.<locals>.callback, a callback of before_backup; "
+        "bakthat: hint: raised by Spy.listen.<locals>.callback, a callback of before_backup; "
         "--debug shows where",
     ]
     assert "ValueError" not in done.stdout.replace("ValueError('the spy is ill')", "")
