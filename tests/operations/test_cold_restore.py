@@ -388,7 +388,7 @@ def test_no_thaw_is_paid_for_what_cannot_be_restored(
     made = bakthat.backup(tmp_path / "file", conf=conf, password="")
     with models.catalog("~/.bakthat.sqlite", write=True):
         models.Backups.update(filename="..").execute()
-    with pytest.raises(CorruptArchiveError, match="unusable"):
+    with pytest.raises(CorruptArchiveError, match="not valid"):
         bakthat.restore(made.stored_filename, conf=conf, output=out)
     assert glacier.asked == []
 

@@ -279,7 +279,7 @@ def test_one_object_that_cannot_be_looked_at_stops_no_other(
     bakthat.backup(tree, conf=s3, password="", custom_filename="locked")
     lose_catalog(s3)
     moto_proxy.on("HEAD", "/locked.", refusal(403, "AccessDenied"))
-    with pytest.raises(StorageError, match=r"1 objects .* could not be looked at.*locked"):
+    with pytest.raises(StorageError, match=r"1 objects .* could not be looked up.*locked"):
         bakthat.sync(conf={**s3, "endpoint_url": moto_proxy.endpoint_url})
     assert living(s3) == {kept.stored_filename}
 
