@@ -123,9 +123,9 @@ def test_an_aborted_upload_leaves_nothing(storage: Storage, parts: int) -> None:
     upload.abort()
     assert keys(storage.backend) == []
     assert storage.leftovers() == []
-    with pytest.raises(StorageError, match="over"):
+    with pytest.raises(StorageError, match="has ended already"):
         upload.write(b"more")
-    with pytest.raises(StorageError, match="over"):
+    with pytest.raises(StorageError, match="has ended already"):
         upload.commit()
     put(storage.backend, "below/set.tgz", b"another try")
     assert get(storage.backend, "below/set.tgz") == b"another try"
@@ -138,7 +138,7 @@ def test_abort_after_commit_does_nothing(storage: Storage) -> None:
     upload.commit()
     upload.abort()
     assert get(storage.backend, "set.tgz") == data
-    with pytest.raises(StorageError, match="over"):
+    with pytest.raises(StorageError, match="has ended already"):
         upload.commit()
 
 
