@@ -269,6 +269,3 @@ class UploadProgress:
             self._progress(self._total, self._total)
         else:
             transfer_log.info("Upload completion: 100%")
-
-
-log = logging.getLogger("bakthat")

@@ -67,6 +67,27 @@ def test_a_process_with_threads_may_not_fork() -> None:
     thread.join()
 
 
+@pytest.mark.parametrize("missing", ["os.pidfd_open", "os.P_PIDFD", "signal.pidfd_send_signal"])
+def test_a_python_without_pidfd_makes_the_archive_itself(tmp_path: Path, missing: str) -> None:
+    """As those that uv installs, which are built for old kernels."""
+    script = (
+        "import os, signal, sys\n"
+        f"del {missing}\n"
+        "import bakthat\n"
+        "conf = {'default_destination': 'local', 'local_path': '~/store'}\n"
+        "print(bakthat.backup(sys.argv[1], conf=conf, prompt='no').metadata['files'])\n"
+    )
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "file").write_text("content")
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "source")],
+        env={**os.environ, "HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert done.stdout == b"1\n"
+
+
 @pytest.fixture
 def forking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(create_worker, "may_fork", lambda: True)
@@ -240,10 +261,15 @@ def test_what_changed_since_it_was_counted_is_looked_at_again(tmp_path: Path) ->
     ],
     ids=["pausing", "waiting for a message", "blocked", "busy"],
 )
-def test_an_orphan_ends_by_itself(work: str) -> None:
+@pytest.mark.parametrize("open_files", [0, 1100])
+def test_an_orphan_ends_by_itself(work: str, open_files: int) -> None:
     """A process whose parent was killed must not work on, with the parent's files open."""
     script = (
-        "import os, signal\n"
+        "import os, resource, signal\n"
+        "_, most = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))\n"
+        f"for _ in range({open_files}):\n"
+        "    os.open(os.devnull, os.O_RDONLY)\n"
         "from bakthat.archive.worker.process import WorkerProcess\n"
         f"worker = WorkerProcess({work})\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -16,13 +16,20 @@ from bakthat.system.signals import SIGNALS, held_back
 
 
 def may_fork() -> bool:
-    """Return whether this process has a single thread.
+    """Return whether this process has a single thread, and the system what a worker needs.
 
     With more threads it may not fork: the child would never get a lock that another thread holds.
     """
+    # A Python that was built for old kernels, such as those that uv installs, has no pidfd.
+    if sys.platform != "linux" or not (
+        hasattr(os, "pidfd_open")
+        and hasattr(os, "P_PIDFD")
+        and hasattr(signal, "pidfd_send_signal")
+    ):
+        return False
     try:
         # All threads, those of libraries too, which Python does not know.
-        return sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1
+        return len(os.listdir("/proc/self/task")) == 1
     except OSError:
         return False
 
@@ -97,8 +104,11 @@ def _run(work: Callable[[socket.socket], None], connection: socket.socket) -> No
 def _end_with(parent: int) -> None:
     """End this process when *parent*, a descriptor of a process, ends: also in a long call."""
 
+    poll = select.poll()  # select() takes no descriptor above 1023
+    poll.register(parent, select.POLLIN)
+
     def watch() -> None:
-        select.select([parent], (), ())
+        poll.poll()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
