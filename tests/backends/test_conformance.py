@@ -142,11 +142,15 @@ def test_abort_after_commit_does_nothing(storage: Storage) -> None:
         upload.commit()
 
 
-def test_a_taken_key_is_refused_before_anything_is_sent(storage: Storage) -> None:
+@pytest.mark.parametrize("parts", [0, 2])
+def test_a_taken_key_is_refused_at_the_latest_when_it_is_published(
+    storage: Storage, parts: int
+) -> None:
     put(storage.backend, "set.tgz", b"the first")
     with pytest.raises(KeyExistsError, match=r"set\.tgz"):
-        storage.another().upload("set.tgz", metadata={})
+        put(storage.another(), "set.tgz", content(parts * storage.part_size + 1))
     assert get(storage.backend, "set.tgz") == b"the first"
+    assert storage.leftovers() == []
 
 
 @pytest.mark.parametrize("parts", [0, 2])
