@@ -72,6 +72,8 @@ _EXTENSIONS = b"xgXLKVM"
 _SIZE = slice(124, 136)
 _USUAL_TYPES = {b"0": MemberType.FILE, b"5": MemberType.DIRECTORY}
 _SIZE_AND_TIME = re.compile(rb"[0-7]{11}\0[0-7]{11}\0")
+_TIME_RECORD = re.compile(rb"([0-9]{2}) mtime=([0-9]{1,19})\.([0-9]{1,9})\n")
+"""Of a pax header: its length, seconds, and their fraction."""
 _MAX_USUAL = 40
 """Bytes of a pax header that holds a time and nothing else."""
 _SLASH = 0x2F
@@ -152,7 +154,7 @@ class TarReader:
         usual = self._usual.get(blocks[_SIZE])
         if usual is None or not blocks.startswith(usual[0]):
             return None
-        record = only_mtime(blocks[BLOCK_BYTES : usual[1]])
+        record = _TIME_RECORD.fullmatch(blocks, BLOCK_BYTES, usual[1])
         block = blocks[2 * BLOCK_BYTES :]
         if record is None or not checksum_fits(block):
             return None
@@ -165,12 +167,14 @@ class TarReader:
             name = prefix.partition(b"\0")[0] + b"/" + name
         stored = int(size[:11], 8) if type_ is MemberType.FILE else 0
         identity = _identity(numbers, owner)
-        mtime_ns = parse_seconds(record[1])
+        length, seconds, fraction = record.groups()
+        mtime_ns = int(seconds) * 10**9 + int(fraction.ljust(9, b"0"))
         if (
             not name
+            or int(length) != usual[1] - BLOCK_BYTES
             or (type_ is MemberType.FILE and name[-1] == _SLASH)
             or not (0 <= identity[1] <= MAX_ID and 0 <= identity[2] <= MAX_ID)
-            or not 0 <= mtime_ns <= MAX_TIME_NS
+            or mtime_ns > MAX_TIME_NS
         ):
             return None
         self._at = end
