@@ -190,6 +190,17 @@ def test_a_defect_in_the_other_process_is_raised_as_what_it_is(
     assert ", in divide" in str(caught.value.__cause__)  # which --debug prints
 
 
+def test_a_process_that_gets_no_thread_says_so(
+    tmp_path: Path, forking: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        archived(tmp_path, Collector())
+
+
 def test_an_exception_that_cannot_be_sent_is_named(
     tmp_path: Path, forking: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,9 +70,8 @@ class WorkerProcess:
                 return
             try:
                 self.connection.close()  # or the connection would not end with the parent
-                _end_with(parent)
                 _die_by_signals()
-                _run(work, theirs)
+                _run(work, theirs, parent)
             finally:
                 os._exit(0)  # never return into what was forked
 
@@ -91,9 +90,10 @@ class WorkerProcess:
             self._pidfd = -1
 
 
-def _run(work: Callable[[socket.socket], None], connection: socket.socket) -> None:
+def _run(work: Callable[[socket.socket], None], connection: socket.socket, parent: int) -> None:
     with contextlib.suppress(ConnectionEndedError, ConnectionError):
         try:
+            _end_with(parent)
             work(connection)
         except (ConnectionEndedError, ConnectionError):
             raise
