@@ -340,7 +340,7 @@ def test_a_storage_that_knows_no_ranges_is_refused(
     backend: S3Backend, moto_proxy: FaultProxy
 ) -> None:
     moto_proxy.on("GET", "set.tgz", Answer(200, b"all of it"))
-    with pytest.raises(StorageError, match="sent nothing"):
+    with pytest.raises(StorageError, match=r"did not send the range .* \(Content-Range: missing\)"):
         backend.download("set.tgz", start=3)
 
 

@@ -199,11 +199,12 @@ class _BrokenConnectionError(Exception):
 
 def extent_of(answer: dict[str, Any], key: str) -> tuple[int, int, int]:
     """Return what *answer* announces: first byte, byte after the last, size of the object."""
-    announced = str(answer.get("ContentRange", "nothing"))
+    announced = str(answer.get("ContentRange", "missing"))
     match = _CONTENT_RANGE.fullmatch(announced)
     if match is None:
         raise StorageError(
-            f"the storage answered the request of a range of {key!r} with {announced}"
+            f"the storage did not send the range of {key!r} that was requested "
+            f"(Content-Range: {announced})"
         )
     begin, last, size = map(int, match.groups())
     return begin, last + 1, size
