@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import io
 import os
@@ -337,6 +338,28 @@ def test_where_no_process_can_be_started_this_one_makes_the_archive(
     sink = Collector()
     archived(make_every_kind(tmp_path / "every kind"), sink)
     assert members(sink.data)
+
+
+@pytest.mark.parametrize(
+    ("function", "number"),
+    [
+        ("os.pidfd_open", errno.ENOSYS),
+        ("os.waitid", errno.EINVAL),  # Linux 5.3
+        ("signal.pidfd_send_signal", errno.EPERM),  # a sandbox
+    ],
+)
+def test_no_worker_is_started_that_could_not_be_ended(
+    tmp_path: Path, forking: None, monkeypatch: pytest.MonkeyPatch, function: str, number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(f"bakthat.archive.worker.process.{function}", refuse)
+    open_before = os.listdir("/proc/self/fd")
+    sink = Collector()
+    archived(make_every_kind(tmp_path / "every kind"), sink)
+    assert members(sink.data)
+    assert os.listdir("/proc/self/fd") == open_before
 
 
 def test_the_command_line_archives_in_a_process_of_its_own(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ class WorkerProcess:
             parent = os.pidfd_open(os.getpid())
             process = -1
             try:
+                _check_end_is_possible(parent)
                 process = os.fork()
             finally:
                 if process:  # the child watches it
@@ -99,6 +100,16 @@ def _run(work: Callable[[socket.socket], None], connection: socket.socket, paren
             raise
         except Exception as exc:  # noqa: BLE001  # raised in the parent
             send_failure(connection, exc)
+
+
+def _check_end_is_possible(pidfd: int) -> None:
+    """Raise OSError unless a worker can be killed and waited for by its descriptor.
+
+    Linux 5.3 cannot wait by one, and a sandbox may refuse either. *pidfd* is of no child.
+    """
+    signal.pidfd_send_signal(pidfd, 0)
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
 
 
 def _end_with(parent: int) -> None:
