@@ -47,9 +47,8 @@ def run(arguments: Sequence[str]) -> int:
     except terminal.OutputError as exc:
         # Else Python tries to flush it at the exit, and prints a traceback.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # until the process ends
-        if not isinstance(
-            exc.__cause__, BrokenPipeError
-        ):  # else the reader stopped reading, as head does
+        # A reader that stops reading, as head does, is no failure to report.
+        if not isinstance(exc.__cause__, BrokenPipeError):
             print_error(str(exc))
         return ExitCode.FAILED
     except Exception as exc:
