@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,18 @@ from tests.support.glacier_server import GlacierServer, glacier_server
 from tests.support.needs import gnu_tar, program
 from tests.support.profiles import Conf
 from tests.support.servers import S3Server, moto_server, rclone_server
+
+
+def pytest_configure() -> None:
+    """Stop commands by their signals also where pytest itself was started to ignore them.
+
+    A shell starts what runs in the background, and ``nohup`` what it runs, with signals ignored; a
+    process inherits that, and bakthat then ignores them too.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(tryfirst=True)  # before the fixtures, which may use the programs
