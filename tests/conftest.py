@@ -29,6 +29,12 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, by ``-n auto``
+def pytest_xdist_auto_num_workers() -> int:
+    """Use one worker more than there are cores: tests wait for servers and processes."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(tryfirst=True)  # before the fixtures, which may use the programs
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Look for the programs that the test's marker names."""
