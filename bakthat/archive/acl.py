@@ -26,7 +26,7 @@ def binary_acl(
     """Return the value of ``system.posix_acl_…`` that means the same as *text*.
 
     *find_user* and *find_group* return the number that a name has here, or None. Raises
-    ValueError for what is no ACL or names someone who is unknown here.
+    ValueError for a text that is not an ACL, or with a user or group that is unknown here.
     """
     entries = []
     for line in text.decode("utf-8", "surrogateescape").replace(",", "\n").split("\n"):

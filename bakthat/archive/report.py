@@ -1,4 +1,4 @@
-"""What is known once an archive was written or restored: counts and warnings."""
+"""The result of writing or restoring an archive: counts and warnings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEPT_WARNINGS = 100
 
 @dataclass
 class ArchiveReport:
-    """Count what was stored, and keep what could not be stored as it was."""
+    """Counts of the stored members, and warnings of those not stored as they were."""
 
     files: int = 0
     """Members that are not directories: files, links, FIFOs and devices."""
@@ -21,7 +21,7 @@ class ArchiveReport:
     bytes: int = 0
     """Bytes of file content that were read and stored, the holes of sparse files left out."""
     sha256: str = ""
-    """Of a file that was stored as it is, in hex; "" for an archive."""
+    """The SHA-256 of a file that was stored unchanged, in hex; "" for an archive."""
     warnings: list[str] = field(default_factory=list)
     """The first :data:`KEPT_WARNINGS` warnings, one line each."""
     warning_count: int = 0

@@ -130,7 +130,7 @@ class Backend(Protocol):
     def download(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
         """Open bytes *start* (included) to *end* (excluded; None: to the last) of *key*.
 
-        The caller closes what is returned, and may do so before its end. Reading raises
+        The caller closes the returned stream, and may do so before its end. Reading raises
         StorageError when fewer bytes arrive than the storage announced. Raises NotFoundError,
         NotReadyError.
         """
@@ -145,7 +145,7 @@ class Backend(Protocol):
         """
 
     def delete(self, key: str) -> None:
-        """Remove *key* and its self-description. A key that does not exist is no error."""
+        """Remove *key* and its self-description. A missing key is not an error."""
 
     def delete_many(self, keys: Sequence[str]) -> Mapping[str, BakthatError]:
         """Remove *keys*, any number of them; return the error of each that was not removed.
@@ -157,7 +157,7 @@ class Backend(Protocol):
     def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
         """Yield what writers below *prefix* left behind, or still write.
 
-        What has no key is yielded whatever the prefix.
+        A leftover without a key is yielded whatever the prefix.
         """
 
     def remove_leftover(self, leftover: Leftover) -> bool:
@@ -184,7 +184,7 @@ class ThawStatus:
     key: str
     state: ThawState
     storage_class: str = ""
-    """As in :mod:`bakthat.policy.storage_classes`; "" for what is not cold."""
+    """As in :mod:`bakthat.policy.storage_classes`; "" if the object is not cold."""
     tier: str = ""
     """"expedited", "standard" or "bulk"; "" where the storage does not say."""
     requested_at: float | None = None

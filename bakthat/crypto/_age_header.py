@@ -96,7 +96,7 @@ def read_header(source: LookaheadReader) -> Header:
 
 
 class _Lines:
-    """The lines of a header, and what was read of it so far."""
+    """The lines of a header, and the bytes read so far."""
 
     def __init__(self, source: LookaheadReader) -> None:
         self._source = source

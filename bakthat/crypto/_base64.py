@@ -9,7 +9,7 @@ _UNPADDED = re.compile(rb"[A-Za-z0-9+/]*")
 
 
 class Base64Error(ValueError):
-    """A text is no canonical base64."""
+    """A text is not canonical base64."""
 
 
 def encode(data: bytes) -> bytes:

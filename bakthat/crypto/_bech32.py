@@ -14,7 +14,7 @@ _CHECKSUM_LENGTH = 6
 
 
 class Bech32Error(ValueError):
-    """A text is no Bech32. The message never quotes the text, which may be secret."""
+    """A text is not Bech32. The message never quotes the text, which may be secret."""
 
 
 def encode(prefix: str, data: bytes) -> str:
@@ -30,7 +30,7 @@ def decode(text: str) -> tuple[str, bytes]:
 
     Raises Bech32Error.
     """
-    # Before the case: outside ASCII, a change of case may change the letter.
+    # Check this before the case: outside ASCII, a change of case may change the letter.
     if not (text.isascii() and text.isprintable()):
         raise Bech32Error("it has a character that is not printable ASCII")
     lower = text.lower()

@@ -62,15 +62,15 @@ def load() -> None:
 
 
 class EncryptWriter:
-    """Encrypt what is written and write it to *sink*, in pieces of about 1 MiB.
+    """Encrypt the written bytes and pass them to *sink*, in pieces of about 1 MiB.
 
     *recipients* are public keys (``age1…``), *passphrase* is any text; exactly one of the two is
     given. *work_factor* is the base-two logarithm of the cost of trying a passphrase, 1 to 22.
 
     Only :meth:`close` makes the file complete: it writes the chunk that marks the end, without
     which no reader accepts the file. It never closes *sink*; the caller finishes or aborts that.
-    As a context manager it closes, or aborts after an exception. It is no ``io.IOBase``, whose
-    destructor would close, and so authenticate, half a file.
+    As a context manager it closes, or aborts after an exception. It is not an ``io.IOBase``:
+    that one's destructor would close, and so authenticate, half a file.
 
     Raises KeyFormatError for a recipient, PasswordError for an empty passphrase or when neither
     is given, TypeError when both are, ValueError for a work factor out of range.
@@ -117,7 +117,7 @@ class EncryptWriter:
             return len(octets)
 
     def close(self) -> None:
-        """Write the final chunk and what is buffered; *sink* stays open.
+        """Write the buffered bytes and the final chunk; *sink* stays open.
 
         To close again does nothing. Raises what *sink* raises, and ValueError when the writer was
         aborted or failed before: the file is then incomplete.
@@ -194,8 +194,8 @@ class DecryptReader(io.BufferedIOBase):
     It is a binary file that cannot seek, so tarfile and gzip accept it as ``fileobj``. What
     :meth:`read` returns is authenticated; only after ``b""`` is the file known to be complete.
 
-    Raises AgeFormatError for what is no age file or breaks the specification, WrongKeyError where
-    no key matches, DecryptionError for an altered header, KeyFormatError for an identity,
+    Raises AgeFormatError for a file that is not age or breaks the specification, WrongKeyError
+    where no key matches, DecryptionError for an altered header, KeyFormatError for an identity,
     PasswordError for an empty passphrase or when no key is given, and what *source* raises.
     """
 

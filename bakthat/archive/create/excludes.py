@@ -83,7 +83,7 @@ class ExcludeRules:
 
         *relative* is the path below the backed-up root, separated by "/", without one at either
         end; bytes that are not UTF-8 come as surrogate escapes. Only the entry itself is
-        matched: the caller walks from the root down and does not descend into what is excluded.
+        matched: the caller walks from the root down and does not enter an excluded directory.
         """
         path = os.fsencode(relative)
         name = path[path.rfind(b"/") + 1 :]
@@ -194,8 +194,8 @@ def _translate(glob: bytes, *, base_name: bool) -> bytes:
                 parts.append(b"(?:.*/)?" if at > end else b".*")
                 continue
             if star is not None:
-                # The first fit of what stands between two stars is as good as any other, and
-                # keeping to it saves a pattern of many stars from trying every combination.
+                # An atomic group prevents exponential backtracking. The first match between two
+                # stars is enough.
                 parts[star:] = [b"(?>[^/]*?", *parts[star + 1 :], b")"]
             star = len(parts)
             parts.append(b"[^/]*")

@@ -20,7 +20,7 @@ READ_BYTES = 1024 * 1024
 
 
 class ArchiveSource(Protocol):
-    """What is written into an object: the archive of a tree, or a file as it is."""
+    """The content of an object: the archive of a tree, or an unchanged file."""
 
     def count(self) -> Scan:
         """Return, once and before :meth:`write`, what there is to write. Raises SourceError."""
@@ -36,7 +36,7 @@ class ArchiveSource(Protocol):
 
 
 class PlainFile:
-    """A file whose bytes are an object as they are."""
+    """A file that is stored unchanged."""
 
     def __init__(self, path: Path, options: WalkOptions) -> None:
         """Raises SourceError when it cannot be read, before anything is made on the storage."""
@@ -51,7 +51,7 @@ class PlainFile:
     def write(
         self, sink: Sink, *, identity: str, report: ArchiveReport, on_bytes: ByteCounter
     ) -> None:
-        """Write the file to *sink* as it is; *identity* has no place in it.
+        """Write the file to *sink* as it is; *identity* is not stored.
 
         Raises SourceError when it cannot be read.
         """
@@ -63,7 +63,7 @@ class PlainFile:
             raise SourceError(f"cannot read '{path}': {exc.strerror or exc}") from exc
         with stream:
             before = os.fstat(stream.fileno())
-            left = before.st_size  # what is appended meanwhile is for the next backup
+            left = before.st_size  # bytes appended meanwhile are for the next backup
             while left:
                 try:
                     piece = stream.read(min(READ_BYTES, left))

@@ -42,9 +42,9 @@ class Entry(NamedTuple):
     name: str
     """The path below the root, separated by "/"; "" for the root itself."""
     stat: os.stat_result | None
-    """Of the entry itself, never of what a symbolic link points to, save at the root. None for
-    what its directory lists as a regular file: opening it tells more than lstat
-    would, and for many small files every system call counts."""
+    """The status of the entry itself; a symbolic link is followed only at the root. None for an
+    entry that its directory lists as a regular file: opening the file gives more than lstat, and
+    for many small files every system call counts."""
 
 
 class DirectoryCache:
@@ -85,7 +85,7 @@ class Scan:
     """Entries that are not directories."""
     directories: int = 0
     bytes: int = 0
-    """Of file content: without holes, and once for all hard links of a file."""
+    """Bytes of file content, without holes; all hard links of a file count once."""
     excluded_files: int = 0
     """Entries that are left out and are not directories."""
     excluded_bytes: int = 0
@@ -202,7 +202,7 @@ class _Level:
     """A directory whose entries are being yielded."""
 
     path: str
-    """With a slash at its end, as *name*."""
+    """The path, with a slash at its end, as *name*."""
     name: str
     leaves: list[str]
     """Names of the entries still to come, the next one last."""
@@ -211,7 +211,7 @@ class _Level:
 
 
 class _Walk:
-    """One walk, and whom to call for warnings and for what is left out."""
+    """One walk, with its callbacks for warnings and for entries that are left out."""
 
     def __init__(
         self,
@@ -222,7 +222,7 @@ class _Walk:
         left_out: Callable[[str], None] = _ignore,
         cache: DirectoryCache | None = None,
     ) -> None:
-        """*device* is the one of the root; *left_out* gets the path of what is not yielded."""
+        """*device* is the one of the root; *left_out* gets the path of each entry left out."""
         self._options = options
         self._device = device
         self._warn = warn
@@ -230,7 +230,7 @@ class _Walk:
         self._cache = cache
 
     def entries(self, top: Entry) -> Iterator[Entry]:
-        """Yield *top* and what is below it."""
+        """Yield *top* and all entries below it."""
         rules, warn = self._options.rules, self._warn
         yield top
         levels = [self._enter(top)]
@@ -283,9 +283,9 @@ class _Walk:
         return level
 
     def _list(self, path: str, status: os.stat_result) -> tuple[list[str], set[str]]:
-        """Return the names in a directory, the last one first, and those that are no files.
+        """Return the names in reverse order, and the set of those that are not regular files.
 
-        No regular ones, that is. When listing fails half-way, those that were read.
+        After an error, return the names read so far.
         """
         names: list[str] = []
         others: set[str] = set()
@@ -323,8 +323,7 @@ def _is_listed_as_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file(follow_symlinks=False)
     except OSError:
-        # The file system does not say, and to ask for more finds it gone or locked; the walk warns
-        # of it.
+        # The type is unknown and lstat failed. The walk reports it.
         return False
 
 

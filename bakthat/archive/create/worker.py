@@ -39,7 +39,7 @@ _WRITE = "write"
 def open_source(
     path: Path, options: WalkOptions, *, arcname: str | None
 ) -> Iterator[ArchiveSource]:
-    """Open what is to be written; where it can, a worker process begins at once to count it.
+    """Open *path* for archiving; where possible, a worker process begins at once to count it.
 
     *arcname* is what *path* is called inside of the archive; with None, *path* is a file that is
     stored as it is. The worker is gone when the block ends. Raises SourceError when *path* cannot

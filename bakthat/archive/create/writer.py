@@ -48,7 +48,7 @@ def write_tree(
     comment: str = "",
     cache: DirectoryCache | None = None,
 ) -> None:
-    """Write *root* and what is below it to *sink* as one whole PAX archive.
+    """Write *root* and all entries below it to *sink* as one whole PAX archive.
 
     The members are called *arcname* and ``arcname/…``. What cannot be stored as it was, because
     it cannot be read or changes meanwhile, becomes a warning in *report*, which also counts; the
@@ -77,7 +77,7 @@ def _ignore(_count: int) -> None:
 
 
 class _Blocks:
-    """Gather what is written into pieces of one size, in memory that is used again."""
+    """Gather written bytes into pieces of one size, in reused memory."""
 
     def __init__(self, sink: Sink | LendingSink) -> None:
         self._sink: LendingSink = sink if isinstance(sink, LendingSink) else _OwnMemory(sink)
@@ -122,7 +122,7 @@ class _Blocks:
         self.put(bytes(-(self._flushed + self._filled) % multiple))
 
     def flush(self) -> None:
-        """Hand on what was gathered."""
+        """Write the gathered bytes to the sink."""
         if self._filled:
             self._sink.take(self._view, self._filled)
             self._flushed += self._filled
@@ -145,7 +145,7 @@ class _OwnMemory:
 
 
 class _HardLinks:
-    """Remember what has several names, until all of them were seen.
+    """Remember files with several names, until all of the names were seen.
 
     Not only files: symbolic links, FIFOs and devices can have several, too.
     """
@@ -242,7 +242,7 @@ class _TreeWriter:
         self._warn(entry, f"{why}; it is not stored")
 
     def _count(self, size: int) -> None:
-        """Count *size* bytes of content, and report them once they are worth a call."""
+        """Count *size* bytes of content, and report them about once per MiB."""
         self._report.bytes += size
         if self._unreported + size > _BUFFER_BYTES:
             self._on_bytes(self._unreported)
@@ -287,7 +287,7 @@ class _TreeWriter:
         return records
 
     def _add_hard_link(self, name: bytes, status: os.stat_result) -> bool:
-        """Write what has *status* as another name of a member; False when none holds it already."""
+        """Write another name of the file with *status*; return False if it has no member yet."""
         first = self._links.find(status)
         if first is None:
             return False
@@ -337,7 +337,7 @@ class _TreeWriter:
             os.close(fd)
 
     def _add_other(self, entry: Entry) -> None:
-        """Write what was listed as a regular file, and became something else since."""
+        """Write an entry that was listed as a regular file and has become another type."""
         try:
             status = os.lstat(entry.path)
         except OSError as exc:
@@ -347,7 +347,7 @@ class _TreeWriter:
 
     def _add_open_file(self, entry: Entry, name: bytes, fd: int) -> None:
         try:
-            # Of what was opened, which need not be what was found in the directory.
+            # The opened file may differ from the one that the directory listed.
             status = os.fstat(fd)
         except OSError as exc:
             self._warn(entry, f"{_why(exc)}; it is not stored")
@@ -414,10 +414,10 @@ class _TreeWriter:
             (b"GNU.sparse.major", b"1"),
             (b"GNU.sparse.minor", b"0"),
             (b"GNU.sparse.realsize", b"%d" % size),
-            # After the "path" that the header may need: readers keep the last one.
+            # This must follow the "path" that the header may need: readers keep the last name.
             (b"GNU.sparse.name", member.name),
         ]
-        # The name as which a reader that knows nothing of sparse files extracts map and data.
+        # A reader without sparse support extracts map and data under this name.
         member.name = directory + slash + b"GNUSparseFile.0/" + leaf
         member.size = len(sparse_map) + sum(length for _, length in extents)
         self._blocks.put(pack_member_header(member))
@@ -432,7 +432,7 @@ class _TreeWriter:
         problem = ""
         while left:
             space = self._blocks.space()
-            # Only reading is guarded: an error of the sink is none of the source.
+            # Catch read errors only; sink errors must propagate.
             try:
                 count = os.preadv(fd, [space[:left]], offset + length - left)
             except OSError as exc:
@@ -451,11 +451,14 @@ class _TreeWriter:
 
 
 def _open(path: str) -> int:
-    """Open the file *path* without waiting, following or, where allowed, leaving a trace."""
+    """Open *path* without blocking or following a link.
+
+    Leave its access time unchanged where permitted.
+    """
     try:
         return os.open(path, _READ_FLAGS | os.O_NOATIME)
     except PermissionError:
-        # Only its owner and root may hide that it was read; another may be allowed to read it.
+        # O_NOATIME is only for the owner and root; others may still be allowed to read.
         return os.open(path, _READ_FLAGS)
 
 

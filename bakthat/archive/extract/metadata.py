@@ -66,7 +66,7 @@ class DirectoryState:
         if exactly:
             for name in now.xattrs.keys() - self.xattrs.keys():
                 _attempt(warn, f"attribute {name}", os.removexattr, fd, name)
-        # After the access ACL, whose mask the group bits are.
+        # Set the mode after the ACL: the group bits are the ACL's mask.
         _attempt(warn, "mode", os.fchmod, fd, self.mode)
         _attempt(warn, "time", _set_times, fd, self.atime_ns, self.mtime_ns)
 
@@ -75,7 +75,7 @@ class MetadataWriter:
     """Apply the metadata of members; *report* collects what could not be applied.
 
     As root, owners are those of the recorded names where these exist here, else of the recorded
-    numbers, as in GNU tar. Anyone else owns what is restored.
+    numbers, as in GNU tar. Any other user owns the files that they restore.
     """
 
     def __init__(self, report: ArchiveReport) -> None:
@@ -90,10 +90,10 @@ class MetadataWriter:
 
         *owner* are the ids of the user and the group that it is known to have.
         """
-        owned = self._own(member, owner, os.fchown, fd)
+        owned = self._set_owner(member, owner, os.fchown, fd)
         if member.xattrs or member.acls:
-            # A user may only set those of a file that is writable, and the umask may have made
-            # it less. After the owner, with whom the kernel would take security.capability away.
+            # The file must be writable, and the umask may have removed that bit. Set attributes
+            # after the owner: chown removes security.capability.
             os.fchmod(fd, 0o600)
             self._set_xattrs(member, fd)
         try:
@@ -111,7 +111,7 @@ class MetadataWriter:
         *link* tells that it is a symbolic link; these have no mode.
         """
         chown = functools.partial(os.chown, dir_fd=parent, follow_symlinks=False)
-        owned = self._own(member, None, chown, name)
+        owned = self._set_owner(member, None, chown, name)
         if member.xattrs or (member.acls and not link):
             # There is no setxattr relative to a directory.
             path = b"/proc/self/fd/%d/%s" % (parent, name)
@@ -129,21 +129,21 @@ class MetadataWriter:
         why = reason(error) if isinstance(error, OSError) else str(error)
         self._report.warn(f"cannot restore the {what} of {quoted(name)}: {why}")
 
-    def _own(
+    def _set_owner(
         self,
         member: Member,
-        now: tuple[int, int] | None,
+        current: tuple[int, int] | None,
         chown: Callable[[Target, int, int], None],
         target: Target,
     ) -> bool:
-        """Set the owner as far as it goes; tell whether it is the recorded one.
+        """Set the owner if permitted. Return whether it is the recorded one.
 
-        *now* is whose *target* is, where that is known.
+        *current* is the present uid and gid, None if unknown.
         """
         uid, gid = self._ids(member.uid, member.gid, member.uname, member.gname)
         if self._uid != 0:
             return (uid, gid) == (self._uid, self._gid)
-        if (uid, gid) == now:
+        if (uid, gid) == current:
             return True
         try:
             chown(target, uid, gid)
@@ -162,7 +162,7 @@ class MetadataWriter:
     def _mode(self, member: Member, owned: bool) -> int:
         if owned or not member.mode & _SET_IDS:
             return member.mode
-        # It would lend the rights of someone else than the archive says.
+        # With another owner, setuid would grant that owner's rights.
         self._report.warn(f"left out setuid and setgid of {quoted(member.name)}: not its owner")
         return member.mode & ~_SET_IDS
 

@@ -1,8 +1,8 @@
-"""Move what was unpacked into the staging directory into its place, all of it or nothing.
+"""Move the files from the staging directory into their place: all of them or none.
 
-First every conflict is looked for and the moves are planned; only then is anything touched. What
-is replaced by a restored file is kept in the staging directory until the last move is done, so
-that a failure or an interrupt on the way can be undone. No symbolic link is followed.
+All conflicts are found and all moves are planned before the first change. The files that restored
+ones replace stay in the staging directory until the last move is done, so that a failure or an
+interrupt can be undone. Symbolic links are not followed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def publish(staging: Staging, implied_directories: PathSet, report: ArchiveRepor
             publication.move(interrupts.check)
             publication.check_all_moved()
         except OSError as exc:
-            failure = DestinationError(f"cannot write {publication.here}: {reason(exc)}")
+            failure = DestinationError(f"cannot write {publication.current_path}: {reason(exc)}")
             publication.undo()
             raise failure from exc
         except BaseException:
@@ -86,8 +86,8 @@ class _Publication:
         self._path: list[bytes] = []
 
     @property
-    def here(self) -> str:
-        """What is being worked on, for a message."""
+    def current_path(self) -> str:
+        """The path being processed, for error messages."""
         return quoted(os.path.join(os.fsencode(self._staging.destination), *self._path))
 
     def plan(self) -> None:
@@ -115,14 +115,14 @@ class _Publication:
     ) -> _Merge:
         if os.fstat(target).st_dev != os.fstat(staged).st_dev:
             raise DestinationError(
-                f"{self.here} is on another file system than the destination",
+                f"{self.current_path} is on another file system than the destination",
                 hint="restore to an empty directory and move the files by hand",
             )
         given = path and path not in self._implied_directories
         before = DirectoryState.of(target)
         after = DirectoryState.of(staged, staged_before) if given else None
         if after is not None and os.geteuid() != 0:
-            # A user's staging directory says nothing of whose the directory should be.
+            # An ordinary user owns everything in staging, so keep the existing owner.
             after = replace(after, uid=before.uid, gid=before.gid)
         return _Merge(path, before, after)
 
@@ -156,14 +156,14 @@ class _Publication:
 
     def _conflict(self, new: str, old: str) -> DestinationError:
         return DestinationError(
-            f"cannot put {new} at {self.here}: {old}",
+            f"cannot put {new} at {self.current_path}: {old}",
             hint="restore to an empty directory, or move what is there out of the way",
         )
 
     def _is_empty(self, name: bytes, parent: int) -> bool:
         fd = os.open(name, DIRECTORY_FLAGS, dir_fd=parent)
         try:
-            return not os.listdir(fd)  # of what was opened just now
+            return not os.listdir(fd)  # a new descriptor; see names_in
         finally:
             os.close(fd)
 
@@ -171,7 +171,7 @@ class _Publication:
         mine = merge.before.uid == os.geteuid()
         if not mine and not os.access(".", os.W_OK | os.X_OK, dir_fd=target, effective_ids=True):
             raise DestinationError(
-                f"cannot write {self.here}: permission denied",
+                f"cannot write {self.current_path}: permission denied",
                 hint="restore to another directory, or as a user who may write there",
             )
 
@@ -180,8 +180,8 @@ class _Publication:
         if folded and max(folded.values()) > 1 and folds_names(target):
             alike = [name for name in names if folded[_folded(name)] > 1]
             raise DestinationError(
-                f"{quoted(alike[0])} and another file for {self.here} differ only in case or "
-                "Unicode form, which that directory does not keep apart",
+                f"{quoted(alike[0])} and another file for {self.current_path} differ only "
+                "in case or Unicode form, which that directory does not keep apart",
                 hint="restore to another directory",
             )
 
@@ -197,10 +197,9 @@ class _Publication:
             self._finish_directory(merge)
 
     def check_all_moved(self) -> None:
-        """Raise DestinationError unless nothing is left where everything was unpacked.
+        """Raise DestinationError if the staging tree is not empty after the moves.
 
-        The file system itself is asked, which removes no directory that has an entry, whatever a
-        listing says: what a listing left out was not planned, nor moved, nor missed.
+        ``rmdir`` decides, because a listing may omit entries, and an omitted entry was not moved.
         """
         removed = []
         try:
@@ -213,7 +212,7 @@ class _Publication:
             self._path = []
             self._staging.keep("what was restored and could not be moved into place")
             raise DestinationError(
-                f"not everything could be moved into {self.here}: {reason(exc)}",
+                f"not everything could be moved into {self.current_path}: {reason(exc)}",
                 hint="restore to a directory on another file system; what was restored was kept",
             ) from exc
 
@@ -269,13 +268,13 @@ class _Publication:
             os.close(target)
 
     def _warn(self, what: str, error: OSError) -> None:
-        self._report.warn(f"cannot restore the {what} of {self.here}: {reason(error)}")
+        self._report.warn(f"cannot restore the {what} of {self.current_path}: {reason(error)}")
 
     def undo(self) -> None:
         """Bring the destination back to what it was.
 
-        What cannot be is logged, and what was replaced stays in the staging directory.
-        Looks at where each file is now, and so is right after an interrupt at any moment.
+        Failures are logged, and the replaced files stay in the staging directory. Checks where
+        each file is now, and so works after an interrupt at any moment.
         """
         if not self._moving:
             return
@@ -285,7 +284,7 @@ class _Publication:
                 self._undo_directory(index, merge)
             except OSError as exc:
                 self._staging.keep("what could not be put back")
-                logger.error("cannot undo the restore into %s: %s", self.here, reason(exc))
+                logger.error("cannot undo the restore into %s: %s", self.current_path, reason(exc))
 
     def _undo_directory(self, index: int, merge: _Merge) -> None:
         staged, _ = self._open_staged(merge.path)
@@ -337,7 +336,7 @@ class _Publication:
 
 
 def _keep_replaced(name: bytes, staged: int, target: int, replaced: int) -> None:
-    """Keep the old file, at best without a moment in which its name is free."""
+    """Save the old file. Use a hard link where possible, so that its name never disappears."""
     # A rename puts a file in the place of another, but not of a directory, nor the reverse.
     if not (is_directory(name, staged) or is_directory(name, target)):
         try:

@@ -27,7 +27,7 @@ DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 class Staging:
     """A private directory made inside *destination*, which is made too where it is missing.
 
-    ``tree`` receives what is restored, ``replaced`` what it replaces. Used in a ``with``: at
+    ``tree`` receives the new files, ``replaced`` the files they replace. Used in a ``with``: at
     its end the directory is removed with all that is left in it and, after an exception, so is
     the destination if it was made here. Raises DestinationError.
     """
@@ -193,8 +193,8 @@ def _remove_in_place(name: str, parent: int) -> None:
 def names_in(directory: int) -> list[str]:
     """Return the names that the open *directory* has now. Raises OSError.
 
-    By a descriptor of its own: on btrfs one that was opened before an entry was made does not
-    list it. Whoever lists a directory that stays open must do it by this.
+    Opens a new descriptor. On btrfs, an old one does not list entries that were created later.
+    Use this for every directory that stays open.
     """
     fd = os.open(".", DIRECTORY_FLAGS, dir_fd=directory)
     try:
@@ -214,7 +214,7 @@ def folds_names(directory: int) -> bool:
         os.close(os.open(probe.encode(), flags, 0o600, dir_fd=directory))
     except OSError as exc:
         if exc.errno in (errno.EILSEQ, errno.EINVAL):
-            return True  # it has rules of its own for names; better to look twice
+            return True  # the file system restricts names; assume that it folds them
         raise
     try:
         spellings = (probe.lower(), unicodedata.normalize("NFD", probe))

@@ -107,11 +107,11 @@ class StagedTree:
 
     def __init__(self, root: int, report: ArchiveReport) -> None:
         self.implied_directories = PathSet()
-        """Paths of directories that were needed but are no members."""
+        """Paths of directories that were needed but are not members."""
         self._report = report
         self._metadata = MetadataWriter(report)
-        # The root was made a moment ago by this user. What is made below it has the same owner:
-        # no directory on the way lends its group, nor does the file system an owner of its own.
+        # This user just made the root. Entries below it get the same owner: no directory in
+        # between is setgid, and the file system assigns no other owner.
         status = os.fstat(root)
         self._owner = (status.st_uid, status.st_gid)
         self._levels = [_Level(b"", root, None, self._owner)]
@@ -303,8 +303,8 @@ class StagedTree:
     def _enter(self, path: Path, *, missing: CorruptArchiveError | None = None) -> int:
         """Make the directory at *path* the current one, and return it open.
 
-        What is missing is made, or else *missing* is raised. The directories that are left get
-        their metadata.
+        Missing directories are made, unless *missing* is given: then it is raised. The
+        directories that are left get their metadata.
         """
         levels = self._levels
         depth = len(levels) - 1
@@ -349,14 +349,14 @@ class StagedTree:
     def _descend(self, name: bytes, parent: int, *, existing: bool) -> _Level:
         """Open the directory *name* of *parent*, and make it the current one.
 
-        What an *existing* one is like now it will be again when it is left.
+        The metadata of an *existing* directory is saved here and restored by `_leave`.
         """
         fd, before = open_private(name, parent)
         level = _Level(name, fd, None, None if existing else self._owner)
         self._levels.append(level)
         if existing:
             level.finish = state = DirectoryState.of(fd, before)
-            # Neither a group nor an ACL is to be inherited from what is finished already.
+            # New entries must not inherit the group or ACL of a finished directory.
             os.fchmod(fd, _PRIVATE)
             if DEFAULT_ACL in state.xattrs:
                 os.removexattr(fd, DEFAULT_ACL)

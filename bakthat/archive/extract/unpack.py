@@ -1,9 +1,9 @@
 """Restore an archive, or one plain file, into a directory: all of it or nothing.
 
-What is restored is unpacked into a private directory inside the destination, on the same file
-system. It is published, moved into place, only when the source was read to its very end, and so
-every checksum and authentication below was found right. After any error or interrupt the
-destination is as it was.
+Files are unpacked into a private directory inside the destination, on the same file system. They
+are published, that is moved into place, only after the source was read to its end, so that every
+checksum and authentication was verified. After any error or interrupt the destination is as it
+was.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _unpack(
             for member in reader:
                 path = member.name
                 if first and check_comment is not None:
-                    check_comment(reader.comment)  # not after all of a wrong archive
+                    check_comment(reader.comment)  # check before unpacking
                 first = False
                 if selection is None or selection.includes(member):
                     tree.add(member, reader.read_content(member))
@@ -104,8 +104,8 @@ def restore_file(
     UTC) unless that is None and, as root, *owner*; setuid and setgid only with its owner.
     *report* takes the counts and warnings. Returns its path.
 
-    *source* is read to its end and not closed. Raises UnsafeMemberError for a *name* that is no
-    plain file name, DestinationError, and whatever *source* raises; then nothing is left behind.
+    *source* is read to its end and not closed. Raises UnsafeMemberError for a *name* that is not
+    a plain file name, DestinationError, and whatever *source* raises; then nothing is left behind.
     """
     path = os.fsencode(name)
     if path in (b"", b".", b"..") or b"/" in path or b"\0" in path:
@@ -148,14 +148,14 @@ def verify(
     """Read the tar archive in *source* to its end without writing anything, and count.
 
     *on_bytes* is called with the bytes of content that were read, *check_comment* as by
-    :func:`extract`. Raises what :func:`extract` would raise for such an archive, save what only
-    shows when files are written.
+    :func:`extract`. Raises the errors of :func:`extract`, except those that occur only when files
+    are written.
     """
     report = ArchiveReport()
     reader = TarReader(source)
     for member in reader:
         if check_comment is not None and not (report.files or report.directories):
-            check_comment(reader.comment)  # not after all of a wrong archive
+            check_comment(reader.comment)  # check before unpacking
         path = split_name(member.name, member.name)
         if member.type is MemberType.HARDLINK:
             split_name(member.linkname, member.name)

@@ -16,14 +16,14 @@ It stays within 1.15 times what ``gzip -6`` makes of source text, programs, dump
 _PIECES = 8
 _PIECE_BYTES = 4 * 1024
 _DENSE = 0.36
-"""Up to which share of its size level 2 must bring a sample of text for level 3 to be worth it."""
+"""Use level 3 for text when level 2 compresses the sample below this fraction."""
 
 # Tabs, line ends and the escapes of colours belong to text; NUL is the padding of tar.
 _CONTROLS = bytes([*range(0x01, 0x09), *range(0x0E, 0x1B), *range(0x1C, 0x20), 0x7F])
 
 
 def choose_level(member: bytes | memoryview) -> int:
-    """Return ISA-L's level for *member*: 3, 2, or 0 for what is to be stored."""
+    """Return ISA-L's level for *member*: 3, 2, or 0 to store it uncompressed."""
     # Here, so that importing this module does not load it; the interpreter keeps it.
     from isal import igzip_lib
 

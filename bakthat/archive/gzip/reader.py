@@ -71,7 +71,7 @@ class GzipReader:
         self.close()
 
     def close(self) -> None:
-        """Give up what is in flight and end the threads; the source stays open.
+        """Discard the pending work and end the threads; the source stays open.
 
         May be called again.
         """
@@ -88,7 +88,7 @@ class GzipReader:
         """Return between 1 and *size* bytes, all that is left with -1, or ``b""`` at the end.
 
         The end is returned only after the checksum and the length of every member were found right.
-        Raises CorruptArchiveError for a file that is truncated, altered or no gzip file, and
+        Raises CorruptArchiveError for a file that is truncated, altered or not gzip, and
         whatever the source raises; once it has raised, it raises the same again.
         """
         if self._closed:
@@ -140,7 +140,7 @@ class GzipReader:
             self._refuse(f"declares {length} bytes, more than any that bakthat writes")
         self._raw_at += HEADER_BYTES
         rest = length - HEADER_BYTES
-        # With the next header, after which nothing is at hand again that would have to be joined.
+        # Read the next header too. The buffer is then empty, and the next read copies nothing.
         if not self._fill(rest, beyond=HEADER_BYTES):
             raise _corrupt(offset, "is truncated")
         member = memoryview(self._raw)[self._raw_at : self._raw_at + rest]
@@ -198,9 +198,9 @@ class GzipReader:
         return piece
 
     def _fill(self, count: int, *, beyond: int | None = None) -> bool:
-        """Have *count* bytes at hand; False when the source ends before.
+        """Buffer *count* bytes; return False if the source ends first.
 
-        Where it must be read, up to *beyond* bytes more than these are.
+        Read at most *beyond* bytes more; None reads ahead freely.
         """
         have = len(self._raw) - self._raw_at
         if have >= count:

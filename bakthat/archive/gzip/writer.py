@@ -20,8 +20,8 @@ from bakthat.system.streams import Buffer, Sink
 MAX_THREADS = 8
 """The default number of threads at most; together they compress faster than storage takes bytes."""
 
-# ISA-L's levels 1 to 3 are several times faster than zlib's; its level 0 makes the output larger,
-# and of what does not compress larger than the input.
+# ISA-L's levels 1 to 3 are several times faster than zlib's; its level 0 compresses worse, and
+# expands data that does not compress.
 _ISAL_LEVELS = (1, 2, 3)
 _RAW_DEFLATE = -15
 _STORED_BYTES = 65535
@@ -33,7 +33,7 @@ def _nothing() -> None:
 
 
 class GzipWriter:
-    """Compress what is written into gzip members and push them to *sink* in order.
+    """Compress the written bytes into gzip members and push them to *sink* in order.
 
     *level* is gzip's, 1 (fastest) to 9 (smallest); *threads* are those that compress, by default
     one for each processor that this process may use, at most :data:`MAX_THREADS`. The sink is
@@ -41,7 +41,8 @@ class GzipWriter:
     closed. Memory is bounded by two members of input and output for each thread, and four more.
 
     End it with :meth:`close` or :meth:`abort`; as a context manager it closes after the block
-    and aborts on an exception. It is no ``io.IOBase``, whose destructor would finish half a file.
+    and aborts on an exception. It is not an ``io.IOBase``: that one's destructor would finish
+    half a file.
     Raises UsageError for a level or a number of threads that do not exist.
     """
 
@@ -123,7 +124,7 @@ class GzipWriter:
             raise
 
     def close(self) -> None:
-        """Compress and write what is left, and return when the sink has all of it.
+        """Compress and write the remaining bytes, and return when the sink has all of it.
 
         Raises what the sink or a compressor raised; then, and after :meth:`abort`, the output is
         incomplete. A second call does nothing.
@@ -132,7 +133,7 @@ class GzipWriter:
             return
         self._check()
         try:
-            # No input at all still makes one member: an empty file is no gzip file.
+            # Empty input still makes one member: an empty file is not a gzip file.
             if self._gathered or self._empty:
                 self._submit(bytes(self._gathered))
             self._push(0)

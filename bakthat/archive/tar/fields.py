@@ -18,13 +18,13 @@ BLOCK_BYTES = 512
 MAX_NAME_BYTES = 64 * 1024
 """Longer names and link targets are refused; Linux allows 4,096 bytes in one path."""
 
-# What is written is held to the same limits as what is read.
+# The same limits hold for reading and writing.
 MAX_ID = 2**32 - 2
-"""Of users and groups; 2**32 - 1 tells chown to change nothing."""
+"""The highest id of a user or a group; 2**32 - 1 tells chown to change nothing."""
 MAX_DEVICE = 2**31 - 1
 MAX_SIZE = 2**63 - 1
 MAX_TIME_NS = 2**63 * 10**9
-"""Before and after 1970: seconds have 64 bits, and some file systems keep every one of them."""
+"""The limit before and after 1970: seconds have 64 bits, and some file systems keep them all."""
 _MAX_SECONDS_DIGITS = 19
 _MAX_SHOWN = 200
 

@@ -37,7 +37,7 @@ _ROOM_ID = 0o7777777
 _ROOM_SIZE = 0o77777777777
 _NS = 1_000_000_000
 _USUAL_RECORD_BYTES = 30
-"""Of a time with ten digits before the point and nine after it."""
+"""The record of a time with ten digits before the point and nine after it."""
 
 
 class HeaderError(ValueError):
@@ -46,7 +46,7 @@ class HeaderError(ValueError):
 
 @dataclass(slots=True)
 class MemberHeader:
-    """What is written into the header of one member."""
+    """The content of the header of one member."""
 
     name: bytes
     """Whole path in the archive; a directory's ends with a slash."""
@@ -73,12 +73,12 @@ class MemberHeader:
 def pack_member_header(member: MemberHeader) -> bytes:
     """Return the header blocks of *member*; its data and their padding follow them.
 
-    Raises HeaderError for what no reader would take.
+    Raises HeaderError for values that no reader accepts.
     """
     _check_range("size", member.size, 0, MAX_SIZE)
     _check_range("time", member.mtime_ns, -MAX_TIME_NS, MAX_TIME_NS)
     for number in member.device:
-        # There is no record for these.
+        # No pax record can hold these.
         _check_range("device number", number, 0, _ROOM_ID)
     records: list[tuple[bytes, bytes]] = []
     prefix, name = _split(member.name)
@@ -106,14 +106,14 @@ def pack_member_header(member: MemberHeader) -> bytes:
 
 
 class SharedPieces(NamedTuple):
-    """What the headers of many members have in common."""
+    """The bytes that the headers of many members share."""
 
     ids: bytes
     """The fields of the mode and of the numbers of the owner."""
     rest: bytes
-    """What follows the checksum."""
+    """The bytes after the checksum."""
     sum: int
-    """Of both, and of the checksum's field as it counts."""
+    """The sum of both, with the checksum's field counted as blank."""
 
 
 def shared_pieces(member: MemberHeader) -> SharedPieces | None:
@@ -196,7 +196,7 @@ def _split(name: bytes) -> tuple[bytes, bytes]:
     """Divide *name* into the prefix and name fields; both are empty when it does not fit."""
     if len(name) <= _NAME_BYTES:
         return b"", name
-    # The slash at the end of a directory's name is no place to divide.
+    # Do not divide at the slash that ends a directory's name.
     cut = name.rfind(b"/", 1, min(_PREFIX_BYTES + 1, len(name) - 1))
     if cut < 0 or len(name) - cut - 1 > _NAME_BYTES:
         return b"", b""
@@ -271,7 +271,7 @@ class _Rest(NamedTuple):
 
     block: bytes
     sum: int
-    """Of its bytes and of the checksum field, which counts as blank."""
+    """The sum of its bytes, with the checksum field counted as blank."""
 
 
 @lru_cache(maxsize=1024)

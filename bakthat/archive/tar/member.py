@@ -1,4 +1,4 @@
-"""What is said of one member of an archive, whichever tar wrote it."""
+"""The description of one member of an archive, whichever tar wrote it."""
 
 from __future__ import annotations
 
@@ -53,4 +53,4 @@ class Member:
     acls: dict[bytes, bytes] = field(default_factory=dict)
     """``access`` and ``default`` in the text form of GNU tar and star."""
     sparse: array[int] | None = None
-    """Offset, length, offset, length of the parts that are no holes; None when not sparse."""
+    """Offset, length, offset, length of the parts that are not holes; None when not sparse."""

@@ -73,7 +73,7 @@ _SIZE = slice(124, 136)
 _USUAL_TYPES = {b"0": MemberType.FILE, b"5": MemberType.DIRECTORY}
 _SIZE_AND_TIME = re.compile(rb"[0-7]{11}\0[0-7]{11}\0")
 _TIME_RECORD = re.compile(rb"([0-9]{2}) mtime=([0-9]{1,19})\.([0-9]{1,9})\n")
-"""Of a pax header: its length, seconds, and their fraction."""
+"""A record of a pax header: its length, seconds, and their fraction."""
 _MAX_USUAL = 40
 """Bytes of a pax header that holds a time and nothing else."""
 _SLASH = 0x2F
@@ -103,7 +103,7 @@ class TarReader:
         """First blocks of pax headers that may come again, and where their records end, by their
         field of the size."""
         self.content_bytes = 0
-        """Of all content that :meth:`read_content` has yielded."""
+        """Bytes of content that :meth:`read_content` has yielded."""
 
     def __iter__(self) -> Iterator[Member]:
         while (member := self._usual_member() or self._next_member()) is not None:
@@ -265,7 +265,7 @@ class TarReader:
         """Bring *member* to what the type of each field promises, or refuse it."""
         type_, name, linkname = member.type, member.name, member.linkname
         if type_ is MemberType.FILE and name.endswith(b"/"):
-            # Before POSIX there was no type for directories.
+            # Archives older than POSIX have no type for directories.
             type_ = member.type = MemberType.DIRECTORY
         if type_ is not MemberType.FILE:
             member.size, member.sparse = 0, None

@@ -74,7 +74,7 @@ class WorkerProcess:
                 _die_by_signals()
                 _run(work, theirs, parent)
             finally:
-                os._exit(0)  # never return into what was forked
+                os._exit(0)  # never return to the caller in the child
 
     def end(self) -> None:
         """Kill the process unless it has ended, and return when it is gone; may be called again."""

@@ -43,7 +43,7 @@ class AwsSettings:
     region: str = DEFAULT_REGION
     endpoint_url: str | None = None
     max_attempts: int = DEFAULT_ATTEMPTS
-    """Of each request; the first one counts."""
+    """Attempts of each request, the first one included."""
     connect_timeout: float = MAX_CONNECT_TIMEOUT
     """Seconds."""
     read_timeout: float = DEFAULT_TIMEOUT

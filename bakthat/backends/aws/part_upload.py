@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 MIB = 1024 * 1024
 MAX_PARTS = 10_000
-"""Of one upload, on S3 and on Glacier."""
+"""The most parts of one upload, on S3 and on Glacier."""
 MIN_PART_SIZE = 8 * MIB
 UNKNOWN_SIZE_PART = 16 * MIB
 """Bytes of a part when the size of the object is not known."""
@@ -76,14 +76,14 @@ class PartUpload(ABC):
 
     @abstractmethod
     def _upload_part(self, number: int, start: int, part: bytearray) -> dict[str, Any]:
-        """Send a part, which begins at byte *start*; return what is needed to publish it.
+        """Send a part, which begins at byte *start*; return the token that publishes it.
 
         Runs in a thread. Appends *part* to ``_spare`` once it was sent.
         """
 
     @abstractmethod
     def _publish_whole(self, body: bytearray) -> StoredObject:
-        """Store what was written, small enough for one request."""
+        """Store the whole object, which is small enough for one request."""
 
     @abstractmethod
     def _publish_parts(self) -> StoredObject:
@@ -153,7 +153,7 @@ class PartUpload(ABC):
 
     def _send_part(self) -> None:
         if self._upload_id is None:
-            # After an interrupt before the id is known, the upload could not be aborted.
+            # An interrupt before the id is known would leave an upload that nobody can abort.
             with held_back():
                 self._upload_id = self._begin()
         if self._pool is None:
@@ -173,7 +173,7 @@ class PartUpload(ABC):
 
     def _empty_buffer(self, size: int) -> bytearray:
         # The buffers of parts that were sent are used again: a new one for each part would fragment
-        # the heap to several times what is in use.
+        # the heap to several times its used size.
         while self._spare:
             buffer = self._spare.pop()
             if len(buffer) == size:

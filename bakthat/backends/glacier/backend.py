@@ -184,7 +184,7 @@ class GlacierBackend(BakthatBackend):
                 yield described_object(key, archive_id, recorded)
 
     def delete(self, key: str) -> None:
-        """Remove *key* and its records. A key that does not exist is no error."""
+        """Remove *key* and its records. A missing key is not an error."""
         check_key(key)
         archive_id = self._recorded_archive(key)
         if archive_id is None:

@@ -67,7 +67,7 @@ class VaultListing:
 
     archives: list[VaultArchive]
     made_at: float | None
-    """Epoch seconds UTC; what was stored or deleted later is not in the listing."""
+    """Epoch seconds UTC; the listing lacks later uploads and deletions."""
 
 
 def described_object(key: str, archive_id: str, facts: Mapping[str, Any]) -> StoredObject:
@@ -87,7 +87,7 @@ def described_object(key: str, archive_id: str, facts: Mapping[str, Any]) -> Sto
 def parse_listing(content: bytes, shown: str) -> VaultListing:
     """Return the listing in *content*, the output of an inventory job; *shown* is for a message.
 
-    Raises StorageError when *content* is no inventory.
+    Raises StorageError when *content* is not an inventory.
     """
     try:
         inventory = json.loads(content)

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 LARGEST_PART = 4096 * MIB
 _PLACEHOLDER = b"\0"
-"""What is stored for an object without bytes, since Glacier refuses empty archives."""
+"""The content stored for an object without bytes, since Glacier refuses empty archives."""
 
 
 def choose_part_size(size_hint: int | None, smallest: int | None = None) -> int:
@@ -63,7 +63,7 @@ class GlacierUpload(PartUpload):
         self._client = client
         self._records = records
         self._description = description
-        # Before anything is sent: the longer of the two forms must not be too long.
+        # Check before sending: the longer of the two forms must not be too long.
         _of_empty(description).encode()
         self._part_size = part_size
         self._replace = replace

@@ -81,8 +81,8 @@ class LocalBackend(BakthatBackend):
     """The directory that the flat profile ``conf`` has as local_path, else ~/.bakthat_store.
 
     Slashes in a key make subdirectories. Directories are made with mode 0700, files with 0600.
-    Files that another program put there are objects without a self-description. What is not a
-    regular file is no object, and symbolic links are not followed below the container.
+    Files that another program put there are objects without a self-description. Only
+    regular files are objects, and symbolic links are not followed below the container.
     """
 
     name = "local"
@@ -140,7 +140,7 @@ class LocalBackend(BakthatBackend):
         yield from self._ls("", prefix)
 
     def delete(self, key: str) -> None:
-        """Remove *key*, then its self-description. A key that does not exist is no error."""
+        """Remove *key*, then its self-description. A missing key is not an error."""
         self._remove(key)
         self._sync_directory_of(key)
 
@@ -265,7 +265,7 @@ class LocalBackend(BakthatBackend):
                 )
 
     def _check_parents(self, key: str) -> None:
-        """Raise StorageError when a parent of *key* exists and is no directory."""
+        """Raise StorageError when a parent of *key* exists and is not a directory."""
         path = self.container
         for part in key.split("/")[:-1]:
             path = os.path.join(path, part)

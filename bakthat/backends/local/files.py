@@ -188,7 +188,7 @@ class FileRange(io.RawIOBase):
         self._position = start
         self._end = found.st_size if end is None else min(end, found.st_size)
         if hasattr(os, "posix_fadvise"):
-            # It is only advice, so a file system that refuses it is no reason to fail.
+            # This is only advice, so ignore a file system that refuses it.
             with suppress(OSError):
                 os.posix_fadvise(descriptor, start, 0, os.POSIX_FADV_SEQUENTIAL)
 

@@ -219,7 +219,7 @@ class S3Backend(BakthatBackend):
                 )
 
     def delete(self, key: str) -> None:
-        """Remove *key*. A key that does not exist is no error."""
+        """Remove *key*. A missing key is not an error."""
         check_key(key)
         try:
             self._client.call("delete_object", key=key)

@@ -60,7 +60,7 @@ def request_thaw(
     """
     check_tier(frozen.storage_class, tier)
     request: dict[str, Any] = {"GlacierJobParameters": {"Tier": tier.capitalize()}}
-    # In intelligent tiering the object itself moves; there is no copy that would expire.
+    # Intelligent tiering moves the object itself, so no copy expires.
     if frozen.storage_class not in _INTELLIGENT_TIERS:
         request["Days"] = days
     requested = replace(frozen, state=ThawState.ASKED)
