@@ -6,6 +6,7 @@ environment variable ``CI`` is set, the test fails, so that no comparison is los
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import shutil
@@ -70,4 +71,5 @@ def mounted(place: Path, *options: str) -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # an exception that the test has caught may hold a file open
         subprocess.run(["umount", place], check=True)
