@@ -309,7 +309,7 @@ def _unique_keys_loader() -> Any:
 
 
 def _yaml_problem(path: Path, text: bytes, exc: Exception) -> str:
-    """Return what is wrong with the file; the line is not quoted, for it may hold a secret."""
+    """Return the problem of the file; the line is not quoted, for it may hold a secret."""
     mark = getattr(exc, "problem_mark", None)
     problem = getattr(exc, "problem", None) or "not valid YAML"
     line = mark.line + 1 if mark is not None else None

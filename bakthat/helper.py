@@ -90,7 +90,7 @@ _working_directory = _WorkingDirectory()
 class BakHelper:
     """Back up what a script dumps.
 
-    *backup_name* is the name of the set, by default the base name of what is backed up.
+    *backup_name* is the name of the set, by default the base name of the source.
     *destination*, *password*, *profile*, *config*, *conf* and *tags* are the defaults of its
     methods, and mean what they mean for :func:`bakthat.backup`. A password is never asked for.
     With *password* None, BAKTHAT_PASSWORD is used, then the profile's recipients or password; when

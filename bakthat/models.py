@@ -53,7 +53,7 @@ _database = peewee.SqliteDatabase(None)
 
 
 class JsonField(peewee.TextField):
-    """A mapping as JSON text; a text that is no mapping reads as {}."""
+    """A mapping as JSON text; other text reads as {}."""
 
     def db_value(self, value: Any) -> str:
         """Return the JSON text of *value*."""

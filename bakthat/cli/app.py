@@ -22,7 +22,7 @@ Command = Callable[..., int | None]
 
 
 class ExitCode(enum.IntEnum):
-    """What a command exits with. Scripts depend on these numbers."""
+    """The exit code of a command. Scripts depend on these numbers."""
 
     DONE = 0
     FAILED = 1
@@ -43,7 +43,8 @@ app = aaargh.App(
     "4 not ready yet (cold storage), 129 hung up, 130 interrupted, 143 terminated",
 )
 _GLOBAL_OPTIONS: dict[str, dict[str, Any]] = {
-    # Before and after the subcommand; without a default, so that one does not undo the other.
+    # These options may stand before or after the subcommand. They have no default, so that one
+    # place does not undo the other.
     "--quiet": {
         "action": "store_true",
         "default": argparse.SUPPRESS,

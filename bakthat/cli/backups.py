@@ -73,7 +73,8 @@ def backup(
         print_json(made.as_dict())
     warnings = made.metadata.get("warning_count")
     if warnings:
-        print_error(f"stored, but not all of it as it was: {warnings} warnings")
+        counted = "1 warning" if warnings == 1 else f"{warnings} warnings"
+        print_error(f"stored with {counted}; some files are missing or incomplete")
         return ExitCode.INCOMPLETE
     return None
 
@@ -90,10 +91,10 @@ def backup(
 )
 @option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
 @option("--identity-file", metavar="FILE", help="age private keys")
-@option("--tier", default=STANDARD, choices=TIERS, help="of cold storage: how fast, and how dear")
-@option("--days", type=int, default=DEFAULT_DAYS, help="of S3: how long it stays thawed")
+@option("--tier", default=STANDARD, choices=TIERS, help="speed of the thaw; faster costs more")
+@option("--days", type=int, default=DEFAULT_DAYS, help="S3: days that the thawed copy is kept")
 @option("--wait", action="store_true", help="wait until cold storage has thawed the backup")
-@option("--any-size", action="store_true", help="unpack also far more than was announced")
+@option("--any-size", action="store_true", help="do not limit the unpacked size")
 @option("--job-check", action="store_true", help="only say how far it is thawed")
 @with_destination
 @with_host

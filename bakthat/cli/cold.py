@@ -1,4 +1,4 @@
-"""Cold storage: what is thawing, and the inventory of a vault in its three places."""
+"""Cold storage: list thaws, and show the inventory of a vault in its three places."""
 
 from __future__ import annotations
 

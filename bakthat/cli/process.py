@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Of malloc.h in the GNU C library."""
+"""A constant from malloc.h in the GNU C library."""
 _MIB = 1024 * 1024
 
 

@@ -1,4 +1,4 @@
-"""Rotate a set, or delete what is old of it."""
+"""Rotate a set, or delete its old backups."""
 
 from __future__ import annotations
 
@@ -18,16 +18,46 @@ log = logging.getLogger("bakthat")
 
 
 @command(
-    "rotate_backups", "thin a set out: delete what its rotation does not keep", aliases=("rotate",)
+    "rotate_backups", "delete the backups that the rotation does not keep", aliases=("rotate",)
 )
 @option("filename", metavar="name", help="name of the set, in full")
 @option("--last", type=int, metavar="N", help="keep the latest N, whatever their dates")
-@option("--minutes", type=int, metavar="N", help="keep one a minute, of the latest N with one")
-@option("--hours", type=int, metavar="N", help="keep one an hour, likewise")
-@option("--days", type=int, metavar="N", help="keep one a day, likewise")
-@option("--weeks", type=int, metavar="N", help="keep one a week, likewise")
-@option("--months", type=int, metavar="N", help="keep one a month, likewise")
-@option("--years", type=int, metavar="N", help="keep one a year, likewise")
+@option(
+    "--minutes",
+    type=int,
+    metavar="N",
+    help="keep one backup for each of the latest N minutes that have one",
+)
+@option(
+    "--hours",
+    type=int,
+    metavar="N",
+    help="keep one backup for each of the latest N hours that have one",
+)
+@option(
+    "--days",
+    type=int,
+    metavar="N",
+    help="keep one backup for each of the latest N days that have one",
+)
+@option(
+    "--weeks",
+    type=int,
+    metavar="N",
+    help="keep one backup for each of the latest N weeks that have one",
+)
+@option(
+    "--months",
+    type=int,
+    metavar="N",
+    help="keep one backup for each of the latest N months that have one",
+)
+@option(
+    "--years",
+    type=int,
+    metavar="N",
+    help="keep one backup for each of the latest N years that have one",
+)
 @option(
     "--first-week-day",
     type=parse_week_day,

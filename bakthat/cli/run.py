@@ -47,7 +47,7 @@ def run(arguments: Sequence[str]) -> int:
     except terminal.OutputError as exc:
         # Else Python tries to flush it at the exit, and prints a traceback.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # until the process ends
-        # A reader that stops reading, as head does, is no failure to report.
+        # A reader that stops reading, as head does, is not a failure to report.
         if not isinstance(exc.__cause__, BrokenPipeError):
             print_error(str(exc))
         return ExitCode.FAILED

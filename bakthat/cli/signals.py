@@ -1,4 +1,4 @@
-"""What Ctrl-C, SIGTERM and SIGHUP do to a command."""
+"""The effect of Ctrl-C, SIGTERM and SIGHUP on a command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CLEANING_SECONDS = 2.0
 must not stop the cleaning up after the first."""
 
 RETRY_SECONDS = 0.01
-"""After how long a signal is sent again, when it came where no exception can be raised."""
+"""Seconds until a signal is sent again that came where no exception can be raised."""
 
 
 class Stopped(KeyboardInterrupt):

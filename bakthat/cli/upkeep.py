@@ -1,4 +1,4 @@
-"""Bring catalog and storage together, check what is stored, and clean up."""
+"""Bring catalog and storage together, check backups, and clean up."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def check(
         _print_checked(found)
     bad = sum(not each.is_good for each in found)
     if bad:
-        print_error(f"{bad} of {len(found)} backups are not as they should be")
+        print_error(f"{bad} of {len(found)} backups failed the check")
         return ExitCode.FAILED
     return None
 

@@ -1,1 +1,1 @@
-"""What a user can do, one module for each; they do not know each other."""
+"""The operations, one module for each group of commands; they do not know each other."""

@@ -90,7 +90,7 @@ def backup(
             skip_caches=exclude_caches,
             unvisited=_own_store(session, source.path),
         )
-        # Before a password is asked for: it says what the profile lacks.
+        # Before a password is asked for: it raises ConfigError for missing settings.
         backend = session.backend(session.destination, s3_reduced_redundancy=s3_reduced_redundancy)
         log.info("Backing up %s", printable(str(source.path)))
         keys = encryption_keys(
@@ -101,7 +101,7 @@ def backup(
         )
         _check_recipients(keys)
         if session.destination == "local":
-            # It may lie inside of what is backed up, and is recognised only once it exists.
+            # It may lie inside the source, and is recognised only once it exists.
             backend.create_container()
             options = replace(options, unvisited=_own_store(session, source.path))
         with open_source(source.path, options, arcname=source.arcname) as content:
@@ -126,7 +126,7 @@ def _check_recipients(keys: EncryptionKeys) -> None:
 
 
 def _own_store(session: Session, source: Path) -> frozenset[tuple[int, int]]:
-    """Identify the directory that is backed up to: stored into itself, it would never end."""
+    """Return device and inode of the local destination, so that the walk skips it."""
     if session.destination != "local":
         return frozenset()
     store = expanded(session.profile.local_path)

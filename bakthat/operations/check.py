@@ -48,7 +48,7 @@ WORKERS = 8
 
 
 class Verdict(enum.StrEnum):
-    """What was found of one backup."""
+    """The finding about one backup."""
 
     STORED = "stored"
     """It is stored with its size; its data was not read."""
@@ -61,7 +61,7 @@ class Verdict(enum.StrEnum):
     WRONG_SIZE = "wrong size"
     """It is stored with another size: it was replaced or truncated."""
     DAMAGED = "damaged"
-    """Its data is not what was stored."""
+    """Its data differs from the data that was stored."""
     NO_KEY = "no key"
     """None of the given passwords and private keys opens it."""
     UNKNOWN = "unknown"
@@ -73,20 +73,20 @@ _GOOD = (Verdict.STORED, Verdict.READ, Verdict.COLD)
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One backup, and what was found of it."""
+    """One backup, and the finding about it."""
 
     backup: models.Backups
     verdict: Verdict
     detail: str = ""
-    """One line that says what is wrong."""
+    """One line about the problem."""
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing wrong was found. Of what is cold, only the existence was checked."""
+        """Whether the check found no problem. Of a cold backup, only the existence was checked."""
         return self.verdict in _GOOD
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the entry's columns, and what was found."""
+        """Return the entry's columns, and the finding."""
         return {
             **self.backup.as_dict(),
             "good": self.is_good,
@@ -120,9 +120,9 @@ def check(
     By default existence and size are checked. With *read_data*, each backup is downloaded,
     decrypted, decompressed and read to the end of its archive; nothing is written. *password*,
     *identity_file* and *prompt* are as for :func:`bakthat.restore`; a password is asked for once.
-    What is in cold storage is not thawed, and not read.
+    A backup in cold storage is not thawed, and not read.
 
-    What is wrong is in the result, and not raised. Raises NoMatchError, UsageError.
+    Problems are in the result, and not raised. Raises NoMatchError, UsageError.
     """
     if sample is not None and (isinstance(sample, bool) or sample < 1):
         raise UsageError(f"a sample must be a whole number from 1 on, not {sample!r}")
@@ -132,7 +132,7 @@ def check(
         if sample is not None and sample < len(backups):
             picked = {each.stored_filename for each in random.sample(backups, sample)}
             backups = [each for each in backups if each.stored_filename in picked]
-        found = _look_up(session, backups, None if read_data else progress)
+        found = _stat_all(session, backups, None if read_data else progress)
         if read_data:
             keys = _Keys(session, password, identity_file, may_ask(prompt))
             found = list(_read_all(session, found, keys, progress))
@@ -153,13 +153,13 @@ def _select(session: Session, filename: str, host: str | None) -> list[models.Ba
 # Existence and size
 
 
-def _look_up(
+def _stat_all(
     session: Session, backups: Sequence[models.Backups], progress: Progress | None
 ) -> list[Checked]:
     verdicts: dict[str, Checked] = {}
     for destination in dict.fromkeys(each.backend for each in backups):
         of_it = [each for each in backups if each.backend == destination]
-        for checked in _look_up_in(session, destination, of_it):
+        for checked in _stat_in(session, destination, of_it):
             verdicts[checked.backup.stored_filename] = checked
             if progress is not None:
                 progress(len(verdicts), len(backups))
@@ -167,7 +167,7 @@ def _look_up(
     return [verdicts[each.stored_filename] for each in backups if each.stored_filename in living]
 
 
-def _look_up_in(
+def _stat_in(
     session: Session, destination: str, backups: Sequence[models.Backups]
 ) -> Iterator[Checked]:
     try:
@@ -175,7 +175,7 @@ def _look_up_in(
         listed: dict[str, StoredObject] = {}
         if len(backups) > FEW:
             keys = {each.stored_filename for each in backups}
-            prefix = os.path.commonprefix(list(keys))  # noqa: RUF071  # of keys, no paths
+            prefix = os.path.commonprefix(list(keys))  # noqa: RUF071  # keys are not paths
             listed = {each.key: each for each in backend.ls(prefix) if each.key in keys}
     except (StorageError, ConfigError) as exc:
         yield from (Checked(each, Verdict.UNKNOWN, str(exc)) for each in backups)
@@ -183,14 +183,14 @@ def _look_up_in(
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="bakthat-check")
     try:
         yield from pool.map(
-            lambda each: _look(backend, each, listed.get(each.stored_filename)), backups
+            lambda each: _stat(backend, each, listed.get(each.stored_filename)), backups
         )
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _look(backend: Backend, backup: models.Backups, stored: StoredObject | None) -> Checked:
-    """Compare an entry with its object, which is looked up if no listing had it."""
+def _stat(backend: Backend, backup: models.Backups, stored: StoredObject | None) -> Checked:
+    """Compare an entry with its object, which is requested if no listing had it."""
     try:
         stored = backend.stat(backup.stored_filename) if stored is None else stored
     except NotFoundError as exc:

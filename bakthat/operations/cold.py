@@ -1,4 +1,4 @@
-"""Cold storage: list what is thawing, and show, copy and bring back the inventory of a vault."""
+"""Cold storage: list thaws, and show, copy and bring back the inventory of a vault."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def restore_glacier_inventory(
     *,
     conf: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-    """Add to this machine's inventory what the bucket's copy has; return what was added.
+    """Add the entries of the bucket's copy to this machine's inventory; return those added.
 
     What this machine knows stays as it is. Raises NotFoundError when the bucket has no copy, and
     CorruptArchiveError when the copy cannot be read.
@@ -107,7 +107,7 @@ def jobs(
     *,
     conf: Mapping[str, Any] | None = None,
 ) -> list[ThawJob]:
-    """Return what is being thawed or is thawed, in the profile's bucket and vault.
+    """Return the objects that are being thawed or are thawed, in the profile's bucket and vault.
 
     Thaws that another machine requested are listed too. *destination* restricts the list to "s3"
     or "glacier". No thaw is requested. Raises StorageError.

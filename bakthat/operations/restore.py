@@ -40,7 +40,7 @@ class RestoreOptions:
     any_size: bool
     """Unpack also what comes to far more than was announced."""
     selection: Selection | None
-    """What of an archive is wanted; None for all."""
+    """The wanted members of an archive; None for all."""
     progress: Progress | None
 
 
@@ -79,7 +79,7 @@ def restore(
     twice that and 64 MiB or, where nothing was announced, more than 200 times what is stored and
     1 GiB. With *any_size* it is restored all the same.
 
-    What is in cold storage must be thawed first, which takes hours and is charged. The first call
+    A backup in cold storage must be thawed first, which takes hours and is charged. The first call
     requests the thaw, by *tier* ("expedited", "standard" or "bulk") and on S3 for *days*, and
     returns None. Later calls return None, and request nothing, until the backup can be read. With
     *wait* True the call waits instead; a function is called with the seconds to wait. *job_check*
@@ -106,12 +106,12 @@ def restore(
     session = Session(profile, config, conf, destination)
     with operation(session, "restore", deferred=True) as current:
         found = find_to_restore(session, filename, host)
-        # Before a thaw is paid for what cannot be read, or not in part.
+        # Check before the thaw: it costs money, also if this backup cannot be read in part.
         if not expected_of(found).is_archive and options.selection is not None:
             raise UsageError(
                 f"{printable(found.stored_filename)} holds one file: there is nothing to choose"
             )
-        stored = _look_up(session, found)
+        stored = _stored_object(session, found)
         is_cold = storage_class(stored.storage_class).is_cold
         if is_cold and not cold.make_readable(session, found, options.thaw):
             return None
@@ -134,7 +134,7 @@ def thaw_status(
 ) -> ThawStatus:
     """Return how far a backup in cold storage is thawed; request nothing, restore nothing.
 
-    *filename* and *host* are as for :func:`restore`. What is not in cold storage is "warm".
+    *filename* and *host* are as for :func:`restore`. A backup outside of cold storage is "warm".
     """
     session = Session(profile, config, conf, destination)
     with operation(session, "restore", deferred=True):
@@ -204,7 +204,7 @@ def _fetch(session: Session, backup: models.Backups, options: RestoreOptions) ->
     return report
 
 
-def _look_up(session: Session, backup: models.Backups) -> StoredObject:
+def _stored_object(session: Session, backup: models.Backups) -> StoredObject:
     """Return what the storage has of *backup*. Raises unless it is there with its size."""
     backend = session.backend(backup.backend)
     name = printable(backup.stored_filename)

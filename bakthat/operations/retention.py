@@ -44,8 +44,8 @@ from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
 
-_KEPT_ALONE = {(NEWEST,): "it is the newest", (RECORDED_LAST,): "it was recorded last"}
-"""Why a backup stays that no rule keeps."""
+_KEPT_WITHOUT_RULE = {(NEWEST,): "it is the newest", (RECORDED_LAST,): "it was recorded last"}
+"""Why a backup is kept although no rule keeps it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Plan:
     filename: str
     """The set's name."""
     purpose: str
-    """A line for the log: what is done, and by which rule."""
+    """A line for the log: the action and its rule."""
     backups: tuple[PlannedBackup, ...]
 
     @property
@@ -198,13 +198,13 @@ def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
     """
     log.info("%s", plan.purpose)
     for each in plan.backups:
-        if each.decision.reasons in _KEPT_ALONE:
-            reason = _KEPT_ALONE[each.decision.reasons]
+        if each.decision.reasons in _KEPT_WITHOUT_RULE:
+            reason = _KEPT_WITHOUT_RULE[each.decision.reasons]
             log.info("Keeping %s: %s", printable(each.backup.stored_filename), reason)
     backend = session.backend(session.destination)
     to_delete = plan.to_delete
     if to_delete:
-        _look_for_newest(backend, plan)
+        _check_newest(backend, plan)
     failures: dict[str, BakthatError] = {**check_before_deleting(backend, to_delete)}
     for key, error in failures.items():
         log.warning("%s was not deleted: %s", printable(key), error)
@@ -230,7 +230,7 @@ def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
     return deleted
 
 
-def _look_for_newest(backend: Backend, plan: Plan) -> None:
+def _check_newest(backend: Backend, plan: Plan) -> None:
     """Raise StorageError when the storage has lost the newest backup, which the catalog lists.
 
     Somebody else, or a rule of the bucket, may have deleted it. Then the others are needed.
@@ -252,7 +252,7 @@ def _look_for_newest(backend: Backend, plan: Plan) -> None:
         raise StorageError(
             f"the newest backup of {printable(plan.filename)} is listed, but not stored, so none "
             f"was deleted: {missing}",
-            hint=missing.hint or "bakthat delete takes it off the list; then run this again",
+            hint=missing.hint or "remove its entry with bakthat delete, then run this again",
         ) from missing
 
 

@@ -138,7 +138,7 @@ class NewBackup:
             )
 
     def _result(self, report: ArchiveReport, counted: Scan, started: float) -> dict[str, Any]:
-        """Return what is known only once the backup was made."""
+        """Return the metadata that is known only once the backup was made."""
         result = {
             "is_enc": bool(self.keys),
             "client": self.session.host,
@@ -226,17 +226,17 @@ def _owner_names(status: os.stat_result) -> dict[str, str]:
 
 
 def _release(catalog_path: Path, key: str) -> None:
-    """Free the name, also after a failure; what was recorded needs no reservation any more."""
+    """Free the name, also after a failure; a recorded backup needs no reservation any more."""
     try:
         with models.catalog(catalog_path, write=True):
             models.release(key)
     except CatalogError as exc:
-        # What made the backup fail must not be hidden; the reservation expires by itself.
+        # The failure of the backup must not be hidden; the reservation expires by itself.
         log.debug("the reservation of %s stays: %s", printable(key), exc)
 
 
 def _size_hint(counted: Scan) -> int:
-    """Estimate the most bytes that the object can come to: nothing compresses, headers grow."""
+    """Return an upper bound of the object's size. Assume no compression and large headers."""
     entries = counted.files + counted.directories
     return int((counted.bytes + entries * 1536) * 1.001) + 1024 * 1024
 

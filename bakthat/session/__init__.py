@@ -1,1 +1,1 @@
-"""What an operation works with: profile, backends, catalog, lookup, cold storage."""
+"""The parts of an operation: profile, backends, catalog, lookup, cold storage."""

@@ -37,7 +37,7 @@ SHORT_PAUSE, LONG_PAUSE = 30.0, 600.0
 """Seconds between two requests of the status, for a thaw of minutes and for one of hours."""
 
 _RECORDED = "thaw "
-"""What the keys of recorded thaws begin with in the table ``config``."""
+"""The prefix of the keys of recorded thaws in the table ``config``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,13 @@ def make_readable(session: Session, backup: models.Backups, options: ThawOptions
         return True
     requests = _ThawRequests(session, backup.backend)
 
-    def look() -> ThawStatus:
+    def check() -> ThawStatus:
         return requests.complete(backend.thaw_status(backup.stored_filename))
 
-    status, is_new = look(), False
+    status, is_new = check(), False
     if status.state is ThawState.FROZEN:
         with _one_at_a_time(session.catalog_path):
-            status = look()
+            status = check()
             is_new = status.state is ThawState.FROZEN
             if is_new:
                 status = backend.thaw(backup.stored_filename, tier=options.tier, days=options.days)
@@ -96,10 +96,10 @@ def make_readable(session: Session, backup: models.Backups, options: ThawOptions
         log.info("%s", describe(status))
     while options.wait and not status.is_readable:
         pause(options.wait, _pause_between(status))
-        status = status_or_last(look, status)
+        status = status_or_last(check, status)
         if status.state is ThawState.FROZEN:
             raise StorageError(
-                f"the thaw of {printable(backup.stored_filename)} ended without a result",
+                f"the thaw of {printable(backup.stored_filename)} failed or expired",
                 hint="bakthat restore requests it again",
             )
         if not status.is_readable:
@@ -109,13 +109,13 @@ def make_readable(session: Session, backup: models.Backups, options: ThawOptions
     return status.is_readable
 
 
-def status_or_last(look: Callable[[], ThawStatus], last: ThawStatus) -> ThawStatus:
-    """Return what *look* returns, or *last* while the storage cannot be reached.
+def status_or_last(check: Callable[[], ThawStatus], last: ThawStatus) -> ThawStatus:
+    """Return what *check* returns, or *last* while the storage cannot be reached.
 
     A wait of hours outlives an outage of the network.
     """
     try:
-        return look()
+        return check()
     except UnreachableError as exc:
         log.warning("%s; still waiting", exc)
         return last
@@ -140,7 +140,7 @@ def _one_at_a_time(catalog: Path) -> Iterator[None]:
 
 
 def current_thaws(session: Session, destination: str) -> Iterator[ThawStatus]:
-    """Yield what is being thawed or is thawed at a destination. Raises StorageError.
+    """Yield the objects that are being thawed or are thawed at a destination. Raises StorageError.
 
     Also what another machine requested, as far as the storage lists it.
     """
@@ -248,7 +248,7 @@ def _log_request(
 ) -> None:
     low, high = expected_seconds(thaw)
     log.info(
-        "Asked for %s to be thawed (%s, tier %s): it usually takes %s, until %s",
+        "Requested the thaw of %s (%s, tier %s): it usually takes %s, until %s",
         printable(backup.stored_filename),
         thaw.storage_class,
         thaw.tier or "unknown",
@@ -274,7 +274,7 @@ def describe(thaw: ThawStatus) -> str:
         return f"{name} is thawing ({how}): it takes {show_duration(high)} at most"
     ago = show_duration(max(0, time.time() - thaw.requested_at))
     until = show_moment(thaw.requested_at + high)
-    return f"{name} is thawing ({how}): asked for {ago} ago, expected until {until}"
+    return f"{name} is thawing ({how}): requested {ago} ago, expected until {until}"
 
 
 def _command(session: Session, backup: models.Backups, arguments: Sequence[str]) -> str:

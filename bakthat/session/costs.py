@@ -1,4 +1,4 @@
-"""What a deletion costs: some storage classes are charged for a minimum number of days."""
+"""The cost of a deletion: some storage classes are charged for a minimum number of days."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _warn_of_minimum(backend: Backend, backups: Sequence[models.Backups]) -> Non
     if not young:
         return
     try:
-        stored = _look_up(backend, [each.stored_filename for each in young])
+        stored = _stat_all(backend, [each.stored_filename for each in young])
     except StorageError as exc:
         log.debug("the storage classes are not known: %s", exc)
         return
@@ -60,10 +60,10 @@ def _warn_of_minimum(backend: Backend, backups: Sequence[models.Backups]) -> Non
             )
 
 
-def _look_up(backend: Backend, keys: Sequence[str]) -> Mapping[str, StoredObject]:
+def _stat_all(backend: Backend, keys: Sequence[str]) -> Mapping[str, StoredObject]:
     if len(keys) == 1:
         return {keys[0]: backend.stat(keys[0])}
-    prefix = os.path.commonprefix(list(keys))  # noqa: RUF071  # of keys, which are no paths
+    prefix = os.path.commonprefix(list(keys))  # noqa: RUF071  # keys are not paths
     return {each.key: each for each in backend.ls(prefix)}
 
 

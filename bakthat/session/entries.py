@@ -48,7 +48,7 @@ def value_entry(backend: Backend, stored: StoredObject) -> models.Backups:
 def entry_of(backend: Backend, stored: StoredObject, parsed: names.StoredName) -> models.Backups:
     """Return a catalog entry, not saved, made from an object's self-description and its name."""
     description = sanitized(stored.metadata)
-    for key in _OF_VALUES:  # by its name it is no value
+    for key in _OF_VALUES:  # its name is not that of a value
         description.pop(key, None)
     if description.get("kind") not in ("archive", "file"):
         description.pop("kind", None)

@@ -39,7 +39,7 @@ def find_backups(session: Session, name: str, *, host: str | None = None) -> lis
 
 
 def find_set(session: Session, filename: str, *, host: str | None = None) -> list[models.Backups]:
-    """Return the backups of exactly one set, in one container; values of KeyValue are none.
+    """Return the backups of exactly one set, in one container; values of KeyValue are not backups.
 
     *host* is by default this one. Raises NoMatchError, UsageError, ConfigError.
     """
@@ -166,7 +166,7 @@ def _same_name_elsewhere(session: Session, filename: str) -> str:
     if not places:
         return ""
     listed = enumerate_some([f"{printable(host)} on {backend}" for host, backend in places])
-    return f"that set exists of {listed}: name it with --host and --destination"
+    return f"that set exists for {listed}; select it with --host and --destination"
 
 
 def _nearest_set(session: Session, filename: str) -> str:

@@ -41,7 +41,7 @@ HEADER_PEEK_BYTES = 256
 
 SLACK_BYTES = 64 * 1024 * 1024
 SLACK_FACTOR = 2
-"""What may be unpacked: SLACK_FACTOR times what was announced, and SLACK_BYTES more. A tree may
+"""The limit of unpacking: SLACK_FACTOR times what was announced, and SLACK_BYTES more. A tree may
 grow between the counting and the reading."""
 MEMBER_BYTES = 4096
 """For each announced member: its headers and its extended attributes."""

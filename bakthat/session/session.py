@@ -1,4 +1,4 @@
-"""What an operation works with: its profile, backends, catalog and events."""
+"""The parts of an operation: its profile, backends, catalog and events."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class VaultInventory:
                 known[name] = added[name] = self._records.inventory.setdefault(name, archive_id)
             if known[name] != archive_id:
                 log.warning(
-                    "%s is another archive here than there; this machine's stays: %s (not %s)",
+                    "%s has two archive ids; keeping this machine's %s, not %s",
                     printable(name),
                     known[name],
                     printable(archive_id),
@@ -123,7 +123,7 @@ class VaultInventory:
             )
 
     def load_from_bucket(self) -> dict[str, str]:
-        """Add to the catalog what the bucket's copy has; return what was added.
+        """Add the entries of the bucket's copy to the catalog; return those added.
 
         What the catalog has stays as it is. Raises NotFoundError when the bucket has no copy, and
         CorruptArchiveError when the copy cannot be read.
@@ -164,7 +164,7 @@ class VaultInventory:
         if status.state is ThawState.FROZEN:
             status = backend.request_inventory()
             log.info(
-                "Asked vault %s for its inventory: it takes %d to %d hours",
+                "Requested the inventory of vault %s: it takes %d to %d hours",
                 printable(backend.container),
                 MIN_LISTING_HOURS,
                 MAX_LISTING_HOURS,
@@ -176,9 +176,7 @@ class VaultInventory:
             cold.pause(wait, cold.LONG_PAUSE)
             status = cold.status_or_last(backend.inventory_status, status)
             if status.state is ThawState.FROZEN:
-                raise StorageError(
-                    "the vault's inventory ended without a result", hint="ask for it again"
-                )
+                raise StorageError("the inventory job failed or expired", hint="request it again")
         return backend.read_inventory(status.job_id) if status.is_readable else None
 
     def add_listed(
@@ -194,7 +192,8 @@ class VaultInventory:
         known = self.known()
         named: dict[str, VaultArchive] = {}
         pairs: list[tuple[str, str]] = []
-        # The newest first: of two archives with one name it is added, and the other is warned of.
+        # The newest first: of two archives with one name it is added, and a warning names
+        # the other.
         for each in sorted(archives, key=lambda archive: archive.date or 0, reverse=True):
             stored = recorded.get(each.archive_id, {})
             if "deleted" in stored or not _is_backup(each):
@@ -262,14 +261,14 @@ def _write(backend: Backend, pairs: list[tuple[str, str]]) -> None:
 
 
 def _is_backup(archive: VaultArchive) -> bool:
-    # What other programs put into the vault has descriptions of another kind.
+    # Archives of other programs in the vault have descriptions of another kind.
     base = archive.key.rpartition("/")[2]
     return (parse_stored_name(base) or parse_undotted_name(base)) is not None
 
 
 def _log_waiting(backend: GlacierBackend, status: ThawStatus) -> None:
     log.info(
-        "the inventory of vault %s is not ready yet: asked for at %s, it takes %d to %d hours",
+        "the inventory of vault %s is not ready yet: requested at %s, it takes %d to %d hours",
         printable(backend.container),
         cold.show_moment(status.requested_at),
         MIN_LISTING_HOURS,

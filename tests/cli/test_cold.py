@@ -50,14 +50,14 @@ def test_a_restore_from_a_vault_in_two_steps(
     asked = user.run("restore", "mydir", "-o", "out", "--tier", "bulk")
     assert (asked.code, asked.stdout) == (NOT_READY, "")
     assert lines(asked.stderr) == [
-        "Asked for mydir.DATE.tgz to be thawed (VAULT, tier bulk): it usually takes "
+        "Requested the thaw of mydir.DATE.tgz (VAULT, tier bulk): it usually takes "
         "5 hours to 12 hours, until DATE",
         "When it is ready, run this again: bakthat restore mydir.DATE.tgz -d glacier -o out",
     ]
     again = user.run("restore", "mydir", "-o", "out")
     assert again.code == NOT_READY
     assert lines(again.stderr) == [
-        "mydir.DATE.tgz is thawing (VAULT, tier bulk): asked for 0 minutes ago, expected until DATE"
+        "mydir.DATE.tgz is thawing (VAULT, tier bulk): requested 0 minutes ago, expected until DATE"
     ]
     assert not (user.directory / "out").exists()
     glacier.advance(hours=9)
@@ -220,7 +220,7 @@ def test_the_inventory_commands(
     asked = other.run("show_glacier_inventory")
     assert (asked.code, asked.stdout) == (NOT_READY, "")
     assert lines(asked.stderr) == [
-        f"Asked vault {conf['glacier_vault']} for its inventory: it takes 3 to 5 hours",
+        f"Requested the inventory of vault {conf['glacier_vault']}: it takes 3 to 5 hours",
         "When it is ready, run bakthat show_glacier_inventory again",
     ]
     waiting = other.run("show_glacier_inventory")

@@ -216,7 +216,7 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
         ["rotate", "mydir", "--last", "1", "--host", "elsewhere"],
         1,
         "bakthat: error: elsewhere has no backups of 'mydir' on local\n"
-        "bakthat: hint: that set exists of ",
+        "bakthat: hint: that set exists for ",
     ),
     "not UTF-8": (["rotate", "my\udcff", "--last", "1"], 1, "has no backups of 'my\\xff' on"),
     "another destination": (["rotate", "mydir", "-d", "s3", "--last", "1"], 1, "s3_bucket"),

@@ -345,7 +345,7 @@ def test_a_good_store_exits_with_0_and_a_wrong_one_with_1(user: CommandLine) -> 
     bad = user.run("check")
     assert bad.code == 1
     assert bad.stdout.splitlines()[1].startswith("missing  20")
-    assert bad.stderr.endswith("bakthat: error: 1 of 1 backups are not as they should be\n")
+    assert bad.stderr.endswith("bakthat: error: 1 of 1 backups failed the check\n")
     assert user.run("check", "--sample", "0").code == 2
     assert user.run("check", "nothing").code == 1
     assert user.run("check", "--read-data", "--prompt", "maybe").code == 2

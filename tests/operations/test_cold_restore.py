@@ -124,12 +124,12 @@ def test_a_restore_asks_waits_and_then_restores(
         return bakthat.restore("mydir", conf=cold.conf, output=out, password=password)
 
     assert restore() is None
-    assert f"Asked for {made.stored_filename} to be thawed ({cold.storage_class}" in caplog.text
+    assert f"Requested the thaw of {made.stored_filename} ({cold.storage_class}" in caplog.text
     assert f"bakthat restore {made.stored_filename} -d {made.backend}" in caplog.text
     assert not out.exists()
     assert restore() is None
     assert f"{made.stored_filename} is thawing ({cold.storage_class}, tier standard)" in caplog.text
-    assert "asked for 0 minutes ago, expected until 2" in caplog.text
+    assert "requested 0 minutes ago, expected until 2" in caplog.text
     assert cold.paid() == 1
     cold.advance(12)
     restored = restore()
@@ -348,7 +348,7 @@ def test_a_thaw_that_failed_ends_the_wait(glacier: GlacierServer, tree: Path, ou
     def fail(_seconds: float) -> None:
         glacier.vaults[cold.conf["glacier_vault"]].jobs.clear()
 
-    with pytest.raises(StorageError, match="ended without a result"):
+    with pytest.raises(StorageError, match="failed or expired"):
         bakthat.restore("mydir", conf=cold.conf, output=out, wait=fail)
     assert cold.paid() == 1
 

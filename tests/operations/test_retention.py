@@ -262,7 +262,7 @@ def test_the_same_name_of_another_host_or_elsewhere_is_pointed_out(shelf: Shelf)
     with pytest.raises(NoMatchError, match="box has no backups of 'my' on s3") as caught:
         bakthat.rotate_backups("my", conf=shelf.conf, last=1)
     assert caught.value.hint == (
-        "that set exists of box on glacier, other on s3: name it with --host and --destination"
+        "that set exists for box on glacier, other on s3; select it with --host and --destination"
     )
 
 

@@ -227,7 +227,7 @@ def test_what_is_known_here_is_not_replaced_by_what_stands_in_the_bucket(
     write_to_bucket(conf, json.dumps({made.stored_filename: "another"}).encode())
     assert bakthat.restore_glacier_inventory(conf=conf) == {}
     assert bakthat.show_local_glacier_inventory(conf=conf) == known
-    assert "is another archive here than there" in caplog.text
+    assert "has two archive ids; keeping this machine's" in caplog.text
 
 
 def test_the_vaults_own_inventory_takes_two_steps_and_fills_an_empty_one(
@@ -239,7 +239,7 @@ def test_the_vaults_own_inventory_takes_two_steps_and_fills_an_empty_one(
     assert bakthat.show_glacier_inventory(conf=other) is None
     assert "it takes 3 to 5 hours" in caplog.text
     assert bakthat.show_glacier_inventory(conf=other) is None
-    assert "is not ready yet: asked for at 2" in caplog.text
+    assert "is not ready yet: requested at 2" in caplog.text
     glacier.advance(hours=5)
     archives = bakthat.show_glacier_inventory(conf=other)
     assert archives is not None
@@ -275,7 +275,7 @@ def test_waiting_for_the_vaults_inventory_looks_again_until_it_is_there(
         glacier.vaults[conf["glacier_vault"]].jobs.clear()
 
     glacier.advance(hours=30)
-    with pytest.raises(StorageError, match="without a result"):
+    with pytest.raises(StorageError, match="failed or expired"):
         bakthat.show_glacier_inventory(conf=conf, wait=fail)
 
 

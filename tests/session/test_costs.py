@@ -134,7 +134,7 @@ def test_a_state_is_described_in_one_line(monkeypatch: pytest.MonkeyPatch) -> No
         "a is frozen (GLACIER); bakthat restore requests its thaw"
     )
     assert describe(ThawStatus("a", ThawState.ASKED, "GLACIER", "bulk", 1370373055.0)) == (
-        "a is thawing (GLACIER, tier bulk): asked for 2 hours ago, "
+        "a is thawing (GLACIER, tier bulk): requested 2 hours ago, "
         "expected until 2013-06-05 07:10 UTC"
     )
     assert describe(ThawStatus("a", ThawState.ASKED, "DEEP_ARCHIVE")) == (

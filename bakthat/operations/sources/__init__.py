@@ -1,1 +1,1 @@
-"""What can be backed up."""
+"""The sources that can be backed up."""

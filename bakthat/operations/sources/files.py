@@ -1,4 +1,4 @@
-"""What is backed up, in which form, and with which tags."""
+"""The source of a backup: its path, and the form in which it is stored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bakthat.system.text import printable
 
 @dataclass(frozen=True, slots=True)
 class BackupSource:
-    """What is backed up, and in which form it is stored."""
+    """A file or directory to back up, and the form in which it is stored."""
 
     path: Path
     set_name: str
@@ -23,9 +23,9 @@ class BackupSource:
     extension: str
     is_archive: bool
     level: int
-    """gzip's; 0 for what is not compressed here."""
+    """gzip's level; 0 for no compression here."""
     root_name: str
-    """What the file or directory is called inside of the archive."""
+    """The name of the file or directory in the archive."""
 
     @property
     def arcname(self) -> str | None:

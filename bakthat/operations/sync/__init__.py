@@ -1,1 +1,1 @@
-"""Make the catalog agree with what is stored."""
+"""Make the catalog agree with the storage."""

@@ -1,4 +1,4 @@
-"""Make the catalog agree with the storage: list what is stored, and mark what is gone.
+"""Make the catalog agree with the storage: list stored objects, and mark missing ones.
 
 The storage is the truth. Nothing is deleted from it, no key or password is needed, and a second
 run changes nothing. An object counts as gone only when a complete listing lacks it, and a request
@@ -123,7 +123,7 @@ def _sync_container(
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the catalog had of an object before the storage was listed."""
+    """The catalog's facts about an object before the storage was listed."""
 
     size: int
     is_deleted: bool
@@ -249,7 +249,7 @@ class _Comparison:
             or names.parse_undotted_name(base) is not None
         )
 
-    # What is there
+    # Stored objects
 
     def _adopt(self, pool: ThreadPoolExecutor | None, candidates: Sequence[StoredObject]) -> None:
         for batch in _batches(candidates):
@@ -274,10 +274,10 @@ class _Comparison:
         """Return *stored* with its self-description; None when it cannot be looked up."""
         if stored.metadata is not None:
             return stored
-        return self._look(stored.key)
+        return self._stat_or_none(stored.key)
 
-    def _look(self, key: str) -> StoredObject | None:
-        """Look *key* up; return None when it is not stored, or when only this request failed."""
+    def _stat_or_none(self, key: str) -> StoredObject | None:
+        """Return the object *key*; None when it is not stored, or when only this request failed."""
         try:
             return self.backend.stat(key)
         except NotFoundError:
@@ -325,7 +325,7 @@ class _Comparison:
         else:
             action = Action.REVIVED if found.is_deleted else Action.UPDATED
         before = found.as_dict()
-        _take_over(found, entry, is_here=is_here)
+        _update_entry(found, entry, is_here=is_here)
         if found.as_dict() == before:
             self.result.unchanged += 1
             return
@@ -338,12 +338,12 @@ class _Comparison:
             )
         self._change(action, found)
 
-    # What is not there
+    # Missing objects
 
     def _mark_gone(self, pool: ThreadPoolExecutor, missing: Sequence[str]) -> None:
         for batch in _batches(missing):
             gone = []
-            for key, found in zip(batch, pool.map(self._look, batch), strict=True):
+            for key, found in zip(batch, pool.map(self._stat_or_none, batch), strict=True):
                 self._step()
                 if found is None and key not in self.failures:
                     gone.append(key)
@@ -395,7 +395,7 @@ def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
     return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
 
 
-def _take_over(found: models.Backups, entry: models.Backups, *, is_here: bool) -> None:
+def _update_entry(found: models.Backups, entry: models.Backups, *, is_here: bool) -> None:
     """Update the entry *found* from *entry*, which was made from the object."""
     if not (is_here or _may_be_the_same(found, entry)):
         for column, value in entry.as_dict().items():

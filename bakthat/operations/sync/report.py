@@ -1,4 +1,4 @@
-"""What sync found, and what it changed in the catalog."""
+"""The findings of sync, and its changes to the catalog."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Change:
 
 @dataclass(slots=True)
 class ContainerSync:
-    """What was found in one container."""
+    """The findings in one container."""
 
     backend: str
     container: str
@@ -76,7 +76,7 @@ class ContainerSync:
 
 @dataclass(slots=True)
 class SyncReport:
-    """What was found in each container of the profile."""
+    """The findings in each container of the profile."""
 
     is_dry_run: bool
     containers: list[ContainerSync] = field(default_factory=list)
