@@ -13,7 +13,7 @@ def collect_rarely() -> None:
     """Collect garbage seldom: loading modules would else start it every few hundred objects.
 
     With :func:`leave_uncollected` it saves a tenth of a second, a third of what a command that
-    needs boto3 takes to start and to end. bakthat makes hardly any cycles, so that it needs no
+    needs botocore takes to start and to end. bakthat makes hardly any cycles, so that it needs no
     more memory.
     """
     gc.set_threshold(250_000, 20, 20)

@@ -43,6 +43,9 @@ log = logging.getLogger("bakthat")
 FEW = 20
 """Up to how many backups are looked up one by one; more are looked up in a listing."""
 
+BATCH = 256
+"""How many backups are submitted to the workers at once; bounds the memory of those waiting."""
+
 WORKERS = 8
 """How many backups are looked up at once."""
 
@@ -182,9 +185,11 @@ def _stat_in(
         return
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="bakthat-check")
     try:
-        yield from pool.map(
-            lambda each: _stat(backend, each, listed.get(each.stored_filename)), backups
-        )
+        for start in range(0, len(backups), BATCH):
+            yield from pool.map(
+                lambda each: _stat(backend, each, listed.get(each.stored_filename)),
+                backups[start : start + BATCH],
+            )
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

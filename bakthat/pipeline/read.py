@@ -1,8 +1,6 @@
-"""The chain that writes an object and the chain that reads one: every stage, in order.
+"""The chain of stages that reads an object: download, age, gunzip, extraction.
 
-Writing is pushed: source, gzip members, age, upload. Reading is pulled: download, age, gunzip,
-extraction. When anything fails on the way, every stage is aborted and none is finalised, since a
-truncated archive that authenticates would be worse than none.
+Each stage pulls from the one before it. When one fails, nothing appears in the destination.
 """
 
 from __future__ import annotations

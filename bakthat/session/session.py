@@ -75,7 +75,7 @@ class Session:
     def backend(self, destination: str, **overrides: Any) -> Backend:
         """Return the backend of a destination; *overrides* replace keys of the profile.
 
-        A second call returns the same backend: making boto3's client takes a tenth of a second.
+        A second call returns the same backend: making botocore's client takes a tenth of a second.
         """
         key = (destination, *sorted(overrides.items()))
         if key not in self._backends:

@@ -89,7 +89,7 @@ LIBRARIES = {
     "cryptography": ("bakthat.crypto",),
     "events": ("bakthat.hooks",),
     "grandfatherson": ("bakthat.policy.rotation",),
-    "isal": ("bakthat.archive.gzip", "bakthat.backends.s3.upload"),  # gzip; CRC-64 of a part
+    "isal": ("bakthat.archive.gzip", "bakthat.backends.s3.upload"),  # gzip; CRC-32 of a part
     "peewee": ("bakthat.models",),
     "rich": ("bakthat.cli.progress",),
     "yaml": ("bakthat.conf",),

@@ -51,7 +51,7 @@ class PathSet:
         """Remember *path*."""
         if len(self._digests) >= MAX_PATHS:
             raise CorruptArchiveError(
-                f"the archive needs more than {MAX_PATHS} paths that are no members of it",
+                f"the archive has more than {MAX_PATHS} implied directories or skipped members",
                 hint="inspect the archive with tar tzf",
             )
         self._digests.add(_digest(path))

@@ -1,4 +1,4 @@
-"""The source of a backup: its path, and the form in which it is stored."""
+"""The file or directory that is backed up, and the form in which it is stored."""
 
 from __future__ import annotations
 
