@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs import layers
+from tests.support.commandline import unmeasured
 
 PROJECT = layers.ROOT
 
@@ -53,11 +53,6 @@ def test_no_module_is_long_and_no_package_is_crowded() -> None:
 CROWDED = {
     "bakthat": 19,  # eleven packages, and eight modules that users import or start
 }
-
-
-def unmeasured() -> dict[str, str]:
-    """Return the environment without what lets coverage load its own modules into a process."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
 
 
 def loaded_after(statement: str) -> set[str]:

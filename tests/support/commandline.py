@@ -19,6 +19,11 @@ PATIENCE = 120.0
 """Seconds that a command may take before the test fails."""
 
 
+def unmeasured() -> dict[str, str]:
+    """Return the environment without what lets coverage load its own modules into a process."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+
+
 @dataclass(frozen=True)
 class Done:
     """A command that ended."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from bakthat.system.signals import held_back
+from tests.support.commandline import unmeasured
 
 
 @pytest.fixture(params=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -140,6 +141,11 @@ except signals.Stopped as exc:
 def test_a_signal_stops_the_command_wherever_it_comes(script: str) -> None:
     # An interpreter of its own: what went wrong was a lock of the import machinery, held for ever.
     done = subprocess.run(
-        [sys.executable, "-c", script], timeout=30, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script],
+        timeout=30,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=unmeasured(),  # coverage hooks into the interpreter as the scripts do
     )
     assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
