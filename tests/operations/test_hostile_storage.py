@@ -126,7 +126,7 @@ def test_more_directories_between_than_any_backup_has_are_refused(
     # Each of a few members may name tens of thousands of directories.
     monkeypatch.setattr("bakthat.archive.extract.tree.MAX_PATHS", 50)
     plant(local, gzip.compress(pax([(b"path", b"a/" * 60 + b"f")]) + member(b"f") + END))
-    assert "more than 50 paths" in refusal(local, out)
+    assert "more than 50 implied directories" in refusal(local, out)
 
 
 def test_a_sparse_file_larger_than_any_disk_is_named(local: Conf, out: Path) -> None:
