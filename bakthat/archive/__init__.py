@@ -1,1 +1,1 @@
-"""The archive stream: a tree becomes tar, tar becomes gzip members, and back again."""
+"""Write and read archives: tar streams, compressed as gzip members."""

@@ -1,7 +1,7 @@
-"""POSIX ACLs as text, as ``tar --acls`` stores them, and as Linux takes them.
+"""Convert POSIX ACLs between the text that ``tar --acls`` stores and the binary form of Linux.
 
-The text is acl(5)'s long or short form with commas or line ends between entries; star adds the
-number of the user or group as a fourth field. The binary form is that of
+The text is the long or the short form of acl(5), with commas or line ends between entries; star
+adds the number of the user or group as a fourth field. The binary form is that of
 ``include/uapi/linux/posix_acl_xattr.h``: a version, then tag, permissions and id of each entry.
 """
 
@@ -23,10 +23,10 @@ _BITS = {"r": 4, "w": 2, "x": 1, "-": 0}
 def binary_acl(
     text: bytes, find_user: Callable[[bytes], int | None], find_group: Callable[[bytes], int | None]
 ) -> bytes:
-    """Return the value of ``system.posix_acl_…`` that means the same as *text*.
+    """Return the ACL *text* as the value of a ``system.posix_acl_…`` attribute.
 
-    *find_user* and *find_group* return the number that a name has here, or None. Raises
-    ValueError for a text that is not an ACL, or with a user or group that is unknown here.
+    *find_user* and *find_group* return the id that a name has on this machine, or None. Raises
+    KeyError or ValueError for a text that is not an ACL or names an unknown user or group.
     """
     entries = []
     for line in text.decode("utf-8", "surrogateescape").replace(",", "\n").split("\n"):
@@ -34,26 +34,26 @@ def binary_acl(
         if entry:
             find = find_group if entry.startswith("g") else find_user
             entries.append(_parse_entry(entry, find))
-    # The kernel wants them ordered by tag, then by id.
+    # The kernel requires the entries ordered by tag, then by id.
     return _VERSION + b"".join(_ENTRY.pack(*e) for e in sorted(entries, key=lambda e: (e[0], e[2])))
 
 
 def _parse_entry(entry: str, find: Callable[[bytes], int | None]) -> tuple[int, int, int]:
-    kind, who, permissions, *number = (part.strip() for part in entry.split(":"))
+    kind, qualifier, permissions, *number = (part.strip() for part in entry.split(":"))
     unnamed, named = _TAGS[_SHORT.get(kind, kind)]
     bits = sum(_BITS[letter] for letter in set(permissions))
-    if not who:
+    if not qualifier:
         return unnamed, bits, _NO_ID
-    identifier = find(who.encode("utf-8", "surrogateescape"))
+    identifier = find(qualifier.encode("utf-8", "surrogateescape"))
     if identifier is None:
-        identifier = int(number[0] if number else who)
+        identifier = int(number[0] if number else qualifier)
     if not 0 <= identifier < _NO_ID:
         raise ValueError(f"invalid id {identifier}")
     return named, bits, identifier
 
 
 def acl_text(value: bytes) -> bytes | None:
-    """Return the long text form (acl(5)) of an ACL, with numeric ids; None if *value* is none."""
+    """Return the ACL *value* in the long form of acl(5), with numeric ids; None if it is no ACL."""
     body = value[len(_VERSION) :]
     if not value.startswith(_VERSION) or len(body) % _ENTRY.size:
         return None
@@ -61,7 +61,7 @@ def acl_text(value: bytes) -> bytes | None:
     for tag, permissions, identity in _ENTRY.iter_unpack(body):
         if tag not in _KINDS:
             return None
-        who = str(identity) if tag in _NAMED else ""
+        qualifier = str(identity) if tag in _NAMED else ""
         bits = "".join(c if permissions & _BITS[c] else "-" for c in "rwx")
-        lines.append(f"{_KINDS[tag]}:{who}:{bits}\n")
+        lines.append(f"{_KINDS[tag]}:{qualifier}:{bits}\n")
     return "".join(lines).encode()

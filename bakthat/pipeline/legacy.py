@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bakthat.archive.tar.fields import BLOCK_BYTES, checksum_fits
+from bakthat.archive.tar.fields import BLOCK_BYTES, has_valid_checksum
 from bakthat.errors import CorruptArchiveError, WrongKeyError
 from bakthat.system.streams import Source
 
@@ -56,7 +56,7 @@ def begins_tar(block: bytes) -> bool:
     if len(block) < BLOCK_BYTES:
         return False
     try:
-        return not any(block) or checksum_fits(block)
+        return not any(block) or has_valid_checksum(block)
     except CorruptArchiveError:
         return False
 

@@ -590,7 +590,7 @@ def test_what_was_not_moved_is_an_error_and_is_kept(
     with pytest.raises(DestinationError, match="not everything could be moved"):
         extract(Pieces(archive), destination, report=ArchiveReport())
     [kept] = destination.glob(".bakthat-restore-*")
-    assert f"could not be moved into place is in '{kept}'" in caplog.text
+    assert f"could not be moved into place are in '{kept}'" in caplog.text
     tree = kept / "tree"
     for name in ("a", "b", "d/inner", "d/deep/old"):
         assert (tree / name).read_text() == "new"

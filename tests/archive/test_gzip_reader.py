@@ -164,7 +164,7 @@ def test_what_is_no_gzip_at_all_is_called_so(file: bytes, message: str) -> None:
 
 def test_a_member_that_holds_more_than_it_says_is_refused() -> None:
     bomb = pack_member(deflate(bytes(50_000_000)), 0, 1000)
-    with pytest.raises(CorruptArchiveError, match="as many bytes as it says"):
+    with pytest.raises(CorruptArchiveError, match="as many bytes as it declares"):
         gunzip(bomb)
 
 

@@ -283,7 +283,7 @@ def test_an_exception_in_the_block_leaves_the_file_unfinished() -> None:
 
 @pytest.mark.parametrize("level", [-1, 0, 10])
 def test_a_level_that_does_not_exist_is_refused(level: int) -> None:
-    with pytest.raises(UsageError, match=f"no compression level {level}"):
+    with pytest.raises(UsageError, match=f"invalid compression level {level}"):
         GzipWriter(Collector(), level=level)
 
 

@@ -476,7 +476,7 @@ def test_what_has_no_header_is_left_out_with_a_warning(
 
     def refuse(name: bytes, shared: SharedPieces, size: int, mtime_ns: int) -> bytes | None:
         if name == b"set/b":
-            raise HeaderError("a tar header has no room for its size, -1")
+            raise HeaderError("its size -1 does not fit into a tar header")
         return packed(name, shared, size, mtime_ns)
 
     for name in "abc":
@@ -487,5 +487,5 @@ def test_what_has_no_header_is_left_out_with_a_warning(
     assert content(data, "set/c") == b"c"
     assert report.files == 2
     assert report.warnings == [
-        f"{tmp_path}/b: a tar header has no room for its size, -1; it is not stored"
+        f"{tmp_path}/b: its size -1 does not fit into a tar header; it is not stored"
     ]

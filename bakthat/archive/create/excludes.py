@@ -1,4 +1,4 @@
-"""Which entries of a tree its exclude file leaves out, by the rules of ``.gitignore``.
+"""Exclude entries of a tree by the patterns of a file, with the rules of ``.gitignore``.
 
 The file's format is gitignore(5). Details that the manual leaves open follow what git does
 (its ``dir.c`` and ``wildmatch.c``): patterns and names are bytes, so ``?`` is one byte, and
@@ -43,7 +43,7 @@ _CLASSES = {
 
 
 class _BrokenPatternError(ValueError):
-    """A pattern that git would silently never match."""
+    """A pattern that git ignores silently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ _Match = Callable[[bytes], object]
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Neighbouring patterns of one sign, in two expressions."""
+    """Consecutive patterns that all exclude or all include, joined into two expressions."""
 
     excludes: bool
     base_name: _Match | None
@@ -100,11 +100,11 @@ def find_rules(
 ) -> ExcludeRules | None:
     """Return the exclude rules for *root*, or None where there are none.
 
-    *exclude_file* (relative to the working directory) comes first; without it, and unless
-    *automatic* is false, ``.bakthatexclude`` or else ``.gitignore`` in *root*. A *root* that is
-    no directory has no rules. Raises UsageError when the file cannot be read, and for a pattern
-    that can never match; only in a ``.gitignore``, which serves git first, such a pattern
-    is logged and passed over, as git does.
+    *exclude_file*, relative to the working directory, takes precedence. Without it, and unless
+    *automatic* is false, the rules are those of ``.bakthatexclude`` in *root*, or else of
+    ``.gitignore``. A *root* that is not a directory has no rules. Raises UsageError when the file
+    cannot be read or has a pattern that can never match. Such a pattern in a ``.gitignore`` is
+    only logged, since git ignores it too.
     """
     if exclude_file is not None:
         if not os.fspath(exclude_file):
@@ -176,7 +176,7 @@ def _parse(line: bytes) -> _Pattern:
 
 
 def _translate(glob: bytes, *, base_name: bool) -> bytes:
-    """Return the regular expression that matches what git's wildmatch matches by *glob*."""
+    """Return a regular expression that matches the same names as git's wildmatch with *glob*."""
     # git compares the literal beginning by itself, so that a "**" after it counts as one that
     # follows a slash: "a**/b" matches "ax/b".
     literal = _LITERAL.match(glob)
@@ -227,7 +227,7 @@ def _spans(glob: bytes, at: int, end: int, start: int) -> bool:
 
 def _read_set(glob: bytes, at: int) -> tuple[set[int], int]:
     """Read the bracket expression that begins at *at*; return its bytes and where it ends."""
-    # Behind the end stand NULs, as in the C string that git reads; no pattern contains one.
+    # Append NULs, like the end of the C string that git reads; no pattern contains one.
     text = glob + b"\0\0"
     at += 1
     negated = text[at] in b"!^"
@@ -272,7 +272,7 @@ def _set_regex(members: set[int]) -> bytes:
 
 
 def _compile(patterns: Sequence[_Pattern]) -> list[_Group]:
-    """Join neighbouring patterns of one sign, since the last one that matches decides."""
+    """Join consecutive patterns of one kind; the last comes first, since the last match decides."""
     groups = []
     for negated, run in groupby(reversed(patterns), key=lambda pattern: pattern.negated):
         members = list(run)

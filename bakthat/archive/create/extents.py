@@ -1,4 +1,4 @@
-"""Where a sparse file has data."""
+"""Find the data and the holes of sparse files."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from bakthat.archive.tar.sparse import MAX_WRITTEN_EXTENTS, Extents
 
 
 def looks_sparse(status: os.stat_result) -> bool:
-    """Return whether a regular file occupies less than its size.
+    """Return whether a regular file occupies fewer bytes than its size, and so may have holes.
 
-    It may have holes then; a file system that compresses or packs small files says the same of
-    others, so :func:`data_extents` has the last word.
+    File systems that compress files or pack small ones report the same without any hole, so
+    :func:`data_extents` decides.
     """
     return (
         stat.S_ISREG(status.st_mode)
@@ -23,7 +23,7 @@ def looks_sparse(status: os.stat_result) -> bool:
 
 
 def data_extents(fd: int, size: int) -> Extents | None:
-    """Return where the first *size* bytes of the open file *fd* hold data.
+    """Return the extents of the data in the first *size* bytes of the open file *fd*.
 
     None when they have no hole, or the file system cannot tell.
     """
@@ -47,9 +47,9 @@ def data_extents(fd: int, size: int) -> Extents | None:
 
 
 def stored_bytes(path: str, status: os.stat_result) -> int:
-    """Return how many bytes of content an archive stores of the file *path*.
+    """Return the number of bytes of content that an archive stores for the file *path*.
 
-    Holes do not count. For a file that cannot be opened this is its size.
+    Holes do not count. For a file that cannot be opened, this is its size.
     """
     if not stat.S_ISREG(status.st_mode):
         return 0

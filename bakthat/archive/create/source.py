@@ -1,4 +1,4 @@
-"""What goes into an object: the archive of a tree, or a file as it is."""
+"""The content of a new object: the archive of a tree, or one unchanged file."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from bakthat.system.streams import ByteCounter, LendingSink, Sink
 from bakthat.system.text import printable
 
 READ_BYTES = 1024 * 1024
-"""How much of a file that is stored as it is moves at once."""
+"""Bytes of an unchanged file that are read at once."""
 
 
 class ArchiveSource(Protocol):
     """The content of an object: the archive of a tree, or an unchanged file."""
 
     def count(self) -> Scan:
-        """Return, once and before :meth:`write`, what there is to write. Raises SourceError."""
+        """Count what :meth:`write` will store; call it once, and first. Raises SourceError."""
 
     def write(
         self, sink: Sink, *, identity: str, report: ArchiveReport, on_bytes: ByteCounter
     ) -> None:
-        """Write all of it to *sink*, once. *identity* is what an archive says of itself.
+        """Write the content to *sink*; call it once.
 
-        *report* takes the counts and the warnings, *on_bytes* the bytes that were read. Raises
-        SourceError, and what *sink* raises.
+        *identity* becomes the comment of an archive. *report* takes the counts and the warnings;
+        *on_bytes* is called with the number of bytes that were read. Raises SourceError,
+        ArchiveError, and whatever *sink* raises.
         """
 
 
@@ -39,13 +40,13 @@ class PlainFile:
     """A file that is stored unchanged."""
 
     def __init__(self, path: Path, options: WalkOptions) -> None:
-        """Raises SourceError when it cannot be read, before anything is made on the storage."""
+        """Raises SourceError when *path* cannot be read, before the storage is used."""
         check_root(path)
         self._path = path
         self._options = options
 
     def count(self) -> Scan:
-        """Return what there is to write. Raises SourceError."""
+        """Count the file. Raises SourceError."""
         return scan(self._path, self._options)
 
     def write(
@@ -99,7 +100,7 @@ class TreeArchive:
         self._cache = DirectoryCache()
 
     def count(self) -> Scan:
-        """Return what there is to write. Raises SourceError."""
+        """Count the tree. Raises SourceError."""
         return scan(self.root, self.options, self._cache)
 
     def write(

@@ -1,4 +1,4 @@
-"""Walk the tree that is backed up, and count ahead what a backup of it will store."""
+"""Walk the tree that is backed up, and count in advance what the backup will store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bakthat.system.text import printable
 
 CACHE_TAG = "CACHEDIR.TAG"
 CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
-"""How the file begins that tags a cache directory (https://bford.info/cachedir/)."""
+"""The first bytes of the tag file of a cache directory (https://bford.info/cachedir/)."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class WalkOptions:
     one_file_system: bool = False
     """Keep a directory where another file system is mounted, but nothing below it."""
     skip_caches: bool = False
-    """Keep of a tagged cache directory only itself and its tag, as GNU tar's
-    ``--exclude-caches`` does."""
+    """Keep a tagged cache directory and its tag, but nothing else in it, like GNU tar's
+    ``--exclude-caches``."""
     unvisited: frozenset[tuple[int, int]] = frozenset()
-    """Device and inode numbers of directories to keep, but nothing below them: where this very
-    backup is being written."""
+    """Device and inode numbers of directories to keep, but nothing below them, because this
+    backup is being written there."""
 
 
 class Entry(NamedTuple):
@@ -43,43 +43,46 @@ class Entry(NamedTuple):
     """The path below the root, separated by "/"; "" for the root itself."""
     stat: os.stat_result | None
     """The status of the entry itself; a symbolic link is followed only at the root. None for an
-    entry that its directory lists as a regular file: opening the file gives more than lstat, and
-    for many small files every system call counts."""
+    entry that its directory lists as a regular file: the writer opens the file and calls fstat, so
+    an lstat before it would only cost time."""
 
 
 class DirectoryCache:
-    """What directories held a moment ago, so that a walk right after a scan need not list them.
+    """The directory listings of a scan, so that the walk right after it need not list again.
 
-    Valid as long as a directory's times are what they were. Bounded, whatever the size of the
-    tree: directories beyond that are listed again.
+    A listing is valid while the times of its directory are unchanged. The number of cached names
+    is bounded; directories beyond it are listed again.
     """
 
     _MAX_NAMES = 100_000
 
     def __init__(self) -> None:
-        self._found: dict[tuple[int, int], tuple[tuple[int, int], list[str], set[str]]] = {}
-        self._room = self._MAX_NAMES
+        self._listings: dict[tuple[int, int], tuple[tuple[int, int], list[str], set[str]]] = {}
+        self._names_left = self._MAX_NAMES
 
     def keep(self, status: os.stat_result, names: list[str], others: set[str]) -> None:
-        """Keep what a directory holds, which had *status* before it was listed."""
-        if len(names) <= self._room:
-            self._room -= len(names)
+        """Keep the listing of a directory that had *status* before it was listed.
+
+        *others* are those of *names* that are not regular files.
+        """
+        if len(names) <= self._names_left:
+            self._names_left -= len(names)
             times = status.st_mtime_ns, status.st_ctime_ns
-            self._found[status.st_dev, status.st_ino] = (times, names.copy(), others)
+            self._listings[status.st_dev, status.st_ino] = (times, names.copy(), others)
 
     def take(self, status: os.stat_result) -> tuple[list[str], set[str]] | None:
-        """Return, once, what a directory with *status* holds; None where that is not known."""
-        found = self._found.pop((status.st_dev, status.st_ino), None)
-        if found is None:
+        """Remove and return the listing of the directory with *status*; None if none is valid."""
+        listing = self._listings.pop((status.st_dev, status.st_ino), None)
+        if listing is None:
             return None
-        times, names, others = found
-        self._room += len(names)
+        times, names, others = listing
+        self._names_left += len(names)
         return (names, others) if times == (status.st_mtime_ns, status.st_ctime_ns) else None
 
 
 @dataclass
 class Scan:
-    """What a backup of a tree will store, as far as it can be known ahead."""
+    """Counts of what a backup of a tree will store, as far as they are known in advance."""
 
     files: int = 0
     """Entries that are not directories."""
@@ -97,8 +100,8 @@ def walk(
     """Yield *root* and everything below it that *options* do not leave out.
 
     Depth first: a directory, then its contents, sorted by the bytes of their names. A *root*
-    that is a symbolic link is followed, no other link is. What cannot be read or vanishes below
-    the root becomes a warning in *report*. What *cache* still knows is not listed again.
+    that is a symbolic link is followed, no other link is. Entries below the root that cannot be
+    read or vanish become warnings in *report*. Directories in *cache* are not listed again.
     Raises SourceError, before the first entry, when the root is missing, cannot be read, or is
     neither a file nor a directory.
     """
@@ -108,10 +111,10 @@ def walk(
 
 
 def scan(root: Path, options: WalkOptions, cache: DirectoryCache | None = None) -> Scan:
-    """Count what :func:`walk` yields for *root*, and what it leaves out, without a warning.
+    """Count the entries that :func:`walk` yields for *root* and those that it leaves out.
 
-    Excluded directories are counted into. What directories hold is kept in *cache*. Raises
-    SourceError as :func:`walk` does.
+    The contents of excluded directories are counted too. Entries that cannot be read cause no
+    warning. Directory listings are kept in *cache*. Raises SourceError as :func:`walk` does.
     """
     result = Scan()
     links: set[tuple[int, int]] = set()
@@ -146,7 +149,7 @@ def _listed_bytes(path: str, links: set[tuple[int, int]]) -> int:
     except OSError:
         return 0
     if status.st_nlink == 1 and status.st_blocks * 512 >= status.st_size:
-        return status.st_size  # as nearly always: neither linked nor sparse
+        return status.st_size  # the usual case: neither linked nor sparse
     return _first_bytes(path, status, links)
 
 
@@ -176,7 +179,7 @@ def _count_excluded(
 
 
 def check_root(root: Path) -> tuple[str, os.stat_result]:
-    """Return the real path of *root* and what it is. Raises SourceError as :func:`walk` does."""
+    """Return the real path and the status of *root*. Raises SourceError as :func:`walk` does."""
     try:
         path = os.path.realpath(root, strict=True)
         status = os.stat(path)
@@ -202,12 +205,13 @@ class _Level:
     """A directory whose entries are being yielded."""
 
     path: str
-    """The path, with a slash at its end, as *name*."""
+    """The path, with a slash at its end."""
     name: str
+    """The path below the root, with a slash at its end; "" for the root."""
     leaves: list[str]
     """Names of the entries still to come, the next one last."""
     others: set[str]
-    """Those of them that are not listed as regular files."""
+    """Those of the names that are not listed as regular files."""
 
 
 class _Walk:
@@ -222,7 +226,7 @@ class _Walk:
         left_out: Callable[[str], None] = _ignore,
         cache: DirectoryCache | None = None,
     ) -> None:
-        """*device* is the one of the root; *left_out* gets the path of each entry left out."""
+        """*device* is that of the root; *left_out* takes the path of each entry left out."""
         self._options = options
         self._device = device
         self._warn = warn
@@ -262,7 +266,7 @@ class _Walk:
                 levels.append(self._enter(entry))
 
     def _enter(self, entry: Entry) -> _Level:
-        """List the directory *entry*, or nothing when it is none or its contents stay out."""
+        """Return the level of *entry*, without leaves if nothing below *entry* is to be yielded."""
         name = f"{entry.name}/" if entry.name else ""
         level = _Level(os.path.join(entry.path, ""), name, [], set())
         status = entry.stat
@@ -314,8 +318,8 @@ class _Walk:
 
 
 def _open_directory(path: str) -> int:
-    # Opened first and listed by the descriptor, so that a directory that was swapped for a
-    # symbolic link since its lstat is not followed.
+    # Directories are listed by descriptor, so that a symbolic link that replaced one since its
+    # lstat is not followed.
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 

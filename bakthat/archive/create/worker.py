@@ -1,10 +1,9 @@
-"""Count a tree and make its archive in a worker process, while this one stores it.
+"""Count a tree and write its archive in a worker process, while this process stores it.
 
-The walk and the headers are Python in one thread, and so is much of what comes after them: two
-processes do not wait for one interpreter. While this one still loads what sending needs, the worker
-counts already. The archive is handed over in shared memory, into which the worker reads files and
-from which this process compresses; counts, warnings and errors come as messages. Where this process
-may not fork, it does all of this itself.
+Walking, packing headers and much of the upload run in Python, so in one process they would wait for
+each other. The worker counts the tree while this process still loads the modules for the upload. It
+reads the files into shared memory, from which this process compresses them; counts, warnings and
+errors come as messages. Where this process may not fork, it does all of this itself.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ from bakthat.system.streams import ByteCounter, Sink
 
 _PIECES = 24
 _PIECE_BYTES = 1024 * 1024
-"""The shared memory, which is also how far the worker is ahead. A compressor holds up to 20
+"""The size of the shared memory limits how far the worker runs ahead. A compressor holds up to 20
 pieces."""
 
-# The kinds of messages, besides that of a filled piece: first from the worker, then to it.
+# The kinds of messages: those from the worker, besides FILLED, and the one to it.
 _COUNT, _READ, _WARNING, _RESULT = "count", "read", "warning", "result"
 _WRITE = "write"
 
@@ -39,11 +38,10 @@ _WRITE = "write"
 def open_source(
     path: Path, options: WalkOptions, *, arcname: str | None
 ) -> Iterator[ArchiveSource]:
-    """Open *path* for archiving; where possible, a worker process begins at once to count it.
+    """Open *path* for archiving; where possible, a worker process starts to count it at once.
 
-    *arcname* is what *path* is called inside of the archive; with None, *path* is a file that is
-    stored as it is. The worker is gone when the block ends. Raises SourceError when *path* cannot
-    be read.
+    *arcname* is the name of *path* in the archive; None stores *path*, a file, unchanged. The
+    worker has ended when the block ends. Raises SourceError when *path* cannot be read.
     """
     if arcname is None:
         yield PlainFile(path, options)

@@ -1,4 +1,4 @@
-"""Write a file or a tree as a tar archive, from what the system says of each entry."""
+"""Write a file or a tree as a tar archive."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def write_tree(
 ) -> None:
     """Write *root* and all entries below it to *sink* as one whole PAX archive.
 
-    The members are called *arcname* and ``arcname/…``. What cannot be stored as it was, because
-    it cannot be read or changes meanwhile, becomes a warning in *report*, which also counts; the
-    archive stays valid. *on_bytes* gets the number of bytes of file content read since its last
-    call, at least every MiB. Names and attributes follow GNU tar's use of the PAX format: bytes
-    that are not UTF-8 are written as they are, attributes as ``SCHILY.xattr.*``, sparse files
-    in the format 1.0. *comment*, when not empty, stands in a global header before the members.
-    *cache* is that of a scan a moment ago.
+    The members are called *arcname* and ``arcname/…``. An entry that cannot be read, or changes
+    while it is read, becomes a warning in *report*, which also counts the members; the archive
+    stays valid. *on_bytes* gets the number of bytes of file content read since its last call, at
+    least every MiB. Names and attributes follow GNU tar's use of the PAX format: bytes that are
+    not UTF-8 are written as they are, attributes as ``SCHILY.xattr.*``, sparse files in the
+    format 1.0. *comment*, when not empty, is written to a global header before the members.
+    *cache* is the one that a scan just before has filled.
 
     Raises SourceError when the root itself cannot be read, and whatever *sink* and *on_bytes*
     raise; the archive is incomplete then and its end is not written. *sink* stays open.
@@ -67,8 +67,8 @@ def write_tree(
     for entry in walk(root, options, report, cache):
         try:
             writer.add(entry)
-        except HeaderError as exc:  # before a byte of the member was written
-            writer.leave_out(entry, exc)
+        except HeaderError as exc:  # no byte of the member was written
+            writer.skip(entry, exc)
     writer.finish()
 
 
@@ -77,10 +77,10 @@ def _ignore(_count: int) -> None:
 
 
 class _Blocks:
-    """Gather written bytes into pieces of one size, in reused memory."""
+    """Buffer the written bytes, and pass them to the sink in pieces of one size."""
 
     def __init__(self, sink: Sink | LendingSink) -> None:
-        self._sink: LendingSink = sink if isinstance(sink, LendingSink) else _OwnMemory(sink)
+        self._sink: LendingSink = sink if isinstance(sink, LendingSink) else _LendingAdapter(sink)
         self._view = self._sink.lend()
         self._size = len(self._view)
         self._filled = 0
@@ -102,7 +102,7 @@ class _Blocks:
             start += count
 
     def space(self) -> memoryview:
-        """Return where to put the next bytes, at least one; :meth:`fill` then takes them."""
+        """Return memory for at least one byte; :meth:`fill` says how many bytes were put there."""
         if self._filled == self._size:
             self.flush()
         return self._view[self._filled :]
@@ -122,7 +122,7 @@ class _Blocks:
         self.put(bytes(-(self._flushed + self._filled) % multiple))
 
     def flush(self) -> None:
-        """Write the gathered bytes to the sink."""
+        """Write the buffered bytes to the sink."""
         if self._filled:
             self._sink.take(self._view, self._filled)
             self._flushed += self._filled
@@ -130,8 +130,8 @@ class _Blocks:
             self._view = self._sink.lend()
 
 
-class _OwnMemory:
-    """Lends the one piece of memory that its sink lacks."""
+class _LendingAdapter:
+    """A LendingSink over a sink that lends no memory."""
 
     def __init__(self, sink: Sink) -> None:
         self._memory = memoryview(bytearray(_BUFFER_BYTES))
@@ -145,9 +145,9 @@ class _OwnMemory:
 
 
 class _HardLinks:
-    """Remember files with several names, until all of the names were seen.
+    """Remember the files with several names, until all of their names were seen.
 
-    Not only files: symbolic links, FIFOs and devices can have several, too.
+    Symbolic links, FIFOs and devices can have several names, too.
     """
 
     def __init__(self) -> None:
@@ -166,7 +166,7 @@ class _HardLinks:
             return None
         name, left, version = self._first[key]
         if version != _version(status):
-            # Written to since, or another file that got the number of a removed one.
+            # The file has changed since, or a new file has the inode number of a removed one.
             del self._first[key]
             return None
         if left > 1:
@@ -177,12 +177,12 @@ class _HardLinks:
 
 
 def _version(status: os.stat_result) -> tuple[int, int, int]:
-    """Return what distinguishes a file from another with its inode, and from an older version."""
+    """Return values that tell a file from its older versions and from others with its inode."""
     return stat.S_IFMT(status.st_mode), status.st_size, status.st_mtime_ns
 
 
 class _TreeWriter:
-    """Turn entries into members."""
+    """Write entries as the members of one archive."""
 
     def __init__(
         self,
@@ -204,11 +204,11 @@ class _TreeWriter:
         self._shared = lru_cache(maxsize=1024)(self._shared_pieces)
 
     def add_comment(self, comment: str) -> None:
-        """Write a comment about all of the archive."""
+        """Write a comment that applies to the whole archive."""
         self._blocks.put(pack_comment(comment.encode("utf-8", "surrogateescape")))
 
     def add(self, entry: Entry) -> None:
-        """Write the member of *entry*, or a warning into the report."""
+        """Write the member of *entry*, or warn that it is not stored."""
         name = self._arcname
         if entry.name:
             name = b"%b/%b" % (name, os.fsencode(entry.name))
@@ -237,12 +237,12 @@ class _TreeWriter:
             what = "a socket" if kind == stat.S_IFSOCK else "of an unknown kind"
             self._warn(entry, f"is {what}; it is not stored")
 
-    def leave_out(self, entry: Entry, why: HeaderError) -> None:
-        """Warn that *entry* was not written, because of *why*."""
-        self._warn(entry, f"{why}; it is not stored")
+    def skip(self, entry: Entry, error: HeaderError) -> None:
+        """Warn that *entry* is not stored because of *error*."""
+        self._warn(entry, f"{error}; it is not stored")
 
     def _count(self, size: int) -> None:
-        """Count *size* bytes of content, and report them about once per MiB."""
+        """Count *size* bytes of content, and call *on_bytes* about once per MiB."""
         self._report.bytes += size
         if self._unreported + size > _BUFFER_BYTES:
             self._on_bytes(self._unreported)
@@ -327,7 +327,7 @@ class _TreeWriter:
                     hint="check that this user may read it",
                 ) from exc
             if entry.stat is None and exc.errno in (errno.ELOOP, errno.ENXIO):
-                self._add_other(entry)  # a symbolic link, a socket or a device by now
+                self._add_other(entry)  # it has become a symbolic link, a socket or a device
                 return
             self._warn(entry, f"{_why(exc)}; it is not stored")
             return
@@ -356,7 +356,7 @@ class _TreeWriter:
             if entry.stat is None and not stat.S_ISDIR(status.st_mode):
                 self._add_other(entry)
             else:
-                self._warn(entry, "was replaced by something that is no file; it is not stored")
+                self._warn(entry, "was replaced by something other than a file; it is not stored")
             return
         if status.st_nlink > 1 and self._add_hard_link(name, status):
             return
@@ -426,7 +426,7 @@ class _TreeWriter:
     def _copy(self, fd: int, offset: int, length: int) -> str:
         """Write *length* bytes of *fd* from *offset* on, zeros for those that are missing.
 
-        Return what went wrong, or nothing.
+        Return the text of a warning, or "".
         """
         left = length
         problem = ""
@@ -463,7 +463,7 @@ def _open(path: str) -> int:
 
 
 def _change(before: os.stat_result, fd: int) -> str:
-    """Return how the open file *fd* differs from what it was *before* it was read."""
+    """Return a warning if the open file *fd* changed since its status *before*, else ""."""
     try:
         after = os.fstat(fd)
     except OSError as exc:

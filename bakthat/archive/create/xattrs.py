@@ -22,11 +22,11 @@ class AttributeReader:
     def records(self, target: int | str, device: int) -> list[tuple[bytes, bytes]]:
         """Return the attributes of *target* as keys and values of PAX records.
 
-        *target* is an open file or a path, of which a symbolic link is not followed; *device* is
-        its ``st_dev``. What cannot be read is left out. Keys are ``SCHILY.xattr.`` and the
+        *target* is an open file or a path; a symbolic link is not followed. *device* is its
+        ``st_dev``. Attributes that cannot be read are left out. Keys are ``SCHILY.xattr.`` and the
         attribute's name, in which GNU tar writes "%" and "=" as ``%25`` and ``%3D``; the values
-        are raw bytes. An ACL also comes as text, ``SCHILY.acl.access`` or ``.default``, which is
-        what ``tar --acls`` restores.
+        are raw bytes. An ACL is also returned as text, ``SCHILY.acl.access`` or ``.default``,
+        which is what ``tar --acls`` restores.
         """
         if device in self._without:
             return []

@@ -1,6 +1,6 @@
 """Give restored files their owner, mode, times and extended attributes.
 
-What cannot be set is a warning, never an error: the content matters more.
+A value that cannot be set causes a warning, never an error: the content matters more.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Target = TypeVar("Target")
 
 @dataclass(frozen=True, slots=True)
 class DirectoryState:
-    """What a directory was like, to be given back to it or to another."""
+    """The metadata of a directory, saved to be applied to it or to another one later."""
 
     mode: int
     uid: int
@@ -40,22 +40,22 @@ class DirectoryState:
 
     @classmethod
     def of(cls, fd: int, before: os.stat_result | None = None) -> DirectoryState:
-        """Return the state of the open directory *fd*; *before* stands in for its own fstat."""
+        """Return the state of the open directory *fd*; *before* replaces its current status."""
         st = before or os.fstat(fd)
         xattrs = {}
         if _HAS_XATTRS:
             try:
                 xattrs = {name: os.getxattr(fd, name) for name in os.listxattr(fd)}
             except OSError:
-                # A file system without them; there is nothing to give back.
+                # The file system has no attributes.
                 xattrs = {}
         mode = st.st_mode & 0o7777
         return cls(mode, st.st_uid, st.st_gid, st.st_atime_ns, st.st_mtime_ns, xattrs)
 
     def apply(self, fd: int, warn: Callable[[str, OSError], None], *, exactly: bool) -> None:
-        """Give this state to the open directory *fd*; *exactly* removes other attributes too.
+        """Apply this state to the open directory *fd*; *exactly* removes other attributes too.
 
-        *warn* is called with what could not be set.
+        *warn* is called with the name of each value that could not be set, and the error.
         """
         now = DirectoryState.of(fd)
         if (now.uid, now.gid) != (self.uid, self.gid):
@@ -74,8 +74,8 @@ class DirectoryState:
 class MetadataWriter:
     """Apply the metadata of members; *report* collects what could not be applied.
 
-    As root, owners are those of the recorded names where these exist here, else of the recorded
-    numbers, as in GNU tar. Any other user owns the files that they restore.
+    As root, the owner is the user of the recorded name, or of the recorded number if this machine
+    has no such name, as in GNU tar. Any other user owns the files that they restore.
     """
 
     def __init__(self, report: ArchiveReport) -> None:
@@ -86,9 +86,9 @@ class MetadataWriter:
         self._ids = functools.lru_cache(_CACHED_NAMES)(self._find_ids)
 
     def apply(self, fd: int, member: Member, *, owner: tuple[int, int] | None = None) -> None:
-        """Apply everything to the open file or directory *fd*.
+        """Apply the metadata of *member* to the open file or directory *fd*.
 
-        *owner* are the ids of the user and the group that it is known to have.
+        *owner* is its present user and group id, None if unknown.
         """
         owned = self._set_owner(member, owner, os.fchown, fd)
         if member.xattrs or member.acls:
@@ -106,9 +106,10 @@ class MetadataWriter:
             self.warn(member.name, "time", exc)
 
     def apply_to_entry(self, parent: int, name: bytes, member: Member, *, link: bool) -> None:
-        """Apply what it can have to the entry *name* of *parent* that cannot be opened.
+        """Apply the metadata of *member* to the entry *name* of the open directory *parent*.
 
-        *link* tells that it is a symbolic link; these have no mode.
+        It is for entries that cannot be opened: FIFOs, devices, and, with *link*, symbolic links,
+        which have no mode.
         """
         chown = functools.partial(os.chown, dir_fd=parent, follow_symlinks=False)
         owned = self._set_owner(member, None, chown, name)

@@ -1,8 +1,8 @@
-"""Move the files from the staging directory into their place: all of them or none.
+"""Move the restored files from the staging directory into the destination: all of them or none.
 
-All conflicts are found and all moves are planned before the first change. The files that restored
-ones replace stay in the staging directory until the last move is done, so that a failure or an
-interrupt can be undone. Symbolic links are not followed.
+All conflicts are found and all moves are planned before the first change. Replaced files stay in
+the staging directory until the last move is done, so that a failure or an interrupt can be undone.
+Symbolic links are not followed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ logger = logging.getLogger("bakthat.archive")
 
 @dataclass(slots=True)
 class _Merge:
-    """One directory that exists in the destination, and what comes into it."""
+    """A directory that exists in the destination, and the entries that move into it."""
 
     path: list[bytes]
     before: DirectoryState
@@ -52,11 +52,10 @@ def publish(staging: Staging, implied_directories: PathSet, report: ArchiveRepor
 
     Directories merge, files and links replace files and links. The *implied_directories* give no
     metadata to existing ones; *report* takes warnings. Returns the paths that are now at the top
-    of the destination. Raises DestinationError, and then, as after
-    any exception, the destination is as it was.
+    of the destination. Raises DestinationError; after any exception, the destination is as it was.
     """
     publication = _Publication(staging, implied_directories, report)
-    # A second interrupt must not stop the undoing of what the first one stopped.
+    # A second interrupt must not stop the undo that follows the first.
     with held_back() as interrupts:
         try:
             publication.plan()
@@ -91,7 +90,7 @@ class _Publication:
         return quoted(os.path.join(os.fsencode(self._staging.destination), *self._path))
 
     def plan(self) -> None:
-        """Find out what moves where, and raise DestinationError if anything cannot."""
+        """Plan all moves, without a change. Raises DestinationError if any move is impossible."""
         waiting: list[list[bytes]] = [[]]
         while waiting:
             path = waiting.pop()
@@ -118,16 +117,16 @@ class _Publication:
                 f"{self.current_path} is on another file system than the destination",
                 hint="restore to an empty directory and move the files by hand",
             )
-        given = path and path not in self._implied_directories
+        is_member = path and path not in self._implied_directories
         before = DirectoryState.of(target)
-        after = DirectoryState.of(staged, staged_before) if given else None
+        after = DirectoryState.of(staged, staged_before) if is_member else None
         if after is not None and os.geteuid() != 0:
             # An ordinary user owns everything in staging, so keep the existing owner.
             after = replace(after, uid=before.uid, gid=before.gid)
         return _Merge(path, before, after)
 
     def _plan_entries(self, merge: _Merge, staged: int, target: int) -> list[list[bytes]]:
-        """Sort the entries into those that move and the directories that merge, returned."""
+        """Add the entries that move to *merge*; return the paths of directories that merge."""
         inner = []
         names = [os.fsencode(name) for name in names_in(staged)]
         for name in names:
@@ -210,10 +209,10 @@ class _Publication:
             for path in reversed(removed):
                 self._make_staged(path)  # or nothing could be moved back
             self._path = []
-            self._staging.keep("what was restored and could not be moved into place")
+            self._staging.keep("the restored files that could not be moved into place")
             raise DestinationError(
                 f"not everything could be moved into {self.current_path}: {reason(exc)}",
-                hint="restore to a directory on another file system; what was restored was kept",
+                hint="restore to a directory on another file system; the restored files were kept",
             ) from exc
 
     def _remove_staged(self, path: list[bytes]) -> None:
@@ -271,10 +270,10 @@ class _Publication:
         self._report.warn(f"cannot restore the {what} of {self.current_path}: {reason(error)}")
 
     def undo(self) -> None:
-        """Bring the destination back to what it was.
+        """Bring the destination back to its state before the moves.
 
-        Failures are logged, and the replaced files stay in the staging directory. Checks where
-        each file is now, and so works after an interrupt at any moment.
+        It checks where each file is now, and so works after an interrupt at any moment. Failures
+        are logged, and the files concerned stay in the staging directory.
         """
         if not self._moving:
             return
@@ -283,7 +282,7 @@ class _Publication:
             try:
                 self._undo_directory(index, merge)
             except OSError as exc:
-                self._staging.keep("what could not be put back")
+                self._staging.keep("the files that could not be put back")
                 logger.error("cannot undo the restore into %s: %s", self.current_path, reason(exc))
 
     def _undo_directory(self, index: int, merge: _Merge) -> None:
@@ -337,7 +336,7 @@ class _Publication:
 
 def _keep_replaced(name: bytes, staged: int, target: int, replaced: int) -> None:
     """Save the old file. Use a hard link where possible, so that its name never disappears."""
-    # A rename puts a file in the place of another, but not of a directory, nor the reverse.
+    # A rename replaces a file with a file, but neither a directory with a file nor the reverse.
     if not (is_directory(name, staged) or is_directory(name, target)):
         try:
             os.link(name, name, src_dir_fd=target, dst_dir_fd=replaced, follow_symlinks=False)
@@ -352,8 +351,8 @@ def _rename(name: bytes, source: int, target: int) -> None:
     try:
         os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
     except PermissionError:
-        # Moving a directory changes its "..", so a user must be able to write to it; as the
-        # other place may be open to others, only a descriptor is sure to mean this directory.
+        # Moving a directory changes its "..", so the user must be able to write to it. The mode is
+        # set by descriptor, because others may be able to replace an entry of *target*.
         fd = os.open(name, DIRECTORY_FLAGS, dir_fd=source)
         try:
             mode = os.fstat(fd).st_mode & 0o7777

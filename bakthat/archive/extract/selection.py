@@ -1,4 +1,4 @@
-"""Which members of an archive are wanted, when not all of them are."""
+"""Select the members of an archive that a partial restore includes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from bakthat.errors import NoMatchError, UsageError
 
 
 class Selection:
-    """The members at some paths, and everything below these.
+    """The members at *paths*, and everything below them.
 
     A path begins at the top of the archive, or just below the one directory that is at its top:
-    ``mydir/etc/hosts`` or ``etc/hosts``. There are no patterns. Raises UsageError for a path that
-    no member can have.
+    ``mydir/etc/hosts`` or ``etc/hosts``. Patterns are not supported. Raises
+    UsageError for a path that no member can have.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
@@ -24,10 +24,10 @@ class Selection:
         self._unseen = set(range(len(paths)))
 
     def includes(self, member: Member) -> bool:
-        """Return whether *member* is wanted.
+        """Return whether the selection includes *member*.
 
-        Raises NoMatchError for a wanted hard link to an unwanted file, whose content was skipped;
-        UnsafeMemberError for a name that leads out of the archive.
+        Raises NoMatchError for a selected hard link to a file that is not selected, since its
+        content was skipped; UnsafeMemberError for a name that leads out of the archive.
         """
         found = self._find(split_name(member.name, member.name))
         self._unseen.difference_update(found)
@@ -44,7 +44,7 @@ class Selection:
         return True
 
     def check(self) -> None:
-        """Raise NoMatchError unless every path was that of a member, or of one above it."""
+        """Raise NoMatchError unless every path has matched a member."""
         for number in sorted(self._unseen):
             raise NoMatchError(
                 f"the backup holds no {quoted(b'/'.join(self._paths[number]))}",

@@ -1,4 +1,4 @@
-"""The hidden directory inside the destination into which everything is unpacked first."""
+"""The hidden directory inside the destination, into which everything is unpacked first."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 class Staging:
-    """A private directory made inside *destination*, which is made too where it is missing.
+    """A private directory inside *destination*, which is created too where it is missing.
 
     ``tree`` receives the new files, ``replaced`` the files they replace. Used in a ``with``: at
-    its end the directory is removed with all that is left in it and, after an exception, so is
-    the destination if it was made here. Raises DestinationError.
+    its end the directory is removed with all that is left in it. After an exception, so is the
+    destination if this class created it. Raises DestinationError.
     """
 
     def __init__(self, destination: Path) -> None:
@@ -40,7 +40,7 @@ class Staging:
         self._before: os.stat_result | None = None
         self._kept = ""
         self.published = False
-        """Whether everything is in its place, so that the destination stays."""
+        """Whether all files were moved into place; then an exception leaves the destination."""
 
     def __enter__(self) -> Staging:
         try:
@@ -51,7 +51,7 @@ class Staging:
             self._before = os.fstat(self.destination_fd)
             os.mkdir(self._name, 0o700, dir_fd=self.destination_fd)
             self._fd = self._opened(open_private(self._name, self.destination_fd)[0])
-            # Nothing inside is to inherit a group or an ACL from the destination.
+            # The entries must not inherit a group or an ACL from the destination.
             os.fchown(self._fd, -1, os.getegid())
             os.fchmod(self._fd, 0o700)
             with contextlib.suppress(OSError, AttributeError):
@@ -73,11 +73,11 @@ class Staging:
         self._remove(failed=kind is not None and not self.published)
 
     def keep(self, what: str) -> None:
-        """Leave the directory for the user to look into: it holds the only copy of *what*."""
+        """Do not remove the directory at the end: it holds the only copy of *what*."""
         self._kept = what
 
     def remove_tree(self) -> None:
-        """Remove the directory of the tree. Raises OSError where it holds anything."""
+        """Remove the directory ``tree``. Raises OSError if it is not empty."""
         os.rmdir("tree", dir_fd=self._fd)
 
     def _make_destination(self) -> None:
@@ -102,7 +102,7 @@ class Staging:
         with held_back():
             if self._kept:
                 where = quoted(os.fsencode(self.destination / self._name))
-                logger.error("%s is in %s", self._kept, where)
+                logger.error("%s are in %s", self._kept, where)
                 self._close()
             else:
                 self._remove_all(failed=failed)
@@ -136,18 +136,18 @@ def open_private(name: str | bytes, parent: int) -> tuple[int, os.stat_result]:
     """Open the directory *name* of *parent*, which only this user can change.
 
     It gets mode 0700 if it lacks a bit that its owner needs. Returns the descriptor, which the
-    caller closes, and what the directory was like before. Raises OSError.
+    caller closes, and the status before. Raises OSError.
     """
     before = os.stat(name, dir_fd=parent, follow_symlinks=False)
     lacking = stat.S_ISDIR(before.st_mode) and before.st_mode & 0o700 != 0o700
     if lacking:
-        # Follows links, but nobody else could have put one in its place.
+        # chmod follows links, but nobody else can replace the directory with one.
         os.chmod(name, 0o700, dir_fd=parent)
     return os.open(name, DIRECTORY_FLAGS, dir_fd=parent), before
 
 
 def remove_content(root: int) -> None:
-    """Remove all that is in the private directory *root*, however deep and whatever its modes.
+    """Remove all entries of the private directory *root*, however deep and whatever their modes.
 
     Every directory is first moved up to *root*, so that depth costs no descriptors. Raises
     OSError.
@@ -177,7 +177,7 @@ def remove_content(root: int) -> None:
 
 
 def _remove_in_place(name: str, parent: int) -> None:
-    """Remove the directory *name* of *parent* with its content, at a descriptor for each level."""
+    """Remove the directory *name* of *parent* with its content; opens a descriptor a level."""
     fd, _ = open_private(name, parent)
     try:
         for inner in names_in(fd):
@@ -191,10 +191,10 @@ def _remove_in_place(name: str, parent: int) -> None:
 
 
 def names_in(directory: int) -> list[str]:
-    """Return the names that the open *directory* has now. Raises OSError.
+    """Return the names of the entries that the open *directory* has now. Raises OSError.
 
-    Opens a new descriptor. On btrfs, an old one does not list entries that were created later.
-    Use this for every directory that stays open.
+    It opens a new descriptor, since on btrfs an old one does not list entries that were created
+    after it was opened. Use this for every directory that stays open.
     """
     fd = os.open(".", DIRECTORY_FLAGS, dir_fd=directory)
     try:
@@ -204,9 +204,9 @@ def names_in(directory: int) -> list[str]:
 
 
 def folds_names(directory: int) -> bool:
-    """Return whether *directory* may take two spellings for one name, in case or in Unicode form.
+    """Return whether *directory* may treat names as equal that differ in case or Unicode form.
 
-    Makes a file there for a moment. Raises OSError.
+    To find out, it creates a file there and removes it. Raises OSError.
     """
     probe = f"{STAGING_PREFIX}{secrets.token_hex(8)}-É"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL

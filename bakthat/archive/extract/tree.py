@@ -1,4 +1,4 @@
-"""Make the members of an archive below one directory, and never outside of it.
+"""Create the members of an archive below one directory, and never outside of it.
 
 Every component of a path is opened relative to its parent and without following links, so no
 member can lead out, whatever names and links the archive holds and in whatever order.
@@ -33,13 +33,13 @@ _OPEN_LEVELS = 64
 """Directories of the current path that stay open; those above are opened again on the way back."""
 
 MAX_PATHS = 1_000_000
-"""The most paths that are remembered of one archive; each takes some 100 bytes of memory."""
+"""The most paths in one :class:`PathSet`; each takes some 100 bytes of memory."""
 
 Path = list[bytes]
 
 
 class PathSet:
-    """A set of paths in bounded memory: an archive of a few kilobytes may name gigabytes of them.
+    """A set of paths in bounded memory: a small archive may hold names of many gigabytes.
 
     Raises CorruptArchiveError for more than :data:`MAX_PATHS`.
     """
@@ -91,18 +91,18 @@ class _Level:
 
     name: bytes
     fd: int | None
-    """None while it is not kept open."""
+    """None while the directory is not kept open."""
     finish: Member | DirectoryState | None
-    """The metadata that it gets when it is left."""
+    """The metadata that the directory gets when it is left."""
     owner: tuple[int, int] | None = None
-    """User and group id of it and of all that is made in it, where they are known."""
+    """The user and group id of the directory and of new entries in it; None if unknown."""
 
 
 class StagedTree:
     """A tree under construction below the open private directory *root*, not closed here.
 
-    Used in a ``with``; when left without an exception, every directory has its metadata. OSErrors
-    of the file system leave as they are.
+    Used in a ``with``; after a block without an exception, every directory has its metadata. An
+    OSError of the file system is not translated.
     """
 
     def __init__(self, root: int, report: ArchiveReport) -> None:
@@ -116,7 +116,7 @@ class StagedTree:
         self._owner = (status.st_uid, status.st_gid)
         self._levels = [_Level(b"", root, None, self._owner)]
         self._head = b""
-        """The path of the current directory as the last member wrote it; empty when unknown."""
+        """The path of the current directory as the last member spelled it; empty when unknown."""
         self._head_path: Path = []
         self._skipped = PathSet()
         self._folds = folds_names(root)
@@ -148,7 +148,7 @@ class StagedTree:
             del self._levels[1:]
 
     def add(self, member: Member, content: Iterable[tuple[int, memoryview]]) -> None:
-        """Make *member*; *content* is what TarReader.read_content returns for it.
+        """Create *member*; *content* is what TarReader.read_content yields for it.
 
         Raises UnsafeMemberError, CorruptArchiveError, DestinationError, OSError, and whatever
         *content* raises.
@@ -156,7 +156,7 @@ class StagedTree:
         name = member.name.rstrip(b"/")
         head, _, leaf = name.rpartition(b"/")
         if head and head == self._head and leaf != b"." and leaf != b"..":
-            # As nearly always: in the same directory as the member before.
+            # The usual case: the same directory as that of the previous member.
             path = [*self._head_path, leaf]
             parent = _fd(self._levels[-1])
         else:
@@ -180,7 +180,7 @@ class StagedTree:
         try:
             fd = os.open(path[-1], _NEW_FILE, 0o600, dir_fd=parent)
         except FileExistsError:
-            self._make_room(parent, path)
+            self._remove_earlier(parent, path)
             fd = os.open(path[-1], _NEW_FILE, 0o600, dir_fd=parent)
         try:
             if member.sparse is None:
@@ -204,7 +204,7 @@ class StagedTree:
             self._check_spelling(parent, path)
             existing = stat.S_ISDIR(_lstat(path[-1], parent).st_mode)
             if not existing:
-                self._make_room(parent, path)
+                self._remove_earlier(parent, path)
                 os.mkdir(path[-1], _PRIVATE, dir_fd=parent)
         self._descend(path[-1], parent, existing=existing).finish = member
         self.implied_directories.discard(path)
@@ -224,7 +224,7 @@ class StagedTree:
                 source = os.dup(source)
                 opened.callback(os.close, source)
                 parent = self._enter(path[:-1])
-            self._make_room(parent, path)
+            self._remove_earlier(parent, path)
             try:
                 if stat.S_ISDIR(_lstat(target[-1], source).st_mode):
                     raise CorruptArchiveError(f"the hard link {name} is to the directory {wanted}")
@@ -246,14 +246,14 @@ class StagedTree:
         try:
             os.symlink(member.linkname, path[-1], dir_fd=parent)
         except FileExistsError:
-            self._make_room(parent, path)
+            self._remove_earlier(parent, path)
             os.symlink(member.linkname, path[-1], dir_fd=parent)
         self._metadata.apply_to_entry(parent, path[-1], member, link=True)
         self._report.files += 1
 
     def _add_special(self, parent: int, path: Path, member: Member) -> None:
         kind = stat.S_IFCHR if member.type is MemberType.CHARDEV else stat.S_IFBLK
-        self._make_room(parent, path)
+        self._remove_earlier(parent, path)
         try:
             if member.type is MemberType.FIFO:
                 os.mkfifo(path[-1], 0o600, dir_fd=parent)
@@ -271,8 +271,8 @@ class StagedTree:
         self._skipped.add(path)
         self._report.warn(warning)
 
-    def _make_room(self, parent: int, path: Path) -> None:
-        """Remove what an earlier member left under this name: the later one wins."""
+    def _remove_earlier(self, parent: int, path: Path) -> None:
+        """Remove the entry that an earlier member made at *path*, since the later member wins."""
         try:
             found = _lstat(path[-1], parent)
         except FileNotFoundError:
@@ -292,7 +292,7 @@ class StagedTree:
             ) from exc
 
     def _check_spelling(self, parent: int, path: Path) -> None:
-        """Refuse what exists under another spelling only: one file would replace the other."""
+        """Raise DestinationError if *path* exists only in another spelling, as another member."""
         if self._folds and os.fsdecode(path[-1]) not in names_in(parent):
             raise DestinationError(
                 f"{quoted(b'/'.join(path))} and another member differ only in case or Unicode "
@@ -303,7 +303,7 @@ class StagedTree:
     def _enter(self, path: Path, *, missing: CorruptArchiveError | None = None) -> int:
         """Make the directory at *path* the current one, and return it open.
 
-        Missing directories are made, unless *missing* is given: then it is raised. The
+        Missing directories are created, unless *missing* is given: then it is raised. The
         directories that are left get their metadata.
         """
         levels = self._levels
@@ -322,14 +322,14 @@ class StagedTree:
         return _fd(levels[-1])
 
     def _descend_into(self, path: Path, missing: CorruptArchiveError | None) -> None:
-        """Go down to the existing directory at *path*, or one that no member has made."""
+        """Make the directory at *path* the current one; create it, implied, where it is missing."""
         parent = _fd(self._levels[-1])
         try:
             found = _lstat(path[-1], parent)
         except FileNotFoundError:
             if missing is not None:
                 raise missing from None
-            # As mkdir -p does: only a member has a mode of its own.
+            # With the default mode, like mkdir -p: no member records another.
             os.mkdir(path[-1], dir_fd=parent)
             self.implied_directories.add(path)
             self._descend(path[-1], parent, existing=False)
@@ -371,7 +371,7 @@ class StagedTree:
         level, parent = self._levels[-1], self._levels[-2]
         fd = _fd(level)
         if parent.fd is None:
-            # Sure to be the parent, since nobody else can move anything here.
+            # ".." is still the parent, since nobody else can move a directory here.
             parent.fd = os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
         if isinstance(level.finish, Member):
             self._metadata.apply(fd, level.finish, owner=level.owner)

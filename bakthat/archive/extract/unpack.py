@@ -1,9 +1,9 @@
 """Restore an archive, or one plain file, into a directory: all of it or nothing.
 
 Files are unpacked into a private directory inside the destination, on the same file system. They
-are published, that is moved into place, only after the source was read to its end, so that every
-checksum and authentication was verified. After any error or interrupt the destination is as it
-was.
+are published, that is moved into place, only after the source was read to its end, and so every
+checksum and every authentication was verified. After any error or interrupt the destination is as
+it was.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def extract(
 ) -> list[Path]:
     """Restore the tar archive in *source* into the directory *destination*.
 
-    *destination* is made, with its parents, where it is missing. Existing directories are merged
-    with those of the archive, existing files and links replaced. *report* takes the counts and
-    warnings: owners, modes, attributes and devices that could not be restored. *check_comment*
-    is called with the comment of a global pax header, ``b""`` where there is none, and may raise.
-    With *selection*, only the members that it includes, in directories that are made as needed.
-    Returns the paths that are now at the top of *destination*, sorted.
+    *destination* is created, with its parents, where it is missing. Existing directories are merged
+    with those of the archive; existing files and links are replaced. *report* takes the counts,
+    and warnings about owners, modes, attributes and devices that could not be restored.
+    *check_comment* is called with the comment of a global pax header, ``b""`` if there is none,
+    and may raise. With *selection*, only the members that it includes are restored, and the
+    directories that they need. Returns the paths that are now at the top of *destination*, sorted.
 
     *source* is read to its end and not closed. Raises CorruptArchiveError, UnsafeMemberError for
     a member that would leave *destination*, DestinationError, and whatever *source* raises; then
@@ -61,7 +61,7 @@ def _unpack(
     check_comment: Callable[[bytes], None] | None,
     selection: Selection | None,
 ) -> PathSet:
-    """Make the tree in the staging directory; return the directories that are no members."""
+    """Create the tree in the staging directory; return the directories that are not members."""
     watched = _WatchedSource(source)
     reader = TarReader(watched)
     path, first = b"", True
@@ -99,10 +99,11 @@ def restore_file(
 ) -> Path:
     """Restore all bytes of *source* as the file *name* in the directory *destination*.
 
-    *destination* is made, with its parents, where it is missing; an existing file or link of
-    that name is replaced. The file gets *mode* (None: 0600), *mtime_ns* (nanoseconds since 1970
-    UTC) unless that is None and, as root, *owner*; setuid and setgid only with its owner.
-    *report* takes the counts and warnings. Returns its path.
+    *destination* is created, with its parents, where it is missing; an existing file or link of
+    that name is replaced. The file gets *mode* (None: 0600) and *mtime_ns* (nanoseconds since 1970
+    UTC) unless that is None. As root, it gets *owner*; without that owner, setuid and setgid are
+    left out. *report* takes the counts and warnings, *on_bytes* is called with the number of bytes
+    written. Returns the path of the file.
 
     *source* is read to its end and not closed. Raises UnsafeMemberError for a *name* that is not
     a plain file name, DestinationError, and whatever *source* raises; then nothing is left behind.
@@ -145,17 +146,16 @@ def verify(
     on_bytes: ByteCounter | None = None,
     check_comment: Callable[[bytes], None] | None = None,
 ) -> ArchiveReport:
-    """Read the tar archive in *source* to its end without writing anything, and count.
+    """Read the tar archive in *source* to its end, without writing any file, and return the counts.
 
-    *on_bytes* is called with the bytes of content that were read, *check_comment* as by
-    :func:`extract`. Raises the errors of :func:`extract`, except those that occur only when files
-    are written.
+    *on_bytes* is called with the number of bytes of content that were read, *check_comment* as by
+    :func:`extract`. Raises the errors of :func:`extract`, except those of writing files.
     """
     report = ArchiveReport()
     reader = TarReader(source)
     for member in reader:
         if check_comment is not None and not (report.files or report.directories):
-            check_comment(reader.comment)  # check before unpacking
+            check_comment(reader.comment)  # check before reading the content
         path = split_name(member.name, member.name)
         if member.type is MemberType.HARDLINK:
             split_name(member.linkname, member.name)
@@ -177,14 +177,14 @@ def _cannot_write(path: Path, error: OSError) -> DestinationError:
 
 
 class _WatchedSource:
-    """A source that remembers its own OSError, to tell it from one of the destination."""
+    """Remembers the OSError of a source, to tell it from an OSError of the destination."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self.failure: OSError | None = None
 
     def read(self, size: int, /) -> bytes:
-        """Do what the source does."""
+        """Read from the source."""
         try:
             return self._source.read(size)
         except OSError as exc:

@@ -14,7 +14,7 @@ MEMBER_BYTES = 1024 * 1024
 """Bytes of the uncompressed stream in each member but the last."""
 
 MAX_MEMBER_BYTES = 16 * 1024 * 1024
-"""The most that a member with the length field may hold uncompressed; more is refused.
+"""The most uncompressed bytes of a member with a length field; the reader refuses more.
 
 Higher than :data:`MEMBER_BYTES` so that a later version may choose larger members.
 """
@@ -43,8 +43,8 @@ def pack_member(deflated: bytes, crc32: int, size: int) -> bytes:
 def member_length(header: bytes) -> int | None:
     """Return the length in bytes of the member that begins with *header*.
 
-    *header* is the first :data:`HEADER_BYTES` bytes of it. None when the member does not carry
-    the field in exactly the way bakthat writes it: another tool's, to be read serially.
+    *header* is the first :data:`HEADER_BYTES` bytes of the member. Returns None when it has no
+    length field exactly as bakthat writes it: such a member must be read serially.
     """
     if len(header) < HEADER_BYTES:
         return None

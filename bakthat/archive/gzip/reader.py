@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 _MAGIC = b"\x1f\x8b"
 _READ_BYTES = 256 * 1024
 _SERIAL_INPUT_BYTES = 32 * 1024
-"""Small, since what follows the end of a member is copied once for each member in it."""
+"""Small, because the input after the end of a member is copied, once for each member in it."""
 _SERIAL_OUTPUT_BYTES = 256 * 1024
 _AHEAD_BYTES = 32 * 1024 * 1024
-"""What the members in flight may hold, compressed and inflated, before no more are read."""
+"""Reading ahead stops when the pending members take this much, compressed and inflated."""
 _MAX_THREADS = 8
 
 # Deflate stores what does not compress in blocks of at most 65,535 bytes with 5 bytes each
@@ -40,12 +40,12 @@ _MAX_STORED_BYTES = MAX_MEMBER_BYTES + MAX_MEMBER_BYTES // 65535 * 10 + 1024
 
 
 class GzipReader:
-    """Inflate *source*, from its next byte to its end, as a gzip file.
+    """Inflate the gzip file that *source* holds, from its next byte to its end.
 
-    *threads* is how many members with a length are inflated at once (default: the number of
-    cores, at most 8). *source* is read from the thread that calls :meth:`read` only, and is not
-    closed. Memory stays under 100 MB whatever the file holds. To be used in a ``with``, or
-    closed, or its threads live on.
+    *threads* is the number of members with a length that are inflated at once, by default the
+    number of cores, at most 8. *source* is read only by the thread that calls :meth:`read`, and is
+    not closed. Memory stays under 100 MB whatever the file holds. The caller must use the reader
+    in a ``with`` or close it, which ends its threads.
     """
 
     def __init__(self, source: Source, *, threads: int | None = None) -> None:
@@ -87,9 +87,9 @@ class GzipReader:
     def read(self, size: int = -1) -> bytes:
         """Return between 1 and *size* bytes, all that is left with -1, or ``b""`` at the end.
 
-        The end is returned only after the checksum and the length of every member were found right.
+        The end is returned only after the checksum and the length of every member were verified.
         Raises CorruptArchiveError for a file that is truncated, altered or not gzip, and
-        whatever the source raises; once it has raised, it raises the same again.
+        whatever the source raises; every call after an error raises the same error.
         """
         if self._closed:
             raise ValueError("read of a closed GzipReader")
@@ -103,7 +103,7 @@ class GzipReader:
             try:
                 self._piece, self._piece_at = self._next_piece(), 0
             except BaseException as exc:
-                # An interrupt, too, may have lost bytes that were read already.
+                # Also after an interrupt: bytes that were already read may be lost.
                 self._failure = exc
                 raise
         start, self._piece_at = self._piece_at, min(self._piece_at + size, len(self._piece))
@@ -157,7 +157,7 @@ class GzipReader:
         )
 
     def _begin_other_member(self) -> bool:
-        # ISA-L loses its place in a header with a name and a comment that comes in two pieces.
+        # ISA-L fails on a header with a name and a comment that arrives in two pieces.
         self._fill(_SERIAL_INPUT_BYTES)
         start = self._raw[self._raw_at : self._raw_at + len(_MAGIC)]
         if start == _MAGIC:
@@ -219,7 +219,7 @@ class GzipReader:
 
     @property
     def _offset(self) -> int:
-        """Where in the source the next byte stands."""
+        """The position of the next byte in the source."""
         return self._raw_offset + self._raw_at
 
     def _refuse(self, reason: str) -> NoReturn:
@@ -227,18 +227,18 @@ class GzipReader:
 
 
 def _inflate_member(member: memoryview, size: int, offset: int) -> bytes:
-    """Inflate one member with a length, all but its header, in a thread of the pool."""
+    """Inflate *member*, which holds *size* bytes and comes without its header."""
     from isal import isal_zlib
 
     isal_error: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # stub: instance
     inflater = isal_zlib.decompressobj(-15)
     try:
-        # One byte more than it should hold, or an overlong member would look complete.
+        # Ask for one byte more than declared: otherwise an overlong member would look complete.
         inflated = inflater.decompress(member[:-TRAILER_BYTES], size + 1)
     except isal_error as exc:
         raise _corrupt(offset, f"is damaged: {exc}") from exc
     if not inflater.eof or inflater.unused_data or len(inflated) != size:
-        raise _corrupt(offset, "does not hold as many bytes as it says")
+        raise _corrupt(offset, "does not hold as many bytes as it declares")
     if isal_zlib.crc32(inflated) != int.from_bytes(member[-8:-4], "little"):
         raise _corrupt(offset, "fails its checksum")
     return inflated

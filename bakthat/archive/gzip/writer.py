@@ -18,7 +18,7 @@ from bakthat.errors import UsageError
 from bakthat.system.streams import Buffer, Sink
 
 MAX_THREADS = 8
-"""The default number of threads at most; together they compress faster than storage takes bytes."""
+"""The most threads by default; so many compress faster than storage takes bytes."""
 
 # ISA-L's levels 1 to 3 are several times faster than zlib's; its level 0 compresses worse, and
 # expands data that does not compress.
@@ -35,22 +35,21 @@ def _nothing() -> None:
 class GzipWriter:
     """Compress the written bytes into gzip members and push them to *sink* in order.
 
-    *level* is gzip's, 1 (fastest) to 9 (smallest); *threads* are those that compress, by default
-    one for each processor that this process may use, at most :data:`MAX_THREADS`. The sink is
-    written to only by the thread that calls :meth:`write` and :meth:`close`, and is never
-    closed. Memory is bounded by two members of input and output for each thread, and four more.
+    *level* is gzip's, 1 (fastest) to 9 (smallest). *threads* is the number of compressing threads,
+    by default one for each processor that this process may use, at most :data:`MAX_THREADS`. Only
+    the thread that calls the methods writes to the sink, which is never closed. Memory is bounded
+    by two members of input and output for each thread, and four more.
 
     End it with :meth:`close` or :meth:`abort`; as a context manager it closes after the block
-    and aborts on an exception. It is not an ``io.IOBase``: that one's destructor would finish
-    half a file.
-    Raises UsageError for a level or a number of threads that do not exist.
+    and aborts on an exception. It is not an ``io.IOBase``, whose destructor would finish half a
+    file. Raises UsageError for an invalid level or number of threads.
     """
 
     def __init__(
         self, sink: Sink, *, level: int = DEFAULT_LEVEL, threads: int | None = None
     ) -> None:
         if not 1 <= level <= 9:
-            raise UsageError(f"no compression level {level}", hint="choose 1 (fastest) to 9")
+            raise UsageError(f"invalid compression level {level}", hint="choose 1 (fastest) to 9")
         if threads is None:
             threads = min(len(os.sched_getaffinity(0)), MAX_THREADS)
         if threads < 1:
@@ -84,20 +83,19 @@ class GzipWriter:
     def lend(self) -> memoryview:
         """Return memory for one member, to be filled and given back by :meth:`take`.
 
-        The same memory serves again and again: new pages for each member would cost more time
-        than copying does.
+        The memory is reused: allocating new pages for each member would take longer than copying.
         """
         return self._spare.pop() if self._spare else memoryview(bytearray(MEMBER_BYTES))
 
     def take(self, lent: memoryview, size: int, /) -> None:
-        """Take the first *size* bytes of what :meth:`lend` gave, without copying a whole member.
+        """Take the first *size* bytes of *lent*, from :meth:`lend`; a whole member is not copied.
 
         The caller must not touch *lent* any more. Raises as :meth:`write`.
         """
         self.borrow(lent[:size], partial(self._spare.append, lent))
 
     def borrow(self, data: memoryview, give_back: Callable[[], None], /) -> None:
-        """Take *data*, without copying it where it is a whole member.
+        """Take *data*; a whole member is not copied.
 
         Calls *give_back* when *data* was compressed and written, or copied. Raises as
         :meth:`write`.
@@ -115,7 +113,7 @@ class GzipWriter:
             raise
 
     def wait(self) -> None:
-        """Wait until one piece more is given back, if there is one. Raises as :meth:`write`."""
+        """Wait until one more piece is given back, if any is pending. Raises as :meth:`write`."""
         self._check()
         try:
             self._push(max(len(self._pending) - 1, 0))
@@ -172,7 +170,7 @@ class GzipWriter:
             raise ValueError("the gzip writer is closed")
 
     def _take(self, view: memoryview) -> None:
-        """Cut *view* into members, keeping what does not fill one."""
+        """Cut *view* into members, and buffer the bytes that do not fill one."""
         start = 0
         while start < len(view):
             left = len(view) - start
@@ -214,9 +212,9 @@ class GzipWriter:
 def compress_member(data: bytes | memoryview, level: int) -> bytes:
     """Return *data* (at most a member's) as one gzip member, compressed at *level*.
 
-    The default level becomes what :func:`~bakthat.archive.gzip.level.choose_level` returns.
+    At the default level, :func:`~bakthat.archive.gzip.level.choose_level` chooses one.
     """
-    # Here, so that importing this module does not load it; the interpreter keeps it.
+    # Imported here, so that importing this module does not load it.
     from isal import igzip_lib, isal_zlib
 
     if level == DEFAULT_LEVEL:
@@ -231,7 +229,7 @@ def compress_member(data: bytes | memoryview, level: int) -> bytes:
 
 
 def _store(data: bytes | memoryview) -> bytes:
-    """Return *data* as stored blocks (RFC 1951, section 3.2.4), five times as fast as zlib does."""
+    """Return *data* as stored blocks (RFC 1951, section 3.2.4), five times as fast as zlib."""
     blocks: list[bytes | memoryview] = []
     for start in range(0, len(data), _STORED_BYTES):
         piece = data[start : start + _STORED_BYTES]

@@ -1,4 +1,4 @@
-"""The fields of tar headers: numbers, checksums, pax records, and names fit to be shown.
+"""Parse the fields of tar headers, and quote names for messages.
 
 Formats: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Extended Header"; the GNU tar
 manual, "Basic Tar Format" and "Storing Sparse Files".
@@ -24,7 +24,7 @@ MAX_ID = 2**32 - 2
 MAX_DEVICE = 2**31 - 1
 MAX_SIZE = 2**63 - 1
 MAX_TIME_NS = 2**63 * 10**9
-"""The limit before and after 1970: seconds have 64 bits, and some file systems keep them all."""
+"""The limit before and after 1970: some file systems store 64 bits of seconds."""
 _MAX_SECONDS_DIGITS = 19
 _MAX_SHOWN = 200
 
@@ -32,7 +32,7 @@ _SECONDS = re.compile(rb"([+-]?)(\d*)(?:\.(\d*))?")
 
 
 def quoted(name: bytes) -> str:
-    """Return *name* in quotes and on one line, what a terminal would act on escaped.
+    """Return *name* in quotes and on one line, with unprintable characters escaped.
 
     Long names are cut in the middle.
     """
@@ -64,7 +64,7 @@ def parse_number(field: bytes) -> int:
 
 
 def parse_decimal(text: bytes) -> int:
-    """Return the number that *text* writes with at most 19 decimal digits.
+    """Return the number in *text*, which has at most 19 decimal digits.
 
     Raises CorruptArchiveError.
     """
@@ -74,13 +74,13 @@ def parse_decimal(text: bytes) -> int:
 
 
 def parse_seconds(text: bytes) -> int:
-    """Return the nanoseconds in *text*, decimal seconds; digits past the ninth are dropped.
+    """Return the time in *text*, decimal seconds, as nanoseconds.
 
-    Dropping rounds towards the past, before 1970 too. Raises CorruptArchiveError.
+    Digits past the ninth are rounded towards the past, before 1970 too. Raises CorruptArchiveError.
     """
     seconds, _, fraction = text.partition(b".")
     if seconds.isdigit() and fraction.isdigit() and len(seconds) <= _MAX_SECONDS_DIGITS:
-        return int(seconds) * 10**9 + int(fraction[:9].ljust(9, b"0"))  # as nearly always
+        return int(seconds) * 10**9 + int(fraction[:9].ljust(9, b"0"))  # the usual case
     match = _SECONDS.fullmatch(text)
     if match is None or not (match[2] or match[3]) or len(match[2]) > _MAX_SECONDS_DIGITS:
         raise CorruptArchiveError(f"a pax header has {quoted(text)} where a time belongs")
@@ -91,16 +91,16 @@ def parse_seconds(text: bytes) -> int:
     return -nanoseconds - bool(fraction[9:].strip(b"0"))
 
 
-def checksum_fits(block: bytes) -> bool:
-    """Return whether the 512 bytes of a header add up to the sum that it carries.
+def has_valid_checksum(block: bytes) -> bool:
+    """Return whether the checksum in a header of 512 bytes is right.
 
-    The sum is of unsigned bytes; some old tars added signed ones.
+    The checksum is the sum of unsigned bytes; some old tars added signed ones.
     """
     field = block[148:156]
-    # The sum counts its own field as eight spaces.
+    # The checksum counts its own field as eight spaces.
     unsigned = byte_sum(block[:256]) + byte_sum(block[256:]) - byte_sum(field) + 8 * 32
     if field == b"%06o\0 " % unsigned:
-        return True  # as POSIX has it, and nearly every tar
+        return True  # the form of POSIX, which nearly every tar writes
     stored = parse_number(field)
     if stored == unsigned:
         return True
@@ -111,16 +111,16 @@ def checksum_fits(block: bytes) -> bool:
 def byte_sum(octets: bytes) -> int:
     """Return the sum of at most 256 bytes.
 
-    The low half of Adler-32 (RFC 1950, section 8.2) is one more than the sum of the bytes modulo
-    65521, which so few cannot reach; it is many times faster than sum().
+    The low half of Adler-32 (RFC 1950, section 8.2) is the sum of the bytes plus one, modulo 65521,
+    which 256 bytes cannot reach. It is many times faster than sum().
     """
     return (adler32(octets) & 0xFFFF) - 1
 
 
 def only_mtime(payload: bytes) -> tuple[bytes, bytes] | None:
-    """Return the record of a pax header that has no other than the time; None for any other.
+    """Return the record of a pax header that holds the mtime and nothing else, or None.
 
-    Nearly every file has such a header, and this takes a third of the time.
+    Nearly every file has such a header; this takes a third of the time of the general parser.
     """
     if payload[2:9] == b" mtime=" and payload[:2] == b"%d" % len(payload) and payload[-1] == 10:
         return b"mtime", payload[9:-1]
@@ -128,7 +128,7 @@ def only_mtime(payload: bytes) -> tuple[bytes, bytes] | None:
 
 
 def parse_pax_records(payload: bytes) -> list[tuple[bytes, bytes]]:
-    """Return keywords and values of a pax header, in their order.
+    """Return the keywords and values of a pax header, in order.
 
     Raises CorruptArchiveError.
     """

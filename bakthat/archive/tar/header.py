@@ -1,7 +1,6 @@
 """The headers of a tar archive in the PAX format (POSIX.1-2001, pax(1), "pax Interchange Format").
 
-Pure functions: a member's description becomes bytes. What does not fit into a ustar header, and
-what it cannot hold, goes into an extended header before it.
+All functions are pure. Values that a ustar header cannot hold go into an extended header before it.
 """
 
 from __future__ import annotations
@@ -32,21 +31,21 @@ _BLANK_CHECKSUM = b" " * 8
 _NAME_BYTES = 100
 _PREFIX_BYTES = 155
 _OWNER_BYTES = 31
-# What the fields of a ustar header hold; records of an extended header hold the rest.
-_ROOM_ID = 0o7777777
-_ROOM_SIZE = 0o77777777777
+# The largest numbers in the fields of a ustar header; larger ones go into an extended header.
+_MAX_USTAR_ID = 0o7777777
+_MAX_USTAR_SIZE = 0o77777777777
 _NS = 1_000_000_000
 _USUAL_RECORD_BYTES = 30
 """The record of a time with ten digits before the point and nine after it."""
 
 
 class HeaderError(ValueError):
-    """A member has something that no header can hold; the message says what."""
+    """A value of a member does not fit into any header; the message names the value."""
 
 
 @dataclass(slots=True)
 class MemberHeader:
-    """The content of the header of one member."""
+    """The values in the header of one member."""
 
     name: bytes
     """Whole path in the archive; a directory's ends with a slash."""
@@ -57,17 +56,17 @@ class MemberHeader:
     uid: int
     gid: int
     mtime_ns: int
-    """Nanoseconds since the epoch, also before it."""
+    """Nanoseconds since 1970 UTC, negative before it."""
     size: int = 0
     """Bytes of data that follow the header."""
     link: bytes = b""
-    """What a symbolic link points to, or the name of the member that a hard link repeats."""
+    """The target of a symbolic link, or the name of the member that a hard link refers to."""
     owner: bytes = b""
     group: bytes = b""
     device: tuple[int, int] = (0, 0)
     """Major and minor number."""
     records: Iterable[tuple[bytes, bytes]] = ()
-    """More keys and values for the extended header."""
+    """Further keywords and values for the extended header."""
 
 
 def pack_member_header(member: MemberHeader) -> bytes:
@@ -78,8 +77,8 @@ def pack_member_header(member: MemberHeader) -> bytes:
     _check_range("size", member.size, 0, MAX_SIZE)
     _check_range("time", member.mtime_ns, -MAX_TIME_NS, MAX_TIME_NS)
     for number in member.device:
-        # No pax record can hold these.
-        _check_range("device number", number, 0, _ROOM_ID)
+        # Pax has no record for device numbers.
+        _check_range("device number", number, 0, _MAX_USTAR_ID)
     records: list[tuple[bytes, bytes]] = []
     prefix, name = _split(member.name)
     if not name or not member.name.isascii():
@@ -89,15 +88,15 @@ def pack_member_header(member: MemberHeader) -> bytes:
     if len(link) > _NAME_BYTES or not link.isascii():
         records.append((b"linkpath", link))
         link = _ascii(link)
-    size = _field(b"size", member.size, _ROOM_SIZE, records)
+    size = _field(b"size", member.size, _MAX_USTAR_SIZE, records)
     uid = _id(b"uid", member.uid, records)
     gid = _id(b"gid", member.gid, records)
     owner = _owner(b"uname", member.owner, records)
     group = _owner(b"gname", member.group, records)
     mtime, fraction = divmod(member.mtime_ns, _NS)
-    if fraction or not 0 <= mtime <= _ROOM_SIZE:
+    if fraction or not 0 <= mtime <= _MAX_USTAR_SIZE:
         records.append((b"mtime", decimal_seconds(member.mtime_ns)))
-        mtime = min(max(mtime, 0), _ROOM_SIZE)
+        mtime = min(max(mtime, 0), _MAX_USTAR_SIZE)
     records.extend(member.records)
     ids = _ids(member.mode & 0o7777, uid, gid)
     rest = _rest(member.kind, link, owner, group, *member.device, prefix)
@@ -109,17 +108,17 @@ class SharedPieces(NamedTuple):
     """The bytes that the headers of many members share."""
 
     ids: bytes
-    """The fields of the mode and of the numbers of the owner."""
+    """The fields mode, uid and gid."""
     rest: bytes
-    """The bytes after the checksum."""
+    """The bytes after the checksum field."""
     sum: int
-    """The sum of both, with the checksum's field counted as blank."""
+    """The sum of the bytes of both, with the checksum field counted as spaces."""
 
 
 def shared_pieces(member: MemberHeader) -> SharedPieces | None:
-    """Return what headers share that differ from *member*'s in name, size and time at the most.
+    """Return the pieces of *member*'s header that do not depend on its name, size and time.
 
-    None where they need records for more than that. Raises HeaderError.
+    None when *member* needs extended records for anything else. Raises HeaderError.
     """
     records: list[tuple[bytes, bytes]] = []
     uid = _id(b"uid", member.uid, records)
@@ -134,21 +133,21 @@ def shared_pieces(member: MemberHeader) -> SharedPieces | None:
 
 
 def pack_usual_header(name: bytes, shared: SharedPieces, size: int, mtime_ns: int) -> bytes | None:
-    """Return what :func:`pack_member_header` does, for a third of the time.
+    """Return the header blocks of a usual member, in a third of :func:`pack_member_header`'s time.
 
-    None for a rarer member: nearly every file has a short name, and a time that needs a record.
-    Raises HeaderError.
+    A usual member has a short ASCII name, and needs an extended header only for its time; nearly
+    every file is one. Returns None for any other member. Raises HeaderError.
     """
     seconds, fraction = divmod(mtime_ns, _NS)
     record = b"%d mtime=%d.%09d\n" % (_USUAL_RECORD_BYTES, seconds, fraction)
     if (
         len(record) != _USUAL_RECORD_BYTES
-        # Ten decimal digits may be more than eleven octal ones.
-        or not 0 <= seconds <= _ROOM_SIZE
+        # Ten decimal digits can exceed eleven octal digits.
+        or not 0 <= seconds <= _MAX_USTAR_SIZE
         or not fraction % 10
         or len(name) > _NAME_BYTES
         or not name.isascii()
-        or not 0 <= size <= _ROOM_SIZE
+        or not 0 <= size <= _MAX_USTAR_SIZE
     ):
         return None
     numbers = b"%011o\0%011o\0" % (size, seconds)
@@ -170,12 +169,12 @@ def pack_usual_header(name: bytes, shared: SharedPieces, size: int, mtime_ns: in
 
 
 def pack_comment(comment: bytes) -> bytes:
-    """Return a global extended header that holds *comment*, which tar tools read past."""
+    """Return a global extended header that holds *comment*; tar tools skip it."""
     return _extended_header([(b"comment", comment)], _GLOBAL)
 
 
 def decimal_seconds(nanoseconds: int) -> bytes:
-    """Return a time in seconds as an exact decimal, without rounding through a float."""
+    """Return *nanoseconds* as decimal seconds, exactly."""
     seconds, fraction = divmod(abs(nanoseconds), _NS)
     sign = b"-" if nanoseconds < 0 else b""
     if not fraction:
@@ -204,22 +203,22 @@ def _split(name: bytes) -> tuple[bytes, bytes]:
 
 
 def _ascii(text: bytes) -> bytes:
-    """Return what a reader without extended headers gets to see of *text*."""
+    """Return *text* as a reader without support for extended headers sees it."""
     return text[:_NAME_BYTES].decode("ascii", "replace").encode("ascii", "replace")
 
 
 def _id(key: bytes, value: int, records: list[tuple[bytes, bytes]]) -> int:
-    _check_range("owner", value, 0, MAX_ID)
-    return _field(key, value, _ROOM_ID, records)
+    _check_range("owner id", value, 0, MAX_ID)
+    return _field(key, value, _MAX_USTAR_ID, records)
 
 
 def _check_range(what: str, value: int, least: int, most: int) -> None:
     if not least <= value <= most:
-        raise HeaderError(f"a tar header has no room for its {what}, {value}")
+        raise HeaderError(f"its {what} {value} does not fit into a tar header")
 
 
 def _misfit(header: bytes) -> HeaderError:
-    # One byte too many, and everything that follows would be out of place.
+    # One extra byte would shift the rest of the archive.
     return HeaderError(f"its tar header would have {len(header)} bytes")
 
 
@@ -248,8 +247,8 @@ def _extended_block(size: int, kind: bytes) -> bytes:
     return _block(b"././@PaxHeader", _ids(0o644, 0, 0), size, 0, rest)
 
 
-# A header is put together from pieces, most of which many members share. Every value must fit
-# into its field.
+# Headers are joined from cached pieces, since many members share most of them. Callers make sure
+# that every value fits into its field.
 
 
 def _block(name: bytes, ids: bytes, size: int, mtime: int, rest: _Rest) -> bytes:
@@ -267,11 +266,11 @@ def _ids(mode: int, uid: int, gid: int) -> bytes:
 
 
 class _Rest(NamedTuple):
-    """What follows the checksum in a header."""
+    """The bytes after the checksum field of a header."""
 
     block: bytes
     sum: int
-    """The sum of its bytes, with the checksum field counted as blank."""
+    """The sum of these bytes, with the checksum field counted as spaces."""
 
 
 @lru_cache(maxsize=1024)

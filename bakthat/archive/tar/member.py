@@ -21,7 +21,7 @@ class MemberType(enum.Enum):
 
 
 class Owner(NamedTuple):
-    """The owner of a file; a name that exists here counts more than its number."""
+    """The owner of a file; a name that exists on this machine takes precedence over its id."""
 
     uid: int
     gid: int

@@ -1,9 +1,11 @@
 """Read a tar stream member by member: v7, ustar, GNU and pax, sparse files included.
 
 Formats: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Extended Header"; the GNU tar
-manual, "Basic Tar Format" and "Storing Sparse Files". An archive must end as POSIX says, with
-two blocks of zeros, or it counts as truncated; and only zeros may follow these, or a block of
-zeros in the middle of a damaged archive would hide all members after it.
+manual, "Basic Tar Format" and "Storing Sparse Files".
+
+An archive must end with two blocks of zeros, as POSIX says; without them it counts as truncated.
+Only zeros may follow them: otherwise zeros in the middle of a damaged archive would hide all
+members after them.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from bakthat.archive.tar.fields import (
     MAX_NAME_BYTES,
     MAX_SIZE,
     MAX_TIME_NS,
-    checksum_fits,
+    has_valid_checksum,
     only_mtime,
     parse_decimal,
     parse_number,
@@ -44,11 +46,11 @@ MAX_EXTENDED_BYTES = 8 * 1024 * 1024
 """The largest pax header that is read; Linux allows 64 KiB in one extended attribute."""
 
 MAX_GLOBAL_RECORDS = 1000
-"""The most records of global pax headers; each is looked at again for every member."""
+"""The most records of global pax headers; each is applied to every member."""
 
 _READ_BYTES = 1024 * 1024
 _ZEROS = bytes(BLOCK_BYTES)
-# Name, three numbers, size, time, type, link, what belongs to the owner and the device, prefix.
+# Name; mode, uid and gid; size; time; type; link; magic to device numbers; prefix.
 _FIELDS = struct.Struct("<100s24s12s12s8xc100s88s155s12x")
 _OWNER_FIELDS = struct.Struct("<8s32s32s8s8s")
 
@@ -58,7 +60,7 @@ _ACL = b"SCHILY.acl."
 _SPARSE = b"GNU.sparse."
 
 
-# Any other type is a file, as POSIX has it; D is GNU's directory that lists its entries.
+# Any other type is a file, as POSIX says; D is GNU's directory that lists its entries.
 _TYPES = {
     b"1": MemberType.HARDLINK,
     b"2": MemberType.SYMLINK,
@@ -74,18 +76,18 @@ _USUAL_TYPES = {b"0": MemberType.FILE, b"5": MemberType.DIRECTORY}
 _SIZE_AND_TIME = re.compile(rb"[0-7]{11}\0[0-7]{11}\0")
 _TIME_RECORD = re.compile(rb"([0-9]{2}) mtime=([0-9]{1,19})\.([0-9]{1,9})\n")
 """A record of a pax header: its length, seconds, and their fraction."""
-_MAX_USUAL = 40
-"""Bytes of a pax header that holds a time and nothing else."""
+_TIME_ONLY_LIMIT = 40
+"""A pax header that holds a time and nothing else has fewer bytes."""
 _SLASH = 0x2F
-_IDLE = {b"comment"}
+_WITHOUT_EFFECT = {b"comment"}
 """Keywords of global headers that change no member."""
 
 
 class TarReader:
     """Iterate over the members of the tar archive that *source* holds.
 
-    Reads from the next byte of *source* to its very end, so that the layers below have checked
-    all of theirs, and does not close it. Content that was not read is skipped. Raises
+    Reads *source* from its next byte to its end, so that the layers below check all of their data
+    too, and does not close it. Content that the caller does not read is skipped. Raises
     CorruptArchiveError, also for an archive without its end mark, and whatever *source* raises.
     Memory is bounded: pax headers to 8 MiB, sparse maps to 64 MiB, names to 64 KiB.
     """
@@ -100,8 +102,8 @@ class TarReader:
         self._current: Member | None = None
         self._globals: dict[bytes, bytes] = {}
         self._usual: dict[bytes, tuple[bytes, int]] = {}
-        """First blocks of pax headers that may come again, and where their records end, by their
-        field of the size."""
+        """The first block of pax headers with only a time, and the end of their record, by their
+        size field: most of them have the same block."""
         self.content_bytes = 0
         """Bytes of content that :meth:`read_content` has yielded."""
 
@@ -119,9 +121,10 @@ class TarReader:
         return self._globals.get(b"comment", b"")
 
     def read_content(self, member: Member) -> Iterator[tuple[int, memoryview]]:
-        """Yield offset and bytes of each piece of the content of *member*, without its holes.
+        """Yield the offset and the bytes of each piece of *member*'s content, without its holes.
 
-        To be used before the next member is asked for, and once. A piece holds until the next.
+        Call it once, and before the iteration goes on to the next member. A piece is valid until
+        the next one is read. Raises ValueError when *member* is not the current one.
         """
         if member is not self._current:
             raise ValueError("only the content of the current member can be read")
@@ -143,9 +146,10 @@ class TarReader:
                 offset += len(piece)
 
     def _usual_member(self) -> Member | None:
-        """Return what :meth:`_next_member` would, for half of the time; None for a rarer member.
+        """Return the next member if it is a usual one, in half the time of :meth:`_next_member`.
 
-        Nearly all are files and directories that have one more record, their exact time.
+        A usual member is a file or a directory with one extended record, its exact time. For any
+        other member, return None and read nothing.
         """
         end = self._at + 3 * BLOCK_BYTES
         if end > len(self._buffer):
@@ -156,7 +160,7 @@ class TarReader:
             return None
         record = _TIME_RECORD.fullmatch(blocks, BLOCK_BYTES, usual[1])
         block = blocks[2 * BLOCK_BYTES :]
-        if record is None or not checksum_fits(block):
+        if record is None or not has_valid_checksum(block):
             return None
         name, numbers, size, _, kind, linkname, owner, prefix = _FIELDS.unpack(block)
         type_ = _USUAL_TYPES.get(kind)
@@ -197,7 +201,11 @@ class TarReader:
             if kind == b"M":
                 raise self._corrupt("the rest of a file that began in another volume")
             payload = self._extended(block)
-            if kind == b"x" and len(payload) < _MAX_USUAL and self._globals.keys() <= _IDLE:
+            if (
+                kind == b"x"
+                and len(payload) < _TIME_ONLY_LIMIT
+                and self._globals.keys() <= _WITHOUT_EFFECT
+            ):
                 self._usual[block[_SIZE]] = block, BLOCK_BYTES + len(payload)
             if kind in b"xX":
                 pax = [only] if (only := only_mtime(payload)) else parse_pax_records(payload)
@@ -221,20 +229,20 @@ class TarReader:
         return member
 
     def _header(self) -> bytes | None:
-        """Return the next header block, its checksum found right; None at the end mark."""
+        """Return the next header block, with its checksum verified; None at the end mark."""
         block = self._block()
         if block[0] == 0 and block == _ZEROS:
             if self._block() != _ZEROS:
                 raise self._corrupt("a single block of zeros in the middle")
             return None
-        if not checksum_fits(block):
+        if not has_valid_checksum(block):
             if self._offset + self._at == BLOCK_BYTES:
                 raise CorruptArchiveError("not a tar archive")
             raise self._corrupt("a header that fails its checksum")
         return block
 
     def _member(self, block: bytes) -> Member:
-        """Build what the fixed header says, and be ready to read the content."""
+        """Return the member that a header *block* describes, and prepare to read its content."""
         name, numbers, size, mtime, kind, linkname, owner, prefix = _FIELDS.unpack(block)
         name = name.partition(b"\0")[0]
         type_ = _TYPES.get(kind, MemberType.FILE)
@@ -251,7 +259,7 @@ class TarReader:
         )
         if type_ is MemberType.CHARDEV or type_ is MemberType.BLOCKDEV:
             member.major, member.minor = parse_number(owner[72:80]), parse_number(owner[80:])
-        # Links and the like have no content, whatever their size says, as in GNU tar.
+        # Links, devices and FIFOs have no content, whatever their size field says, as in GNU tar.
         self._expect_content(stored if type_ is MemberType.FILE or kind == b"D" else 0)
         return member
 
@@ -262,7 +270,7 @@ class TarReader:
         self._padding = -size % BLOCK_BYTES
 
     def _check(self, member: Member) -> None:
-        """Bring *member* to what the type of each field promises, or refuse it."""
+        """Normalize *member* and check the range of its fields. Raises CorruptArchiveError."""
         type_, name, linkname = member.type, member.name, member.linkname
         if type_ is MemberType.FILE and name.endswith(b"/"):
             # Archives older than POSIX have no type for directories.
@@ -293,13 +301,13 @@ class TarReader:
         sparse: list[tuple[bytes, bytes]] = []
         for keyword, value in records:
             if keyword in _KEYWORDS:
-                if value:  # an empty one lets the fixed header stand
+                if value:  # an empty value leaves that of the header block
                     self._apply_keyword(member, keyword, value)
             elif keyword.startswith(_XATTR):
                 # GNU tar writes "=" and "%" in the names of attributes as %3D and %25.
                 name = keyword[len(_XATTR) :].replace(b"%3D", b"=").replace(b"%25", b"%")
                 if not name or b"\0" in name:
-                    raise self._corrupt("an extended attribute without a proper name")
+                    raise self._corrupt("an extended attribute with an invalid name")
                 member.xattrs[name] = value
             elif keyword.startswith(_ACL):
                 member.acls[keyword[len(_ACL) :]] = value
@@ -365,7 +373,7 @@ class TarReader:
         size = parse_number(header[124:136])
         if not 0 <= size <= MAX_EXTENDED_BYTES:
             raise self._corrupt(f"an extended header of {size} bytes")
-        if size <= len(self._buffer) - self._at:  # as nearly always: a few records
+        if size <= len(self._buffer) - self._at:  # the usual case: a few records
             payload = bytes(self._buffer[self._at : self._at + size])
             self._at += size
             self._content_left = 0
@@ -413,7 +421,7 @@ class TarReader:
         self._at += count
 
     def _fill(self) -> None:
-        """Take the next buffer; the one before was used up."""
+        """Read the next buffer; the current one must be used up."""
         self._offset += self._at
         self._at = 0
         self._buffer = memoryview(self._source.read(_READ_BYTES))
@@ -439,7 +447,7 @@ class TarReader:
 
 @lru_cache(maxsize=1024)
 def _identity(numbers: bytes, owner: bytes) -> tuple[int, int, int, bytes, bytes]:
-    """Return permissions, ids and names of the owner; the same ones come again and again.
+    """Return mode, ids and names of the owner, cached because few of them occur in an archive.
 
     *numbers* are the three fields after the name in a header, *owner* those from the magic on.
     """

@@ -1,8 +1,8 @@
-"""The maps of sparse files: where in a file its data belongs.
+"""The maps of sparse files, which say where in a file its data belongs.
 
-Of the four forms that GNU tar writes all are read, and the newest is written. A map that was read
-is an array of offset, length, offset, length, in bytes. Formats: the GNU tar manual,
-"Storing Sparse Files" and "Old GNU Format".
+All four forms of GNU tar are read, and the newest is written. A parsed map is an array of offset,
+length, offset, length, in bytes. Formats: the GNU tar manual, "Storing Sparse Files" and
+"Old GNU Format".
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from bakthat.archive.tar.fields import BLOCK_BYTES, parse_decimal, parse_number
 from bakthat.errors import CorruptArchiveError
 
 MAX_EXTENTS = 4 * 1024 * 1024
-"""The most parts that a sparse file may have; they take 16 bytes of memory each."""
+"""The most extents that are read of one file; each takes 16 bytes of memory."""
 
 MAX_WRITTEN_EXTENTS = 65_536
-"""A file with more parts is stored with the holes after these, so that any reader's memory holds
-the map."""
+"""The most extents that are written of one file, so that the map fits into any reader's memory.
+The last of them includes all holes after it."""
 
 Extents = list[tuple[int, int]]
-"""Offset and length, in bytes, of each part of a file to write; ascending, apart from each other.
-"""
+"""Offset and length, in bytes, of each extent of a file to write; ascending, with holes between."""
 
 _MAX_OFFSET = 2**63 - 1
 
@@ -40,9 +39,9 @@ def parse_gnu_entries(fields: bytes, extents: array[int]) -> None:
 
 
 def parse_pax_0_0(records: list[tuple[bytes, bytes]]) -> array[int]:
-    """Return the map in *records*, pax records without ``GNU.sparse.``, which repeat.
+    """Return the map in *records*, in which the keywords offset and numbytes alternate.
 
-    Raises CorruptArchiveError.
+    The keywords come without their prefix ``GNU.sparse.``. Raises CorruptArchiveError.
     """
     extents: array[int] = array("Q")
     for keyword, value in records:
@@ -54,7 +53,7 @@ def parse_pax_0_0(records: list[tuple[bytes, bytes]]) -> array[int]:
 
 
 def parse_pax_0_1(text: bytes) -> array[int]:
-    """Return the map that *text* writes as decimal numbers with commas between them.
+    """Return the map in *text*, decimal numbers separated by commas.
 
     Raises CorruptArchiveError.
     """
@@ -69,9 +68,9 @@ def parse_pax_0_1(text: bytes) -> array[int]:
 
 
 def parse_pax_1_0(next_block: Callable[[], bytes]) -> array[int]:
-    """Return the map that stands before the data, as decimal numbers in lines of their own.
+    """Return the map that precedes the data: decimal numbers, one a line.
 
-    *next_block* returns 512 bytes; it is called for as many as the map takes. Raises
+    *next_block* returns the next 512 bytes, and is called until the map is complete. Raises
     CorruptArchiveError and what *next_block* raises.
     """
     extents: array[int] = array("Q")
@@ -90,11 +89,11 @@ def parse_pax_1_0(next_block: Callable[[], bytes]) -> array[int]:
 
 
 def pack_pax_1_0(extents: Extents, size: int) -> bytes:
-    """Return the map that goes before the data of a sparse member, in whole blocks.
+    """Return the map that precedes the data of a sparse member, padded to whole blocks.
 
     The format is GNU tar's PAX sparse format 1.0: the number of extents, then offset and length of
-    each, in decimal, a line each. As there, a file that ends in a hole gets a last, empty extent
-    at its *size* in bytes.
+    each, in decimal, a line each. As in GNU tar, a file that ends in a hole gets a last, empty
+    extent at its *size* in bytes.
     """
     if not extents or sum(extents[-1]) < size:
         extents = [*extents, (size, 0)]
@@ -105,7 +104,7 @@ def pack_pax_1_0(extents: Extents, size: int) -> bytes:
 
 
 def check_sparse_map(extents: array[int], *, size: int, stored: int) -> None:
-    """Check that the parts come in order, lie within *size* bytes and add up to *stored*.
+    """Check that extents are in order, lie within *size* bytes and add up to *stored* bytes.
 
     Raises CorruptArchiveError.
     """

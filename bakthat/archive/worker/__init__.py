@@ -1,1 +1,1 @@
-"""A second process that works for this one."""
+"""A forked worker process, its messages, and the memory that it shares with this process."""

@@ -17,15 +17,15 @@ class ConnectionEndedError(Exception):
     """The other process has ended."""
 
 
-class WorkerTraceback(Exception):  # noqa: N818  # it is only the cause of another
-    """Where an exception was raised in the other process, as text."""
+class WorkerTraceback(Exception):  # noqa: N818  # only the cause of another exception
+    """The traceback of an exception in the other process, as text."""
 
     def __str__(self) -> str:
         return f"in the other process:\n{self.args[0]}"
 
 
 def send(connection: socket.socket, kind: str, content: Any) -> None:
-    """Send a message: its *kind* and *content* of the types that :mod:`marshal` takes.
+    """Send a message of *kind*, with *content* of types that :mod:`marshal` supports.
 
     Raises OSError.
     """
@@ -34,11 +34,11 @@ def send(connection: socket.socket, kind: str, content: Any) -> None:
 
 
 def send_failure(connection: socket.socket, failure: Exception) -> None:
-    """Let :func:`receive` raise *failure* in the other process. Raises OSError."""
+    """Send *failure*, which :func:`receive` raises in the other process. Raises OSError."""
     try:
         content = pickle.dumps(failure)
         pickle.loads(content)
-    except Exception:  # noqa: BLE001  # an exception may refuse in any way
+    except Exception:  # noqa: BLE001  # pickling may fail in any way
         content = pickle.dumps(RuntimeError(f"{type(failure).__name__}: {failure}"))
     send(connection, _FAILURE, (content, "".join(traceback.format_exception(failure))))
 
@@ -46,14 +46,14 @@ def send_failure(connection: socket.socket, failure: Exception) -> None:
 def receive(connection: socket.socket) -> tuple[str, Any]:
     """Return the kind and the content of the next message.
 
-    Raises ConnectionEndedError, and the exception that :func:`send_failure` sent, caused by a
-    :class:`WorkerTraceback`.
+    Raises ConnectionEndedError, and the exception that :func:`send_failure` sent, with a
+    :class:`WorkerTraceback` as its cause.
     """
     (size,) = _LENGTH.unpack(_receive_exactly(connection, _LENGTH.size))
     kind, content = marshal.loads(_receive_exactly(connection, size))
     if kind == _FAILURE:
-        failure, where = content
-        raise pickle.loads(failure) from WorkerTraceback(where)
+        failure, worker_traceback = content
+        raise pickle.loads(failure) from WorkerTraceback(worker_traceback)
     return kind, content
 
 

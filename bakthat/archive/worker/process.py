@@ -1,4 +1,4 @@
-"""A process forked from this one that does one task, and never outlives it."""
+"""A forked process that does one task, and never outlives its parent."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from bakthat.system.signals import SIGNALS, held_back
 
 
 def may_fork() -> bool:
-    """Return whether this process has a single thread, and the system what a worker needs.
+    """Return whether a worker can be forked: on Linux with pidfds, from a single thread.
 
-    With more threads it may not fork: the child would never get a lock that another thread holds.
+    With more threads, a lock that another thread holds would stay locked in the child for ever.
     """
-    # A Python that was built for old kernels, such as those that uv installs, has no pidfd.
+    # A Python that was built for old kernels, such as uv's, has no pidfds.
     if sys.platform != "linux" or not (
         hasattr(os, "pidfd_open")
         and hasattr(os, "P_PIDFD")
@@ -28,7 +28,7 @@ def may_fork() -> bool:
     ):
         return False
     try:
-        # All threads, those of libraries too, which Python does not know.
+        # This counts the threads of libraries too, which Python does not know.
         return len(os.listdir("/proc/self/task")) == 1
     except OSError:
         return False
@@ -37,10 +37,10 @@ def may_fork() -> bool:
 class WorkerProcess:
     """A forked process that runs *work* with its end of a connection, and then ends.
 
-    What *work* raises is sent as a failure (:mod:`bakthat.archive.worker.messages`). The process
-    shares this one's files and what memory :mod:`mmap` shares. A signal that stops a command ends
-    it, and so does the end of this process. The caller must call :meth:`end`. Raises OSError where
-    no process can be started.
+    An exception of *work* is sent as a failure (:mod:`bakthat.archive.worker.messages`). The
+    process shares open files and the memory of :mod:`mmap` with this one. A signal that stops a
+    command ends it, and so does the end of this process. The caller must call :meth:`end`. Raises
+    OSError where no process can be started.
     """
 
     def __init__(self, work: Callable[[socket.socket], None]) -> None:
@@ -55,7 +55,7 @@ class WorkerProcess:
             theirs.close()
 
     def _start(self, work: Callable[[socket.socket], None], theirs: socket.socket) -> None:
-        # A descriptor means one process, whose number may be another's once it has ended.
+        # A pidfd always means the same process; a pid may be reused after its process has ended.
         with held_back():
             parent = os.pidfd_open(os.getpid())
             process = -1
@@ -63,15 +63,15 @@ class WorkerProcess:
                 _check_end_is_possible(parent)
                 process = os.fork()
             finally:
-                if process:  # the child watches it
+                if process:  # only the child needs it
                     os.close(parent)
             if process:
-                with contextlib.suppress(ProcessLookupError):  # it has ended, and is not waited for
+                with contextlib.suppress(ProcessLookupError):  # it has ended and was reaped
                     self._pidfd = os.pidfd_open(process)
                 return
             try:
                 self.connection.close()  # or the connection would not end with the parent
-                _die_by_signals()
+                _restore_default_signals()
                 _run(work, theirs, parent)
             finally:
                 os._exit(0)  # never return to the caller in the child
@@ -84,7 +84,7 @@ class WorkerProcess:
         with held_back():
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            # None to wait for where this process ignores SIGCHLD, or waited for any child.
+            # The child was reaped already, by an ignored SIGCHLD or a wait for any child.
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
             os.close(self._pidfd)
@@ -103,9 +103,10 @@ def _run(work: Callable[[socket.socket], None], connection: socket.socket, paren
 
 
 def _check_end_is_possible(pidfd: int) -> None:
-    """Raise OSError unless a worker can be killed and waited for by its descriptor.
+    """Raise OSError unless a worker can be killed and waited for by its pidfd.
 
-    Linux 5.3 cannot wait by one, and a sandbox may refuse either. *pidfd* is of no child.
+    Linux 5.3 cannot wait for a pidfd, and a sandbox may forbid both. *pidfd* is that of this
+    process: signal 0 does nothing to it, and it is not waited for, since it is no child.
     """
     signal.pidfd_send_signal(pidfd, 0)
     with contextlib.suppress(ChildProcessError):
@@ -113,8 +114,7 @@ def _check_end_is_possible(pidfd: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End this process when *parent*, a descriptor of a process, ends: also in a long call."""
-
+    """End this process when *parent*, a pidfd, ends, even during a long system call."""
     poll = select.poll()  # select() takes no descriptor above 1023
     poll.register(parent, select.POLLIN)
 
@@ -125,7 +125,7 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _die_by_signals() -> None:
+def _restore_default_signals() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

@@ -11,14 +11,14 @@ from bakthat.archive.worker.messages import ConnectionEndedError, send
 from bakthat.system.streams import BorrowingSink, Sink
 
 FILLED = "filled"
-"""The kind of the message that a piece was filled: its number, and the bytes in it."""
+"""The kind of the message that a piece is filled; its content is the piece's number and size."""
 
 
 class SharedRing:
     """*count* pieces of *size* bytes each, at most 255, in memory that forked processes share.
 
-    One process fills pieces by :meth:`sink`, the other passes them on by :meth:`reader`; the
-    number of a piece that is free again goes back over the connection, as one byte.
+    One process fills pieces with a :class:`RingSink`, the other reads them with a
+    :class:`RingReader` and sends the number of each piece that is free again as one byte.
     """
 
     def __init__(self, count: int, size: int) -> None:
@@ -55,7 +55,7 @@ class RingSink:
 
 
 class RingReader:
-    """Passes on what the other process fills."""
+    """Passes the pieces that the other process fills on to a sink."""
 
     def __init__(self, ring: SharedRing, connection: socket.socket) -> None:
         self._ring = ring
@@ -63,7 +63,7 @@ class RingReader:
         self._borrowed = 0
 
     def pass_on(self, sink: Sink, number: int, size: int) -> None:
-        """Write *size* bytes of the piece *number* to *sink*, and free it when that has them."""
+        """Write *size* bytes of the piece *number* to *sink*, and free the piece after that."""
         piece = self._ring.piece(number)[:size]
         if not isinstance(sink, BorrowingSink):
             sink.write(piece)
@@ -79,6 +79,6 @@ class RingReader:
         self._free(number)
 
     def _free(self, number: int) -> None:
-        # Where the other process has ended, its last messages are still to be received.
+        # If the other process has ended, its last messages must still be received.
         with contextlib.suppress(OSError):
             self._connection.sendall(bytes([number]))
