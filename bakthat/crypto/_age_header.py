@@ -25,7 +25,7 @@ _ARGUMENT = re.compile(rb"[!-~]+")
 
 @dataclass(frozen=True, slots=True)
 class Stanza:
-    """The file key wrapped for one recipient, in the way of the stanza's type."""
+    """The file key, wrapped for one recipient by the scheme of the stanza's type."""
 
     type: str
     arguments: tuple[str, ...]
@@ -39,7 +39,7 @@ class Header:
 
     stanzas: tuple[Stanza, ...]
     signed: bytes
-    """What the MAC covers: everything up to and including its ``---``."""
+    """The bytes that the MAC covers: everything up to and including its ``---``."""
     mac: bytes
 
     def verify(self, file_key: bytes) -> None:
@@ -152,7 +152,7 @@ def _decode(text: bytes) -> bytes:
     try:
         return _base64.decode(text)
     except _base64.Base64Error as exc:
-        raise AgeFormatError(f"no canonical base64 in the age header: {_quote(text)}") from exc
+        raise AgeFormatError(f"not canonical base64 in the age header: {_quote(text)}") from exc
 
 
 def _quote(line: bytes) -> str:

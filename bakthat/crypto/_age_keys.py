@@ -86,7 +86,7 @@ class X25519Identity:
 
     @property
     def recipient(self) -> str:
-        """The public key that belongs to it, as text."""
+        """The public key of this private key, as text."""
         return _bech32.encode(_RECIPIENT_PREFIX, self._public)
 
     def unwrap(self, stanzas: Sequence[Stanza]) -> bytes | None:
@@ -109,7 +109,7 @@ class X25519Identity:
 
 
 class ScryptPassphrase:
-    """A passphrase, as recipient and as identity."""
+    """A passphrase, both recipient and identity."""
 
     type = "scrypt"
 
@@ -186,12 +186,12 @@ def _decode_identity(text: str) -> bytes:
 
 
 def _encode_passphrase(passphrase: str) -> bytes:
-    # Bytes of the environment that are not UTF-8 are surrogates here, and become bytes again.
+    # Python decodes bytes of the environment that are not UTF-8 to surrogates; undo that.
     try:
         return passphrase.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         pass
-    # Outside the handler, where the exception with the passphrase would become the context.
+    # Raised outside the handler: the caught exception, which would be the context, holds the text.
     raise PasswordError("the passphrase has a character that UTF-8 cannot hold")
 
 
@@ -210,7 +210,7 @@ def _scrypt_parameters(stanza: Stanza) -> tuple[bytes, int]:
     work_factor = stanza.arguments[1]
     if not re.fullmatch(r"[1-9][0-9]*", work_factor):
         raise AgeFormatError(f"the scrypt work factor {work_factor[:20]!r} is not a decimal number")
-    # The length first: int() raises an error of its own for thousands of digits.
+    # Check the length first: int() raises an error of its own for thousands of digits.
     if len(work_factor) > len(str(MAX_WORK_FACTOR)) or int(work_factor) > MAX_WORK_FACTOR:
         raise AgeFormatError(
             f"the scrypt work factor {work_factor[:20]} is above {MAX_WORK_FACTOR}: too costly"
@@ -223,7 +223,7 @@ def _fixed_size(stanza: Stanza, argument: str, size: int) -> bytes:
     try:
         data = _base64.decode(argument.encode("ascii"))
     except _base64.Base64Error as exc:
-        raise AgeFormatError(f"a {stanza.type} stanza's argument is no base64: {exc}") from exc
+        raise AgeFormatError(f"a {stanza.type} stanza's argument is not base64: {exc}") from exc
     if len(data) != size:
         raise AgeFormatError(
             f"a {stanza.type} stanza's argument has {len(data)} bytes instead of {size}"

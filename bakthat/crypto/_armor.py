@@ -57,7 +57,7 @@ class _ArmorReader:
             return b""
         data = self._decode_last(line)
         if self._readline() != _END:
-            raise AgeFormatError("a short line of armor is not its last")
+            raise AgeFormatError("a short line of armor is not the last one")
         self._finish()
         return data
 

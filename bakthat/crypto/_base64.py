@@ -1,4 +1,4 @@
-"""The base64 of age: RFC 4648, section 4, canonical (section 3.5) or refused."""
+"""The base64 of age: RFC 4648, section 4, only in its canonical form (section 3.5)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def decode(text: bytes) -> bytes:
     if not _UNPADDED.fullmatch(text):
         raise Base64Error("a character that unpadded base64 does not use")
     if len(text) % 4 == 1:
-        raise Base64Error("a length that no base64 has")
+        raise Base64Error("an invalid length")
     data = binascii.a2b_base64(text + b"=" * (-len(text) % 4))
     if encode(data) != text:
-        raise Base64Error("bits left over at its end")
+        raise Base64Error("stray bits at the end")
     return data
 
 

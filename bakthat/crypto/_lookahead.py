@@ -1,15 +1,15 @@
-"""A buffered reader of a source, which can look ahead, read lines and fill a buffer."""
+"""A buffered reader that can look ahead, read lines and fill a buffer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 READ_SIZE = 1 << 20
-"""How many bytes are read from a source at once."""
+"""Bytes that are read from a source at once."""
 
 
 class LookaheadReader:
-    """Buffer what *read* returns.
+    """Buffer the bytes that *read* returns.
 
     ``read(size)`` returns about *size* bytes, fewer or more, and ``b""`` only at the end.
     """

@@ -1,8 +1,8 @@
 """Write and read files in the age format, version 1.
 
 The format is that of https://age-encryption.org/v1 (https://c2sp.org/age), with X25519 recipients
-or a scrypt passphrase, so any age tool opens what :class:`EncryptWriter` writes, and
-:class:`DecryptReader` opens what any age tool wrote for these, binary or armored::
+or a scrypt passphrase. Any age tool opens the files of :class:`EncryptWriter`, and
+:class:`DecryptReader` opens the files that any age tool wrote for these, binary or armored::
 
     identity = generate_identity()
     with EncryptWriter(sink, recipients=[recipient_of(identity)]) as writer:
@@ -55,7 +55,7 @@ _BATCH = 16
 
 
 def load() -> None:
-    """Load the library of the ciphers now, not at the first use; it takes some 20 ms."""
+    """Import the ciphers now instead of at the first use; this takes some 20 ms."""
     import cryptography.hazmat.primitives.asymmetric.x25519
     import cryptography.hazmat.primitives.ciphers.aead
     import cryptography.hazmat.primitives.kdf.hkdf  # noqa: F401
@@ -69,11 +69,11 @@ class EncryptWriter:
 
     Only :meth:`close` makes the file complete: it writes the chunk that marks the end, without
     which no reader accepts the file. It never closes *sink*; the caller finishes or aborts that.
-    As a context manager it closes, or aborts after an exception. It is not an ``io.IOBase``:
-    that one's destructor would close, and so authenticate, half a file.
+    As a context manager it closes, or aborts after an exception. It is not an ``io.IOBase``,
+    whose destructor would close, and so authenticate, half a file.
 
-    Raises KeyFormatError for a recipient, PasswordError for an empty passphrase or when neither
-    is given, TypeError when both are, ValueError for a work factor out of range.
+    Raises KeyFormatError for an invalid recipient, PasswordError for an empty passphrase or when
+    neither is given, TypeError when both are, ValueError for a work factor out of range.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class EncryptWriter:
     def close(self) -> None:
         """Write the buffered bytes and the final chunk; *sink* stays open.
 
-        To close again does nothing. Raises what *sink* raises, and ValueError when the writer was
+        A second call does nothing. Raises what *sink* raises, and ValueError when the writer was
         aborted or failed before: the file is then incomplete.
         """
         if self._state == "closed":
@@ -188,15 +188,15 @@ class DecryptReader(io.BufferedIOBase):
     """Decrypt the age file that *source* holds, armored or not.
 
     *identities* are private keys (``AGE-SECRET-KEY-1…``); they and *passphrase* may both be given,
-    and those that match the file are used. The header is read and checked here, not at the first
-    read. *source* is read, up to 1 MiB at once, and never closed; the caller closes it.
+    and those that match the file are used. The constructor reads and checks the header. *source*
+    is read, up to 1 MiB at once, and never closed; the caller closes it.
 
     It is a binary file that cannot seek, so tarfile and gzip accept it as ``fileobj``. What
     :meth:`read` returns is authenticated; only after ``b""`` is the file known to be complete.
 
     Raises AgeFormatError for a file that is not age or breaks the specification, WrongKeyError
-    where no key matches, DecryptionError for an altered header, KeyFormatError for an identity,
-    PasswordError for an empty passphrase or when no key is given, and what *source* raises.
+    when no key matches, DecryptionError for an altered header, KeyFormatError for an invalid
+    identity, PasswordError for an empty passphrase or without any key, and what *source* raises.
     """
 
     def __init__(
@@ -243,7 +243,7 @@ class DecryptReader(io.BufferedIOBase):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def read1(self, size: int = -1, /) -> bytes:
-        """Return up to *size* bytes, what one batch of chunks holds; raises as :meth:`read`."""
+        """Return up to *size* bytes, at most 1 MiB; raises as :meth:`read`."""
         if size < 0:
             size = _BATCH * CHUNK_SIZE
         if not size or not self._fill(raising=True):
@@ -251,7 +251,7 @@ class DecryptReader(io.BufferedIOBase):
         return self.read(min(size, self._end - self._start))
 
     def readinto(self, target: WriteableBuffer, /) -> int:
-        """Fill *target* and return the number of bytes; as :meth:`read`."""
+        """Fill *target* and return the number of bytes; ends and raises as :meth:`read`."""
         with memoryview(target) as view, view.cast("B") as octets:
             filled = 0
             while filled < len(octets) and self._fill(raising=not filled):
@@ -268,16 +268,19 @@ class DecryptReader(io.BufferedIOBase):
         super().close()
 
     def _fill(self, *, raising: bool) -> bool:
-        """Return whether there is plaintext: not at the end, nor at a failure unless *raising*."""
+        """Return whether plaintext is buffered; decrypt more chunks if there is none.
+
+        False at the end of the file. A failure is raised with *raising*; otherwise it gives False.
+        """
         if self.closed:
             raise ValueError("the age reader is closed")
         if self._start == self._end and not self._ended and self._failure is None:
             try:
                 self._open_batch()
-            except Exception as exc:  # noqa: BLE001 - kept, so that every later call raises it
+            except Exception as exc:  # noqa: BLE001  # kept, so that every later call raises it
                 self._failure = exc
             except BaseException:
-                self.close()  # After an interrupt, the position in the source is not known.
+                self.close()  # after an interrupt, the position in the source is unknown
                 raise
         if self._start < self._end:
             return True
@@ -335,12 +338,12 @@ class DecryptReader(io.BufferedIOBase):
 
 
 def generate_identity() -> str:
-    """Return a new private key, ``AGE-SECRET-KEY-1…``, made of random numbers of the system."""
+    """Return a new private key, ``AGE-SECRET-KEY-1…``, from the system's random numbers."""
     return keys.generate()
 
 
 def recipient_of(identity: str) -> str:
-    """Return the public key, ``age1…``, of a private one. Raises KeyFormatError."""
+    """Return the public key, ``age1…``, of a private key. Raises KeyFormatError."""
     return keys.X25519Identity(identity).recipient
 
 

@@ -1,4 +1,4 @@
-"""Decrypt what bakthat 0.6.0 encrypted with beefish 0.1; bakthat does not write that format.
+"""Decrypt files that bakthat 0.6.0 encrypted with beefish 0.1; this version only reads them.
 
 The format, as beefish 0.1 (https://github.com/coleifer/beefish) wrote it with PyCrypto 2.6: 8 bytes
 of initialisation vector, then Blowfish in CBC mode with the password's UTF-8 bytes as key. The
@@ -27,7 +27,7 @@ _READ_BYTES = 256 * 1024
 class BeefishReader:
     """Decrypt *source*, from its next byte to its end, with the password that encrypted it.
 
-    *source* is only read from and never closed. Memory stays under 2 MiB. Raises PasswordError
+    *source* is not closed. Memory stays under 2 MiB. Raises PasswordError
     for an empty password, WrongKeyError for one that 0.6.0 could not have used, and CryptoError
     where the system's OpenSSL has no Blowfish.
     """
@@ -63,7 +63,7 @@ class BeefishReader:
         return self._plain[start : self._at]
 
     def _next_piece(self) -> bytes:
-        """Return the next plaintext, which may be empty; one block is held back as the last."""
+        """Return the next plaintext, which may be empty; hold back one block, maybe the last."""
         if self._cipher is None:
             self._cipher = _decryptor(self._key, self._initialisation_vector())
         piece = self._source.read(_READ_BYTES)
