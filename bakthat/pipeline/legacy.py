@@ -1,8 +1,9 @@
-"""Read what bakthat 0.6.0 encrypted, and recognise a wrong password by what comes out.
+"""Recognise a wrong password for an object of bakthat 0.6.0 by the beginning of the plaintext.
 
-Its encryption (:mod:`bakthat.crypto.beefish`) authenticates nothing. What it encrypted was a tar
-archive in gzip, or for KeyValue JSON in gzip, and gzip's header alone lets one wrong password in
-100 million pass. Only a file stored with ``compress: false`` cannot be checked.
+The encryption of 0.6.0 (:mod:`bakthat.crypto.beefish`) authenticates nothing. Its plaintext is a
+tar archive in gzip, or JSON in gzip for KeyValue. One wrong password in 100 million gives a gzip
+header, so the first block of the tar archive is checked too. A file that was stored with
+``compress: false`` cannot be checked.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ GZIP_HEADER_BYTES = 10
 
 
 class RecognisedSource:
-    """A source that raises WrongKeyError unless *fits* accepts its first *size* bytes."""
+    """A source that raises WrongKeyError unless *is_valid* accepts its first *size* bytes."""
 
-    def __init__(self, source: Source, size: int, fits: Callable[[bytes], bool]) -> None:
+    def __init__(self, source: Source, size: int, is_valid: Callable[[bytes], bool]) -> None:
         self._source = source
         self._size = size
-        self._fits = fits
+        self._is_valid = is_valid
         self._first: bytes | None = None
 
     def read(self, size: int, /) -> bytes:
@@ -41,7 +42,7 @@ class RecognisedSource:
             if not piece:
                 break
             first += piece
-        if not self._fits(first):
+        if not self._is_valid(first):
             raise wrong_password_error()
         return first
 
@@ -52,7 +53,7 @@ def begins_gzip(header: bytes) -> bool:
 
 
 def begins_tar(block: bytes) -> bool:
-    """Return whether *block* can be the first of a tar archive, also of an empty one."""
+    """Return whether *block* can be the first block of a tar archive, which may be empty."""
     if len(block) < BLOCK_BYTES:
         return False
     try:
@@ -62,8 +63,8 @@ def begins_tar(block: bytes) -> bool:
 
 
 def wrong_password_error() -> WrongKeyError:
-    """Return the error for a password that turned an object of 0.6.0 into nonsense."""
+    """Return the error for a wrong password for an object that bakthat 0.6.0 encrypted."""
     return WrongKeyError(
-        "the password does not open what bakthat 0.6.0 encrypted",
+        "the password does not open this object, which bakthat 0.6.0 encrypted",
         hint="check the password; a file with a damaged beginning gives the same error",
     )

@@ -37,27 +37,28 @@ from bakthat.system.text import human_size
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """How an object is read, and what must come out of it."""
+    """How to read an object, and the expected content."""
 
     is_archive: bool
     compressed: bool
     encrypted: bool
     name: str
-    """The base name of a file that is no archive."""
+    """The base name of a plain file, an object that is no archive."""
     check_identity: Callable[[bytes], None] | None
-    """Called with what the archive says of itself; raises when it is another one."""
+    """Called with the identity in the archive; raises when it is that of another archive."""
     sha256: str
-    """Of a file that is no archive; "" when not known."""
+    """The SHA-256 of a plain file in hex; "" when it is not known."""
     mode: int | None
-    """Permission bits of a file that is no archive."""
+    """The permission bits of a plain file; None when they are not known."""
     mtime_ns: int | None
+    """The time of a plain file in nanoseconds since 1970 UTC."""
     owner: Owner | None = None
     is_legacy: bool = False
-    """Encrypted by bakthat 0.6.0, so that nothing authenticates what comes out."""
+    """Whether bakthat 0.6.0 stored the object; its encryption authenticates nothing."""
     is_value: bool = False
-    """JSON, stored by KeyValue."""
+    """Whether KeyValue stored the object, as JSON."""
     limit: int | None = None
-    """The most bytes that may come out once it is decrypted and unpacked; None for any number."""
+    """The most bytes of the decrypted and decompressed object; None for no limit."""
 
 
 def read_object(
@@ -73,8 +74,10 @@ def read_object(
 ) -> list[Path]:
     """Pull an object through the chain into *destination*; all of it appears, or nothing.
 
-    Of an archive, what *selection* takes. *stream* is closed in any case. *on_bytes* gets the bytes
-    read from it. Returns the paths that appeared.
+    With *selection*, only the members of an archive that it includes are restored. *stream* is
+    always closed. *on_bytes* is called with the number of bytes read from it. Returns the restored
+    paths at the top of *destination*. Raises ArchiveError, CryptoError, DestinationError,
+    NoMatchError for a *selection* without a match, and StorageError.
     """
     with ExitStack() as stages:
         stages.enter_context(closing(stream))
@@ -112,10 +115,10 @@ def verify_object(
     identities: Sequence[str] = (),
     on_bytes: ByteCounter,
 ) -> None:
-    """Pull an object through the chain to its very end and write nothing.
+    """Pull an object through the chain to its end, and write nothing.
 
-    *stream* is closed in any case. *on_bytes* gets the bytes read from it. Raises what
-    :func:`read_object` would raise, save what only shows when files are written.
+    *stream* is always closed. *on_bytes* is called with the number of bytes read from it. Raises
+    the errors of :func:`read_object`, except those of writing files.
     """
     with ExitStack() as stages:
         stages.enter_context(closing(stream))
@@ -137,9 +140,9 @@ def read_value(
     passphrase: str | None = None,
     identities: Sequence[str] = (),
 ) -> bytes:
-    """Pull an object of KeyValue through the chain and return its JSON text, checked to be one.
+    """Pull an object of KeyValue through the chain, and return its text, which is valid JSON.
 
-    *stream* is closed in any case.
+    *stream* is always closed. Raises ArchiveError, CryptoError and StorageError.
     """
     with ExitStack() as stages:
         stages.enter_context(closing(stream))
@@ -156,7 +159,7 @@ def _open(
     """Put the stages that read an object on top of *source*."""
     if expected.encrypted and expected.is_legacy:
         if passphrase is None:
-            raise PasswordError("what bakthat 0.6.0 encrypted cannot be read without its password")
+            raise PasswordError("bakthat 0.6.0 encrypted this object: give its password")
         source = BeefishReader(source, password=passphrase)
         if expected.compressed:
             source = RecognisedSource(source, GZIP_HEADER_BYTES, begins_gzip)
@@ -185,7 +188,7 @@ def _read_json(source: Source, expected: Expected) -> bytes:
 
 
 class _Counted:
-    """A source that reports how much was read from it."""
+    """A source that reports the number of bytes read from it."""
 
     def __init__(self, source: Source, on_bytes: ByteCounter) -> None:
         self._source = source
@@ -200,7 +203,7 @@ class _Counted:
 class _Bounded:
     """A source that refuses to return more than *limit* bytes.
 
-    A few bytes of gzip can hold a thousand times as many, and fill a disk.
+    A gzip file can unpack to a thousand times its size, and fill a disk.
     """
 
     def __init__(self, source: Source, limit: int) -> None:
@@ -213,10 +216,10 @@ class _Bounded:
         self._left -= len(data)
         if self._left < 0:
             raise ArchiveError(
-                f"what is stored unpacks to more than {human_size(self._limit)}, "
+                f"the object unpacks to more than {human_size(self._limit)}, "
                 "far more than was announced",
-                hint="somebody may have altered it; if you know that it is that large, "
-                "say so with --any-size (any_size=True in Python)",
+                hint="somebody may have altered it; if its size is right, "
+                "use --any-size (any_size=True in Python)",
             )
         return data
 
@@ -233,5 +236,7 @@ class _Hashed:
         data = self._source.read(size)
         self._digest.update(data)
         if not data and self._expected and self._digest.hexdigest() != self._expected:
-            raise CorruptArchiveError("the stored file is not the one that was backed up")
+            raise CorruptArchiveError(
+                "the SHA-256 of the stored file differs from the recorded one"
+            )
         return data

@@ -13,8 +13,8 @@ from bakthat.passwords import EncryptionKeys
 from bakthat.system.streams import ByteCounter, Sink
 
 PASSPHRASE_WORK_FACTOR = 17
-"""log2 of scrypt's cost. The default of age is 18, whose 256 MiB are all that a backup may take.
-Any age tool reads either; with 17, to guess a passphrase costs half as much."""
+"""log2 of scrypt's cost. The default of age, 18, takes 256 MiB, the memory limit of a whole backup;
+17 takes half, and makes guessing a passphrase half as expensive. Any age tool reads both."""
 
 
 def write_object(
@@ -27,10 +27,10 @@ def write_object(
     report: ArchiveReport,
     on_bytes: ByteCounter,
 ) -> None:
-    """Push all of *source* through the chain into *sink*, which is left to the caller.
+    """Push all of *source* through the chain into *sink*, which the caller finishes or aborts.
 
-    *identity* is what an archive says of itself; *level* is gzip's, 0 for none. After an exception
-    the stages were aborted, and *sink* holds no whole object.
+    *identity* becomes the comment of an archive; *level* is gzip's, 0 for no compression. After an
+    exception all stages are aborted, and *sink* holds no complete object.
     """
     with ExitStack() as stages:
         sink = stages.enter_context(encrypted(sink, keys))
@@ -41,7 +41,7 @@ def write_object(
 
 @contextmanager
 def encrypted(sink: Sink, keys: EncryptionKeys) -> Iterator[Sink]:
-    """Encrypt what is written in the block to *sink*; without keys, pass it on as it is.
+    """Yield a sink that encrypts into *sink*; without *keys*, yield *sink* itself.
 
     When the block raises, the stage is aborted; the caller finishes or aborts *sink*.
     """
