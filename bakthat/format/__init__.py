@@ -1,1 +1,1 @@
-"""What docs/format.rst says, in code: names of objects and what they say of themselves."""
+"""The stored format of docs/format.rst: names of objects and their self-descriptions."""

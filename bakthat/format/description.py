@@ -10,11 +10,11 @@ from bakthat.errors import UsageError
 from bakthat.system.text import is_text, printable
 
 MAX_TEXT = 1024
-"""Characters of a text in a self-description; a longer one is left out."""
+"""The most characters of a text in a self-description; a longer text is left out."""
 
 _LAST_DATE = 253402300799  # the end of the year 9999
 _TIMES_NS = 2**63 * 10**9
-"""Before and after 1970: seconds have 64 bits, and some file systems store all of them."""
+"""The limit before and after 1970: some file systems store 64 bits of seconds."""
 
 
 def sanitized(description: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def _name(value: object) -> bool:
     return _text(value) and "/" not in str(value) and value not in (".", "..")
 
 
-def _truth(value: object) -> bool:
+def _boolean(value: object) -> bool:
     return isinstance(value, bool)
 
 
@@ -75,18 +75,18 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
     "directories": _number(0, 2**40),
     "owner": _text,
     "group": _text,
-    "KeyValue": _truth,
-    "is_gzipped": _truth,
-    "is_enc": _truth,
+    "KeyValue": _boolean,
+    "is_gzipped": _boolean,
+    "is_enc": _boolean,
 }
 
 
 MAX_TAGS_BYTES = 400
-"""The limit of tags in a self-description, on the storage with the smallest one."""
+"""The most bytes of tags; the storage with the shortest self-description sets this limit."""
 
 
 def join_tags(tags: str | Sequence[str]) -> str:
-    """Return tags as the catalog stores them: separated by single spaces, in their order.
+    """Return tags as the catalog stores them: each once, in order, separated by single spaces.
 
     A text may contain several, separated by commas or white space. Raises UsageError.
     """
@@ -113,7 +113,7 @@ FORMAT = 1
 def archive_identity(set_name: str, date: int, host: str) -> str:
     """Return the comment in an archive that names its set, date and host.
 
-    Every tar tool skips it. In an encrypted archive it is authenticated, so an object that was
-    replaced by another one is noticed.
+    Every tar tool skips the comment. In an encrypted archive it is authenticated, so it shows that
+    an object was replaced by another one.
     """
     return f"bakthat set={set_name} date={date} host={host}"

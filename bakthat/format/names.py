@@ -1,7 +1,7 @@
-"""Stored names: make a key of a backup set, a date and a kind, and parse one.
+"""Stored names: make the key of a backup from its set, date and kind, and parse keys.
 
 A key is ``<prefix><stem>.<YYYYmmddHHMMSS in UTC><extension>``. The stem is the name of the set,
-without ``.tgz`` or ``.tar.gz`` when the source is a tarball already.
+without ``.tgz`` or ``.tar.gz`` when the source is already a tarball.
 Everything here is pure: no clock, no disk.
 """
 
@@ -68,7 +68,7 @@ def check_set_name(name: str) -> str:
 
 
 def is_tarball(name: str) -> bool:
-    """Return whether a file of this name is a compressed tar file already."""
+    """Return whether a file of this name is already a compressed tar file."""
     return bool(_TARBALL.search(name)) and bool(_TARBALL.sub("", name))
 
 
@@ -119,9 +119,9 @@ def parse_key(key: str, prefix: str, set_name: str | None = None) -> StoredName 
     """Parse a key of this profile, or of another profile with the same container.
 
     *prefix* is the profile's, and may contain ``{host}``. *set_name* is the set in the object's
-    self-description, None without one. With *set_name*, the part before it in the key is the
-    prefix, whatever it is. Without, the key must begin with *prefix* and have an extension or that
-    of an encryption. Returns None when the key is not one of bakthat.
+    self-description, None without one. With *set_name*, the prefix is whatever precedes it in the
+    key. Without it, the key must begin with *prefix* and have an extension, be it that of the
+    encryption. Returns None when the key is not one of bakthat.
     """
     if set_name is not None:
         parsed = parse_stored_name(key.rpartition("/")[2])
@@ -132,8 +132,8 @@ def parse_key(key: str, prefix: str, set_name: str | None = None) -> StoredName 
     parsed = parse_stored_name(name) or parse_undotted_name(name)
     if parsed is None or "/" in name:
         return None
-    shows_itself = parsed.extension or parsed.encryption or set_name is not None
-    return parsed if shows_itself else None
+    is_recognisable = parsed.extension or parsed.encryption or set_name is not None
+    return parsed if is_recognisable else None
 
 
 def _parsed(match: re.Match[str] | None) -> StoredName | None:

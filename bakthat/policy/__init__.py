@@ -1,1 +1,1 @@
-"""Pure decisions: rotation, intervals, and what storage classes charge for."""
+"""Pure decisions: rotation, intervals, storage classes and the defaults of settings."""

@@ -1,15 +1,15 @@
-"""The destinations, and the settings that hold where a profile names none."""
+"""The destinations, and the defaults of settings that a profile leaves out."""
 
 from __future__ import annotations
 
 DESTINATIONS = ("s3", "glacier", "local")
 COLD_DESTINATIONS = ("s3", "glacier")
-"""Those that may hold objects which must be thawed before they can be read."""
+"""The destinations that may hold objects which must be thawed before they can be read."""
 
 DEFAULT_DESTINATION = "s3"
 DEFAULT_REGION = "us-east-1"
 DEFAULT_ATTEMPTS = 8
-"""How often a request is sent before its failure counts, with pauses that grow to 20 seconds."""
+"""The most times that a request is sent, with pauses that grow to 20 seconds."""
 DEFAULT_TIMEOUT = 60
 """Seconds without a byte from the storage after which an attempt has failed."""
 DEFAULT_LOCAL_PATH = "~/.bakthat_store"

@@ -25,7 +25,7 @@ UNITS = {
 """Seconds of each unit."""
 
 LONGEST = 1000 * UNITS["Y"]
-"""In seconds: no backup is older, and every date so long ago still has a year."""
+"""The longest interval in seconds: no backup is older, and Python can represent the date."""
 
 GRAMMAR = (
     "write whole numbers with units and nothing between, such as 3M2D8h20m5s: s seconds, "

@@ -3,9 +3,9 @@
 A rule such as ``days: 7`` divides time into slots, here the calendar days of UTC, and keeps the
 *oldest* backup of each of the 7 latest slots that have one. The library GrandFatherSon
 (https://github.com/ecometrica/grandfatherson) divides the slots and selects their oldest backup.
-With the oldest, a daily rotation works: a backup that is the first of its week and month is so from
-the moment it is made, and still exists when the rule of days no longer keeps it. The latest of a
-week would change with each backup, and months could have none.
+With the oldest, a daily rotation works: the first backup of a week or a month is known when it is
+made, and still exists when the rule of days no longer keeps it. The latest backup of a week changes
+with each new backup, so a month could end up with none.
 
 Where this module differs from the library, it keeps more:
 
@@ -193,7 +193,7 @@ def decide(dates: Sequence[int], policy: RotationPolicy, now: int) -> list[Decis
 
 
 def keep_recorded_last(decisions: Sequence[Decision], position: int) -> list[Decision]:
-    """Return *decisions*, where the one at *position*, of the backup recorded last, keeps it.
+    """Return *decisions*, changed so that the backup at *position*, recorded last, is kept.
 
     After a clock was set back, a new backup has an old date and is not the newest by its date.
     """
@@ -230,7 +230,7 @@ def _oldest_of_each(
     now: int,
 ) -> list[datetime]:
     """Return the oldest moment of each slot that has one, latest slot first."""
-    # So many slots that they reach from now to before 1970: the library leaves no date out.
+    # Enough slots to reach from now to before 1970, so that the library leaves no date out.
     oldest: set[datetime] = slots.filter(
         moments,
         number=now // shortest + 2,

@@ -1,4 +1,4 @@
-"""What storage classes cost in time: how long they are charged for, and how long a thaw takes.
+"""Storage classes: the minimum days that they are charged for, and the time that a thaw takes.
 
 The figures are AWS's, as of 2026: minimum days from
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-class-intro.html, thaw times from
@@ -20,7 +20,7 @@ EXPEDITED, STANDARD, BULK = TIERS = ("expedited", "standard", "bulk")
 """The speeds of a thaw; a faster one costs more."""
 
 DEFAULT_DAYS = 3
-"""For how long a thawed copy stays on S3 by default."""
+"""Days for which a thawed copy stays on S3 by default."""
 
 VAULT = "VAULT"
 """The class of archives in Glacier's vaults, which have no storage classes."""
@@ -33,10 +33,10 @@ class StorageClass(NamedTuple):
 
     name: str
     minimum_days: int = 0
-    """The least number of days that are charged, also when the object is deleted before."""
+    """The least number of days that are charged, even if the object is deleted earlier."""
     thaw_seconds: Mapping[str, tuple[int, int]] = MappingProxyType({})
-    """How many seconds a thaw of each tier usually takes, at least and at most; 0 at least where
-    AWS gives no figure. Empty where no thaw is needed."""
+    """The least and the most seconds that a thaw usually takes, by tier; the least is 0 where AWS
+    gives no figure. Empty for a class that needs no thaw."""
 
     @property
     def is_cold(self) -> bool:
@@ -83,7 +83,7 @@ def check_tier(name: str, tier: str) -> None:
 
 
 def days_left(name: str, stored_at: float, now: float) -> int:
-    """Return for how many days more an object of class *name* is charged if it is deleted now.
+    """Return how many more days an object of class *name* is charged for if it is deleted now.
 
     Both times are epoch seconds UTC. A part of a day counts as a day.
     """

@@ -270,7 +270,7 @@ class TarReader:
         self._padding = -size % BLOCK_BYTES
 
     def _check(self, member: Member) -> None:
-        """Normalize *member* and check the range of its fields. Raises CorruptArchiveError."""
+        """Normalise *member* and check the range of its fields. Raises CorruptArchiveError."""
         type_, name, linkname = member.type, member.name, member.linkname
         if type_ is MemberType.FILE and name.endswith(b"/"):
             # Archives older than POSIX have no type for directories.
