@@ -1,1 +1,1 @@
-"""What the machine gives: text, paths, files, signals, streams and the terminal."""
+"""Basics that know nothing of backups: text, paths, files, signals, streams, the terminal."""

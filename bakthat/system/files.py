@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> int:
-    """Write all of *data* and return how many bytes that was. Raises OSError."""
+    """Write all of *data* and return its length in bytes. Raises OSError."""
     written = os.write(descriptor, data)
     if written < len(data):
         view = memoryview(data)
@@ -23,7 +23,7 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> int:
 
 
 def replace_file(target: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Write a file atomically, and leave no temporary file behind. Raises OSError."""
+    """Write *target* atomically and durably, and leave no temporary file. Raises OSError."""
     handle, temporary = tempfile.mkstemp(prefix=f"{target.name}.", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as stream:

@@ -8,7 +8,7 @@ from pathlib import Path
 from bakthat.errors import ConfigError
 
 PathLike = str | os.PathLike[str]
-"""A path as callers give it."""
+"""A path in an argument of the public API."""
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:

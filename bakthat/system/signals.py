@@ -25,7 +25,7 @@ class HeldBack:
         self._arrived: list[int] = []
 
     def check(self) -> None:
-        """Call the handler of the first signal that arrived, where the caller can be stopped."""
+        """Call the handler of the first signal that arrived; call this where a stop is safe."""
         if self._arrived:
             number = self._arrived[0]
             self._arrived.clear()

@@ -1,4 +1,4 @@
-"""What the stages of a pipeline ask of each other: the least that a writer or a reader must be."""
+"""The interfaces between the stages of a pipeline."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 Buffer = bytes | bytearray | memoryview
-"""Bytes handed on; whoever takes them keeps no reference after the call returns."""
+"""Bytes that are passed to a call, which keeps no reference to them after it returns."""
 
 Progress = Callable[[int, int], None]
-"""Called often with what is done and what there is to do, in bytes or in things; the second number
-may be an estimate."""
+"""Called often with the amount that is done and the total, in bytes or in items; the total may be
+an estimate."""
 
 ByteCounter = Callable[[int], None]
 """Called with the number of bytes that were just read or written."""
 
 
 class Sink(Protocol):
-    """Somewhere to push bytes to. Who made it finishes or aborts it, never who writes to it."""
+    """A destination of bytes. Its creator finishes or aborts it, never the stage that writes."""
 
     def write(self, data: Buffer, /) -> object:
-        """Take all of *data*; what is returned means nothing."""
+        """Write all of *data*; the result means nothing."""
 
 
 class Source(Protocol):
-    """Somewhere to pull bytes from. Who opened it closes it, never who reads from it."""
+    """A source of bytes. Its opener closes it, never the stage that reads."""
 
     def read(self, size: int, /) -> bytes:
         """Return between 1 and *size* bytes, or ``b""`` at the end and ever after."""
@@ -32,7 +32,7 @@ class Source(Protocol):
 
 @runtime_checkable
 class LendingSink(Protocol):
-    """A sink that lends its own memory, so that what fills it need not be copied."""
+    """A sink that lends its memory, so that data can be read into it without a copy."""
 
     def lend(self) -> memoryview:
         """Return memory to fill from its start, and to give back by :meth:`take`."""
@@ -43,13 +43,13 @@ class LendingSink(Protocol):
 
 @runtime_checkable
 class BorrowingSink(Sink, Protocol):
-    """A sink that can work with another's memory for a while, instead of copying it at once."""
+    """A sink that can use the caller's memory after a call, instead of copying it."""
 
     def borrow(self, data: memoryview, give_back: Callable[[], None], /) -> None:
         """Take all of *data*, and call *give_back* once it is not needed any more.
 
-        That happens in a later call of the sink's methods, in this one at the earliest; after an
-        error it may never happen.
+        The sink calls *give_back* during this or a later call of its methods; after an error,
+        perhaps never.
         """
 
     def wait(self) -> None:

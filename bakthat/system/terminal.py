@@ -16,7 +16,7 @@ from bakthat.system.text import printable
 
 
 def is_interactive() -> bool:
-    """Return whether a question can be asked: standard input and error are a terminal."""
+    """Return whether a question can be asked: standard input and error are terminals."""
     return all(
         stream is not None and not stream.closed and stream.isatty()
         for stream in (sys.stdin, sys.stderr)
@@ -26,7 +26,7 @@ def is_interactive() -> bool:
 def ask_new_password() -> str:
     """Ask for a password to encrypt with, twice; "" when the first answer is blank.
 
-    Raises PasswordError when the two differ.
+    Raises PasswordError when the two differ, or when the input ends.
     """
     password = _ask_hidden("Password (blank to disable encryption): ")
     if password and _ask_hidden("Password confirmation: ") != password:
@@ -35,7 +35,7 @@ def ask_new_password() -> str:
 
 
 def ask_password() -> str:
-    """Ask for the password that a backup was encrypted with."""
+    """Ask for the password of an encrypted backup. Raises PasswordError when the input ends."""
     return _ask_hidden("Password: ")
 
 
@@ -84,7 +84,8 @@ def print_table(
 ) -> None:
     """Print columns to standard output, those in *right* aligned to the right.
 
-    Cells are made printable first: they may come from file names and from storage.
+    Cells are made printable first: they may come from file names and from storage. Raises
+    OutputError.
     """
     cells = [tuple(printable(cell) for cell in row) for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -101,7 +102,10 @@ class OutputError(Exception):
 
 
 def print_line(text: str) -> None:
-    """Print lines to standard output, what a terminal would act on escaped. Raises OutputError."""
+    """Print *text*, of one or more lines, to standard output. Raises OutputError.
+
+    Characters that are not printable are escaped.
+    """
     with _output():
         print("\n".join(map(printable, text.split("\n"))))  # noqa: T201  # see above
 

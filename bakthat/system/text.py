@@ -1,4 +1,4 @@
-"""Text that people read: names made safe for a terminal, sizes in bytes."""
+"""Text for people: names that are safe for a terminal, hints, times and sizes."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def is_text(name: str) -> bool:
 
 
 def did_you_mean(word: str, known: Iterable[str], *, most: int = 1) -> str:
-    """Return a hint with the words of *known* that are like *word*, at most *most*; else ""."""
-    import difflib  # here, since every command would take a millisecond longer
+    """Return a hint with up to *most* words of *known* that resemble *word*, or ""."""
+    import difflib  # here, or every command would take a millisecond longer
 
     close = difflib.get_close_matches(word, list(known), n=most, cutoff=0.5)
     return f"did you mean {' or '.join(map(printable, close))}?" if close else ""
 
 
 def enumerate_some(items: Sequence[str], *, most: int = 10) -> str:
-    """Return *items* as a list for a message: *most* of them, and how many more there are."""
+    """Return *items* as a list for a message: up to *most* of them, and the number of the rest."""
     more = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(items[:most]) + more
 
@@ -58,7 +58,7 @@ _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
 def human_size(size: int) -> str:
-    """Return a size in bytes as people read it, in powers of 1,000: ``1.2 MB``."""
+    """Return a size in bytes for people, in powers of 1,000: ``1.2 MB``."""
     value = float(size)
     for unit in _UNITS:
         if value < 999.95 or unit == _UNITS[-1]:
