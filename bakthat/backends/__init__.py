@@ -1,4 +1,4 @@
-"""The storages that bakthat writes to, a package each, over the contract in base.py."""
+"""The storages that bakthat writes to, a package each; base.py has their contract."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def make_backend(
 ) -> Backend:
     """Return the backend called *name*, made from the flat profile *conf*.
 
-    *records* is what must be recorded of a vault outside of it; the other storages need none. Only
-    the module of this backend is imported, and nothing is connected to. Raises UsageError when
-    there is no such backend, ConfigError when the profile lacks a key that it needs.
+    *records* are those of a Glacier vault; the other backends need none. Only the module of this
+    backend is imported, and no connection is made. Raises UsageError when there is no such
+    backend, ConfigError when the profile lacks a key that it needs.
     """
     if name == "s3":
         from bakthat.backends.s3.backend import S3Backend

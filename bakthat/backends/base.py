@@ -1,7 +1,7 @@
 """The contract between bakthat and the storages it writes to.
 
 A backend stores immutable objects under keys in one *container*: a bucket, a vault or a
-directory. It knows bytes, keys and self-descriptions, and neither the catalog nor the
+directory. It knows bytes, keys and self-descriptions, but neither the catalog nor the
 configuration file. Errors of the storage and of its client library leave a backend only as
 :class:`~bakthat.errors.StorageError` and its subclasses, raised ``from`` the original.
 """
@@ -42,27 +42,27 @@ class StoredObject:
     """The self-description; None where it was not requested (listings of S3), and an empty
     mapping where the object has none that can be read."""
     storage_class: str = ""
-    """The storage's own name of it, "" where there is none."""
+    """The storage's name of its storage class, "" where it has none."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """Further attributes that the storage returns, such as ``etag``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """What a killed writer left in a container; listings of objects do not show it."""
+    """An unfinished upload or file of a writer; :meth:`Backend.ls` does not list it."""
 
     kind: str
     """"upload", "temporary file" or "claim"."""
     key: str
     """The key that was being written; where it is not known, the path below the container."""
     begun_at: float
-    """When it was begun or, where the storage returns that, last written to; epoch seconds UTC."""
+    """Epoch seconds UTC: when its last part was written, or else when the upload began."""
     age: float
-    """Seconds since then, by the clock of the storage where it returns the time."""
+    """Seconds since :attr:`begun_at`, by the clock of the storage where it tells the time."""
     size: int = -1
     """In bytes; -1 where the storage does not say."""
     handle: str = ""
-    """The storage's own name of it."""
+    """The storage's id of the upload, or the name of the file."""
 
 
 class Upload(Protocol):
@@ -150,22 +150,22 @@ class Backend(Protocol):
     def delete_many(self, keys: Sequence[str]) -> Mapping[str, BakthatError]:
         """Remove *keys*, any number of them; return the error of each that was not removed.
 
-        One that cannot be removed does not stop the others. Raises UnreachableError and
+        A key that cannot be removed does not stop the others. Raises UnreachableError and
         ContainerNotFoundError; after that, it is not known which keys are removed.
         """
 
     def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
-        """Yield what writers below *prefix* left behind, or still write.
+        """Yield the leftovers below *prefix*, and the unfinished uploads of running writers.
 
         A leftover without a key is yielded whatever the prefix.
         """
 
     def remove_leftover(self, leftover: Leftover) -> bool:
-        """Remove what a writer left; return False when it is gone already, or in use."""
+        """Remove *leftover*; return False when it is already gone, or in use."""
 
 
 class ThawState(enum.StrEnum):
-    """How far an object is from being readable."""
+    """Whether an object can be read, or must be thawed first."""
 
     WARM = "warm"
     """It can be read at once, always."""
@@ -174,12 +174,12 @@ class ThawState(enum.StrEnum):
     ASKED = "asked"
     """A thaw was requested; it cannot be read yet."""
     READY = "ready"
-    """It can be read for a while."""
+    """It is thawed, and can be read for a while."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThawStatus:
-    """How far an object in cold storage is from being readable. Times are epoch seconds UTC."""
+    """The thaw state of an object, and its last thaw. Times are epoch seconds UTC."""
 
     key: str
     state: ThawState
@@ -190,7 +190,7 @@ class ThawStatus:
     requested_at: float | None = None
     """None where the storage does not say."""
     ready_until: float | None = None
-    """When it freezes again; None where it does not, or where that is not known."""
+    """When the thaw expires; None where it does not, or where that is not known."""
     job_id: str = ""
     """The storage's id of the request; "" where it has none."""
 
@@ -205,13 +205,13 @@ class ColdStorage(Backend, Protocol):
     """A backend that may hold objects which must be thawed before they can be read."""
 
     def thaw_status(self, key: str) -> ThawStatus:
-        """Return how far *key* is thawed; request nothing. Raises NotFoundError."""
+        """Return the thaw status of *key*; request nothing. Raises NotFoundError."""
 
     def thaw(self, key: str, *, tier: str, days: int) -> ThawStatus:
         """Request the thaw of *key*, unless it is readable or was requested already.
 
         *tier* is one of :data:`bakthat.policy.storage_classes.TIERS`; *days* is how long it stays
-        readable, where the storage lets one choose. Returns the status afterwards. A request that
+        readable, where that can be chosen. Returns the status afterwards. A request that
         may be charged is sent once: when its answer is lost, this looks the status up instead of
         requesting again. Raises NotFoundError; UsageError for a tier that the storage class lacks.
         """
@@ -224,9 +224,9 @@ class ColdStorage(Backend, Protocol):
 
 
 class BakthatBackend(ABC):
-    """What the backends share: the flat profile that they are made from, name and container.
+    """The base class of the backends, with their flat profile, name and container.
 
-    To make one reads nothing and connects to nothing.
+    The constructor reads no file and makes no connection.
     """
 
     name = ""
@@ -253,11 +253,11 @@ class BakthatBackend(ABC):
         return failures
 
     def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
-        """Find nothing: see :class:`Backend`."""
+        """Yield nothing; see :class:`Backend`."""
         return iter(())
 
     def remove_leftover(self, leftover: Leftover) -> bool:
-        """Remove nothing: see :class:`Backend`."""
+        """Remove nothing; see :class:`Backend`."""
         return False
 
     def __repr__(self) -> str:
@@ -266,7 +266,7 @@ class BakthatBackend(ABC):
 
 
 def required(conf: Mapping[str, Any], key: str) -> str:
-    """Return the text that a profile has under *key*. Raises ConfigError when it has none."""
+    """Return the text that a profile has under *key*. Raises ConfigError when there is none."""
     value = conf.get(key)
     if not value or not isinstance(value, str):
         raise ConfigError(f"{key} is not set", hint=f"add {key} to the profile")

@@ -17,9 +17,9 @@ from bakthat.backends.aws.client import MAX_CONNECT_TIMEOUT
 from bakthat.backends.aws.part_upload import (
     MAX_OVERTAKING,
     MAX_PARTS,
-    MEMORY,
     MIB,
     MIN_PART_SIZE,
+    PARTS_MEMORY,
     PartUpload,
     parts_in_flight,
 )
@@ -62,7 +62,7 @@ def test_parts_never_shrink_nor_pass_the_limit(number: int, size: int) -> None:
 def test_parts_in_memory_are_bounded(size: int, workers: int) -> None:
     in_flight = parts_in_flight(size, workers)
     assert in_flight >= 1
-    assert (in_flight + 1) * size <= max(MEMORY, 2 * size)
+    assert (in_flight + 1) * size <= max(PARTS_MEMORY, 2 * size)
 
 
 def test_parts_grow_once_the_equal_ones_are_used_up() -> None:

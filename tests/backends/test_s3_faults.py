@@ -197,7 +197,7 @@ def test_an_abort_that_the_storage_refuses_is_logged_not_raised(
     upload.write(TWO_PARTS)
     moto_proxy.on("DELETE", "uploadId=", refusal(403, "AccessDenied"))
     upload.abort()
-    assert "Parts of set.tgz may remain" in caplog.text
+    assert "parts of set.tgz may remain" in caplog.text
 
 
 def test_retries_end_once_an_upload_was_aborted(

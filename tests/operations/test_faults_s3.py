@@ -243,7 +243,7 @@ def test_credentials_that_expire_half_way_name_what_remains(
         moto_proxy.on(*where, refusal(400, "ExpiredToken"))
     assert "ExpiredToken" in str(refuse(conf, tree, CredentialsError))
     (remaining,) = parts_under_way(conf)
-    assert f"Parts of {remaining} may remain" in caplog.text
+    assert f"parts of {remaining} may remain" in caplog.text
     heal(moto_proxy, conf, tree, tmp_path / "out")
 
 

@@ -222,9 +222,9 @@ class _Clock:
 
 
 def _share_clients() -> None:
-    """Make one client of boto3 for all of this child: making one takes longer than any request."""
+    """Make one client of botocore for all of this child: that takes longer than any request."""
     made: dict[tuple[str, int], Any] = {}
-    make = AwsClient._make
+    make = AwsClient._make_client
 
     def shared(client: AwsClient, attempts: int) -> Any:
         key = (client.service, attempts)
@@ -232,7 +232,7 @@ def _share_clients() -> None:
             made[key] = make(client, attempts)
         return made[key]
 
-    vars(_aws_client)["AwsClient"]._make = shared
+    vars(_aws_client)["AwsClient"]._make_client = shared
 
 
 def _examine(world: World, must_remain: set[str]) -> tuple[list[str], int]:

@@ -1,1 +1,1 @@
-"""What the storages of AWS share: the client, uploads in parts, ranged reads."""
+"""The code that S3 and Glacier share: the client, uploads in parts, ranged reads."""

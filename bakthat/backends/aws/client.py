@@ -1,4 +1,4 @@
-"""Access a service of AWS: its settings, one client, and its errors as errors of bakthat."""
+"""Access a service of AWS: settings, the client, and its errors translated to bakthat's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bakthat.errors import (
 from bakthat.policy.defaults import DEFAULT_ATTEMPTS, DEFAULT_REGION, DEFAULT_TIMEOUT
 
 MAX_CONNECT_TIMEOUT = 10.0
-"""Seconds; a storage that does not even accept a connection is seldom just slow."""
+"""Seconds; a storage that takes longer to accept a connection is hardly ever just slow."""
 
 _USER_IN_URL = re.compile(r"//[^/@\s]*@")
 
@@ -38,7 +38,7 @@ class AwsSettings:
 
     container: str
     access_key: str | None = None
-    """None: botocore's own chain finds the keys."""
+    """None: botocore looks for the keys, as usual."""
     secret_key: str | None = field(default=None, repr=False)
     region: str = DEFAULT_REGION
     endpoint_url: str | None = None
@@ -54,15 +54,16 @@ class AwsSettings:
     range_size: int = 8 * 1024 * 1024
     """Bytes of each request of a download."""
     read_ahead: int = 3
-    """How many ranges are fetched before they are read."""
+    """The number of ranges that are fetched before they are read."""
     page_size: int = 1000
-    """How many entries a page of a listing has, where the service lets one choose."""
+    """Entries of a page of a listing, where the service accepts a number."""
 
     @classmethod
     def from_profile(cls, conf: Mapping[str, Any], *, container: str, endpoint_url: str) -> Self:
-        """Read the flat profile *conf*; *container* and *endpoint_url* are the keys that it uses.
+        """Return the settings in the flat profile *conf*.
 
-        Raises ConfigError when the container, or one of the two access keys, is missing.
+        *container* and *endpoint_url* are the names of the profile's keys for these two. Raises
+        ConfigError when the container, or one of the two access keys, is missing.
         """
         name = required(conf, container)
         access_key, secret_key = conf.get("access_key"), conf.get("secret_key")
@@ -90,22 +91,22 @@ class AwsSettings:
 class AwsClient(ABC):
     """One container of one service, reached through botocore; safe to share between threads.
 
-    Nothing is imported or connected before the first request. Subclasses name the service, what
-    holds the objects, and what each error means.
+    botocore is imported, and the storage contacted, by the first request. Subclasses define the
+    service, the parameters that name container and key, and the meaning of its errors.
     """
 
     service = ""
     container_word = ""
     """What the service calls the container: "bucket" or "vault"."""
     profile_keys = ""
-    """The profile's keys that a wrong address may come from, for a hint."""
+    """The profile's keys that may be wrong when the container is not found, for a hint."""
 
     def __init__(self, settings: AwsSettings) -> None:
         self.settings = settings
         self.container = settings.container
-        self._made: dict[int, Any] = {}
-        self._making = threading.Lock()
-        self._running = threading.local()
+        self._clients: dict[int, Any] = {}
+        self._lock = threading.Lock()
+        self._thread = threading.local()
 
     @property
     def place(self) -> str:
@@ -134,22 +135,22 @@ class AwsClient(ABC):
     ) -> dict[str, Any]:
         """Make one request on the container, or about *key* in it, and return botocore's answer.
 
-        Once *cancelled* is set, nothing more is sent, retries included: TransferCancelledError.
-        With *once*, the request is never repeated: a second one would be charged again.
-        Raises StorageError and its subclasses, and ConfigError when a setting is invalid.
+        Once *cancelled* is set, nothing more is sent, retries included. With *once*, the request is
+        never repeated: a second one would be charged again. Raises TransferCancelledError,
+        StorageError and its other subclasses, and ConfigError when a setting is invalid.
         """
-        self._running.cancelled = cancelled
+        self._thread.cancelled = cancelled
         try:
             method = getattr(self._client(1 if once else None), operation)
             answer: dict[str, Any] = method(**self._in_container(key), **parameters)
         except foreign_errors() as exc:
             raise self.translated_error(exc, key) from exc
         finally:
-            self._running.cancelled = None
+            self._thread.cancelled = None
         return answer
 
     def pages(self, operation: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-        """Yield every page of a listing, one request each. Raises as call does."""
+        """Yield every page of a listing, one request each. Raises as :meth:`call` does."""
         try:
             paginator = self._client().get_paginator(operation)
             pages = iter(paginator.paginate(**self._in_container(None), **parameters))
@@ -165,9 +166,9 @@ class AwsClient(ABC):
             yield page
 
     def translated_error(self, exc: Exception, key: str | None) -> BakthatError:
-        """Return the error of bakthat for what botocore or the network raised.
+        """Return the error of bakthat for *exc*, an exception of botocore or the network.
 
-        *key* is what the request was about, None for the container. The caller raises the error
+        *key* is the key of the request, None for one on the container. The caller raises the error
         ``from exc``.
         """
         from botocore import exceptions as boto
@@ -205,7 +206,7 @@ class AwsClient(ABC):
         if isinstance(exc, boto.HTTPClientError | boto.ConnectionError) or not isinstance(
             exc, boto.BotoCoreError
         ):
-            # Its own message may hold the whole URL, and with it a password.
+            # botocore's message may contain the whole URL, and so a password.
             return UnreachableError(
                 f"{self.shown} cannot be reached: {type(exc).__name__}",
                 hint="check the network, endpoint_url and region_name, and try again",
@@ -218,7 +219,7 @@ class AwsClient(ABC):
 
     @abstractmethod
     def _answer_error(self, exc: Any, key: str | None) -> BakthatError:
-        """Return the error that the service's answer means."""
+        """Return the error of bakthat for an error answer of the service."""
 
     def _client_config(self, shared: dict[str, Any]) -> dict[str, Any]:
         """Return the configuration of botocore's client; *shared* is that of every service."""
@@ -229,14 +230,13 @@ class AwsClient(ABC):
 
     def _client(self, max_attempts: int | None = None) -> Any:
         attempts = max_attempts or self.settings.max_attempts
-        with self._making:
-            if attempts not in self._made:
-                self._made[attempts] = self._make(attempts)
-            return self._made[attempts]
+        with self._lock:
+            if attempts not in self._clients:
+                self._clients[attempts] = self._make_client(attempts)
+            return self._clients[attempts]
 
-    def _make(self, attempts: int) -> Any:
-        # Not boto3: nothing that it adds to botocore is needed here, and to load it takes 20 ms of
-        # every command.
+    def _make_client(self, attempts: int) -> Any:
+        # botocore without boto3: nothing that boto3 adds is needed, and loading it takes 20 ms.
         import botocore.loaders
         import botocore.session
         from botocore.config import Config
@@ -252,7 +252,7 @@ class AwsClient(ABC):
         }
         session = botocore.session.Session()
         loader: Any = botocore.loaders.create_loader(session.get_config_variable("data_path"))
-        # Otherwise it looks through the directories of all services that there are, twice: 25 ms.
+        # Otherwise the loader searches the directories of all services twice, which takes 25 ms.
         loader.list_available_services = lambda type_name: [self.service]
         session.register_component("data_loader", loader)
         client: Any = session.create_client(
@@ -268,9 +268,9 @@ class AwsClient(ABC):
         return client
 
     def _refuse_cancelled(self, **_: Any) -> None:
-        # botocore calls this in the thread of the request, before each attempt. Without it, a
-        # transfer that was aborted would be tried again for minutes while the caller waits.
-        cancelled = getattr(self._running, "cancelled", None)
+        # botocore calls this in the thread of the request, before each attempt. Without it, an
+        # aborted transfer would be retried for minutes while the caller waits.
+        cancelled = getattr(self._thread, "cancelled", None)
         if cancelled is not None and cancelled.is_set():
             raise TransferCancelledError("the transfer was aborted")
 
@@ -278,7 +278,7 @@ class AwsClient(ABC):
 def foreign_errors() -> tuple[type[Exception], ...]:
     """Return the exceptions of botocore and the layers below it.
 
-    A function, since botocore is imported late: it is called only after something was raised.
+    Call it only in the ``except`` clause of a request, which has imported botocore already.
     """
     from botocore.exceptions import BotoCoreError, ClientError
     from urllib3.exceptions import HTTPError
@@ -295,7 +295,7 @@ def answer_of(error: BaseException) -> tuple[int, str]:
 
 
 def time_of(answer: Mapping[str, Any]) -> float:
-    """Return the service's time at which it gave *answer*, in epoch seconds UTC.
+    """Return the time of *answer* by the clock of the service, in epoch seconds UTC.
 
     The clock of this machine may be wrong, so it is used only where the answer has no time.
     """

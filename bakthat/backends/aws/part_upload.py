@@ -1,6 +1,6 @@
 """Write one object in parts, sent in parallel while the next one is filled.
 
-S3 and Glacier share this: the buffers, the threads, and that an upload which failed stays failed.
+This module has the buffers and the threads of S3 and Glacier. An upload that failed stays failed.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ MAX_PARTS = 10_000
 MIN_PART_SIZE = 8 * MIB
 UNKNOWN_SIZE_PART = 16 * MIB
 """Bytes of a part when the size of the object is not known."""
-MEMORY = 64 * MIB
-"""Bytes of the parts in memory, as long as two parts fit. Of larger parts there are two at a time:
+PARTS_MEMORY = 64 * MIB
+"""The most bytes of parts in memory, as long as two parts fit. Of larger parts, two are in memory:
 one is sent, one is filled. When the hint is right, that is 2/8,000 of the object on S3, so the
 bound holds up to some 240 GiB."""
 
 MAX_OVERTAKING = 8
-"""How many parts may be sent after one that is not answered yet.
+"""The most parts that may be sent after a part whose request is not answered yet.
 
-rclone writes the parts in their order, and answers the request of a part only once no later part
-waits (cmd/serve/s3/multipart.go of rclone 1.75). If one always waited, this side would take the
-answer for lost, send the part again and publish while rclone still writes it, which fails the
-upload with InvalidPart."""
+rclone writes the parts in order, and answers the request of a part only when no later part waits
+(cmd/serve/s3/multipart.go of rclone 1.75). If a later part always waited, this side would take the
+answer for lost, send the part again and publish while rclone still writes it; then the upload fails
+with InvalidPart."""
 
 
 def parts_in_flight(part_size: int, workers: int) -> int:
-    """Return how many parts may be sent or wait to be sent while another one is filled."""
-    return min(workers + 1, max(1, MEMORY // part_size - 1))
+    """Return how many parts may be sent, or wait to be sent, while another part is filled."""
+    return min(workers + 1, max(1, PARTS_MEMORY // part_size - 1))
 
 
 class PartUpload(ABC):
@@ -76,7 +76,7 @@ class PartUpload(ABC):
 
     @abstractmethod
     def _upload_part(self, number: int, start: int, part: bytearray) -> dict[str, Any]:
-        """Send a part, which begins at byte *start*; return the token that publishes it.
+        """Send a part, which begins at byte *start*; return its entry in :attr:`_parts`.
 
         Runs in a thread. Appends *part* to ``_spare`` once it was sent.
         """
@@ -87,7 +87,7 @@ class PartUpload(ABC):
 
     @abstractmethod
     def _publish_parts(self) -> StoredObject:
-        """Make one object of the parts, all of which were sent."""
+        """Publish the object, all of whose parts were sent."""
 
     @abstractmethod
     def _abort_parts(self, upload_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Read one object in ranges; a few are fetched ahead."""
+"""Read one object in ranges, a few of which are fetched ahead."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bakthat.backends.aws.client import AwsClient, TransferCancelledError, forei
 from bakthat.errors import StorageError
 
 PIECE = 256 * 1024
-"""Bytes read from a connection at once; after each, the reader may have been closed."""
+"""Bytes read from a connection at once; a closed reader stops after such a piece."""
 LONGEST_BACKOFF = 20.0
 """Seconds, as in botocore's standard retry mode."""
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
@@ -65,8 +65,8 @@ class RangedReader(io.RawIOBase):
         self._end = size if end is None else min(end, size)
         self._next = min(stop, self._end)
         self._pool = ThreadPoolExecutor(ahead, thread_name_prefix="bakthat-download")
-        # The other ranges are fetched after the first read: until then, a passphrase takes as much
-        # memory as they do.
+        # The other ranges are fetched after the first read: until then, the key derivation of a
+        # passphrase takes as much memory as they do.
         self._ranges.append(self._pool.submit(self._fetch, start, self._next, first))
         self._begun = False
 
@@ -124,7 +124,7 @@ class RangedReader(io.RawIOBase):
             self._next = stop
 
     def _recycle(self) -> None:
-        # As in an upload, the buffers of ranges that were read are used again.
+        # Buffers are used again, as in an upload, so that they do not fragment the heap.
         self._current = memoryview(b"")
         self._spare.append(self._received)
 
@@ -136,7 +136,7 @@ class RangedReader(io.RawIOBase):
         return buffer if len(buffer) == size else bytearray(size)
 
     def _fetch(self, start: int, stop: int, answer: dict[str, Any] | None) -> bytearray:
-        """Return bytes *start* to *stop*; after a broken connection, request the rest."""
+        """Return bytes *start* to *stop*; after a broken connection, request the rest again."""
         data = self._buffer(stop - start)
         view = memoryview(data)
         filled = 0
@@ -198,7 +198,10 @@ class _BrokenConnectionError(Exception):
 
 
 def extent_of(answer: dict[str, Any], key: str) -> tuple[int, int, int]:
-    """Return what *answer* announces: first byte, byte after the last, size of the object."""
+    """Return the first byte, the byte after the last and the object's size, from *answer*.
+
+    Raises StorageError when *answer* has no valid range.
+    """
     announced = str(answer.get("ContentRange", "missing"))
     match = _CONTENT_RANGE.fullmatch(announced)
     if match is None:

@@ -1,1 +1,1 @@
-"""The storage Amazon Glacier: vaults."""
+"""The backend for vaults of Amazon Glacier."""

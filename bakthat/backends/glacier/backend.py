@@ -1,7 +1,8 @@
 """Store backups in a vault of Amazon Glacier.
 
-A vault stores archives under ids of its own, and an archive can be read hours after a retrieval job
-was requested. :class:`VaultRecords` holds the archive of each key and the facts about it.
+A vault stores archives under ids of its own, and an archive can be read only hours after a
+retrieval job was requested. :class:`VaultRecords` holds the archive of each key and the facts about
+it.
 """
 
 from __future__ import annotations
@@ -60,16 +61,17 @@ INVENTORY_JOB_KEY = "(inventory)"
 class GlacierBackend(BakthatBackend):
     """One vault; ``conf`` is a flat profile.
 
-    It reads access_key and secret_key (both absent: boto3's own chain), region_name,
-    glacier_vault, glacier_endpoint_url, timeout and attempts. boto3 is imported, and the storage
-    connected to, by the first request. Without *records*, uploaded keys are known only as long
-    as the backend exists.
+    It reads access_key and secret_key (both absent: botocore looks for keys), region_name,
+    glacier_vault, glacier_endpoint_url, timeout and attempts. botocore is imported, and the storage
+    contacted, by the first request. Without *records*, uploaded keys are known only as long as the
+    backend exists.
 
     Memory: as for S3, with parts that are powers of two: up to 64 MiB, and twice a part's size
-    once that is more. *settings* is used instead of what the profile says of keys, place, attempts
-    and timeouts; its ``part_size`` and ``range_size`` are powers of two in MiB, in bytes. An answer
-    that is lost after a small archive was stored leaves a second copy of it, smaller than a part.
-    Raises ConfigError when glacier_vault, or one of the two keys, is missing.
+    once that is more. *settings* replaces the access keys, container, region, endpoint, attempts
+    and timeouts of the profile; its ``part_size`` and ``range_size``, in bytes, are powers of two
+    in MiB. If the answer to the upload of an archive smaller than a part is lost, a second copy of
+    the archive stays in the vault. Raises ConfigError when glacier_vault, or one of the two access
+    keys, is missing.
     """
 
     name = "glacier"
@@ -89,7 +91,7 @@ class GlacierBackend(BakthatBackend):
 
     @staticmethod
     def settings_of(conf: Mapping[str, Any]) -> AwsSettings:
-        """Return what the flat profile *conf* says. Raises ConfigError."""
+        """Return the settings in the flat profile *conf*. Raises ConfigError."""
         return AwsSettings.from_profile(
             conf, container="glacier_vault", endpoint_url="glacier_endpoint_url"
         )
@@ -130,7 +132,7 @@ class GlacierBackend(BakthatBackend):
         )
 
     def download(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
-        """Open bytes *start* to *end* of *key*, which must have been thawed.
+        """Open bytes *start* to *end* of *key*, which must be thawed.
 
         See :class:`~bakthat.backends.base.Backend`.
         """
@@ -166,7 +168,7 @@ class GlacierBackend(BakthatBackend):
         )
 
     def stat(self, key: str) -> StoredObject:
-        """Return *key* as the records describe it, or else as a retrieval job of it does."""
+        """Return *key* as the records describe it, or else one of its retrieval jobs."""
         check_key(key)
         archive_id = self._archive_id(key)
         facts = self.records.archives.get(archive_id, {})
@@ -199,7 +201,7 @@ class GlacierBackend(BakthatBackend):
         self.records.inventory.pop(key, None)
 
     def is_unknown(self, key: str) -> bool:
-        """Return whether *key* has no record: no archive, and none that was deleted."""
+        """Return whether *key* has no record, neither of an archive nor of a deleted one."""
         if self._recorded_archive(key) is not None:
             return False
         return not any(
@@ -208,7 +210,7 @@ class GlacierBackend(BakthatBackend):
         )
 
     def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
-        """Yield every upload in parts that was begun and neither finished nor aborted."""
+        """Yield every multipart upload that was neither completed nor aborted."""
         for page in self._client.pages("list_multipart_uploads"):
             now = time_of(page)
             for found in page.get("UploadsList", ()):
@@ -219,7 +221,7 @@ class GlacierBackend(BakthatBackend):
                     yield Leftover("upload", key, begun_at, now - begun_at, handle=upload_id)
 
     def remove_leftover(self, leftover: Leftover) -> bool:
-        """Abort an upload in parts, which removes them."""
+        """Abort a multipart upload, which removes its parts."""
         try:
             self._client.call("abort_multipart_upload", key=leftover.key, uploadId=leftover.handle)
         except NotFoundError:
@@ -240,7 +242,7 @@ class GlacierBackend(BakthatBackend):
     # Thawing
 
     def thaw_status(self, key: str) -> ThawStatus:
-        """Return how far *key* is thawed; see :class:`~bakthat.backends.base.ColdStorage`."""
+        """Return the thaw status of *key*; see :class:`~bakthat.backends.base.ColdStorage`."""
         check_key(key)
         archive_id = self._archive_id(key)
         if self._is_empty(archive_id):
@@ -262,7 +264,7 @@ class GlacierBackend(BakthatBackend):
         check_tier(VAULT, tier)
         archive_id = self._archive_id(key)
         facts = self.records.archives.get(archive_id, {})
-        # From the description, a machine without the inventory knows which key the job is for.
+        # The description tells a machine without the inventory which key the job is for.
         described = Description.decode(facts.get("description"))
         described = described if described.key == key else Description(key, {})
         job = {
@@ -284,7 +286,7 @@ class GlacierBackend(BakthatBackend):
         return ThawStatus(key, ThawState.ASKED, VAULT, tier, time.time(), job_id=job_id)
 
     def thaws(self, prefix: str = "") -> Iterator[ThawStatus]:
-        """Yield the archives with a retrieval job, also those that others requested."""
+        """Yield the archives with a retrieval job, whoever requested it."""
         keys = {archive_id: key for key, archive_id in self.records.inventory.items()}
         facts = dict(self.records.archives.items())
         jobs_of: dict[str, list[Mapping[str, Any]]] = {}
@@ -380,7 +382,7 @@ class GlacierBackend(BakthatBackend):
         return str(answer["jobId"])
 
     def _record(self, key: str, job: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Record the facts of a job's archive, unless there is a record; return the record."""
+        """Record the facts about the archive of *job*, unless there is a record; return it."""
         archive_id = str(job["ArchiveId"])
         known = self.records.archives.get(archive_id)
         if known is not None:
@@ -414,7 +416,7 @@ class GlacierBackend(BakthatBackend):
         return thaw_status_of(INVENTORY_JOB_KEY, best)
 
     def request_inventory(self) -> ThawStatus:
-        """Request the vault's inventory, unless that was done; return the status afterwards."""
+        """Request the vault's inventory, unless it was requested; return the status afterwards."""
         status = self.inventory_status()
         if status.state is not ThawState.FROZEN:
             return status

@@ -1,4 +1,4 @@
-"""Access a vault of Glacier: what its errors mean, and the descriptions of its archives."""
+"""Access a vault of Glacier: its errors translated to bakthat's, and archive descriptions."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from bakthat.errors import (
 )
 
 DESCRIPTION_LIMIT = 1024
-"""Printable characters, by
+"""The most printable characters of a description, by
 https://docs.aws.amazon.com/amazonglacier/latest/dev/api-archive-post.html."""
 
 _PACKED = "bakthat+zlib+b85:"
-"""The beginning of a description whose JSON would be too long. That JSON follows, compressed with
-zlib and then in base85, as in git's binary patches."""
+"""The beginning of a description whose JSON would be too long. The JSON follows, compressed with
+zlib and encoded as base85, as in git's binary patches."""
 _LONGEST_JSON = 16 * DESCRIPTION_LIMIT
 
 # Codes of https://docs.aws.amazon.com/amazonglacier/latest/dev/api-error-responses.html.
@@ -56,7 +56,7 @@ class GlacierClient(AwsClient):
     profile_keys = "glacier_vault, region_name and glacier_endpoint_url"
 
     def _in_container(self, key: str | None) -> dict[str, Any]:
-        # "-" is the account of the keys.
+        # "-" is the account of the access keys.
         return {"accountId": "-", "vaultName": self.container}
 
     def _answer_error(self, exc: Any, key: str | None) -> BakthatError:
@@ -88,7 +88,7 @@ class GlacierClient(AwsClient):
 
 
 class PartBody(io.RawIOBase):
-    """A part as a file, which botocore needs for Glacier's requests, without a copy.
+    """A part as a file object, which botocore needs for Glacier's requests, without a copy.
 
     The caller closes it before the size of the part's buffer changes.
     """
@@ -150,7 +150,7 @@ class Description:
         )
         if len(text) <= DESCRIPTION_LIMIT:
             return text
-        # JSON in ASCII takes six characters for each that is not Latin, and has the name twice.
+        # ASCII JSON takes six characters for each that is not ASCII, and has the name twice.
         packed = _PACKED + base64.b85encode(zlib.compress(text.encode(), 9)).decode()
         if len(packed) > DESCRIPTION_LIMIT:
             raise StorageError(

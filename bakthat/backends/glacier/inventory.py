@@ -1,4 +1,4 @@
-"""The archives of a vault: what bakthat records of each, and what the vault lists itself."""
+"""The archives of a vault: bakthat's records of them, and the vault's own inventory."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from bakthat.policy.storage_classes import VAULT
 
 @dataclass(frozen=True, slots=True)
 class VaultRecords:
-    """What must be recorded outside of a vault, which knows archives by their ids only.
+    """The records of a vault's archives: the vault itself knows them only by their ids.
 
-    The session makes it of the catalog; a backend does not know the catalog.
+    The session makes them from the catalog, which a backend does not know.
     """
 
     inventory: MutableMapping[str, str] = field(default_factory=dict)
-    """The archive id of each key. Its ``setdefault`` must be atomic for all who write."""
+    """The archive id of each key. Its ``setdefault`` must be atomic among all writers."""
     jobs: MutableMapping[str, str] = field(default_factory=dict)
     """The id of the last retrieval job of each key."""
     archives: MutableMapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """The facts about each archive, by its id: a mapping for JSON. A vault itself returns them
+    """The facts about each archive, by its id: a mapping that JSON can hold. The vault returns them
     only through an inventory job, which takes hours. A deleted archive stays, with ``deleted`` in
-    its facts: jobs and inventories of the vault name it for some more days. ``vault`` is the vault
-    that it is in, for the other mappings hold the archives of all vaults."""
+    its facts: jobs and inventories of the vault name it for some more days. ``vault`` names the
+    vault of the archive, since these mappings hold the archives of all vaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class VaultArchive:
     tree_hash: str
 
     def facts(self) -> dict[str, Any]:
-        """Return what :attr:`VaultRecords.archives` holds of it."""
+        """Return the facts that :attr:`VaultRecords.archives` holds."""
         described = Description.decode(self.description)
         facts: dict[str, Any] = {
             "key": self.key,
@@ -57,7 +57,7 @@ class VaultArchive:
         return facts if self.date is None else {**facts, "date": self.date}
 
     def as_object(self) -> StoredObject:
-        """Return the archive as the other listings describe objects."""
+        """Return the archive as an object, like those of other backends."""
         return described_object(self.key, self.archive_id, self.facts())
 
 

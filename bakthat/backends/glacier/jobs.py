@@ -1,4 +1,4 @@
-"""The jobs of a vault: which one to read an archive from, and how far it is."""
+"""The jobs of a vault: select the one to read an archive from, and return its thaw status."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bakthat.policy.storage_classes import VAULT, storage_class
 RETRIEVAL, INVENTORY = "ArchiveRetrieval", "InventoryRetrieval"
 
 READABLE_SECONDS = 24 * 3600
-"""For how long the output of a job can be read at least, by
+"""The least time for which the output of a job can be read, by
 https://docs.aws.amazon.com/amazonglacier/latest/dev/api-initiate-job-post.html."""
 
 
@@ -33,7 +33,7 @@ def has_succeeded(job: Mapping[str, Any]) -> bool:
 
 
 def best_of(jobs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the job that ended last, or else the one that will end first; none that failed."""
+    """Return the successful job that ended last, or else the running job that will end first."""
     ended = [job for job in jobs if has_succeeded(job)]
     if ended:
         return max(ended, key=lambda job: epoch_seconds(job.get("CompletionDate")) or 0)
@@ -47,7 +47,7 @@ def _expected_end(job: Mapping[str, Any]) -> float:
 
 
 def thaw_status_of(key: str, job: Mapping[str, Any]) -> ThawStatus:
-    """Return how far *key* is thawed, from its job."""
+    """Return the thaw status of *key* from its job."""
     completed = epoch_seconds(job.get("CompletionDate"))
     is_ready = has_succeeded(job)
     return ThawStatus(

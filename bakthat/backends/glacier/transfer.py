@@ -34,8 +34,8 @@ _PLACEHOLDER = b"\0"
 def choose_part_size(size_hint: int | None, smallest: int | None = None) -> int:
     """Return the bytes of a part: a power of two in MiB, as Glacier requires.
 
-    All parts but the last have this size, so there is a quarter to spare for a hint that is too
-    low. *smallest*, which must be such a power, is used in place of :data:`MIN_PART_SIZE`.
+    All parts but the last have this size, so the parts can hold a quarter more than a hint that was
+    too low. *smallest*, also a power of two in MiB, replaces :data:`MIN_PART_SIZE`.
     """
     size = smallest or (UNKNOWN_SIZE_PART if size_hint is None else MIN_PART_SIZE)
     while size * MAX_PARTS * 4 < (size_hint or 0) * 5 and size < LARGEST_PART:
@@ -151,7 +151,7 @@ class GlacierUpload(PartUpload):
         return described_object(self._key, archive_id, facts)
 
     def _claim(self, archive_id: str) -> str | None:
-        """Make the archive that of the key; return the id of the one that it replaces."""
+        """Record the archive as that of the key; return the id of the archive that it replaces."""
         inventory = self._records.inventory
         if self._replace:
             replaced = inventory.get(self._key)
@@ -168,9 +168,9 @@ class GlacierUpload(PartUpload):
         except NotFoundError:
             return
         except BakthatError as exc:
-            log.warning("Archive %s remains in %s: %s", archive_id, self._client.shown, exc)
+            log.warning("archive %s remains in %s: %s", archive_id, self._client.shown, exc)
             return
-        # It may be removed because the records cannot be written.
+        # The archive may have been removed because the records could not be written.
         with contextlib.suppress(BakthatError):
             self._records.archives[archive_id] = {"key": self._key, "deleted": time.time()}
 
@@ -185,7 +185,7 @@ class GlacierUpload(PartUpload):
         except BakthatError as exc:
             if answer_of(exc)[0] != 404:
                 log.warning(
-                    "Parts of %s may remain in %s, upload %s: %s",
+                    "parts of %s may remain in %s, upload %s: %s",
                     self._key,
                     self._client.shown,
                     upload_id,
@@ -201,8 +201,8 @@ def _of_empty(description: Description) -> Description:
 class JobReader(RangedReader):
     """The output of a retrieval job, in order.
 
-    Ranges end at multiples of their size, a power of two in MiB, so each has a node in the tree:
-    Glacier sends its hash, and a range that does not match is refused.
+    Ranges end at multiples of their size, a power of two in MiB, so each is a node of the tree.
+    Glacier sends its hash, and a range with another hash is refused.
     """
 
     def __init__(

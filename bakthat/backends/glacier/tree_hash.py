@@ -1,4 +1,4 @@
-"""The SHA-256 tree hash, by which Glacier's vaults check archives, parts and ranges.
+"""The SHA-256 tree hash, with which Glacier checks archives, parts and ranges.
 
 The format is that of
 https://docs.aws.amazon.com/amazonglacier/latest/dev/checksum-calculations.html: the leaves are
@@ -27,10 +27,10 @@ def tree_hash(data: Buffer) -> bytes:
 
 
 def join_hashes(nodes: Sequence[bytes]) -> bytes:
-    """Return the root over *nodes*, which are neighbours on one level of the tree.
+    """Return the root over *nodes*, all the hashes of one level of the tree, in order.
 
-    Leaves are, and so are parts of one size that is a power of two in mebibytes, whatever the size
-    of the last one.
+    *nodes* may be the leaves, or the hashes of parts whose size is a power of two in mebibytes; the
+    last part may be smaller.
     """
     while len(nodes) > 1:
         nodes = [

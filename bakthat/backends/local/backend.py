@@ -1,8 +1,8 @@
 """Store backups in a directory: each is a plain file, and its self-description is a second one.
 
 ``<key>`` holds the object and ``<key>.bakthat.json``, its sidecar, the self-description as ASCII
-JSON. While an object is written, it is ``.bakthat-<random>.tmp`` in the directory of the object;
-after a writer was killed, a file of such a name is left.
+JSON. While an object is written, it is ``.bakthat-<random>.tmp`` in the directory of the object; a
+killed writer leaves such a file.
 
 **Never overwrite.** A writer claims the key by creating the sidecar, exclusively; that works on
 every file system, even if nothing else is atomic there. The writer with the claim links the
@@ -13,7 +13,7 @@ takes it over; only :meth:`LocalBackend.delete` removes it. At worst, a key cann
 object is never lost.
 
 On file systems without hard links (vfat, exfat, some of FUSE), the file is renamed instead, after a
-check that the name is free. That is safe against every other bakthat, which would need the claim.
+check that the name is free. That is safe against every other bakthat, which needs the claim too.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ NAME_MAX = 255
 """Bytes of a file's name, on Linux and macOS."""
 BUFFER_SIZE = 256 * 1024
 MOST_RACES = 10
-"""How often a directory may be removed under a writer before that is an error."""
+"""The times that a directory may be removed under a writer before that is an error."""
 
 
 class LocalBackend(BakthatBackend):
@@ -87,7 +87,7 @@ class LocalBackend(BakthatBackend):
 
     name = "local"
     batch_size = 50
-    """To record a deletion waits for the disk, as to remove a file does."""
+    """Recording a deletion waits for the disk as removing a file does, so batches are small."""
 
     def __init__(self, conf: Mapping[str, Any]) -> None:
         super().__init__(conf)
@@ -126,7 +126,7 @@ class LocalBackend(BakthatBackend):
         path = self._path(key)
         self._describe(key)
         with translated_errors("open", path):
-            # Not blocking: to open a FIFO that replaced the file would never end.
+            # O_NONBLOCK: opening a FIFO that has replaced the file would block for ever.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         return io.BufferedReader(FileRange(descriptor, path, start, end), BUFFER_SIZE)
 
@@ -145,7 +145,7 @@ class LocalBackend(BakthatBackend):
         self._sync_directory_of(key)
 
     def delete_many(self, keys: Sequence[str]) -> Mapping[str, BakthatError]:
-        """Remove *keys*; wait for the disk once a directory; see :class:`.base.Backend`."""
+        """Remove *keys*; wait for the disk once per directory; see :class:`.base.Backend`."""
         failures: dict[str, BakthatError] = {}
         removed: dict[str, list[str]] = {}
         for key in keys:
@@ -187,7 +187,7 @@ class LocalBackend(BakthatBackend):
             sync_directory(directory)
 
     def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
-        """Yield temporary files below any prefix, and self-descriptions without an object."""
+        """Yield all temporary files, and the claims below *prefix*: sidecars without an object."""
         self._check_container()
         now = time.time()
         for below, names in self._directories(""):
@@ -224,7 +224,11 @@ class LocalBackend(BakthatBackend):
         return True
 
     def _directories(self, below: str) -> Iterator[tuple[str, set[str]]]:
-        """Walk through the container; yield each directory's key and the names of its files."""
+        """Yield the directories from *below* on, each with the names of its files.
+
+        *below* and the yielded paths are relative to the container, and "" or with a slash at the
+        end.
+        """
         directory = os.path.join(self.container, below)
         names, deeper = set(), []
         with translated_errors("list", directory):
@@ -305,7 +309,7 @@ class LocalBackend(BakthatBackend):
                 with os.scandir(directory) as found:
                     entries = sorted(found, key=lambda entry: entry.name)
             except FileNotFoundError:
-                # It was removed after its parent was listed; the container was checked before.
+                # The directory was removed after its parent was listed; the container exists.
                 return
         for entry in entries:
             key = below + entry.name
@@ -415,7 +419,7 @@ class LocalUpload:
 
     @contextmanager
     def _abort_on_error(self, doing: str) -> Iterator[None]:
-        # The space of a full disk is free again at once, before the caller aborts.
+        # Abort at once, so that a full disk has space again before the caller aborts.
         try:
             with translated_errors(doing, self._path):
                 yield
@@ -438,7 +442,7 @@ class LocalUpload:
             published = True
             self._sync_directories()
         except BaseException:
-            # The object first: it never exists without its self-description.
+            # Remove the object first: it must not exist without its self-description.
             if published:
                 remove(self._path)
             remove(sidecar)
@@ -458,7 +462,7 @@ class LocalUpload:
         self._sync_directories()
 
     def _sync_directories(self) -> None:
-        # Up to the container: the writer that created a directory may not have synchronised it yet.
+        # Up to the container: another writer may have created a directory and not synchronised it.
         directory = self._directory
         while directory != self._container:
             sync_directory(directory)

@@ -1,4 +1,4 @@
-"""Files and directories of the local storage; every change to the disk is made here."""
+"""Operations on the files and directories of the local storage."""
 
 from __future__ import annotations
 
@@ -79,13 +79,13 @@ def make_directories(path: str, *, below: str | None = None) -> list[str]:
 
 
 def create(path: str) -> int:
-    """Create the file *path*, which must not exist, and return its descriptor for writing."""
+    """Create the file *path* and return its descriptor for writing. Raises FileExistsError."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, _FILE_MODE)
 
 
 def lock(descriptor: int) -> None:
     """Lock a file that is being written, until it is closed or the process ends."""
-    # On a file system without locks, the age of the file has to do.
+    # On a file system without locks, only the age of the file tells an abandoned one.
     with suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -145,12 +145,12 @@ def remove(path: str) -> None:
 
 
 def sync_directory(path: str) -> None:
-    """Wait until the names in the directory *path* are on the disk."""
+    """Wait until the entries of the directory *path* are on the disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     except OSError as exc:
-        # Some network file systems cannot; they have an order of their own.
+        # Some network file systems do not support this.
         if exc.errno not in _NO_DIRECTORY_SYNC:
             raise
     finally:

@@ -1,1 +1,1 @@
-"""The storage S3, and others with the API of S3."""
+"""The backend for Amazon S3 and for storages with its API."""

@@ -37,30 +37,30 @@ from bakthat.errors import (
 log = logging.getLogger(__name__)
 
 USER_METADATA_LIMIT = 2048
-"""Bytes of all names and values, by
+"""The most bytes of all names and values, by
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html."""
 FIRST_REGION = "us-east-1"
 """The region that S3 does not accept by name when a bucket is created."""
 MAX_URL_SECONDS = 7 * 24 * 3600
 """By https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html."""
 _DESCRIPTION_LIMIT = USER_METADATA_LIMIT - 64
-"""What the names of both entries and the token of the upload leave."""
+"""The most bytes of a self-description; the rest is for the names and the upload's token."""
 
 
 class S3Backend(BakthatBackend):
     """One bucket; ``conf`` is a flat profile.
 
-    It reads access_key and secret_key (both absent: boto3's own chain), region_name, s3_bucket,
-    endpoint_url, timeout, attempts, storage_class and s3_reduced_redundancy (true:
-    REDUCED_REDUNDANCY, unless a storage class is named). boto3 is imported, and the storage
-    connected to, by the first request.
+    It reads access_key and secret_key (both absent: botocore looks for keys), region_name,
+    s3_bucket, endpoint_url, timeout, attempts, storage_class and s3_reduced_redundancy (true:
+    REDUCED_REDUNDANCY, unless a storage class is named). botocore is imported, and the storage
+    contacted, by the first request.
 
     Memory: an upload holds up to 64 MiB of parts, and twice a part's size once that is more (see
     part_upload.py); a download holds ``read_ahead + 1`` ranges of ``range_size`` bytes, 32 MiB.
 
-    *settings* is used instead of what the profile says of keys, place, attempts and timeouts; its
-    ``part_size`` is by default 8 MiB, or 16 MiB when the size is not known.
-    Raises ConfigError when s3_bucket, or one of the two keys, is missing.
+    *settings* replaces the access keys, container, region, endpoint, attempts and timeouts of the
+    profile; its ``part_size`` is by default 8 MiB, or 16 MiB when the size is not known. Raises
+    ConfigError when s3_bucket, or one of the two access keys, is missing.
     """
 
     name = "s3"
@@ -75,13 +75,13 @@ class S3Backend(BakthatBackend):
 
     @staticmethod
     def settings_of(conf: Mapping[str, Any]) -> AwsSettings:
-        """Return what the flat profile *conf* says. Raises ConfigError."""
+        """Return the settings in the flat profile *conf*. Raises ConfigError."""
         return AwsSettings.from_profile(conf, container="s3_bucket", endpoint_url="endpoint_url")
 
     def create_container(self) -> None:
         """Create the bucket in the profile's region, if it is missing.
 
-        With keys that may write but not read, the bucket is assumed to exist; the upload shows it.
+        With access keys that may not read, the bucket is assumed to exist; the upload shows it.
         """
         try:
             self._client.call("head_bucket")
@@ -139,7 +139,7 @@ class S3Backend(BakthatBackend):
         )
 
     def stat(self, key: str) -> StoredObject:
-        """Describe *key*, with its self-description. Raises NotFoundError."""
+        """Return *key* with its self-description. Raises NotFoundError."""
         return describe(key, self._headers_of(key))
 
     def url(self, key: str, seconds: int) -> str:
@@ -156,7 +156,7 @@ class S3Backend(BakthatBackend):
         return self._client.signed_url(key, seconds)
 
     def thaw_status(self, key: str) -> ThawStatus:
-        """Return how far *key* is thawed; see :class:`~bakthat.backends.base.ColdStorage`."""
+        """Return the thaw status of *key*; see :class:`~bakthat.backends.base.ColdStorage`."""
         return thaw_status_of(key, self._headers_of(key))
 
     def thaw(self, key: str, *, tier: str, days: int) -> ThawStatus:
@@ -170,13 +170,13 @@ class S3Backend(BakthatBackend):
         status = self.thaw_status(key)
         if status.state is ThawState.FROZEN:
             raise UnreachableError(
-                f"{key!r} in {self._client.shown}: the answer to the request of a thaw was lost",
+                f"{key!r} in {self._client.shown}: the answer to the thaw request was lost",
                 hint="try again",
             )
         return status
 
     def thaws(self, prefix: str = "") -> Iterator[ThawStatus]:
-        """Yield what S3 lists as being thawed or thawed.
+        """Yield the objects that S3 lists as being thawed or thawed.
 
         Some storages with the API of S3 list no thaws, and none lists those of intelligent tiering.
         """
@@ -202,7 +202,7 @@ class S3Backend(BakthatBackend):
         return found
 
     def ls(self, prefix: str = "") -> Iterator[StoredObject]:
-        """Yield every object whose key begins with *prefix*; request each page when it is due."""
+        """Yield every object whose key begins with *prefix*; request a page at a time."""
         listing = self._client.pages(
             "list_objects_v2",
             Prefix=prefix,
@@ -235,7 +235,7 @@ class S3Backend(BakthatBackend):
         confirmed: set[str] = set()
         for start in range(0, len(fitting), self.batch_size):
             confirmed |= self._delete_batch(fitting[start : start + self.batch_size])
-        # The others one by one: some succeed at the second try, each other one gets its own error.
+        # The others one by one: some succeed this time, and each failure gets its own error.
         return super().delete_many([key for key in keys if key not in confirmed])
 
     def _delete_batch(self, keys: Sequence[str]) -> set[str]:
@@ -254,18 +254,18 @@ class S3Backend(BakthatBackend):
         return {removed["Key"] for removed in answer.get("Deleted", ())}
 
     def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
-        """Yield every upload in parts that was begun and neither published nor aborted."""
+        """Yield every multipart upload that was neither completed nor aborted."""
         try:
             for page in self._client.pages("list_multipart_uploads", Prefix=prefix):
                 now = time_of(page)
                 for found in page.get("Uploads", ()):
                     key, upload_id = found["Key"], found["UploadId"]
-                    # An upload of a terabyte may take days, so its latest part decides.
+                    # An upload of a terabyte may take days, so the time of its latest part counts.
                     written = max([found["Initiated"], *self._times_of_parts(key, upload_id)])
                     when = written.timestamp()
                     yield Leftover("upload", key, when, now - when, handle=upload_id)
         except StorageError as exc:
-            # The answer of rclone when there is none.
+            # rclone answers this when there are no uploads.
             if answer_of(exc)[1] != "NoSuchUpload":
                 raise
 
@@ -280,7 +280,7 @@ class S3Backend(BakthatBackend):
             log.debug("the parts of %r are not known: %s", key, exc)
 
     def remove_leftover(self, leftover: Leftover) -> bool:
-        """Abort an upload in parts, which removes them."""
+        """Abort a multipart upload, which removes its parts."""
         try:
             self._client.call("abort_multipart_upload", key=leftover.key, UploadId=leftover.handle)
         except StorageError as exc:
@@ -307,7 +307,7 @@ class S3Backend(BakthatBackend):
                 return
             if code not in {"BucketAlreadyExists", "OperationAborted"}:
                 raise
-            # Another process may have created it, or be about to.
+            # Another process may have created the bucket, or may be creating it now.
             try:
                 self._client.call("head_bucket")
             except StorageError:

@@ -1,4 +1,4 @@
-"""Access S3: its settings, and what its errors mean."""
+"""Access S3: the settings of its client, and its errors translated to bakthat's."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class S3Client(AwsClient):
                 hint="bakthat restore requests its thaw",
             )
         if code == "InvalidBucketName":
-            return ConfigError(f"{bucket} cannot exist: {answer}", hint="choose another s3_bucket")
+            return ConfigError(f"invalid {bucket}: {answer}", hint="choose another s3_bucket")
         if code == "RequestTimeTooSkewed":
             return CredentialsError(
                 f"{bucket} refused: {answer}", hint="set the clock of this machine"
@@ -111,7 +111,7 @@ class S3Client(AwsClient):
 
 def _add_md5(params: dict[str, Any], **_: Any) -> None:
     # The request must have a checksum. S3 accepts the CRC-32 that botocore sends; storages with an
-    # older API of S3 know this header only.
+    # older version of the API accept only this header.
     digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
     params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
 
@@ -119,7 +119,7 @@ def _add_md5(params: dict[str, Any], **_: Any) -> None:
 def user_metadata(found: Mapping[str, Any]) -> dict[str, str]:
     """Return the user metadata in the headers *found*, its names in lower case.
 
-    They are names of HTTP headers, which some servers (all of Go's) capitalise.
+    The names are those of HTTP headers, which some servers (all of Go's) capitalise.
     """
     return {name.lower(): value for name, value in found.get("Metadata", {}).items()}
 
@@ -127,6 +127,6 @@ def user_metadata(found: Mapping[str, Any]) -> dict[str, str]:
 def class_of(found: Mapping[str, Any]) -> str:
     """Return the storage class in the headers *found*.
 
-    An object in intelligent tiering names the archive tier that it is in, if it is in one.
+    For an object in an archive tier of intelligent tiering, this is that tier.
     """
     return str(found.get("ArchiveStatus") or found.get("StorageClass") or "STANDARD")

@@ -16,8 +16,8 @@ def open_object(
 ) -> BinaryIO:
     """Open bytes *start* to *end* (excluded, after *start*; None: the last) of *key*.
 
-    At most ``ahead + 1`` ranges of *range_size* bytes are held in memory. The caller closes what
-    is returned. Raises NotFoundError, NotReadyError and other StorageErrors, here and on reading.
+    At most ``ahead + 1`` ranges of *range_size* bytes are held in memory. The caller closes the
+    returned stream. Raises NotFoundError, NotReadyError and other StorageErrors, as reading does.
     """
     stop = start + range_size if end is None else min(end, start + range_size)
     try:
@@ -34,7 +34,7 @@ def open_object(
 
 
 class S3Reader(RangedReader):
-    """The bytes of an object in order; each range is checked to be of the same object."""
+    """The bytes of an object in order; every range must be of the same version of the object."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Read from S3's headers how far an object in an archive class is thawed, and request a thaw.
+"""Parse the thaw status of an object from S3's headers, and request a thaw.
 
 The headers are those of https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html.
 """
@@ -23,7 +23,7 @@ _INTELLIGENT_TIERS = ("ARCHIVE_ACCESS", "DEEP_ARCHIVE_ACCESS")
 
 
 def thaw_status_of(key: str, found: Mapping[str, Any]) -> ThawStatus:
-    """Return how far *key* is thawed, from *found*, the answer to a HEAD request."""
+    """Return the thaw status of *key* from *found*, the answer to a HEAD request."""
     name = class_of(found)
     if not storage_class(name).is_cold:
         return ThawStatus(key, ThawState.WARM)
@@ -36,7 +36,7 @@ def thaw_status_of(key: str, found: Mapping[str, Any]) -> ThawStatus:
 
 
 def listed_status_of(entry: Mapping[str, Any]) -> ThawStatus | None:
-    """Return how far an object is thawed, from its *entry* in a listing; None for no thaw."""
+    """Return the thaw status of an object from its *entry* in a listing; None without a thaw."""
     name, status = str(entry.get("StorageClass", "")), entry.get("RestoreStatus")
     if not status or not storage_class(name).is_cold:
         return None
@@ -54,9 +54,8 @@ def request_thaw(
 ) -> ThawStatus | None:
     """Request the thaw of an object that is frozen; return its status.
 
-    Returns None when the answer was lost, so that the status must be looked up.
-
-    S3 refuses a second request while the object thaws, so it is never charged twice.
+    Returns None when the answer was lost, so that the status must be looked up. S3 refuses
+    a second request while the object thaws, so it is never charged twice.
     """
     check_tier(frozen.storage_class, tier)
     request: dict[str, Any] = {"GlacierJobParameters": {"Tier": tier.capitalize()}}
@@ -65,7 +64,7 @@ def request_thaw(
         request["Days"] = days
     requested = replace(frozen, state=ThawState.ASKED)
     try:
-        # Once: without capacity for an expedited thaw, botocore would repeat it for a minute.
+        # Without capacity for an expedited thaw, botocore would repeat the request for a minute.
         answer = client.call("restore_object", key=frozen.key, once=True, RestoreRequest=request)
     except StorageError as exc:
         status, code = answer_of(exc)
@@ -76,7 +75,7 @@ def request_thaw(
         if code == "GlacierExpeditedRetrievalNotAvailable":
             exc.hint = "try again later, or use --tier standard"
         elif status in (501, 405):
-            exc.hint = "this storage cannot thaw what is in an archive class"
+            exc.hint = "this storage cannot thaw objects of an archive class"
         raise
     if answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 200:
         # The copy existed already, and stays for longer now.

@@ -1,4 +1,4 @@
-"""Write one object to S3: a single request when it is small, parts in parallel when it is not.
+"""Write one object to S3: in one request when it is small, else in parts that are sent in parallel.
 
 The limits are those of https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html.
 """
@@ -33,10 +33,10 @@ log = logging.getLogger(__name__)
 
 MAX_PART_SIZE = 5 * 1024 * MIB
 EQUAL_PARTS = 8_000
-"""Parts up to this number have one size, which some storages require. An object of the size in the
-hint fits into them, with a twentieth to spare; the other parts are for hints that were too low."""
+"""Parts up to this number have one size, which some storages require. They hold an object of the
+size in the hint and a twentieth more; the other parts are for hints that were too low."""
 GROWTH_STEP = 200
-"""Beyond the equal parts, each run of this many is twice as large as the one before."""
+"""After the equal parts, the part size doubles every so many parts."""
 
 METADATA_KEY = "bakthat"
 TOKEN_KEY = "bakthat-upload"
@@ -44,9 +44,9 @@ TOKEN_KEY = "bakthat-upload"
 
 
 def choose_part_size(size_hint: int | None, smallest: int | None = None) -> int:
-    """Return the bytes of a part for an object of about *size_hint* bytes; None: not known.
+    """Return the part size, in bytes, for an object of about *size_hint* bytes; None: not known.
 
-    *smallest* is the smallest size in place of :data:`MIN_PART_SIZE`.
+    *smallest* replaces :data:`MIN_PART_SIZE` and :data:`UNKNOWN_SIZE_PART`.
     """
     if size_hint is None:
         return smallest or UNKNOWN_SIZE_PART
@@ -92,7 +92,7 @@ class S3Upload(PartUpload):
 
     def _begin(self) -> str:
         if not self._replace:
-            self._check_key_is_free()  # before gigabytes are sent; see also _publish
+            self._check_key_is_free()  # fail before gigabytes are sent; _publish checks again
         answer = self._client.call(
             "create_multipart_upload", key=self._key, ChecksumAlgorithm="CRC32", **self._headers
         )
@@ -123,7 +123,7 @@ class S3Upload(PartUpload):
         except BakthatError as exc:
             if answer_of(exc)[1] != "NoSuchUpload":
                 log.warning(
-                    "Parts of %s may remain in bucket %s, upload %s: %s",
+                    "parts of %s may remain in bucket %s, upload %s: %s",
                     self._key,
                     self._client.container,
                     upload_id,
@@ -147,7 +147,7 @@ class S3Upload(PartUpload):
 
     def _publish(self, operation: str, request: dict[str, Any]) -> StoredObject:
         if not self._replace:
-            # For storages that ignore the condition: a check just before makes the gap small.
+            # For storages that ignore the condition, check just before the request.
             self._check_key_is_free()
             request["IfNoneMatch"] = "*"
         try:
@@ -156,7 +156,7 @@ class S3Upload(PartUpload):
             except StorageError as error:
                 if self._replace or not _refuses_condition(error):
                     raise
-                log.debug("%s knows no If-None-Match", self._client.place)
+                log.debug("%s does not support If-None-Match", self._client.place)
                 del request["IfNoneMatch"]
                 self._check_key_is_free()
                 self._client.call(operation, key=self._key, **request)
@@ -170,7 +170,7 @@ class S3Upload(PartUpload):
         try:
             found = self._client.head(self._key)
         except CredentialsError:
-            # Keys may have the right to write only; the condition on the request still protects.
+            # The access keys may not read; the condition of the request still protects the object.
             log.debug("no right to read %s", self._key)
             return
         if found is not None and not self._is_own(found):
@@ -215,7 +215,7 @@ class S3Upload(PartUpload):
         except CredentialsError:
             # S3 checked the checksum of each part and the number of bytes before it answered.
             log.debug("no right to read %s; its upload was confirmed", self._key)
-            return StoredObject(self._key, self._sent, metadata=self._described())
+            return StoredObject(self._key, self._sent, metadata=self._self_description())
         except StorageError as exc:
             raise type(exc)(
                 f"{self._key!r} was confirmed by the storage, but could not be checked: {exc}",
@@ -224,8 +224,8 @@ class S3Upload(PartUpload):
         if TOKEN_KEY in user_metadata(found) and not self._is_own(found):
             if not self._replace:
                 raise self._key_exists_error()
-            # Another writer replaced it after it was stored.
-            return StoredObject(self._key, self._sent, metadata=self._described())
+            # Another writer has replaced the object after it was stored.
+            return StoredObject(self._key, self._sent, metadata=self._self_description())
         if found["ContentLength"] != self._sent:
             self._discard_wrong_object(found)
             raise StorageError(
@@ -240,9 +240,9 @@ class S3Upload(PartUpload):
         try:
             self._client.call("delete_object", key=self._key)
         except BakthatError as exc:
-            log.warning("An incomplete %s could not be removed: %s", self._key, exc)
+            log.warning("incomplete %s could not be removed: %s", self._key, exc)
 
-    def _described(self) -> Mapping[str, Any]:
+    def _self_description(self) -> Mapping[str, Any]:
         return decode_metadata(self._headers["Metadata"].get(METADATA_KEY, ""))
 
 
@@ -263,7 +263,7 @@ def describe(key: str, found: Mapping[str, Any]) -> StoredObject:
 
 
 def _crc32(data: bytearray) -> str:
-    # Imported here, so that this module loads no library; ten times as fast as zlib's.
+    # Imported here, so that this module loads no library. It is ten times as fast as zlib's.
     from isal import isal_zlib
 
     return base64.b64encode(isal_zlib.crc32(data).to_bytes(4, "big")).decode()
