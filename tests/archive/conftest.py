@@ -13,6 +13,6 @@ from tests.support.tar_bytes import NOBODY, reachable_directory
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """Make a directory of another user, where every user gets to; without root, of our own."""
+    """Make a directory of another user that every user can reach; without root, of our own."""
     with reachable_directory(NOBODY if os.geteuid() == 0 else 0) as path:
         yield path

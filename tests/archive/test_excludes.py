@@ -1,4 +1,4 @@
-"""Exclude files: git itself says what is right."""
+"""Exclude files, compared with git."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FEW = ["a", "b", "ab", "é", "a.txt"]
 
 
 class Oracle:
-    """A repository with a fixed tree, and what git leaves out of it."""
+    """A repository with a fixed tree, and the entries that git ignores in it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -100,7 +100,7 @@ _files = st.lists(_patterns, min_size=1, max_size=5).map("\n".join)
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(text=_files)
-def test_keeps_what_git_keeps_whatever_the_patterns(oracle: Oracle, text: str) -> None:
+def test_any_patterns_keep_the_files_that_git_keeps(oracle: Oracle, text: str) -> None:
     oracle.rules_file.write_bytes(os.fsencode(text))
     assert oracle.kept_by_walk() == oracle.kept()
 
@@ -120,7 +120,7 @@ _simple = st.lists(
         min_size=1, max_size=6,
     ),
 )  # fmt: skip
-def test_keeps_what_git_keeps_whatever_the_tree(names: list[str], lines: list[str]) -> None:
+def test_any_tree_keeps_the_files_that_git_keeps(names: list[str], lines: list[str]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         oracle = Oracle(Path(directory, "tree"))
         fitting = [n for n in names if not any(m.startswith(n + "/") for m in names)]
@@ -159,7 +159,7 @@ def rules(tmp_path: Path, text: str | bytes) -> ExcludeRules:
         ("n*e", ["new\nline"], ["new\nlines"]),
     ],
 )
-def test_matches_as_gitignore_documents(
+def test_patterns_match_as_gitignore_documents(
     tmp_path: Path, text: str, out: list[str], kept: list[str]
 ) -> None:
     found = rules(tmp_path, text)
@@ -180,7 +180,7 @@ def test_bytes_that_are_not_utf8_match_themselves(tmp_path: Path) -> None:
     assert not found.excludes("café", is_dir=False)
 
 
-def test_many_stars_take_no_exponential_time(tmp_path: Path) -> None:
+def test_many_stars_do_not_take_exponential_time(tmp_path: Path) -> None:
     found = rules(tmp_path, "*a" * 60 + "b")
     assert not found.excludes("a" * 200, is_dir=False)
     assert found.excludes("a" * 200 + "b", is_dir=False)
@@ -217,7 +217,7 @@ def test_a_gitignore_that_git_accepts_does_not_stop_a_backup(
     assert "line 1: the pattern a[b has a [ without its ]; it matches nothing" in caplog.text
 
 
-def test_the_file_named_comes_first_then_bakthats_then_gits(
+def test_a_named_file_precedes_bakthatexclude_and_that_gitignore(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "root"

@@ -102,7 +102,9 @@ def make_tree(root: Path) -> None:
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
 @pytest.mark.parametrize("piece", [1 << 20, 777])
-def test_every_kind_of_file_comes_back_from_gnu_tar(tmp_path: Path, umask: int, piece: int) -> None:
+def test_every_kind_of_file_is_restored_from_an_archive_of_gnu_tar(
+    tmp_path: Path, umask: int, piece: int
+) -> None:
     source, destination = tmp_path / "source", tmp_path / "destination"
     source.mkdir()
     make_tree(source)
@@ -125,7 +127,7 @@ def test_every_kind_of_file_comes_back_from_gnu_tar(tmp_path: Path, umask: int, 
     assert counted.bytes == report.bytes
 
 
-def test_every_kind_of_file_comes_back_from_bakthat_itself(tmp_path: Path) -> None:
+def test_every_kind_of_file_is_restored_from_an_archive_of_bakthat(tmp_path: Path) -> None:
     source, destination = tmp_path / "source", tmp_path / "destination"
     source.mkdir()
     make_tree(source)
@@ -148,7 +150,7 @@ def test_every_kind_of_file_comes_back_from_bakthat_itself(tmp_path: Path) -> No
 
 
 @as_root
-def test_acls_that_are_stored_as_text_only_come_back(tmp_path: Path) -> None:
+def test_acls_that_are_stored_only_as_text_are_restored(tmp_path: Path) -> None:
     source, destination = tmp_path / "source", tmp_path / "destination"
     (source / "d").mkdir(parents=True)
     (source / "d/f").write_bytes(b"")
@@ -163,7 +165,7 @@ def test_acls_that_are_stored_as_text_only_come_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format_", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_an_archive_of_pythons_tarfile_comes_back(tmp_path: Path, format_: int) -> None:
+def test_an_archive_of_pythons_tarfile_is_restored(tmp_path: Path, format_: int) -> None:
     source, destination = tmp_path / "source", tmp_path / "destination"
     source.mkdir()
     make_tree(source)
@@ -330,7 +332,7 @@ def test_a_user_owns_what_is_restored_and_is_warned_of_what_is_left_out(shared: 
 
 
 @as_root
-def test_owners_go_by_name_where_the_name_exists(tmp_path: Path) -> None:
+def test_an_owner_is_found_by_name_where_the_name_exists(tmp_path: Path) -> None:
     archive = (
         pax([(b"uname", b"daemon"), (b"gname", b"daemon"), (b"uid", b"777"), (b"gid", b"777")])
         + member(b"known")
@@ -343,7 +345,7 @@ def test_owners_go_by_name_where_the_name_exists(tmp_path: Path) -> None:
     assert ((tmp_path / "unknown").stat().st_uid, (tmp_path / "unknown").stat().st_gid) == (777, 7)
 
 
-def test_an_archive_merges_with_what_is_there(tmp_path: Path) -> None:
+def test_an_archive_merges_with_existing_files(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     destination = tmp_path / "destination"
@@ -426,7 +428,7 @@ entries = st.lists(
 
 @given(entries=entries, piece=st.sampled_from([1 << 20, 513]))
 @settings(max_examples=25, deadline=None)
-def test_any_tree_comes_back_and_again_over_itself(
+def test_any_tree_is_restored_and_then_again_over_itself(
     entries: list[tuple[bytes, str, bytes, int, int]], piece: int
 ) -> None:
     with reachable_directory() as root:
@@ -513,7 +515,7 @@ def test_an_archive_whose_comment_is_refused_leaves_nothing(tmp_path: Path, comm
         assert not (tmp_path / "new").exists()
 
 
-def test_more_interrupts_do_not_stop_the_undoing_of_what_the_first_stopped(
+def test_further_interrupts_do_not_stop_the_undo_after_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "target"
@@ -540,7 +542,7 @@ def test_more_interrupts_do_not_stop_the_undoing_of_what_the_first_stopped(
     assert sorted(path.name for path in target.iterdir()) == ["d"]
 
 
-def test_what_could_not_be_put_back_is_kept_and_named(
+def test_files_that_cannot_be_put_back_are_kept_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     target = tmp_path / "target"
@@ -573,7 +575,7 @@ def forgetful(real: Callable[[int], list[str]], hidden: set[str]) -> Callable[[i
 
 
 @pytest.mark.parametrize("hidden", [{"a", "b"}, {"b"}, {"inner"}])
-def test_what_was_not_moved_is_an_error_and_is_kept(
+def test_files_that_were_not_moved_are_an_error_and_are_kept(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

@@ -1,4 +1,4 @@
-"""Archives that try to leave their destination, and damage of every kind: nothing may be left."""
+"""Archives that try to leave their destination, and damage of every kind; no file may remain."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_no_member_leaves_the_destination(name: str, unprivileged: bool, place: 
 
 @pytest.mark.parametrize("unprivileged", [False, pytest.param(True, marks=as_root)])
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_no_tar_writes_is_refused(name: str, unprivileged: bool, place: Path) -> None:
+def test_members_that_no_tar_writes_are_refused(name: str, unprivileged: bool, place: Path) -> None:
     refuse(CorruptArchiveError, BROKEN[name] + END, place, unprivileged=unprivileged)
 
 
@@ -173,7 +173,7 @@ CONFLICTS = {
 
 
 @pytest.mark.parametrize("name", CONFLICTS)
-def test_a_conflict_is_found_before_anything_is_touched(name: str, place: Path) -> None:
+def test_a_conflict_is_found_before_any_change(name: str, place: Path) -> None:
     archive = member(b"a", b"1") + CONFLICTS[name] + member(b"z", b"2") + END
     before = snapshot(place)
     with pytest.raises(DestinationError, match="there") as caught:
@@ -183,7 +183,7 @@ def test_a_conflict_is_found_before_anything_is_touched(name: str, place: Path) 
 
 
 @as_root
-def test_a_directory_that_a_user_may_not_write_is_found_before_anything_is_touched(
+def test_a_directory_that_a_user_may_not_write_is_found_before_any_change(
     place: Path,
 ) -> None:
     os.chown(place / "destination/there", 0, 0)
@@ -205,7 +205,7 @@ def test_another_file_system_inside_the_destination_is_refused(place: Path) -> N
 
 
 @pytest.mark.parametrize("destination", ["outside/canary", "outside/canary/in", "dangling"])
-def test_a_destination_that_cannot_be_one_is_named(place: Path, destination: str) -> None:
+def test_an_invalid_destination_is_named(place: Path, destination: str) -> None:
     (place / "dangling").symlink_to("gone")
     before = sorted(place.rglob("*"))
     with pytest.raises(DestinationError, match=destination):
@@ -353,7 +353,7 @@ def test_a_name_that_the_file_system_cannot_hold_is_named(place: Path, name: byt
 
 
 class FoldingOs:
-    """Stands in for os and takes names that differ in case only for the same, as vfat does."""
+    """Stands in for os; names that differ only in case are the same file, as on vfat."""
 
     def __init__(self) -> None:
         self._spellings: dict[tuple[int, str], Any] = {}

@@ -1,4 +1,4 @@
-"""Members in any order and with any metadata: what comes of each is the same whatever the umask."""
+"""Members in any order and with any metadata, restored under any umask."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_every_warning_is_logged_and_the_first_are_kept(
 
 
 @pytest.mark.parametrize("umask", [0, 0o022, 0o027, 0o077])
-def test_every_umask_comes_to_the_same_modes(tmp_path: Path, umask: int) -> None:
+def test_modes_do_not_depend_on_the_umask(tmp_path: Path, umask: int) -> None:
     modes = (0o644, 0o600, 0o444, 0, 0o666, 0o777, 0o4755, 0o2644, 0o1777)
     parts = [header(b"%o" % mode, mode=mode) for mode in modes]
     directories = (0o755, 0o700, 0o555, 0o2775)
@@ -101,7 +101,7 @@ def test_every_umask_comes_to_the_same_modes(tmp_path: Path, umask: int) -> None
 
 @pytest.mark.parametrize("mode", [0o755, 0o700, 0o600, 0o444])
 def test_attributes_do_not_change_modes(tmp_path: Path, mode: int) -> None:
-    """Attributes are set on what may be written, and may be ACLs, which hold a mode too."""
+    """A file must be writable to set an attribute, and an ACL has a mode of its own."""
     attributes = (
         {b"SCHILY.xattr.user.k": b"v"},
         {b"SCHILY.acl.access": b"user::rwx,user:1234:r-x,group::r-x,mask::r-x,other::---"},

@@ -66,11 +66,11 @@ def comes_back(tmp_path: Path, destination: Path) -> None:
         assert snapshot(destination / "set") == snapshot(source)
 
 
-def test_a_tree_comes_back_on_btrfs(tmp_path: Path, btrfs: Path) -> None:
+def test_a_tree_is_restored_on_btrfs(tmp_path: Path, btrfs: Path) -> None:
     comes_back(tmp_path, btrfs / "out")
 
 
-def test_a_tree_comes_back_on_an_overlay_of_btrfs(tmp_path: Path, overlay: Path) -> None:
+def test_a_tree_is_restored_on_an_overlay_of_btrfs(tmp_path: Path, overlay: Path) -> None:
     comes_back(tmp_path, overlay / "out")
 
 

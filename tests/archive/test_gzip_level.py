@@ -1,4 +1,4 @@
-"""The default level of gzip: the higher one for plain text, none for what does not compress."""
+"""The default level: the higher one for plain text, none for data that does not compress."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_any_text_is_text(member: bytes) -> None:
     assert choose_level(member) == 3
 
 
-def test_what_is_no_text_gets_the_lower_level() -> None:
+def test_data_that_is_not_text_gets_the_lower_level() -> None:
     assert choose_level(code()) == 2
     assert choose_level(bytes(range(1, 6)) * 100_000) == 2
 
@@ -66,7 +66,7 @@ def test_text_that_compresses_less_gets_the_lower_level() -> None:
     assert choose_level(dump.encode()) == 2
 
 
-def test_what_does_not_compress_is_stored() -> None:
+def test_data_that_does_not_compress_is_stored() -> None:
     assert choose_level(random.Random(1).randbytes(MEMBER_BYTES)) == 0
 
 
@@ -83,7 +83,7 @@ def test_a_short_member_at_the_end_of_a_stream_is_valid(member: bytes) -> None:
 
 @pytest.mark.skipif(shutil.which("gzip") is None, reason="needs gzip to compare with")
 def test_source_text_stays_within_the_promised_size() -> None:
-    """What the docs promise: 1.15 times what gzip -6 makes of the same bytes."""
+    """The docs promise at most 1.15 times the output of gzip -6."""
     library = Path(os.__file__).parent
     left_out = {"site-packages", "test"}
     files = [each for each in sorted(library.rglob("*.py")) if not left_out & {*each.parts}]
@@ -95,7 +95,7 @@ def test_source_text_stays_within_the_promised_size() -> None:
     assert len(sink.data) <= 1.15 * len(expected.stdout)
 
 
-def test_the_same_stream_comes_out_the_same_from_any_number_of_threads() -> None:
+def test_any_number_of_threads_gives_the_same_output() -> None:
     written = []
     for threads in (1, 2, 7):
         sink = Collector()

@@ -1,4 +1,4 @@
-"""The gzip writer: what every gzip tool reads, in bounded memory, and nothing after an error."""
+"""The gzip writer: output for every gzip tool, bounded memory, no output after an error."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def members(data: bytes) -> list[bytes]:
 
 
 def sample(size: int) -> bytes:
-    """Return *size* bytes that compress in part."""
+    """Return *size* bytes, some of which compress."""
     generator = random.Random(size)
     words = [generator.randbytes(generator.randrange(20, 60)) for _ in range(500)]
     return b"".join(generator.choices(words, k=size // 20 + 1))[:size]
@@ -76,7 +76,7 @@ _AROUND = [n * MEMBER_BYTES + d for n in (1, 2) for d in (-1, 0, 1)]
 @pytest.mark.parametrize(
     "command", [["gzip", "-dc"], ["pigz", "-dc"], [sys.executable, "-m", "gzip", "-d"]]
 )
-def test_every_gzip_tool_reads_it(command: list[str], size: int) -> None:
+def test_every_gzip_tool_reads_the_output(command: list[str], size: int) -> None:
     program(command[0])
     data = sample(size)
     sink = Collector()
@@ -89,7 +89,7 @@ def test_every_gzip_tool_reads_it(command: list[str], size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, *_AROUND])
-def test_members_hold_a_fixed_amount_and_say_their_length(size: int) -> None:
+def test_members_hold_a_fixed_amount_and_carry_their_length(size: int) -> None:
     data = sample(size)
     sink = Collector()
     with GzipWriter(sink, threads=2) as writer:
@@ -104,7 +104,7 @@ def test_members_hold_a_fixed_amount_and_say_their_length(size: int) -> None:
     level=st.sampled_from([1, 2, 3, 4]),
     threads=st.integers(1, 3),
 )
-def test_however_it_is_cut_the_same_comes_back(sizes: list[int], level: int, threads: int) -> None:
+def test_writes_of_any_size_round_trip(sizes: list[int], level: int, threads: int) -> None:
     data = sample(sum(sizes))
     sink = Collector()
     buffer = bytearray(3 * MEMBER_BYTES // 2)
@@ -130,7 +130,7 @@ def test_each_level_is_read_by_gzip(level: int) -> None:
 
 
 @pytest.mark.parametrize("level", [1, 3, 6])
-def test_what_does_not_compress_hardly_grows(level: int) -> None:
+def test_data_that_does_not_compress_hardly_grows(level: int) -> None:
     data = random.Random(1).randbytes(2 * MEMBER_BYTES + 17)
     sink = Collector()
     with GzipWriter(sink, level=level) as writer:
@@ -185,7 +185,7 @@ def test_a_bounded_number_of_members_waits(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("fail_at", range(6))
 @pytest.mark.parametrize("error", [StorageError("full"), OSError("broken pipe")])
-def test_an_error_of_the_sink_comes_out_and_ends_the_writing(
+def test_an_error_of_the_sink_is_raised_and_ends_the_writing(
     fail_at: int, error: Exception
 ) -> None:
     sink = Collector(fail_at, error)
@@ -204,7 +204,7 @@ def test_an_error_of_the_sink_comes_out_and_ends_the_writing(
 
 
 @pytest.mark.parametrize("fail_at", range(4))
-def test_an_error_of_a_compressor_comes_out_unchanged(
+def test_an_error_of_a_compressor_is_raised_unchanged(
     fail_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = MemoryError("no room")
@@ -282,7 +282,7 @@ def test_an_exception_in_the_block_leaves_the_file_unfinished() -> None:
 
 
 @pytest.mark.parametrize("level", [-1, 0, 10])
-def test_a_level_that_does_not_exist_is_refused(level: int) -> None:
+def test_an_invalid_level_is_refused(level: int) -> None:
     with pytest.raises(UsageError, match=f"invalid compression level {level}"):
         GzipWriter(Collector(), level=level)
 
@@ -292,7 +292,7 @@ def test_no_threads_are_refused() -> None:
         GzipWriter(Collector(), threads=0)
 
 
-def test_importing_it_loads_no_compressor() -> None:
+def test_importing_the_writer_loads_no_compressor() -> None:
     code = "import sys, bakthat.archive.gzip.writer; print('isal' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout.strip() == b"False"

@@ -1,4 +1,4 @@
-"""What takes gigabytes or minutes, and the memory promise that a default run holds too."""
+"""Tests that take gigabytes or minutes, and of the memory limit, which every run checks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def use(user: CommandLine, conf: dict[str, Any]) -> None:
 
 
 def make_file(path: Path, size: int) -> None:
-    """Write *size* bytes, half of which compress, from a seed."""
+    """Write *size* reproducible bytes, half of which compress."""
     source = random.Random(size)
     text = (b"the quick brown fox jumps over the lazy dog\n" * 24_000)[: MEBIBYTE // 2]
     with path.open("wb") as stream:
@@ -99,7 +99,7 @@ def test_a_gibibyte_takes_little_memory_and_no_temporary_space(
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("destination", ["local", "moto", "rclone"])
-def test_sixty_thousand_small_files_come_back(
+def test_sixty_thousand_small_files_are_restored(
     user: CommandLine, destination: str, request: pytest.FixtureRequest
 ) -> None:
     conf: dict[str, Any] = {"default_destination": "local"}
@@ -130,11 +130,11 @@ def test_sixty_thousand_small_files_come_back(
         ("local", False),
         ("rclone", True),
         ("rclone", False),
-        # Only compressed: moto copies the whole object for each range that is asked for.
+        # Only compressed: moto copies the whole object for each requested range.
         ("moto", True),
     ],
 )
-def test_a_file_of_two_gibibytes_comes_back(
+def test_a_file_of_two_gibibytes_is_restored(
     user: CommandLine, destination: str, compress: bool, request: pytest.FixtureRequest
 ) -> None:
     conf: dict[str, Any] = {"default_destination": "local"}

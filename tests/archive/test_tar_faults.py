@@ -59,7 +59,7 @@ def test_a_file_that_grows_is_cut_to_what_was_announced(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_that_is_written_to_meanwhile_is_a_warning(tmp_path: Path) -> None:
+def test_a_file_that_changes_while_it_is_read_is_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"x" * 3 * MIB)
 
@@ -73,7 +73,7 @@ def test_a_file_that_is_written_to_meanwhile_is_a_warning(tmp_path: Path) -> Non
 
 
 def opening(monkeypatch: pytest.MonkeyPatch, path: Path, before: Callable[[], object]) -> None:
-    """Have *before* called just before *path* is opened for reading."""
+    """Call *before* just before *path* is opened for reading."""
     real = writer._open
 
     def hooked(found: str) -> int:
@@ -242,7 +242,7 @@ def test_an_unprivileged_user_gets_what_it_may_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [StorageError("full"), OSError(errno.EIO, "no storage")])
 @pytest.mark.parametrize("fail_at", range(5))
-def test_an_error_of_the_sink_comes_out_and_nothing_is_finished(
+def test_an_error_of_the_sink_is_raised_and_nothing_is_finished(
     tmp_path: Path, fail_at: int, error: Exception
 ) -> None:
     (tmp_path / "a").write_bytes(b"x" * (3 * MIB + MIB // 2))
@@ -256,7 +256,7 @@ def test_an_error_of_the_sink_comes_out_and_nothing_is_finished(
     assert report.warnings == []
 
 
-def test_an_error_of_the_callback_comes_out(tmp_path: Path) -> None:
+def test_an_error_of_the_callback_is_raised(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
 
     def cancel(_count: int) -> None:

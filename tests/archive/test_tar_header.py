@@ -1,4 +1,4 @@
-"""Headers: whatever is described comes back from tarfile and GNU tar."""
+"""Tar headers: tarfile and GNU tar read every field back."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_fractions_before_the_epoch_are_written_as_gnu_tar_writes_them(
 
 
 @given(key=st.binary(min_size=1, max_size=30), value=st.binary(max_size=1100))
-def test_a_record_says_its_own_length(key: bytes, value: bytes) -> None:
+def test_a_record_carries_its_own_length(key: bytes, value: bytes) -> None:
     record = pack_record(key, value)
     assert int(record.partition(b" ")[0]) == len(record)
 
@@ -224,7 +224,7 @@ _bytes = st.binary(min_size=1, max_size=120)
         st.integers(-(10**10), 10**20), st.integers(10**18, 2 * 10**18).map(lambda n: n // 10 * 10)
     ),
 )
-def test_a_usual_header_is_what_any_header_would_be(
+def test_the_fast_header_equals_the_general_one(
     name: bytes, kind: bytes, mode: int, owner: tuple[int, bytes], size: int, mtime_ns: int
 ) -> None:
     member = MemberHeader(
@@ -237,7 +237,7 @@ def test_a_usual_header_is_what_any_header_would_be(
     assert usual is None or usual == tar_header.pack_member_header(member)
 
 
-def test_most_headers_are_usual() -> None:
+def test_most_headers_take_the_fast_path() -> None:
     member = MemberHeader(b"a/b", tar_header.REGULAR, 0o644, 0, 0, 1_700_000_000_123_456_789, 5)
     shared = tar_header.shared_pieces(member)
     assert shared is not None
@@ -268,7 +268,7 @@ _KINDS = [
 
 
 def written(member: MemberHeader) -> list[bytes]:
-    """Return the header of *member* in each way that there is."""
+    """Return the header of *member* from every function that packs it."""
     headers = [pack_member_header(member)]
     shared = tar_header.shared_pieces(member)
     if shared is not None:
@@ -295,7 +295,7 @@ def ours(archive: bytes) -> Member:
 @example(tar_header.REGULAR, 0o644, (0, 0), 2**33, 999_999_999, 1, (0, 0))
 @example(tar_header.REGULAR, 0o644, (0, 0), 2**62, 0, 1, (0, 0))
 @example(tar_header.DIRECTORY, 0o755, (0, 0), -(2**63), 0, 0, (0, 0))
-def test_what_a_file_system_can_say_is_read_back(
+def test_any_metadata_of_a_file_system_round_trips(
     kind: bytes,
     mode: int,
     ids: tuple[int, int],
@@ -347,7 +347,7 @@ def test_what_a_file_system_can_say_is_read_back(
         {"device": (0, -1)},
     ],
 )
-def test_what_no_reader_would_take_is_not_written(wrong: dict[str, Any]) -> None:
+def test_values_that_no_reader_accepts_are_not_written(wrong: dict[str, Any]) -> None:
     fields: dict[str, Any] = {"mode": 0o644, "uid": 0, "gid": 0, "mtime_ns": 1}
     member = MemberHeader(b"f", tar_header.REGULAR, **(fields | wrong))
     with pytest.raises(HeaderError):
@@ -358,7 +358,7 @@ def test_no_header_of_another_length_is_written() -> None:
     member = MemberHeader(b"f", tar_header.REGULAR, 0o644, 0, 0, 1_700_000_000_123_456_789)
     shared = tar_header.shared_pieces(member)
     assert shared is not None
-    wrong = shared._replace(ids=shared.ids + b"\0")  # whatever a piece may be wrong about
+    wrong = shared._replace(ids=shared.ids + b"\0")  # any piece of a wrong length
     with pytest.raises(HeaderError, match="1537 bytes"):
         tar_header.pack_usual_header(b"f", wrong, 0, member.mtime_ns)
     with pytest.raises(HeaderError, match="513 bytes"):

@@ -150,7 +150,7 @@ def test_attributes_and_times_of_gnu_tar_are_read(tmp_path: Path) -> None:
     assert one.mtime_ns == -1_000_000_001
 
 
-def test_global_pax_headers_hold_until_a_member_says_otherwise() -> None:
+def test_global_pax_headers_apply_until_a_member_overrides_them() -> None:
     archive = (
         pax([(b"comment", b"who"), (b"mtime", b"5"), (b"uname", b"all")], b"g")
         + member(b"a")
@@ -184,13 +184,13 @@ def test_times_are_exact_to_the_nanosecond(text: bytes, nanoseconds: int) -> Non
 
 
 @pytest.mark.parametrize("text", [b"", b".", b"-", b"1e5", b"nan", b"1_0", b" 1", b"9" * 30])
-def test_what_is_no_time_is_refused(text: bytes) -> None:
+def test_an_invalid_time_is_refused(text: bytes) -> None:
     with pytest.raises(CorruptArchiveError):
         parse_seconds(text)
 
 
 @given(st.integers(-(2**63), 2**63), st.integers(0, 999_999_999))
-def test_any_time_survives_the_way_through_text(seconds: int, fraction: int) -> None:
+def test_any_time_round_trips_through_text(seconds: int, fraction: int) -> None:
     nanoseconds = seconds * 10**9 + (fraction if seconds >= 0 else -fraction)
     sign = "-" if seconds < 0 else ""
     text = f"{sign}{abs(seconds)}.{fraction:09d}"
@@ -210,7 +210,7 @@ def test_a_name_of_any_bytes_is_read_from_a_pax_header() -> None:
     assert only(pax([(b"path", b"\xff\xfe=\n")]) + member(b"x") + END).name == b"\xff\xfe=\n"
 
 
-def test_an_unknown_type_is_a_file_and_a_volume_label_nothing() -> None:
+def test_an_unknown_type_is_a_file_and_a_volume_label_is_skipped() -> None:
     [(one, content)] = read_tar(header(b"label", b"V") + member(b"f", b"data", b"Z") + END)
     assert (one.type, content) == (MemberType.FILE, b"data")
 
@@ -228,7 +228,7 @@ def test_content_that_is_not_read_is_skipped() -> None:
     assert source.drained
 
 
-def test_content_of_an_earlier_member_cannot_be_asked_for() -> None:
+def test_content_of_an_earlier_member_cannot_be_read() -> None:
     reader = TarReader(Pieces(member(b"a", b"1") + member(b"b", b"2") + END))
     first, second = reader
     for one in (first, second):
@@ -351,7 +351,7 @@ HOSTILE |= {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_archive_is_corrupt_and_nothing_worse(name: str) -> None:
+def test_a_hostile_archive_raises_only_corrupt_archive_errors(name: str) -> None:
     with pytest.raises(CorruptArchiveError) as caught:
         read_tar(HOSTILE[name])
     assert "\n" not in str(caught.value)
@@ -375,7 +375,7 @@ def test_global_headers_stay_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(data=st.data())
 @settings(max_examples=300, deadline=None)
-def test_no_damage_raises_anything_but_corrupt(data: st.DataObject) -> None:
+def test_damage_raises_only_corrupt_archive_errors(data: st.DataObject) -> None:
     archive = bytearray(SMALL)
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(archive) - 1))
@@ -406,7 +406,7 @@ def test_any_bytes_as_pax_records_or_numbers_are_parsed_or_refused(payload: byte
         assert message.isprintable()
 
 
-def test_names_are_shown_without_what_a_terminal_acts_on() -> None:
+def test_names_are_shown_without_control_characters() -> None:
     assert quoted(b"\x1b[2J\nx\xff") == "'\\x1b[2J\\nx\\xff'"
     assert len(quoted(b"n" * 5000)) < 300
 
@@ -441,7 +441,7 @@ def _usual_archive() -> bytes:
 
 
 def _read(data: bytes, *, usual: bool) -> list[object]:
-    """Return all members and their content, and what stopped the reading."""
+    """Return all members and their content, and the error that ended the iteration."""
     reader = TarReader(Pieces(data))
     found: list[object] = []
     with pytest.MonkeyPatch.context() as patched:
@@ -459,7 +459,7 @@ def _read(data: bytes, *, usual: bool) -> list[object]:
 
 @settings(max_examples=1500, deadline=None)
 @given(st.data())
-def test_the_usual_way_reads_what_the_other_reads(data: st.DataObject) -> None:
+def test_the_fast_path_reads_the_same_as_the_general_one(data: st.DataObject) -> None:
     archive = bytearray(_usual_archive())
     for _ in range(data.draw(st.integers(0, 4))):
         block = data.draw(st.integers(2, len(archive) // 512 - 1)) * 512
@@ -475,7 +475,7 @@ def test_the_usual_way_reads_what_the_other_reads(data: st.DataObject) -> None:
     assert _read(bytes(archive), usual=True) == _read(bytes(archive), usual=False)
 
 
-def test_most_members_are_read_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_most_members_take_the_fast_path(monkeypatch: pytest.MonkeyPatch) -> None:
     slow: list[Member | None] = []
     original = TarReader._next_member
 

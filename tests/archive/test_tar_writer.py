@@ -1,4 +1,4 @@
-"""The tar writer: what GNU tar and tarfile read back, and files that change under its hands."""
+"""The tar writer: GNU tar and tarfile read its archives back."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_gnu_tar_extracts_every_kind_of_entry(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["r|", "r:"])
-def test_tarfile_extracts_what_was_there(tmp_path: Path, mode: str) -> None:
+def test_tarfile_extracts_the_same_tree(tmp_path: Path, mode: str) -> None:
     root = grow(tmp_path / "set")
     data, _ = store(root)
     with tarfile.open(fileobj=io.BytesIO(data), mode=mode) as tar:  # type: ignore[call-overload]  # the mode is a parameter
@@ -94,7 +94,7 @@ def test_an_empty_directory_makes_one_record(tmp_path: Path) -> None:
     assert (report.files, report.directories, report.bytes) == (0, 1, 0)
 
 
-def test_a_comment_is_read_past_by_tar_tools(tmp_path: Path) -> None:
+def test_a_comment_is_skipped_by_tar_tools(tmp_path: Path) -> None:
     root = grow(tmp_path / "set")
     sink = Collector()
     comment = "set of \udcff é " * 100
@@ -126,7 +126,7 @@ _trees = st.dictionaries(
 
 @settings(max_examples=25, deadline=None)
 @given(tree=_trees)
-def test_any_tree_comes_back(tree: dict[bytes, tuple[int, int, int]]) -> None:
+def test_any_tree_round_trips(tree: dict[bytes, tuple[int, int, int]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory, "set")
         root.mkdir()
@@ -236,7 +236,7 @@ def test_a_sparse_file_with_too_many_holes_is_stored_with_the_last_ones(
     assert content(data, "set/many") == path.read_bytes()
 
 
-def test_a_file_system_that_knows_no_holes_gets_its_files_stored_whole(
+def test_files_of_a_file_system_without_holes_are_stored_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = sparse_file(tmp_path / "f", MIB, (0, b"data"))
@@ -328,7 +328,7 @@ def test_attributes_that_cannot_be_read_are_left_out(
     assert found == [(b"SCHILY.xattr.user.b", b"b")]
 
 
-def test_attributes_that_no_reader_would_take_are_left_out_with_a_warning(
+def test_attributes_that_no_reader_accepts_are_left_out_with_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("content")
@@ -408,7 +408,7 @@ def test_hard_links_are_forgotten_once_all_were_seen(tmp_path: Path) -> None:
     assert links.find(status) is None
 
 
-def test_progress_comes_at_least_every_mib_and_to_the_last_byte(tmp_path: Path) -> None:
+def test_progress_is_reported_at_least_every_mib_and_to_the_last_byte(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 5 * MIB)
     for number in range(10):
         (tmp_path / f"b{number}").write_bytes(b"x" * number)
@@ -419,7 +419,7 @@ def test_progress_comes_at_least_every_mib_and_to_the_last_byte(tmp_path: Path) 
     assert len(consumed) >= 6
 
 
-def test_unknown_owners_are_numbers_only(tmp_path: Path) -> None:
+def test_unknown_owners_are_stored_as_numbers_only(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     if os.geteuid() == 0:
         os.chown(tmp_path / "a", 4_000_000_001, 4_000_000_002)
@@ -430,7 +430,7 @@ def test_unknown_owners_are_numbers_only(tmp_path: Path) -> None:
         assert (member.uname, member.gname) == ("", "")
 
 
-def test_importing_it_loads_nothing_heavy() -> None:
+def test_importing_the_writer_loads_no_heavy_library() -> None:
     code = (
         "import sys, bakthat.archive.create.writer as w; "
         "print(sorted({'boto3', 'cryptography', 'rich', 'isal'} & set(sys.modules)))"
@@ -450,7 +450,7 @@ def many_times(tmp_path: Path) -> Iterator[Path]:
         yield Path(directory)
 
 
-def test_every_time_that_the_file_system_keeps_comes_back(many_times: Path) -> None:
+def test_every_time_that_the_file_system_keeps_is_restored(many_times: Path) -> None:
     source = many_times / "source"
     source.mkdir()
     kept = {}
@@ -467,7 +467,7 @@ def test_every_time_that_the_file_system_keeps_comes_back(many_times: Path) -> N
     assert found == kept
 
 
-def test_what_has_no_header_is_left_out_with_a_warning(
+def test_a_member_that_fits_no_header_is_left_out_with_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in "abc":

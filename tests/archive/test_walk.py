@@ -1,4 +1,4 @@
-"""The walk over a tree: what it yields, what it leaves out and what it says about the rest."""
+"""The walk over a tree: its entries, the excluded ones, and its warnings."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_directory_comes_before_its_contents_sorted_by_bytes(tmp_path: Path) -
     assert found == ["", "Z", "a", "a/b", "a/b/c", "a/z", "a-", "b", "b/x", "é", "😀", "\udcff"]
 
 
-def test_entries_carry_their_path_and_what_is_known_of_them(tmp_path: Path) -> None:
+def test_entries_carry_their_path_and_status(tmp_path: Path) -> None:
     grow(tmp_path, "d/file")
     (tmp_path / "d/link").symlink_to("file")
     by_name = {e.name: e for e in walk(tmp_path, WalkOptions(), ArchiveReport())}
@@ -103,7 +103,7 @@ def test_excluded_directories_are_not_entered(
     assert not [path for path in listed if "out" in Path(path).parts]
 
 
-def test_of_a_tagged_cache_only_the_tag_is_kept(tmp_path: Path) -> None:
+def test_only_the_tag_of_a_tagged_cache_is_kept(tmp_path: Path) -> None:
     grow(tmp_path, "cache/a", "cache/d/b", "other/c", "cache/CACHEDIR.TAG", "other/CACHEDIR.TAG")
     (tmp_path / "cache/CACHEDIR.TAG").write_bytes(CACHE_SIGNATURE + b"\n# why\n")
     kept = ["", "cache", "cache/CACHEDIR.TAG", "other", "other/CACHEDIR.TAG", "other/c"]
@@ -114,7 +114,7 @@ def test_of_a_tagged_cache_only_the_tag_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fifo", "link", "directory", "short"])
-def test_what_is_no_tag_file_makes_no_cache(tmp_path: Path, kind: str) -> None:
+def test_a_directory_with_an_invalid_tag_is_no_cache(tmp_path: Path, kind: str) -> None:
     grow(tmp_path, "data/precious")
     tag = tmp_path / "data/CACHEDIR.TAG"
     if kind == "fifo":
@@ -153,7 +153,7 @@ def test_another_file_system_is_kept_as_an_empty_directory(
         assert "mount/file" in names(tmp_path)
 
 
-def test_scan_counts_what_is_stored_and_what_is_not(tmp_path: Path) -> None:
+def test_scan_counts_stored_and_excluded_entries(tmp_path: Path) -> None:
     grow(tmp_path, "a", "d/b", "out/c", "out/d/e", "f.log", ".gitignore")
     (tmp_path / ".gitignore").write_text("out\n*.log\n")
     os.link(tmp_path / "a", tmp_path / "d/again")
@@ -171,7 +171,7 @@ def test_scan_of_a_file_counts_that_file(tmp_path: Path) -> None:
     assert scan(tmp_path / "a", WalkOptions()) == Scan(files=1, bytes=10)
 
 
-def test_scan_says_nothing_about_what_it_cannot_read(
+def test_scan_does_not_warn_about_unreadable_entries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     grow(tmp_path, "a", "locked/b")

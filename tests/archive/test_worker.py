@@ -1,4 +1,4 @@
-"""Archiving a tree in a process of its own: the same results, and nothing left of it."""
+"""Archiving a tree in a worker process: the same archive, and no process left behind."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ pytestmark = [
 
 
 def children() -> set[int]:
-    """The processes that this one started and has not waited for, those that ended included."""
+    """The children of this process that it has not waited for, ended ones included."""
     found = set()
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it was waited for meanwhile
@@ -53,7 +53,7 @@ def children() -> set[int]:
 
 @pytest.fixture(autouse=True)
 def no_child_stays() -> Iterator[None]:
-    """Other tests' servers may be children of this process, too, for as long as it runs."""
+    """The servers of other tests may be children of this process too, and may stay."""
     before = children()
     yield
     assert not children() - before
@@ -69,8 +69,8 @@ def test_a_process_with_threads_may_not_fork() -> None:
 
 
 @pytest.mark.parametrize("missing", ["os.pidfd_open", "os.P_PIDFD", "signal.pidfd_send_signal"])
-def test_a_python_without_pidfd_makes_the_archive_itself(tmp_path: Path, missing: str) -> None:
-    """As those that uv installs, which are built for old kernels."""
+def test_a_python_without_pidfd_starts_no_worker(tmp_path: Path, missing: str) -> None:
+    """Such as those that uv installs, which are built for old kernels."""
     script = (
         "import os, signal, sys\n"
         f"del {missing}\n"
@@ -124,7 +124,7 @@ def test_an_archive_of_every_kind_is_the_same(tmp_path: Path) -> None:
     assert report.files > 20
 
 
-def test_warnings_come_over_in_their_order(tmp_path: Path) -> None:
+def test_warnings_arrive_in_order(tmp_path: Path) -> None:
     for number in range(50):
         os.mknod(tmp_path / f"{number:02}", stat.S_IFSOCK)
     report = assert_archived_alike(tmp_path)
@@ -133,7 +133,7 @@ def test_warnings_come_over_in_their_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 8, 30])
-def test_more_than_the_memory_holds_comes_through(
+def test_an_archive_larger_than_the_shared_memory_is_complete(
     tmp_path: Path, forking: None, threads: int
 ) -> None:
     content = random.Random(1).randbytes(1 << 20)
@@ -146,7 +146,7 @@ def test_more_than_the_memory_holds_comes_through(
         assert [m.size for m in tar if m.isfile()] == [14 << 20, (14 << 20) + 1, (14 << 20) + 2]
 
 
-def test_an_archive_whose_process_is_killed_is_an_error(
+def test_a_worker_that_is_killed_is_an_error(
     tmp_path: Path, forking: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source, "write_tree", lambda *_, **__: os.kill(os.getpid(), 9))
@@ -154,7 +154,7 @@ def test_an_archive_whose_process_is_killed_is_an_error(
         archived(tmp_path, Collector())
 
 
-def test_one_killed_when_it_had_counted_is_an_error(tmp_path: Path, forking: None) -> None:
+def test_a_worker_that_is_killed_after_counting_is_an_error(tmp_path: Path, forking: None) -> None:
     before = children()
     with open_source(tmp_path, WalkOptions(), arcname="set") as archive:
         archive.count()
@@ -164,7 +164,7 @@ def test_one_killed_when_it_had_counted_is_an_error(tmp_path: Path, forking: Non
             archive.write(Collector(), identity="", report=ArchiveReport(), on_bytes=lambda _: None)
 
 
-def test_what_fails_in_the_other_process_is_raised_here(
+def test_an_error_in_the_worker_is_raised_here(
     tmp_path: Path, forking: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(error: Exception) -> Any:
@@ -179,7 +179,7 @@ def test_what_fails_in_the_other_process_is_raised_here(
     assert caught.value.hint == "look"
 
 
-def test_a_defect_in_the_other_process_is_raised_as_what_it_is(
+def test_a_defect_in_the_worker_is_raised_unchanged(
     tmp_path: Path, forking: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def divide(*_: object) -> None:
@@ -191,7 +191,7 @@ def test_a_defect_in_the_other_process_is_raised_as_what_it_is(
     assert ", in divide" in str(caught.value.__cause__)  # which --debug prints
 
 
-def test_a_process_that_gets_no_thread_says_so(
+def test_a_worker_that_gets_no_thread_reports_it(
     tmp_path: Path, forking: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: threading.Thread) -> None:
@@ -217,7 +217,7 @@ def test_an_exception_that_cannot_be_sent_is_named(
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError, StorageError])
-def test_a_sink_that_fails_ends_the_process(
+def test_a_sink_that_fails_ends_the_worker(
     tmp_path: Path, forking: None, failure: type[BaseException]
 ) -> None:
     class Failing:
@@ -231,12 +231,12 @@ def test_a_sink_that_fails_ends_the_process(
         archived(tmp_path, writer)
 
 
-def test_an_archive_that_nobody_waits_for_ends(tmp_path: Path, forking: None) -> None:
+def test_a_worker_whose_archive_is_not_read_ends(tmp_path: Path, forking: None) -> None:
     with pytest.raises(ZeroDivisionError), open_source(tmp_path, WalkOptions(), arcname="set"):
         raise ZeroDivisionError
 
 
-def test_a_missing_root_is_an_error_before_anything(tmp_path: Path) -> None:
+def test_a_missing_root_is_an_error_before_a_worker_starts(tmp_path: Path) -> None:
     with (
         pytest.raises(SourceError),
         open_source(tmp_path / "missing", WalkOptions(), arcname="set"),
@@ -244,8 +244,8 @@ def test_a_missing_root_is_an_error_before_anything(tmp_path: Path) -> None:
         pytest.fail("the block must not begin")
 
 
-def test_what_changed_since_it_was_counted_is_looked_at_again(tmp_path: Path) -> None:
-    """What a scan remembers of a directory holds only as long as nothing changes in it."""
+def test_directories_that_changed_since_the_scan_are_listed_again(tmp_path: Path) -> None:
+    """The listing that a scan keeps is valid only as long as the directory does not change."""
     for name in ("same", "more", "less"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "old").write_text(name)
@@ -309,7 +309,7 @@ def test_work_that_raises_ends_the_process_too() -> None:
 
 
 def test_a_parent_that_ignores_the_end_of_children_ends_its_worker() -> None:
-    """Then its number is free at once, and may be another process's."""
+    """Then the pid is free at once, and another process may get it."""
     script = (
         "import os, signal\n"
         "from bakthat.archive.worker.process import WorkerProcess\n"
@@ -328,7 +328,7 @@ def test_a_parent_that_ignores_the_end_of_children_ends_its_worker() -> None:
     assert done.stdout == b"done\n"
 
 
-def test_where_no_process_can_be_started_this_one_makes_the_archive(
+def test_without_a_worker_this_process_makes_the_archive(
     tmp_path: Path, forking: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse() -> int:
@@ -362,8 +362,8 @@ def test_no_worker_is_started_that_could_not_be_ended(
     assert os.listdir("/proc/self/fd") == open_before
 
 
-def test_the_command_line_archives_in_a_process_of_its_own(tmp_path: Path) -> None:
-    """In a process with one thread, and nothing differs from what was backed up."""
+def test_the_command_line_archives_in_a_worker(tmp_path: Path) -> None:
+    """In a process with one thread; the restored tree equals the original."""
     source = tmp_path / "home" / "source"
     source.mkdir(parents=True)
     for number in range(600):

@@ -1,4 +1,4 @@
-"""What every storage must do, whatever it is."""
+"""The conformance suite: the contract of every backend."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def keys(backend: Backend, prefix: str = "") -> list[str]:
     return sorted(found.key for found in backend.ls(prefix))
 
 
-def test_what_was_written_comes_back_whatever_its_size(storage: Storage) -> None:
+def test_an_object_of_any_size_round_trips(storage: Storage) -> None:
     part = storage.part_size
     reader = storage.another()
     for size in (0, 1, part - 1, part, part + 1, 3 * part + 1):
@@ -196,7 +196,7 @@ def test_of_many_writers_of_one_key_exactly_one_wins(storage: Storage) -> None:
 
 
 @pytest.mark.parametrize("parts", [0, 1])
-def test_an_upload_that_may_replace_does(storage: Storage, parts: int) -> None:
+def test_an_upload_with_replace_replaces_the_object(storage: Storage, parts: int) -> None:
     data = content(parts * storage.part_size + 7)
     put(storage.backend, "state", b"old and much longer than the new one")
     upload = storage.backend.upload("state", metadata={"version": 2}, replace=True)
@@ -208,7 +208,7 @@ def test_an_upload_that_may_replace_does(storage: Storage, parts: int) -> None:
     assert keys(storage.backend) == ["state"]
 
 
-def test_a_download_gives_the_range_it_was_asked_for(storage: Storage) -> None:
+def test_a_download_returns_the_requested_range(storage: Storage) -> None:
     size = 2 * storage.part_size + 10
     data = content(size)
     put(storage.backend, "set.tgz", data)
@@ -236,7 +236,7 @@ def test_a_download_gives_the_range_it_was_asked_for(storage: Storage) -> None:
         storage.backend.download("set.tgz", start=-1)
 
 
-def test_small_reads_join_to_the_whole(storage: Storage) -> None:
+def test_small_reads_return_the_whole_object(storage: Storage) -> None:
     data = content(storage.part_size + 1000)
     put(storage.backend, "set.tgz", data)
     pieces = []
@@ -269,7 +269,7 @@ def test_a_missing_key_is_named(storage: Storage) -> None:
         storage.backend.stat("below/no.such.tgz")
 
 
-def test_what_was_deleted_is_gone_and_deleting_it_again_is_no_error(storage: Storage) -> None:
+def test_a_deleted_object_is_gone_and_deleting_it_again_is_no_error(storage: Storage) -> None:
     put(storage.backend, "one.tgz", b"1")
     put(storage.backend, "two.tgz", b"2")
     storage.backend.delete("one.tgz")
@@ -330,7 +330,7 @@ def test_a_prefix_need_not_end_at_a_slash(storage: Storage) -> None:
     assert keys(storage.backend, "nothing") == []
 
 
-def test_a_self_description_comes_back_as_it_was(storage: Storage) -> None:
+def test_a_self_description_round_trips(storage: Storage) -> None:
     metadata = {
         "set": "Ünïcödé 日本語 😀",
         "tags": ["two  spaces", "tab\tand\nline", 'quote"back\\slash', "\x7f", ""],
@@ -370,13 +370,13 @@ def test_a_listing_has_size_and_time(storage: Storage) -> None:
     assert abs(found.last_modified - described.last_modified) < 1
 
 
-def test_making_the_container_twice_is_no_error(storage: Storage) -> None:
+def test_creating_the_container_twice_is_no_error(storage: Storage) -> None:
     put(storage.backend, "set.tgz", b"x")
     storage.another().create_container()
     assert keys(storage.backend) == ["set.tgz"]
 
 
-def test_a_missing_container_is_named_and_never_made_by_the_way(storage: Storage) -> None:
+def test_a_missing_container_is_named_and_not_created(storage: Storage) -> None:
     backend = storage.without_container()
     for operation in (
         lambda: put(backend, "set.tgz", b"x"),
@@ -387,7 +387,7 @@ def test_a_missing_container_is_named_and_never_made_by_the_way(storage: Storage
         lambda: list(backend.ls()),
         lambda: backend.delete("set.tgz"),
         lambda: backend.delete_many(["set.tgz", "other.tgz"]),
-        # Once more: nothing of the above made it.
+        # Once more, since nothing above may have created it.
         lambda: list(backend.ls()),
     ):
         with pytest.raises(ContainerNotFoundError) as caught:
@@ -396,7 +396,7 @@ def test_a_missing_container_is_named_and_never_made_by_the_way(storage: Storage
         assert caught.value.hint
 
 
-def test_a_large_upload_into_a_missing_container_says_so(storage: Storage) -> None:
+def test_a_large_upload_into_a_missing_container_names_it(storage: Storage) -> None:
     with pytest.raises(ContainerNotFoundError):
         put(storage.without_container(), "set.tgz", content(2 * storage.part_size))
 
@@ -414,7 +414,7 @@ def test_many_keys_are_removed_at_once_and_no_others(storage: Storage) -> None:
             storage.backend.stat(key)
 
 
-def test_removing_what_is_gone_already_or_nothing_is_no_error(storage: Storage) -> None:
+def test_removing_missing_keys_or_none_is_no_error(storage: Storage) -> None:
     put(storage.backend, "my.1", b"x")
     assert storage.backend.delete_many([]) == {}
     assert storage.backend.delete_many(["my.1", "never.there", "nor/here/either"]) == {}

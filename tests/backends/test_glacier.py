@@ -1,4 +1,4 @@
-"""What only Glacier's backend does: tree hashes, parts of one size, jobs, lost answers."""
+"""The Glacier backend: tree hashes, parts of one size, jobs, lost answers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def backend(conf: dict[str, Any]) -> GlacierBackend:
 
 
 def another(backend: GlacierBackend, records: VaultRecords | None = None) -> GlacierBackend:
-    """Return what another machine has: the same credentials, and by default no records."""
+    """Return the backend of another machine, with the same credentials and other records."""
     return glacier_backend(dict(backend.conf), records)
 
 
@@ -109,7 +109,7 @@ def test_parts_are_powers_of_two_and_hold_what_the_hint_promised(hint: int | Non
     assert size * MAX_PARTS >= (hint or 0)
 
 
-def test_what_is_small_takes_one_request_and_what_is_not_goes_in_parts(
+def test_a_small_object_takes_one_request_and_a_large_one_parts(
     backend: GlacierBackend, proxy: FaultProxy
 ) -> None:
     put(backend, content(1))
@@ -118,7 +118,7 @@ def test_what_is_small_takes_one_request_and_what_is_not_goes_in_parts(
     assert proxy.seen("PUT", "/multipart-uploads/") == 2
 
 
-def test_a_list_of_the_vault_has_the_description_of_the_archive(
+def test_an_archive_in_the_vault_has_its_description(
     backend: GlacierBackend, glacier: GlacierServer
 ) -> None:
     put(backend)
@@ -192,7 +192,7 @@ def test_an_archive_that_cannot_be_recorded_is_deleted_again(
         assert glacier.archives(backend.container) == {}
 
 
-def test_a_vault_that_is_missing_is_named_by_every_look(conf: dict[str, Any]) -> None:
+def test_a_missing_vault_is_named_by_every_method_of_thaws(conf: dict[str, Any]) -> None:
     backend = glacier_backend({**conf, "glacier_vault": "missing"})
     with pytest.raises(ContainerNotFoundError, match="'missing'"):
         backend.thaw_status(KEY)
@@ -249,7 +249,7 @@ def test_an_archive_is_frozen_then_asked_then_ready_then_frozen_again(
     assert len(glacier.asked) == 2
 
 
-def test_asking_again_asks_the_vault_once(backend: GlacierBackend, glacier: GlacierServer) -> None:
+def test_a_thaw_is_requested_only_once(backend: GlacierBackend, glacier: GlacierServer) -> None:
     put(backend)
     for _ in range(3):
         thaw(backend)
@@ -273,19 +273,19 @@ def test_a_machine_that_shares_only_credentials_finds_the_job_and_reads_the_arch
     assert len(glacier.asked) == 1
 
 
-def test_a_job_that_was_asked_for_but_not_recorded_is_found(
+def test_a_job_that_was_requested_but_not_recorded_is_found(
     backend: GlacierBackend, glacier: GlacierServer
 ) -> None:
     put(backend)
     thaw(backend)
-    backend.records.jobs.clear()  # killed between asking and recording
+    backend.records.jobs.clear()  # killed between the request and its record
     assert thaw(backend).state is ThawState.ASKED
     assert len(glacier.asked) == 1
     assert list(backend.records.jobs) == [KEY]
 
 
 @pytest.mark.parametrize("fault", [LoseAnswer(), Reset()], ids=["after", "before"])
-def test_a_request_that_is_paid_is_never_repeated_blindly(
+def test_a_request_that_is_charged_is_never_repeated_blindly(
     backend: GlacierBackend, glacier: GlacierServer, proxy: FaultProxy, fault: LoseAnswer | Reset
 ) -> None:
     put(backend)
@@ -328,7 +328,7 @@ def test_a_job_for_a_part_of_the_archive_is_not_taken_for_the_whole(
     assert backend.thaw_status(KEY).state is ThawState.FROZEN
 
 
-def test_of_two_jobs_under_way_the_faster_one_is_waited_for() -> None:
+def test_the_faster_of_two_running_jobs_is_waited_for() -> None:
     bulk = {"JobId": "bulk", "Tier": "Bulk", "CreationDate": "2013-06-04T01:00:00.000Z"}
     fast = {"JobId": "fast", "Tier": "Expedited", "CreationDate": "2013-06-04T02:00:00.000Z"}
     running = [{**job, "StatusCode": "InProgress"} for job in (bulk, fast)]
@@ -337,7 +337,7 @@ def test_of_two_jobs_under_way_the_faster_one_is_waited_for() -> None:
     assert best["JobId"] == "fast"
 
 
-def test_of_several_jobs_the_one_to_read_from_or_to_wait_for_is_taken(
+def test_the_job_to_read_from_or_to_wait_for_is_selected(
     backend: GlacierBackend, proxy: FaultProxy
 ) -> None:
     put(backend)
@@ -373,7 +373,7 @@ def test_of_several_jobs_the_one_to_read_from_or_to_wait_for_is_taken(
     assert listed(newest).ready_until == 1370412000.0  # a day after 2013-06-04 06:00
 
 
-def test_expedited_capacity_that_is_refused_says_what_else_to_try(
+def test_a_refused_expedited_thaw_has_a_hint(
     backend: GlacierBackend, glacier: GlacierServer, proxy: FaultProxy
 ) -> None:
     glacier.has_expedited_capacity = False
@@ -386,7 +386,7 @@ def test_expedited_capacity_that_is_refused_says_what_else_to_try(
         thaw(backend, "fast")
 
 
-def test_an_archive_deleted_behind_our_back_cannot_be_thawed_but_deleted(
+def test_an_archive_that_another_program_deleted_can_be_deleted_but_not_thawed(
     backend: GlacierBackend, glacier: GlacierServer
 ) -> None:
     put(backend)
@@ -398,7 +398,7 @@ def test_an_archive_deleted_behind_our_back_cannot_be_thawed_but_deleted(
     assert not backend.is_unknown(KEY)
 
 
-def test_deleting_takes_the_records_and_the_job_along(
+def test_deleting_removes_the_records_and_the_job(
     backend: GlacierBackend, glacier: GlacierServer
 ) -> None:
     glacier.instant = True
@@ -411,7 +411,9 @@ def test_deleting_takes_the_records_and_the_job_along(
         backend.stat(KEY)
 
 
-def test_an_unknown_archive_says_how_to_get_the_inventory_back(backend: GlacierBackend) -> None:
+def test_the_error_for_an_unknown_archive_says_how_to_restore_the_inventory(
+    backend: GlacierBackend,
+) -> None:
     with pytest.raises(NotFoundError, match=KEY) as caught:
         backend.stat(KEY)
     assert "restore_glacier_inventory" in caught.value.hint
@@ -446,7 +448,7 @@ def test_ranges_after_an_odd_beginning_are_checked_too(
         stream.read()
 
 
-def test_an_archive_that_is_not_what_was_stored_is_refused_before_reading(
+def test_an_archive_with_another_tree_hash_is_refused_before_reading(
     backend: GlacierBackend, glacier: GlacierServer
 ) -> None:
     glacier.instant = True
@@ -461,7 +463,7 @@ def test_an_archive_that_is_not_what_was_stored_is_refused_before_reading(
         backend.download(KEY)
 
 
-def test_a_connection_cut_while_reading_is_taken_up_again(
+def test_reading_resumes_after_a_broken_connection(
     backend: GlacierBackend, glacier: GlacierServer, proxy: FaultProxy
 ) -> None:
     glacier.instant = True
@@ -488,7 +490,7 @@ def test_a_thaw_that_expires_while_reading_says_so_and_leaves_no_thread(
 # The vault's own inventory
 
 
-def test_the_inventory_takes_hours_and_is_asked_for_once(
+def test_the_inventory_takes_hours_and_is_requested_once(
     backend: GlacierBackend, glacier: GlacierServer
 ) -> None:
     put(backend, content(1.5))
@@ -525,7 +527,7 @@ def test_an_inventory_that_cannot_be_read_is_an_error_of_the_storage(
 # A vault that no one here wrote; it knows no parts, and its jobs take seconds of real time.
 
 
-def test_motos_vault_takes_archives_and_jobs(moto_endpoint: S3Server) -> None:
+def test_motos_vault_accepts_archives_and_jobs(moto_endpoint: S3Server) -> None:
     conf = {
         "access_key": moto_endpoint.access_key,
         "secret_key": moto_endpoint.secret_key,

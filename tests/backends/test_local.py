@@ -1,4 +1,4 @@
-"""The directory as a storage: what stands in it, and what happens when the disk fails."""
+"""The local backend: the files in its directory, and a disk that fails."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_default_container_is_in_the_home_directory(isolated_environment: Pa
     assert not os.path.exists(backend.container)
 
 
-def test_an_unknown_destination_is_answered_with_the_known_ones() -> None:
+def test_the_error_for_an_unknown_destination_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match="'ftp'") as caught:
         make_backend("ftp", {})
     assert "s3" in caught.value.hint
@@ -89,7 +89,7 @@ def test_an_object_is_a_plain_file_with_its_description_in_a_second_file(
     assert [found.metadata for found in backend.ls()] == [{"of": "host/set.tgz"}]
 
 
-def test_nobody_else_may_read_what_is_stored(backend: LocalBackend, store: Path) -> None:
+def test_only_the_owner_may_read_stored_files(backend: LocalBackend, store: Path) -> None:
     put(backend, "host/set.tgz", b"data")
     for path in (store.parent, store, store / "host"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
@@ -110,7 +110,7 @@ def test_a_writer_that_was_killed_leaves_only_a_recognisable_file(
     upload.abort()
 
 
-def test_a_claim_whose_writer_was_killed_costs_the_key_until_it_is_deleted(
+def test_the_claim_of_a_killed_writer_blocks_the_key_until_it_is_deleted(
     backend: LocalBackend, store: Path
 ) -> None:
     (store / ("set.tgz" + SIDECAR_SUFFIX)).write_text('{"of": "a dead')
@@ -246,7 +246,7 @@ def test_the_longest_name_fits_and_a_longer_one_is_refused_before_writing(
     assert everything(store) == before
 
 
-def test_a_path_that_is_too_long_in_all_is_a_storage_error(backend: LocalBackend) -> None:
+def test_a_path_that_is_too_long_is_a_storage_error(backend: LocalBackend) -> None:
     with pytest.raises(StorageError, match="too long"):
         backend.upload("/".join(["d" * 200] * 30), metadata={})
     assert list(backend.ls()) == []
@@ -304,7 +304,7 @@ def test_a_sync_that_fails_at_any_step_publishes_nothing_new(
 
 
 @pytest.mark.parametrize("error", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_a_file_system_without_hard_links_serves_too(
+def test_a_file_system_without_hard_links_works_too(
     backend: LocalBackend, store: Path, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
     def no_links(*_: Any, **__: Any) -> None:
@@ -336,7 +336,7 @@ def test_a_link_whose_answer_was_lost_is_recognised(
     assert everything(store) == ["set.tgz", "set.tgz.bakthat.json"]
 
 
-def test_a_directory_that_another_writer_takes_away_is_made_again(
+def test_a_directory_that_another_writer_removes_is_created_again(
     backend: LocalBackend, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mkdir = os.mkdir
@@ -352,8 +352,8 @@ def test_a_directory_that_another_writer_takes_away_is_made_again(
     assert backend.stat("host/set.tgz").size == 4
 
 
-def test_a_container_that_vanishes_is_not_made_again(backend: LocalBackend, store: Path) -> None:
-    # Else a backup would land under the mount point of a disk that is not mounted.
+def test_a_container_that_vanishes_is_not_created_again(backend: LocalBackend, store: Path) -> None:
+    # Otherwise a backup would go below the mount point of a disk that is not mounted.
     os.rmdir(store)
     with pytest.raises(ContainerNotFoundError):
         backend.upload("host/set.tgz", metadata={})
@@ -383,7 +383,7 @@ def test_a_read_that_fails_is_an_error_that_names_the_file(
         source.read()
 
 
-def test_many_keys_wait_for_the_disk_once_a_directory(
+def test_deleting_many_keys_waits_for_the_disk_once_per_directory(
     backend: LocalBackend, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = [f"{host}/set{number}.tgz" for host in ("a", "b") for number in range(4)]
@@ -412,7 +412,7 @@ def test_a_file_where_the_container_should_be_is_named(tmp_path: Path, path: str
         list(backend.ls())
 
 
-def test_a_directory_that_vanishes_during_a_listing_is_passed_over(
+def test_a_directory_that_vanishes_during_a_listing_is_skipped(
     backend: LocalBackend, store: Path
 ) -> None:
     put(backend, "a/set.tgz", b"1")

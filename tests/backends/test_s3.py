@@ -1,4 +1,4 @@
-"""S3 as a storage: part sizes, profiles, buckets."""
+"""The S3 backend: part sizes, profiles, buckets."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def test_an_unknown_size_starts_with_larger_parts() -> None:
 
 
 class Unanswered(PartUpload):
-    """An upload whose first part is answered only when too many have overtaken it, or a while after
-    as many as may have."""
+    """An upload whose first part is answered late: when too many parts have overtaken it, or some
+    time after as many as may."""
 
     def __init__(self) -> None:
         super().__init__("key", workers=4, max_parts=MAX_PARTS)
@@ -112,8 +112,8 @@ class Unanswered(PartUpload):
         raise AssertionError("nothing failed")
 
 
-def test_a_part_that_is_not_answered_is_not_left_behind() -> None:
-    """rclone answers it only once those after it pause: else it counts as lost after a minute."""
+def test_few_parts_overtake_one_that_is_not_answered() -> None:
+    """rclone answers it only when no later part waits; after a minute, it would count as lost."""
     upload = Unanswered()
     upload.write(bytes(100))
     assert upload.commit().size == 100
@@ -163,7 +163,7 @@ def test_the_settings_have_the_same_defaults_as_a_profile() -> None:
     assert made.read_timeout == profile.timeout
 
 
-def test_making_a_backend_imports_no_heavy_library() -> None:
+def test_creating_a_backend_imports_no_heavy_library() -> None:
     script = (
         "import sys; from bakthat.backends import make_backend;"
         "make_backend('local', {}); make_backend('s3', {'s3_bucket': 'bakthat'});"
@@ -200,7 +200,7 @@ def test_wrong_keys_are_a_credentials_error_on_every_method(
 ) -> None:
     s3_backend(rclone_conf).create_container()
     backend = s3_backend({**rclone_conf, wrong: "not-the-right-one"})
-    backend.create_container()  # believes keys that may not look: they may yet write
+    backend.create_container()  # assumes that keys which may not read may write
     for name in METHODS.keys() - {"create_container"}:
         with pytest.raises(CredentialsError) as caught:
             METHODS[name](backend)
@@ -263,7 +263,7 @@ def test_objects_carry_the_content_headers(moto_conf: dict[str, Any]) -> None:
     assert (found["ContentType"], found["ContentEncoding"]) == ("application/gzip", "gzip")
 
 
-def test_a_bucket_is_made_in_the_region_of_the_profile(moto_conf: dict[str, Any]) -> None:
+def test_a_bucket_is_created_in_the_region_of_the_profile(moto_conf: dict[str, Any]) -> None:
     backend = s3_backend({**moto_conf, "region_name": "eu-west-1"})
     backend.create_container()
     where = plain(moto_conf).get_bucket_location(Bucket=backend.container)

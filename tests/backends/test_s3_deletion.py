@@ -1,4 +1,4 @@
-"""S3's batches of deletions: what is sent, and what storages answer instead of obeying."""
+"""S3's batch deletions: the requests, and the answers of storages that refuse them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_thousand_keys_take_one_request(backend: S3Backend, moto_proxy: FaultP
     assert moto_proxy.seen("DELETE") == 0
 
 
-def test_each_batch_proves_itself_intact_in_the_old_way_and_the_new(
+def test_each_batch_carries_the_old_checksum_and_the_new(
     backend: S3Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[Any] = []
@@ -74,7 +74,7 @@ def test_each_batch_proves_itself_intact_in_the_old_way_and_the_new(
     ],
     ids=["501", "405", "400", "no MD5", "says nothing"],
 )
-def test_a_storage_that_takes_no_batches_is_asked_key_by_key(
+def test_a_storage_without_batches_deletes_key_by_key(
     backend: S3Backend, moto_proxy: FaultProxy, answer: Answer
 ) -> None:
     gone = put(backend, "my.1", "my.2")
@@ -85,7 +85,7 @@ def test_a_storage_that_takes_no_batches_is_asked_key_by_key(
     assert moto_proxy.seen("DELETE") == 2
 
 
-def test_what_fails_in_a_batch_is_tried_alone_and_then_named(
+def test_a_key_that_fails_in_a_batch_is_retried_alone_and_then_named(
     backend: S3Backend, moto_proxy: FaultProxy
 ) -> None:
     put(backend, "my.1", "my.2", "my.3")
@@ -101,11 +101,11 @@ def test_what_fails_in_a_batch_is_tried_alone_and_then_named(
     assert list(failures) == ["my.3"]
     assert isinstance(failures["my.3"], CredentialsError)
     assert "AccessDenied (locked)" in str(failures["my.3"])
-    # The answer about my.1 was made up, so it is still there: a storage is taken at its word.
+    # The answer about my.1 was made up, so the key is still there: answers are believed.
     assert keys(backend) == ["my.1", "my.3"]
 
 
-def test_an_answer_that_is_lost_is_asked_for_again(
+def test_a_request_whose_answer_is_lost_is_repeated(
     backend: S3Backend, moto_proxy: FaultProxy
 ) -> None:
     gone = put(backend, "my.1", "my.2")
@@ -123,7 +123,7 @@ def test_an_answer_that_is_lost_is_asked_for_again(
     ],
     ids=["reset", "503", "403"],
 )
-def test_a_storage_that_fails_altogether_is_not_asked_key_by_key(
+def test_after_a_failure_of_the_storage_no_key_is_tried_alone(
     backend: S3Backend, moto_proxy: FaultProxy, fault: Any, error: type[StorageError]
 ) -> None:
     kept = put(backend, "my.1", "my.2")
@@ -134,7 +134,7 @@ def test_a_storage_that_fails_altogether_is_not_asked_key_by_key(
     assert keys(backend) == kept
 
 
-def test_a_key_that_xml_could_confuse_with_another_goes_alone(
+def test_a_key_that_xml_could_confuse_with_another_is_deleted_alone(
     backend: S3Backend, moto_proxy: FaultProxy
 ) -> None:
     put(backend, "my.1")

@@ -1,4 +1,4 @@
-"""S3 as a storage, when the network or the service fails."""
+"""The S3 backend when the network or the service fails."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def no_threads_left() -> Iterator[None]:
-    """Whatever failed, no thread of a transfer outlives its test."""
+    """Check that no thread of a transfer outlives its test, whatever failed."""
     yield
     assert not [thread for thread in threading.enumerate() if "bakthat" in thread.name]
 
 
 @pytest.fixture
 def conf(moto_proxy: FaultProxy, moto_endpoint: S3Server) -> dict[str, Any]:
-    """Return a profile whose requests go through the proxy; the bucket is there."""
+    """Return a profile whose requests go through the proxy; its bucket exists."""
     conf = moto_endpoint.conf()
     plain(conf).create_bucket(Bucket=conf["s3_bucket"])
     return {**conf, "endpoint_url": moto_proxy.endpoint_url}
@@ -88,7 +88,7 @@ def test_every_failure_of_every_method_is_an_error_of_bakthat(
         if fault == "nonsense" and name in ("create_container", "stat", "delete"):
             continue  # These expect an answer without a body, and are content with its status.
         if fault == "refused" and name == "create_container":
-            continue  # Keys that may not look may yet write.
+            continue  # Keys that may not read may still write.
         with pytest.raises(expected) as caught:
             method(impatient)
         assert conf["s3_bucket"] in str(caught.value) or "tgz" in str(caught.value), name
@@ -110,7 +110,7 @@ def test_an_endpoint_where_nothing_listens_is_unreachable(moto_conf: dict[str, A
     "fault", [refusal(503, "SlowDown"), Reset(), LoseAnswer()], ids=["busy", "reset", "lost"]
 )
 @pytest.mark.parametrize("data", [b"small", TWO_PARTS], ids=["one request", "parts"])
-def test_a_fault_that_passes_is_not_noticed(
+def test_a_fault_that_passes_is_retried(
     backend: S3Backend, conf: dict[str, Any], moto_proxy: FaultProxy, fault: Fault, data: bytes
 ) -> None:
     for verb, part in (("HEAD", ""), ("PUT", ""), ("POST", "uploadId="), ("GET", "set.tgz")):
@@ -220,7 +220,7 @@ def test_retries_end_once_an_upload_was_aborted(
     ],
     ids=["501", "400"],
 )
-def test_a_storage_without_conditional_writes_is_asked_without(
+def test_a_storage_without_conditional_writes_gets_no_condition(
     backend: S3Backend, moto_proxy: FaultProxy, data: bytes, answer: Answer
 ) -> None:
     operation = ("PUT", "set.tgz") if data == b"small" else ("POST", "uploadId=")
@@ -244,13 +244,13 @@ def test_a_replacing_upload_sets_no_condition(backend: S3Backend, moto_proxy: Fa
     assert get(backend, "set.tgz") == b"new"
 
 
-def test_a_key_that_was_taken_after_the_look_is_refused_by_the_storage(
+def test_a_key_that_was_taken_after_the_check_is_refused_by_the_storage(
     backend: S3Backend, moto_proxy: FaultProxy
 ) -> None:
     upload = backend.upload("set.tgz", metadata={})
     upload.write(b"ours")
     put(backend, "set.tgz", b"theirs")
-    # Blind the look before the request; the condition on it remains.
+    # Disable the check before the request; its condition remains.
     moto_proxy.on("HEAD", "set.tgz", refusal(404, ""), times=1)
     with pytest.raises(KeyExistsError):
         upload.commit()
@@ -293,7 +293,7 @@ def test_every_part_carries_its_checksum(backend: S3Backend, moto_proxy: FaultPr
 
 
 @pytest.mark.parametrize("after", [0, 1, 100_000, S3_PART - 1])
-def test_a_body_cut_short_is_asked_for_from_where_it_stopped(
+def test_a_truncated_body_is_requested_again_from_where_it_stopped(
     backend: S3Backend, moto_proxy: FaultProxy, after: int
 ) -> None:
     put(backend, "set.tgz", TWO_PARTS)
@@ -312,7 +312,7 @@ def test_a_body_that_is_always_cut_is_an_error_and_not_an_end(
     with backend.download("set.tgz") as source:
         with pytest.raises(StorageError, match="bytes early"):
             source.read()
-        # Whoever reads on never gets bytes from behind the hole.
+        # Further reads never return bytes from behind the hole.
         with pytest.raises(StorageError, match="bytes early"):
             source.read(1)
 
@@ -336,9 +336,7 @@ def test_an_object_in_cold_storage_is_not_ready(backend: S3Backend, moto_proxy: 
     assert caught.value.hint
 
 
-def test_a_storage_that_knows_no_ranges_is_refused(
-    backend: S3Backend, moto_proxy: FaultProxy
-) -> None:
+def test_a_storage_without_ranges_is_refused(backend: S3Backend, moto_proxy: FaultProxy) -> None:
     moto_proxy.on("GET", "set.tgz", Answer(200, b"all of it"))
     with pytest.raises(StorageError, match=r"did not send the range .* \(Content-Range: missing\)"):
         backend.download("set.tgz", start=3)

@@ -1,4 +1,4 @@
-"""Writing and reading age files as a caller meets them: who closes what, keys, errors, memory."""
+"""The public interface of age files: round trips, who closes what, errors, memory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Pieces:
 
 
 class Dribble:
-    """A source that gives less than it is asked for."""
+    """A source that returns fewer bytes than requested."""
 
     def __init__(self, data: bytes, step: int) -> None:
         self._file = io.BytesIO(data)
@@ -101,7 +101,7 @@ def pattern(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [0, 1, *BOUNDARIES])
-def test_what_was_written_comes_back(size: int) -> None:
+def test_a_file_of_any_size_round_trips(size: int) -> None:
     text = pattern(size)
     assert decrypt(encrypt(text)) == text
 
@@ -113,7 +113,7 @@ def test_what_was_written_comes_back(size: int) -> None:
     steps=st.lists(st.integers(1000, 3 * CHUNK), min_size=1, max_size=4),
     dribble=st.sampled_from([9999, CHUNK, CHUNK + 16, 1 << 20, 1 << 24]),
 )
-def test_neither_writes_nor_reads_need_to_meet_the_chunks(
+def test_writes_and_reads_need_not_match_the_chunks(
     size: int, splits: list[int], steps: list[int], dribble: int
 ) -> None:
     text = pattern(size)
@@ -129,7 +129,7 @@ def test_neither_writes_nor_reads_need_to_meet_the_chunks(
     assert reader.read() == b""
 
 
-def test_the_split_of_writes_does_not_show_in_the_size() -> None:
+def test_the_size_of_a_file_does_not_depend_on_the_writes() -> None:
     text = pattern(2 * CHUNK)
     sizes = {len(encrypt(text, *splits)) for splits in ([], [1], [CHUNK], [CHUNK - 1, CHUNK + 1])}
     assert len(sizes) == 1
@@ -157,7 +157,7 @@ def test_reading_into_a_buffer_fills_it_across_batches() -> None:
     assert reader.readinto(buffer) == 0
 
 
-def test_a_reader_does_what_a_binary_file_does() -> None:
+def test_a_reader_behaves_like_a_binary_file() -> None:
     text = b"one\ntwo\nthree"
     with DecryptReader(io.BytesIO(encrypt(text)), identities=[IDENTITY]) as reader:
         assert reader.readable()
@@ -202,7 +202,7 @@ def test_the_sink_gets_large_pieces() -> None:
     assert min(len(piece) for piece in sink.pieces[:-1]) > 1_000_000
 
 
-def test_the_source_is_asked_for_large_pieces() -> None:
+def test_the_source_is_read_in_large_pieces() -> None:
     asked = []
 
     class Counting(io.BytesIO):
@@ -276,7 +276,7 @@ def test_closing_twice_and_aborting_afterwards_change_nothing() -> None:
         writer.write(b"more")
 
 
-def test_neither_closes_what_it_was_given() -> None:
+def test_writer_and_reader_leave_sink_and_source_open() -> None:
     sink = io.BytesIO()
     with EncryptWriter(sink, recipients=[RECIPIENT]):
         pass
@@ -317,7 +317,7 @@ def test_a_source_that_fails_once_fails_for_good() -> None:
         DecryptReader(Broken(file, working_calls=0), identities=[IDENTITY])
 
 
-def test_an_interrupted_reader_gives_nothing_more() -> None:
+def test_an_interrupted_reader_returns_nothing_more() -> None:
     class Interrupted(io.BytesIO):
         calls = 0
 
@@ -359,7 +359,7 @@ def test_memory_does_not_grow_with_the_file() -> None:
     total = 200 << 20
 
     class Encrypted:
-        """A source that encrypts as it is read, and holds no more than was written at once."""
+        """A source that encrypts while it is read, and holds only the last write."""
 
         def __init__(self) -> None:
             self.held = b""
@@ -407,7 +407,7 @@ def test_importing_loads_no_heavy_library() -> None:
 
 
 def test_scrypt_without_enough_memory_says_how_much_it_needs() -> None:
-    # In a process of its own: the limit on memory cannot be taken back.
+    # In a process of its own, since the limit on memory cannot be lifted again.
     check = (
         "import io, resource; from bakthat.crypto.age import EncryptWriter\n"
         "from bakthat.errors import CryptoError\n"

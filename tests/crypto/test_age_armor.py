@@ -1,4 +1,4 @@
-"""ASCII armor: strict PEM, of which only whitespace around it and CR LF may differ."""
+"""ASCII armor: strict PEM, except for whitespace around it and CR LF."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is done to a file, no altered text comes out, and only bakthat's own errors do."""
+"""Damaged age files: no altered plaintext is returned, and only bakthat's errors are raised."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ARMORED = (
 
 
 def outcome(file: bytes, passphrase: str | None = None) -> tuple[bytes, bool]:
-    """Return what was released, and whether the file was accepted to its end."""
+    """Return the plaintext, and whether the file was accepted to its end."""
     got = b""
     message = ""
     try:
@@ -173,13 +173,13 @@ def test_any_text_as_a_key_raises_documented_errors_only(text: str) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(data=st.binary(min_size=32, max_size=32))
-def test_every_32_bytes_are_an_identity(data: bytes) -> None:
+def test_any_32_bytes_are_an_identity(data: bytes) -> None:
     identity = _bech32.encode("age-secret-key-", data).upper()
     assert _bech32.decode(identity) == ("AGE-SECRET-KEY-", data)
     assert age.parse_recipient(age.recipient_of(identity)).startswith("age1")
 
 
-def test_an_error_comes_again_and_never_data_after_it() -> None:
+def test_an_error_is_raised_again_and_no_data_follows_it() -> None:
     altered = bytearray(LONG_FILE)
     altered[HEAD_SIZE + SEALED] ^= 1
     reader = DecryptReader(io.BytesIO(altered), identities=[IDENTITY])

@@ -65,7 +65,7 @@ def test_every_recipient_opens_a_file_for_several() -> None:
         assert decrypt(file, str(other)) == b"for four"
 
 
-def test_keys_are_those_of_pyrage() -> None:
+def test_keys_equal_those_of_pyrage() -> None:
     for _ in range(20):
         theirs = pyrage.x25519.Identity.generate()
         assert age.parse_identity(str(theirs)) == str(theirs)
@@ -125,7 +125,7 @@ def test_bakthat_reads_the_identity_file_of_age_keygen(tmp_path: Path) -> None:
 
 
 def type_passphrase(command: list[str], typed: str) -> None:
-    """Run *command* on a terminal where *typed* is typed: age takes passphrases from no file."""
+    """Run *command* on a terminal and type *typed*: age reads passphrases only from a terminal."""
     # In a process of its own, since a process with threads, as pytest's may be, must not fork.
     spawn = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
     subprocess.run(

@@ -1,4 +1,4 @@
-"""Keys and passphrases: what is taken, what is refused, and that no message shows a secret."""
+"""Keys and passphrases: valid ones, invalid ones, and no secret in any message."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def decrypt(file: bytes, identity: str = IDENTITY) -> bytes:
     return DecryptReader(io.BytesIO(file), identities=[identity]).read()
 
 
-def test_the_pair_of_the_specification_belongs_together() -> None:
+def test_the_identity_of_the_specification_has_its_recipient() -> None:
     assert age.recipient_of(IDENTITY) == RECIPIENT
 
 
@@ -61,7 +61,7 @@ def test_a_generated_identity_is_new_and_opens_its_files() -> None:
         _bech32.encode("age1pq", bytes(32)),
     ],
 )
-def test_a_recipient_that_is_none_is_quoted(text: str) -> None:
+def test_an_invalid_recipient_is_quoted(text: str) -> None:
     with pytest.raises(KeyFormatError) as caught:
         age.parse_recipient(text)
     assert repr(text.strip()) in str(caught.value)
@@ -104,7 +104,7 @@ def test_a_secret_key_given_as_recipient_is_not_quoted(spoiled: str) -> None:
         STRANGER + " " + STRANGER,
     ],
 )
-def test_an_identity_that_is_none_is_never_quoted(text: str) -> None:
+def test_an_invalid_identity_is_never_quoted(text: str) -> None:
     for call in (
         lambda: age.parse_identity(text),
         lambda: age.recipient_of(text),
@@ -185,7 +185,7 @@ def test_a_passphrase_may_be_any_text(passphrase: str) -> None:
     assert_shows_nothing(caught.value, passphrase)
 
 
-def test_a_passphrase_that_is_no_text_is_not_quoted() -> None:
+def test_a_passphrase_that_utf8_cannot_hold_is_not_quoted() -> None:
     with pytest.raises(PasswordError) as caught:
         EncryptWriter(io.BytesIO(), passphrase="tell-nobody-\ud800")
     assert_shows_nothing(caught.value, "tell-nobody-")

@@ -1,6 +1,6 @@
-"""Every rule of https://c2sp.org/age, both sides of it, on files that are forged here.
+"""Every rule of https://c2sp.org/age, with files that keep it and files that break it.
 
-The forge shares no code with bakthat, so that both cannot be wrong in the same way.
+The code that makes the files shares nothing with bakthat, so that both cannot have the same error.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def decrypt(file: bytes, *, step: int = -1) -> bytes:
 
 
 def released(file: bytes) -> bytes:
-    """What a reader hands out before it refuses the rest."""
+    """Return the plaintext that a reader returns before it refuses the rest."""
     reader = DecryptReader(io.BytesIO(file), identities=[IDENTITY])
     got = b""
     for _ in range(len(file)):

@@ -1,4 +1,4 @@
-"""Reading what beefish 0.1 encrypted."""
+"""Reading files that beefish 0.1 encrypted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CIPHERS = {
 
 
 class Pieces:
-    """A source that gives a few bytes at once."""
+    """A source that returns a few bytes at once."""
 
     def __init__(self, data: bytes, size: int) -> None:
         self._stream = io.BytesIO(data)
@@ -53,7 +53,7 @@ def test_a_key_of_any_length_opens_what_it_encrypted(size: int) -> None:
     piece=st.integers(1, 30),
     asked=st.integers(1, 30),
 )
-def test_what_was_encrypted_comes_back_in_any_pieces(
+def test_a_file_is_decrypted_in_pieces_of_any_size(
     plain: bytes, password: str, piece: int, asked: int
 ) -> None:
     reader = BeefishReader(Pieces(beefish(plain, password), piece), password=password)
@@ -78,7 +78,7 @@ def test_the_last_byte_is_the_length_of_the_padding_modulo_8(padding: int) -> No
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 15, 17, 23])
-def test_a_file_that_was_cut_is_refused_again_and_again(size: int) -> None:
+def test_a_truncated_file_is_refused_at_every_read(size: int) -> None:
     reader = BeefishReader(io.BytesIO(beefish(b"x" * 40)[:size]), password=PASSWORD)
     for _ in range(2):
         with pytest.raises(DecryptionError, match="truncated"):
@@ -94,7 +94,7 @@ def test_an_error_of_the_source_passes_unchanged() -> None:
         BeefishReader(Broken(), password=PASSWORD).read(1)
 
 
-def test_passwords_that_0_6_0_could_not_use_are_recognized() -> None:
+def test_passwords_that_0_6_0_could_not_use_are_refused() -> None:
     with pytest.raises(PasswordError, match="empty"):
         BeefishReader(io.BytesIO(), password="")
     BeefishReader(io.BytesIO(), password="é" * 28)
@@ -136,7 +136,7 @@ def test_no_wrong_password_of_a_thousand_gives_a_gzip_header() -> None:
 
 
 @given(data=st.binary(max_size=40), piece=st.integers(1, 9), asked=st.integers(1, 9))
-def test_what_is_recognised_passes_whole(data: bytes, piece: int, asked: int) -> None:
+def test_a_recognised_source_returns_all_its_bytes(data: bytes, piece: int, asked: int) -> None:
     source = RecognisedSource(Pieces(data, piece), 10, lambda first: first == data[:10])
     assert b"".join(iter(lambda: source.read(asked), b"")) == data
 

@@ -1,4 +1,4 @@
-"""Intervals: what is read, what is refused and how it is said back."""
+"""Intervals: parsing, errors, and the description in words."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_units_add_up_in_any_order(parts: dict[str, int], data: st.DataObject) -
 
 
 @given(st.text(alphabet="0123456789smhDWMYdy -+.٣\n", max_size=12))
-def test_any_other_text_is_refused_and_none_is_read_as_no_time_at_all(text: str) -> None:
+def test_any_other_text_is_refused_and_none_is_parsed_as_zero(text: str) -> None:
     parts = re.findall("([0-9]+)([smhDWMY])", text)
     meant = sum(int(number) * UNITS[unit] for number, unit in parts)
     whole = "".join(number + unit for number, unit in parts) == text
@@ -121,7 +121,7 @@ def test_any_other_text_is_refused_and_none_is_read_as_no_time_at_all(text: str)
         ("1000Y", "older than 365000 days 0:00:00, before 1027-07-24 20:20:05 UTC"),
     ],
 )
-def test_an_interval_is_repeated_in_words(text: str, reading: str) -> None:
+def test_an_interval_is_described_in_words(text: str, reading: str) -> None:
     assert describe_interval(parse_interval(text), NOW) == reading
 
 
@@ -132,7 +132,7 @@ def test_the_documentation_reads_an_interval_as_the_code_does() -> None:
 
 
 @given(seconds=st.integers(1, LONGEST), now=st.integers(0, 253402300799))
-def test_the_reading_says_the_same_length_and_moment(seconds: int, now: int) -> None:
+def test_the_description_has_the_same_length_and_moment(seconds: int, now: int) -> None:
     found = re.fullmatch(
         r"older than (\d+) days? (\d+):(\d\d):(\d\d), "
         r"before (\d+)-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d) UTC",

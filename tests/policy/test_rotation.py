@@ -1,4 +1,4 @@
-"""Rotation: what every history, policy and clock must leave, and the errors of wrong rules.
+"""Rotation: the backups that are kept for any history, policy and clock, and invalid rules.
 
 The example at the end draws the calendar of docs/retention.rst.
 """
@@ -60,7 +60,7 @@ def kept(dates: Sequence[int], policy: RotationPolicy, now: int) -> list[int]:
 
 
 def slot(rule: str, seconds: int, first_week_day: int) -> int:
-    """Number the slots of a rule by arithmetic of our own, to check the library's against."""
+    """Number the slots of a rule with independent arithmetic, to check the library."""
     if rule in ("minutes", "hours", "days"):
         return seconds // {"minutes": 60, "hours": 3600, "days": DAY}[rule]
     if rule == "weeks":
@@ -220,7 +220,7 @@ def test_last_keeps_the_latest_whatever_their_dates(
 
 
 @given(histories(), policies(), st.data())
-def test_the_one_recorded_last_is_kept_and_changes_nothing_for_the_others(
+def test_the_backup_recorded_last_is_kept_and_changes_nothing_for_the_others(
     history: tuple[list[int], int], policy: RotationPolicy, data: st.DataObject
 ) -> None:
     dates, now = history
@@ -346,7 +346,7 @@ def test_a_year_of_daily_backups_and_rotations_holds_the_promised_counts_every_d
             assert (len(daily), len(weekly), len(monthly)) == (7, 6, 6)
 
 
-def test_the_second_backup_of_a_day_stays_until_the_next_is_made() -> None:
+def test_the_second_backup_of_a_day_stays_until_the_next_backup() -> None:
     policy = RotationPolicy(days=7)
     morning, noon = at(2026, 11, 23, 8), at(2026, 11, 23, 12)
     assert kept([morning, noon], policy, noon) == [morning, noon]
@@ -364,7 +364,7 @@ def test_a_clock_that_runs_a_year_ahead_costs_one_slot_and_not_the_history() -> 
     assert now not in gone
     assert len(gone) <= 3  # at most the oldest of each rule made room for the new backup
 
-    # With the clock set right again, the backup of the wrong date takes no one's place.
+    # With the clock set right again, the backup with the wrong date displaces no other.
     decisions = decide([wrong, *left], policy, now)
     assert decisions[0] == Decision(True, (IN_THE_FUTURE,))
     assert all(decision.keep for decision in decisions)
@@ -570,13 +570,13 @@ def test_week_days_are_read_by_name_or_number() -> None:
 @pytest.mark.parametrize(
     "text", ["", "7", "-1", "sun", "5.0", "\N{ARABIC-INDIC DIGIT FIVE}", "saturday!"]
 )
-def test_what_is_no_week_day_is_refused_with_the_choice(text: str) -> None:
+def test_an_invalid_week_day_is_refused_with_the_choices(text: str) -> None:
     with pytest.raises(UsageError, match="not a day of the week") as caught:
         parse_week_day(text)
     assert "saturday" in caught.value.hint
 
 
-def test_a_policy_says_in_words_what_it_keeps() -> None:
+def test_a_policy_is_described_in_words() -> None:
     assert str(RotationPolicy(days=7, weeks=4, months=6)) == (
         "7 daily, 4 weekly (weeks from saturday), 6 monthly"
     )

@@ -1,1 +1,1 @@
-"""What tests share: servers, proxies, trees, archives and ways to run bakthat."""
+"""Helpers that tests share: servers, proxies, trees, archives and ways to run bakthat."""

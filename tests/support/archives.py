@@ -1,4 +1,4 @@
-"""What the tests of the tar writer share: a sink, a tree, and ways to read an archive back."""
+"""Helpers of the tests of the tar writer: a sink, a tree, and ways to read an archive back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running bakthat as a user does: as a process of its own, with or without a terminal."""
+"""Run bakthat as a user does: as a process of its own, with or without a terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE = 120.0
 
 
 def unmeasured() -> dict[str, str]:
-    """Return the environment without what lets coverage load its own modules into a process."""
+    """Return the environment without the variables that load coverage into a process."""
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
 
 
@@ -108,7 +108,7 @@ class CommandLine:
         answers: Sequence[tuple[str, str]] = (),
         env: Mapping[str, str] | None = None,
     ) -> tuple[int, str]:
-        """Run ``bakthat`` on a terminal; return its exit code and what the screen got.
+        """Run ``bakthat`` on a terminal; return its exit code and its output.
 
         *answers* are pairs: a text to wait for, and what is typed then (with its line end).
         """

@@ -65,7 +65,7 @@ class Hold:
 Fault = Answer | Reset | LoseAnswer | Cut | Alter | Stall | Hold
 
 
-def refusal(status: int, code: str, message: str = "told to by the test") -> Answer:
+def refusal(status: int, code: str, message: str = "requested by the test") -> Answer:
     """Return an answer with the XML body of an S3 error."""
     body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
     return Answer(status, body.encode())
@@ -86,12 +86,12 @@ class Rule:
 
 @dataclass
 class FaultProxy:
-    """Forwards to a server, one request at a time, whatever no rule catches."""
+    """Forwards requests to a server, one at a time, unless a rule applies."""
 
     upstream: str
     endpoint_url: str = ""
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
-    """Method, path with query, and headers in lower case, of every request that came."""
+    """Method, path with query, and headers in lower case, of every request."""
     rules: list[Rule] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -109,7 +109,7 @@ class FaultProxy:
         return sum(1 for verb, path, _ in self.requests if verb == method and part in path)
 
     def fault_for(self, method: str, path: str, headers: dict[str, str]) -> Fault | None:
-        """Record a request and return what is to befall it."""
+        """Record a request and return its fault, or None."""
         with self.lock:
             self.requests.append((method, path, headers))
             for rule in self.rules:
@@ -189,7 +189,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.connection.close()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def _altered(fault: Alter, headers: dict[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
@@ -206,7 +206,7 @@ class _Server(http.server.ThreadingHTTPServer):
     request_queue_size = 64
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a client that gives up while it is answered is what the tests are about."""
+        """Log nothing: tests make clients give up before the answer is complete."""
 
 
 @contextmanager

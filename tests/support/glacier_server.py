@@ -28,7 +28,7 @@ HOUR = 3600.0
 TIER_SECONDS = {"Expedited": 240.0, "Standard": 4 * HOUR, "Bulk": 8 * HOUR}
 INVENTORY_SECONDS = 4 * HOUR
 JOB_LIFE = 24 * HOUR
-"""How long the output of a job can be had once it is there."""
+"""How long the output of a job can be read."""
 LARGEST_PART = 4096 * MIB
 
 
@@ -89,9 +89,9 @@ class PartUpload:
     directory: Path
     created: float
     parts: dict[int, int] = field(default_factory=dict)
-    """Bytes of each part by where it starts."""
+    """The size of each part in bytes, by its first byte."""
     archive_id: str = ""
-    """Set once it was completed: completing again then gives the same answer."""
+    """The archive id once the upload was completed; completing it again returns it again."""
 
 
 @dataclass
@@ -107,7 +107,7 @@ class Job:
     tree_hash: str
     output: Path
     inventory: dict[str, Any] | None = None
-    """What was asked of the inventory: its format, and which part of it."""
+    """The parameters of an inventory job: its format, and the part of the list."""
 
 
 @dataclass
@@ -125,7 +125,7 @@ class GlacierServer:
     directory: Path
     endpoint_url: str = ""
     access_key: str = "glacier-access-key"
-    """The only one that is let in."""
+    """The only access key that is accepted."""
     instant: bool = False
     """Jobs are ready at once."""
     has_expedited_capacity: bool = True
@@ -134,14 +134,14 @@ class GlacierServer:
     now: float = field(default_factory=time.time)
     vaults: dict[str, Vault] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
-    """The key or the action of every job that was begun; each one is paid."""
+    """The key or the action of every job that was begun; each one is charged."""
     requests: list[tuple[str, str]] = field(default_factory=list)
     corrupt: set[str] = field(default_factory=set)
     """Archive ids whose output comes with a wrong byte."""
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def conf(self, **more: Any) -> dict[str, Any]:
-        """Return a flat profile with a vault name of its own; the vault is not made."""
+        """Return a flat profile with a vault name of its own; the vault is not created."""
         return {
             "access_key": self.access_key,
             "secret_key": "glacier-secret-key",
@@ -549,7 +549,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815  (its names, not ours)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -557,7 +557,7 @@ class _Server(http.server.ThreadingHTTPServer):
     request_queue_size = 64
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a client that stops reading early is what some tests are about."""
+        """Log nothing: some tests make clients stop reading early."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A web server on loopback that keeps what it was sent, and answers as the test says."""
+"""A web server on loopback that records its requests, and answers as the test says."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Received:
 
 @dataclass
 class HttpListener:
-    """The server's address, what it got, and what it answers."""
+    """The address of the server, its requests, and its answers."""
 
     url: str
     requests: list[Received] = field(default_factory=list)
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     answers: bool = True
-    """False: it takes requests and closes the connection without a word."""
+    """False: it reads requests and closes the connection without an answer."""
 
     def paths(self) -> list[str]:
-        """Return the paths that were asked for, without their queries."""
+        """Return the requested paths, without their queries."""
         return [each.path.partition("?")[0] for each in self.requests]
 
 

@@ -1,4 +1,4 @@
-"""What bakthat 0.6.0 left on a machine and in a bucket, made by hand for the tests."""
+"""The catalog and the objects of bakthat 0.6.0, made by hand for the tests."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Legacy:
         database.close()
 
     def stored(self) -> list[str]:
-        """Return what the bucket holds."""
+        """Return the keys in the bucket."""
         listed = self._client.list_objects_v2(Bucket=self.conf["s3_bucket"])
         return sorted(each["Key"] for each in listed.get("Contents", ()))
 
@@ -100,7 +100,7 @@ class Legacy:
 
 
 def client_of(conf: dict[str, Any]) -> Any:
-    """Return a client of boto3 that knows nothing of bakthat."""
+    """Return a client of boto3, independent of bakthat."""
     from tests.support.servers import plain_client
 
     return plain_client(conf["endpoint_url"], conf["access_key"], conf["secret_key"])

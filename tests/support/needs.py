@@ -1,4 +1,4 @@
-"""What the tests need of the machine: programs, packages, root, file systems to mount.
+"""Requirements of the tests: programs, packages, root, file systems to mount.
 
 A developer's machine may lack a program: the test is skipped and says why. In CI, where the
 environment variable ``CI`` is set, the test fails, so that no comparison is lost unnoticed.
@@ -22,7 +22,7 @@ as_root = pytest.mark.skipif(
     os.geteuid() != 0, reason="only root mounts, gives files away and acts as another user"
 )
 
-# Debian keeps servers, and what makes file systems, outside of an ordinary user's PATH.
+# Debian has servers and the programs of file systems outside of an ordinary user's PATH.
 PROGRAMS = os.pathsep.join(
     [
         os.environ.get("PATH", os.defpath),
@@ -33,7 +33,7 @@ PROGRAMS = os.pathsep.join(
 
 
 def missing(what: str) -> NoReturn:
-    """Skip the test for what the machine lacks; in CI, fail it."""
+    """Skip the test because the machine lacks *what*; in CI, fail it."""
     if os.environ.get("CI"):
         pytest.fail(f"{what}; in CI nothing may be missing, see .ci/run")
     pytest.skip(what)
@@ -49,13 +49,13 @@ def program(*names: str) -> str:
 
 
 def package(name: str) -> None:
-    """Look for a package that belongs to an extra."""
+    """Require a package that belongs to an extra."""
     if importlib.util.find_spec(name) is None:
         missing(f"the package {name} is not installed")
 
 
 def gnu_tar() -> None:
-    """Look whether ``tar`` is GNU tar."""
+    """Require that ``tar`` is GNU tar."""
     version = subprocess.run([program("tar"), "--version"], capture_output=True, text=True)
     if "GNU tar" not in version.stdout:
         missing("tar is not GNU tar")

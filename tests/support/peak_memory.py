@@ -1,7 +1,7 @@
 """Run a command and write the most memory it held, in bytes, to a file: FILE COMMAND [ARG …].
 
-A process of its own because Linux counts what its parent held at the fork as the child's, and
-pytest may hold much.
+It is a process of its own because Linux counts the memory of the parent at the fork as the child's,
+and pytest may hold much.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Profiles of the configuration, and the file that they stand in."""
+"""Profiles, and the configuration file that holds them."""
 
 from __future__ import annotations
 

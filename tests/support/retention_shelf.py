@@ -32,7 +32,7 @@ NOW = at(2026, 12, 16, 12)
 
 
 class FakeStorage(BakthatBackend):
-    """Holds keys without contents; what it is told to refuse, it refuses."""
+    """Holds keys without contents, and does not delete the keys in *refused*."""
 
     def __init__(self, name: str, batch_size: int) -> None:
         super().__init__({})
@@ -45,7 +45,7 @@ class FakeStorage(BakthatBackend):
         self.before_batch: Callable[[int], None] = lambda number: None
 
     def stat(self, key: str) -> StoredObject:
-        """Return whether *key* is there."""
+        """Return *key*, if it exists."""
         if key not in self.keys:
             raise NotFoundError(f"no object {key}")
         return StoredObject(key, 10)
@@ -56,7 +56,7 @@ class FakeStorage(BakthatBackend):
             raise error
 
     def delete_many(self, keys: Sequence[str]) -> Mapping[str, BakthatError]:
-        """Forget *keys*, but those that are refused."""
+        """Forget *keys*, except those that are refused."""
         self.batches.append(list(keys))
         self.before_batch(len(self.batches))
         self.keys -= set(keys) - self.refused
@@ -64,7 +64,7 @@ class FakeStorage(BakthatBackend):
 
 
 class Shelf:
-    """A catalog, the profile that looks at it, and what its storages hold."""
+    """A catalog, its profile, and the storages of its backups."""
 
     def __init__(self, path: Path, *, batch_size: int = 1000, **conf: Any) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""Storages for the tests: servers that no one here wrote, and what they can do.
+"""Storages for the tests: independent servers, and what each of them supports.
 
 A storage joins the conformance suite by a factory with ``@storage("its name")``; it gets
 pytest's request, from which it takes the fixtures it needs.
@@ -44,7 +44,7 @@ class S3Server:
     pid: int = 0
 
     def conf(self, **more: Any) -> dict[str, Any]:
-        """Return a flat profile with a bucket name of its own; the bucket is not made."""
+        """Return a flat profile with a bucket name of its own; the bucket is not created."""
         return {
             "access_key": self.access_key,
             "secret_key": self.secret_key,
@@ -55,7 +55,7 @@ class S3Server:
 
 
 def free_port() -> int:
-    """Return a loopback port that nothing listens on at this moment."""
+    """Return a loopback port that nothing listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -145,7 +145,7 @@ def rclone_server(home: Path) -> Iterator[S3Server]:
 
 @dataclass(frozen=True)
 class Storage:
-    """A backend under test, with an empty container, and what its storage can do."""
+    """A backend under test, with an empty container, and the properties of its storage."""
 
     backend: Backend
     another: Callable[[], Backend]
@@ -153,7 +153,7 @@ class Storage:
     without_container: Callable[[], Backend]
     """Makes a backend whose container does not exist."""
     leftovers: Callable[[], list[str]]
-    """What is stored that no listing shows: parts, temporary files, sidecars without an object."""
+    """Returns what listings do not show: parts, temporary files, sidecars without an object."""
     part_size: int
     """Bytes; sizes around its multiples are the interesting ones."""
     refuses_racing_writers: bool = True
@@ -181,7 +181,7 @@ S3_PART = 5 * 1024 * 1024
 
 @functools.cache
 def plain_client(endpoint_url: str, access_key: str, secret_key: str) -> Any:
-    """Return a client of boto3 that knows nothing of bakthat, to look behind its back."""
+    """Return a client of boto3, independent of bakthat, to check its results."""
     import boto3
 
     share_service_models()
@@ -202,7 +202,7 @@ def parts_under_way(conf: dict[str, Any]) -> list[str]:
     try:
         found = client.list_multipart_uploads(Bucket=conf["s3_bucket"])
     except ClientError as exc:
-        # rclone's words for a bucket without any.
+        # rclone answers this for a bucket without uploads.
         if exc.response["Error"]["Code"] == "NoSuchUpload":
             return []
         raise
@@ -338,11 +338,11 @@ def _glacier_storage(request: pytest.FixtureRequest) -> Storage:
 
 
 TWO_PARTS = bytes(range(256)) * (S3_PART // 256) + b"and some more"
-"""What takes two parts of the smallest size."""
+"""The content of an object that takes two parts of the smallest size."""
 
 
 def plain(conf: dict[str, Any]) -> Any:
-    """Return a client of boto3 that knows nothing of bakthat, for a profile."""
+    """Return a client of boto3, independent of bakthat, for a profile."""
     return plain_client(conf["endpoint_url"], conf["access_key"], conf["secret_key"])
 
 

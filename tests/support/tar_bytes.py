@@ -1,4 +1,4 @@
-"""What the tests of reading archives share: sources, headers, other users."""
+"""Helpers of the tests that read archives: sources, headers, other users."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def pax_record(record: tuple[bytes, bytes]) -> bytes:
 
 @contextmanager
 def reachable_directory(owner: int = 0) -> Iterator[Path]:
-    """Give a directory that other users can reach, which pytest's own are not."""
+    """Yield a directory that other users can reach, unlike pytest's."""
     path = Path(tempfile.mkdtemp(prefix="bakthat-test-"))
     try:
         path.chmod(0o755)

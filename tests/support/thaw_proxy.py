@@ -44,7 +44,7 @@ class ThawProxy(FaultProxy):
     tiers: dict[str, str] = field(default_factory=dict)
     """The archive tier of objects of intelligent tiering; those without one are warm."""
     asked: list[tuple[str, str]] = field(default_factory=list)
-    """Path and tier of every thaw that was begun; each one is paid."""
+    """Path and tier of every thaw that was begun; each one is charged."""
     has_expedited_capacity: bool = True
     loses_next_answer: bool = False
     lists_thaws: bool = True

@@ -1,4 +1,4 @@
-"""Trees of every kind of file for the tests, and what makes two of them equal."""
+"""Trees of every kind of file for the tests, and a way to compare two of them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _make_odd_metadata(root: Path) -> None:
 
 
 def fingerprint(root: Path) -> dict[bytes, Any]:
-    """Return what must come back of *root*: by path, everything but inodes and access times."""
+    """Return what a restore of *root* must restore, by path: all but inodes and access times."""
     found: dict[bytes, Any] = {b".": _fingerprint(os.fsencode(root))}
     inodes: dict[int, bytes] = {}
     for directory, directories, files in os.walk(os.fsencode(root)):

@@ -1,4 +1,4 @@
-"""Paths as users write them."""
+"""Paths that users write."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bakthat.errors import ConfigError
 from bakthat.system.paths import expanded
 
 
-def test_the_home_directory_is_filled_in(isolated_environment: Path) -> None:
+def test_the_home_directory_is_expanded(isolated_environment: Path) -> None:
     assert expanded("~/store") == isolated_environment / "store"
     assert expanded("~root/store") == Path(os.path.expanduser("~root")) / "store"
 

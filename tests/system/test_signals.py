@@ -28,7 +28,7 @@ def number(request: pytest.FixtureRequest) -> Iterator[int]:
     signal.signal(sent, before)
 
 
-def test_a_signal_is_held_back_and_then_does_its_work(number: int) -> None:
+def test_a_signal_is_held_back_and_then_handled(number: int) -> None:
     steps: list[str] = []
 
     def work() -> None:
@@ -42,7 +42,7 @@ def test_a_signal_is_held_back_and_then_does_its_work(number: int) -> None:
     assert steps == ["went on"]
 
 
-def test_a_signal_may_be_let_through_where_it_can_be_stopped(number: int) -> None:
+def test_check_handles_a_signal_inside_the_block(number: int) -> None:
     steps: list[str] = []
 
     def work() -> None:

@@ -1,8 +1,10 @@
-"""Hints for misspelt names, sizes as people read them, and names made safe for a terminal."""
+"""Hints for misspelt names, sizes for people, and names that are safe for a terminal."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bakthat.system.text import did_you_mean, human_size, printable
 
@@ -17,7 +19,7 @@ from bakthat.system.text import did_you_mean, human_size, printable
         ("", 3, ""),
     ],
 )
-def test_a_hint_names_what_a_word_is_most_like(word: str, most: int, hint: str) -> None:
+def test_a_hint_names_the_most_similar_words(word: str, most: int, hint: str) -> None:
     assert did_you_mean(word, iter(["mydir", "mydir2", "photos"]), most=most) == hint
 
 
@@ -34,3 +36,15 @@ def test_sizes_are_in_powers_of_a_thousand(size: int, text: str) -> None:
 
 def test_bytes_that_are_not_utf8_and_control_characters_are_escaped() -> None:
     assert printable("a\udcffb\n\u202e") == r"a\xffb\n\u202e"
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_printable_text_has_one_line_and_no_control_characters(text: str) -> None:
+    shown = printable(text)
+    assert shown.isprintable()
+    assert shown.encode().decode() == shown
+
+
+@given(st.text().filter(str.isprintable))
+def test_printable_text_stays_as_it_is(text: str) -> None:
+    assert printable(text) == text
