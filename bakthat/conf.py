@@ -31,7 +31,7 @@ DEFAULT_CONFIG = "~/.bakthat.yml"
 DEFAULT_DATABASE = "~/.bakthat.sqlite"
 DEFAULT_PROFILE = "default"
 MAX_TIMEOUT = 24 * 3600
-"""Seconds; a longer one is a mistake."""
+"""Seconds. A longer timeout is probably a typing error."""
 MAX_ATTEMPTS = 100
 PATHS = {
     "local_path": None,
@@ -41,11 +41,11 @@ PATHS = {
     "prometheus": "textfile",
     "database": None,
 }
-"""The keys that hold a path; of a mapping, the setting in it that does."""
+"""The keys that hold a path. For a key that holds a mapping, the setting in it that is a path."""
 
 
 Check = Callable[[object], str]
-"""Returns what a value must be, or "" when the value is good."""
+"""Takes the value of a key; returns what it must be, or "" when it is valid."""
 
 
 def _text(value: object) -> str:
@@ -107,7 +107,7 @@ def _password(value: object) -> str:
 
 
 def _key(check: Check, default: object = None, *, secret: bool = False) -> Any:
-    """Return the field of a key of the profile, with its check and its default."""
+    """Return the dataclass field for a key of the profile, with its default and its check."""
     metadata = {"check": check}
     if isinstance(default, (list, dict)):
         return field(default_factory=default.copy, repr=not secret, metadata=metadata)
@@ -116,7 +116,7 @@ def _key(check: Check, default: object = None, *, secret: bool = False) -> Any:
 
 @dataclass(frozen=True)
 class Profile:
-    """One profile, checked and with its defaults; the keys are those of the YAML file."""
+    """A checked profile with its defaults. The fields are the keys of the YAML file."""
 
     access_key: str | None = _key(_text)
     secret_key: str | None = _key(_text, secret=True)
@@ -163,7 +163,7 @@ class LoadedProfile:
     profile: Profile
     name: str
     origin: str
-    """Its name in messages: the file's path, or "conf"."""
+    """The path of the file, or "conf"; messages begin with it."""
     mapping: Mapping[str, Any] = field(repr=False)
     """The mapping as the user wrote it, with absolute paths in place of relative ones."""
     is_unconfigured: bool = False
@@ -179,11 +179,11 @@ def load_profile(
     """Read and check one profile.
 
     *conf*, one profile as a flat dict, wins over any file. *config* is the path of a
-    configuration file, which then must exist; by default ``~/.bakthat.yml``, and when that is
-    missing, a profile that stores locally. Raises ConfigError.
+    configuration file, which must exist. The default is ``~/.bakthat.yml``; if that is missing,
+    the profile stores locally. Raises ConfigError.
 
-    Relative paths in a file count from the file's directory, so that cron, a shell and a helper's
-    temporary directory mean the same store. In *conf* they are refused.
+    Relative paths in a file are relative to the file's directory, so that they mean the same under
+    cron, in a shell and in a helper's temporary directory. In *conf* they are refused.
     """
     if conf is not None:
         return _checked(conf, name, "conf", None)
@@ -218,8 +218,8 @@ def save_profile(
 ) -> Path:
     """Set keys of one profile in the configuration file; a value of None removes its key.
 
-    Other profiles and keys stay. The file is replaced atomically, with mode 0600; a symbolic link
-    is followed and stays. Returns the path. Raises ConfigError.
+    Other profiles and keys stay as they are. The file is replaced atomically, with mode 0600. Of a
+    symbolic link, the target is replaced. Returns the path. Raises ConfigError.
     """
     import yaml
 
@@ -242,7 +242,10 @@ def save_profile(
 def read_raw_profile(
     name: str = DEFAULT_PROFILE, *, config: str | os.PathLike[str] | None = None
 ) -> dict[str, Any]:
-    """Return a profile as the file has it, unchecked; {} when it has none of that name."""
+    """Return a profile as the file has it, unchecked; {} if the file has no such profile.
+
+    Raises ConfigError.
+    """
     path = _path_of(config)
     profiles = _read_profiles(path) or {}
     return _mapping(profiles.get(name) or {}, name, str(path))
@@ -253,10 +256,10 @@ def _path_of(config: str | os.PathLike[str] | None) -> Path:
 
 
 def _directory_of(path: Path) -> Path | None:
-    """Return the directory from which relative paths in the file count: that in its name.
+    """Return the directory that relative paths in the file start from; None for a pipe.
 
-    It is not that of a link's target, which may change with every deployment. A pipe and a
-    descriptor, such as /dev/stdin, have none.
+    For a symbolic link it is the directory of the link, since the target may change with every
+    deployment. A descriptor such as /dev/stdin counts as a pipe.
     """
     is_descriptor = path.is_relative_to("/dev") or path.is_relative_to("/proc")
     is_missing = not os.path.exists(path)  # it is about to be created
@@ -309,12 +312,12 @@ def _unique_keys_loader() -> Any:
 
 
 def _yaml_problem(path: Path, text: bytes, exc: Exception) -> str:
-    """Return the problem of the file; the line is not quoted, for it may hold a secret."""
+    """Return a message with the line's number. It does not quote the line: that may be a secret."""
     mark = getattr(exc, "problem_mark", None)
     problem = getattr(exc, "problem", None) or "not valid YAML"
     line = mark.line + 1 if mark is not None else None
     position = getattr(exc, "position", None)
-    if position is not None:  # a character that YAML, or a byte that UTF-8, does not have
+    if position is not None:  # the reader failed, not the parser
         problem = "not valid YAML: a byte that is not UTF-8, or a control character"
         in_bytes = getattr(exc, "encoding", "") != "unicode"
         before = text[:position] if in_bytes else text.decode()[:position].encode()
@@ -338,7 +341,7 @@ def _mapping(value: object, name: str, origin: str) -> dict[str, Any]:
 def _checked(
     value: object, name: str, origin: str, directory: Path | None, *, level: int = logging.DEBUG
 ) -> LoadedProfile:
-    """Check a profile whose relative paths count from *directory*, and log them at *level*."""
+    """Check a profile. Make its relative paths absolute from *directory*; log them at *level*."""
     mapping = _mapping(value if value is not None else {}, name, origin)
     where = f"{origin}: profile '{name}'"
     accepted: dict[str, Any] = {}
@@ -354,7 +357,7 @@ def _checked(
             continue
         expected = check(given)
         if expected:
-            # The value of a secret is never shown.
+            # A value below the wrong key may be a secret.
             shown = repr(given) if _is_shown(key, given) else _kind(given)
             raise ConfigError(f"{where}: '{key}' must be {expected}, not {shown}")
         accepted[key] = [given] if key == "recipients" and isinstance(given, str) else given
@@ -365,7 +368,7 @@ def _checked(
 def _absolute_paths(
     accepted: Mapping[str, Any], where: str, directory: Path | None, level: int
 ) -> dict[str, Any]:
-    """Return the keys that hold a relative path, with the absolute one from *directory*."""
+    """Return the keys that hold a relative path, with the absolute path below *directory*."""
     changed: dict[str, Any] = {}
     for key in filter(accepted.__contains__, PATHS):
         value, setting = accepted[key], PATHS[key]
@@ -375,9 +378,9 @@ def _absolute_paths(
         shown = f"'{setting}' below '{key}'" if setting else f"'{key}'"
         if directory is None:
             raise ConfigError(
-                f"{where}: {shown} is the relative path '{printable(given)}', but there is no "
-                "configuration file whose directory it counts from",
-                hint="write the whole path, or one that begins with ~/",
+                f"{where}: {shown} is the relative path '{printable(given)}'; only a "
+                "configuration file on disk may have relative paths",
+                hint="use an absolute path, or one that begins with ~/",
             )
         path = os.path.abspath(directory / given)
         log.log(level, "%s: %s is %s", where, shown, printable(path))
@@ -390,7 +393,7 @@ def _is_shown(key: str, value: object) -> bool:
 
 
 def _kind(value: object) -> str:
-    """Return the type of a value in the words of YAML."""
+    """Return the type of a value as users of YAML call it."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):

@@ -8,10 +8,10 @@
     ├── AmbiguousNameError          several sets or hosts have that name
     ├── ConfigError                 an invalid configuration file, profile or key
     ├── CatalogError                the SQLite catalog cannot be opened, read or written
-    ├── SourceError                 what should be backed up cannot be read
-    ├── DestinationError            what is restored cannot be written
+    ├── SourceError                 the source of a backup cannot be read
+    ├── DestinationError            the destination of a restore cannot be written
     ├── ArchiveError
-    │   ├── CorruptArchiveError     truncated or altered: not what was stored
+    │   ├── CorruptArchiveError     an archive that was truncated or altered
     │   └── UnsafeMemberError       a member that would leave the destination
     ├── CryptoError
     │   ├── KeyFormatError          an invalid recipient or identity
@@ -23,8 +23,8 @@
         ├── NotFoundError           no object has that key
         ├── ContainerNotFoundError  no such bucket, vault or directory
         ├── KeyExistsError          the key exists; nothing was overwritten
-        ├── NotReadyError           in cold storage, must be thawed first
-        ├── CredentialsError        keys that are missing, wrong or lack a right
+        ├── NotReadyError           an object in cold storage must be thawed first
+        ├── CredentialsError        credentials are missing or wrong, or lack a permission
         └── UnreachableError        no connection, or the storage stopped answering
 
 Each has a message of one line and may have a hint that says what to try.
@@ -129,8 +129,8 @@ class NotReadyError(StorageError):
 
 
 class CredentialsError(StorageError):
-    """The keys are missing or wrong, or lack a right."""
+    """The credentials are missing or wrong, or lack a permission."""
 
 
 class UnreachableError(StorageError):
-    """The storage cannot be reached, or does not answer any more."""
+    """The storage cannot be reached, or has stopped answering."""

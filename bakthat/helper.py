@@ -27,7 +27,7 @@ __all__ = ["BakHelper", "KeyValue"]
 log = logging.getLogger("bakthat")
 
 _PREFIX_CHARACTERS = 40
-"""How much of a backup's name begins the name of its temporary directory."""
+"""How many characters of the backup's name the temporary directory's name begins with."""
 
 
 class BackupOptions(TypedDict, total=False):
@@ -58,7 +58,7 @@ class RotationOptions(TypedDict, total=False):
 
 
 class _WorkingDirectory:
-    """Which thread uses the working directory of the process. Its helpers may be nested."""
+    """Lets one thread at a time use the process's working directory. Its helpers may be nested."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -66,7 +66,7 @@ class _WorkingDirectory:
         self._blocks = 0
 
     def acquire(self) -> None:
-        """Take it for this thread. Raises UsageError while another thread has it."""
+        """Start one use by this thread. Raises UsageError while another thread uses it."""
         me = (os.getpid(), threading.get_ident())
         with self._lock:
             # A forked child has none of its parent's other threads.
@@ -79,7 +79,7 @@ class _WorkingDirectory:
             self._owner = me
 
     def release(self) -> None:
-        """End one use of it."""
+        """End one use."""
         with self._lock:
             self._blocks -= 1
 
@@ -88,23 +88,23 @@ _working_directory = _WorkingDirectory()
 
 
 class BakHelper:
-    """Back up what a script dumps.
+    """Back up the files that a script writes.
 
     *backup_name* is the name of the set, by default the base name of the source.
-    *destination*, *password*, *profile*, *config*, *conf* and *tags* are the defaults of its
-    methods, and mean what they mean for :func:`bakthat.backup`. A password is never asked for.
-    With *password* None, BAKTHAT_PASSWORD is used, then the profile's recipients or password; when
+    *destination*, *password*, *profile*, *config*, *conf* and *tags* are defaults for the methods,
+    with the meanings that :func:`bakthat.backup` gives them. A helper never asks for a password.
+    With *password* None, it uses BAKTHAT_PASSWORD, then the profile's recipients or password; when
     none is set, the backup is not encrypted. "" always means unencrypted.
 
     As a context manager it makes a temporary directory that only this user can read, in TMPDIR
     or ``/tmp``, and makes it the working directory. At the end of the block, also after an
-    exception, the former working directory is set again and the temporary directory is removed. If
-    something in it could not be backed up, it stays, and the log says where.
+    exception, it changes back to the former working directory and removes the temporary one. When
+    a backup from it failed, it keeps the temporary directory, and the log names it.
 
-    A process has one working directory for all of its threads. Where several threads use helpers
+    The threads of a process share one working directory. Where several threads use helpers
     at once, or other code depends on the working directory, pass ``chdir=False`` and write to
-    :attr:`directory`; else a second thread's block raises UsageError. One thread at a time may use
-    a helper.
+    :attr:`directory`; else a second thread's block raises UsageError. Only one thread at a time
+    may use a helper.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class BakHelper:
             if self._chdir:
                 _working_directory.release()
             if self._unsaved:
-                where = f"what was to be backed up stays in {printable(directory)}"
+                where = f"its files are still in {printable(directory)}"
                 log.error("the backup failed: %s", where)
                 if exc is not None:
                     exc.add_note(where)
@@ -194,9 +194,10 @@ class BakHelper:
     ) -> models.Backups:
         """Back up *filename*, by default the whole temporary directory; return the entry.
 
-        It becomes a backup of the set *backup_name*, which is also the name of the temporary
-        directory inside of the archive. When it fails in the block, the temporary directory is
-        kept. Other *options*, and what is raised, are as for :func:`bakthat.backup`.
+        The set is *custom_filename*, by default the helper's *backup_name*. Inside the archive the
+        temporary directory has the same name. When a backup fails in the block, the temporary
+        directory is kept. The other *options* and the exceptions are those of
+        :func:`bakthat.backup`.
         """
         source = self.directory if filename is None else filename
         unsaved = self._inside(source)
@@ -204,9 +205,9 @@ class BakHelper:
         name = custom_filename or self.backup_name or None
         if filename is None and name is None:
             raise UsageError(
-                "the backup has no name", hint="name it: BakHelper('mybackup'), or name a file"
+                "the backup has no name", hint="pass a name, BakHelper('mybackup'), or a file"
             )
-        made = backup.backup(
+        entry = backup.backup(
             source,
             destination or self.destination,
             profile or self.profile,
@@ -219,11 +220,11 @@ class BakHelper:
             root_name=name if filename is None else None,
             **options,
         )
-        if made.metadata.get("warning_count"):
-            return made  # the only copy of what could not be read is in the directory, which stays
+        if entry.metadata.get("warning_count"):
+            return entry  # keep the directory: it has the only copy of the files not stored
         for saved in unsaved:
             self._unsaved = {each for each in self._unsaved if not each.is_relative_to(saved)}
-        return made
+        return entry
 
     def restore(
         self,
@@ -237,9 +238,9 @@ class BakHelper:
     ) -> models.Backups | None:
         """Restore the newest backup of the helper's set, or what *filename* names.
 
-        It goes into *output*, by default the working directory, which in the block is the
-        temporary one. Returns the entry, or None while it is thawing; raises as
-        :func:`bakthat.restore`.
+        The files appear in *output*, by default the working directory, which in the block is the
+        temporary one. Returns the entry, or None while the backup is thawing. Raises what
+        :func:`bakthat.restore` raises.
         """
         return restore.restore(
             self._set_name(filename),
@@ -247,7 +248,7 @@ class BakHelper:
             self.profile,
             self.config,
             conf=self.conf,
-            # "" is for new backups. Those that are stored may be encrypted all the same.
+            # "" makes new backups unencrypted; a stored one may be encrypted all the same.
             password=(self.password if password is None else password) or None,
             output=output,
             host=host,
@@ -266,8 +267,8 @@ class BakHelper:
     ) -> list[models.Backups]:
         """Delete the backups of the helper's set that are older than *interval*; return them.
 
-        *filename* names another set. Works as :func:`bakthat.delete_older_than`, which keeps the
-        newest.
+        *filename* names another set. The newest backup stays. Raises what
+        :func:`bakthat.delete_older_than` raises.
         """
         return retention.delete_older_than(
             self._set_name(filename),
@@ -288,7 +289,7 @@ class BakHelper:
     ) -> list[models.Backups]:
         """Delete the backups of the helper's set that the rotation does not keep; return them.
 
-        *filename* names another set. *options* and what is raised are as for
+        *filename* names another set. The *options* and exceptions are those of
         :func:`bakthat.rotate_backups`: ConfigError where no rotation is configured.
         """
         return retention.rotate_backups(
@@ -304,12 +305,12 @@ class BakHelper:
         name = filename or self.backup_name
         if not name:
             raise UsageError(
-                "no backup was named", hint="name the helper's: BakHelper('mybackup'), or a file"
+                "no backup was named", hint="pass a name, BakHelper('mybackup'), or a file"
             )
         return name
 
     def _inside(self, source: PathLike) -> set[Path]:
-        """Return the path of *source* if it would be lost with the temporary directory."""
+        """Return the path of *source* if it is inside the temporary directory, else no path."""
         path = Path(os.path.realpath(source))
         is_inside = self._directory is not None and path.is_relative_to(self._directory)
         return {path} if is_inside else set()
@@ -322,7 +323,7 @@ class BakHelper:
         except OSError as exc:
             raise DestinationError(
                 f"cannot make a temporary directory: {exc.strerror or exc}",
-                hint="TMPDIR says where it is made",
+                hint="set TMPDIR to a writable directory",
             ) from exc
         if self._chdir:
             os.chdir(directory)
@@ -340,7 +341,7 @@ class BakHelper:
 
 
 def _remove(directory: Path) -> None:
-    """Remove a directory and all that is in it; what cannot be removed is logged."""
+    """Remove a directory and its contents; log a failure."""
     try:
         shutil.rmtree(directory)
     except FileNotFoundError:
@@ -354,7 +355,7 @@ def _remove(directory: Path) -> None:
 
 
 def _unlock(directory: Path) -> None:
-    """Give the owner every right on the directories below; a dump may have taken them away."""
+    """Give the owner every permission on the directories below, which a script may have removed."""
     for above, names, _ in os.walk(directory):
         for name in names:
             path = os.path.join(above, name)

@@ -1,7 +1,7 @@
 """The events to which scripts and plugins add callbacks.
 
-They are those of the library Events (https://github.com/pyeve/events), whose names and types are
-declared here.
+They are built on the library Events (https://github.com/pyeve/events). This module declares their
+names and types.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Self
 if TYPE_CHECKING:
     from bakthat.models import Backups
 
-    Library = object  # so that mypy refuses unknown events
+    EventsLibrary = object  # so that mypy refuses unknown events
 else:
-    from events import Events as Library
+    from events import Events as EventsLibrary
 
 OPERATIONS = ("backup", "restore", "delete", "delete_older_than", "rotate_backups")
 EVENT_NAMES = (
@@ -39,7 +39,7 @@ class EventSlot(Generic[Arguments]):
         return self
 
     def __isub__(self, callback: Callable[Arguments, object]) -> Self:
-        """Remove a callback, however often it was added; one that is not there is no error."""
+        """Remove a callback, however often it was added. An unknown callback is no error."""
         self._callbacks = [each for each in self._callbacks if each != callback]
         return self
 
@@ -49,7 +49,7 @@ class EventSlot(Generic[Arguments]):
             callback(*args, **kwargs)
 
     def __iter__(self) -> Iterator[Callable[Arguments, object]]:
-        """Iterate over the present callbacks; they may add and remove some meanwhile."""
+        """Iterate over a copy, so that a callback may add and remove callbacks."""
         return iter(tuple(self._callbacks))
 
     def __len__(self) -> int:
@@ -59,7 +59,7 @@ class EventSlot(Generic[Arguments]):
         return f"<event {self.name}: {len(self)} callbacks>"
 
 
-class Events(Library):
+class Events(EventsLibrary):
     """The events: ``events.before_backup += callback`` adds a callback, ``-=`` removes it.
 
     Every callback gets the session id first, a uuid4 as text, which is the same for all events of
@@ -82,7 +82,7 @@ class Events(Library):
     def __init__(self) -> None:
         if not TYPE_CHECKING:
             super().__init__(EVENT_NAMES, event_slot_cls=EventSlot)
-        for name in EVENT_NAMES:  # now, so that two threads never make one each
+        for name in EVENT_NAMES:  # now, since two threads could each create one later
             self.__dict__[name] = EventSlot[Any](name)
 
     if not TYPE_CHECKING:
@@ -94,7 +94,9 @@ class Events(Library):
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in EVENT_NAMES and value is not self.__dict__.get(name):
-            raise AttributeError(f"a callback is added by {name} += callback, not assigned")
+            raise AttributeError(
+                f"{name} cannot be assigned; add a callback with {name} += callback"
+            )
         super().__setattr__(name, value)
 
 

@@ -30,20 +30,20 @@ from bakthat.errors import CatalogError
 from bakthat.system.paths import expanded
 
 SCHEMA_VERSION = 1
-"""The user_version of the SQLite database; that of 0.6.0 is 0."""
+"""The user_version of the SQLite database; 0.6.0 left it at 0."""
 
 BUSY_TIMEOUT = 60
-"""Seconds that a statement waits for other processes' transactions. SQLite has no queue: of twenty
-jobs that begin in one minute on a slow disk, some wait for 8 seconds several times."""
+"""Seconds that a statement waits for other processes' transactions. SQLite does not queue them: of
+twenty jobs that start in the same minute on a slow disk, some wait 8 seconds several times."""
 
 RECORD_PATIENCE = 300
 """Seconds to wait for a locked catalog after an upload, which may have taken hours."""
 
 RESERVATION_SECONDS = 7 * 24 * 3600
-"""The age at which a reservation is removed: its process has died."""
+"""The age at which a reservation is removed, since its process must have died."""
 
 _LOG_PAUSE = 0.05
-"""Seconds, at most, before the switch to a write-ahead log is tried again."""
+"""The longest pause, in seconds, between two attempts to switch to a write-ahead log."""
 
 _PLAIN_HOST = re.compile(r"[A-Za-z0-9._-]+")
 """Hosts that every JSON encoder writes without escapes."""
@@ -53,7 +53,7 @@ _database = peewee.SqliteDatabase(None)
 
 
 class JsonField(peewee.TextField):
-    """A mapping as JSON text; other text reads as {}."""
+    """A column that holds a mapping as JSON text. Any other text reads as {}."""
 
     def db_value(self, value: Any) -> str:
         """Return the JSON text of *value*."""
@@ -89,6 +89,7 @@ class Backups(_Model):
     """The name of the set."""
     is_deleted = peewee.BooleanField(default=False)
     last_updated = peewee.IntegerField()
+    """Epoch seconds, UTC."""
     metadata = JsonField(default=dict)
     size = peewee.IntegerField()
     """Bytes, as stored."""
@@ -112,7 +113,7 @@ class Backups(_Model):
         return getattr(self, key)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the columns as plain values, without the row's number."""
+        """Return the columns as plain values, without ``id``."""
         return {name: getattr(self, name) for name in self._meta.sorted_field_names if name != "id"}
 
     @property
@@ -127,7 +128,7 @@ class Backups(_Model):
 
     @property
     def is_key_value(self) -> bool:
-        """Whether it is a value of KeyValue, which belongs to no set; also with 0.6.0's mark."""
+        """Whether KeyValue stored it, this version's or 0.6.0's. A value belongs to no set."""
         return bool(self.metadata.get("KeyValue")) or self.metadata.get("kind") == "keyvalue"
 
     @classmethod
@@ -138,7 +139,9 @@ class Backups(_Model):
 
         *containers* are pairs of backend and backend_hash; *host* None means every host.
         """
-        rows = cls.living(containers).where(cls.filename == name).order_by(*cls._newest_first())
+        rows = (
+            cls.not_deleted(containers).where(cls.filename == name).order_by(*cls._newest_first())
+        )
         if host and _PLAIN_HOST.fullmatch(host):
             # The catalog may have one name of hundreds of hosts, and SQLite filters faster.
             rows = rows.where(peewee.fn.INSTR(cls.metadata, host) > 0)
@@ -153,7 +156,7 @@ class Backups(_Model):
             (cls.stored_filename >= beginning) & (cls.stored_filename < beginning + chr(0x10FFFF))
             for beginning in beginnings
         ]
-        rows = cls.living(containers).where(functools.reduce(operator.or_, ranges))
+        rows = cls.not_deleted(containers).where(functools.reduce(operator.or_, ranges))
         return list(rows.order_by(*cls._newest_first()))
 
     @classmethod
@@ -167,7 +170,7 @@ class Backups(_Model):
 
         With *tags*, only those with at least one of the tags.
         """
-        rows = cls.living(containers).order_by(*cls._newest_first())
+        rows = cls.not_deleted(containers).order_by(*cls._newest_first())
         if query:
             rows = rows.where(
                 (peewee.fn.INSTR(cls.stored_filename, query) > 0)
@@ -178,12 +181,12 @@ class Backups(_Model):
 
     @classmethod
     def set_names(cls, containers: Iterable[tuple[str, str]]) -> list[str]:
-        """Return the names of all sets. It reads a whole index, so it is for messages only."""
-        rows = cls.living(containers).select(cls.filename).distinct().order_by(cls.filename)
+        """Return the names of all sets. This reads a whole index: use it for messages only."""
+        rows = cls.not_deleted(containers).select(cls.filename).distinct().order_by(cls.filename)
         return [row.filename for row in rows]
 
     @classmethod
-    def living(cls, containers: Iterable[tuple[str, str]]) -> Any:
+    def not_deleted(cls, containers: Iterable[tuple[str, str]]) -> Any:
         """Select the backups in *containers* that are not deleted."""
         return cls.within(containers).where(cls.is_deleted == False)  # noqa: E712  # SQL
 
@@ -207,7 +210,7 @@ ORIGINAL_BACKUPS = Backups
 
 
 class Reservations(_Model):
-    """Stored names that running backups use, so that no two use the same."""
+    """The stored names of running backups, so that no two backups use the same name."""
 
     stored_filename = peewee.TextField(primary_key=True)
     reserved_at = peewee.IntegerField()
@@ -251,12 +254,12 @@ _TABLES: tuple[type[peewee.Model], ...] = (Backups, Reservations, Inventory, Job
 
 
 def backend_hash(container: str) -> str:
-    """Return the hash of a bucket, a vault or a directory in new rows."""
+    """Return the backend_hash that new rows have for a bucket, a vault or a directory."""
     return hashlib.sha512(os.fsencode(container)).hexdigest()
 
 
 def legacy_backend_hash(access_key: str, container: str) -> str:
-    """Return the hash of a bucket or a vault in rows of 0.6.0."""
+    """Return the backend_hash that rows of 0.6.0 have for a bucket or a vault."""
     return hashlib.sha512((access_key + container).encode()).hexdigest()
 
 
@@ -266,16 +269,16 @@ def catalog(
 ) -> Iterator[None]:
     """Open the catalog at *path* for the block; create or upgrade it first where necessary.
 
-    With *write*, the block is one transaction. Threads of one process take turns; other processes
-    are waited for, up to *patience* seconds, by default :data:`BUSY_TIMEOUT`. A catalog that this
-    user may only read can be read. Raises CatalogError.
+    With *write*, the block is one transaction. Threads of one process take turns. A statement waits
+    for other processes up to *patience* seconds, by default :data:`BUSY_TIMEOUT`. A user who may
+    not write the catalog can still read it. Raises CatalogError.
     """
     file = expanded(path)
     timeout = BUSY_TIMEOUT if patience is None else patience
     with _lock, _translated_errors(file):
         if not write and _is_read_only(file):
-            # SQLite cannot create its other files in the directory. Without a write-ahead log, no
-            # other process writes to the catalog, so it may be treated as immutable.
+            # SQLite cannot create its -wal and -shm files here. Without a write-ahead log, no other
+            # process is writing to the catalog, so it may be treated as immutable.
             mode = "mode=ro" if _has_log(file) else "mode=ro&immutable=1"
             _database.init(f"{file.absolute().as_uri()}?{mode}", timeout=timeout, uri=True)
             with _database.connection_context():
@@ -294,10 +297,11 @@ def catalog(
 
 
 def reserve(names: Iterable[tuple[str, int]]) -> tuple[str, int]:
-    """Reserve the first of *names* that no backup has and none has reserved.
+    """Reserve the first of *names* that no backup has or has reserved, and return it.
 
-    *names* are pairs of stored name and date; the reserved pair is returned. It must be called in
-    ``catalog(..., write=True)``. :func:`record` or :func:`release` ends the reservation.
+    *names* are pairs of stored name and date (epoch seconds, UTC). Call this within
+    ``catalog(..., write=True)``; :func:`record` or :func:`release` ends the reservation. Raises
+    CatalogError when every name is taken.
     """
     now = int(time.time())
     Reservations.delete().where(reserved_long_ago(now, RESERVATION_SECONDS)).execute()
@@ -312,7 +316,7 @@ def reserve(names: Iterable[tuple[str, int]]) -> tuple[str, int]:
 def reserved_long_ago(now: int, seconds: int) -> Any:
     """Return the condition that selects reservations older than *seconds* at *now*.
 
-    It also selects those that are as far in the future: a clock was wrong.
+    It also selects reservations that are as far in the future, since a clock was wrong.
     """
     return (Reservations.reserved_at < now - seconds) | (Reservations.reserved_at > now + seconds)
 
@@ -336,8 +340,8 @@ def record(row: Mapping[str, Any]) -> Backups:
     return found
 
 
-def prove_writable(backup: Backups) -> None:
-    """Write to the entry of *backup*, to find out before a deletion whether that is possible."""
+def check_writable(backup: Backups) -> None:
+    """Write the entry of *backup* unchanged, to fail before a deletion if that is impossible."""
     backup.save(only=["last_updated"])
 
 
@@ -387,7 +391,7 @@ def _prepare(file: Path) -> None:
 
 
 def _use_log() -> None:
-    """Switch to a write-ahead log; SQLite does not wait for a process that does so too."""
+    """Switch to a write-ahead log. SQLite does not wait for another process that does so too."""
     until = time.monotonic() + BUSY_TIMEOUT
     while True:
         try:
@@ -431,8 +435,8 @@ def _catalog_error(file: Path, exc: Exception) -> CatalogError:
         )
     if "not a database" in text or "malformed" in text:
         return CatalogError(
-            f"the catalog {file} is not a SQLite database, or a damaged one",
-            hint="move it away; bakthat sync restores it from the storage",
+            f"the catalog {file} is damaged, or is not a SQLite database",
+            hint="move it away; bakthat sync rebuilds it from the storage",
         )
     read_only = "unable to open" in text and _is_read_only(file)
     if read_only or "readonly" in text or "read-only" in text:

@@ -19,7 +19,7 @@ PASSWORD_VARIABLE = "BAKTHAT_PASSWORD"
 
 @dataclass(frozen=True, slots=True)
 class EncryptionKeys:
-    """What encrypts a new backup: a passphrase or recipients; without either, nothing."""
+    """The keys for a new backup: a passphrase or recipients. With neither, it is unencrypted."""
 
     passphrase: str | None = field(default=None, repr=False)
     recipients: tuple[str, ...] = ()
@@ -29,7 +29,7 @@ class EncryptionKeys:
 
     @property
     def kind(self) -> str:
-        """The word that the self-description has: passphrase, recipients or none."""
+        """How the self-description names it: "passphrase", "recipients" or "none"."""
         if self.passphrase:
             return "passphrase"
         return "recipients" if self.recipients else "none"
@@ -42,12 +42,13 @@ def encryption_keys(
     recipients: Sequence[str] = (),
     prompt: bool = True,
 ) -> EncryptionKeys:
-    """Return what encrypts a new backup.
+    """Return the keys for a new backup.
 
-    The first of these that is given decides: *password* ("" means unencrypted); *recipients*;
+    The first of these that is set is used: *password* ("" means unencrypted); *recipients*;
     BAKTHAT_PASSWORD; the profile's recipients, password, password_file, password_command; the
     answer at the terminal. With ``prompt=False`` nothing is asked, and the backup is unencrypted.
-    Raises PasswordError when nothing is given and there is no terminal.
+    Raises PasswordError when nothing is set and there is no terminal, and ConfigError when the
+    profile's password cannot be read.
     """
     if password is not None:
         return EncryptionKeys(passphrase=password or None)
@@ -74,7 +75,12 @@ def encryption_keys(
 def decryption_passphrase(
     profile: Mapping[str, Any], *, password: str | None = None, prompt: bool = True
 ) -> str:
-    """Return the passphrase that opens a backup. Raises PasswordError when there is none."""
+    """Return the passphrase that opens a backup.
+
+    The first of these that is set is used: *password*; BAKTHAT_PASSWORD; the profile's password,
+    password_file or password_command; the answer at the terminal, if *prompt* is true. Raises
+    PasswordError when there is none, or when *password* is empty, and ConfigError.
+    """
     if password:
         return password
     if password is None:
@@ -96,7 +102,7 @@ def identity_text(
 ) -> str:
     """Return the text of the file of private keys: *identity_file*, or else the profile's.
 
-    Raises PasswordError when there is neither, ConfigError when the file cannot be read.
+    Raises PasswordError when neither is set, and ConfigError when the file cannot be read.
     """
     named = identity_file if identity_file is not None else profile.get("identity_file")
     if named is None:
@@ -108,7 +114,7 @@ def identity_text(
 
 
 def may_ask(prompt: str | bool) -> bool:
-    """Return whether the argument *prompt* of an operation allows to ask for a password."""
+    """Return whether an operation's argument *prompt* allows a question for a password."""
     return prompt if isinstance(prompt, bool) else prompt.lower() not in ("no", "false", "0")
 
 
@@ -120,7 +126,7 @@ def _configured_password(profile: Mapping[str, Any]) -> str | None:
         path = expanded(profile["password_file"])
         return _not_empty(_read_secret_file(path, "password file"), f"password file '{path}'")
     if profile.get("password_command") is not None:
-        return _not_empty(_run(profile["password_command"]), "answer of the password_command")
+        return _not_empty(_run(profile["password_command"]), "output of password_command")
     return None
 
 

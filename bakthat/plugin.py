@@ -1,8 +1,8 @@
 """Plugins: classes that a profile names, whose callbacks run at every operation on that profile.
 
-``plugins`` of a profile are dotted names, ``module.Class``, of modules in its ``plugins_dir`` or of
-installed ones. They are activated in that order, once for each process and profile, before the
-first operation on it does anything, and deactivated in the reverse order when the process ends.
+The profile's ``plugins`` are dotted names, ``module.Class``; the modules are in ``plugins_dir`` or
+installed. Plugins are activated in that order, once for each process and profile, before the first
+operation on the profile, and deactivated in the reverse order when the process ends.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ log = logging.getLogger("bakthat")
 class Plugin(Events, ABC):
     """The base class of every plugin: a set of events, a configuration and a log.
 
-    The events are attributes, as of :data:`bakthat.events`. Callbacks that are added to them are
-    called for operations on the plugin's profile only: ``self.on_backup += self.notify``.
+    The events are attributes, as those of :data:`bakthat.events` are. Callbacks on them are called
+    for operations on the plugin's profile only: ``self.on_backup += self.notify``.
     """
 
     log: logging.Logger = logging.getLogger("bakthat")
@@ -60,10 +60,10 @@ class Plugin(Events, ABC):
 
     @abstractmethod
     def activate(self) -> None:
-        """Begin: add callbacks to events. Called once."""
+        """Add callbacks to events. Called once for each process and profile."""
 
     def deactivate(self) -> None:
-        """End. Called once, when the process exits, if :meth:`activate` succeeded."""
+        """Release resources. Called once, at exit, if :meth:`activate` succeeded."""
 
 
 @dataclass
@@ -75,6 +75,7 @@ class _Activation:
     mapping: Mapping[str, Any]
     plugins: list[Plugin] = field(default_factory=list)
     is_under_way: bool = False
+    """Whether they are being activated or deactivated at the moment."""
 
 
 _lock = threading.RLock()
@@ -82,16 +83,16 @@ _activations: list[_Activation] = []
 
 
 def activate_plugins(loaded: LoadedProfile) -> tuple[Plugin, ...]:
-    """Activate the plugins of a profile unless they are already; return them in their order.
+    """Activate the plugins of a profile unless they are active; return them in their order.
 
-    Two profiles are the same when file, name and content are. A plugin that fails is tried again
-    at the next operation; those before it are not activated twice. Raises ConfigError.
+    Two profiles are the same when their file, name and content are. A plugin that fails is tried
+    again at the next operation; the ones before it are not activated twice. Raises ConfigError.
     """
     if not loaded.profile.plugins:
         return ()
     with _lock:
         current = _activation_of(loaded)
-        # An operation that a plugin calls in its activate() has only the plugins before it.
+        # An operation called within activate() has only the plugins before that one.
         if not current.is_under_way:
             current.is_under_way = True
             try:
@@ -103,11 +104,11 @@ def activate_plugins(loaded: LoadedProfile) -> tuple[Plugin, ...]:
 
 
 def deactivate_plugins() -> None:
-    """Deactivate all plugins, the last one first; log what one raises."""
+    """Deactivate all plugins, the last one first; log their exceptions."""
     with _lock:
         while _activations:
             last = _activations[-1]
-            last.is_under_way = True  # so that an operation that a plugin calls activates none
+            last.is_under_way = True  # so that an operation called by a plugin activates none
             while last.plugins:
                 _deactivate(last.plugins.pop())
             _activations[:] = [each for each in _activations if each is not last]
@@ -150,9 +151,9 @@ def _activate(dotted_name: str, loaded: LoadedProfile) -> Plugin:
         try:
             module = _import(module_name, directory)
             plugin = _plugin_class(module, class_name)(loaded.mapping)
-            known = vars(module).get("Backups")
+            model_before = vars(module).get("Backups")
             plugin.activate()
-            _adopt_model(known, vars(module).get("Backups"))
+            _adopt_model(model_before, vars(module).get("Backups"))
         except BakthatError as exc:
             raise ConfigError(f"{where}: {exc}", hint=exc.hint) from exc
         except (Exception, SystemExit) as exc:
@@ -236,17 +237,17 @@ def _is_plugin(value: object) -> TypeGuard[type[Plugin]]:
     return isinstance(value, type) and issubclass(value, Plugin) and value is not Plugin
 
 
-def _adopt_model(known: object, replaced: object) -> None:
-    """Use the model that a plugin assigned to the name of the one that it had imported.
+def _adopt_model(before: object, after: object) -> None:
+    """Use the model that a plugin assigned to its global name ``Backups``.
 
-    The guide's ``global Backups; Backups = MyBackups`` changes a name of the plugin's module only.
+    The guide's ``global Backups; Backups = MyBackups`` changes the plugin's module only.
     """
     from bakthat import models  # here, since few profiles have plugins
 
-    if replaced is known or not isinstance(replaced, type):
+    if after is before or not isinstance(after, type):
         return
-    if issubclass(replaced, models.ORIGINAL_BACKUPS):
-        setattr(models, "Backups", replaced)  # noqa: B010  # mypy forbids to assign to a class
+    if issubclass(after, models.ORIGINAL_BACKUPS):
+        setattr(models, "Backups", after)  # noqa: B010  # mypy forbids to assign to a class
 
 
 def _file_of(module: ModuleType) -> str:

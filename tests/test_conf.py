@@ -312,8 +312,8 @@ def test_a_whole_path_stays_as_it_is(config: Path, key: str, path: str) -> None:
 def test_a_relative_path_without_a_file_is_refused(key: str, path: str) -> None:
     error = expect_error(conf=with_path(key, path))
     assert str(error).startswith(f"conf: profile 'default': '{key}' ")
-    assert f"is the relative path '{path}', but there is no configuration file" in str(error)
-    assert error.hint == "write the whole path, or one that begins with ~/"
+    assert f"is the relative path '{path}'; only a configuration file on disk may" in str(error)
+    assert error.hint == "use an absolute path, or one that begins with ~/"
 
 
 def test_a_relative_path_from_a_pipe_is_refused(tmp_path: Path) -> None:

@@ -391,9 +391,9 @@ def test_a_failed_backup_keeps_the_dump_and_says_where(
     where = start.parent / "temporary" / kept
     assert (where / "myfile.txt").read_text() == "mydata"
     assert stat.S_IMODE(where.stat().st_mode) == 0o700
-    assert caught.value.__notes__ == [f"what was to be backed up stays in {where}"]
+    assert caught.value.__notes__ == [f"its files are still in {where}"]
     assert [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR] == [
-        f"the backup failed: what was to be backed up stays in {where}"
+        f"the backup failed: its files are still in {where}"
     ]
     assert Path.cwd() == start
 
@@ -408,7 +408,7 @@ def test_a_failure_that_the_script_catches_keeps_the_dump_too(
             with pytest.raises(StorageError):
                 bh.backup("myfile.txt")
     assert len(left_behind(start)) == 1
-    assert "stays in" in caplog.text
+    assert "are still in" in caplog.text
 
 
 @pytest.mark.parametrize("again", [None, "myfile.txt"])

@@ -99,7 +99,7 @@ def test_a_job_that_fails_says_so_and_loses_nothing(
         return
     (directory,) = kept
     try:
-        assert f"what was to be backed up stays in {directory}" in said
+        assert f"its files are still in {directory}" in said
         assert (directory / "dump.txt").read_text() == "7"
     finally:
         (directory / "dump.txt").unlink(missing_ok=True)

@@ -241,8 +241,8 @@ def test_a_search_finds_parts_of_names_and_whole_tags(path: Path) -> None:
 def test_looking_a_set_up_does_not_scan_the_table(path: Path) -> None:
     with models.catalog(path):
         for query in (
-            models.Backups.living(HERE).where(models.Backups.filename == "my"),
-            models.Backups.living(HERE).where(models.Backups.stored_filename >= "my."),
+            models.Backups.not_deleted(HERE).where(models.Backups.filename == "my"),
+            models.Backups.not_deleted(HERE).where(models.Backups.stored_filename >= "my."),
         ):
             sql, parameters = query.sql()
             with sqlite3.connect(path) as raw:

@@ -27,7 +27,7 @@ def jobs(*, json: bool, destination: str | None, profile: str, config: str | Non
 
 
 def _print_jobs(found: list[ThawJob]) -> None:
-    from bakthat.session.cold import show_moment
+    from bakthat.session.cold import format_time
 
     rows = [
         (
@@ -35,9 +35,9 @@ def _print_jobs(found: list[ThawJob]) -> None:
             job.backend,
             job.thaw.storage_class,
             job.thaw.tier,
-            show_moment(job.thaw.requested_at),
+            format_time(job.thaw.requested_at),
             "yes" if job.thaw.is_readable else "no",
-            show_moment(job.thaw.ready_until),
+            format_time(job.thaw.ready_until),
         )
         for job in found
     ]
@@ -69,11 +69,11 @@ def show_glacier_inventory(
 
 
 def _print_vault(archives: list[VaultArchive]) -> None:
-    from bakthat.session.cold import show_moment
+    from bakthat.session.cold import format_time
 
     rows = [
         (
-            show_moment(each.date),
+            format_time(each.date),
             text.human_size(each.size),
             each.key or each.description,
             each.archive_id,

@@ -220,7 +220,7 @@ def _still_listed(session: Session, checked: Iterable[Checked]) -> set[str]:
     if not missing:
         return names
     with models.catalog(session.catalog_path):
-        living = {row.stored_filename for row in models.Backups.living(session.containers())}
+        living = {row.stored_filename for row in models.Backups.not_deleted(session.containers())}
     return names - (missing - living)
 
 

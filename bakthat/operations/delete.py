@@ -42,7 +42,7 @@ def delete(
             raise unknown
         log.info("Deleting %s", printable(found.stored_filename))
         with models.catalog(session.catalog_path, write=True):
-            models.prove_writable(found)
+            models.check_writable(found)
         # An interrupt leaves it in storage and catalog, or in neither.
         with held_back():
             backend.delete(found.stored_filename)

@@ -262,7 +262,7 @@ def _delete_batch(
     for backup in batch:
         log.info("Deleting %s", printable(backup.stored_filename))
     with models.catalog(session.catalog_path, write=True):
-        models.prove_writable(batch[0])
+        models.check_writable(batch[0])
     # An interrupt leaves each of them in storage and catalog, or in neither.
     with held_back():
         failed = backend.delete_many([backup.stored_filename for backup in batch])

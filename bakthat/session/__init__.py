@@ -1,1 +1,1 @@
-"""The parts of an operation: profile, backends, catalog, lookup, cold storage."""
+"""What operations share: the profile, backends, catalog, lookup of backups, and cold storage."""

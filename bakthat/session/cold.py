@@ -1,7 +1,7 @@
-"""Cold storage: request the thaw of what a restore needs, say how far it is, and wait for it.
+"""Cold storage: request the thaw of a backup, report its status, and wait for it.
 
-A thaw costs money and takes hours, so only ``restore`` requests one, and looks for one first: any
-number of calls, processes and machines share it.
+A thaw costs money and takes hours. Only ``restore`` requests one, and only after it found none:
+any number of calls, processes and machines share a thaw.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from bakthat.system.text import printable
 log = logging.getLogger("bakthat")
 
 Wait = bool | Callable[[float], object]
-"""Whether to wait until something is thawed: True, or a function that is called with the seconds
-of each pause."""
+"""Whether to wait for a thaw: False, True, or a function that is called instead of each pause, with
+the seconds of the pause."""
 
 SHORT_PAUSE, LONG_PAUSE = 30.0, 600.0
-"""Seconds between two requests of the status, for a thaw of minutes and for one of hours."""
+"""Seconds between two status requests, for a thaw that takes minutes and for one of hours."""
 
-_RECORDED = "thaw "
-"""The prefix of the keys of recorded thaws in the table ``config``."""
+_THAW_PREFIX = "thaw "
+"""What the keys of recorded thaws in the table ``config`` begin with."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThawOptions:
-    """How the caller wants a backup to be thawed."""
+    """The options of a thaw."""
 
     tier: str = STANDARD
     days: int = DEFAULT_DAYS
-    """For how long it stays readable, where that can be chosen."""
+    """Days for which S3 keeps the thawed copy; a vault ignores it."""
     wait: Wait = False
     arguments: Sequence[str] = ()
-    """Further arguments of the command that the log says to run again, such as the destination."""
+    """Arguments to add to the command that the log says to run again."""
 
     def check(self) -> None:
         """Raise UsageError when an option is invalid."""
@@ -60,7 +60,7 @@ class ThawOptions:
 
 
 def thaw_status(session: Session, backup: models.Backups) -> ThawStatus:
-    """Return how far a backup is from being readable; request nothing."""
+    """Return the status of a backup's thaw; request nothing. Raises StorageError."""
     backend = session.backend(backup.backend)
     if not isinstance(backend, ColdStorage):
         return ThawStatus(backup.stored_filename, ThawState.WARM)
@@ -70,9 +70,10 @@ def thaw_status(session: Session, backup: models.Backups) -> ThawStatus:
 
 
 def make_readable(session: Session, backup: models.Backups, options: ThawOptions) -> bool:
-    """Request the thaw of a backup that is frozen, and return whether the backup can be read.
+    """Request the thaw of a frozen backup, and return whether the backup can be read now.
 
-    With ``options.wait``, return only when it can. Raises StorageError when the thaw failed.
+    With ``options.wait``, return only once it can be read. Raises StorageError when the thaw
+    failed.
     """
     backend = session.backend(backup.backend)
     if not isinstance(backend, ColdStorage):
@@ -84,7 +85,7 @@ def make_readable(session: Session, backup: models.Backups, options: ThawOptions
 
     status, is_new = check(), False
     if status.state is ThawState.FROZEN:
-        with _one_at_a_time(session.catalog_path):
+        with _thaw_lock(session.catalog_path):
             status = check()
             is_new = status.state is ThawState.FROZEN
             if is_new:
@@ -112,7 +113,7 @@ def make_readable(session: Session, backup: models.Backups, options: ThawOptions
 def status_or_last(check: Callable[[], ThawStatus], last: ThawStatus) -> ThawStatus:
     """Return what *check* returns, or *last* while the storage cannot be reached.
 
-    A wait of hours outlives an outage of the network.
+    A wait of hours must survive a network outage.
     """
     try:
         return check()
@@ -122,11 +123,11 @@ def status_or_last(check: Callable[[], ThawStatus], last: ThawStatus) -> ThawSta
 
 
 @contextlib.contextmanager
-def _one_at_a_time(catalog: Path) -> Iterator[None]:
-    """Let one process of this machine at a time look for a thaw and request it.
+def _thaw_lock(catalog: Path) -> Iterator[None]:
+    """Hold a lock while a process looks for a thaw and requests it.
 
-    Two would both find none, and both would pay. The lock is on the catalog's directory, so no file
-    is left behind; a file system without such locks is used without.
+    Two processes of this machine would otherwise both find none, and both pay. The lock is on the
+    catalog's directory, so no file is left behind. Does nothing on a file system without locks.
     """
     directory: int | None = None
     try:
@@ -140,9 +141,10 @@ def _one_at_a_time(catalog: Path) -> Iterator[None]:
 
 
 def current_thaws(session: Session, destination: str) -> Iterator[ThawStatus]:
-    """Yield the objects that are being thawed or are thawed at a destination. Raises StorageError.
+    """Yield the status of each object at a destination that is thawing or thawed.
 
-    Also what another machine requested, as far as the storage lists it.
+    Thaws that another machine requested are included if the storage lists them. Raises
+    StorageError.
     """
     backend = session.backend(destination)
     if not isinstance(backend, ColdStorage):
@@ -159,14 +161,17 @@ def current_thaws(session: Session, destination: str) -> Iterator[ThawStatus]:
 
 
 def forget_expired(session: Session, destination: str, *, dry_run: bool = False) -> list[str]:
-    """Remove the recorded thaws that are over from the catalog; return their stored names."""
+    """Remove the records of ended thaws from the catalog; return their stored names.
+
+    With *dry_run*, nothing is removed. Raises StorageError.
+    """
     backend = session.backend(destination)
     requests = _ThawRequests(session, destination)
     if not isinstance(backend, ColdStorage):
         return []
     names = requests.names()
     if destination == "glacier":
-        # To look up one would remove its job from the catalog as well, which a dry run must not.
+        # Looking one up would also remove its job from the catalog, which a dry run must not do.
         expired = sorted(names - {thaw.key for thaw in backend.thaws()}) if names else []
     else:
         over = (ThawState.FROZEN, ThawState.WARM)
@@ -184,24 +189,24 @@ def _status_if_stored(backend: ColdStorage, key: str) -> ThawStatus:
 
 
 class _ThawRequests:
-    """The catalog's record of thaws in one container: when each was requested, and by which tier.
+    """The thaws of one container that the catalog records: their times of request and tiers.
 
-    S3 returns neither.
+    S3 reports neither.
     """
 
     def __init__(self, session: Session, destination: str) -> None:
         container = "".join(digest[:16] for _, digest in session.containers(destination)[:1])
         self._recorded: CatalogMapping[Mapping[str, Any]] = CatalogMapping(
-            session.catalog_path, "Config", "key", "value", beginning=f"{_RECORDED}{container} "
+            session.catalog_path, "Config", "key", "value", prefix=f"{_THAW_PREFIX}{container} "
         )
 
     def record(self, thaw: ThawStatus) -> None:
-        """Record a thaw that was just requested."""
+        """Record a thaw that has just been requested."""
         if thaw.requested_at is not None:
             self._recorded[thaw.key] = {"tier": thaw.tier, "requested_at": thaw.requested_at}
 
     def complete(self, thaw: ThawStatus) -> ThawStatus:
-        """Return *thaw* with the record of its request; remove the record of one that is over."""
+        """Return *thaw* with the recorded tier and time; remove the record of an ended thaw."""
         if thaw.requested_at is not None or thaw.key not in self._recorded:
             return thaw
         if thaw.state in (ThawState.FROZEN, ThawState.WARM):
@@ -224,13 +229,13 @@ class _ThawRequests:
 
 
 def expected_seconds(thaw: ThawStatus) -> tuple[int, int]:
-    """Return how many seconds a thaw usually takes, at least and at most."""
+    """Return the usual shortest and longest duration of a thaw, in seconds."""
     offered = storage_class(thaw.storage_class).thaw_seconds
     return offered.get(thaw.tier) or max(offered.values(), default=(0, 0))
 
 
-def show_duration(seconds: float) -> str:
-    """Return a duration as people say it: ``5 minutes``, ``3 h 20 min``."""
+def format_duration(seconds: float) -> str:
+    """Return a duration as text, such as ``5 minutes`` or ``3 h 20 min``."""
     minutes = int(seconds // 60)
     if minutes < 60:
         return f"{minutes} minute{'s' if minutes != 1 else ''}"
@@ -238,8 +243,8 @@ def show_duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} hours" if hours > 1 else "1 hour"
 
 
-def show_moment(when: float | None) -> str:
-    """Return a moment in epoch seconds as a date in UTC; "" when it is not known."""
+def format_time(when: float | None) -> str:
+    """Return a time in epoch seconds as a date in UTC; "" for None."""
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(when)) if when is not None else ""
 
 
@@ -247,19 +252,20 @@ def _log_request(
     session: Session, backup: models.Backups, thaw: ThawStatus, arguments: Sequence[str]
 ) -> None:
     low, high = expected_seconds(thaw)
+    shortest, longest = format_duration(low), format_duration(high)
     log.info(
         "Requested the thaw of %s (%s, tier %s): it usually takes %s, until %s",
         printable(backup.stored_filename),
         thaw.storage_class,
         thaw.tier or "unknown",
-        f"{show_duration(low)} to {show_duration(high)}" if low else f"up to {show_duration(high)}",
-        show_moment((thaw.requested_at or time.time()) + high),
+        f"{shortest} to {longest}" if low else f"up to {longest}",
+        format_time((thaw.requested_at or time.time()) + high),
     )
     log.info("When it is ready, run this again: %s", _command(session, backup, arguments))
 
 
 def describe(thaw: ThawStatus) -> str:
-    """Return in a line how far an object is thawed."""
+    """Return one line about the status of a thaw."""
     name = printable(thaw.key)
     how = f"{thaw.storage_class}, tier {thaw.tier or 'unknown'}"
     if thaw.state is ThawState.WARM:
@@ -267,14 +273,14 @@ def describe(thaw: ThawStatus) -> str:
     if thaw.state is ThawState.FROZEN:
         return f"{name} is frozen ({thaw.storage_class}); bakthat restore requests its thaw"
     if thaw.state is ThawState.READY:
-        until = f" until {show_moment(thaw.ready_until)}" if thaw.ready_until else ""
+        until = f" until {format_time(thaw.ready_until)}" if thaw.ready_until else ""
         return f"{name} is thawed{until}"
     _, high = expected_seconds(thaw)
     if thaw.requested_at is None:
-        return f"{name} is thawing ({how}): it takes {show_duration(high)} at most"
-    ago = show_duration(max(0, time.time() - thaw.requested_at))
-    until = show_moment(thaw.requested_at + high)
-    return f"{name} is thawing ({how}): requested {ago} ago, expected until {until}"
+        return f"{name} is thawing ({how}): it takes up to {format_duration(high)}"
+    ago = format_duration(max(0, time.time() - thaw.requested_at))
+    until = format_time(thaw.requested_at + high)
+    return f"{name} is thawing ({how}): requested {ago} ago, expected by {until}"
 
 
 def _command(session: Session, backup: models.Backups, arguments: Sequence[str]) -> str:
@@ -292,7 +298,7 @@ def _pause_between(thaw: ThawStatus) -> float:
 
 
 def pause(wait: Wait, seconds: float) -> None:
-    """Wait for *seconds*, in the way that the caller wants."""
+    """Wait for *seconds*, by calling *wait* if it is a function."""
     if callable(wait):
         wait(seconds)
     else:

@@ -1,4 +1,4 @@
-"""The cost of a deletion: some storage classes are charged for a minimum number of days."""
+"""Checks before a deletion: a charge for minimum days, and an archive that is not known."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ log = logging.getLogger("bakthat")
 def check_before_deleting(
     backend: Backend, backups: Sequence[models.Backups]
 ) -> dict[str, NotFoundError]:
-    """Warn of each of *backups* that is charged for longer than it has been stored.
+    """Warn about each backup whose class is charged for more days than it has been stored.
 
-    A class that cannot be looked up does not prevent a deletion. Returns an error, by stored
-    filename, for each backup whose archive in a vault is not known here: it must not be marked as
-    deleted, for the archive would stay and be charged.
+    A storage class that cannot be looked up does not prevent the deletion. Returns an error, by
+    stored filename, for each backup whose archive id in the vault is not known here. The caller
+    must not mark such a backup as deleted: the archive would stay, and cost money.
     """
     unknown = _unknown_archives(backend, backups)
     _warn_of_minimum(backend, [each for each in backups if each.stored_filename not in unknown])
@@ -51,7 +51,7 @@ def _warn_of_minimum(backend: Backend, backups: Sequence[models.Backups]) -> Non
         if left:
             shown = "a vault" if found.storage_class == VAULT else found.storage_class
             log.warning(
-                "%s is in %s, which is charged for %d days at least: deleting it now saves "
+                "%s is in %s, which is charged for at least %d days: deleting it now saves "
                 "nothing for %d days",
                 printable(each.stored_filename),
                 shown,
@@ -72,7 +72,7 @@ def _unknown_archives(
 ) -> dict[str, NotFoundError]:
     if backend.name != "glacier":
         return {}
-    # Here, so that a deletion from another storage does not load it.
+    # Imported here, so that a deletion from another storage does not load it.
     from bakthat.backends.glacier.backend import GlacierBackend
 
     if not isinstance(backend, GlacierBackend):

@@ -9,16 +9,16 @@ from bakthat.backends.base import Backend, StoredObject
 from bakthat.format import names
 from bakthat.format.description import sanitized
 
-_OF_VALUES = ("KeyValue", "is_gzipped")
+_VALUE_KEYS = ("KeyValue", "is_gzipped")
 
 
 def is_value(stored: StoredObject) -> bool:
-    """Return whether KeyValue stored an object, by its self-description."""
+    """Return whether an object is a value of KeyValue, by its self-description."""
     return (stored.metadata or {}).get("kind") == "keyvalue"
 
 
 def value_entry(backend: Backend, stored: StoredObject) -> models.Backups:
-    """Return a catalog entry, not saved, made from the self-description of a value."""
+    """Return an unsaved catalog entry for a value, made from its self-description."""
     description = sanitized(stored.metadata)
     name = stored.key.rpartition("/")[2].removesuffix(names.KEY_VALUE_EXTENSION)
     # The name of the object wins over its self-description.
@@ -31,7 +31,7 @@ def value_entry(backend: Backend, stored: StoredObject) -> models.Backups:
         "client": str(description.get("host") or ""),
     }
     if stored.extra.get("etag"):
-        metadata["etag"] = stored.extra["etag"]  # shows sync that another value was stored
+        metadata["etag"] = stored.extra["etag"]  # sync sees by it that the value was replaced
     return models.Backups(
         backend=backend.name,
         backend_hash=models.backend_hash(backend.container),
@@ -46,9 +46,9 @@ def value_entry(backend: Backend, stored: StoredObject) -> models.Backups:
 
 
 def entry_of(backend: Backend, stored: StoredObject, parsed: names.StoredName) -> models.Backups:
-    """Return a catalog entry, not saved, made from an object's self-description and its name."""
+    """Return an unsaved catalog entry, made from an object's self-description and name."""
     description = sanitized(stored.metadata)
-    for key in _OF_VALUES:  # its name is not that of a value
+    for key in _VALUE_KEYS:  # by its name it is no value
         description.pop(key, None)
     if description.get("kind") not in ("archive", "file"):
         description.pop("kind", None)

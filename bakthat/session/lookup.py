@@ -1,4 +1,4 @@
-"""Which backup a name means: a stored filename, a set, or the beginning of a stored filename."""
+"""Find the backup that a name means: by stored filename, by set, or by a name's beginning."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ def find_backup(
 ) -> models.Backups:
     """Return the backup that *name* means, among those that are not deleted.
 
-    Tried in this order: a stored filename; a set's name (its newest backup); the beginning of a
-    stored filename that fits one set only (its newest). Each is looked for on the named
+    A name is, in this order: a stored filename; a set's name (its newest backup); the beginning
+    of a stored filename that fits one set only (its newest). Each is looked for on the named
     destination, or else on the profile's default one and then on the others. *host* narrows the
     search to one host's backups.
 
-    *to_delete* is stricter. Only a whole stored filename reaches a destination that is neither
-    named nor the default. A beginning must have the set's whole name and its dot, and must not be
-    a whole stored filename: ``my`` must not fit ``mysql``, nor ``my.….tgz`` fit ``my.….tgz.age``.
-    Raises NoMatchError, AmbiguousNameError, UsageError.
+    *to_delete* makes the search stricter. On a destination that is neither named nor the default,
+    only a whole stored filename matches. A beginning must contain the whole name of the set and
+    the dot after it, and a whole stored filename is never a beginning: ``my`` must not match
+    ``mysql``, nor ``my.….tgz`` match ``my.….tgz.age``. Raises NoMatchError, AmbiguousNameError,
+    UsageError.
     """
     found = _fitting(session, name, host=host, to_delete=to_delete)
     return _only_newest(name, found)
@@ -32,20 +33,21 @@ def find_backup(
 def find_backups(session: Session, name: str, *, host: str | None = None) -> list[models.Backups]:
     """Return every backup that *name* means, the newest first, among those not deleted.
 
-    The order is that of :func:`find_backup`, but a set's name means all of its backups, and a
-    beginning all that fit, also of several sets. Raises NoMatchError, UsageError.
+    A name means what it means for :func:`find_backup`, but a set's name means all of its backups,
+    and a beginning means all backups that fit, even of several sets. Raises NoMatchError,
+    UsageError.
     """
     return _fitting(session, name, host=host)
 
 
 def find_set(session: Session, filename: str, *, host: str | None = None) -> list[models.Backups]:
-    """Return the backups of exactly one set, in one container; values of KeyValue are not backups.
+    """Return the backups of one set in one container, without values of KeyValue.
 
-    *host* is by default this one. Raises NoMatchError, UsageError, ConfigError.
+    *host* None means this host. Raises NoMatchError, UsageError, ConfigError.
     """
     if not filename:
         raise UsageError("no backup set was named", hint="bakthat show lists them")
-    session.backend(session.destination)  # raises what the profile lacks
+    session.backend(session.destination)  # raises ConfigError for a missing setting
     host = session.host if host is None else host
     with models.catalog(session.catalog_path):
         backups = _set_without_values(filename, session.containers(session.destination), host)
@@ -53,7 +55,7 @@ def find_set(session: Session, filename: str, *, host: str | None = None) -> lis
             raise NoMatchError(
                 f"{printable(host) or 'an unknown host'} has no backups of "
                 f"'{printable(filename)}' on {session.destination}",
-                hint=_same_name_elsewhere(session, filename) or _nearest_set(session, filename),
+                hint=_same_name_elsewhere(session, filename) or _set_hint(session, filename),
             )
     return backups
 
@@ -66,9 +68,9 @@ def _fitting(
     with models.catalog(session.catalog_path):
         if not is_text(name):
             raise NoMatchError(f"no backup matches '{printable(name)}'")
-        for candidates in (_whole, _set, _beginning):
+        for candidates in (_by_stored_name, _by_set, _by_beginning):
             for number, destinations in enumerate(_search_order(session)):
-                if to_delete and number > 0 and candidates is not _whole:
+                if to_delete and number > 0 and candidates is not _by_stored_name:
                     continue
                 fitting = [
                     each
@@ -78,7 +80,7 @@ def _fitting(
                 ]
                 if fitting:
                     return fitting
-        raise NoMatchError(f"no backup matches '{printable(name)}'", hint=_nearest(session, name))
+        raise NoMatchError(f"no backup matches '{printable(name)}'", hint=_hint(session, name))
 
 
 def _search_order(session: Session) -> list[tuple[str, ...]]:
@@ -89,19 +91,20 @@ def _search_order(session: Session) -> list[tuple[str, ...]]:
 
 
 Containers = list[tuple[str, str]]
+"""Pairs of backend and backend_hash."""
 
 
-def _whole(session: Session, name: str, containers: Containers) -> list[models.Backups]:
+def _by_stored_name(session: Session, name: str, containers: Containers) -> list[models.Backups]:
     names = (name, session.prefix + name)
     beginning = models.Backups.beginning_with(names, containers)
     return [each for each in beginning if each.stored_filename in names]
 
 
-def _set(_session: Session, name: str, containers: Containers) -> list[models.Backups]:
+def _by_set(_session: Session, name: str, containers: Containers) -> list[models.Backups]:
     return models.Backups.of_set(name, containers)
 
 
-def _beginning(session: Session, name: str, containers: Containers) -> list[models.Backups]:
+def _by_beginning(session: Session, name: str, containers: Containers) -> list[models.Backups]:
     return models.Backups.beginning_with((name, session.prefix + name), containers)
 
 
@@ -132,7 +135,7 @@ def _only_newest(name: str, candidates: list[models.Backups]) -> models.Backups:
     return candidates[0]
 
 
-def _nearest(session: Session, name: str) -> str:
+def _hint(session: Session, name: str) -> str:
     elsewhere = models.Backups.of_set(name, session.containers())
     if elsewhere:
         return f"{printable(name)} is on {elsewhere[0].backend}: name that with --destination"
@@ -154,13 +157,13 @@ def _set_without_values(
     return [
         each
         for each in models.Backups.of_set(filename, containers, host=host)
-        # Without readable metadata it may be a value.
+        # An entry without readable metadata may be a value.
         if each.metadata and not each.is_key_value
     ]
 
 
 def _same_name_elsewhere(session: Session, filename: str) -> str:
-    """Return a hint that names the other sets of that very name; "" when there is none."""
+    """Return a hint that names the sets of the same name elsewhere; "" when there is none."""
     found = _set_without_values(filename, session.containers(), None)
     places = sorted({(each.host or "an unknown host", each.backend) for each in found})
     if not places:
@@ -169,7 +172,7 @@ def _same_name_elsewhere(session: Session, filename: str) -> str:
     return f"that set exists for {listed}; select it with --host and --destination"
 
 
-def _nearest_set(session: Session, filename: str) -> str:
+def _set_hint(session: Session, filename: str) -> str:
     containers = session.containers(session.destination)
     found = models.Backups.of_set(filename, containers) if is_text(filename) else []
     if any(each.is_key_value for each in found):

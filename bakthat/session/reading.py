@@ -1,4 +1,4 @@
-"""Find a backup to read, its keys, and how its object is to be read."""
+"""Prepare to read a backup: find its entry and its keys, and decide how to read its object."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bakthat.errors import (
     NotFoundError,
     UsageError,
 )
-from bakthat.format import names as naming
+from bakthat.format import names
 from bakthat.format.description import archive_identity, sanitized
 from bakthat.passwords import decryption_passphrase, identity_text
 from bakthat.pipeline import read
@@ -34,25 +34,28 @@ from bakthat.system.text import printable
 log = logging.getLogger("bakthat")
 
 MAX_VALUE_BYTES = 256 * 1024 * 1024
-"""The longest JSON of a value, which is held in memory."""
+"""The largest size of a value's JSON, which is held in memory."""
 
 HEADER_PEEK_BYTES = 256
-"""How much of an age file shows whether a passphrase or recipients open it."""
+"""How many bytes of an age file show whether a passphrase or an identity opens it."""
 
 SLACK_BYTES = 64 * 1024 * 1024
 SLACK_FACTOR = 2
-"""The limit of unpacking: SLACK_FACTOR times what was announced, and SLACK_BYTES more. A tree may
-grow between the counting and the reading."""
+"""The limit of the unpacked size is SLACK_FACTOR times the announced size plus SLACK_BYTES, since a
+tree may grow between counting and reading."""
 MEMBER_BYTES = 4096
-"""For each announced member: its headers and its extended attributes."""
+"""Added to the announced size for the headers and extended attributes of each member."""
 UNANNOUNCED_FACTOR = 200
 UNANNOUNCED_BYTES = 1024 * 1024 * 1024
-"""Where nothing was announced: UNANNOUNCED_FACTOR times what is stored, and UNANNOUNCED_BYTES
-more."""
+"""The limit where no size was announced: UNANNOUNCED_FACTOR times the stored size plus
+UNANNOUNCED_BYTES."""
 
 
 def find_to_restore(session: Session, name: str, host: str | None) -> models.Backups:
-    """Find a backup in the catalog or, by its whole stored filename, on the storage itself."""
+    """Find a backup in the catalog or, by its whole stored filename, on the storage.
+
+    Raises NoMatchError, AmbiguousNameError, UsageError.
+    """
     try:
         found = find_backup(session, name, host=host)
     except NoMatchError:
@@ -89,11 +92,11 @@ def find_keys(
 
 
 def expected_of(backup: models.Backups) -> read.Expected:
-    """Return how to read the object, from its entry or else from its stored name."""
+    """Return how to read the object, by its entry or else by its stored name."""
     if backup.is_key_value:
         return _expected_value(backup)
     description = sanitized(backup.metadata)
-    extension, encryption = _endings(backup.stored_filename)
+    extension, encryption = _extensions(backup.stored_filename)
     is_archive = description.get("kind", "archive" if extension else "file") == "archive"
     compressed = is_archive and extension == ".tgz"
     return read.Expected(
@@ -112,7 +115,7 @@ def expected_of(backup: models.Backups) -> read.Expected:
 
 
 def unpacked_limit(backup: models.Backups) -> int:
-    """Return how many bytes an object may decompress to before it is refused as a bomb."""
+    """Return the most bytes that an object may unpack to; more is refused as an archive bomb."""
     description = sanitized(backup.metadata)
     if "bytes" not in description:
         return max(backup.size, 0) * UNANNOUNCED_FACTOR + UNANNOUNCED_BYTES
@@ -134,10 +137,10 @@ def byte_counter(progress: Progress | None, total: int) -> ByteCounter:
     return add
 
 
-def _endings(stored_filename: str) -> tuple[str, str]:
-    """Return the extensions of archive and encryption of a stored name; "" for none."""
-    parsed = naming.parse_stored_name(stored_filename)
-    parsed = parsed or naming.parse_undotted_name(stored_filename)
+def _extensions(stored_filename: str) -> tuple[str, str]:
+    """Return the extensions of the archive and of the encryption; "" for none."""
+    parsed = names.parse_stored_name(stored_filename)
+    parsed = parsed or names.parse_undotted_name(stored_filename)
     return (parsed.extension, parsed.encryption) if parsed is not None else ("", "")
 
 
@@ -162,14 +165,14 @@ def _expected_value(backup: models.Backups) -> read.Expected:
 def _owner(description: Mapping[str, Any]) -> Owner | None:
     if "uid" not in description or "gid" not in description:
         return None
-    names = (str(description.get("owner", "")), str(description.get("group", "")))
-    return Owner(description["uid"], description["gid"], names[0].encode(), names[1].encode())
+    user, group = str(description.get("owner", "")), str(description.get("group", ""))
+    return Owner(description["uid"], description["gid"], user.encode(), group.encode())
 
 
 def _check_identity(backup: models.Backups, comment: bytes) -> None:
-    """Raise CorruptArchiveError when the archive's identity is not that of its entry.
+    """Raise CorruptArchiveError when the archive's identity differs from its entry.
 
-    An object without a self-description may have been made or renamed by hand: it is a warning.
+    For an object without a self-description, which somebody may have renamed, log a warning only.
     """
     expected = archive_identity(backup.filename, backup.backup_date, backup.host)
     is_described = "format" in backup.metadata
@@ -188,7 +191,7 @@ def _check_identity(backup: models.Backups, comment: bytes) -> None:
 
 
 def _safe_name(name: str) -> str:
-    """Return *name*; raise CorruptArchiveError when it would leave the destination."""
+    """Return *name*. Raises CorruptArchiveError when it could leave the destination."""
     if not name or "/" in name or "\0" in name or name in (".", ".."):
         raise CorruptArchiveError(f"the stored name of the file is not valid: '{printable(name)}'")
     return name
@@ -204,9 +207,9 @@ def _encryption_kind(backend: Backend, backup: models.Backups) -> str:
 
 
 def _find_on_storage(session: Session, name: str) -> models.Backups | None:
-    """Return an entry, not saved, of an object that the catalog does not list."""
+    """Return an unsaved entry for an object that the catalog does not list."""
     # The prefix may be another host's. No set has a slash in its name.
-    parsed = naming.parse_stored_name(name.removeprefix(session.prefix).rpartition("/")[2])
+    parsed = names.parse_stored_name(name.removeprefix(session.prefix).rpartition("/")[2])
     if parsed is None:
         return None
     backend = session.backend(session.destination)
@@ -215,21 +218,21 @@ def _find_on_storage(session: Session, name: str) -> models.Backups | None:
         try:
             return entry_of(backend, backend.stat(key), parsed)
         except NotFoundError:
-            # The vault may hold it all the same: its error says how to find out.
+            # The vault may still hold it; the error says how to find out.
             if backend.name == "glacier" and key == keys[-1]:
                 raise
     return None
 
 
 def _find_value(session: Session, name: str) -> models.Backups | None:
-    """Return an entry, not saved, of a value that the catalog does not list."""
+    """Return an unsaved entry for a value that the catalog does not list."""
     if session.destination == "glacier":
         return None
-    is_whole = name.endswith(naming.KEY_VALUE_EXTENSION)
+    is_whole = name.endswith(names.KEY_VALUE_EXTENSION)
     try:
         backend = session.backend(session.destination)
         stored = backend.stat(
-            name if is_whole else f"{session.prefix}{name}{naming.KEY_VALUE_EXTENSION}"
+            name if is_whole else f"{session.prefix}{name}{names.KEY_VALUE_EXTENSION}"
         )
     except (ConfigError, ContainerNotFoundError, NotFoundError, UsageError) as exc:
         log.debug("no value has that name: %s", exc)
@@ -238,7 +241,7 @@ def _find_value(session: Session, name: str) -> models.Backups | None:
 
 
 def refresh_value(session: Session, backup: models.Backups) -> None:
-    """Update the entry of a value from the storage: another machine may have replaced the value."""
+    """Update the entry of a value from the storage, since another machine may have replaced it."""
     if "format" not in backup.metadata:
         return  # 0.6.0's objects do not describe themselves
     backend = session.backend(backup.backend)

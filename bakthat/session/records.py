@@ -1,4 +1,4 @@
-"""The records of a vault in the catalog, as the mappings that the backend uses."""
+"""Tables of the catalog as mappings: the records of a vault that the Glacier backend uses."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from bakthat.backends.glacier.inventory import VaultRecords
 
 Value = TypeVar("Value")
 
-_ARCHIVE = "archive "
-"""The beginning of the keys of facts about archives in the table ``config``."""
+_ARCHIVE_PREFIX = "archive "
+"""What the keys of facts about archives in the table ``config`` begin with."""
 
 
 class CatalogMapping(MutableMapping[str, Value]):
-    """Two columns of a table, key and value; each access is a transaction of its own.
+    """Two columns of a table as a mapping. Each access is a transaction of its own.
 
-    Every key in the table begins with *beginning*, so that one table may hold several mappings.
-    Raises CatalogError.
+    *prefix* is prepended to every key in the table, so that one table may hold several mappings.
+    Methods raise CatalogError.
     """
 
     def __init__(
-        self, catalog: Path, table: str, key: str, value: str, *, beginning: str = ""
+        self, catalog: Path, table: str, key: str, value: str, *, prefix: str = ""
     ) -> None:
         self._catalog = catalog
         self._table = table
         self._key = key
         self._value = value
-        self._beginning = beginning
+        self._prefix = prefix
 
     def __getitem__(self, key: str) -> Value:
         with models.catalog(self._catalog):
@@ -41,11 +41,11 @@ class CatalogMapping(MutableMapping[str, Value]):
 
     def __delitem__(self, key: str) -> None:
         with models.catalog(self._catalog, write=True):
-            if not self._model.delete().where(self._column == self._beginning + key).execute():
+            if not self._model.delete().where(self._column == self._prefix + key).execute():
                 raise KeyError(key)
 
     def setdefault(self, key: str, default: Value, /) -> Value:
-        """Return the value of *key*, after setting it to *default* if it had none; atomic."""
+        """Return the value of *key*; set it to *default* first if it has none. Atomic."""
         with models.catalog(self._catalog, write=True):
             try:
                 return self._read(key)
@@ -60,11 +60,11 @@ class CatalogMapping(MutableMapping[str, Value]):
         return len(self._all())
 
     def items(self) -> ItemsView[str, Value]:
-        """Return all pairs, as they were at one moment."""
+        """Return all pairs, read in one transaction."""
         return self._all().items()
 
     def values(self) -> ValuesView[Value]:
-        """Return all values, as they were at one moment."""
+        """Return all values, read in one transaction."""
         return self._all().values()
 
     @property
@@ -76,27 +76,27 @@ class CatalogMapping(MutableMapping[str, Value]):
         return getattr(self._model, self._key)
 
     def _read(self, key: str) -> Value:
-        row = self._model.get_or_none(self._column == self._beginning + key)
+        row = self._model.get_or_none(self._column == self._prefix + key)
         if row is None:
             raise KeyError(key)
         value: Value = getattr(row, self._value)
         return value
 
     def _write(self, key: str, value: Value) -> None:
-        self._model.replace({self._key: self._beginning + key, self._value: value}).execute()
+        self._model.replace({self._key: self._prefix + key, self._value: value}).execute()
 
     def _all(self) -> dict[str, Value]:
         with models.catalog(self._catalog):
             rows = self._model.select()
             pairs = [(getattr(row, self._key), getattr(row, self._value)) for row in rows]
-        length = len(self._beginning)
-        return {key[length:]: value for key, value in pairs if key.startswith(self._beginning)}
+        length = len(self._prefix)
+        return {key[length:]: value for key, value in pairs if key.startswith(self._prefix)}
 
 
 def vault_records(catalog: Path) -> VaultRecords:
-    """Return the records of vaults in the catalog at *catalog*, which is opened at each use."""
+    """Return the records of vaults in the catalog at *catalog*, which each access opens."""
     archives: CatalogMapping[Mapping[str, Any]] = CatalogMapping(
-        catalog, "Config", "key", "value", beginning=_ARCHIVE
+        catalog, "Config", "key", "value", prefix=_ARCHIVE_PREFIX
     )
     return VaultRecords(
         CatalogMapping(catalog, "Inventory", "filename", "archive_id"),

@@ -1,4 +1,4 @@
-"""The parts of an operation: its profile, backends, catalog and events."""
+"""The profile, backends and catalog of an operation, and the events that it fires."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Session:
     ) -> None:
         """Load the profile and activate its plugins.
 
-        *destination* None or "" means the profile's default.
+        *destination* None or "" means the profile's default. Raises ConfigError, UsageError.
         """
         self.loaded: LoadedProfile = load_profile(profile, config=config, conf=conf)
         self.profile = self.loaded.profile
@@ -59,12 +59,12 @@ class Session:
 
     @property
     def prefix(self) -> str:
-        """The beginning of every new key."""
+        """What every new key begins with."""
         return self.profile.prefix.replace("{host}", self.host)
 
     @property
     def shared_prefix(self) -> str:
-        """The beginning of the keys of every host. Other objects of the container are ignored."""
+        """What the keys of all hosts begin with. Other objects of the container are ignored."""
         return self.profile.prefix.partition("{host}")[0]
 
     @property
@@ -75,7 +75,8 @@ class Session:
     def backend(self, destination: str, **overrides: Any) -> Backend:
         """Return the backend of a destination; *overrides* replace keys of the profile.
 
-        A second call returns the same backend: making botocore's client takes a tenth of a second.
+        A second call returns the same backend, since botocore takes a tenth of a second to make a
+        client. Raises ConfigError.
         """
         key = (destination, *sorted(overrides.items()))
         if key not in self._backends:
@@ -89,11 +90,11 @@ class Session:
         return self._backends[key]
 
     def containers(self, *destinations: str) -> list[tuple[str, str]]:
-        """Return pairs of backend and backend_hash for rows of the profile's containers.
+        """Return the pairs of backend and backend_hash that rows of the profile's containers have.
 
-        The hashes are this version's and 0.6.0's. Without *destinations*: of all of them.
+        The hashes are this version's and 0.6.0's. By default all destinations are included.
         """
-        from bakthat import models  # here, since a backup needs it later
+        from bakthat import models  # a backup loads it after it started the worker process
 
         pairs = []
         for destination in destinations or DESTINATIONS:
@@ -115,7 +116,7 @@ class Session:
 
 
 class Operation:
-    """An operation that is running, and the listeners of its events."""
+    """A running operation. It calls the callbacks of its events."""
 
     def __init__(self, name: str, listeners: Sequence[Events]) -> None:
         self.name = name
@@ -125,18 +126,18 @@ class Operation:
         self._listeners = listeners
 
     def begin(self) -> None:
-        """Fire the ``before_`` callbacks: from here on the operation does something."""
+        """Call the ``before_`` callbacks. Call this before the operation does anything."""
         self.has_begun = True
         for callback in self._callbacks(f"before_{self.name}"):
             callback(self.session_id)
 
     def finish(self, result: Result) -> Result:
-        """Set the result; the ``on_`` event fires when the operation's block ends."""
+        """Set the result and return it; ``on_`` fires when the operation's block ends."""
         self.result = result
         return result
 
     def fire_result(self) -> None:
-        """Call every ``on_`` callback, then raise what the first that failed raised."""
+        """Call every ``on_`` callback, then raise the first exception, if any."""
         failures: list[Exception] = []
         for callback in self._callbacks(f"on_{self.name}"):
             try:
@@ -149,7 +150,7 @@ class Operation:
             raise failures[0]
 
     def fire_error(self, exc: BaseException) -> None:
-        """Call every ``on_error`` callback; what these raise is only logged."""
+        """Call every ``on_error`` callback; log their exceptions."""
         for callback in self._callbacks("on_error"):
             try:
                 callback(self.session_id, self.name, exc)
@@ -168,13 +169,13 @@ def operation(session: Session, name: str, *, deferred: bool = False) -> Iterato
     """Fire ``before_`` *name*, run the block, then fire ``on_`` *name* with its result.
 
     The callbacks of :data:`bakthat.events` come first, then those of the profile's plugins in
-    their order. With *deferred*, the block calls :meth:`Operation.begin` when it begins to do
-    something; an operation that never began fires neither event.
+    their order. With *deferred*, ``before_`` fires only when the block calls
+    :meth:`Operation.begin`; if it never does, neither event fires.
 
-    A ``before_`` callback that raises stops the operation before anything happens, and no later
-    one is called. When it or the block raises, ``on_error`` fires and the exception is raised on.
-    When an ``on_`` callback raises, nothing is undone: the others are called, then the exception
-    is raised on.
+    A ``before_`` callback that raises stops the operation before anything happens; no later
+    callback is called. When it or the block raises, ``on_error`` fires and the exception
+    propagates. When an ``on_`` callback raises, nothing is undone: the other callbacks are called,
+    then the exception propagates.
     """
     current = Operation(name, (events, *session.plugins))
     try:
@@ -194,7 +195,7 @@ def _warn(what: str, exc: Exception) -> None:
 
 
 def _with_origin(callback: Callable[..., object], event: str) -> Callable[..., object]:
-    """Add to what a callback raises a note that names the callback."""
+    """Return a function that calls *callback* and adds its name to an exception as a note."""
 
     def call(*arguments: object) -> None:
         try:

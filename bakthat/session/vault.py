@@ -1,10 +1,10 @@
 """The inventory of a vault: which archive holds which backup.
 
-It is kept in three places: in this machine's catalog, as a copy in the profile's bucket, and in the
-vault, which lists its archives once a day.
+It is in three places: this machine's catalog, a copy in the profile's bucket, and the vault, which
+lists its archives once a day.
 
-The copy is one JSON text under the key that 0.6.0 used: a list of mappings with ``filename`` and
-``archive_id``. The documentation of 0.6.0 described one mapping from filenames to archive ids; that
+The copy is a JSON object under the key that 0.6.0 used: a list of mappings with ``filename`` and
+``archive_id``. The documentation of 0.6.0 described a mapping from filenames to archive ids, which
 is read too.
 """
 
@@ -32,15 +32,15 @@ from bakthat.system.text import printable
 log = logging.getLogger("bakthat")
 
 INVENTORY_KEY = "bakthat_glacier_inventory"
-"""The key of the copy in the bucket; that of 0.6.0, without any prefix."""
+"""The key of the copy in the bucket, the same as in 0.6.0. It has no prefix."""
 
 MIN_LISTING_HOURS, MAX_LISTING_HOURS = 3, 5
-"""How long a vault usually takes to list its archives, by
+"""How long a vault usually takes to list its archives, according to
 https://docs.aws.amazon.com/amazonglacier/latest/dev/vault-inventory.html."""
 
 
 class VaultInventory:
-    """The inventory of the vault of a session's profile, in all three places."""
+    """The inventory of the profile's vault, in all three places."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -53,7 +53,7 @@ class VaultInventory:
         return dict(sorted(self._records.inventory.items()))
 
     def _add(self, found: Iterable[tuple[str, str]]) -> dict[str, str]:
-        """Add pairs of stored filename and archive id to the catalog; return those added."""
+        """Add pairs of stored filename and archive id to the catalog; return the added ones."""
         archives, known = dict(self._records.archives.items()), self.known()
         added: dict[str, str] = {}
         for name, archive_id in found:
@@ -73,11 +73,11 @@ class VaultInventory:
     # In the bucket
 
     def save_to_bucket(self, *, make_bucket: bool = False) -> dict[str, str]:
-        """Write the catalog's inventory to the bucket; return what the copy holds now.
+        """Write the catalog's inventory to the bucket; return the new content of the copy.
 
-        Archives of the copy that the catalog does not know stay in it, unless they were deleted
-        from here. With *make_bucket*, a missing bucket is made. Raises StorageError, and
-        CorruptArchiveError when the copy cannot be read.
+        Archives that only the copy has stay in it, unless this machine deleted them. With
+        *make_bucket*, a missing bucket is made. Raises StorageError, and CorruptArchiveError when
+        the copy cannot be read.
         """
         backend = self._bucket()
         try:
@@ -90,8 +90,8 @@ class VaultInventory:
         others = _parse_pairs(content, backend.container) if content is not None else []
         archives = dict(self._records.archives.items())
         deleted = {each for each, facts in archives.items() if "deleted" in facts}
-        # A catalog may serve several vaults. An archive whose vault is not recorded may be in any
-        # of them, so each bucket gets it.
+        # A catalog may serve several vaults. An archive without a recorded vault may be in any of
+        # them, so each bucket gets it.
         own = {
             name: archive_id
             for name, archive_id in self._records.inventory.items()
@@ -103,10 +103,10 @@ class VaultInventory:
         return {name: own.get(name, archive_id) for name, archive_id in merged}
 
     def save_after_change(self, *, make_bucket: bool = False) -> None:
-        """Write the inventory to the profile's bucket, if it has one, after the vault has changed.
+        """Write the inventory to the profile's bucket, if there is one, after the vault changed.
 
-        With *make_bucket*, for a backup, a missing bucket is made. A failure is a warning: the
-        archive that was stored or deleted is what matters.
+        With *make_bucket*, as after a backup, a missing bucket is made. A failure is only a
+        warning, since the archive itself was stored or deleted.
         """
         if self._session.profile.s3_bucket is None:
             return
@@ -123,10 +123,10 @@ class VaultInventory:
             )
 
     def load_from_bucket(self) -> dict[str, str]:
-        """Add the entries of the bucket's copy to the catalog; return those added.
+        """Add the entries of the bucket's copy to the catalog; return the added ones.
 
-        What the catalog has stays as it is. Raises NotFoundError when the bucket has no copy, and
-        CorruptArchiveError when the copy cannot be read.
+        The catalog's own entries stay as they are. Raises NotFoundError when the bucket has no
+        copy, and CorruptArchiveError when the copy cannot be read.
         """
         backend = self._bucket()
         content = _read(backend)
@@ -138,7 +138,7 @@ class VaultInventory:
         return self._add(_parse_pairs(content, backend.container))
 
     def _bucket(self) -> Backend:
-        # It must be readable at once, whatever class the backups are stored in.
+        # The copy must be readable at once, whatever the storage class of the backups is.
         return self._session.backend("s3", storage_class=None)
 
     # In the vault
@@ -146,18 +146,18 @@ class VaultInventory:
     def listing(
         self, *, wait: cold.Wait = False, request: bool = True, command: str
     ) -> VaultListing | None:
-        """Return what the vault lists of itself; None while it still makes its list.
+        """Return the vault's own list of its archives; None until the vault has made it.
 
-        Requests a list unless that was done already, or *request* is false. *wait* is as for a
-        restore. *command* is the one that the log says to run again. Raises StorageError.
+        Requests the list unless it is requested already or *request* is false. *wait* is as for a
+        restore. *command* is the command that the log says to run again. Raises StorageError.
         """
         backend = self._session.backend("glacier")
         assert isinstance(backend, GlacierBackend)
         status = backend.inventory_status()
         if status.state is ThawState.FROZEN and not request:
             log.info(
-                "Vault %s has not been asked for its inventory, and a dry run does not: bakthat "
-                "show_glacier_inventory does",
+                "The inventory of vault %s was not requested yet, and a dry run does not request "
+                "it: run bakthat show_glacier_inventory",
                 printable(backend.container),
             )
             return None
@@ -184,16 +184,16 @@ class VaultInventory:
     ) -> dict[str, VaultArchive]:
         """Add archives that the vault lists to the catalog's inventory.
 
-        Returns those that are bakthat's by their keys, without those that were deleted from here.
-        Of several with one key it returns the one that the catalog has, or else the newest. With
-        *dry_run*, nothing is added.
+        Returns the archives that are bakthat's by their keys, without those that this machine
+        deleted. Of several archives with the same key it returns the one in the catalog, or else
+        the newest. With *dry_run*, nothing is added.
         """
         recorded = dict(self._records.archives.items())
         known = self.known()
         named: dict[str, VaultArchive] = {}
         pairs: list[tuple[str, str]] = []
-        # The newest first: of two archives with one name it is added, and a warning names
-        # the other.
+        # The newest first: of two archives with the same name the newest is added, and a warning
+        # names the other.
         for each in sorted(archives, key=lambda archive: archive.date or 0, reverse=True):
             stored = recorded.get(each.archive_id, {})
             if "deleted" in stored or not _is_backup(each):
@@ -211,17 +211,18 @@ class VaultInventory:
 
 
 def parse_inventory(content: bytes, container: str) -> dict[str, str]:
-    """Return the archive id of each stored filename in *content*, the copy of bucket *container*.
+    """Return the archive id of each stored filename in *content*, the copy in bucket *container*.
 
-    Raises CorruptArchiveError when it has neither of the two shapes.
+    Raises CorruptArchiveError when the copy has neither of the two forms.
     """
     return dict(_parse_pairs(content, container))
 
 
 def _parse_pairs(content: bytes, container: str) -> list[tuple[str, str]]:
-    """Return stored filename and archive id of each entry, in their order.
+    """Return the stored filename and archive id of each entry, in their order.
 
-    A filename may occur twice: a vault has no names, and two machines may use one in one second.
+    A filename may occur twice, since a vault has no unique names: two machines may use the same
+    name in the same second.
     """
     try:
         entries = json.loads(content)
@@ -230,7 +231,7 @@ def _parse_pairs(content: bytes, container: str) -> list[tuple[str, str]]:
         else:
             pairs = [(each["filename"], each["archive_id"]) for each in entries]
         if not all(isinstance(text, str) and text for pair in pairs for text in pair):
-            raise TypeError("a name or an id is no text")
+            raise TypeError("a name or an id is not text")
     except (ValueError, TypeError, KeyError, RecursionError) as exc:
         raise CorruptArchiveError(
             f"{INVENTORY_KEY!r} in bucket {container!r} is damaged: {exc}",
@@ -270,7 +271,7 @@ def _log_waiting(backend: GlacierBackend, status: ThawStatus) -> None:
     log.info(
         "the inventory of vault %s is not ready yet: requested at %s, it takes %d to %d hours",
         printable(backend.container),
-        cold.show_moment(status.requested_at),
+        cold.format_time(status.requested_at),
         MIN_LISTING_HOURS,
         MAX_LISTING_HOURS,
     )

@@ -57,7 +57,7 @@ def test_a_restore_from_a_vault_in_two_steps(
     again = user.run("restore", "mydir", "-o", "out")
     assert again.code == NOT_READY
     assert lines(again.stderr) == [
-        "mydir.DATE.tgz is thawing (VAULT, tier bulk): requested 0 minutes ago, expected until DATE"
+        "mydir.DATE.tgz is thawing (VAULT, tier bulk): requested 0 minutes ago, expected by DATE"
     ]
     assert not (user.directory / "out").exists()
     glacier.advance(hours=9)
@@ -248,7 +248,7 @@ def test_deleting_too_early_is_warned_of(user: CommandLine, conf: dict[str, Any]
     done = user.run("delete", "mydir")
     assert done.code == 0
     assert lines(done.stderr) == [
-        "bakthat: warning: mydir.DATE.tgz is in a vault, which is charged for 90 days at least: "
+        "bakthat: warning: mydir.DATE.tgz is in a vault, which is charged for at least 90 days: "
         "deleting it now saves nothing for 90 days",
         "Deleting mydir.DATE.tgz",
     ]

@@ -129,7 +129,7 @@ def test_a_restore_asks_waits_and_then_restores(
     assert not out.exists()
     assert restore() is None
     assert f"{made.stored_filename} is thawing ({cold.storage_class}, tier standard)" in caplog.text
-    assert "requested 0 minutes ago, expected until 2" in caplog.text
+    assert "requested 0 minutes ago, expected by 2" in caplog.text
     assert cold.paid() == 1
     cold.advance(12)
     restored = restore()

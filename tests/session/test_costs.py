@@ -15,7 +15,7 @@ from bakthat import models
 from bakthat.backends.base import ThawState, ThawStatus
 from bakthat.errors import UsageError
 from bakthat.policy.storage_classes import TIERS, VAULT, check_tier, days_left, storage_class
-from bakthat.session.cold import describe, show_duration
+from bakthat.session.cold import describe, format_duration
 from tests.support.glacier_server import GlacierServer
 
 DAY = 86400
@@ -74,8 +74,8 @@ def test_deleting_too_early_warns_with_the_days_left(
     bakthat.delete("mydir", conf=conf)
     (warning,) = warnings_of(caplog)
     assert warning == (
-        f"{made.stored_filename} is in {storage_class}, which is charged for {days} days at "
-        f"least: deleting it now saves nothing for {days} days"
+        f"{made.stored_filename} is in {storage_class}, which is charged for at least "
+        f"{days} days: deleting it now saves nothing for {days} days"
     )
 
 
@@ -103,7 +103,7 @@ def test_retention_warns_of_each_archive_that_it_deletes_too_early(
     bakthat.delete_older_than("mydir", "15D", conf=conf)
     warned = warnings_of(caplog)
     assert [each.split()[0] for each in warned] == [each.stored_filename for each in made[1:3]]
-    assert "a vault, which is charged for 90 days" in warned[0]
+    assert "a vault, which is charged for at least 90 days" in warned[0]
     assert warned[0].endswith("for 60 days")
     assert warned[1].endswith("for 70 days")
     with models.catalog("~/.bakthat.sqlite"):
@@ -111,7 +111,7 @@ def test_retention_warns_of_each_archive_that_it_deletes_too_early(
 
 
 def test_durations_read_as_people_say_them() -> None:
-    said = [show_duration(n) for n in (0, 59, 60, 300, 3600, 5400, 5 * 3600, 48 * 3600)]
+    said = [format_duration(n) for n in (0, 59, 60, 300, 3600, 5400, 5 * 3600, 48 * 3600)]
     assert said == [
         "0 minutes",
         "0 minutes",
@@ -134,11 +134,10 @@ def test_a_state_is_described_in_one_line(monkeypatch: pytest.MonkeyPatch) -> No
         "a is frozen (GLACIER); bakthat restore requests its thaw"
     )
     assert describe(ThawStatus("a", ThawState.ASKED, "GLACIER", "bulk", 1370373055.0)) == (
-        "a is thawing (GLACIER, tier bulk): requested 2 hours ago, "
-        "expected until 2013-06-05 07:10 UTC"
+        "a is thawing (GLACIER, tier bulk): requested 2 hours ago, expected by 2013-06-05 07:10 UTC"
     )
     assert describe(ThawStatus("a", ThawState.ASKED, "DEEP_ARCHIVE")) == (
-        "a is thawing (DEEP_ARCHIVE, tier unknown): it takes 48 hours at most"
+        "a is thawing (DEEP_ARCHIVE, tier unknown): it takes up to 48 hours"
     )
     assert describe(ThawStatus("a", ThawState.READY, "GLACIER", ready_until=1370373055.0)) == (
         "a is thawed until 2013-06-04 19:10 UTC"

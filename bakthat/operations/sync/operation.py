@@ -197,7 +197,7 @@ class _Comparison:
         self._adopt(None, candidates)
         made_at = listed.made_at or 0
         with models.catalog(self.session.catalog_path):
-            rows = list(models.Backups.living(self.containers))
+            rows = list(models.Backups.not_deleted(self.containers))
         self._record_gone(
             each.stored_filename
             for each in rows
