@@ -301,7 +301,7 @@ def test_a_user_restores_read_only_directories_also_over_themselves(shared: Path
         check_reentered(shared)
         return restore(reentered(), shared).warnings
 
-    assert as_nobody(twice) == ["left out setuid and setgid of 'a/b': not its owner"]
+    assert as_nobody(twice) == ["left out setuid and setgid of 'a/b': its owner was not restored"]
     check_reentered(shared)
 
 

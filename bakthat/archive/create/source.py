@@ -10,7 +10,7 @@ from typing import Protocol
 
 from bakthat.archive.create.walk import DirectoryCache, Scan, WalkOptions, check_root, scan
 from bakthat.archive.create.writer import write_tree
-from bakthat.archive.report import ArchiveReport
+from bakthat.archive.report import ArchiveReport, reason
 from bakthat.errors import SourceError
 from bakthat.system.streams import ByteCounter, LendingSink, Sink
 from bakthat.system.text import printable
@@ -61,7 +61,7 @@ class PlainFile:
         try:
             stream = path.open("rb", buffering=0)
         except OSError as exc:
-            raise SourceError(f"cannot read '{path}': {exc.strerror or exc}") from exc
+            raise SourceError(f"cannot read '{printable(path)}': {reason(exc)}") from exc
         with stream:
             before = os.fstat(stream.fileno())
             left = before.st_size  # bytes appended meanwhile are for the next backup
@@ -69,7 +69,7 @@ class PlainFile:
                 try:
                     piece = stream.read(min(READ_BYTES, left))
                 except OSError as exc:
-                    raise SourceError(f"cannot read '{path}': {exc.strerror or exc}") from exc
+                    raise SourceError(f"cannot read '{printable(path)}': {reason(exc)}") from exc
                 if not piece:
                     break
                 left -= len(piece)

@@ -164,7 +164,9 @@ class MetadataWriter:
         if owned or not member.mode & _SET_IDS:
             return member.mode
         # With another owner, setuid would grant that owner's rights.
-        self._report.warn(f"left out setuid and setgid of {quoted(member.name)}: not its owner")
+        self._report.warn(
+            f"left out setuid and setgid of {quoted(member.name)}: its owner was not restored"
+        )
         return member.mode & ~_SET_IDS
 
     def _set_xattrs(self, member: Member, target: int | bytes) -> None:
@@ -173,13 +175,13 @@ class MetadataWriter:
             return
         xattrs = dict(member.xattrs)
         for kind, text in member.acls.items():
-            # GNU tar stores the text form beside the attribute itself; the latter is exact.
+            # GNU tar stores an ACL both as text and as this attribute; the attribute is exact.
             name = b"system.posix_acl_" + kind
             if name not in xattrs and kind in (b"access", b"default"):
                 try:
                     xattrs[name] = binary_acl(text, self._user, self._group)
                 except (KeyError, ValueError) as exc:
-                    self.warn(member.name, "ACL", ValueError(f"cannot be understood: {exc}"))
+                    self.warn(member.name, "ACL", ValueError(f"invalid ACL: {exc}"))
         for name, value in xattrs.items():
             try:
                 if isinstance(target, int):

@@ -15,8 +15,8 @@ class Selection:
     """The members at *paths*, and everything below them.
 
     A path begins at the top of the archive, or just below the one directory that is at its top:
-    ``mydir/etc/hosts`` or ``etc/hosts``. Patterns are not supported. Raises
-    UsageError for a path that no member can have.
+    ``mydir/etc/hosts`` or ``etc/hosts``. Patterns are not supported. Raises UsageError
+    for a path that no member can have.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:

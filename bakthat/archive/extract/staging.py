@@ -45,19 +45,19 @@ class Staging:
     def __enter__(self) -> Staging:
         try:
             self._make_destination()
-            self.destination_fd = self._opened(
+            self.destination_fd = self._track(
                 os.open(self.destination, os.O_RDONLY | os.O_DIRECTORY)
             )
             self._before = os.fstat(self.destination_fd)
             os.mkdir(self._name, 0o700, dir_fd=self.destination_fd)
-            self._fd = self._opened(open_private(self._name, self.destination_fd)[0])
+            self._fd = self._track(open_private(self._name, self.destination_fd)[0])
             # The entries must not inherit a group or an ACL from the destination.
             os.fchown(self._fd, -1, os.getegid())
             os.fchmod(self._fd, 0o700)
             with contextlib.suppress(OSError, AttributeError):
                 os.removexattr(self._fd, DEFAULT_ACL)
-            self.tree_fd = self._opened(self._make("tree"))
-            self.replaced_fd = self._opened(self._make("replaced"))
+            self.tree_fd = self._track(self._make("tree"))
+            self.replaced_fd = self._track(self._make("replaced"))
         except OSError as exc:
             self._remove(failed=True)
             raise DestinationError(
@@ -94,7 +94,8 @@ class Staging:
         os.mkdir(name, 0o700, dir_fd=self._fd)
         return open_private(name, self._fd)[0]
 
-    def _opened(self, fd: int) -> int:
+    def _track(self, fd: int) -> int:
+        """Close *fd* with the directory; return it."""
         self._fds.append(fd)
         return fd
 

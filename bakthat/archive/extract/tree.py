@@ -35,7 +35,8 @@ _OPEN_LEVELS = 64
 MAX_PATHS = 1_000_000
 """The most paths in one :class:`PathSet`; each takes some 100 bytes of memory."""
 
-Path = list[bytes]
+MemberPath = list[bytes]
+"""The components of the path of a member."""
 
 
 class PathSet:
@@ -47,7 +48,7 @@ class PathSet:
     def __init__(self) -> None:
         self._digests: set[bytes] = set()
 
-    def add(self, path: Path) -> None:
+    def add(self, path: MemberPath) -> None:
         """Remember *path*."""
         if len(self._digests) >= MAX_PATHS:
             raise CorruptArchiveError(
@@ -56,19 +57,19 @@ class PathSet:
             )
         self._digests.add(_digest(path))
 
-    def discard(self, path: Path) -> None:
+    def discard(self, path: MemberPath) -> None:
         """Forget *path*, if it is remembered."""
         self._digests.discard(_digest(path))
 
-    def __contains__(self, path: Path) -> bool:
+    def __contains__(self, path: MemberPath) -> bool:
         return _digest(path) in self._digests
 
 
-def _digest(path: Path) -> bytes:
+def _digest(path: MemberPath) -> bytes:
     return hashlib.blake2b(b"/".join(path), digest_size=16).digest()
 
 
-def split_name(name: bytes, member: bytes) -> Path:
+def split_name(name: bytes, member: bytes) -> MemberPath:
     """Return the components of *name*, a path of the member called *member*.
 
     Raises UnsafeMemberError for an absolute path and for one with "..".
@@ -117,7 +118,7 @@ class StagedTree:
         self._levels = [_Level(b"", root, None, self._owner)]
         self._head = b""
         """The path of the current directory as the last member spelled it; empty when unknown."""
-        self._head_path: Path = []
+        self._head_path: MemberPath = []
         self._skipped = PathSet()
         self._folds = folds_names(root)
         self._add = {
@@ -175,7 +176,11 @@ class StagedTree:
             self._head, self._head_path = name, path
 
     def _add_file(
-        self, parent: int, path: Path, member: Member, content: Iterable[tuple[int, memoryview]]
+        self,
+        parent: int,
+        path: MemberPath,
+        member: Member,
+        content: Iterable[tuple[int, memoryview]],
     ) -> None:
         try:
             fd = os.open(path[-1], _NEW_FILE, 0o600, dir_fd=parent)
@@ -196,7 +201,7 @@ class StagedTree:
             os.close(fd)
         self._report.files += 1
 
-    def _add_directory(self, parent: int, path: Path, member: Member) -> None:
+    def _add_directory(self, parent: int, path: MemberPath, member: Member) -> None:
         existing = False
         try:
             os.mkdir(path[-1], _PRIVATE, dir_fd=parent)
@@ -210,7 +215,7 @@ class StagedTree:
         self.implied_directories.discard(path)
         self._report.directories += 1
 
-    def _add_hardlink(self, parent: int, path: Path, member: Member) -> None:
+    def _add_hardlink(self, parent: int, path: MemberPath, member: Member) -> None:
         target = split_name(member.linkname, member.name)
         name, wanted = quoted(member.name), quoted(member.linkname)
         if not target or target == path:
@@ -242,7 +247,7 @@ class StagedTree:
                 return
         self._report.files += 1
 
-    def _add_symlink(self, parent: int, path: Path, member: Member) -> None:
+    def _add_symlink(self, parent: int, path: MemberPath, member: Member) -> None:
         try:
             os.symlink(member.linkname, path[-1], dir_fd=parent)
         except FileExistsError:
@@ -251,7 +256,7 @@ class StagedTree:
         self._metadata.apply_to_entry(parent, path[-1], member, link=True)
         self._report.files += 1
 
-    def _add_special(self, parent: int, path: Path, member: Member) -> None:
+    def _add_special(self, parent: int, path: MemberPath, member: Member) -> None:
         kind = stat.S_IFCHR if member.type is MemberType.CHARDEV else stat.S_IFBLK
         self._remove_earlier(parent, path)
         try:
@@ -267,11 +272,11 @@ class StagedTree:
         self._metadata.apply_to_entry(parent, path[-1], member, link=False)
         self._report.files += 1
 
-    def _skip(self, path: Path, warning: str) -> None:
+    def _skip(self, path: MemberPath, warning: str) -> None:
         self._skipped.add(path)
         self._report.warn(warning)
 
-    def _remove_earlier(self, parent: int, path: Path) -> None:
+    def _remove_earlier(self, parent: int, path: MemberPath) -> None:
         """Remove the entry that an earlier member made at *path*, since the later member wins."""
         try:
             found = _lstat(path[-1], parent)
@@ -291,7 +296,7 @@ class StagedTree:
                 "again as something else"
             ) from exc
 
-    def _check_spelling(self, parent: int, path: Path) -> None:
+    def _check_spelling(self, parent: int, path: MemberPath) -> None:
         """Raise DestinationError if *path* exists only in another spelling, as another member."""
         if self._folds and os.fsdecode(path[-1]) not in names_in(parent):
             raise DestinationError(
@@ -300,7 +305,7 @@ class StagedTree:
                 hint="restore to a directory on another file system",
             )
 
-    def _enter(self, path: Path, *, missing: CorruptArchiveError | None = None) -> int:
+    def _enter(self, path: MemberPath, *, missing: CorruptArchiveError | None = None) -> int:
         """Make the directory at *path* the current one, and return it open.
 
         Missing directories are created, unless *missing* is given: then it is raised. The
@@ -321,7 +326,7 @@ class StagedTree:
             self._descend_into(path[: index + 1], missing)
         return _fd(levels[-1])
 
-    def _descend_into(self, path: Path, missing: CorruptArchiveError | None) -> None:
+    def _descend_into(self, path: MemberPath, missing: CorruptArchiveError | None) -> None:
         """Make the directory at *path* the current one; create it, implied, where it is missing."""
         parent = _fd(self._levels[-1])
         try:

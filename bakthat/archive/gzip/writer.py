@@ -18,7 +18,7 @@ from bakthat.errors import UsageError
 from bakthat.system.streams import Buffer, Sink
 
 MAX_THREADS = 8
-"""The most threads by default; so many compress faster than storage takes bytes."""
+"""The most threads by default; eight compress faster than storage takes bytes."""
 
 # ISA-L's levels 1 to 3 are several times faster than zlib's; its level 0 compresses worse, and
 # expands data that does not compress.

@@ -149,7 +149,7 @@ class TarReader:
         """Return the next member if it is a usual one, in half the time of :meth:`_next_member`.
 
         A usual member is a file or a directory with one extended record, its exact time. For any
-        other member, return None and read nothing.
+        other member, return None and consume nothing.
         """
         end = self._at + 3 * BLOCK_BYTES
         if end > len(self._buffer):

@@ -1,1 +1,1 @@
-"""The storage in a local directory."""
+"""The backend for a local directory."""

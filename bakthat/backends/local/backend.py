@@ -9,8 +9,8 @@ every file system, even if nothing else is atomic there. The writer with the cla
 finished file to its name, which fails when a file of that name exists. Of two writers, one fails at
 the claim, and the sidecar is the other's. The sidecar is complete before the object appears. A
 sidecar without an object is the claim of a writer that is at work or was killed. No other writer
-takes it over; only :meth:`LocalBackend.delete` removes it. At worst, a key cannot be used again; an
-object is never lost.
+takes it over; only :meth:`LocalBackend.delete` and :meth:`LocalBackend.remove_leftover` remove it.
+At worst, a key cannot be used again; an object is never lost.
 
 On file systems without hard links (vfat, exfat, some of FUSE), the file is renamed instead, after a
 check that the name is free. That is safe against every other bakthat, which needs the claim too.
