@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import logging
 import os
@@ -270,11 +271,12 @@ def _read_profiles(path: Path) -> dict[str, Any] | None:
     import yaml
 
     try:
-        text = path.read_bytes()
+        data = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as exc:
         raise ConfigError(f"cannot read {path}: {exc.strerror or exc}") from exc
+    text = _decode_yaml(path, data)
     try:
         content = yaml.load(text, Loader=_unique_keys_loader())
     except yaml.YAMLError as exc:
@@ -311,18 +313,32 @@ def _unique_keys_loader() -> Any:
     return Loader
 
 
-def _yaml_problem(path: Path, text: bytes, exc: Exception) -> str:
+def _decode_yaml(path: Path, data: bytes) -> str:
+    """Decode *data* as YAML requires: as UTF-8, or as UTF-16 after its byte order mark.
+
+    Raises ConfigError with the line of the first byte that cannot be decoded.
+    """
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = "utf-16" if is_utf16 else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as exc:
+        line = data[: exc.start].decode(encoding, "ignore").count("\n") + 1
+        raise ConfigError(f"{path}:{line}: {_NOT_TEXT}") from exc
+
+
+_NOT_TEXT = "not valid YAML: a byte that is not UTF-8, or a control character"
+
+
+def _yaml_problem(path: Path, text: str, exc: Exception) -> str:
     """Return a message with the line's number. It does not quote the line: that may be a secret."""
-    mark = getattr(exc, "problem_mark", None)
-    problem = getattr(exc, "problem", None) or "not valid YAML"
-    line = mark.line + 1 if mark is not None else None
     position = getattr(exc, "position", None)
     if position is not None:  # the reader failed, not the parser
-        problem = "not valid YAML: a byte that is not UTF-8, or a control character"
-        in_bytes = getattr(exc, "encoding", "") != "unicode"
-        before = text[:position] if in_bytes else text.decode()[:position].encode()
-        line = before.count(b"\n") + 1
-    where = f"{path}:{line}" if line is not None else str(path)
+        line = text.count("\n", 0, position) + 1
+        return f"{path}:{line}: {_NOT_TEXT}"
+    mark = getattr(exc, "problem_mark", None)
+    problem = getattr(exc, "problem", None) or "not valid YAML"
+    where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
     return f"{where}: {' '.join(str(problem).split())}"
 
 

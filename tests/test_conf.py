@@ -114,6 +114,19 @@ def test_a_character_that_yaml_does_not_have_is_named_with_its_line(
     assert str(expect_error()).startswith(f"{config}:3: not valid YAML: ")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_every_encoding_of_yaml_is_read_and_its_errors_have_their_line(
+    config: Path, encoding: str
+) -> None:
+    config.write_bytes("default:\n  prefix: é\n".encode(encoding))
+    assert load_profile().profile.prefix == "é"
+    config.write_bytes("default:\n  prefix: é\n  s3_bucket: \x01\n".encode(encoding))
+    assert str(expect_error()).startswith(f"{config}:3: not valid YAML: ")
+    lone_surrogate = b"\x00\xd8" if encoding == "utf-16" else b"\xff"
+    config.write_bytes("default:\n  prefix: é\n  s3_bucket: ".encode(encoding) + lone_surrogate)
+    assert str(expect_error()).startswith(f"{config}:3: not valid YAML: ")
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "just text\n", "42\n"])
 def test_a_file_without_profiles_is_refused(config: Path, text: str) -> None:
     write(config, text)

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from tests.fuzz.targets import TARGETS
 
-FINDS: list[tuple[str, bytes]] = []
+FINDS: list[tuple[str, bytes]] = [
+    ("configuration", b"\xff\xfe*" + b"\xff" * 10 + b"%"),  # UTF-16 that cannot be decoded
+]
 """What once made a target raise something else; never to be taken away."""
 
 
