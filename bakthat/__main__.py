@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(sys.argv[1:])
     finally:
-        process.leave_uncollected()
+        process.skip_final_collection()
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -313,7 +313,7 @@ def refused(conf: Conf) -> ConfigError:
         ),
         ("Webhook", {"url": "https://x", "when": "never"}, "must be one of always, failure"),
         ("Webhook", {"url": "https://x", "format": "xml"}, "must be one of json, ntfy"),
-        ("Webhook", {"url": "https://x", "headers": {"a": "secret\nb"}}, "a mapping of texts"),
+        ("Webhook", {"url": "https://x", "headers": {"a": "secret\nb"}}, "mapping of text to text"),
         ("Webhook", {"url": "https://x/", "format": "ntfy"}, "must end with a topic of ntfy"),
         ("Webhook", {"url": "https://x/a?b=c", "format": "ntfy"}, "must end with a topic"),
         ("Apprise", {"urls": []}, "a list of Apprise's addresses"),

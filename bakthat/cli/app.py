@@ -1,4 +1,4 @@
-"""The parser: how a module of commands registers them, with the options that they share."""
+"""The parser: decorators that register a command and its options; exit codes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bakthat.policy.defaults import DESTINATIONS
 from bakthat.system import terminal
 
 Command = Callable[..., int | None]
-"""Takes its options as keywords, by their names; returns an exit code, or None for 0."""
+"""Takes its options as keywords; returns an exit code, or None for 0."""
 
 
 class ExitCode(enum.IntEnum):
@@ -30,7 +30,7 @@ class ExitCode(enum.IntEnum):
     INCOMPLETE = 3
     """Backed up, but some files could not be read as they were."""
     NOT_READY = 4
-    """It is in cold storage, and not thawed yet."""
+    """The backup or the list is in cold storage and not ready yet."""
     HUNG_UP = 128 + signal.SIGHUP
     INTERRUPTED = 128 + signal.SIGINT
     TERMINATED = 128 + signal.SIGTERM
@@ -43,8 +43,8 @@ app = aaargh.App(
     "4 not ready yet (cold storage), 129 hung up, 130 interrupted, 143 terminated",
 )
 _GLOBAL_OPTIONS: dict[str, dict[str, Any]] = {
-    # These options may stand before or after the subcommand. They have no default, so that one
-    # place does not undo the other.
+    # These options may stand before or after the subcommand. They have no default, since the
+    # default of one parser would overwrite the value from the other.
     "--quiet": {
         "action": "store_true",
         "default": argparse.SUPPRESS,
@@ -53,7 +53,7 @@ _GLOBAL_OPTIONS: dict[str, dict[str, Any]] = {
     "--debug": {
         "action": "store_true",
         "default": argparse.SUPPRESS,
-        "help": "say more; show where an error arose",
+        "help": "log more, and show the traceback of an error",
     },
 }
 app.arg("--version", action="version", version=f"bakthat {__version__}")
@@ -64,7 +64,7 @@ for _flag, _settings in _GLOBAL_OPTIONS.items():
 def command(
     name: str, help_text: str, *, aliases: Sequence[str] = ()
 ) -> Callable[[Command], Command]:
-    """Make a function a subcommand with the options that all of them share."""
+    """Register a function as a subcommand, with the options that all subcommands have."""
 
     def register(function: Command) -> Command:
         @functools.wraps(function)
@@ -89,11 +89,11 @@ def command(
 def option(*flags: str, **settings: Any) -> Callable[[Command], Command]:
     """Add an argument to the subcommand that is registered next."""
 
-    def remember(function: Command) -> Command:
+    def unchanged(function: Command) -> Command:
         return function
 
     app.cmd_arg(*flags, **settings)
-    return remember
+    return unchanged
 
 
 def with_profile(function: Command) -> Command:
@@ -111,7 +111,7 @@ def with_destination(function: Command) -> Command:
 
 def with_host(function: Command) -> Command:
     """Add the option that selects the host."""
-    app.cmd_arg("--host", help="only backups that this host made")
+    app.cmd_arg("--host", help="only backups made by HOST")
     return function
 
 

@@ -13,22 +13,29 @@ from bakthat.cli.app import (
     with_profile,
 )
 from bakthat.cli.log import print_error
-from bakthat.cli.process import keep_memory
+from bakthat.cli.process import keep_freed_memory
 from bakthat.cli.progress import progress_bar
 from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD, TIERS
 from bakthat.system import terminal
 
 
 @command("backup", "back up a file or a directory")
-@option("filename", nargs="?", help="what to back up (default: the current directory)")
+@option("filename", nargs="?", help="file or directory (default: the current directory)")
 @option("--name", dest="custom_filename", help="name of the backup (default: the base name)")
 @option("-t", "--tags", default="", help="tags, separated by commas or spaces")
 @option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
-@option("--recipient", dest="recipients", action="append", default=[], metavar="AGE_PUBLIC_KEY")
-@option("--exclude-file", metavar="FILE", help=".gitignore patterns of what to leave out")
-@option("--no-ignore", action="store_true", help="heed neither .bakthatexclude nor .gitignore")
-@option("--exclude-caches", action="store_true", help="leave out what CACHEDIR.TAG marks")
-@option("--one-file-system", action="store_true", help="leave out what is mounted below")
+@option(
+    "--recipient",
+    dest="recipients",
+    action="append",
+    default=[],
+    metavar="AGE_PUBLIC_KEY",
+    help="encrypt to this key; may be given several times",
+)
+@option("--exclude-file", metavar="FILE", help="leave out what the .gitignore patterns match")
+@option("--no-ignore", action="store_true", help="use neither .bakthatexclude nor .gitignore")
+@option("--exclude-caches", action="store_true", help="leave out caches marked by CACHEDIR.TAG")
+@option("--one-file-system", action="store_true", help="leave out other mounted file systems")
 @option("--s3-reduced-redundancy", action="store_true", help="store with less redundancy on S3")
 @option("--json", action="store_true", help="print the backup's entry as JSON")
 @with_destination
@@ -51,9 +58,9 @@ def backup(
     config: str | None,
 ) -> int | None:
     """Run ``bakthat backup``."""
-    keep_memory()
+    keep_freed_memory()
     with progress_bar("Uploading") as progress:
-        made = bakthat.backup(
+        entry = bakthat.backup(
             filename,
             destination,
             profile,
@@ -70,8 +77,8 @@ def backup(
             progress=progress,
         )
     if json:
-        print_json(made.as_dict())
-    warnings = made.metadata.get("warning_count")
+        print_json(entry.as_dict())
+    warnings = entry.metadata.get("warning_count")
     if warnings:
         counted = "1 warning" if warnings == 1 else f"{warnings} warnings"
         print_error(f"stored with {counted}; some files are missing or incomplete")
@@ -81,7 +88,9 @@ def backup(
 
 @command("restore", "restore a backup")
 @option("filename", help="stored filename, name of the backup, or beginning of a stored filename")
-@option("-o", "--output", metavar="DIR", help="where to (default: the current directory)")
+@option(
+    "-o", "--output", metavar="DIR", help="directory to restore into (default: the current one)"
+)
 @option(
     "--only",
     action="append",
@@ -95,7 +104,7 @@ def backup(
 @option("--days", type=int, default=DEFAULT_DAYS, help="S3: days that the thawed copy is kept")
 @option("--wait", action="store_true", help="wait until cold storage has thawed the backup")
 @option("--any-size", action="store_true", help="do not limit the unpacked size")
-@option("--job-check", action="store_true", help="only say how far it is thawed")
+@option("--job-check", action="store_true", help="only print the status of the thaw")
 @with_destination
 @with_host
 @with_profile
@@ -119,7 +128,7 @@ def restore(
     """Run ``bakthat restore``."""
     if job_check:
         return _print_thaw_status(filename, destination, profile, config, host=host)
-    keep_memory()
+    keep_freed_memory()
     with progress_bar("Downloading") as progress:
         restored = bakthat.restore(
             filename,
@@ -151,7 +160,7 @@ def _print_thaw_status(
 
 
 @command("show", "list the backups", aliases=("ls",))
-@option("query", nargs="?", default="", help="a part of the name")
+@option("query", nargs="?", default="", help="part of a name")
 @option("-t", "--tags", default="", help="only backups with one of these tags")
 @option("--json", action="store_true", help="print JSON")
 @with_destination

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bakthat.operations.cold import ThawJob
 
 
-@command("jobs", "list what is being thawed from cold storage, and what is thawed")
+@command("jobs", "list the backups that are thawing or thawed")
 @option("--json", action="store_true", help="print JSON")
 @with_destination
 @with_profile
@@ -47,7 +47,7 @@ def _print_jobs(found: list[ThawJob]) -> None:
 
 @command(
     "show_glacier_inventory",
-    "list the archives of the vault as it lists them itself; the first call asks for the list",
+    "print the vault's own list of its archives; the first call requests the list",
 )
 @option("--json", action="store_true", help="print JSON")
 @option("--wait", action="store_true", help="wait until the vault has made its list")
@@ -83,7 +83,7 @@ def _print_vault(archives: list[VaultArchive]) -> None:
     terminal.print_table(("STORED", "SIZE", "NAME", "ARCHIVE ID"), rows, right=frozenset({1}))
 
 
-@command("show_local_glacier_inventory", "list the archives of vaults that this machine knows")
+@command("show_local_glacier_inventory", "print this machine's inventory of vaults")
 @option("--json", action="store_true", help="print JSON")
 @with_profile
 def show_local_glacier_inventory(*, json: bool, profile: str, config: str | None) -> None:
@@ -103,9 +103,7 @@ def backup_glacier_inventory(*, profile: str, config: str | None) -> None:
     terminal.print_line(f"{len(stored)} archives are in the bucket's inventory")
 
 
-@command(
-    "restore_glacier_inventory", "add to the inventory of this machine what the bucket's copy has"
-)
+@command("restore_glacier_inventory", "add the bucket's copy to the inventory of this machine")
 @with_profile
 def restore_glacier_inventory(*, profile: str, config: str | None) -> None:
     """Run ``bakthat restore_glacier_inventory``."""

@@ -17,7 +17,9 @@ def configure(*, profile: str, config: str | None) -> None:
     terminal.print_line(f"profile '{printable(profile)}' written to {path}")
 
 
-@command("configure_backups_rotation", "ask how many backups rotation keeps, and write it")
+@command(
+    "configure_backups_rotation", "ask how many backups rotation keeps, and write ~/.bakthat.yml"
+)
 @with_profile
 def configure_backups_rotation(*, profile: str, config: str | None) -> None:
     """Run ``bakthat configure_backups_rotation``."""

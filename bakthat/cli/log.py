@@ -20,18 +20,18 @@ def print_error(message: str, hint: str = "") -> None:
 
 
 _URL_SECRET = re.compile(r"//[^/@\s]+@")
-"""User and password in an address, which the exceptions of libraries repeat."""
+"""User and password in a URL, which the exceptions of libraries may quote."""
 
 
 class _Format(logging.Formatter):
-    """Lines as 0.6.0 logged them; a warning or an error begins with its level."""
+    """Formats lines as 0.6.0 did; a warning or an error begins with its level."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         return printable(super().formatMessage(record))
 
     def format(self, record: logging.LogRecord) -> str:
-        # Names of files and keys are escaped where they are logged. This is for what was missed
-        # there, such as the text of a library's exception.
+        # Names of files and keys are escaped where they are logged. This escapes all other text,
+        # such as that of a library's exception.
         text = "\n".join(map(printable, super().format(record).split("\n")))
         if record.levelno >= logging.WARNING:
             text = f"bakthat: {record.levelname.lower()}: {text}"
@@ -39,7 +39,7 @@ class _Format(logging.Formatter):
 
 
 class _Handler(logging.Handler):
-    """Writes to what ``sys.stderr`` is at that moment: a progress bar replaces it for a while."""
+    """Writes to the present ``sys.stderr``, which a progress bar replaces for a while."""
 
     def emit(self, record: logging.LogRecord) -> None:
         # A backup goes on when its log cannot be written.

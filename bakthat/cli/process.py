@@ -1,35 +1,35 @@
-"""Settings of a process that is bakthat's own; one that imports bakthat is left as it is."""
+"""Settings of the process of the command line. A program that imports bakthat keeps its own."""
 
 from __future__ import annotations
 
 import gc
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""A constant from malloc.h in the GNU C library."""
+"""Constants of the GNU C library's malloc.h."""
 _MIB = 1024 * 1024
 
 
 def collect_rarely() -> None:
-    """Collect garbage seldom: loading modules would else start it every few hundred objects.
+    """Collect garbage rarely; loading modules would otherwise trigger it every few hundred objects.
 
-    With :func:`leave_uncollected` it saves a tenth of a second, a third of what a command that
-    needs botocore takes to start and to end. bakthat makes hardly any cycles, so that it needs no
-    more memory.
+    Together with :func:`skip_final_collection` it saves a tenth of a second, a third of the time
+    that a command with botocore takes to start and to end. bakthat makes hardly any cycles, so this
+    takes no more memory.
     """
     gc.set_threshold(250_000, 20, 20)
 
 
-def leave_uncollected() -> None:
-    """Collect no garbage at the exit, which frees everything anyway."""
+def skip_final_collection() -> None:
+    """Skip the garbage collection at exit, which frees everything anyway."""
     gc.freeze()
 
 
-def keep_memory() -> None:
+def keep_freed_memory() -> None:
     """Let malloc keep freed memory for the next use, instead of returning it to the system.
 
-    The members of an archive are megabytes that are allocated and freed hundreds of times a
-    second. Fresh pages each time take a tenth of the time of a restore. Does nothing where the C
-    library is not GNU's.
+    The members of an archive take megabytes, allocated and freed hundreds of times a second.
+    Getting fresh pages each time takes a tenth of the time of a restore. Does nothing with another
+    C library than GNU's.
     """
     import ctypes  # only a backup and a restore need it
 

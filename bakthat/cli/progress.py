@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress_bar(label: str, *, counts_bytes: bool = True) -> Iterator[Progress | None]:
-    """Show a bar on a terminal; elsewhere give None, so that the percentages are logged.
+    """Show a progress bar on a terminal; elsewhere yield None, so that percentages are logged.
 
-    It counts bytes or, with *counts_bytes* False, objects.
+    The bar counts bytes or, with *counts_bytes* False, objects.
     """
     visible = logging.getLogger("bakthat").isEnabledFor(logging.INFO)
     if not (visible and sys.stderr.isatty()):
         yield None
         return
-    # Here, since it takes a tenth of a second to load, and only a terminal needs it.
+    # Imported here: it takes a tenth of a second, and only a terminal needs it.
     from rich import progress
     from rich.console import Console
 
@@ -42,7 +42,7 @@ def progress_bar(label: str, *, counts_bytes: bool = True) -> Iterator[Progress 
     task = bar.add_task(label, total=None)
 
     def show(done: int, total: int) -> None:
-        bar.start()  # not before there is something to show: a password may be asked for first
+        bar.start()  # not earlier, since a password may be asked for first
         bar.update(task, completed=min(done, total), total=total)
 
     try:

@@ -1,4 +1,4 @@
-"""The questions that write a profile, in 0.6.0's words."""
+"""Ask for the settings of a profile, in the words of 0.6.0, and write them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from bakthat.policy.week_days import SATURDAY, WEEK_DAYS, parse_week_day
 from bakthat.system import terminal
 
 REMOVE = "-"
-"""The answer that removes a value; an empty one keeps it."""
+"""The answer that removes a value. An empty answer keeps it."""
 
 
 def configure(profile: str, config: str | os.PathLike[str] | None) -> Path:
-    """Ask for keys and containers, write them as one profile, and return the file.
+    """Ask for keys and containers, write them as one profile, and return the path of the file.
 
     The profile's present values are the defaults. The file is written after the last answer, so an
-    interrupt leaves everything as it was. Raises ConfigError.
+    interrupt changes nothing. Raises ConfigError.
     """
     current = conf.read_raw_profile(profile, config=config)
     try:
@@ -51,11 +51,11 @@ def configure(profile: str, config: str | os.PathLike[str] | None) -> Path:
 
 
 def configure_rotation(profile: str, config: str | os.PathLike[str] | None) -> Path:
-    """Ask how many backups rotation keeps, write it into a profile, and return the file.
+    """Ask how many backups rotation keeps, write the profile, and return the path of the file.
 
     The profile's present values are the defaults, and its other rules stay. The file is written
-    after the last answer. On a terminal an invalid answer is asked for again; elsewhere UsageError
-    is raised. Raises ConfigError.
+    after the last answer. On a terminal the question is asked again after an invalid answer. Raises
+    UsageError for an invalid answer without a terminal, and ConfigError.
     """
     loaded = conf.load_profile(profile, config=config)
     current = loaded.profile.rotation

@@ -99,7 +99,7 @@ def rotate_backups(
         _show_deleted(rotate_by(session, filename, rules, host=host), json)
 
 
-@command("delete_older_than", "delete what is older than an interval of a set")
+@command("delete_older_than", "delete the backups of a set that are older than an interval")
 @option("filename", metavar="name", help="name of the set, in full")
 @option("interval", help="such as 3M2D8h20m5s; units: s m h D W, M of 30 days, Y of 365 days")
 @option("--dry-run", action="store_true", help="show what would be kept and deleted, and why")

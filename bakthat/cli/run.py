@@ -1,4 +1,4 @@
-"""Run one command: register the subcommands, and turn what fails into an exit code."""
+"""Run one command: register the subcommands, and turn errors into exit codes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bakthat.errors import BakthatError, NotReadyError, UsageError
 from bakthat.system import terminal
 
 SUBJECTS = ("backups", "retention", "upkeep", "cold", "configuration")
-"""In the order in which ``--help`` lists them."""
+"""The modules of commands, in the order in which ``--help`` lists them."""
 
 
 def register() -> None:
@@ -34,18 +34,18 @@ def run(arguments: Sequence[str]) -> int:
         code: int | None = app.run(list(arguments))
         terminal.flush()
         return code or ExitCode.DONE
-    except SystemExit as exc:  # argparse: --help, or an argument it refuses
+    except SystemExit as exc:  # argparse: --help, or an invalid argument
         return exc.code if isinstance(exc.code, int) else ExitCode.USAGE
     except BakthatError as exc:
         if debug:
-            logging.getLogger("bakthat").exception("the failure in full")
+            logging.getLogger("bakthat").exception("the traceback of the error")
         print_error(str(exc), exc.hint or _origin(exc))
         return _exit_code(exc)
     except Stopped as exc:
         print_error(exc.word)
         return ExitCode(128 + exc.number)
     except terminal.OutputError as exc:
-        # Else Python tries to flush it at the exit, and prints a traceback.
+        # Otherwise Python flushes it at exit, fails again, and prints a traceback.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # until the process ends
         # A reader that stops reading, as head does, is not a failure to report.
         if not isinstance(exc.__cause__, BrokenPipeError):
@@ -62,7 +62,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _origin(exc: BaseException) -> str:
-    """Return which callback raised an exception; "" when none did."""
+    """Return the notes of an exception, which name the callback that raised it; "" for none."""
     return "; ".join(getattr(exc, "__notes__", ()))
 
 
@@ -73,7 +73,7 @@ def _exit_code(exc: BakthatError) -> ExitCode:
 
 
 def _prepare_streams() -> None:
-    """Keep a name that the terminal cannot show, or a closed stream, from stopping a command."""
+    """Make a closed stream, or a name that the terminal cannot show, no error."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

@@ -8,11 +8,11 @@ import time
 from types import FrameType
 
 CLEANING_SECONDS = 2.0
-"""For how long after a signal others are ignored. Ctrl-C is often pressed twice, and the second
-must not stop the cleaning up after the first."""
+"""Seconds after a signal in which others are ignored. Ctrl-C is often pressed twice, and the second
+one must not stop the cleanup after the first."""
 
 RETRY_SECONDS = 0.01
-"""Seconds until a signal is sent again that came where no exception can be raised."""
+"""Seconds until a signal that arrived where no exception may be raised is sent again."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -32,7 +32,7 @@ _SIGNAL_WORDS: dict[int, str] = {
 
 
 def handle_signals() -> None:
-    """Let SIGINT, SIGTERM and SIGHUP stop the command, but not its cleaning up."""
+    """Let SIGINT, SIGTERM and SIGHUP stop the command, but not its cleanup."""
     stopper = _Stopper()
     for number in _SIGNAL_WORDS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
@@ -53,15 +53,15 @@ class _Stopper:
         if time.monotonic() - self._last < CLEANING_SECONDS:
             return
         if frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
-            # An exception inside of the import system may leave its lock held for ever; every
-            # other thread that imports would wait for it.
+            # An exception inside the import system may leave its lock held, and every other thread
+            # that imports would wait for ever.
             self._delay(number)
             return
         self._last = time.monotonic()
         raise Stopped(number)
 
     def repeat(self, _number: int, _frame: FrameType | None) -> None:
-        """Send the delayed signal again, to the handler that is set now."""
+        """Send the delayed signal again, to its present handler."""
         number, self._delayed = self._delayed, None
         if number is not None:
             signal.raise_signal(number)

@@ -1,4 +1,4 @@
-"""Bring catalog and storage together, check backups, and clean up."""
+"""Sync the catalog, check backups, and clean up."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ from bakthat.cli.progress import progress_bar
 from bakthat.system import terminal, text
 
 if TYPE_CHECKING:
-    from bakthat.operations.check import Checked
-    from bakthat.operations.cleanup import CleanedUp
+    from bakthat.operations.check import CheckResult
+    from bakthat.operations.cleanup import CleanupItem
     from bakthat.operations.sync.report import Change
 
 
 @command("sync", "make the catalog agree with what is stored; deletes nothing from the storage")
 @option("--dry-run", action="store_true", help="show what would change, and change nothing")
-@option("--wait", action="store_true", help="wait until the vault has made its list, for hours")
+@option(
+    "--wait", action="store_true", help="wait until the vault has made its list, which takes hours"
+)
 @option("--json", action="store_true", help="print what changed as JSON")
 @with_destination
 @with_profile
@@ -40,7 +42,7 @@ def sync(
     config: str | None,
 ) -> int | None:
     """Run ``bakthat sync``."""
-    with progress_bar("Looking", counts_bytes=False) as progress:
+    with progress_bar("Syncing", counts_bytes=False) as progress:
         report = bakthat.sync(
             destination, profile, config, dry_run=dry_run, wait=wait, progress=progress
         )
@@ -67,10 +69,10 @@ def _print_changes(changes: list[Change]) -> None:
     terminal.print_table(header, rows, right=frozenset({4}))
 
 
-@command("check", "look whether what the catalog lists is stored, and can be read")
+@command("check", "check that the backups in the catalog are stored and can be read")
 @option("filename", nargs="?", default="", help="stored filename, name of the backup, or beginning")
 @option("--read-data", action="store_true", help="read each backup to its end; writes nothing")
-@option("--sample", type=int, metavar="N", help="only N of them, picked at random")
+@option("--sample", type=int, metavar="N", help="check only N backups, picked at random")
 @option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
 @option("--identity-file", metavar="FILE", help="age private keys")
 @option("--json", action="store_true", help="print JSON")
@@ -115,7 +117,7 @@ def check(
     return None
 
 
-def _print_checked(checked: list[Checked]) -> None:
+def _print_checked(checked: list[CheckResult]) -> None:
     rows = [
         (
             each.verdict.value,
@@ -134,7 +136,7 @@ def _print_checked(checked: list[Checked]) -> None:
 @command("cleanup", "remove what killed processes left behind; never a backup")
 @option("--older-than", default="1D", metavar="INTERVAL", help="such as 12h or 3D (default: 1D)")
 @option("--dry-run", action="store_true", help="show what would be removed, and remove nothing")
-@option("--json", action="store_true", help="print it as JSON")
+@option("--json", action="store_true", help="print what was removed as JSON")
 @with_destination
 @with_profile
 def cleanup(
@@ -154,7 +156,7 @@ def cleanup(
         _print_leftovers(found)
 
 
-def _print_leftovers(found: list[CleanedUp]) -> None:
+def _print_leftovers(found: list[CleanupItem]) -> None:
     rows = [
         (
             each.kind,

@@ -1,4 +1,4 @@
-"""Plugins that notify of backups: Healthchecks, Webhook, Apprise and Prometheus.
+"""Plugins that send notifications: Healthchecks, Webhook, Apprise and Prometheus.
 
 Each has its settings under its own key of the profile. A notification that fails is a warning in
 the log; the backup is not affected.

@@ -1,4 +1,4 @@
-"""The base of plugins that notify: settings, texts, and failures that become warnings."""
+"""The base class of notification plugins: settings, messages, and failures as warnings."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from bakthat.models import Backups
 
 TIMEOUT = 5.0
-"""Seconds that a server may take for each step; a backup must not wait for a notification."""
+"""Seconds that each network operation may take. A backup must not wait for a notification."""
 
 Check = Callable[[object], str]
-"""Returns what a setting must be, or "" when the setting is good."""
+"""Takes the value of a setting; returns what it must be, or "" when it is valid."""
 
 
 class Notifier(Plugin):
@@ -48,13 +48,13 @@ class Notifier(Plugin):
         on_result: Callable[[str, str, Any], None],
         on_error: Callable[[str, str, BaseException], None],
     ) -> None:
-        """Call one of two functions after each operation; what they raise becomes a warning.
+        """Call *on_result* or *on_error* after each operation; log their exceptions as warnings.
 
-        Both get the session id and the operation, and then *on_result* the result, *on_error* the
-        exception.
+        Both get the session id and the operation's name. Then *on_result* gets the result, and
+        *on_error* the exception.
         """
 
-        def callback_of(function: Callable[..., None], *first: Any) -> Callable[..., None]:
+        def guarded(function: Callable[..., None], *first: Any) -> Callable[..., None]:
             def callback(session_id: str, *more: Any) -> None:
                 with self.failures_as_warnings():
                     function(session_id, *first, *more)
@@ -63,8 +63,8 @@ class Notifier(Plugin):
 
         for operation in OPERATIONS:
             slot: EventSlot[...] = getattr(self, f"on_{operation}")
-            slot += callback_of(on_result, operation)
-        self.on_error += callback_of(on_error)
+            slot += guarded(on_result, operation)
+        self.on_error += guarded(on_error)
 
     def _read_settings(self) -> dict[str, Any]:
         given = self.conf.get(self.section) or {}
@@ -85,16 +85,16 @@ class Notifier(Plugin):
 
     @contextlib.contextmanager
     def failures_as_warnings(self) -> Iterator[None]:
-        """Turn an exception of the block into a warning, without secrets."""
+        """Log an exception of the block as a warning, without secrets."""
         try:
             yield
-        except Exception as exc:  # noqa: BLE001  # no notification is worth a backup
+        except Exception as exc:  # noqa: BLE001  # a notification must not fail a backup
             self.log.warning("%s: could not notify: %s", self.section, _describe(exc))
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
-        """Send a POST request; raise for every answer but 2xx.
+        """Send a POST request. Raises OSError for a failure, and for any status but 2xx.
 
-        Redirects are not followed: a POST would become a GET, and send its headers elsewhere.
+        Redirects are not followed: the POST would become a GET that sends its headers elsewhere.
         """
         request = urllib.request.Request(url, data=body, headers=dict(headers), method="POST")
         request.add_header("User-Agent", "bakthat")
@@ -104,7 +104,7 @@ class Notifier(Plugin):
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_arguments: Any) -> None:
-        """Return None: the redirect is then an error, as every answer that is not 2xx."""
+        """Return None, so that a redirect is an error as every status but 2xx is."""
 
 
 def text(value: object) -> str:
@@ -112,8 +112,8 @@ def text(value: object) -> str:
     return "" if isinstance(value, str) and value else "text"
 
 
-def web_address(value: object) -> str:
-    """Check that a setting is an address for urllib, without a password in it."""
+def web_url(value: object) -> str:
+    """Check that a setting is a URL of http or https without a user name or password."""
     wanted = "an address that begins with https:// or http://, without a user name"
     try:
         parts = urlsplit(value if isinstance(value, str) else "")
@@ -128,26 +128,26 @@ def choice(*allowed: str) -> Check:
     return lambda value: "" if value in allowed else f"one of {', '.join(allowed)}"
 
 
-def what_failed(exception: BaseException) -> str:
-    """Return an exception as one line; only the type of a foreign one, which may hold a secret."""
+def error_text(exception: BaseException) -> str:
+    """Return one line about an exception; of a foreign one its type, as it may quote a secret."""
     name = type(exception).__name__
     return printable(str(exception)) if isinstance(exception, BakthatError) else name
 
 
-def headline(operation: str, result: object) -> str:
-    """Return as one line what an operation did."""
+def summary_line(operation: str, result: object) -> str:
+    """Return one line about the result of an operation."""
     if isinstance(result, Sequence):
         return f"{operation}: {len(result)} deleted"
     return f"{operation}: {printable(str(getattr(result, 'stored_filename', result)))}"
 
 
 def warnings_of(backup: Backups) -> int:
-    """Return how many files of a backup could not be stored as they were."""
+    """Return how many files of a backup are missing or changed while they were read."""
     return int(backup.metadata.get("warning_count") or 0)
 
 
 def _describe(exc: Exception) -> str:
-    """Return what failed, without the address: addresses of notifications are secrets."""
+    """Return what failed, without the URL: URLs of notifications are secrets."""
     if isinstance(exc, urllib.error.HTTPError):
         exc.close()
         return f"the server answered {exc.code}"
@@ -160,4 +160,4 @@ def _describe(exc: Exception) -> str:
         return f"{reason}: {printable(str(exc.filename))}" if exc.filename else reason
     if isinstance(exc, http.client.HTTPException):
         return f"the server ended the connection ({type(exc).__name__})"
-    return what_failed(exc)
+    return error_text(exc)

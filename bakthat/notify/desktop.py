@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from bakthat.errors import ConfigError
-from bakthat.notify.base import Notifier, choice, headline, what_failed
+from bakthat.notify.base import Notifier, choice, error_text, summary_line
 
 
 def _addresses(value: object) -> str:
@@ -19,7 +19,7 @@ def _addresses(value: object) -> str:
 
 
 class Apprise(Notifier):
-    """Notifies of each operation; ``apprise: {urls: [mailtos://…], when: always or failure}``.
+    """Notifies after each operation; ``apprise: {urls: [mailtos://…], when: always or failure}``.
 
     https://github.com/caronc/apprise/wiki lists the addresses. Needs the extra ``apprise``.
     """
@@ -50,10 +50,10 @@ class Apprise(Notifier):
 
     def _send_result(self, _session_id: str, operation: str, result: Any) -> None:
         if self.settings.get("when") != "failure":
-            self._notify(headline(operation, result), self._types.SUCCESS)
+            self._notify(summary_line(operation, result), self._types.SUCCESS)
 
     def _send_error(self, _session_id: str, operation: str, exception: BaseException) -> None:
-        self._notify(f"{operation} failed: {what_failed(exception)}", self._types.FAILURE)
+        self._notify(f"{operation} failed: {error_text(exception)}", self._types.FAILURE)
 
     def _notify(self, message: str, kind: Any) -> None:
         title = f"bakthat on {socket.gethostname()}"
@@ -65,7 +65,7 @@ class Apprise(Notifier):
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep the library from logging addresses, which are secrets."""
+    """Disable the library's log: it has addresses, which are secrets."""
     log = logging.getLogger("apprise")
     before, log.disabled = log.disabled, True
     try:

@@ -1,10 +1,10 @@
-"""Pings for Healthchecks, which raises an alarm when a backup fails or is missing."""
+"""Pings for Healthchecks, which alerts when a backup fails or is missing."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from bakthat.notify.base import Notifier, warnings_of, web_address, what_failed
+from bakthat.notify.base import Notifier, error_text, warnings_of, web_url
 from bakthat.system.text import human_size, printable
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ class Healthchecks(Notifier):
     """
 
     section = "healthchecks"
-    required: ClassVar = {"url": web_address}
+    required: ClassVar = {"url": web_url}
 
     def listen(self) -> None:
-        """Add callbacks for backups only: other operations do not show that a backup was made."""
+        """Add callbacks for backups only; other operations do not prove that a backup was made."""
         self.before_backup += self._start
         self.on_backup += self._succeed
         self.on_error += self._fail
@@ -41,7 +41,7 @@ class Healthchecks(Notifier):
 
     def _fail(self, session_id: str, operation: str, exception: BaseException) -> None:
         if operation == "backup":
-            self._ping("/fail", session_id, what_failed(exception))
+            self._ping("/fail", session_id, error_text(exception))
 
     def _ping(self, suffix: str, session_id: str, message: str) -> None:
         address, _, query = str(self.settings["url"]).partition("?")

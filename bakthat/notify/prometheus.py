@@ -1,4 +1,4 @@
-"""Metrics of each set's last backup, in a file that Prometheus' node_exporter reads."""
+"""Metrics of the last backup of each set, in a file for Prometheus' node_exporter."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ METRICS = {
     "bakthat_last_success_timestamp_seconds": "When the last backup of the set was recorded.",
     "bakthat_duration_seconds": "How long the last backup of the set took.",
     "bakthat_stored_bytes": "Size of the last backup of the set, as stored.",
-    "bakthat_source_bytes": "Size of what the last backup of the set holds.",
-    "bakthat_warnings": "How many files the last backup of the set lacks or holds changed.",
+    "bakthat_source_bytes": "Size of the files in the last backup of the set.",
+    "bakthat_warnings": "How many files of the last backup are missing or changed.",
 }
 _SAMPLE = re.compile(r'(\w+)(\{set="(?:[^"\\\n]|\\.)*",destination="\w+"\}) [\d.e+-]+')
 
@@ -32,8 +32,8 @@ class Prometheus(Notifier):
     """Writes metrics by set; ``prometheus: {textfile: /…/bakthat.prom}``.
 
     The format is that of https://prometheus.io/docs/instrumenting/exposition_formats/. Several
-    profiles and processes may write the same file: the samples of other sets stay. No other program
-    may write to it.
+    profiles and processes may write to the same file: the samples of other sets stay. No other
+    program may write to it.
     """
 
     section = "prometheus"
@@ -42,20 +42,20 @@ class Prometheus(Notifier):
     def listen(self) -> None:
         """Add callbacks for backups. Raises ConfigError."""
         self._path = str(expanded(self.settings["textfile"]))
-        self._began: dict[str, float] = {}
+        self._started: dict[str, float] = {}
         self.before_backup += self._begin
         self.on_backup += self._succeed
         self.on_error += self._forget
 
     def _begin(self, session_id: str) -> None:
-        self._began[session_id] = time.monotonic()
+        self._started[session_id] = time.monotonic()
 
     def _forget(self, session_id: str, _operation: str, _exception: BaseException) -> None:
-        self._began.pop(session_id, None)
+        self._started.pop(session_id, None)
 
     def _succeed(self, session_id: str, backup: Backups) -> None:
         with self.failures_as_warnings():
-            took = time.monotonic() - self._began.pop(session_id)
+            took = time.monotonic() - self._started.pop(session_id)
             values = (
                 int(time.time()),
                 round(took, 3),
@@ -91,7 +91,7 @@ def _merge(path: str, labels: str, values: Mapping[str, float]) -> None:
 
 @contextlib.contextmanager
 def _locked(directory: str) -> Iterator[None]:
-    """Lock out other processes by a lock on the directory, which leaves no file there."""
+    """Hold a lock on the directory, which leaves no lock file there."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""A message to a web server after each operation, as JSON or in the form of ntfy."""
+"""A POST request to a web server after each operation, in JSON of its own or of ntfy."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import socket
 from typing import Any, ClassVar
 
 from bakthat.errors import ConfigError
-from bakthat.notify.base import Notifier, choice, headline, web_address, what_failed
+from bakthat.notify.base import Notifier, choice, error_text, summary_line, web_url
 
-HIGH = 4
-"""ntfy's priority for a failure."""
+NTFY_HIGH_PRIORITY = 4
+"""The priority of messages about failures."""
 
 _NTFY = re.compile(r"https?://[^/]+(/.*)?/[-_A-Za-z0-9]{1,64}/?")
 
@@ -22,20 +22,20 @@ def _headers(value: object) -> str:
         for pair in value.items()
         for each in pair
     )
-    return "" if good else "a mapping of texts"
+    return "" if good else "a mapping of text to text"
 
 
 class Webhook(Notifier):
-    """Posts what happened; ``webhook: {url: …, format: json or ntfy, when: …, headers: …}``.
+    """Posts each result; ``webhook: {url: …, format: json or ntfy, when: …, headers: …}``.
 
-    With ``when: failure``, nothing is sent about a success. As ``json`` (the default) the body has
-    operation, status ("success" or "failure"), session_id, host, message, and for a success the
-    entries of the catalog as backups. As ``ntfy`` the address ends with the topic, and the body is
+    With ``when: failure``, nothing is sent about a success. With ``format: json`` (the default) the
+    body has operation, status ("success" or "failure"), session_id, host, message, and backups, the
+    catalog entries of a success. With ``format: ntfy`` the url ends with the topic, and the body is
     that of https://docs.ntfy.sh/publish/#publish-as-json.
     """
 
     section = "webhook"
-    required: ClassVar = {"url": web_address}
+    required: ClassVar = {"url": web_url}
     optional: ClassVar = {
         "format": choice("json", "ntfy"),
         "when": choice("always", "failure"),
@@ -52,10 +52,10 @@ class Webhook(Notifier):
         if self.settings.get("when") != "failure":
             backups = result if isinstance(result, list) else [result]
             entries = [each.as_dict() for each in backups]
-            self._send(session_id, operation, "success", headline(operation, result), entries)
+            self._send(session_id, operation, "success", summary_line(operation, result), entries)
 
     def _send_error(self, session_id: str, operation: str, exception: BaseException) -> None:
-        message = f"{operation} failed: {what_failed(exception)}"
+        message = f"{operation} failed: {error_text(exception)}"
         self._send(session_id, operation, "failure", message, [])
 
     def _send(
@@ -75,6 +75,6 @@ class Webhook(Notifier):
             body = {"topic": topic, "title": f"bakthat on {host}", "message": message}
             body["tags"] = ["warning" if status == "failure" else "white_check_mark"]
             if status == "failure":
-                body["priority"] = HIGH
+                body["priority"] = NTFY_HIGH_PRIORITY
         headers = {"Content-Type": "application/json", **self.settings.get("headers", {})}
         self.post(url, json.dumps(body).encode(), headers)

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from bakthat import models
     from bakthat.system.streams import Progress
 
-# The catalog, the storage's client and age are loaded only after the worker process was started,
-# which counts the tree meanwhile: so nothing above may import them, and `store` is imported inside
-# of `backup` (docs/architecture.rst, "What is loaded when").
+# Nothing above may import the catalog, the storage client or age: they are loaded while the worker
+# process counts the tree. So `store` is imported within `backup` (docs/architecture.rst, "What is
+# loaded when").
 
 log = logging.getLogger("bakthat")
 
@@ -54,17 +54,25 @@ def backup(
 ) -> models.Backups:
     """Back up a file or a directory and return its catalog entry.
 
-    *filename* None means the current directory. *custom_filename* is the set's name, by default
-    the base name of *filename*; *root_name* is what that is called inside of the archive, by
-    default its base name too. *password* ("" for none) and *recipients* (age public keys) win
-    over the profile; *prompt* "no" or False never asks, and lets a backup for which no key is
-    configured be stored unencrypted. *exclude_file* holds .gitignore patterns; without it
-    ``.bakthatexclude`` or ``.gitignore`` at the root is used unless *ignore_files* is False.
-    *exclude_caches* leaves out what CACHEDIR.TAG marks, *one_file_system* what is mounted below.
-    *progress* is called with bytes read and bytes to read; without it the percentages are logged.
+    *filename* None means the current directory. *custom_filename* is the name of the set, by
+    default the base name of *filename*. *root_name* is the name of the file or directory inside
+    the archive, by default its base name. *tags* is a list, or text with commas or spaces.
 
-    Files that could not be read as they were are counted in the entry's
-    ``metadata["warning_count"]`` and named in ``metadata["warnings"]``; all others are stored.
+    *password* ("" for none) and *recipients* (age public keys) override the profile. *prompt* "no"
+    or False never asks for a password; a backup for which no key is set is then unencrypted.
+
+    *exclude_file* has .gitignore patterns of the files to leave out. Without it,
+    ``.bakthatexclude`` or ``.gitignore`` at the root is used unless *ignore_files* is False.
+    *exclude_caches* leaves out the contents of directories with a CACHEDIR.TAG, and
+    *one_file_system* leaves out file systems mounted below.
+
+    *progress* is called with the bytes read and the bytes to read. Without it, the log has
+    percentages.
+
+    A file that cannot be read, or that changes meanwhile, does not stop the backup. Such files are
+    counted in the entry's ``metadata["warning_count"]`` and named in ``metadata["warnings"]``.
+    Raises a subclass of BakthatError when nothing was stored, and CatalogError also when the backup
+    was stored but not recorded.
     """
     session = Session(profile, config, conf, destination)
     if session.loaded.is_unconfigured and session.named_destination is None:
@@ -90,7 +98,7 @@ def backup(
             skip_caches=exclude_caches,
             unvisited=_own_store(session, source.path),
         )
-        # Before a password is asked for: it raises ConfigError for missing settings.
+        # Raises ConfigError for a missing setting, before a password is asked for.
         backend = session.backend(session.destination, s3_reduced_redundancy=s3_reduced_redundancy)
         log.info("Backing up %s", printable(str(source.path)))
         keys = encryption_keys(
@@ -101,23 +109,23 @@ def backup(
         )
         _check_recipients(keys)
         if session.destination == "local":
-            # It may lie inside the source, and is recognised only once it exists.
+            # It may be inside the source, and the walk skips it by its inode.
             backend.create_container()
             options = replace(options, unvisited=_own_store(session, source.path))
         with open_source(source.path, options, arcname=source.arcname) as content:
             from bakthat.operations.store import NewBackup
 
             new = NewBackup(session, backend, source, options, keys, joined_tags, progress)
-            made = new.store(content)
-        if made.backend == "glacier":
+            entry = new.store(content)
+        if entry.backend == "glacier":
             from bakthat.session.vault import VaultInventory
 
             VaultInventory(session).save_after_change(make_bucket=True)
-        return current.finish(made)
+        return current.finish(entry)
 
 
 def _check_recipients(keys: EncryptionKeys) -> None:
-    """Raise KeyFormatError for a bad recipient before anything is made on the storage."""
+    """Raise KeyFormatError for an invalid recipient, before the storage is touched."""
     if keys.recipients:
         from bakthat.crypto import age
 
@@ -132,11 +140,11 @@ def _own_store(session: Session, source: Path) -> frozenset[tuple[int, int]]:
     store = expanded(session.profile.local_path)
     if source.resolve().is_relative_to(store.resolve()):
         raise UsageError(
-            f"'{printable(source)}' is inside of {printable(store)}, where it would be stored",
-            hint="name another destination with -d, or another local_path in the profile",
+            f"'{printable(source)}' is inside of the local destination {printable(store)}",
+            hint="choose another destination with -d, or another local_path in the profile",
         )
     try:
         status = store.stat()
     except OSError:
-        return frozenset()  # not made yet, or a matter for the backend
+        return frozenset()  # it does not exist yet, or the backend reports the error
     return frozenset({(status.st_dev, status.st_ino)})

@@ -1,4 +1,4 @@
-"""Check that what the catalog lists is stored and, on request, that it can be read to its end.
+"""Check that the listed backups are stored and, on request, that they can be read to their end.
 
 Nothing is written, deleted or thawed. A damaged backup does not stop the check of the others.
 """
@@ -40,14 +40,14 @@ from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
 
-FEW = 20
-"""Up to how many backups are looked up one by one; more are looked up in a listing."""
+MAX_SINGLE_REQUESTS = 20
+"""The most backups that are looked up one by one; for more, the container is listed."""
 
 BATCH = 256
-"""How many backups are submitted to the workers at once; bounds the memory of those waiting."""
+"""How many backups are submitted to the workers at once, which bounds the memory."""
 
 WORKERS = 8
-"""How many backups are looked up at once."""
+"""How many requests are sent at once."""
 
 
 class Verdict(enum.StrEnum):
@@ -56,7 +56,7 @@ class Verdict(enum.StrEnum):
     STORED = "stored"
     """It is stored with its size; its data was not read."""
     READ = "read"
-    """It was read to its end, and everything in it agrees."""
+    """It was read to its end, and every checksum in it is right."""
     COLD = "cold"
     """It is stored, and must be thawed before it can be read."""
     MISSING = "missing"
@@ -75,8 +75,8 @@ _GOOD = (Verdict.STORED, Verdict.READ, Verdict.COLD)
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """One backup, and the finding about it."""
+class CheckResult:
+    """A backup and the finding about it."""
 
     backup: models.Backups
     verdict: Verdict
@@ -85,11 +85,11 @@ class Checked:
 
     @property
     def is_good(self) -> bool:
-        """Whether the check found no problem. Of a cold backup, only the existence was checked."""
+        """Whether the check found no problem. A cold backup was only looked up."""
         return self.verdict in _GOOD
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the entry's columns, and the finding."""
+        """Return the entry's columns and the finding."""
         return {
             **self.backup.as_dict(),
             "good": self.is_good,
@@ -112,20 +112,22 @@ def check(
     identity_file: PathLike | None = None,
     prompt: str | bool = "yes",
     progress: Progress | None = None,
-) -> list[Checked]:
-    """Check that the backups that the catalog lists are stored; return what was found of each.
+) -> list[CheckResult]:
+    """Check that the backups in the catalog are stored; return one result for each backup.
 
-    By default all backups of the profile's containers are checked. *destination* narrows that to
-    one container and *host* to one host. *filename* narrows it to one backup by its stored
-    filename, to a set by its name, or to all whose stored filename begins so. *sample* is a number
-    of backups to pick at random.
+    By default all backups of the profile's containers are checked. *destination* restricts the
+    check to one container, and *host* to one host. *filename* restricts it to a backup by its
+    stored filename, to a set by its name, or to the backups whose stored filename begins with it.
+    *sample* is a number of backups to pick at random.
 
     By default existence and size are checked. With *read_data*, each backup is downloaded,
     decrypted, decompressed and read to the end of its archive; nothing is written. *password*,
     *identity_file* and *prompt* are as for :func:`bakthat.restore`; a password is asked for once.
-    A backup in cold storage is not thawed, and not read.
+    A backup in cold storage is neither thawed nor read. *progress* is called with the bytes read
+    and the bytes of all backups, or without *read_data* with the numbers of backups.
 
-    Problems are in the result, and not raised. Raises NoMatchError, UsageError.
+    A problem with a backup is in its result, and is not raised. Raises NoMatchError, UsageError,
+    ConfigError.
     """
     if sample is not None and (isinstance(sample, bool) or sample < 1):
         raise UsageError(f"a sample must be a whole number from 1 on, not {sample!r}")
@@ -158,30 +160,30 @@ def _select(session: Session, filename: str, host: str | None) -> list[models.Ba
 
 def _stat_all(
     session: Session, backups: Sequence[models.Backups], progress: Progress | None
-) -> list[Checked]:
-    verdicts: dict[str, Checked] = {}
+) -> list[CheckResult]:
+    verdicts: dict[str, CheckResult] = {}
     for destination in dict.fromkeys(each.backend for each in backups):
         of_it = [each for each in backups if each.backend == destination]
         for checked in _stat_in(session, destination, of_it):
             verdicts[checked.backup.stored_filename] = checked
             if progress is not None:
                 progress(len(verdicts), len(backups))
-    living = _still_listed(session, verdicts.values())
-    return [verdicts[each.stored_filename] for each in backups if each.stored_filename in living]
+    listed = _still_listed(session, verdicts.values())
+    return [verdicts[each.stored_filename] for each in backups if each.stored_filename in listed]
 
 
 def _stat_in(
     session: Session, destination: str, backups: Sequence[models.Backups]
-) -> Iterator[Checked]:
+) -> Iterator[CheckResult]:
     try:
         backend = session.backend(destination)
         listed: dict[str, StoredObject] = {}
-        if len(backups) > FEW:
+        if len(backups) > MAX_SINGLE_REQUESTS:
             keys = {each.stored_filename for each in backups}
             prefix = os.path.commonprefix(list(keys))  # noqa: RUF071  # keys are not paths
             listed = {each.key: each for each in backend.ls(prefix) if each.key in keys}
     except (StorageError, ConfigError) as exc:
-        yield from (Checked(each, Verdict.UNKNOWN, str(exc)) for each in backups)
+        yield from (CheckResult(each, Verdict.UNKNOWN, str(exc)) for each in backups)
         return
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="bakthat-check")
     try:
@@ -194,42 +196,42 @@ def _stat_in(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _stat(backend: Backend, backup: models.Backups, stored: StoredObject | None) -> Checked:
-    """Compare an entry with its object, which is requested if no listing had it."""
+def _stat(backend: Backend, backup: models.Backups, stored: StoredObject | None) -> CheckResult:
+    """Compare an entry with its object; *stored* None means that it must be requested."""
     try:
         stored = backend.stat(backup.stored_filename) if stored is None else stored
     except NotFoundError as exc:
-        return Checked(backup, Verdict.MISSING, str(exc))
+        return CheckResult(backup, Verdict.MISSING, str(exc))
     except (StorageError, UsageError) as exc:
-        return Checked(backup, Verdict.UNKNOWN, str(exc))
-    # Another machine may have replaced a value, which this catalog does not know.
+        return CheckResult(backup, Verdict.UNKNOWN, str(exc))
+    # Another machine may have replaced a value without this catalog.
     may_change = backup.is_key_value and "format" in backup.metadata
     if stored.size != backup.size and not may_change and -1 not in (stored.size, backup.size):
         detail = f"{stored.size} bytes on the storage, {backup.size} in the catalog"
-        return Checked(backup, Verdict.WRONG_SIZE, detail)
+        return CheckResult(backup, Verdict.WRONG_SIZE, detail)
     if storage_class(stored.storage_class).is_cold:
         where = "a vault" if stored.storage_class == VAULT else stored.storage_class
-        return Checked(backup, Verdict.COLD, f"in {where}")
-    return Checked(backup, Verdict.STORED)
+        return CheckResult(backup, Verdict.COLD, f"in {where}")
+    return CheckResult(backup, Verdict.STORED)
 
 
-def _still_listed(session: Session, checked: Iterable[Checked]) -> set[str]:
-    """Return the stored filenames without those that were deleted since the catalog was read."""
+def _still_listed(session: Session, checked: Iterable[CheckResult]) -> set[str]:
+    """Return the stored filenames, without backups deleted since the catalog was read."""
     names = {each.backup.stored_filename for each in checked}
     missing = {each.backup.stored_filename for each in checked if each.verdict is Verdict.MISSING}
     if not missing:
         return names
     with models.catalog(session.catalog_path):
-        living = {row.stored_filename for row in models.Backups.not_deleted(session.containers())}
-    return names - (missing - living)
+        listed = {row.stored_filename for row in models.Backups.not_deleted(session.containers())}
+    return names - (missing - listed)
 
 
 # Data
 
 
 def _read_all(
-    session: Session, found: Sequence[Checked], keys: _Keys, progress: Progress | None
-) -> Iterator[Checked]:
+    session: Session, found: Sequence[CheckResult], keys: _Keys, progress: Progress | None
+) -> Iterator[CheckResult]:
     total = sum(max(each.backup.size, 0) for each in found if each.is_good)
     count = byte_counter(progress, total)
     for each in found:
@@ -243,14 +245,14 @@ def _read_all(
         yield checked
 
 
-def _read(session: Session, stored: Checked, keys: _Keys, count: ByteCounter) -> Checked:
+def _read(session: Session, stored: CheckResult, keys: _Keys, count: ByteCounter) -> CheckResult:
     backup = stored.backup
     try:
         backend = session.backend(backup.backend)
         if stored.verdict is Verdict.COLD:
             state = cold.thaw_status(session, backup)
             if not state.is_readable:
-                return Checked(backup, Verdict.COLD, cold.describe(state))
+                return CheckResult(backup, Verdict.COLD, cold.describe(state))
         if backup.is_key_value:
             refresh_value(session, backup)
         expected = expected_of(backup)
@@ -263,14 +265,14 @@ def _read(session: Session, stored: Checked, keys: _Keys, count: ByteCounter) ->
             on_bytes=count,
         )
     except (PasswordError, WrongKeyError, KeyFormatError, ConfigError) as exc:
-        return Checked(backup, Verdict.NO_KEY, str(exc))
+        return CheckResult(backup, Verdict.NO_KEY, str(exc))
     except NotFoundError as exc:
-        return Checked(backup, Verdict.MISSING, str(exc))
+        return CheckResult(backup, Verdict.MISSING, str(exc))
     except (StorageError, UsageError) as exc:
-        return Checked(backup, Verdict.UNKNOWN, str(exc))
+        return CheckResult(backup, Verdict.UNKNOWN, str(exc))
     except BakthatError as exc:
-        return Checked(backup, Verdict.DAMAGED, str(exc))
-    return Checked(backup, Verdict.READ)
+        return CheckResult(backup, Verdict.DAMAGED, str(exc))
+    return CheckResult(backup, Verdict.READ)
 
 
 class _Keys:
@@ -291,7 +293,7 @@ class _Keys:
     def of(
         self, backend: Backend, backup: models.Backups, expected: read.Expected
     ) -> tuple[str | None, list[str]]:
-        """Return what opens *backup*; see :func:`bakthat.session.reading.find_keys`."""
+        """Return the keys of *backup*; see :func:`bakthat.session.reading.find_keys`."""
         try:
             passphrase, identities = find_keys(
                 self._session,

@@ -1,8 +1,9 @@
 """Remove what killed processes left behind, and expired records of the catalog.
 
-These are the parts of unfinished uploads, which cost money; temporary files and claims of the local
-destination; and in the catalog expired thaws and jobs, and reservations of names. A backup is never
-removed, nor what has no name of bakthat's, nor what is younger than a limit.
+Leftovers are the parts of unfinished uploads, which cost money; temporary files and claims of the
+local destination; and in the catalog expired thaws, expired jobs and reservations of names. A
+backup is never removed. Neither is an object without a name of bakthat's, nor a leftover younger
+than a limit.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from bakthat.backends.base import Backend, Leftover
 from bakthat.backends.glacier.backend import GlacierBackend
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import BakthatError, ContainerNotFoundError, StorageError, UsageError
-from bakthat.format import names as naming
+from bakthat.format import names
 from bakthat.policy.defaults import DESTINATIONS
 from bakthat.policy.intervals import parse_interval
 from bakthat.session import cold
@@ -29,14 +30,14 @@ from bakthat.system.text import printable
 log = logging.getLogger("bakthat")
 
 DEFAULT_AGE = "1D"
-"""An interval. No upload takes so long for a part, and most uploads end within hours."""
+"""An interval. No part takes that long to upload, and most uploads end within hours."""
 
 CATALOG = "catalog"
 
 
 @dataclass(frozen=True, slots=True)
-class CleanedUp:
-    """One thing that was removed or, in a dry run, would be."""
+class CleanupItem:
+    """A leftover that was removed or, in a dry run, would be removed."""
 
     where: str
     """"s3", "glacier", "local" or "catalog"."""
@@ -45,9 +46,9 @@ class CleanedUp:
     """"upload", "temporary file", "claim", "expired job", "expired thaw" or "reservation"."""
     name: str
     begun_at: float | None = None
-    """Epoch seconds UTC; None where it is not known."""
+    """Epoch seconds, UTC; None when it is not known."""
     size: int = -1
-    """In bytes; -1 where it is not known."""
+    """Bytes; -1 when it is not known."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -69,14 +70,16 @@ def cleanup(
     conf: Mapping[str, Any] | None = None,
     older_than: str = DEFAULT_AGE,
     dry_run: bool = False,
-) -> list[CleanedUp]:
+) -> list[CleanupItem]:
     """Remove what killed processes left in the profile's containers and the catalog; return it.
 
-    Removed are unfinished uploads to S3 and to the vault, if their keys are this profile's;
-    temporary files and claims of the local directory; expired jobs, thaws and reservations of the
-    catalog. With *destination*, only that container is cleaned up, and no reservation. Nothing
-    younger than the interval *older_than* is touched. With *dry_run*, nothing is removed. Raises
-    UsageError; StorageError, after all else is done, when something could not be read or removed.
+    It removes unfinished uploads to S3 and to the vault whose keys are this profile's, temporary
+    files and claims of the local directory, and the catalog's expired jobs, thaws and reservations.
+    With *destination*, it cleans up that container only, and no reservations. It touches nothing
+    younger than the interval *older_than*. With *dry_run*, it removes nothing.
+
+    Raises UsageError and, after everything else is done, StorageError when something could not be
+    read or removed.
     """
     seconds = parse_interval(older_than)
     session = Session(profile, config, conf, destination)
@@ -91,31 +94,31 @@ def cleanup(
         doing = "Would remove" if dry_run else "Removed"
         log.info("%s %d leftovers older than %s", doing, len(cleaner.found), older_than)
         for other in cleaner.failures[1:]:
-            log.warning("this could not be cleaned up either: %s", other)
+            log.warning("another leftover could not be removed: %s", other)
         if cleaner.failures:
             raise cleaner.failures[0]
         return cleaner.found
 
 
 class _Cleaner:
-    """Cleans up one container after the other; collects what it removed and what failed."""
+    """Cleans up containers one by one; collects the removed leftovers and the failures."""
 
     def __init__(self, session: Session, seconds: int, dry_run: bool) -> None:
         self.session = session
         self.seconds = seconds
         self.dry_run = dry_run
-        self.found: list[CleanedUp] = []
+        self.found: list[CleanupItem] = []
         self.failures: list[BakthatError] = []
 
     def clean(self, destination: str) -> None:
-        """Clean up one container, and the catalog's records of it."""
+        """Clean up one container and the catalog's records of it."""
         backend = self.session.backend(destination)
         try:
             for leftover in list(self._old_leftovers(backend)):
                 self._remove(backend, leftover)
-            for kind, names in self._expired(backend):
-                for name in names:
-                    self._add(CleanedUp(CATALOG, backend.container, kind, name))
+            for kind, keys in self._expired(backend):
+                for key in keys:
+                    self._add(CleanupItem(CATALOG, backend.container, kind, key))
         except ContainerNotFoundError as exc:
             if self.session.destination == destination:
                 self.failures.append(exc)
@@ -125,7 +128,7 @@ class _Cleaner:
             self.failures.append(exc)
 
     def clean_reservations(self) -> None:
-        """Free the names that killed backups had reserved."""
+        """Remove the reservations of killed backups."""
         with models.catalog(self.session.catalog_path, write=not self.dry_run):
             old = models.reserved_long_ago(int(time.time()), self.seconds)
             rows = list(models.Reservations.select().where(old))
@@ -133,7 +136,9 @@ class _Cleaner:
                 models.Reservations.delete().where(old).execute()
         for row in rows:
             path = str(self.session.catalog_path)
-            self._add(CleanedUp(CATALOG, path, "reservation", row.stored_filename, row.reserved_at))
+            self._add(
+                CleanupItem(CATALOG, path, "reservation", row.stored_filename, row.reserved_at)
+            )
 
     def _old_leftovers(self, backend: Backend) -> Iterator[Leftover]:
         for leftover in backend.leftovers(self.session.shared_prefix):
@@ -145,11 +150,11 @@ class _Cleaner:
                 log.debug("%s is not bakthat's: left alone", printable(leftover.key))
 
     def _is_ours(self, key: str) -> bool:
-        rest = naming.without_prefix(key, self.session.profile.prefix)
+        rest = names.without_prefix(key, self.session.profile.prefix)
         if rest is None or "/" in rest:
             return False
-        is_value = rest.endswith(naming.KEY_VALUE_EXTENSION)
-        return is_value or naming.parse_stored_name(rest) is not None
+        is_value = rest.endswith(names.KEY_VALUE_EXTENSION)
+        return is_value or names.parse_stored_name(rest) is not None
 
     def _remove(self, backend: Backend, leftover: Leftover) -> None:
         try:
@@ -160,7 +165,7 @@ class _Cleaner:
             self.failures.append(exc)
             return
         self._add(
-            CleanedUp(
+            CleanupItem(
                 backend.name,
                 backend.container,
                 leftover.kind,
@@ -181,7 +186,7 @@ class _Cleaner:
             expired = cold.forget_expired(self.session, backend.name, dry_run=self.dry_run)
             yield "expired thaw", expired
 
-    def _add(self, item: CleanedUp) -> None:
+    def _add(self, item: CleanupItem) -> None:
         self.found.append(item)
         if not self.dry_run:
             log.info("Removed the %s %s", item.kind, printable(item.name))

@@ -1,4 +1,4 @@
-"""Cold storage: list thaws, and show, copy and bring back the inventory of a vault."""
+"""Cold storage: list thaws; show, copy and restore the inventory of a vault."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def backup_glacier_inventory(
     *,
     conf: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-    """Write this machine's inventory to the profile's bucket; return what the copy holds now.
+    """Write this machine's inventory to the profile's bucket; return the copy's new content.
 
-    Archives of the copy that this machine does not know, those of other machines, stay in it.
+    Archives in the copy that this machine does not know, such as another machine's, stay in it.
     Raises StorageError, and CorruptArchiveError when the copy cannot be read.
     """
     return VaultInventory(Session(profile, config, conf)).save_to_bucket(make_bucket=True)
@@ -51,10 +51,10 @@ def restore_glacier_inventory(
     *,
     conf: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-    """Add the entries of the bucket's copy to this machine's inventory; return those added.
+    """Add the entries of the bucket's copy to this machine's inventory; return the added ones.
 
-    What this machine knows stays as it is. Raises NotFoundError when the bucket has no copy, and
-    CorruptArchiveError when the copy cannot be read.
+    This machine's own entries stay as they are. Raises NotFoundError when the bucket has no copy,
+    and CorruptArchiveError when the copy cannot be read.
     """
     return VaultInventory(Session(profile, config, conf)).load_from_bucket()
 
@@ -66,11 +66,12 @@ def show_glacier_inventory(
     conf: Mapping[str, Any] | None = None,
     wait: cold.Wait = False,
 ) -> list[VaultArchive] | None:
-    """Return the archives that the vault itself lists; None while it still makes its list.
+    """Return the vault's own list of its archives; None until the vault has made it.
 
-    A vault lists its archives once a day and takes hours to return the list: the first call
-    requests it, and later calls return None until it is there. Archives that are not known here
-    are added to this machine's inventory, unless they were deleted from here. Raises StorageError.
+    A vault lists its archives once a day and takes hours to return the list. The first call
+    requests the list, and further calls return None until it is ready. With *wait* True the call
+    waits instead; a function is called with the seconds to wait. Unknown archives are added to this
+    machine's inventory, unless this machine deleted them. Raises StorageError.
     """
     inventory = VaultInventory(Session(profile, config, conf))
     listing = inventory.listing(wait=wait, command="show_glacier_inventory")
@@ -82,7 +83,7 @@ def show_glacier_inventory(
 
 @dataclass(frozen=True, slots=True)
 class ThawJob:
-    """An object that is being thawed, or that is thawed for a while."""
+    """An object that is thawing or thawed."""
 
     backend: str
     container: str
@@ -107,9 +108,9 @@ def jobs(
     *,
     conf: Mapping[str, Any] | None = None,
 ) -> list[ThawJob]:
-    """Return the objects that are being thawed or are thawed, in the profile's bucket and vault.
+    """Return the objects in the profile's bucket and vault that are thawing or thawed.
 
-    Thaws that another machine requested are listed too. *destination* restricts the list to "s3"
+    Thaws that another machine requested are included. *destination* restricts the list to "s3"
     or "glacier". No thaw is requested. Raises StorageError.
     """
     session = Session(profile, config, conf, destination)

@@ -31,8 +31,9 @@ def delete(
     """Delete one backup from the storage, mark it as deleted in the catalog, and return it.
 
     *filename* is a stored filename, a set's name (its newest backup) or the beginning of a
-    stored filename that has the set's whole name (``mydir.2013``). What the storage has lost
-    already is only marked.
+    stored filename that contains the set's whole name (``mydir.2013``). A backup that is no longer
+    on the storage is only marked. Raises NoMatchError, AmbiguousNameError, StorageError,
+    CatalogError.
     """
     session = Session(profile, config, conf, destination)
     with operation(session, "delete") as current:
@@ -43,7 +44,7 @@ def delete(
         log.info("Deleting %s", printable(found.stored_filename))
         with models.catalog(session.catalog_path, write=True):
             models.check_writable(found)
-        # An interrupt leaves it in storage and catalog, or in neither.
+        # An interrupt must not leave it in the catalog but not on the storage.
         with held_back():
             backend.delete(found.stored_filename)
             with models.catalog(session.catalog_path, write=True, patience=models.RECORD_PATIENCE):

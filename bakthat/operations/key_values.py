@@ -3,9 +3,9 @@
 A value is one object, ``<prefix><key>.keyvalue``: JSON, by default compressed with gzip, and
 encrypted with age where a password or recipients are set. The object describes itself, so that it
 can be read without a catalog. Its catalog entry lets ``bakthat show`` list it and ``bakthat
-restore`` find it. Rotation leaves values alone.
+restore`` find it. Rotation ignores values.
 
-bakthat 0.6.0 stored a value under the key itself. Only its catalog said how.
+bakthat 0.6.0 stored a value under the key itself. Only its catalog says how the value is encoded.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ GZIP_MAGIC = b"\x1f\x8b"
 class KeyValue:
     """A store of JSON values in the profile's bucket or local directory.
 
-    *conf* is one profile as a flat dict. Without it, *profile* names one of the configuration file
-    *config*. *destination* is "s3" or "local", by default the profile's; a vault cannot hold
-    values, so that its profile's default is "s3". Several threads may use one store. Raises
-    ConfigError, UsageError.
+    *conf* is one profile as a flat dict. Without it, *profile* names a profile of the configuration
+    file *config*. *destination* is "s3" or "local", by default the profile's. A vault cannot hold
+    values: for a profile with the destination "glacier" the default is "s3". Several threads may
+    use one store. Raises ConfigError, UsageError.
     """
 
     def __init__(
@@ -67,13 +67,14 @@ class KeyValue:
     def set_key(
         self, keyname: str, value: Any, *, password: str | None = None, compress: bool = True
     ) -> models.Backups:
-        """Store *value* under *keyname*, in place of what was there; return its catalog entry.
+        """Store *value* under *keyname*, replacing an earlier value; return its catalog entry.
 
-        *value* is what JSON can hold: None, booleans, numbers, strings, lists and dicts with
-        strings as keys. *password* "" means unencrypted. With None, BAKTHAT_PASSWORD is used, then
-        the profile's recipients or password; a password is never asked for. *compress* False
-        leaves gzip out. Raises UsageError for a key or a value that cannot be stored, before
-        anything is; StorageError; CatalogError when it was stored, but not listed.
+        *value* is anything that JSON can hold: None, booleans, numbers, strings, lists and dicts
+        with strings as keys. *password* "" means unencrypted. With None, BAKTHAT_PASSWORD is used,
+        then the profile's recipients or password; a password is never asked for. *compress* False
+        stores the value without gzip. Raises UsageError for an invalid key or value, before
+        anything is stored; StorageError; and CatalogError when the value was stored but not
+        recorded.
         """
         name = self._name_of(_check_keyname(keyname))
         text = _json_of(keyname, value)
@@ -93,7 +94,7 @@ class KeyValue:
         try:
             with write.encrypted(upload, keys) as sink:
                 sink.write(body)
-            # An interrupt leaves it neither stored nor recorded, or both.
+            # An interrupt must not leave it stored but not recorded.
             with held_back():
                 return self._record(upload.commit())
         finally:
@@ -101,10 +102,10 @@ class KeyValue:
                 upload.abort()
 
     def get_key(self, keyname: str, *, password: str | None = None, default: Any = None) -> Any:
-        """Return the value under *keyname*, or *default* where there is none.
+        """Return the value under *keyname*, or *default* if there is none.
 
-        *password* opens an encrypted value, by default the one that is set for backups. A bucket
-        or directory that does not exist is an error, not an absent value. Raises
+        *password* decrypts the value; by default it is the password that is set for backups. A
+        bucket or directory that does not exist is an error, not a missing value. Raises
         WrongKeyError, PasswordError, CorruptArchiveError and StorageError.
         """
         try:
@@ -122,8 +123,8 @@ class KeyValue:
     def delete_key(self, keyname: str) -> bool:
         """Delete the value under *keyname* and mark its entry; return whether there was one.
 
-        A value of 0.6.0 is deleted only if the catalog lists it: its object does not say what it
-        is. Raises StorageError, CatalogError.
+        A value of 0.6.0 is deleted only if the catalog lists it, since its object does not show
+        that it is a value. Raises StorageError, CatalogError.
         """
         name = self._name_of(keyname)
         keys = set()
@@ -138,11 +139,11 @@ class KeyValue:
         return bool(keys)
 
     def get_key_url(self, keyname: str, expires_in: int) -> str:
-        """Return a URL that gives anyone the value under *keyname* for *expires_in* seconds.
+        """Return a URL by which anyone can read the value under *keyname*.
 
-        Its body is JSON to a browser or to ``requests``, unless the value is encrypted. A week is
-        the longest time. Raises NotFoundError when there is no such value, and UsageError when the
-        destination is not S3.
+        It expires after *expires_in* seconds, at most a week. Unless the value is encrypted, a
+        browser or ``requests`` gets JSON. Raises NotFoundError when there is no such value, and
+        UsageError when the destination is not S3.
         """
         if not isinstance(self._backend, S3Backend):
             raise UsageError(
@@ -152,7 +153,7 @@ class KeyValue:
 
     @cached_property
     def _backend(self) -> Backend:
-        # In the standard class: values are read at once, and are too small for the others.
+        # Always the standard class: values must be readable at once, and are too small for others.
         return self._session.backend(self._destination, storage_class=None)
 
     def _name_of(self, keyname: str) -> str:
@@ -181,19 +182,19 @@ class KeyValue:
             return listed[0]
         # Values of 0.6.0 have no self-description and no date in their names; backups do.
         if stored.metadata or parse_stored_name(keyname) is not None:
-            raise NotFoundError(f"{printable(keyname)} is a backup, and no value")
+            raise NotFoundError(f"{printable(keyname)} is a backup, not a value of KeyValue")
         if stored.size > MAX_VALUE_BYTES:
             raise NotFoundError(f"{printable(keyname)} is too large to be a value")
         with self._backend.download(keyname) as stream:
             body = stream.read()
-        # Without an entry, gzip and JSON can be recognised. What 0.6.0 encrypted it had nearly
-        # always compressed before.
-        in_gzip, in_clear = body.startswith(GZIP_MAGIC), _is_json(body)
+        # Without an entry, gzip and JSON can be recognised, and anything else must be encrypted.
+        # 0.6.0 compressed nearly every value that it encrypted.
+        is_gzip, is_json = body.startswith(GZIP_MAGIC), _is_json(body)
         entry = value_entry(self._backend, stored)
         entry.metadata = {
             "KeyValue": True,
-            "is_enc": not (in_gzip or in_clear),
-            "is_gzipped": not in_clear,
+            "is_enc": not (is_gzip or is_json),
+            "is_gzipped": not is_json,
         }
         return entry
 
@@ -210,7 +211,7 @@ class KeyValue:
         }
 
     def _record(self, stored: StoredObject) -> models.Backups:
-        """Record the value in the catalog, and delete what 0.6.0 stored under the same key."""
+        """Record the value in the catalog, and delete 0.6.0's value of the same key."""
         entry = value_entry(self._backend, stored)
         name = printable(stored.key)
         try:
@@ -220,7 +221,7 @@ class KeyValue:
         except CatalogError as exc:
             raise CatalogError(
                 f"stored as {name} on {self._destination}, but not recorded: {exc}",
-                hint="what is stored is whole, and get_key reads it",
+                hint="the stored value is complete, and get_key reads it",
             ) from exc
         for each in replaced:
             self._backend.delete(each.stored_filename)
@@ -246,7 +247,7 @@ class KeyValue:
         return found
 
     def _listed(self, *stored_filenames: str) -> list[models.Backups]:
-        """Return the values of this container that the catalog lists under these very names."""
+        """Return the values of this container that the catalog lists under these names."""
         containers = self._session.containers(self._destination)
         beginning = models.Backups.beginning_with(stored_filenames, containers)
         return [
@@ -270,7 +271,7 @@ def _check_keyname(keyname: str) -> str:
     try:
         return check_set_name(keyname)
     except UsageError as exc:
-        raise UsageError(f"this cannot be a key: {exc}", hint="choose another key") from exc
+        raise UsageError(f"invalid key: {exc}", hint="choose another key") from exc
 
 
 def _json_of(keyname: str, value: Any) -> bytes:
@@ -285,8 +286,8 @@ def _json_of(keyname: str, value: Any) -> bytes:
         ) from exc
     if len(text) > MAX_VALUE_BYTES:
         raise UsageError(
-            f"the value of '{printable(keyname)}' takes {len(text)} bytes, "
-            f"at most {MAX_VALUE_BYTES} can be stored",
+            f"the value of '{printable(keyname)}' is too large: {len(text)} bytes, "
+            f"at most {MAX_VALUE_BYTES}",
             hint="write it to a file and back that up",
         )
     return text.encode()

@@ -1,4 +1,4 @@
-"""List the backups that the catalog has."""
+"""List the backups in the catalog."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def ls(
 ) -> list[models.Backups]:
     """Return the backups of the profile's containers that the catalog lists, the newest first.
 
-    *query* is any part of a set's name or of a stored filename. *destination*, *tags* and *host*
-    narrow the list: to one container, to backups with at least one of the tags, to one host's.
+    *query* is any part of a set's name or of a stored filename. *destination* restricts the list to
+    one container, *tags* to backups with at least one of the tags, and *host* to one host.
     """
     session = Session(profile, config, conf, destination)
     named = [session.named_destination] if session.named_destination else []

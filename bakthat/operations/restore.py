@@ -30,7 +30,7 @@ log = logging.getLogger("bakthat")
 
 @dataclass(frozen=True, slots=True)
 class RestoreOptions:
-    """How the caller wants a backup back."""
+    """The options of a restore."""
 
     target: Path
     password: str | None
@@ -38,7 +38,7 @@ class RestoreOptions:
     prompt: bool
     thaw: cold.ThawOptions
     any_size: bool
-    """Unpack also what comes to far more than was announced."""
+    """Whether the unpacked size is unlimited."""
     selection: Selection | None
     """The wanted members of an archive; None for all."""
     progress: Progress | None
@@ -67,31 +67,33 @@ def restore(
     """Restore a backup into the directory *output* (by default the current one); return it.
 
     *filename* is a stored filename, a set's name (its newest backup) or the beginning of a
-    stored filename that fits one set; *host* keeps to one host's. *password* or *identity_file*
-    (age private keys) win over the profile. Everything is read, decrypted and checked to its
-    end before the first file appears in *output*; when anything fails, nothing appears.
-    *progress* is called with the bytes downloaded and the bytes of the whole object.
+    stored filename that fits one set; *host* restricts the search to one host. *password* and
+    *identity_file* (age private keys) override the profile. The backup is read, decrypted and
+    checked to its end before the first file appears in *output*; when anything fails, no file
+    appears. *progress* is called with the bytes downloaded and the bytes of the whole object.
 
-    *only* names files and directories inside of the backup; nothing else is restored. The backup
-    is read and checked to its end all the same.
+    *only* names files and directories inside the backup; nothing else is restored. The whole backup
+    is still read and checked.
 
-    What unpacks to far more than was announced when it was stored is refused as a bomb: more than
-    twice that and 64 MiB or, where nothing was announced, more than 200 times what is stored and
-    1 GiB. With *any_size* it is restored all the same.
+    A backup that unpacks to far more than its announced size is refused as an archive bomb. The
+    limit is twice the announced size plus 64 MiB or, where no size was announced, 200 times the
+    stored size plus 1 GiB. *any_size* True lifts the limit.
 
     A backup in cold storage must be thawed first, which takes hours and is charged. The first call
     requests the thaw, by *tier* ("expedited", "standard" or "bulk") and on S3 for *days*, and
-    returns None. Later calls return None, and request nothing, until the backup can be read. With
+    returns None. Further calls return None, and request nothing, until the backup can be read. With
     *wait* True the call waits instead; a function is called with the seconds to wait. *job_check*
-    True returns what :func:`thaw_status` returns, and does nothing else; new code calls that
-    function.
+    True only returns the result of :func:`thaw_status`, which new code should call.
+
+    Raises NoMatchError and AmbiguousNameError for the name, PasswordError and WrongKeyError for the
+    keys, CorruptArchiveError, DestinationError, StorageError, or another BakthatError.
     """
     if job_check:
         return thaw_status(  # type: ignore[return-value]  # an alias; typed code calls it
             filename, destination, profile, config, conf=conf, host=host
         )
     paths = [only] if isinstance(only, str) else list(only)
-    repeated = _repeated(output, identity_file, prompt, paths)
+    repeated = _arguments_to_repeat(output, identity_file, prompt, paths)
     options = RestoreOptions(
         target=_target(output),
         password=password,
@@ -106,10 +108,10 @@ def restore(
     session = Session(profile, config, conf, destination)
     with operation(session, "restore", deferred=True) as current:
         found = find_to_restore(session, filename, host)
-        # Check before the thaw: it costs money, also if this backup cannot be read in part.
+        # Before the thaw, which costs money.
         if not expected_of(found).is_archive and options.selection is not None:
             raise UsageError(
-                f"{printable(found.stored_filename)} holds one file: there is nothing to choose"
+                f"{printable(found.stored_filename)} holds one file: it cannot be restored in part"
             )
         stored = _stored_object(session, found)
         is_cold = storage_class(stored.storage_class).is_cold
@@ -132,24 +134,25 @@ def thaw_status(
     conf: Mapping[str, Any] | None = None,
     host: str | None = None,
 ) -> ThawStatus:
-    """Return how far a backup in cold storage is thawed; request nothing, restore nothing.
+    """Return the status of a backup's thaw; request nothing and restore nothing.
 
     *filename* and *host* are as for :func:`restore`. A backup outside of cold storage is "warm".
+    Raises NoMatchError, AmbiguousNameError, StorageError.
     """
     session = Session(profile, config, conf, destination)
     with operation(session, "restore", deferred=True):
         return cold.thaw_status(session, find_to_restore(session, filename, host))
 
 
-def _repeated(
+def _arguments_to_repeat(
     output: PathLike | None,
     identity_file: PathLike | None,
     prompt: str | bool,
     only: Sequence[str],
 ) -> list[str]:
-    """Return the arguments that a restore must be given again once the backup is thawed.
+    """Return the arguments that the restore after the thaw needs too.
 
-    Without ``-o``, say, the files of the current directory might be replaced.
+    Without ``-o``, for example, it might replace files of the current directory.
     """
     given = [*(("-o", os.fspath(output)) if output else ())]
     given += ("--identity-file", os.fspath(identity_file)) if identity_file else ()
@@ -164,7 +167,7 @@ def _target(output: PathLike | None) -> Path:
 
 
 def _fetch(session: Session, backup: models.Backups, options: RestoreOptions) -> ArchiveReport:
-    """Restore *backup* into a directory: all of it or, when anything fails, nothing."""
+    """Restore all of *backup* into a directory; when anything fails, nothing appears there."""
     backend = session.backend(backup.backend)
     key = backup.stored_filename
     expected = expected_of(backup)
@@ -184,8 +187,8 @@ def _fetch(session: Session, backup: models.Backups, options: RestoreOptions) ->
         log.info("Decrypting...")
         if expected.is_legacy and not (expected.compressed or expected.is_value):
             log.warning(
-                "%s was stored by bakthat 0.6.0 as it is: nothing tells whether the password was "
-                "right, so look at what is restored",
+                "%s was stored uncompressed by bakthat 0.6.0, so a wrong password cannot be "
+                "detected: check the restored file",
                 printable(key),
             )
     if expected.compressed:
@@ -205,7 +208,7 @@ def _fetch(session: Session, backup: models.Backups, options: RestoreOptions) ->
 
 
 def _stored_object(session: Session, backup: models.Backups) -> StoredObject:
-    """Return what the storage has of *backup*. Raises unless it is there with its size."""
+    """Return the stored object of *backup*. Raises when it is missing or has another size."""
     backend = session.backend(backup.backend)
     name = printable(backup.stored_filename)
     try:
@@ -215,7 +218,7 @@ def _stored_object(session: Session, backup: models.Backups) -> StoredObject:
             raise
         raise NotFoundError(
             f"{name} is in the catalog, but not in {backend.container} any more",
-            hint="it was deleted there by something else than this bakthat",
+            hint="another program deleted it there; bakthat sync updates the catalog",
         ) from exc
     if stored.size not in (backup.size, -1):
         raise CorruptArchiveError(

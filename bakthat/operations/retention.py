@@ -1,8 +1,7 @@
 """Delete by rule: the backups older than an interval, or those that a rotation does not keep.
 
-Both work on exactly one set: one name, made by one host, in one container. A plan decides
-everything before the first deletion; it is also what ``--dry-run`` shows. The newest backup of a
-set always stays.
+Both work on exactly one set: the backups of one name, made by one host, in one container. A plan is
+complete before the first deletion; ``--dry-run`` shows it. The newest backup of a set always stays.
 """
 
 from __future__ import annotations
@@ -45,12 +44,12 @@ from bakthat.system.text import printable
 log = logging.getLogger("bakthat")
 
 _KEPT_WITHOUT_RULE = {(NEWEST,): "it is the newest", (RECORDED_LAST,): "it was recorded last"}
-"""Why a backup is kept although no rule keeps it."""
+"""Why a backup that no rule keeps is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedBackup:
-    """A backup of the set, and what happens to it."""
+    """A backup of the set and the decision about it."""
 
     backup: models.Backups
     date: int
@@ -60,23 +59,24 @@ class PlannedBackup:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What happens to each backup of one set, the newest first. :func:`carry_out` deletes."""
+    """The decisions about the backups of one set. :func:`carry_out` executes them."""
 
     filename: str
     """The set's name."""
     purpose: str
     """A line for the log: the action and its rule."""
     backups: tuple[PlannedBackup, ...]
+    """The newest first."""
 
     @property
     def to_delete(self) -> list[models.Backups]:
-        """The backups that are to be deleted, the oldest first."""
+        """The backups to delete, the oldest first."""
         return [each.backup for each in reversed(self.backups) if not each.decision.keep]
 
 
 @dataclass(frozen=True, slots=True)
 class RotationRules:
-    """How many backups each rule keeps, as the caller gave them; None for what was not given."""
+    """How many backups each rule keeps; None for a rule that the caller did not give."""
 
     last: int | None = None
     minutes: int | None = None
@@ -89,7 +89,7 @@ class RotationRules:
     """0 Monday to 6 Sunday."""
 
     def given(self) -> dict[str, int]:
-        """Return the numbers that were given, by the names of their rules."""
+        """Return the given numbers by the names of their rules."""
         numbers = asdict(self)
         del numbers["first_week_day"]
         return {name: number for name, number in numbers.items() if number is not None}
@@ -109,11 +109,11 @@ def delete_older_than(
     """Delete the backups of the set *filename* that are older than *interval*; return them.
 
     *interval* is text such as ``3M2D8h20m5s``. The newest backup of the set stays, however old it
-    is. *host* names the host that made the set, by default this one. Only *destination* is looked
-    at, by default the profile's. With *dry_run*, what would be deleted is returned, nothing is
-    touched and no event fires. Raises UsageError for an invalid interval, NoMatchError when there
-    is no such set, and StorageError when some could not be deleted: those stay in the catalog, all
-    others are gone.
+    is. *host* names the host that made the set, by default this one. Only *destination* is
+    searched, by default the profile's. With *dry_run*, nothing is deleted, no event fires, and the
+    backups that would be deleted are returned. Raises UsageError for an invalid interval,
+    NoMatchError when there is no such set, and StorageError when some backups could not be deleted:
+    they stay in the catalog, and all others are deleted.
     """
     session = Session(profile, config, conf, destination)
     if dry_run:
@@ -143,9 +143,9 @@ def rotate_backups(
 ) -> list[models.Backups]:
     """Delete the backups of the set *filename* that its rotation does not keep; return them.
 
-    *last* to *years* say how many backups each rule keeps; when none of them is given, the
-    profile's ``rotation`` holds. *first_week_day* is 0 Monday to 6 Sunday, by default the
-    profile's. The other arguments, and what is raised, are as for :func:`delete_older_than`;
+    *last* to *years* say how many backups each rule keeps. When none of them is given, the
+    profile's ``rotation`` is used. *first_week_day* is 0 Monday to 6 Sunday, by default the
+    profile's. The other arguments and exceptions are those of :func:`delete_older_than`. Raises
     ConfigError when there is no rotation at all.
     """
     session = Session(profile, config, conf, destination)
@@ -161,14 +161,14 @@ rotate = rotate_backups
 def rotate_by(
     session: Session, filename: str, rules: RotationRules, *, host: str | None = None
 ) -> list[models.Backups]:
-    """Do what :func:`rotate_backups` does, by *rules*."""
+    """Rotate a set by *rules*, as :func:`rotate_backups` does."""
     with operation(session, "rotate_backups") as current:
         plan = plan_rotation(session, filename, rules, host=host)
         return current.finish(carry_out(session, plan))
 
 
 def plan_by_age(session: Session, filename: str, interval: str, *, host: str | None = None) -> Plan:
-    """Decide what :func:`delete_older_than` would do; raises what it raises before it deletes."""
+    """Return the plan of :func:`delete_older_than`. Raises UsageError, NoMatchError."""
     seconds = parse_interval(interval)
     now = int(time.time())
     backups = find_set(session, filename, host=host)
@@ -181,7 +181,7 @@ def plan_by_age(session: Session, filename: str, interval: str, *, host: str | N
 def plan_rotation(
     session: Session, filename: str, rules: RotationRules, *, host: str | None = None
 ) -> Plan:
-    """Decide what :func:`rotate_backups` would do; raises what it raises before it deletes."""
+    """Return the plan of :func:`rotate_backups`. Raises ConfigError, NoMatchError."""
     policy = _select_policy(session, rules)
     now = int(time.time())
     backups = find_set(session, filename, host=host)
@@ -192,9 +192,9 @@ def plan_rotation(
 
 
 def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
-    """Delete what a plan says, storage first, then the catalog; return what was deleted.
+    """Delete the plan's backups from the storage, then mark them in the catalog; return them.
 
-    Raises StorageError when the storage kept some, after all others are gone.
+    Raises StorageError, after all others are deleted, when some could not be deleted.
     """
     log.info("%s", plan.purpose)
     for each in plan.backups:
@@ -231,9 +231,9 @@ def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
 
 
 def _check_newest(backend: Backend, plan: Plan) -> None:
-    """Raise StorageError when the storage has lost the newest backup, which the catalog lists.
+    """Raise StorageError when the newest backup is in the catalog but not on the storage.
 
-    Somebody else, or a rule of the bucket, may have deleted it. Then the others are needed.
+    Another program or a rule of the bucket may have deleted it. The older backups are then needed.
     """
     missing: NotFoundError | None = None
     for each in plan.backups:
@@ -263,7 +263,7 @@ def _delete_batch(
         log.info("Deleting %s", printable(backup.stored_filename))
     with models.catalog(session.catalog_path, write=True):
         models.check_writable(batch[0])
-    # An interrupt leaves each of them in storage and catalog, or in neither.
+    # An interrupt must not leave any of them in the catalog but not on the storage.
     with held_back():
         failed = backend.delete_many([backup.stored_filename for backup in batch])
         for key, error in failed.items():
@@ -303,9 +303,9 @@ def _configured_policy(rotation: Mapping[str, Any], where: str) -> RotationPolic
 
 
 def _date_of(backup: models.Backups) -> int:
-    """Return when the backup was made, as its stored name says.
+    """Return the date in the stored name, in epoch seconds UTC.
 
-    The column agrees, save in rows of 0.6.0, where it is off by the time zone of its host.
+    In rows of 0.6.0, the column ``backup_date`` is off by the time zone of the host.
     """
     parsed = parse_stored_name(backup.stored_filename)
     return backup.backup_date if parsed is None else parsed.backup_date

@@ -21,7 +21,7 @@ from bakthat.archive.report import ArchiveReport
 from bakthat.backends.base import Backend
 from bakthat.crypto import age
 from bakthat.errors import CatalogError, KeyExistsError, SourceError, StorageError
-from bakthat.format import names as naming
+from bakthat.format import names
 from bakthat.format.description import FORMAT, archive_identity
 from bakthat.operations.sources.files import BackupSource
 from bakthat.passwords import EncryptionKeys
@@ -36,12 +36,12 @@ log = logging.getLogger("bakthat")
 transfer_log = logging.getLogger("bakthat.backends")
 
 MAX_COLLISIONS = 100
-"""How many taken names in a row are tried; after these something else must be wrong."""
+"""How many taken names in a row are tried. More must have another cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewBackup:
-    """A backup to be made, with everything decided but its name."""
+    """A backup to store. Everything but its name is decided."""
 
     session: Session
     backend: Backend
@@ -54,8 +54,9 @@ class NewBackup:
     def store(self, first: ArchiveSource) -> models.Backups:
         """Write the object under the first free name, record it, and return the entry.
 
-        *first* is what is written, opened by the caller. Where the name turns out to be taken on
-        the storage, *source* is opened again for the next name.
+        *first* is the content, which the caller opened and closes. When the storage already has
+        the name, the source is opened again and stored under the next name. Raises SourceError,
+        StorageError, CatalogError.
         """
         catalog_path = self.session.catalog_path
         date = int(time.time())
@@ -63,7 +64,7 @@ class NewBackup:
             with models.catalog(catalog_path, write=True):
                 key, date = models.reserve(self._names_from(date))
             try:
-                # Recording the backup frees the name.
+                # Recording the backup ends the reservation.
                 if not attempt:
                     return self._store_as(key, date, first)
                 with open_source(
@@ -82,16 +83,16 @@ class NewBackup:
         raise StorageError(f"{MAX_COLLISIONS} names in a row are taken on the storage")
 
     def _names_from(self, date: int) -> Iterator[tuple[str, int]]:
-        names = naming.stored_names(
+        candidates = names.stored_names(
             self.source.stem, date, self.source.extension, encrypted=bool(self.keys)
         )
-        return ((self.session.prefix + name, when) for name, when in names)
+        return ((self.session.prefix + name, when) for name, when in candidates)
 
     def _store_as(self, key: str, date: int, content: ArchiveSource) -> models.Backups:
         source = self.source
         self.backend.create_container()
         if self.keys:
-            age.load()  # while the worker process, if there is one, still counts
+            age.load()  # while a worker process still counts
         counted = content.count()
         self._log_excluded(counted)
         if source.level:
@@ -115,7 +116,7 @@ class NewBackup:
                 report=report,
                 on_bytes=progress.add,
             )
-            # An interrupt leaves it neither stored nor recorded, or both.
+            # An interrupt must not leave it stored but not recorded.
             with held_back():
                 row["size"] = upload.commit().size
                 row["metadata"] = description | self._result(report, counted, started)
@@ -138,7 +139,7 @@ class NewBackup:
             )
 
     def _result(self, report: ArchiveReport, counted: Scan, started: float) -> dict[str, Any]:
-        """Return the metadata that is known only once the backup was made."""
+        """Return the metadata that is known only after the backup was written."""
         result = {
             "is_enc": bool(self.keys),
             "client": self.session.host,
@@ -157,7 +158,7 @@ class NewBackup:
         return result
 
     def _row(self, key: str, date: int) -> dict[str, Any]:
-        """Return the catalog's columns as far as they are known before the upload."""
+        """Return the columns of the entry that are known before the upload."""
         return {
             "backend": self.backend.name,
             "backend_hash": models.backend_hash(self.backend.container),
@@ -177,11 +178,11 @@ class NewBackup:
             name = printable(row["stored_filename"])
             raise CatalogError(
                 f"stored as {name} on {self.backend.name}, but not recorded: {exc}",
-                hint=f"what is stored is whole; restore it by this name: {name}",
+                hint=f"the stored backup is complete; restore it by this name: {name}",
             ) from exc
 
     def _describe(self, date: int, counted: Scan) -> dict[str, Any]:
-        """Return the self-description: what rebuilds the catalog from the storage alone."""
+        """Return the self-description, from which ``sync`` rebuilds the catalog."""
         source = self.source
         description: dict[str, Any] = {
             "bakthat": __version__,
@@ -196,7 +197,7 @@ class NewBackup:
         if self.tags:
             description["tags"] = self.tags
         if source.is_archive:
-            # What restoring may expect to unpack; exact counts come into the catalog afterwards.
+            # A restore limits the unpacked size by these. The catalog gets the exact counts later.
             description["bytes"] = counted.bytes
             description["files"] = counted.files
             description["directories"] = counted.directories
@@ -217,32 +218,32 @@ class NewBackup:
 
 
 def _owner_names(status: os.stat_result) -> dict[str, str]:
-    names = {}
+    found = {}
     with contextlib.suppress(KeyError):
-        names["owner"] = pwd.getpwuid(status.st_uid).pw_name
+        found["owner"] = pwd.getpwuid(status.st_uid).pw_name
     with contextlib.suppress(KeyError):
-        names["group"] = grp.getgrgid(status.st_gid).gr_name
-    return names
+        found["group"] = grp.getgrgid(status.st_gid).gr_name
+    return found
 
 
 def _release(catalog_path: Path, key: str) -> None:
-    """Free the name, also after a failure; a recorded backup needs no reservation any more."""
+    """Release the name after a failure."""
     try:
         with models.catalog(catalog_path, write=True):
             models.release(key)
     except CatalogError as exc:
-        # The failure of the backup must not be hidden; the reservation expires by itself.
+        # This must not hide the failure of the backup; the reservation expires by itself.
         log.debug("the reservation of %s stays: %s", printable(key), exc)
 
 
 def _size_hint(counted: Scan) -> int:
-    """Return an upper bound of the object's size. Assume no compression and large headers."""
+    """Return an upper bound of the object's size, for large headers and no compression."""
     entries = counted.files + counted.directories
     return int((counted.bytes + entries * 1536) * 1.001) + 1024 * 1024
 
 
 class UploadProgress:
-    """Report progress to a function, or else log a line at each tenth of the whole."""
+    """Reports progress to a function, or else logs a line at each tenth."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self._total = total
@@ -264,7 +265,7 @@ class UploadProgress:
             transfer_log.info("Upload completion: %d%%", tenth * 10)
 
     def finish(self) -> None:
-        """Report that all of it is stored."""
+        """Report that the storage has confirmed the whole object."""
         if self._progress is not None:
             self._progress(self._total, self._total)
         else:

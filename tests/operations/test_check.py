@@ -12,7 +12,7 @@ from bakthat.backends.base import Backend
 from bakthat.crypto import age
 from bakthat.errors import NoMatchError, UsageError
 from bakthat.helper import KeyValue
-from bakthat.operations.check import Checked, Verdict
+from bakthat.operations.check import CheckResult, Verdict
 from bakthat.session.session import Session
 from bakthat.system import terminal
 from tests.support.commandline import CommandLine
@@ -59,7 +59,7 @@ def backend_of(conf: Conf) -> Backend:
     return made.backend(made.destination)
 
 
-def verdicts(found: list[Checked]) -> dict[str, str]:
+def verdicts(found: list[CheckResult]) -> dict[str, str]:
     return {each.backup.filename: each.verdict.value for each in found}
 
 

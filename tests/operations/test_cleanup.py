@@ -14,7 +14,7 @@ import pytest
 import bakthat
 from bakthat import models
 from bakthat.errors import ContainerNotFoundError, StorageError, UsageError
-from bakthat.operations.cleanup import CleanedUp
+from bakthat.operations.cleanup import CleanupItem
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import FaultProxy, Hold, fault_proxy, refusal
 from tests.support.glacier_server import GlacierServer
@@ -67,7 +67,7 @@ def begin(conf: Conf, *keys: str) -> None:
         )
 
 
-def reported(found: list[CleanedUp]) -> set[tuple[str, str]]:
+def reported(found: list[CleanupItem]) -> set[tuple[str, str]]:
     return {(each.kind, each.name) for each in found}
 
 

@@ -379,7 +379,7 @@ def test_an_object_of_another_size_is_updated_with_a_warning(
     upload.write(b"hel")
     upload.commit()
     assert actions(bakthat.sync(conf=conf)) == {made.stored_filename: "updated"}
-    assert f"{made.stored_filename} has 3 bytes now, and had 5" in caplog.text
+    assert f"{made.stored_filename} has 3 bytes now, but had 5" in caplog.text
     row = rows(conf)[made.stored_filename]
     assert (row["size"], row["metadata"]["sha256"]) == (3, made.metadata["sha256"])
     # The report of the backup still says that it was cut short.
@@ -666,7 +666,7 @@ def test_a_terminal_shows_how_far_it_is(user: CommandLine) -> None:
         path.unlink()
     code, screen = user.converse("sync")
     assert code == 0
-    assert "Looking" in screen
+    assert "Syncing" in screen
     assert "1 adopted" in " ".join(screen.split())
 
 

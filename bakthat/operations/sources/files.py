@@ -23,7 +23,7 @@ class BackupSource:
     extension: str
     is_archive: bool
     level: int
-    """gzip's level; 0 for no compression here."""
+    """The gzip level; 0 stores the source without compression."""
     root_name: str
     """The name of the file or directory in the archive."""
 
@@ -41,7 +41,10 @@ class BackupSource:
         compress: bool | int,
         root_name: str | None = None,
     ) -> BackupSource:
-        """Look at *filename* (None: the current directory). Raises SourceError, UsageError."""
+        """Return the source *filename*, or the current directory if it is None.
+
+        Raises SourceError, UsageError.
+        """
         if filename is not None and not os.fspath(filename):
             raise UsageError("no file or directory was named to back up")
         path = Path(os.path.abspath(os.path.expanduser(filename or os.curdir)))
@@ -49,7 +52,7 @@ class BackupSource:
         try:
             is_file, is_directory = path.is_file(), path.is_dir()
             exists = is_file or is_directory or path.exists()
-        except (OSError, ValueError) as exc:  # too long a name, a NUL in it
+        except (OSError, ValueError) as exc:  # a name that is too long or has a NUL
             why = reason(exc) if isinstance(exc, OSError) else str(exc)
             raise SourceError(f"cannot read '{shown}': {why}") from exc
         if not exists:

@@ -1,8 +1,8 @@
 """Make the catalog agree with the storage: list stored objects, and mark missing ones.
 
 The storage is the truth. Nothing is deleted from it, no key or password is needed, and a second
-run changes nothing. An object counts as gone only when a complete listing lacks it, and a request
-for the object itself says so too.
+run changes nothing. An object counts as gone only when a complete listing lacks it and a request
+for the object itself confirms that.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ log = logging.getLogger("bakthat")
 Item = TypeVar("Item")
 
 WORKERS = 8
-"""How many objects are looked up at once. More than a backend has connections would only wait."""
+"""How many objects are looked up at once. More would only wait for a connection of the backend."""
 
 BATCH = 256
-"""How many objects one transaction records. An interrupt loses no more than these."""
+"""How many objects one transaction records. An interrupt loses at most one transaction."""
 
 VAULT_LAG = 3 * 24 * 3600
-"""By how many seconds a vault's list may be out of date; it is made about once a day."""
+"""How many seconds old a vault's list may be; a vault makes it about once a day."""
 
 _ORDER = ("s3", "local", "glacier")
 """The vault comes last, since its list may take hours."""
@@ -66,13 +66,14 @@ def sync(
 ) -> SyncReport:
     """Make the catalog agree with the profile's containers, or with *destination* alone.
 
-    What is stored but not listed is adopted, what is gone is marked as deleted, and what changed is
-    updated. Nothing is deleted from the storage. With *dry_run*, the catalog stays as it is too.
+    Stored backups that the catalog lacks are adopted, entries without an object are marked as
+    deleted, and changed entries are updated. Nothing is deleted from the storage. With *dry_run*,
+    the catalog is not changed either.
 
-    A vault takes hours to make its list. The first call asks for the list, and until it is ready
+    A vault takes hours to make its list. The first call requests the list, and until it is ready
     the report's ``is_pending`` is true. With *wait* True the call waits instead; a function is
     called with the seconds to wait. *progress* is called with the number of objects looked up and
-    the number of all.
+    the number of objects to look up.
 
     Raises StorageError, after all other containers are done, when one could not be read.
     """
@@ -92,7 +93,7 @@ def sync(
             if result is not None:
                 report.containers.append(result)
         for other in failures[1:]:
-            log.warning("this container could not be synced either: %s", other)
+            log.warning("another container could not be synced: %s", other)
         if failures:
             raise failures[0]
         return report
@@ -101,7 +102,7 @@ def sync(
 def _sync_container(
     session: Session, destination: str, dry_run: bool, wait: Wait, progress: Progress | None
 ) -> ContainerSync | None:
-    """Return what was found; None for a container that was never used."""
+    """Return the findings; None for a container that was never used."""
     comparison = _Comparison(session, destination, dry_run, progress)
     result = comparison.result
     try:
@@ -123,7 +124,7 @@ def _sync_container(
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The catalog's facts about an object before the storage was listed."""
+    """What the catalog had about an object before the storage was listed."""
 
     size: int
     is_deleted: bool
@@ -140,7 +141,7 @@ class _Known:
 
 
 class _Comparison:
-    """Compares one container with the entries that the catalog had of it at the start."""
+    """Compares one container with its entries in the catalog."""
 
     def __init__(
         self, session: Session, destination: str, dry_run: bool, progress: Progress | None
@@ -151,13 +152,13 @@ class _Comparison:
         self.dry_run = dry_run
         self.progress = progress
         self.result = ContainerSync(destination, self.backend.container)
-        # Before the storage is listed: what is stored meanwhile must not seem to be gone.
+        # Read before the storage is listed: a backup stored meanwhile must not seem to be gone.
         self.known = self._read_known()
         self.failures: dict[str, BakthatError] = {}
         self.steps = self.total = 0
 
     def run(self, listing: Iterable[StoredObject]) -> None:
-        """Compare with *listing*, which has everything in the container below the prefix."""
+        """Compare with *listing*, the complete listing of the container below the prefix."""
         candidates, seen = self._compare(listing)
         missing = [
             key
@@ -176,7 +177,7 @@ class _Comparison:
             raise StorageError(
                 f"{len(self.failures)} objects of {self.backend.container} could not be looked "
                 f"up, the first is {printable(first)}: {why}",
-                hint="all others are done; run it again",
+                hint="all others are done; run bakthat sync again",
             ) from why
 
     def run_vault(self, wait: Wait) -> None:
@@ -220,7 +221,7 @@ class _Comparison:
             }
 
     def _compare(self, listing: Iterable[StoredObject]) -> tuple[list[StoredObject], set[str]]:
-        """Return the objects to look up, the oldest first, and every known key that is stored."""
+        """Return the objects to look up, the oldest first, and the known keys that are stored."""
         candidates, seen = [], set()
         for stored in listing:
             known = self.known.get(stored.key)
@@ -232,7 +233,7 @@ class _Comparison:
                 candidates.append(stored)
             elif stored.key != INVENTORY_KEY:
                 self.result.foreign += 1
-        # Rotation takes the order of entries as the order in which the backups were made.
+        # Rotation assumes that entries were recorded in the order in which backups were made.
         candidates.sort(key=lambda stored: (stored.last_modified or 0, stored.key))
         return candidates, seen
 
@@ -277,7 +278,7 @@ class _Comparison:
         return self._stat_or_none(stored.key)
 
     def _stat_or_none(self, key: str) -> StoredObject | None:
-        """Return the object *key*; None when it is not stored, or when only this request failed."""
+        """Return the object *key*; None when it is missing, or when this request failed."""
         try:
             return self.backend.stat(key)
         except NotFoundError:
@@ -289,7 +290,7 @@ class _Comparison:
             return None
 
     def _entry(self, stored: StoredObject) -> models.Backups | None:
-        """Make the entry of an object, or None when it is not bakthat's."""
+        """Return the entry for an object; None when the object is not bakthat's."""
         key = stored.key
         description = sanitized(stored.metadata)
         known = key in self.known
@@ -300,7 +301,7 @@ class _Comparison:
                 return entry
             parsed = names.parse_key(key, self.session.profile.prefix, description.get("set"))
             if parsed is None and known:
-                # 0.6.0's values have names of any kind; the entry says what they are.
+                # A value of 0.6.0 may have any name; its entry shows that it is one.
                 parsed = names.StoredName(key, 0, "", "")
             elif parsed is not None:
                 names.check_set_name(parsed.stem)
@@ -310,7 +311,7 @@ class _Comparison:
         return None if parsed is None else entry_of(self.backend, stored, parsed)
 
     def _merge(self, entry: models.Backups) -> None:
-        """Merge one entry into the catalog, as it is at that moment, within a transaction."""
+        """Merge one entry into the catalog; called within a transaction."""
         found = models.Backups.get_or_none(models.Backups.stored_filename == entry.stored_filename)
         if found is None:
             entry.metadata["adopted"] = int(time.time())
@@ -331,7 +332,7 @@ class _Comparison:
             return
         if action is Action.UPDATED and not found.is_key_value and before["size"] >= 0:
             log.warning(
-                "%s has %d bytes now, and had %d: it was replaced or truncated after it was stored",
+                "%s has %d bytes now, but had %d: it was replaced or truncated after it was stored",
                 printable(found.stored_filename),
                 found.size,
                 before["size"],
@@ -381,12 +382,12 @@ class _Comparison:
             self.progress(self.steps, self.total)
 
     def _warn_if_empty(self, missing: int) -> None:
-        living = sum(not each.is_deleted for each in self.known.values())
-        if living and missing == living:
+        listed = sum(not each.is_deleted for each in self.known.values())
+        if listed and missing == listed:
             log.warning(
-                "none of the %d backups that the catalog lists is in %s: if it is the wrong place, "
-                "or a disk that is not mounted, correct that and sync again",
-                living,
+                "none of the %d backups in the catalog is in %s: if this is the wrong container or "
+                "its disk is not mounted, correct that and run sync again",
+                listed,
                 printable(self.backend.container),
             )
 
@@ -396,7 +397,7 @@ def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 
 
 def _update_entry(found: models.Backups, entry: models.Backups, *, is_here: bool) -> None:
-    """Update the entry *found* from *entry*, which was made from the object."""
+    """Update the entry *found* from *entry*, which describes the stored object."""
     if not (is_here or _may_be_the_same(found, entry)):
         for column, value in entry.as_dict().items():
             setattr(found, column, value)
@@ -417,10 +418,10 @@ def _update_entry(found: models.Backups, entry: models.Backups, *, is_here: bool
 
 
 def _may_be_the_same(found: models.Backups, entry: models.Backups) -> bool:
-    """Return whether an entry of another container may be one of this container after all.
+    """Return whether an entry of another container may belong to this container after all.
 
-    0.6.0 put the access key into the hash of the container. After a change of keys, the hashes of
-    its entries do not match any more.
+    0.6.0 put the access key into the hash of the container. After a change of keys the hashes of
+    its entries no longer match.
     """
     is_legacy = not {"format", "adopted"} & set(found.metadata)
     return is_legacy and found.backend == entry.backend and found.size == entry.size
@@ -431,8 +432,8 @@ def _warn_of_taken_names(result: ContainerSync) -> None:
     if taken:
         log.warning(
             "%d objects of %s %s cannot be listed, since the catalog has their names in another "
-            "container; the first is %s (a catalog of its own, database: in the profile, lists "
-            "them)",
+            "container; the first is %s (to list them, give the profile a catalog of its own with "
+            "the key database)",
             len(taken),
             result.backend,
             printable(result.container),
@@ -442,7 +443,7 @@ def _warn_of_taken_names(result: ContainerSync) -> None:
 
 @contextmanager
 def _workers() -> Iterator[ThreadPoolExecutor]:
-    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="bakthat-look")
+    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="bakthat-sync")
     try:
         yield pool
     finally:

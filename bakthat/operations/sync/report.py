@@ -11,7 +11,7 @@ from bakthat.system.text import printable
 
 
 class Action(enum.StrEnum):
-    """What sync does with an entry of the catalog."""
+    """How sync changes an entry of the catalog."""
 
     ADOPTED = "adopted"
     """It is stored, and was not listed."""
@@ -27,13 +27,13 @@ class Action(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One entry of the catalog, and what sync does with it."""
+    """An entry of the catalog and how sync changes it."""
 
     action: Action
     backup: models.Backups
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the entry's columns, and the action."""
+        """Return the entry's columns and the action."""
         return {"action": self.action.value, **self.backup.as_dict()}
 
 
@@ -46,7 +46,7 @@ class ContainerSync:
     changes: list[Change] = field(default_factory=list)
     unchanged: int = 0
     foreign: int = 0
-    """Objects that are not bakthat's, or of another prefix; they are left alone."""
+    """The number of objects that are not bakthat's or have another prefix. sync ignores them."""
     is_pending: bool = False
     """The vault has not made its list yet; nothing was compared."""
 
@@ -62,7 +62,7 @@ class ContainerSync:
         }
 
     def summary(self, *, dry_run: bool) -> str:
-        """Return a line that says what was done, or would be."""
+        """Return one line with the number of changes."""
         counts = dict.fromkeys(Action, 0)
         for change in self.changes:
             counts[change.action] += 1
