@@ -97,7 +97,7 @@ def test_a_wrong_event_name_names_the_right_ones() -> None:
 
 
 def test_a_callback_that_is_assigned_does_not_replace_the_others() -> None:
-    with pytest.raises(AttributeError, match=r"by on_backup \+= callback"):
+    with pytest.raises(AttributeError, match=r"with on_backup \+= callback"):
         bakthat.events.on_backup = print  # type: ignore[assignment]  # what is tested
 
 
