@@ -24,7 +24,7 @@ from bakthat.policy.defaults import (
 )
 from bakthat.system.files import replace_file
 from bakthat.system.paths import expanded
-from bakthat.system.text import did_you_mean, printable
+from bakthat.system.text import did_you_mean, printable, reason_of
 
 log = logging.getLogger("bakthat")
 
@@ -236,7 +236,7 @@ def save_profile(
     try:
         replace_file(target, text.encode())
     except OSError as exc:
-        raise ConfigError(f"cannot write {path}: {exc.strerror or exc}") from exc
+        raise ConfigError(f"cannot write {path}: {reason_of(exc)}") from exc
     return path
 
 
@@ -275,7 +275,7 @@ def _read_profiles(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except OSError as exc:
-        raise ConfigError(f"cannot read {path}: {exc.strerror or exc}") from exc
+        raise ConfigError(f"cannot read {path}: {reason_of(exc)}") from exc
     text = _decode_yaml(path, data)
     try:
         content = yaml.load(text, Loader=_unique_keys_loader())

@@ -20,7 +20,7 @@ from bakthat.operations import backup, restore, retention
 from bakthat.operations.key_values import KeyValue
 from bakthat.system.paths import PathLike, expanded
 from bakthat.system.streams import Progress
-from bakthat.system.text import printable
+from bakthat.system.text import printable, reason_of
 
 __all__ = ["BakHelper", "KeyValue"]
 
@@ -322,7 +322,7 @@ class BakHelper:
             directory = tempfile.mkdtemp(prefix=prefix)  # 0700
         except OSError as exc:
             raise DestinationError(
-                f"cannot make a temporary directory: {exc.strerror or exc}",
+                f"cannot make a temporary directory: {reason_of(exc)}",
                 hint="set TMPDIR to a writable directory",
             ) from exc
         if self._chdir:
@@ -336,7 +336,7 @@ class BakHelper:
         try:
             os.chdir(self._former)
         except OSError as exc:
-            log.warning("cannot go back to %s: %s", printable(self._former), exc.strerror or exc)
+            log.warning("cannot go back to %s: %s", printable(self._former), reason_of(exc))
             os.chdir(directory.parent)
 
 

@@ -28,6 +28,7 @@ import peewee
 
 from bakthat.errors import CatalogError
 from bakthat.system.paths import expanded
+from bakthat.system.text import reason_of
 
 SCHEMA_VERSION = 1
 """The user_version of the SQLite database; 0.6.0 left it at 0."""
@@ -441,8 +442,7 @@ def _catalog_error(file: Path, exc: Exception) -> CatalogError:
     read_only = "unable to open" in text and _is_read_only(file)
     if read_only or "readonly" in text or "read-only" in text:
         return CatalogError(f"the catalog {file} cannot be written: it is read-only")
-    reason = exc.strerror or text if isinstance(exc, OSError) else text
     return CatalogError(
-        f"cannot use the catalog {file}: {reason}",
+        f"cannot use the catalog {file}: {reason_of(exc)}",
         hint=f"check the space, the owner and the mode of {file.parent}",
     )

@@ -13,6 +13,7 @@ from typing import Any
 from bakthat.errors import ConfigError, PasswordError
 from bakthat.system import terminal
 from bakthat.system.paths import expanded
+from bakthat.system.text import reason_of
 
 PASSWORD_VARIABLE = "BAKTHAT_PASSWORD"
 
@@ -145,7 +146,7 @@ def _read_secret_file(path: Path, what: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as exc:
-        raise ConfigError(f"cannot read the {what} '{path}': {exc.strerror or exc}") from exc
+        raise ConfigError(f"cannot read the {what} '{path}': {reason_of(exc)}") from exc
     except UnicodeDecodeError:
         # Not "from exc": that exception holds the secret.
         raise ConfigError(f"the {what} '{path}' is not UTF-8 text") from None

@@ -258,7 +258,7 @@ def test_a_failed_write_leaves_the_old_file(config: Path, monkeypatch: pytest.Mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ConfigError, match="No space left"):
+    with pytest.raises(ConfigError, match="no space left"):
         save_profile({"s3_bucket": "new"})
     assert config.read_text() == "default: {s3_bucket: old}\n"
     assert os.listdir(config.parent) == [config.name]

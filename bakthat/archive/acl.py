@@ -10,6 +10,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+from bakthat.system.text import printable
+
 _VERSION = struct.pack("<I", 2)
 _ENTRY = struct.Struct("<HHI")
 _NO_ID = 0xFFFFFFFF
@@ -26,7 +28,7 @@ def binary_acl(
     """Return the ACL *text* as the value of a ``system.posix_acl_…`` attribute.
 
     *find_user* and *find_group* return the id that a name has on this machine, or None. Raises
-    KeyError or ValueError for a text that is not an ACL or names an unknown user or group.
+    ValueError for a text that is not an ACL or names an unknown user or group.
     """
     entries = []
     for line in text.decode("utf-8", "surrogateescape").replace(",", "\n").split("\n"):
@@ -40,8 +42,11 @@ def binary_acl(
 
 def _parse_entry(entry: str, find: Callable[[bytes], int | None]) -> tuple[int, int, int]:
     kind, qualifier, permissions, *number = (part.strip() for part in entry.split(":"))
-    unnamed, named = _TAGS[_SHORT.get(kind, kind)]
-    bits = sum(_BITS[letter] for letter in set(permissions))
+    try:
+        unnamed, named = _TAGS[_SHORT.get(kind, kind)]
+        bits = sum(_BITS[letter] for letter in set(permissions))
+    except KeyError as exc:
+        raise ValueError(f"unknown tag or permission in '{printable(entry)}'") from exc
     if not qualifier:
         return unnamed, bits, _NO_ID
     identifier = find(qualifier.encode("utf-8", "surrogateescape"))

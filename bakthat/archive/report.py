@@ -32,9 +32,3 @@ class ArchiveReport:
         if len(self.warnings) < KEPT_WARNINGS:
             self.warnings.append(text)
         logger.warning("%s", text)
-
-
-def reason(error: OSError) -> str:
-    """Return the system's message for *error*, without the path and beginning in lower case."""
-    text = error.strerror or str(error) or type(error).__name__
-    return text[:1].lower() + text[1:]

@@ -30,7 +30,7 @@ from bakthat.session.session import Session
 from bakthat.system import text
 from bakthat.system.signals import held_back
 from bakthat.system.streams import Progress
-from bakthat.system.text import printable
+from bakthat.system.text import printable, reason_of
 
 log = logging.getLogger("bakthat")
 transfer_log = logging.getLogger("bakthat.backends")
@@ -206,7 +206,7 @@ class NewBackup:
                 status = source.path.stat()
             except OSError as exc:
                 raise SourceError(
-                    f"cannot read '{printable(source.path)}': {exc.strerror}"
+                    f"cannot read '{printable(source.path)}': {reason_of(exc)}"
                 ) from exc
             description["mode"] = status.st_mode & 0o7777
             description["mtime_ns"] = status.st_mtime_ns

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from bakthat.archive.create.source import READ_BYTES
 from bakthat.archive.extract.selection import Selection
 from bakthat.archive.extract.unpack import extract, restore_file, verify
 from bakthat.archive.gzip.reader import GzipReader
@@ -33,6 +32,8 @@ from bakthat.pipeline.legacy import (
 )
 from bakthat.system.streams import ByteCounter, Source
 from bakthat.system.text import human_size
+
+_READ_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ def verify_object(
             verify(source, check_comment=expected.check_identity)
         else:
             hashed = _Hashed(source, expected.sha256)
-            while hashed.read(READ_BYTES):
+            while hashed.read(_READ_BYTES):
                 pass
 
 
@@ -177,7 +178,7 @@ def _open(
 
 
 def _read_json(source: Source, expected: Expected) -> bytes:
-    text = b"".join(iter(lambda: source.read(READ_BYTES), b""))
+    text = b"".join(iter(lambda: source.read(_READ_BYTES), b""))
     try:
         json.loads(text)
     except (ValueError, RecursionError) as exc:

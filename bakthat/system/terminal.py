@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from bakthat.errors import PasswordError
-from bakthat.system.text import printable
+from bakthat.system.text import printable, reason_of
 
 
 def is_interactive() -> bool:
@@ -121,4 +121,4 @@ def _output() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise OutputError(f"cannot write the output: {exc.strerror or exc}") from exc
+        raise OutputError(f"cannot write the output: {reason_of(exc)}") from exc

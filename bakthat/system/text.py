@@ -35,6 +35,27 @@ def is_text(name: str) -> bool:
     return True
 
 
+_MAX_QUOTED = 200
+
+
+def quoted(name: bytes) -> str:
+    """Return *name* in quotes and on one line, with unprintable characters escaped.
+
+    Long names are cut in the middle.
+    """
+    shown = printable(os.fsdecode(name))
+    if len(shown) > _MAX_QUOTED:
+        shown = f"{shown[: _MAX_QUOTED // 2]}…{shown[-_MAX_QUOTED // 2 :]}"
+    return f"'{shown}'"
+
+
+def reason_of(error: Exception) -> str:
+    """Return the text of *error* for the end of a message; that of an OSError without its path."""
+    text = error.strerror if isinstance(error, OSError) else ""
+    text = text or str(error) or type(error).__name__
+    return text[:1].lower() + text[1:]
+
+
 def did_you_mean(word: str, known: Iterable[str], *, most: int = 1) -> str:
     """Return a hint with up to *most* words of *known* that resemble *word*, or ""."""
     import difflib  # here, or every command would take a millisecond longer

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bakthat.archive.tar.fields import parse_number, parse_pax_records, parse_seconds, quoted
+from bakthat.archive.tar.fields import parse_number, parse_pax_records, parse_seconds
 from bakthat.archive.tar.member import Member, MemberType
 from bakthat.archive.tar.reader import MAX_EXTENDED_BYTES, TarReader
 from bakthat.errors import CorruptArchiveError
+from bakthat.system.text import quoted
 from tests.support.tar_bytes import END, Pieces, header, member, octal, padded, pax
 
 Read = list[tuple[Member, bytes]]

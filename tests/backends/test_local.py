@@ -272,7 +272,7 @@ def test_a_disk_that_fails_is_named_and_nothing_stays(
     error: int,
 ) -> None:
     monkeypatch.setattr(os, call, failing(error, getattr(os, call)))
-    with pytest.raises(StorageError, match=os.strerror(error)) as caught:
+    with pytest.raises(StorageError, match=f"(?i){os.strerror(error)}") as caught:
         put(backend, "host/set.tgz", b"data" * 1000)
     monkeypatch.undo()
     assert str(store) in str(caught.value)
@@ -295,7 +295,7 @@ def test_a_sync_that_fails_at_any_step_publishes_nothing_new(
         put(backend, "host/set.tgz", b"data", replace=replace)
         assert backend.stat("host/set.tgz").size == 4
         return
-    with pytest.raises(StorageError, match="Input/output error"):
+    with pytest.raises(StorageError, match="input/output error"):
         put(backend, "host/set.tgz", b"data", replace=replace)
     monkeypatch.undo()
     if not replace:
@@ -378,7 +378,7 @@ def test_a_read_that_fails_is_an_error_that_names_the_file(
     monkeypatch.setattr(os, "preadv", failing(errno.EIO, os.preadv))
     with (
         backend.download("set.tgz") as source,
-        pytest.raises(StorageError, match=r"set\.tgz: Input/output error"),
+        pytest.raises(StorageError, match=r"set\.tgz: input/output error"),
     ):
         source.read()
 
@@ -395,7 +395,7 @@ def test_deleting_many_keys_waits_for_the_disk_once_per_directory(
     monkeypatch.setattr(os, "fsync", failing(errno.EIO, os.fsync, on_call=2))
     failed = backend.delete_many([*keys, "c/gone.tgz", "../outside"])
     assert [*failed] == ["a/set1.tgz", "../outside", *keys[4:]]
-    assert "Input/output error" in str(failed[keys[4]])
+    assert "input/output error" in str(failed[keys[4]])
     monkeypatch.undo()
     assert everything(store) == ["a", "a/set1.tgz", "a/set1.tgz.bakthat.json", "b"]
     assert backend.delete_many(keys[4:]) == {}

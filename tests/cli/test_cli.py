@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from bakthat.crypto import age
-from tests.support.commandline import CommandLine, stored_names
+from tests.support.commandline import INTERRUPT, CommandLine, stored_names
 from tests.support.profiles import write_config
 
 NOTHING_LISTED = "DATE (UTC)  WHERE  HOST  SIZE  NAME  TAGS\n"
@@ -342,7 +342,7 @@ def test_a_backup_goes_on_when_its_log_cannot_be_written(user: CommandLine) -> N
         assert "defect" not in done.stdout + done.stderr
     assert len(user.run("show").stdout.splitlines()) == 1 + 4
     full = user.shell("show >/dev/full")
-    assert full.stderr == "bakthat: error: cannot write the output: No space left on device\n"
+    assert full.stderr == "bakthat: error: cannot write the output: no space left on device\n"
     assert full.code == 1
     assert user.shell("show >&-").code == 0
 
@@ -417,7 +417,7 @@ def test_a_blank_password_disables_encryption(user: CommandLine) -> None:
 
 def test_interrupting_the_question_stores_nothing(user: CommandLine) -> None:
     ask = "Password (blank to disable encryption): "
-    code, screen = user.converse("backup", "mydir", answers=[(ask, "\x03")])
+    code, screen = user.converse("backup", "mydir", answers=[(ask, INTERRUPT)])
     assert code == 130
     assert "bakthat: error: interrupted" in screen
     assert user.run("show").stdout == NOTHING_LISTED
@@ -484,7 +484,7 @@ def test_interrupting_configure_leaves_everything_as_it_was(user: CommandLine, a
     questions = [each.replace("Name: ", "Name (old): ", 1) for each in QUESTIONS[:after]]
     questions = [each if "S3" in each else QUESTIONS[n] for n, each in enumerate(questions)]
     answers = [(question, "x\n" if "dest" not in question else "\n") for question in questions]
-    answers[-1] = (answers[-1][0], "\x03")
+    answers[-1] = (answers[-1][0], INTERRUPT)
     code, _screen = user.converse("configure", answers=answers)
     assert code == 130
     assert path.read_bytes() == before

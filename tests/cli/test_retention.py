@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from bakthat import models
-from tests.support.commandline import CommandLine
+from tests.support.commandline import INTERRUPT, CommandLine
 from tests.support.profiles import write_config
 from tests.support.retention_shelf import DAY, at
 
@@ -337,7 +337,7 @@ def test_interrupting_the_questions_leaves_everything_as_it_was(user: User) -> N
     path = user.configure(default={"s3_bucket": "b"})
     before = path.read_bytes()
     code, screen = user.converse(
-        "configure_backups_rotation", answers=[(DAYS, "7\n"), (WEEKS, "\x03")]
+        "configure_backups_rotation", answers=[(DAYS, "7\n"), (WEEKS, INTERRUPT)]
     )
     assert code == 130
     assert "bakthat: error: interrupted" in screen

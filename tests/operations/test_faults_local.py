@@ -150,14 +150,14 @@ def test_a_disk_that_is_full_and_one_that_turns_read_only(
         assert full.code == 1
         error, hint = full.stderr.splitlines()
         assert error.startswith(f"bakthat: error: cannot write to {store}/mydir.")
-        assert error.endswith(": No space left on device")
+        assert error.endswith(": no space left on device")
         assert "free some space" in hint
         assert everything(store) == before
         subprocess.run(["mount", "-o", "remount,ro", str(store)], check=True)
         for command in (["backup", "mydir", "--prompt", "no"], ["delete", "mydir"]):
             refused = user.run(*command, "--quiet")
             assert refused.code == 1
-            assert "Read-only file system" in refused.stderr
+            assert "read-only file system" in refused.stderr
             assert "remount the file system" in refused.stderr
         assert everything(store) == before
         assert user.run("restore", "mydir", "-o", "out").code == 0

@@ -18,6 +18,9 @@ PROJECT = Path(__file__).parents[2]
 PATIENCE = 120.0
 """Seconds that a command may take before the test fails."""
 
+INTERRUPT = "\x03"
+"""What a terminal sends when somebody presses Ctrl-C."""
+
 
 def unmeasured() -> dict[str, str]:
     """Return the environment without the variables that load coverage into a process."""
@@ -130,9 +133,15 @@ class CommandLine:
     @staticmethod
     def _talk(screen: int, answers: list[tuple[str, str]]) -> str:
         seen, searched = "", 0
+        typed = ""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            if select.select([screen], [], [], 1)[0]:
+            if not select.select([screen], [], [], 1)[0]:
+                # A signal right before Python begins to wait for input is only noticed after that
+                # input. As people do, press Ctrl-C again when nothing happens.
+                if typed == INTERRUPT:
+                    os.write(screen, typed.encode())
+            else:
                 try:
                     piece = os.read(screen, 65536)
                 except OSError:  # the other end is closed
@@ -142,7 +151,8 @@ class CommandLine:
                 seen += piece.decode(errors="replace")
             while answers and (found := seen.find(answers[0][0], searched)) >= 0:
                 searched = found + len(answers[0][0])
-                os.write(screen, answers.pop(0)[1].encode())
+                typed = answers.pop(0)[1]
+                os.write(screen, typed.encode())
         raise AssertionError(f"no end in sight; the screen says:\n{seen}")
 
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from bakthat.archive.report import logger, reason
+from bakthat.archive.report import logger
 from bakthat.errors import UsageError
-from bakthat.system.text import printable
+from bakthat.system.text import printable, reason_of
 
 BAKTHAT_EXCLUDE = ".bakthatexclude"
 GIT_IGNORE = ".gitignore"
@@ -126,7 +126,7 @@ def _read(path: Path, *, lenient: bool) -> ExcludeRules:
         raise UsageError(f"invalid file name: {printable(path)}") from exc
     except OSError as exc:
         raise UsageError(
-            f"cannot read the exclude file {printable(path)}: {reason(exc)}",
+            f"cannot read the exclude file {printable(path)}: {reason_of(exc)}",
             hint="name a readable file, or make this one readable",
         ) from exc
     patterns = []

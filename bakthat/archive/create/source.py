@@ -10,12 +10,12 @@ from typing import Protocol
 
 from bakthat.archive.create.walk import DirectoryCache, Scan, WalkOptions, check_root, scan
 from bakthat.archive.create.writer import write_tree
-from bakthat.archive.report import ArchiveReport, reason
+from bakthat.archive.report import ArchiveReport
 from bakthat.errors import SourceError
 from bakthat.system.streams import ByteCounter, LendingSink, Sink
-from bakthat.system.text import printable
+from bakthat.system.text import printable, reason_of
 
-READ_BYTES = 1024 * 1024
+_READ_BYTES = 1024 * 1024
 """Bytes of an unchanged file that are read at once."""
 
 
@@ -61,15 +61,15 @@ class PlainFile:
         try:
             stream = path.open("rb", buffering=0)
         except OSError as exc:
-            raise SourceError(f"cannot read '{printable(path)}': {reason(exc)}") from exc
+            raise SourceError(f"cannot read '{printable(path)}': {reason_of(exc)}") from exc
         with stream:
             before = os.fstat(stream.fileno())
             left = before.st_size  # bytes appended meanwhile are for the next backup
             while left:
                 try:
-                    piece = stream.read(min(READ_BYTES, left))
+                    piece = stream.read(min(_READ_BYTES, left))
                 except OSError as exc:
-                    raise SourceError(f"cannot read '{printable(path)}': {reason(exc)}") from exc
+                    raise SourceError(f"cannot read '{printable(path)}': {reason_of(exc)}") from exc
                 if not piece:
                     break
                 left -= len(piece)

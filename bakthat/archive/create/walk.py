@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from bakthat.archive.create.excludes import ExcludeRules
 from bakthat.archive.create.extents import stored_bytes
-from bakthat.archive.report import ArchiveReport, reason
+from bakthat.archive.report import ArchiveReport
 from bakthat.errors import SourceError
-from bakthat.system.text import printable
+from bakthat.system.text import printable, reason_of
 
 CACHE_TAG = "CACHEDIR.TAG"
 CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
@@ -189,7 +189,7 @@ def check_root(root: Path) -> tuple[str, os.stat_result]:
             os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as exc:
         raise SourceError(
-            f"cannot back up {printable(root)}: {reason(exc)}",
+            f"cannot back up {printable(root)}: {reason_of(exc)}",
             hint="check the name and that this user may read it",
         ) from exc
     if not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
@@ -254,7 +254,7 @@ class _Walk:
                     warn(f"{printable(path)}: vanished before it was read; it is not stored")
                     continue
                 except OSError as exc:
-                    warn(f"{printable(path)}: {reason(exc)}; it is not stored")
+                    warn(f"{printable(path)}: {reason_of(exc)}; it is not stored")
                     continue
             is_dir = status is not None and stat.S_ISDIR(status.st_mode)
             if rules is not None and rules.excludes(name, is_dir=is_dir):
@@ -312,7 +312,7 @@ class _Walk:
                 self._cache.keep(status, names, others)
         else:
             lost = "some of its contents are" if names else "its contents are"
-            why = f"cannot list this directory: {reason(problem)}; {lost} not stored"
+            why = f"cannot list this directory: {reason_of(problem)}; {lost} not stored"
             self._warn(f"{printable(path)}: {why}")
         return names, others
 

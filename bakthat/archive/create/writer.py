@@ -14,7 +14,7 @@ from pathlib import Path
 from bakthat.archive.create.extents import data_extents, looks_sparse
 from bakthat.archive.create.walk import DirectoryCache, Entry, WalkOptions, walk
 from bakthat.archive.create.xattrs import AttributeReader
-from bakthat.archive.report import ArchiveReport, reason
+from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar import header as tar_header
 from bakthat.archive.tar.fields import BLOCK_BYTES
 from bakthat.archive.tar.header import (
@@ -29,7 +29,7 @@ from bakthat.archive.tar.header import (
 from bakthat.archive.tar.sparse import Extents, pack_pax_1_0
 from bakthat.errors import SourceError
 from bakthat.system.streams import LendingSink, Sink
-from bakthat.system.text import printable
+from bakthat.system.text import printable, reason_of
 
 _BUFFER_BYTES = 1024 * 1024
 _MAX_ATTRIBUTES = 4 * 1024 * 1024
@@ -323,7 +323,7 @@ class _TreeWriter:
         except OSError as exc:
             if not entry.name:
                 raise SourceError(
-                    f"cannot back up {printable(entry.path)}: {reason(exc)}",
+                    f"cannot back up {printable(entry.path)}: {reason_of(exc)}",
                     hint="check that this user may read it",
                 ) from exc
             if entry.stat is None and exc.errno in (errno.ELOOP, errno.ENXIO):
@@ -436,7 +436,7 @@ class _TreeWriter:
             try:
                 count = os.preadv(fd, [space[:left]], offset + length - left)
             except OSError as exc:
-                problem = f"could not be read whole: {reason(exc)}"
+                problem = f"could not be read whole: {reason_of(exc)}"
                 break
             if not count:
                 problem = "shrank while it was read"
@@ -467,7 +467,7 @@ def _change(before: os.stat_result, fd: int) -> str:
     try:
         after = os.fstat(fd)
     except OSError as exc:
-        return f"cannot be checked for changes: {reason(exc)}"
+        return f"cannot be checked for changes: {reason_of(exc)}"
     if after.st_size > before.st_size:
         return f"grew while it was read; its first {before.st_size} bytes are stored"
     if (after.st_size, after.st_mtime_ns, after.st_ctime_ns) != (
@@ -482,7 +482,7 @@ def _change(before: os.stat_result, fd: int) -> str:
 def _why(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return "vanished before it was read"
-    return reason(error)
+    return reason_of(error)
 
 
 def _user_name(uid: int) -> bytes:

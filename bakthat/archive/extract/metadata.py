@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bakthat.archive.acl import binary_acl
-from bakthat.archive.report import ArchiveReport, reason
-from bakthat.archive.tar.fields import quoted
+from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar.member import Member
+from bakthat.system.text import quoted, reason_of
 
 DEFAULT_ACL = "system.posix_acl_default"
 
@@ -127,7 +127,7 @@ class MetadataWriter:
 
     def warn(self, name: bytes, what: str, error: OSError | OverflowError | ValueError) -> None:
         """Report that *what* of the file *name* could not be restored, and why."""
-        why = reason(error) if isinstance(error, OSError) else str(error)
+        why = reason_of(error)
         self._report.warn(f"cannot restore the {what} of {quoted(name)}: {why}")
 
     def _set_owner(
@@ -180,7 +180,7 @@ class MetadataWriter:
             if name not in xattrs and kind in (b"access", b"default"):
                 try:
                     xattrs[name] = binary_acl(text, self._user, self._group)
-                except (KeyError, ValueError) as exc:
+                except ValueError as exc:
                     self.warn(member.name, "ACL", ValueError(f"invalid ACL: {exc}"))
         for name, value in xattrs.items():
             try:

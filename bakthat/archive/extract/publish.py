@@ -27,10 +27,10 @@ from bakthat.archive.extract.staging import (
     open_private,
 )
 from bakthat.archive.extract.tree import PathSet
-from bakthat.archive.report import ArchiveReport, reason
-from bakthat.archive.tar.fields import quoted
+from bakthat.archive.report import ArchiveReport
 from bakthat.errors import DestinationError
 from bakthat.system.signals import held_back
+from bakthat.system.text import quoted, reason_of
 
 logger = logging.getLogger("bakthat.archive")
 
@@ -62,7 +62,7 @@ def publish(staging: Staging, implied_directories: PathSet, report: ArchiveRepor
             publication.move(interrupts.check)
             publication.check_all_moved()
         except OSError as exc:
-            failure = DestinationError(f"cannot write {publication.current_path}: {reason(exc)}")
+            failure = DestinationError(f"cannot write {publication.current_path}: {reason_of(exc)}")
             publication.undo()
             raise failure from exc
         except BaseException:
@@ -211,7 +211,7 @@ class _Publication:
             self._path = []
             self._staging.keep("the restored files that could not be moved into place")
             raise DestinationError(
-                f"not everything could be moved into {self.current_path}: {reason(exc)}",
+                f"not everything could be moved into {self.current_path}: {reason_of(exc)}",
                 hint="restore to a directory on another file system; the restored files were kept",
             ) from exc
 
@@ -267,7 +267,7 @@ class _Publication:
             os.close(target)
 
     def _warn(self, what: str, error: OSError) -> None:
-        self._report.warn(f"cannot restore the {what} of {self.current_path}: {reason(error)}")
+        self._report.warn(f"cannot restore the {what} of {self.current_path}: {reason_of(error)}")
 
     def undo(self) -> None:
         """Bring the destination back to its state before the moves.
@@ -283,7 +283,9 @@ class _Publication:
                 self._undo_directory(index, merge)
             except OSError as exc:
                 self._staging.keep("the files that could not be put back")
-                logger.error("cannot undo the restore into %s: %s", self.current_path, reason(exc))
+                logger.error(
+                    "cannot undo the restore into %s: %s", self.current_path, reason_of(exc)
+                )
 
     def _undo_directory(self, index: int, merge: _Merge) -> None:
         staged, _ = self._open_staged(merge.path)

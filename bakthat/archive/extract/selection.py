@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 
 from bakthat.archive.extract.tree import split_name
-from bakthat.archive.tar.fields import quoted
 from bakthat.archive.tar.member import Member, MemberType
 from bakthat.errors import NoMatchError, UsageError
+from bakthat.system.text import quoted
 
 
 class Selection:

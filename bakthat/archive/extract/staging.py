@@ -12,10 +12,9 @@ import unicodedata
 from pathlib import Path
 
 from bakthat.archive.extract.metadata import DEFAULT_ACL
-from bakthat.archive.report import reason
-from bakthat.archive.tar.fields import quoted
 from bakthat.errors import DestinationError
 from bakthat.system.signals import held_back
+from bakthat.system.text import quoted, reason_of
 
 STAGING_PREFIX = ".bakthat-restore-"
 
@@ -61,7 +60,7 @@ class Staging:
         except OSError as exc:
             self._remove(failed=True)
             raise DestinationError(
-                f"cannot restore into {quoted(os.fsencode(self.destination))}: {reason(exc)}",
+                f"cannot restore into {quoted(os.fsencode(self.destination))}: {reason_of(exc)}",
                 hint="name a directory that can be written to",
             ) from exc
         except BaseException:
@@ -124,7 +123,7 @@ class Staging:
                     os.rmdir(path)
         except OSError as exc:
             where = quoted(os.fsencode(self.destination / self._name))
-            logger.warning("cannot remove %s, remove it by hand: %s", where, reason(exc))
+            logger.warning("cannot remove %s, remove it by hand: %s", where, reason_of(exc))
         finally:
             self._close()
 

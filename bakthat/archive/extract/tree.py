@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from bakthat.archive.extract.metadata import DEFAULT_ACL, DirectoryState, MetadataWriter
 from bakthat.archive.extract.staging import folds_names, names_in, open_private
-from bakthat.archive.report import ArchiveReport, reason
-from bakthat.archive.tar.fields import quoted
+from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar.member import Member, MemberType
 from bakthat.errors import CorruptArchiveError, DestinationError, UnsafeMemberError
 from bakthat.system.files import write_all
+from bakthat.system.text import quoted, reason_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -266,7 +266,7 @@ class StagedTree:
                 device = os.makedev(member.major, member.minor)
                 os.mknod(path[-1], 0o600 | kind, device, dir_fd=parent)
         except (PermissionError, OverflowError) as exc:
-            why = reason(exc) if isinstance(exc, OSError) else str(exc)
+            why = reason_of(exc)
             self._skip(path, f"left out the {member.type.value} {quoted(member.name)}: {why}")
             return
         self._metadata.apply_to_entry(parent, path[-1], member, link=False)

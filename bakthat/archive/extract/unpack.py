@@ -17,13 +17,13 @@ from bakthat.archive.extract.publish import publish
 from bakthat.archive.extract.selection import Selection
 from bakthat.archive.extract.staging import Staging
 from bakthat.archive.extract.tree import PathSet, StagedTree, split_name
-from bakthat.archive.report import ArchiveReport, reason
-from bakthat.archive.tar.fields import quoted
+from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar.member import Member, MemberType, Owner
 from bakthat.archive.tar.reader import TarReader
 from bakthat.errors import DestinationError, UnsafeMemberError
 from bakthat.system.files import write_all
 from bakthat.system.streams import ByteCounter, Source
+from bakthat.system.text import quoted, reason_of
 
 _READ_BYTES = 1024 * 1024
 
@@ -173,7 +173,7 @@ def verify(
 
 
 def _cannot_write(path: Path, error: OSError) -> DestinationError:
-    return DestinationError(f"cannot write {quoted(os.fsencode(path))}: {reason(error)}")
+    return DestinationError(f"cannot write {quoted(os.fsencode(path))}: {reason_of(error)}")
 
 
 class _WatchedSource:

@@ -6,13 +6,12 @@ manual, "Basic Tar Format" and "Storing Sparse Files".
 
 from __future__ import annotations
 
-import os
 import re
 from functools import lru_cache
 from zlib import adler32
 
 from bakthat.errors import CorruptArchiveError
-from bakthat.system.text import printable
+from bakthat.system.text import quoted
 
 BLOCK_BYTES = 512
 MAX_NAME_BYTES = 64 * 1024
@@ -25,21 +24,10 @@ MAX_DEVICE = 2**31 - 1
 MAX_SIZE = 2**63 - 1
 MAX_TIME_NS = 2**63 * 10**9
 """The limit before and after 1970: some file systems store 64 bits of seconds."""
-_MAX_SECONDS_DIGITS = 19
-_MAX_SHOWN = 200
+_MAX_DIGITS = 19
+"""Those of 2**63."""
 
 _SECONDS = re.compile(rb"([+-]?)(\d*)(?:\.(\d*))?")
-
-
-def quoted(name: bytes) -> str:
-    """Return *name* in quotes and on one line, with unprintable characters escaped.
-
-    Long names are cut in the middle.
-    """
-    shown = printable(os.fsdecode(name))
-    if len(shown) > _MAX_SHOWN:
-        shown = f"{shown[: _MAX_SHOWN // 2]}…{shown[-_MAX_SHOWN // 2 :]}"
-    return f"'{shown}'"
 
 
 @lru_cache(maxsize=4096)
@@ -68,7 +56,7 @@ def parse_decimal(text: bytes) -> int:
 
     Raises CorruptArchiveError.
     """
-    if not text.isdigit() or len(text) > 19:
+    if not text.isdigit() or len(text) > _MAX_DIGITS:
         raise CorruptArchiveError(f"a pax header has {quoted(text)} where a number belongs")
     return int(text)
 
@@ -79,10 +67,10 @@ def parse_seconds(text: bytes) -> int:
     Digits past the ninth are rounded towards the past, before 1970 too. Raises CorruptArchiveError.
     """
     seconds, _, fraction = text.partition(b".")
-    if seconds.isdigit() and fraction.isdigit() and len(seconds) <= _MAX_SECONDS_DIGITS:
+    if seconds.isdigit() and fraction.isdigit() and len(seconds) <= _MAX_DIGITS:
         return int(seconds) * 10**9 + int(fraction[:9].ljust(9, b"0"))  # the usual case
     match = _SECONDS.fullmatch(text)
-    if match is None or not (match[2] or match[3]) or len(match[2]) > _MAX_SECONDS_DIGITS:
+    if match is None or not (match[2] or match[3]) or len(match[2]) > _MAX_DIGITS:
         raise CorruptArchiveError(f"a pax header has {quoted(text)} where a time belongs")
     fraction = match[3] or b""
     nanoseconds = int(match[2] or b"0") * 10**9 + int(fraction[:9].ljust(9, b"0"))

@@ -29,7 +29,6 @@ from bakthat.archive.tar.fields import (
     parse_number,
     parse_pax_records,
     parse_seconds,
-    quoted,
 )
 from bakthat.archive.tar.member import Member, MemberType
 from bakthat.archive.tar.sparse import (
@@ -41,6 +40,7 @@ from bakthat.archive.tar.sparse import (
 )
 from bakthat.errors import CorruptArchiveError
 from bakthat.system.streams import Source
+from bakthat.system.text import quoted
 
 MAX_EXTENDED_BYTES = 8 * 1024 * 1024
 """The largest pax header that is read; Linux allows 64 KiB in one extended attribute."""

@@ -15,6 +15,7 @@ from typing import Any
 from bakthat.backends.base import Metadata, decode_metadata
 from bakthat.errors import KeyExistsError, NotFoundError, StorageError
 from bakthat.system.files import write_all
+from bakthat.system.text import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +44,8 @@ def translated_errors(doing: str, path: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        reason = exc.strerror or type(exc).__name__
         raise StorageError(
-            f"cannot {doing} {path}: {reason}", hint=_HINTS.get(exc.errno or 0, "")
+            f"cannot {doing} {path}: {reason_of(exc)}", hint=_HINTS.get(exc.errno or 0, "")
         ) from exc
 
 
@@ -141,7 +141,7 @@ def remove(path: str) -> None:
     except FileNotFoundError:
         return
     except OSError as exc:
-        log.warning("%s could not be removed: %s", path, exc.strerror)
+        log.warning("%s could not be removed: %s", path, reason_of(exc))
 
 
 def sync_directory(path: str) -> None:
@@ -166,7 +166,7 @@ def read_sidecar(path: str) -> Metadata:
     except FileNotFoundError:
         return {}
     except OSError as exc:
-        log.warning("%s could not be read: %s", path, exc.strerror)
+        log.warning("%s could not be read: %s", path, reason_of(exc))
         return {}
 
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bakthat.archive.gzip.level import DEFAULT_LEVEL
-from bakthat.archive.report import reason
 from bakthat.errors import SourceError, UsageError
 from bakthat.format import names
-from bakthat.system.text import printable
+from bakthat.system.text import printable, reason_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class BackupSource:
             is_file, is_directory = path.is_file(), path.is_dir()
             exists = is_file or is_directory or path.exists()
         except (OSError, ValueError) as exc:  # a name that is too long or has a NUL
-            why = reason(exc) if isinstance(exc, OSError) else str(exc)
+            why = reason_of(exc)
             raise SourceError(f"cannot read '{shown}': {why}") from exc
         if not exists:
             raise SourceError(f"no such file or directory: '{shown}'")
