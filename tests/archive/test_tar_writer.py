@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from bakthat.archive.acl import acl_text
 from bakthat.archive.create import extents, writer
 from bakthat.archive.create.excludes import find_rules
+from bakthat.archive.create.hard_links import HardLinks
 from bakthat.archive.create.walk import WalkOptions, scan
 from bakthat.archive.create.writer import write_tree
 from bakthat.archive.create.xattrs import AttributeReader
@@ -391,7 +392,7 @@ def test_a_reused_inode_is_not_taken_for_a_hard_link(tmp_path: Path) -> None:
         (root / name).write_bytes(b"old")
         os.link(root / name, tmp_path / f"{name} again")
     status = (root / "a").stat()
-    links = writer._HardLinks()
+    links = HardLinks()
     links.add(b"set/a", status)
     fields = list((root / "b").stat())
     fields[stat.ST_INO], fields[stat.ST_SIZE] = status.st_ino, 99
@@ -402,7 +403,7 @@ def test_hard_links_are_forgotten_once_all_were_seen(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     os.link(tmp_path / "a", tmp_path / "b")
     status = (tmp_path / "a").stat()
-    links = writer._HardLinks()
+    links = HardLinks()
     links.add(b"first", status)
     assert links.find(status) == b"first"
     assert links.find(status) is None

@@ -35,7 +35,13 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.archive.tar": ["fields member", "header sparse", "reader"],
     "bakthat.archive.gzip": ["level members", "reader writer"],
     "bakthat.archive.worker": ["messages", "process shared_memory"],
-    "bakthat.archive.create": ["excludes extents xattrs", "walk", "writer", "source", "worker"],
+    "bakthat.archive.create": [
+        "blocks excludes extents hard_links xattrs",
+        "walk",
+        "writer",
+        "source",
+        "worker",
+    ],
     "bakthat.archive.extract": [
         "metadata",
         "staging",

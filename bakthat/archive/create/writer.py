@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 
+from bakthat.archive.create.blocks import BlockBuffer
 from bakthat.archive.create.extents import data_extents, looks_sparse
+from bakthat.archive.create.hard_links import HardLinks
 from bakthat.archive.create.walk import DirectoryCache, Entry, WalkOptions, walk
 from bakthat.archive.create.xattrs import AttributeReader
 from bakthat.archive.report import ArchiveReport
@@ -31,7 +33,8 @@ from bakthat.errors import SourceError
 from bakthat.system.streams import LendingSink, Sink
 from bakthat.system.text import printable, reason_of
 
-_BUFFER_BYTES = 1024 * 1024
+_REPORTED_BYTES = 1024 * 1024
+"""The most bytes that are read before *on_bytes* is called."""
 _MAX_ATTRIBUTES = 4 * 1024 * 1024
 """Bytes of extended attributes of one member; half of what the reader accepts as a header."""
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -76,111 +79,6 @@ def _ignore(_count: int) -> None:
     pass
 
 
-class _Blocks:
-    """Buffer the written bytes, and pass them to the sink in pieces of one size."""
-
-    def __init__(self, sink: Sink | LendingSink) -> None:
-        self._sink: LendingSink = sink if isinstance(sink, LendingSink) else _LendingAdapter(sink)
-        self._view = self._sink.lend()
-        self._size = len(self._view)
-        self._filled = 0
-        self._flushed = 0
-
-    def put(self, data: bytes) -> None:
-        """Write all of *data*."""
-        end = self._filled + len(data)
-        if end <= self._size:
-            self._view[self._filled : end] = data
-            self._filled = end
-            return
-        start = 0
-        while start < len(data):
-            space = self.space()
-            count = min(len(space), len(data) - start)
-            space[:count] = data[start : start + count]
-            self.fill(count)
-            start += count
-
-    def space(self) -> memoryview:
-        """Return memory for at least one byte; :meth:`fill` says how many bytes were put there."""
-        if self._filled == self._size:
-            self.flush()
-        return self._view[self._filled :]
-
-    def fill(self, count: int) -> None:
-        self._filled += count
-
-    def zeros(self, count: int) -> None:
-        """Write *count* zero bytes."""
-        while count > 0:
-            piece = min(count, _BUFFER_BYTES)
-            self.put(bytes(piece))
-            count -= piece
-
-    def pad(self, multiple: int) -> None:
-        """Write zeros until the length of the archive is a multiple of *multiple*."""
-        self.put(bytes(-(self._flushed + self._filled) % multiple))
-
-    def flush(self) -> None:
-        """Write the buffered bytes to the sink."""
-        if self._filled:
-            self._sink.take(self._view, self._filled)
-            self._flushed += self._filled
-            self._filled = 0
-            self._view = self._sink.lend()
-
-
-class _LendingAdapter:
-    """A LendingSink over a sink that lends no memory."""
-
-    def __init__(self, sink: Sink) -> None:
-        self._memory = memoryview(bytearray(_BUFFER_BYTES))
-        self._sink = sink
-
-    def lend(self) -> memoryview:
-        return self._memory
-
-    def take(self, lent: memoryview, size: int, /) -> None:
-        self._sink.write(lent[:size])
-
-
-class _HardLinks:
-    """Remember the files with several names, until all of their names were seen.
-
-    Symbolic links, FIFOs and devices can have several names, too.
-    """
-
-    def __init__(self) -> None:
-        self._first: dict[tuple[int, int], tuple[bytes, int, tuple[int, int, int]]] = {}
-
-    def add(self, name: bytes, status: os.stat_result) -> None:
-        """Remember that the member *name* holds the content of this file."""
-        if status.st_nlink > 1:
-            key = (status.st_dev, status.st_ino)
-            self._first[key] = (name, status.st_nlink - 1, _version(status))
-
-    def find(self, status: os.stat_result) -> bytes | None:
-        """Return the name of the member that holds this file's content already."""
-        key = (status.st_dev, status.st_ino)
-        if status.st_nlink < 2 or key not in self._first:
-            return None
-        name, left, version = self._first[key]
-        if version != _version(status):
-            # The file has changed since, or a new file has the inode number of a removed one.
-            del self._first[key]
-            return None
-        if left > 1:
-            self._first[key] = (name, left - 1, version)
-        else:
-            del self._first[key]
-        return name
-
-
-def _version(status: os.stat_result) -> tuple[int, int, int]:
-    """Return values that tell a file from its older versions and from others with its inode."""
-    return stat.S_IFMT(status.st_mode), status.st_size, status.st_mtime_ns
-
-
 class _TreeWriter:
     """Write entries as the members of one archive."""
 
@@ -192,11 +90,11 @@ class _TreeWriter:
         on_bytes: Callable[[int], None],
     ) -> None:
         self._arcname = os.fsencode(arcname)
-        self._blocks = _Blocks(sink)
+        self._blocks = BlockBuffer(sink)
         self._report = report
         self._on_bytes = on_bytes
         self._unreported = 0
-        self._links = _HardLinks()
+        self._links = HardLinks()
         self._attributes = AttributeReader()
         # For one archive only: in a long-lived process the names may change.
         self._owner = lru_cache(maxsize=4096)(_user_name)
@@ -244,7 +142,7 @@ class _TreeWriter:
     def _count(self, size: int) -> None:
         """Count *size* bytes of content, and call *on_bytes* about once per MiB."""
         self._report.bytes += size
-        if self._unreported + size > _BUFFER_BYTES:
+        if self._unreported + size > _REPORTED_BYTES:
             self._on_bytes(self._unreported)
             self._unreported = 0
         self._unreported += size

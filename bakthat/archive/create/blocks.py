@@ -1,0 +1,76 @@
+"""Buffer the bytes of an archive that is written."""
+
+from __future__ import annotations
+
+from bakthat.system.streams import LendingSink, Sink
+
+_BUFFER_BYTES = 1024 * 1024
+
+
+class BlockBuffer:
+    """Buffer the written bytes, and pass them to the sink in pieces of one size."""
+
+    def __init__(self, sink: Sink | LendingSink) -> None:
+        self._sink: LendingSink = sink if isinstance(sink, LendingSink) else _LendingAdapter(sink)
+        self._view = self._sink.lend()
+        self._size = len(self._view)
+        self._filled = 0
+        self._flushed = 0
+
+    def put(self, data: bytes) -> None:
+        """Write all of *data*."""
+        end = self._filled + len(data)
+        if end <= self._size:
+            self._view[self._filled : end] = data
+            self._filled = end
+            return
+        start = 0
+        while start < len(data):
+            space = self.space()
+            count = min(len(space), len(data) - start)
+            space[:count] = data[start : start + count]
+            self.fill(count)
+            start += count
+
+    def space(self) -> memoryview:
+        """Return memory for at least one byte; the caller must call :meth:`fill` afterwards."""
+        if self._filled == self._size:
+            self.flush()
+        return self._view[self._filled :]
+
+    def fill(self, count: int) -> None:
+        """Count *count* bytes, which the caller put into :meth:`space`, as written."""
+        self._filled += count
+
+    def zeros(self, count: int) -> None:
+        """Write *count* zero bytes."""
+        while count > 0:
+            piece = min(count, _BUFFER_BYTES)
+            self.put(bytes(piece))
+            count -= piece
+
+    def pad(self, multiple: int) -> None:
+        """Write zeros until the length of the archive is a multiple of *multiple*."""
+        self.put(bytes(-(self._flushed + self._filled) % multiple))
+
+    def flush(self) -> None:
+        """Write the buffered bytes to the sink."""
+        if self._filled:
+            self._sink.take(self._view, self._filled)
+            self._flushed += self._filled
+            self._filled = 0
+            self._view = self._sink.lend()
+
+
+class _LendingAdapter:
+    """A LendingSink over a sink that lends no memory."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._memory = memoryview(bytearray(_BUFFER_BYTES))
+        self._sink = sink
+
+    def lend(self) -> memoryview:
+        return self._memory
+
+    def take(self, lent: memoryview, size: int, /) -> None:
+        self._sink.write(lent[:size])
