@@ -56,7 +56,7 @@ def isolated_environment(
     for name in os.environ:
         if name.startswith(("AWS_", "BAKTHAT_", "XDG_")):
             monkeypatch.delenv(name)
-    # Else boto3 asks the network for the keys of a machine in EC2.
+    # Otherwise boto3 asks the network for the keys of a machine in EC2.
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     return home
 
@@ -76,7 +76,7 @@ def plugins_dir(isolated_environment: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spend no second on each passphrase; the command line's tests use what users get."""
+    """Use a low scrypt work factor; tests of the command line use the real one."""
     from bakthat.pipeline import write
 
     monkeypatch.setattr(write, "PASSPHRASE_WORK_FACTOR", 8)
@@ -109,13 +109,13 @@ def out(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def user(isolated_environment: Path, tmp_path: Path) -> CommandLine:
-    """Return a user of the command line who stands in the test's directory."""
+    """Return a user of the command line, in the test's directory."""
     return CommandLine(isolated_environment, tmp_path)
 
 
 @pytest.fixture(scope="session")
 def moto_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """Serve AWS as moto plays it, for the whole session."""
+    """Serve moto's AWS, for the whole session."""
     with moto_server(tmp_path_factory.mktemp("moto")) as server:
         yield server
 

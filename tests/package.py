@@ -90,7 +90,7 @@ def use(wheel: Path) -> None:
 
 
 def check_release() -> None:
-    """Ask for a version to release and for its entry in the changelog."""
+    """Exit with an error unless the version and its entry in the changelog are for a release."""
     version = bakthat.__version__
     if not re.fullmatch(r"\d+(\.\d+)+", version):
         raise SystemExit(f"{version} is no release: set __version__ in bakthat/__init__.py")
@@ -100,7 +100,7 @@ def check_release() -> None:
 
 
 def main() -> None:
-    """Do it all."""
+    """Build, check and use both files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--release", action="store_true", help="check the changelog too")
     if parser.parse_args().release:

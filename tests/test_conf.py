@@ -1,4 +1,4 @@
-"""The configuration file: what it says, what is wrong with it, and how it is rewritten."""
+"""The configuration file: reading, checking and writing it."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def test_saving_keeps_other_profiles_and_keys(config: Path) -> None:
     }
 
 
-def test_what_is_saved_is_private_and_leaves_no_temporary_file(config: Path) -> None:
+def test_a_saved_file_is_private_and_leaves_no_temporary_file(config: Path) -> None:
     save_profile({"secret_key": "x"}, name="work")
     assert stat.S_IMODE(config.stat().st_mode) == 0o600
     assert os.listdir(config.parent) == [config.name]
@@ -288,7 +288,7 @@ def path_in(profile: Mapping[str, Any], key: str) -> str:
     return str(profile["prometheus"][key] if key == "textfile" else profile[key])
 
 
-def test_of_every_key_it_is_known_whether_it_is_a_path() -> None:
+def test_every_key_is_listed_as_a_path_or_not() -> None:
     # A new key that is a path belongs into conf.PATHS, any other into NO_PATHS.
     assert set(PATHS) | NO_PATHS == set(Profile().as_mapping())
     assert not set(PATHS) & NO_PATHS
@@ -297,7 +297,7 @@ def test_of_every_key_it_is_known_whether_it_is_a_path() -> None:
 
 @pytest.mark.parametrize("named", ["absolute", "relative", "default"])
 @pytest.mark.parametrize("key", PATH_KEYS)
-def test_a_relative_path_counts_from_the_directory_of_the_file(
+def test_a_relative_path_is_relative_to_the_directory_of_the_file(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, named: str
 ) -> None:
     write(config, yaml.safe_dump({"default": with_path(key, "some/../place")}))
@@ -313,7 +313,7 @@ def test_a_relative_path_counts_from_the_directory_of_the_file(
 
 @pytest.mark.parametrize("path", ["/some/where", "~/some/where", "~"])
 @pytest.mark.parametrize("key", PATH_KEYS)
-def test_a_whole_path_stays_as_it_is(config: Path, key: str, path: str) -> None:
+def test_an_absolute_path_stays_as_it_is(config: Path, key: str, path: str) -> None:
     write(config, yaml.safe_dump({"default": with_path(key, path)}))
     for loaded in (load_profile(), load_profile(conf=with_path(key, path))):
         assert path_in(loaded.profile.as_mapping(), key) == path
@@ -341,14 +341,14 @@ def test_a_relative_path_from_a_pipe_is_refused(tmp_path: Path) -> None:
         assert "relative path" in str(expect_error(config=f"/dev/fd/{stream.fileno()}"))
 
 
-def test_a_relative_path_in_a_linked_file_counts_from_the_link(
+def test_a_relative_path_in_a_linked_file_is_relative_to_the_link(
     config: Path, tmp_path: Path
 ) -> None:
     config.symlink_to(write(tmp_path / "dotfiles.yml", "default: {local_path: store}\n"))
     assert load_profile().profile.local_path == str(config.parent / "store")
 
 
-def test_what_a_relative_path_became_is_logged(
+def test_the_absolute_path_of_a_relative_one_is_logged(
     config: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(config, "default: {local_path: store}\n")

@@ -1,4 +1,4 @@
-"""Whatever bytes come from the storage or stand in a file, only bakthat's own errors come out."""
+"""Any bytes from the storage or from a file raise only bakthat's own errors."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from tests.fuzz.targets import TARGETS
 
-FINDS: list[tuple[str, bytes]] = [
+FOUND_INPUTS: list[tuple[str, bytes]] = [
     ("configuration", b"\xff\xfe*" + b"\xff" * 10 + b"%"),  # UTF-16 that cannot be decoded
 ]
-"""What once made a target raise something else; never to be taken away."""
+"""Inputs that once made a target raise another error. Never remove one."""
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_seed_and_every_find_is_read(target: str) -> None:
     function, seeds = TARGETS[target]
-    for data in [*seeds, *(find for name, find in FINDS if name == target)]:
+    for data in [*seeds, *(find for name, find in FOUND_INPUTS if name == target)]:
         function(data)
 
 
@@ -62,7 +62,7 @@ def test_a_mutation_raises_documented_errors_only(target: str, data: st.DataObje
 
 @settings(max_examples=150, deadline=None)
 @given(JSON)
-def test_no_json_is_too_odd_a_self_description(said: Any) -> None:
+def test_any_json_as_a_self_description_raises_documented_errors_only(said: Any) -> None:
     import json
 
     TARGETS["metadata"][0](json.dumps(said).encode())
@@ -70,7 +70,7 @@ def test_no_json_is_too_odd_a_self_description(said: Any) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(JSON, st.sampled_from(["default", "other", "1"]))
-def test_no_yaml_is_too_odd_a_configuration(profile: Any, name: str) -> None:
+def test_any_yaml_as_a_configuration_raises_documented_errors_only(profile: Any, name: str) -> None:
     import yaml
 
     TARGETS["configuration"][0](yaml.safe_dump({name: profile}, allow_unicode=True).encode())

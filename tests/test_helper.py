@@ -1,4 +1,4 @@
-"""BakHelper: its directory, its set, and what it leaves behind however its block ends."""
+"""BakHelper: its temporary directory, its set, and its cleanup at the end of the block."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("cheap_passphrases")
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand in a directory, and keep temporary directories in one that can be looked at."""
+    """Change to a new directory, and let temporary directories be made in a known one."""
     (tmp_path / "start").mkdir()
     (tmp_path / "temporary").mkdir()
     monkeypatch.chdir(tmp_path / "start")
@@ -72,7 +72,7 @@ def break_upload(patch: pytest.MonkeyPatch, error: BaseException) -> None:
 # The directory.
 
 
-def test_the_block_works_in_a_private_directory_that_is_gone_afterwards(
+def test_the_block_works_in_a_private_directory_that_is_removed_afterwards(
     conf: Conf, start: Path
 ) -> None:
     with BakHelper("mybackup", conf=conf) as bh:
@@ -90,7 +90,9 @@ def test_the_block_works_in_a_private_directory_that_is_gone_afterwards(
 @pytest.mark.parametrize(
     "error", [RuntimeError("dump"), KeyboardInterrupt(), SystemExit(1), GeneratorExit()]
 )
-def test_it_is_gone_after_any_exception(conf: Conf, start: Path, error: BaseException) -> None:
+def test_the_directory_is_removed_after_any_exception(
+    conf: Conf, start: Path, error: BaseException
+) -> None:
     def work() -> None:
         with BakHelper("mybackup", conf=conf):
             dump()
@@ -121,7 +123,7 @@ def test_a_working_directory_that_vanished_is_reported(
 
 
 @pytest.mark.permissions
-def test_what_a_dump_made_unwritable_is_removed_too(conf: Conf, start: Path) -> None:
+def test_unwritable_directories_are_removed_too(conf: Conf, start: Path) -> None:
     with BakHelper("mybackup", conf=conf):
         os.makedirs("locked/below")
         Path("locked/file").write_text("x")
@@ -252,7 +254,7 @@ def test_a_name_counts_for_a_file_too(conf: Conf) -> None:
     assert other.filename == "other"
 
 
-def test_nothing_to_name_a_backup_by_is_refused(conf: Conf) -> None:
+def test_a_helper_without_a_name_is_refused_where_it_needs_one(conf: Conf) -> None:
     bh = BakHelper(conf=conf)
     with pytest.raises(UsageError, match="no temporary directory"):
         bh.backup()
@@ -303,7 +305,7 @@ def test_a_password_is_never_asked_for_and_an_empty_one_means_none(
         assert bh.backup().is_encrypted == encrypted
 
 
-def test_a_call_can_have_it_otherwise_than_the_helper(conf: Conf, tmp_path: Path) -> None:
+def test_arguments_of_a_call_override_those_of_the_helper(conf: Conf, tmp_path: Path) -> None:
     other = {**conf, "local_path": str(tmp_path / "other-store")}
     with BakHelper("mybackup", password="pw", tags="a", conf=conf) as bh:
         dump()
@@ -425,7 +427,7 @@ def test_a_dump_that_was_backed_up_at_the_second_try_is_not_kept(
     assert left_behind(start) == []
 
 
-def test_a_later_backup_of_something_else_does_not_give_the_failed_one_up(
+def test_a_later_backup_of_other_files_does_not_discard_the_failed_one(
     conf: Conf, start: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with BakHelper("mybackup", conf=conf) as bh:
@@ -461,7 +463,7 @@ def test_a_failed_rotation_keeps_nothing(conf: Conf, start: Path) -> None:
 # Threads.
 
 
-def test_helpers_in_threads_keep_off_the_working_directory(conf: Conf, start: Path) -> None:
+def test_helpers_in_threads_do_not_change_the_working_directory(conf: Conf, start: Path) -> None:
     barrier = threading.Barrier(4, timeout=60)
     failures: list[BaseException] = []
 
@@ -488,9 +490,7 @@ def test_helpers_in_threads_keep_off_the_working_directory(conf: Conf, start: Pa
         assert (start / f"set-{number}" / "file").read_text() == str(number)
 
 
-def test_a_block_of_a_second_thread_is_refused_rather_than_given_the_others_dumps(
-    conf: Conf, start: Path
-) -> None:
+def test_a_block_in_a_second_thread_is_refused(conf: Conf, start: Path) -> None:
     def enter() -> None:
         with BakHelper("second", conf=conf):
             dump()
@@ -567,7 +567,7 @@ def test_the_events_of_the_operations_fire_from_a_helper(conf: Conf) -> None:
     assert heard == ["backup", "restore", "delete_older_than", "rotate_backups"]
 
 
-def test_what_backup_takes_is_what_the_helper_hands_on() -> None:
+def test_the_helper_passes_on_every_option_of_backup() -> None:
     import inspect
 
     from bakthat.helper import BackupOptions, RotationOptions
@@ -579,7 +579,7 @@ def test_what_backup_takes_is_what_the_helper_hands_on() -> None:
     assert taken - own == set(RotationOptions.__annotations__)
 
 
-def test_a_dump_that_could_not_be_read_whole_stays(
+def test_a_dump_that_could_not_be_read_completely_is_kept(
     conf: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real_open = os.open

@@ -188,7 +188,7 @@ def test_a_set_is_its_whole_name(path: Path) -> None:
             assert [each.filename for each in models.Backups.of_set(name, HERE)] == [name]
 
 
-def test_a_set_is_one_containers(path: Path) -> None:
+def test_a_set_is_in_one_container(path: Path) -> None:
     elsewhere = models.backend_hash("elsewhere")
     add(path, row("a.20130604191055.tgz"), row("b.20130604191055.tgz", backend_hash=elsewhere))
     with models.catalog(path):
@@ -198,7 +198,7 @@ def test_a_set_is_one_containers(path: Path) -> None:
         assert models.Backups.of_set("my", []) == []
 
 
-def test_a_set_is_one_hosts_when_asked(path: Path) -> None:
+def test_a_set_can_be_restricted_to_one_host(path: Path) -> None:
     add(
         path,
         row("a.20130604191055.tgz"),
@@ -220,7 +220,7 @@ def test_the_newest_comes_first_and_deleted_ones_never(path: Path) -> None:
     assert [each.backup_date for each in found] == [3, 1]
 
 
-def test_beginnings_are_taken_to_the_letter(path: Path) -> None:
+def test_beginnings_are_compared_literally(path: Path) -> None:
     names = ["my.2013", "my.2014", "my_2013", "my%2013", "My.2013", "mz"]
     add(path, *(row(name, name) for name in names))
     with models.catalog(path):
@@ -252,7 +252,7 @@ def test_looking_a_set_up_does_not_scan_the_table(path: Path) -> None:
             assert "SCAN" not in str(plan)
 
 
-def test_a_name_is_reserved_once_until_it_is_given_back(path: Path) -> None:
+def test_a_name_is_reserved_once_until_it_is_released(path: Path) -> None:
     names = [("my.1", 1), ("my.2", 2), ("my.3", 3)]
     with models.catalog(path, write=True):
         assert models.reserve(names) == ("my.1", 1)
@@ -270,7 +270,7 @@ def test_the_name_of_a_deleted_backup_is_not_used_again(path: Path) -> None:
         assert models.reserve([("my.1", 1), ("my.2", 2)]) == ("my.2", 2)
 
 
-def test_the_reservation_of_a_dead_process_is_forgotten(path: Path) -> None:
+def test_the_reservation_of_a_dead_process_expires(path: Path) -> None:
     with models.catalog(path, write=True):
         models.reserve([("my.1", 1)])
         models.Reservations.update(reserved_at=0).execute()
@@ -331,7 +331,7 @@ def test_a_plugins_model_keeps_the_table(path: Path) -> None:
     assert isinstance(mine, MyBackups)
 
 
-def test_a_catalog_that_others_make_at_the_same_moment_is_waited_for(
+def test_a_catalog_that_another_process_is_creating_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite itself refuses at once where several switch to a write-ahead log."""

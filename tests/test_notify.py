@@ -85,7 +85,7 @@ def test_healthchecks_is_notified_of_a_failure_and_of_backups_only(
     assert "no such file or directory" in server.requests[1].body.decode()
 
 
-def test_healthchecks_takes_a_backup_that_lacks_files_for_a_failure(
+def test_healthchecks_reports_an_incomplete_backup_as_a_failure(
     local: Conf, tree: Path, server: HttpListener
 ) -> None:
     with socket.socket(socket.AF_UNIX) as left_out:
@@ -169,7 +169,7 @@ def test_a_notification_that_fails_is_a_warning_without_secrets(
     assert "secret" not in caplog.text + captured.out + captured.err
 
 
-def test_a_server_that_never_answers_is_waited_for_shortly(
+def test_a_server_that_never_answers_delays_a_backup_only_briefly(
     local: Conf, tree: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert base.TIMEOUT <= 10
@@ -335,7 +335,7 @@ def test_a_profile_without_the_settings_is_refused(local: Conf) -> None:
     assert "no 'url' below 'webhook'" in str(error)
 
 
-def test_the_command_line_warns_and_is_done(
+def test_the_command_line_warns_and_exits_with_0(
     local: Conf, tree: Path, isolated_environment: Path
 ) -> None:
     user = CommandLine(isolated_environment, tree.parent)

@@ -1,4 +1,4 @@
-"""Where passwords come from, in the order that is promised."""
+"""Where passwords come from, and in which order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bakthat.system import terminal
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Sit someone at a terminal who gives these answers."""
+    """Simulate a user at a terminal who gives these answers."""
     given: list[str] = []
     monkeypatch.setattr(terminal, "is_interactive", lambda: True)
     monkeypatch.setattr("getpass.getpass", lambda _question: given.pop(0))

@@ -1,4 +1,4 @@
-"""Plugins: how they are found, activated and called, and what can be wrong with them."""
+"""Plugins: finding, activating and calling them, and their errors."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_profile_is_the_same_wherever_its_operations_run(
     assert entries(diary) == ["Diary activate"]
 
 
-def test_a_directory_in_a_home_that_is_not_there_is_none_below_the_working_directory(
+def test_a_directory_in_an_unknown_home_is_not_looked_up_in_the_working_directory(
     conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -184,7 +184,7 @@ def test_an_operation_that_a_plugin_calls_while_it_is_activated_works(
     assert bakthat.ls(conf={**conf, "plugins": ["looking.Looking"]}) == []
 
 
-def test_one_plugin_that_fails_to_deactivate_does_not_keep_the_others_from_it(
+def test_every_plugin_is_deactivated_although_one_fails_to(
     conf: Conf, plugins_dir: Path, diary: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_plugin(
@@ -400,7 +400,7 @@ def test_a_plugin_that_failed_is_tried_again_and_those_before_it_are_not(
 
 
 @pytest.mark.permissions
-def test_plugins_that_everyone_could_have_written_are_refused(
+def test_a_directory_of_plugins_that_everyone_can_write_to_is_refused(
     conf: Conf, plugins_dir: Path, diary: Path
 ) -> None:
     plugins_dir.chmod(0o777)

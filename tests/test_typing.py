@@ -1,4 +1,4 @@
-"""What editors and mypy know of callbacks, plugins and helpers: mypy --strict reads this file.
+"""The types of callbacks, plugins and helpers: mypy --strict reads this file.
 
 ``assert_type`` and the ignored errors are checked by ``tox -e types``: an ignore of an error that
 mypy does not find is an error itself.
@@ -19,16 +19,16 @@ from bakthat.plugin import Plugin
 from tests.support.commandline import PROJECT
 
 
-def hear_of_a_start(_session_id: str) -> None: ...
+def receive_start(_session_id: str) -> None: ...
 
 
-def hear_of_a_backup(_session_id: str, _backup: Backups) -> None: ...
+def receive_backup(_session_id: str, _backup: Backups) -> None: ...
 
 
-def hear_of_deletions(_session_id: str, _deleted: list[Backups]) -> None: ...
+def receive_deletions(_session_id: str, _deleted: list[Backups]) -> None: ...
 
 
-def hear_of_an_error(_session_id: str, _operation: str, _exception: BaseException) -> None: ...
+def receive_error(_session_id: str, _operation: str, _exception: BaseException) -> None: ...
 
 
 class TypedPlugin(Plugin):
@@ -38,7 +38,7 @@ class TypedPlugin(Plugin):
         assert_type(self.on_restore, EventSlot[[str, Backups]])
         self.on_backup += self.listen
         self.on_backup -= self.listen
-        self.on_error += hear_of_an_error
+        self.on_error += receive_error
 
     def listen(self, _session_id: str, backup: Backups) -> None:
         assert_type(backup.stored_filename, str)
@@ -53,14 +53,14 @@ if TYPE_CHECKING:  # never run: what is wrong here must be found by reading
         assert_type(events.on_backup, EventSlot[[str, Backups]])
         assert_type(bakthat.events.on_rotate_backups, EventSlot[[str, list[Backups]]])
         assert_type(bakthat.events.on_error, EventSlot[[str, str, BaseException]])
-        events.before_delete += hear_of_a_start
-        events.on_delete += hear_of_a_backup
-        events.on_delete_older_than += hear_of_deletions
-        events.on_error += hear_of_an_error
-        events.on_backup += hear_of_a_start  # type: ignore[arg-type]  # must be refused
-        events.on_rotate_backups += hear_of_a_backup  # type: ignore[arg-type]  # must be refused
-        events.on_bakup += hear_of_a_backup  # type: ignore[attr-defined]  # must be refused
-        events.on_backup = hear_of_a_backup  # type: ignore[assignment]  # must be refused
+        events.before_delete += receive_start
+        events.on_delete += receive_backup
+        events.on_delete_older_than += receive_deletions
+        events.on_error += receive_error
+        events.on_backup += receive_start  # type: ignore[arg-type]  # must be refused
+        events.on_rotate_backups += receive_backup  # type: ignore[arg-type]  # must be refused
+        events.on_bakup += receive_backup  # type: ignore[attr-defined]  # must be refused
+        events.on_backup = receive_backup  # type: ignore[assignment]  # must be refused
 
     def use_helpers() -> None:
         with BakHelper("mybackup", tags=["mybackup"]) as bh:
@@ -82,11 +82,11 @@ if TYPE_CHECKING:  # never run: what is wrong here must be found by reading
         assert_type(bakthat.rotate("mydir"), list[Backups])
 
 
-def test_the_typed_plugin_is_one() -> None:
+def test_the_typed_plugin_works() -> None:
     plugin = TypedPlugin({})
     plugin.activate()
     assert (len(plugin.on_backup), len(plugin.on_error)) == (0, 1)
 
 
-def test_the_package_says_that_it_is_typed() -> None:
+def test_the_package_is_marked_as_typed() -> None:
     assert (PROJECT / "bakthat" / "py.typed").read_bytes() == b""

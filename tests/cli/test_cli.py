@@ -118,7 +118,7 @@ def test_json_has_what_a_script_needs(user: CommandLine) -> None:
     assert json.loads(user.run("show", "nothing", "--json").stdout) == []
 
 
-def test_quiet_says_nothing_when_all_is_well(user: CommandLine) -> None:
+def test_quiet_prints_nothing_on_success(user: CommandLine) -> None:
     for arguments in (("--quiet", "backup"), ("backup", "--quiet")):
         done = user.run(*arguments, "mydir", "--prompt", "no")
         assert (done.code, done.stdout, done.stderr) == (0, "", "")
@@ -458,7 +458,7 @@ def test_configure_asks_the_questions_of_060(user: CommandLine) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_configure_offers_what_is_there_and_keeps_the_rest(user: CommandLine) -> None:
+def test_configure_offers_the_present_values_and_keeps_the_rest(user: CommandLine) -> None:
     path = configure(
         user,
         default={"s3_bucket": "other"},
@@ -478,7 +478,7 @@ def test_configure_offers_what_is_there_and_keeps_the_rest(user: CommandLine) ->
 
 
 @pytest.mark.parametrize("after", range(1, 7))
-def test_interrupting_configure_leaves_everything_as_it_was(user: CommandLine, after: int) -> None:
+def test_interrupting_configure_changes_nothing(user: CommandLine, after: int) -> None:
     path = configure(user, default={"s3_bucket": "old"})
     before = path.read_bytes()
     questions = [each.replace("Name: ", "Name (old): ", 1) for each in QUESTIONS[:after]]

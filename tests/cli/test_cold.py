@@ -1,4 +1,4 @@
-"""Cold storage from the command line: what is said, and the exit codes."""
+"""Cold storage from the command line: output and exit codes."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_the_next_command_restores_to_the_same_place(
     assert said[-1].endswith(" -d glacier -o 'my out' --identity-file key.txt --prompt no")
 
 
-def test_two_restores_at_once_ask_for_one_thaw(
+def test_two_concurrent_restores_request_one_thaw(
     user: CommandLine,
     conf: dict[str, Any],
     glacier: GlacierServer,
@@ -129,7 +129,7 @@ def test_two_restores_at_once_ask_for_one_thaw(
     assert sorted(len(each) for each in said) == [1, 2], said
 
 
-def test_checking_the_job_prints_a_line_and_exits_by_it(
+def test_job_check_prints_the_status_and_sets_the_exit_code(
     user: CommandLine, conf: dict[str, Any], glacier: GlacierServer
 ) -> None:
     user.run("backup", "mydir", "--prompt", "no")
@@ -243,7 +243,7 @@ def test_an_inventory_without_a_bucket_names_what_is_missing(
     assert done.stderr.splitlines()[0] == "bakthat: error: s3_bucket is not set"
 
 
-def test_deleting_too_early_is_warned_of(user: CommandLine, conf: dict[str, Any]) -> None:
+def test_deleting_too_early_is_a_warning(user: CommandLine, conf: dict[str, Any]) -> None:
     user.run("backup", "mydir", "--prompt", "no")
     done = user.run("delete", "mydir")
     assert done.code == 0

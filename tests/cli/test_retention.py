@@ -144,7 +144,7 @@ def test_a_dry_run_by_age_shows_the_newest_as_kept(user: User) -> None:
     assert user.stored() == made
 
 
-def test_json_has_what_was_deleted_or_would_be(user: User) -> None:
+def test_json_lists_the_deleted_backups_or_the_dry_run(user: User) -> None:
     made = user.shelve(3)
     shown = json.loads(user.run("rotate", "mydir", "--last", "1", "--dry-run", "--json").stdout)
     assert [(row["stored_filename"], row["keep"], row["reasons"]) for row in shown] == [
@@ -161,7 +161,7 @@ def test_json_has_what_was_deleted_or_would_be(user: User) -> None:
     assert json.loads(user.run("delete_older_than", "mydir", "1D", "--json").stdout) == []
 
 
-def test_one_that_fails_is_reported_and_the_exit_code_says_so(user: User) -> None:
+def test_a_failed_deletion_is_reported_and_the_exit_code_is_1(user: User) -> None:
     made = user.shelve(3)
     (user.store / made[0]).unlink()
     (user.store / made[0]).mkdir()
@@ -265,7 +265,7 @@ def test_the_questions_of_060_are_asked_and_the_rest_is_kept(user: User, name: s
     assert sorted(each.name for each in user.home.iterdir()) == [".bakthat.yml", ".bakthat_store"]
 
 
-def test_empty_answers_keep_what_is_there_and_a_dash_removes_it(user: User) -> None:
+def test_empty_answers_keep_the_present_values_and_a_dash_removes_one(user: User) -> None:
     rotation = {"days": 7, "weeks": 4, "first_week_day": 6}
     path = user.configure(default={"default_destination": "local", "rotation": rotation})
     done = user.run("configure_backups_rotation", stdin="\n-\n\n\n")
@@ -333,7 +333,7 @@ def test_a_wrong_answer_without_a_terminal_is_an_error_and_changes_nothing(
     assert sorted(each.name for each in user.home.iterdir()) == [".bakthat.yml", ".bakthat_store"]
 
 
-def test_interrupting_the_questions_leaves_everything_as_it_was(user: User) -> None:
+def test_interrupting_the_questions_changes_nothing(user: User) -> None:
     path = user.configure(default={"s3_bucket": "b"})
     before = path.read_bytes()
     code, screen = user.converse(
@@ -344,7 +344,7 @@ def test_interrupting_the_questions_leaves_everything_as_it_was(user: User) -> N
     assert path.read_bytes() == before
 
 
-def test_a_profile_that_does_not_exist_is_not_made_by_the_way(user: User) -> None:
+def test_a_missing_profile_is_not_created(user: User) -> None:
     path = user.configure(default={"s3_bucket": "b"})
     before = path.read_bytes()
     done = user.run("configure_backups_rotation", "-p", "defualt", stdin="7\n\n\n\n")

@@ -89,7 +89,7 @@ EXCEPTIONS = {
 }
 
 LIBRARIES = {
-    # Where each library is used, so that to replace it is one change.
+    # Where each library is used, so that replacing it is one change.
     "aaargh": ("bakthat.cli.app",),
     "botocore": ("bakthat.backends.aws",),
     "cryptography": ("bakthat.crypto",),

@@ -1,4 +1,4 @@
-"""What docs/format.rst tells to type brings everything back, with tar, gzip and age alone."""
+"""The commands of docs/format.rst restore everything, with tar, gzip and age alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of what a user can do."""
+"""Fixtures of the tests of the operations."""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ def test_the_age_command_opens_what_was_stored(local: Conf, tree: Path, in_home:
     assert "mydir/sub/b.txt" in listed.stdout.split("\n")
 
 
-def test_what_another_age_encrypted_in_its_place_is_restored(
+def test_an_object_encrypted_again_by_another_age_tool_is_restored(
     local: Conf, tree: Path, in_home: Path, out: Path
 ) -> None:
     made = bakthat.backup(tree, conf=local, password="pw")
@@ -266,7 +266,7 @@ def test_a_key_that_another_host_took_is_never_overwritten(
     assert (out / "mydir" / "a.txt").read_text() == "hello"
 
 
-def test_the_store_is_not_backed_up_into_itself(local: Conf, isolated_environment: Path) -> None:
+def test_a_backup_does_not_contain_the_local_store(local: Conf, isolated_environment: Path) -> None:
     (isolated_environment / "mine").write_text("mine")
     for _ in range(2):
         made = bakthat.backup(isolated_environment, conf=local, password="", custom_filename="my")
@@ -343,7 +343,7 @@ def test_deleting_removes_the_object_and_marks_the_entry(conf: Conf, tree: Path)
         bakthat.delete("mydir", conf=conf)
 
 
-def test_deleting_what_is_gone_already_is_no_error(conf: Conf, tree: Path) -> None:
+def test_deleting_a_missing_object_is_no_error(conf: Conf, tree: Path) -> None:
     from bakthat.backends import make_backend
 
     made = bakthat.backup(tree, conf=conf, password="")
@@ -368,7 +368,7 @@ def test_a_failed_deletion_leaves_the_entry(
     assert bakthat.ls(conf=local) == [made]
 
 
-def test_a_locked_catalog_keeps_a_deletion_from_the_storage(
+def test_a_locked_catalog_prevents_a_deletion(
     local: Conf, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = bakthat.backup(tree, conf=local, password="")
@@ -384,9 +384,7 @@ def test_a_locked_catalog_keeps_a_deletion_from_the_storage(
     assert bakthat.ls(conf=local) == [made]
 
 
-def test_a_progress_callback_that_raises_at_the_end_loses_no_record(
-    local: Conf, tree: Path
-) -> None:
+def test_a_backup_is_recorded_when_the_last_progress_call_raises(local: Conf, tree: Path) -> None:
     def fail(done: int, total: int) -> None:
         if done == total:
             raise ValueError("no room on the screen")
@@ -420,7 +418,7 @@ def fails(conf: Conf, tmp_path: Path) -> Callable[..., str]:
     return expect
 
 
-def test_what_does_not_exist_cannot_be_backed_up(fails: Callable[..., str]) -> None:
+def test_a_missing_source_is_an_error(fails: Callable[..., str]) -> None:
     assert fails(SourceError, "/no/such/thing") == "no such file or directory: '/no/such/thing'"
 
 
@@ -439,7 +437,7 @@ def test_names_that_would_break_keys_are_refused(fails: Callable[..., str], tmp_
         fails(UsageError, os.fsdecode(path))
 
 
-def test_a_fifo_is_neither_file_nor_directory(fails: Callable[..., str], tmp_path: Path) -> None:
+def test_a_fifo_is_refused_as_a_source(fails: Callable[..., str], tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     assert "neither a file nor a directory" in fails(SourceError, tmp_path / "fifo")
 
@@ -452,7 +450,7 @@ def test_a_wrong_recipient_stores_nothing(fails: Callable[..., str], tree: Path)
     fails(KeyFormatError, tree, password=None, recipients=["age1nonsense"])
 
 
-def test_a_wrong_recipient_is_found_before_anything_is_made(local: Conf, tree: Path) -> None:
+def test_a_wrong_recipient_is_found_before_the_storage_is_touched(local: Conf, tree: Path) -> None:
     with pytest.raises(KeyFormatError, match="age1nonsense"):
         bakthat.backup(tree, conf=local, recipients="age1nonsense")
     assert not Path(local["local_path"]).exists()
@@ -471,7 +469,7 @@ def test_a_catalog_that_cannot_be_written_stores_nothing(
     assert "not a SQLite database" in fails(CatalogError, tree, conf=fails_with)
 
 
-def test_odd_but_usable_names_work(
+def test_unusual_names_work(
     local: Conf, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -561,7 +559,7 @@ def test_a_wrong_identity_restores_nothing(local: Conf, tree: Path, out: Path) -
     expect_no_restore(KeyFormatError, local, out, identity_file=other)
 
 
-def test_an_object_that_is_gone_is_another_error_than_a_missing_entry(
+def test_a_missing_object_and_a_missing_entry_are_different_errors(
     local: Conf, stored: models.Backups, out: Path
 ) -> None:
     stored_path(local, stored).unlink()
@@ -604,7 +602,7 @@ def test_a_truncated_object_restores_nothing(
     assert "truncated or replaced" in expect_no_restore(CorruptArchiveError, local, out)
 
 
-def test_an_object_put_in_anothers_place_restores_nothing(
+def test_a_swapped_object_restores_nothing(
     local: Conf, tree: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Of the same set, the same size and under the same password: an old one for a new one.
@@ -628,7 +626,7 @@ def test_a_plain_file_that_was_altered_restores_nothing(
 
 
 @pytest.mark.parametrize("with_description", [True, False])
-def test_without_the_catalog_the_name_counts_more_than_the_description(
+def test_without_the_catalog_the_name_wins_over_the_description(
     local: Conf,
     tree: Path,
     out: Path,
@@ -654,7 +652,7 @@ def test_without_the_catalog_the_name_counts_more_than_the_description(
         assert "the archive says that it is" in caplog.text
 
 
-def test_a_plain_file_keeps_the_time_that_its_file_system_keeps(
+def test_a_plain_file_keeps_every_time_that_its_file_system_can_hold(
     local: Conf, tmp_path: Path, out: Path
 ) -> None:
     base = Path("/dev/shm")
@@ -741,7 +739,7 @@ def test_another_hosts_name_is_not_found_on_the_storage(
         bakthat.restore(stored.stored_filename, conf=lost, host="elsewhere", password="pw")
 
 
-def test_a_name_that_fits_nothing_says_so(local: Conf, out: Path) -> None:
+def test_a_name_that_matches_nothing_is_an_error(local: Conf, out: Path) -> None:
     with pytest.raises(NoMatchError):
         bakthat.restore("nothing", conf=local, output=out)
     assert not out.exists()
@@ -771,7 +769,7 @@ def test_an_unknown_destination_names_the_known_ones(local: Conf, tree: Path) ->
     assert "s3, glacier, local" in caught.value.hint
 
 
-def test_what_was_stored_but_not_recorded_is_reported_with_its_name(
+def test_a_backup_stored_but_not_recorded_is_reported_with_its_name(
     local: Conf, tree: Path, monkeypatch: pytest.MonkeyPatch, out: Path
 ) -> None:
     def fail(_row: object) -> models.Backups:
@@ -785,7 +783,7 @@ def test_what_was_stored_but_not_recorded_is_reported_with_its_name(
     assert (out / "mydir" / "a.txt").read_text() == "hello"
 
 
-def test_a_key_that_is_taken_again_and_again_ends_in_an_error(
+def test_too_many_taken_keys_are_an_error(
     local: Conf, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from bakthat.backends.local.backend import LocalBackend
@@ -798,7 +796,7 @@ def test_a_key_that_is_taken_again_and_again_ends_in_an_error(
         bakthat.backup(tree, conf=local, password="")
 
 
-def test_a_key_that_is_taken_at_the_last_moment_is_read_again(
+def test_a_source_is_read_again_when_its_key_is_taken_at_the_last_moment(
     local: Conf, tree: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from bakthat.backends.local.backend import LocalUpload
@@ -872,7 +870,7 @@ def test_a_failure_fires_on_error_with_the_exception(
     assert session_id == fired[0][1]
 
 
-def test_progress_is_called_up_to_the_whole(local: Conf, tree: Path, out: Path) -> None:
+def test_progress_reaches_the_total(local: Conf, tree: Path, out: Path) -> None:
     calls: list[tuple[int, int]] = []
     made = bakthat.backup(
         tree, conf=local, password="", progress=lambda done, total: calls.append((done, total))

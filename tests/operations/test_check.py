@@ -1,4 +1,4 @@
-"""Whether what is listed is stored and can be read: what is wrong is found, and nothing written."""
+"""Check finds missing, damaged and unreadable backups, and writes nothing."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def stored(conf: Conf, name: str) -> str:
     return bakthat.ls(name, conf=conf)[0].stored_filename
 
 
-def test_everything_that_is_as_it_should_be_is_good(shelf: Conf, identity_file: Path) -> None:
+def test_intact_backups_are_good(shelf: Conf, identity_file: Path) -> None:
     found = bakthat.check(conf=shelf)
     assert set(verdicts(found).values()) == {"stored"}
     assert len(found) == 6
@@ -103,7 +103,7 @@ def test_nothing_is_written(shelf: Conf, tmp_path: Path, identity_file: Path) ->
     assert everything() == before
 
 
-def test_what_is_missing_or_cut_short_is_found_by_looking(shelf: Conf) -> None:
+def test_a_missing_or_truncated_object_is_found_without_reading(shelf: Conf) -> None:
     backend_of(shelf).delete(stored(shelf, "tar"))
     key = stored(shelf, "clear")
     replace(shelf, key, content_of(shelf, key)[:-1])
@@ -124,9 +124,7 @@ def test_what_is_missing_or_cut_short_is_found_by_looking(shelf: Conf) -> None:
 
 
 @pytest.mark.parametrize("name", ["clear", "phrase", "keys", "a.txt", "tar", "mykey"])
-def test_one_altered_byte_of_the_right_size_is_found_by_reading(
-    shelf: Conf, identity_file: Path, name: str
-) -> None:
+def test_one_altered_byte_is_found_by_reading(shelf: Conf, identity_file: Path, name: str) -> None:
     key = stored(shelf, name)
     content = bytearray(content_of(shelf, key))
     content[len(content) // 2] ^= 0x55
@@ -144,7 +142,7 @@ def test_one_altered_byte_of_the_right_size_is_found_by_reading(
 
 @pytest.mark.parametrize("cut", [1, 5, 9, 20, 700])
 @pytest.mark.parametrize("name", ["clear", "phrase"])
-def test_what_was_cut_short_before_it_was_listed_is_found_by_reading(
+def test_an_object_truncated_before_it_was_listed_is_found_by_reading(
     local: Conf, tree: Path, name: str, cut: int
 ) -> None:
     password = "secret" if name == "phrase" else ""
@@ -161,7 +159,7 @@ def test_what_was_cut_short_before_it_was_listed_is_found_by_reading(
     }
 
 
-def test_another_backup_in_its_place_is_found_by_reading(local: Conf, tree: Path) -> None:
+def test_a_swapped_backup_is_found_by_reading(local: Conf, tree: Path) -> None:
     for _ in range(2):
         bakthat.backup(tree, conf={**local, "compress": False}, password="secret")
     newer, older = bakthat.ls("mydir", conf=local)
@@ -174,7 +172,7 @@ def test_another_backup_in_its_place_is_found_by_reading(local: Conf, tree: Path
     assert "the archive says" in found[0].detail
 
 
-def test_a_wrong_key_is_another_verdict_than_damage(shelf: Conf) -> None:
+def test_a_wrong_key_and_damage_are_different_verdicts(shelf: Conf) -> None:
     found = bakthat.check(conf=shelf, read_data=True, password="wrong")
     assert {name: verdict for name, verdict in verdicts(found).items() if verdict != "read"} == {
         "phrase": "no key",
@@ -214,7 +212,7 @@ def test_a_name_means_one_backup_or_all_of_a_set(local: Conf, tree: Path) -> Non
         bakthat.check("nothing", conf=local)
 
 
-def test_a_sample_picks_so_many(local: Conf, tree: Path) -> None:
+def test_a_sample_has_the_given_size(local: Conf, tree: Path) -> None:
     for _ in range(6):
         bakthat.backup(tree, conf=local, password="")
     picked = set()
@@ -228,7 +226,7 @@ def test_a_sample_picks_so_many(local: Conf, tree: Path) -> None:
         bakthat.check(conf=local, sample=0)
 
 
-def test_many_are_looked_up_in_one_listing(
+def test_many_backups_are_looked_up_in_one_listing(
     moto_conf: Conf, local: Conf, moto_proxy: FaultProxy, tree: Path
 ) -> None:
     share_service_models()
@@ -258,7 +256,7 @@ def test_a_refusal_of_the_storage_is_reported_for_each_backup_and_stops_no_other
     assert verdicts(found) == {"here": "stored"}  # another bucket's are not this profile's
 
 
-def test_what_is_cold_is_reported_and_never_thawed(
+def test_a_cold_backup_is_reported_and_not_thawed(
     moto_endpoint: S3Server, local: Conf, tree: Path, moto_proxy: FaultProxy
 ) -> None:
     share_service_models()
@@ -324,7 +322,7 @@ def user(user: CommandLine, tree: Path) -> CommandLine:
     return user
 
 
-def test_a_good_store_exits_with_0_and_a_wrong_one_with_1(user: CommandLine) -> None:
+def test_the_exit_code_is_0_for_good_backups_and_1_for_bad_ones(user: CommandLine) -> None:
     env = {"BAKTHAT_PASSWORD": "secret"}
     assert user.run("backup", "mydir", env=env).code == 0
     good = user.run("check")

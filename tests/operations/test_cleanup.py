@@ -1,4 +1,4 @@
-"""What killed processes left behind is removed, and nothing else."""
+"""Cleanup removes what killed processes left behind, and nothing else."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def age(path: Path, seconds: float) -> None:
 DEAD = "mydir.20260101000000.tgz.age"
 
 
-def test_parts_of_uploads_that_ended_are_removed(
+def test_parts_of_abandoned_uploads_are_removed(
     moto: Conf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(moto, DEAD, "raw.20260101000000", "mykey.keyvalue", "holiday.jpg", "other/x.tgz")
@@ -106,7 +106,7 @@ def test_an_upload_younger_than_the_limit_is_never_touched(rclone: Conf) -> None
     assert backend.stat(DEAD).size == len(TWO_PARTS)
 
 
-def test_an_upload_that_goes_on_for_days_is_as_old_as_its_latest_part(
+def test_the_age_of_an_upload_is_that_of_its_latest_part(
     moto: Conf, moto_proxy: FaultProxy
 ) -> None:
     begin(moto, DEAD)  # in 2010, to moto; its part is of this moment
@@ -117,7 +117,7 @@ def test_an_upload_that_goes_on_for_days_is_as_old_as_its_latest_part(
     assert reported(bakthat.cleanup(conf=conf)) == {("upload", DEAD)}
 
 
-def test_the_clock_of_the_storage_counts_and_not_a_wrong_one_here(
+def test_ages_come_from_the_clock_of_the_storage(
     rclone: Conf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(rclone, DEAD)
@@ -217,9 +217,7 @@ def test_parts_in_a_vault_are_removed(glacier: GlacierServer, local: Conf) -> No
         each.abort()
 
 
-def test_jobs_that_have_expired_are_forgotten(
-    glacier: GlacierServer, local: Conf, tmp_path: Path
-) -> None:
+def test_expired_jobs_are_removed(glacier: GlacierServer, local: Conf, tmp_path: Path) -> None:
     share_service_models()
     conf = {**glacier.conf(), "database": local["database"]}
     (tmp_path / "file").write_text("hello")
@@ -262,7 +260,7 @@ def test_temporary_files_and_claims_of_dead_writers_are_removed(local: Conf) -> 
     assert all(path.exists() for path in (young, *others))
 
 
-def test_a_file_that_a_living_process_writes_is_left_however_old_it_seems(local: Conf) -> None:
+def test_a_file_that_a_running_process_writes_is_never_removed(local: Conf) -> None:
     from bakthat.backends.local.backend import LocalBackend
 
     backend = LocalBackend(local)

@@ -18,7 +18,7 @@ RULES: list[dict[str, Any]] = [{"last": 1}, {"days": 1}, {"days": 7, "weeks": 4}
 
 
 class Clock:
-    """What ``time.time`` says."""
+    """A clock that stands in for ``time.time``."""
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -97,7 +97,7 @@ def test_a_wrong_clock_when_rotating_does_not_delete_the_newest(
     assert newest.stored_filename in living(conf)
 
 
-def test_one_backup_from_the_future_costs_no_real_one(
+def test_a_backup_from_the_future_displaces_no_other(
     conf: Conf, clock: Clock, back_up: Callable[[], models.Backups]
 ) -> None:
     right = clock.now
@@ -110,7 +110,7 @@ def test_one_backup_from_the_future_costs_no_real_one(
         assert living(conf) == {future.stored_filename, newest.stored_filename}
 
 
-def test_a_backup_kept_for_its_place_only_goes_with_the_next(
+def test_a_backup_kept_as_the_last_recorded_is_deleted_after_the_next(
     conf: Conf,
     clock: Clock,
     back_up: Callable[[], models.Backups],
@@ -159,7 +159,7 @@ def test_a_name_is_not_used_again_after_its_backup_was_deleted(
     assert back_up().stored_filename != first.stored_filename
 
 
-def test_a_reservation_from_a_clock_ahead_does_not_stay_for_ever(
+def test_a_reservation_made_by_a_fast_clock_expires(
     conf: Conf, clock: Clock, back_up: Callable[[], models.Backups]
 ) -> None:
     with models.catalog(conf["database"], write=True):

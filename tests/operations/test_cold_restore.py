@@ -112,7 +112,7 @@ def another_machine(cold: Cold, tmp_path: Path) -> Conf:
 
 
 @pytest.mark.parametrize("password", ["", "secret"])
-def test_a_restore_asks_waits_and_then_restores(
+def test_a_restore_requests_a_thaw_waits_and_restores(
     cold: Cold, tree: Path, out: Path, password: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "bakthat")
@@ -140,7 +140,7 @@ def test_a_restore_asks_waits_and_then_restores(
     assert cold.paid() == 1
 
 
-def test_a_thaw_that_expired_is_asked_for_again_and_one_that_is_ready_is_not(
+def test_an_expired_thaw_is_requested_again_and_a_ready_one_is_not(
     cold: Cold, tree: Path, out: Path
 ) -> None:
     bakthat.backup(tree, conf=cold.conf, password="")
@@ -154,7 +154,7 @@ def test_a_thaw_that_expired_is_asked_for_again_and_one_that_is_ready_is_not(
     assert cold.paid() == 2
 
 
-def test_what_one_machine_asked_for_another_restores(
+def test_a_thaw_requested_by_one_machine_serves_another(
     cold: Cold, tree: Path, out: Path, tmp_path: Path
 ) -> None:
     made = bakthat.backup(tree, conf=cold.conf, password="")
@@ -167,7 +167,7 @@ def test_what_one_machine_asked_for_another_restores(
     assert cold.paid() == 1
 
 
-def test_another_host_restores_what_stands_under_the_name_of_the_first(
+def test_another_host_restores_by_the_stored_filename_of_the_first(
     cold: Cold, tree: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conf = {**cold.conf, "prefix": "backups/{host}/"}
@@ -186,7 +186,7 @@ def test_another_host_restores_what_stands_under_the_name_of_the_first(
     assert cold.paid() == 1
 
 
-def test_killed_between_asking_and_recording_the_running_thaw_is_found(
+def test_a_thaw_requested_but_not_recorded_is_found(
     cold: Cold, tree: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bakthat.backup(tree, conf=cold.conf, password="")
@@ -219,7 +219,7 @@ def test_events_fire_only_around_a_restore_that_happens(
     assert [call[0] for call in fired] == ["before_restore", "on_restore"]
 
 
-def test_asking_for_the_status_of_a_thaw_starts_nothing(
+def test_the_status_of_a_thaw_requests_nothing(
     cold: Cold, tree: Path, out: Path, isolated_environment: Path
 ) -> None:
     bakthat.backup(tree, conf=cold.conf, password="")
@@ -242,7 +242,7 @@ def test_asking_for_the_status_of_a_thaw_starts_nothing(
     assert bakthat.thaw_status("mydir", conf=local).state is ThawState.WARM
 
 
-def test_waiting_looks_again_until_it_can_restore(cold: Cold, tree: Path, out: Path) -> None:
+def test_wait_polls_until_the_backup_can_be_restored(cold: Cold, tree: Path, out: Path) -> None:
     bakthat.backup(tree, conf=cold.conf, password="")
     pauses: list[float] = []
 
@@ -257,7 +257,7 @@ def test_waiting_looks_again_until_it_can_restore(cold: Cold, tree: Path, out: P
     assert cold.paid() == 1
 
 
-def test_nothing_but_a_restore_asks_for_a_thaw(cold: Cold, tree: Path) -> None:
+def test_only_a_restore_requests_a_thaw(cold: Cold, tree: Path) -> None:
     made = bakthat.backup(tree, conf=cold.conf, password="")
     bakthat.backup(tree, conf=cold.conf, password="", custom_filename="other")
     bakthat.ls(conf=cold.conf)
@@ -308,7 +308,7 @@ def test_expedited_without_capacity_says_what_else_to_try(
     assert bakthat.restore("mydir", conf=cold.conf, output=out, tier="standard") is None
 
 
-def test_an_expedited_thaw_is_looked_at_every_half_minute(
+def test_an_expedited_thaw_is_polled_every_half_minute(
     glacier: GlacierServer, tree: Path, out: Path
 ) -> None:
     cold = vault(glacier)
@@ -353,7 +353,7 @@ def test_a_thaw_that_failed_ends_the_wait(glacier: GlacierServer, tree: Path, ou
     assert cold.paid() == 1
 
 
-def test_a_wait_outlives_an_outage_of_the_network(
+def test_a_wait_survives_a_network_outage(
     glacier: GlacierServer,
     tree: Path,
     out: Path,
@@ -380,7 +380,7 @@ def test_a_wait_outlives_an_outage_of_the_network(
     assert cold.paid() == 1
 
 
-def test_no_thaw_is_paid_for_what_cannot_be_restored(
+def test_no_thaw_is_requested_for_a_backup_that_cannot_be_restored(
     glacier: GlacierServer, tmp_path: Path, out: Path
 ) -> None:
     (tmp_path / "file").write_text("content")
@@ -439,7 +439,7 @@ def test_an_archive_unknown_to_the_inventory_says_how_to_get_it_back(
     assert [each.stored_filename for each in bakthat.ls(conf=conf)] == [made.stored_filename]
 
 
-def test_an_archive_that_something_else_deleted_says_so(
+def test_an_archive_deleted_by_another_program_is_an_error(
     glacier: GlacierServer, tree: Path, out: Path
 ) -> None:
     conf = glacier.conf()
@@ -550,7 +550,7 @@ def test_the_archive_tiers_of_intelligent_tiering_are_thawed(
     assert frozen_s3.asked == [(path, "Standard")]
 
 
-def test_an_answer_of_s3_that_was_lost_is_looked_up(
+def test_after_a_lost_answer_of_s3_the_thaw_is_looked_up(
     frozen_s3: ThawProxy, moto_endpoint: S3Server, tree: Path, out: Path
 ) -> None:
     cold = bucket(frozen_s3, moto_endpoint, "GLACIER")
@@ -562,7 +562,7 @@ def test_an_answer_of_s3_that_was_lost_is_looked_up(
     assert bakthat.restore("mydir", conf=cold.conf, output=out) is not None
 
 
-def test_moto_itself_thaws_what_it_is_asked_for(moto_conf: Conf, tree: Path, out: Path) -> None:
+def test_moto_thaws_a_requested_object(moto_conf: Conf, tree: Path, out: Path) -> None:
     conf = {**moto_conf, "storage_class": "GLACIER"}
     bakthat.backup(tree, conf=conf, password="")
     bakthat.restore("mydir", conf=conf, output=out, wait=at_once)

@@ -1,4 +1,4 @@
-"""Many processes on one catalog and one bucket; and a process that dies holding everything."""
+"""Many processes on one catalog and one bucket, and a process that is killed with locks held."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def user(user: CommandLine, tree: Path, conf: Conf) -> CommandLine:
     return user
 
 
-def all_of(processes: list[subprocess.Popen[bytes]]) -> list[tuple[int, str]]:
+def wait_for_all(processes: list[subprocess.Popen[bytes]]) -> list[tuple[int, str]]:
     """Wait for processes; return their exit codes and what they said."""
     said = [each.communicate(timeout=300) for each in processes]
     return [
@@ -63,7 +63,7 @@ def listed(user: CommandLine) -> list[str]:
 
 def test_twenty_backups_of_one_set_at_once_all_stay(user: CommandLine, conf: Conf) -> None:
     started = [user.start("backup", "mydir", "--prompt", "no") for _ in range(BACKUPS)]
-    assert [code for code, _ in all_of(started)] == [0] * BACKUPS
+    assert [code for code, _ in wait_for_all(started)] == [0] * BACKUPS
     assert len(set(listed(user))) == BACKUPS
     assert bakthat.sync(conf=conf).changes == []
     found = bakthat.check(conf=conf, read_data=True)
@@ -76,7 +76,7 @@ def test_rotation_and_backups_at_once_never_lose_the_newest(user: CommandLine, c
     for _ in range(5):
         started.append(user.start("backup", "mydir", "--prompt", "no"))
         started.append(user.start("rotate", "mydir", "--last", "1"))
-    ended = all_of(started)
+    ended = wait_for_all(started)
     assert [code for code, _ in ended] == [0] * 10, ended
     newest = max(listed(user))
     assert bakthat.sync(conf=conf).changes == []
@@ -94,7 +94,7 @@ def test_syncs_backups_and_cleanups_at_once(user: CommandLine, conf: Conf) -> No
         for _ in range(3)
         for words in (("sync",), ("backup", "mydir", "--prompt", "no"), ("cleanup",))
     ]
-    ended = all_of(started)
+    ended = wait_for_all(started)
     assert [code for code, _ in ended] == [0] * 9, ended
     assert len(listed(user)) == 4
     assert bakthat.sync(conf=conf).changes == []
@@ -129,7 +129,7 @@ def test_no_lock_outlives_its_process(local: Conf, tmp_path: Path) -> None:
     assert [each.stored_filename for each in bakthat.ls(conf=local)] == [made.stored_filename]
 
 
-def test_a_process_killed_between_storing_and_recording_left_a_backup_to_adopt(
+def test_a_backup_stored_but_not_recorded_by_a_killed_process_is_adopted(
     local: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("hello")
@@ -179,7 +179,7 @@ def test_two_hosts_on_one_bucket_with_catalogs_of_their_own(
 def test_no_parts_and_no_temporary_files_stay_behind(user: CommandLine, conf: Conf) -> None:
     (user.directory / "large").write_bytes(os.urandom(9 * 1024 * 1024))
     started = [user.start("backup", "large", "--prompt", "no") for _ in range(4)]
-    got = all_of(started)
+    got = wait_for_all(started)
     assert [code for code, _ in got] == [0] * 4, got
     if "s3_bucket" in conf:
         assert parts_under_way(conf) == []

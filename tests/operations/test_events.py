@@ -1,4 +1,4 @@
-"""The events: from every way in, with one session id, and what a failing callback does."""
+"""The events of every operation: their arguments, and the effect of a callback that raises."""
 
 from __future__ import annotations
 
@@ -101,12 +101,12 @@ def test_a_callback_that_is_assigned_does_not_replace_the_others() -> None:
         bakthat.events.on_backup = print  # type: ignore[assignment]  # what is tested
 
 
-def test_what_cannot_be_called_is_no_callback() -> None:
+def test_a_callback_must_be_callable() -> None:
     with pytest.raises(TypeError, match="on_backup"):
         bakthat.events.on_backup += "print"  # type: ignore[arg-type]  # what is tested
 
 
-def test_a_callback_is_taken_away_however_often_it_was_added() -> None:
+def test_removing_a_callback_removes_every_registration() -> None:
     own, calls = Events(), []
 
     def callback(session_id: str) -> None:
@@ -142,7 +142,7 @@ def test_every_operation_fires_its_two_events_with_one_session_id_and_its_result
     assert isinstance(result, list if operation in OPERATIONS[3:] else Backups)
 
 
-def test_what_rotation_deletes_is_its_result(
+def test_the_result_of_a_rotation_is_the_deleted_backups(
     local: Conf, tree: Path, tmp_path: Path, listener: Listener
 ) -> None:
     made = [bakthat.backup(tree, conf=local, password="") for _ in range(3)]
@@ -171,7 +171,7 @@ def test_listing_fires_nothing(local: Conf, listener: Listener) -> None:
     assert listener.calls == []
 
 
-def test_a_helper_fires_the_events_of_what_it_does(
+def test_a_helper_fires_the_events_of_its_operations(
     local: Conf, tmp_path: Path, listener: Listener
 ) -> None:
     with BakHelper("mydump", conf=local, password="") as helper:

@@ -1,4 +1,4 @@
-"""Whole operations over a local directory whose disk fails: nothing lost, nothing left behind.
+"""Operations on a local directory whose disk fails lose nothing and leave nothing behind.
 
 ``tests/reliability`` fails each single change to the disk, the catalog's too.
 """
@@ -85,7 +85,7 @@ def check(error: BakthatError, code: int, place: str) -> None:
 
 @pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "link"])
-def test_a_backup_that_the_disk_fails_leaves_what_was_there(
+def test_a_backup_on_a_failing_disk_leaves_earlier_backups_intact(
     conf: Conf, tree: Path, stored: models.Backups, call: str, error: int
 ) -> None:
     before = everything(conf["local_path"])
@@ -105,7 +105,7 @@ def test_a_backup_that_the_disk_fails_leaves_what_was_there(
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.EACCES, errno.EROFS], ids=errno.errorcode.get)
-def test_a_deletion_that_the_disk_refuses_keeps_the_backup(
+def test_a_deletion_on_a_failing_disk_keeps_the_backup(
     conf: Conf, stored: models.Backups, tmp_path: Path, error: int
 ) -> None:
     with (
@@ -121,7 +121,7 @@ def test_a_deletion_that_the_disk_refuses_keeps_the_backup(
 @pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
 @pytest.mark.parametrize("call", ["open", "write", "mkdir"])
 @pytest.mark.usefixtures("stored")
-def test_a_restore_that_the_disk_fails_leaves_nothing(
+def test_a_restore_on_a_failing_disk_leaves_nothing(
     conf: Conf, tmp_path: Path, call: str, error: int
 ) -> None:
     out = tmp_path / "out"

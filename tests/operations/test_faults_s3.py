@@ -1,7 +1,7 @@
-"""Whole operations over S3 when the network or the service fails at each of their stages.
+"""Operations on S3 when the network or the service fails at each of their stages.
 
-Whatever happens: what was stored before comes back, what failed is reported in one line, and
-nothing is left behind but what the message names.
+In every case, earlier backups can be restored, the failure is reported in one line, and nothing is
+left behind but what the message names.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ ODD_ANSWERS: dict[str, tuple[tuple[str, str], Fault, str]] = {
 
 
 @pytest.mark.parametrize("name", ODD_ANSWERS)
-def test_an_answer_that_cannot_be_right_is_no_confirmation(
+def test_an_implausible_answer_is_no_confirmation(
     conf: Conf, moto_proxy: FaultProxy, tree: Path, name: str
 ) -> None:
     where, fault, message = ODD_ANSWERS[name]
@@ -189,7 +189,7 @@ def test_an_answer_that_cannot_be_right_is_no_confirmation(
 
 
 @pytest.mark.parametrize("fault", [refusal(503, "SlowDown"), refusal(500, "x"), Reset()])
-def test_a_burst_of_failures_is_sat_out(
+def test_a_short_burst_of_failures_is_retried(
     conf: Conf,
     moto_proxy: FaultProxy,
     tree: Path,
@@ -247,7 +247,7 @@ def test_credentials_that_expire_half_way_name_what_remains(
     heal(moto_proxy, conf, tree, tmp_path / "out")
 
 
-def test_a_bucket_that_turns_read_only_still_gives_back(
+def test_a_bucket_that_turns_read_only_can_still_be_restored_from(
     conf: Conf,
     moto_proxy: FaultProxy,
     tree: Path,

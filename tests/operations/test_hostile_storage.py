@@ -1,4 +1,4 @@
-"""What an attacker with write access to the storage can do to whoever restores: nothing much."""
+"""An attacker with write access to the storage cannot harm the machine that restores."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def zeros(size: int) -> bytes:
     return gzip.compress(header(b"zeros", size=size) + bytes(size) + END, 9)
 
 
-def test_a_bomb_is_refused_soon_after_what_was_announced(local: Conf, out: Path) -> None:
+def test_a_bomb_is_refused_soon_after_the_announced_size(local: Conf, out: Path) -> None:
     plant(local, zeros(200 * MIB), bytes=1000, files=1)
     assert "unpacks to more than 67.1 MB" in refusal(local, out)
 
@@ -68,7 +68,7 @@ def test_a_bomb_of_bakthats_own_members_is_refused_too(
     refusal(local, out)
 
 
-def test_a_bomb_where_nothing_was_announced_is_bounded_by_what_is_stored(
+def test_without_an_announced_size_the_stored_size_limits_a_bomb(
     local: Conf, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(local, zeros(50 * MIB))
@@ -76,13 +76,13 @@ def test_a_bomb_where_nothing_was_announced_is_bounded_by_what_is_stored(
     refusal(local, out)
 
 
-def test_any_size_is_restored_when_it_is_asked_for(local: Conf, out: Path) -> None:
+def test_any_size_lifts_the_limit(local: Conf, out: Path) -> None:
     plant(local, zeros(80 * MIB), bytes=1000, files=1)
     bakthat.restore(STORED, conf=local, output=out, any_size=True)
     assert (out / "zeros").stat().st_size == 80 * MIB
 
 
-def test_what_is_announced_is_what_the_catalog_knows_and_not_what_the_object_says(
+def test_the_announced_size_comes_from_the_catalog_not_from_the_object(
     local: Conf, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mydir").mkdir()
@@ -120,7 +120,7 @@ def test_global_headers_that_every_member_would_repeat_are_refused(local: Conf, 
     assert "global pax headers" in refusal(local, out)
 
 
-def test_more_directories_between_than_any_backup_has_are_refused(
+def test_too_many_implied_directories_are_refused(
     local: Conf, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Each of a few members may name tens of thousands of directories.
@@ -175,14 +175,14 @@ def test_metadata_of_a_wrong_shape_stops_no_restore(local: Conf, out: Path, shap
     assert isinstance(reading.unpacked_limit(Backups(metadata=shape, size=10)), int)
 
 
-def test_only_numbers_that_can_be_sizes_are_taken() -> None:
+def test_invalid_sizes_in_a_description_are_ignored() -> None:
     assert sanitized({"bytes": True, "files": -1, "directories": "9"}) == {}
 
 
 NASTY = "x';DROP--TABLE$(touch${IFS}owned)`touch${IFS}owned`\";rm|sh&"
 
 
-def test_tags_and_names_of_sql_and_shell_are_nothing_but_text(
+def test_sql_and_shell_syntax_in_tags_and_names_is_text(
     local: Conf, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -258,7 +258,7 @@ def test_members_that_only_root_can_make_are_warnings(local: Conf, out: Path) ->
     assert os.listdir(out) == ["f"]
 
 
-def test_an_archive_of_another_set_in_this_ones_place_is_refused(local: Conf, out: Path) -> None:
+def test_an_archive_of_another_set_is_refused(local: Conf, out: Path) -> None:
     comment = pax([(b"comment", b"bakthat set=other date=1 host=h")], b"g")
     plant(local, gzip.compress(comment + member(b"f") + END), format=1, set="evil", host="h")
     with pytest.raises(CorruptArchiveError, match="the archive says that it is"):

@@ -1,4 +1,4 @@
-"""Signals at the moments that matter: neither half of a backup or a deletion stays behind."""
+"""Signals at critical moments leave no half of a backup and no half of a deletion."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_an_interrupted_local_backup_leaves_no_file(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_sync_goes_on_where_it_was(
+def test_an_interrupted_sync_continues_where_it_stopped(
     user: CommandLine, conf: dict[str, Any], moto_proxy: FaultProxy, number: int
 ) -> None:
     user.run("backup", "small", "--prompt", "no")

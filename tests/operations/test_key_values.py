@@ -1,4 +1,4 @@
-"""KeyValue: values in, values out, on a directory and on real S3 servers; and what it refuses."""
+"""KeyValue stores, returns and refuses values, on a local directory and on real S3 servers."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ json_values = st.recursive(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(value=json_values, compress=st.booleans(), password=st.sampled_from(["", "pw"]))
-def test_any_json_comes_back_and_replaces_what_was_there(
+def test_any_json_comes_back_and_replaces_the_former_value(
     local: Conf, value: object, compress: bool, password: str
 ) -> None:
     kv = KeyValue(conf=local)
@@ -140,7 +140,7 @@ def test_names_that_cannot_be_keys_are_refused(local: Conf, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "a//b", "..", "\ud800"])
-def test_a_name_that_no_key_can_have_is_refused_by_the_others_too(local: Conf, key: str) -> None:
+def test_an_invalid_key_is_refused_by_every_method(local: Conf, key: str) -> None:
     kv = KeyValue(conf=local)
     kv.set_key("mykey", 1)
     with pytest.raises(UsageError):
@@ -207,7 +207,7 @@ def test_a_value_that_another_machine_replaced_is_restored_as_it_is_now(
     assert (tmp_path / "mykey.json").read_text() == '"something longer"'
 
 
-def test_rotation_and_expiry_never_see_a_key(
+def test_rotation_and_expiry_ignore_keys(
     local: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mykey").mkdir()
@@ -229,9 +229,7 @@ def test_rotation_and_expiry_never_see_a_key(
         bakthat.delete_older_than("alone", "1s", conf=local)
 
 
-def test_a_key_and_a_set_of_one_name_are_never_taken_for_each_other(
-    local: Conf, tmp_path: Path
-) -> None:
+def test_a_key_and_a_set_of_the_same_name_are_never_confused(local: Conf, tmp_path: Path) -> None:
     (tmp_path / "both").mkdir()
     made = bakthat.backup(tmp_path / "both", conf=local, password="")
     KeyValue(conf=local).set_key("both", 1)
@@ -267,7 +265,7 @@ def test_setting_from_many_threads_leaves_one_whole_value(local: Conf) -> None:
 # Encryption.
 
 
-def test_what_is_configured_for_backups_holds_for_values(
+def test_values_use_the_encryption_that_is_configured_for_backups(
     local: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     identity = age.generate_identity()
@@ -329,7 +327,7 @@ def test_a_url_is_signed_and_gives_the_object(rclone_conf: Conf) -> None:
     assert requests.get(url.replace("Signature=", "Signature=0"), timeout=30).status_code >= 400
 
 
-def test_urls_that_cannot_be_are_refused(moto_conf: Conf, local: Conf) -> None:
+def test_impossible_urls_are_refused(moto_conf: Conf, local: Conf) -> None:
     kv = KeyValue(conf=moto_conf)
     kv.set_key("mykey", 1)
     for seconds in (0, -1, 604801):
@@ -353,7 +351,7 @@ def test_a_vault_holds_no_values(moto_conf: Conf) -> None:
     assert kv.set_key("mykey", 1).backend == "s3"
 
 
-def test_a_prefix_and_a_cold_storage_class_do_not_get_in_the_way(moto_conf: Conf) -> None:
+def test_values_work_with_a_prefix_and_a_cold_storage_class(moto_conf: Conf) -> None:
     conf = {**moto_conf, "prefix": "hosts/{host}/", "storage_class": "DEEP_ARCHIVE"}
     kv = KeyValue(conf=conf)
     made = kv.set_key("mykey", 1)
@@ -432,7 +430,7 @@ def test_a_failed_upload_leaves_the_former_value(
     assert stored_files(local) == before
 
 
-def test_what_was_stored_but_not_recorded_is_reported(
+def test_a_value_stored_but_not_recorded_is_reported(
     local: Conf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kv = KeyValue(conf=local)

@@ -1,4 +1,4 @@
-"""Secrets are in the configuration alone: a search through all that whole runs leave behind."""
+"""Secrets are in the configuration only: a search of everything that whole runs leave behind."""
 
 from __future__ import annotations
 

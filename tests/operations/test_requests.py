@@ -1,4 +1,4 @@
-"""How many requests each operation makes to S3: every one of them must prove something."""
+"""The number of requests that each operation sends to S3; each request must prove something."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A part of a backup is restored, and nothing else."""
+"""Restoring a part of a backup, and nothing else."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def restored(directory: Path) -> set[str]:
         ("mydir/inner", {"mydir/mydir/inner"}),
     ],
 )
-def test_what_is_named_and_all_below_it_comes_back(
+def test_a_named_file_or_directory_is_restored_with_its_content(
     only: str | list[str], expected: set[str], stored: str, conf: dict[str, Any], tmp_path: Path
 ) -> None:
     assert bakthat.restore(stored, conf=conf, output=tmp_path / "out", only=only) is not None
@@ -69,7 +69,7 @@ def test_a_directory_has_its_mode_and_those_above_it_are_made(
     assert (tmp_path / "out/mydir/etc/ssl/a.pem").read_text() == "etc/ssl/a.pem"
 
 
-def test_a_name_is_no_pattern_and_no_beginning(
+def test_a_name_is_neither_a_pattern_nor_a_beginning(
     stored: str, conf: dict[str, Any], tmp_path: Path
 ) -> None:
     for only in ("etc/hos", "etc/*", "hosts"):
@@ -78,7 +78,7 @@ def test_a_name_is_no_pattern_and_no_beginning(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_second_name_needs_the_one_that_holds_the_content(
+def test_a_hard_link_needs_the_name_that_holds_the_content(
     stored: str, conf: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.raises(NoMatchError, match=r"'mydir/linked' is another name of 'mydir/etc/hosts'"):
@@ -87,7 +87,7 @@ def test_a_second_name_needs_the_one_that_holds_the_content(
 
 
 @pytest.mark.parametrize("only", ["", "/", "..", "etc/../../x", "nul\0"])
-def test_what_can_be_no_path_is_refused(
+def test_an_invalid_path_is_refused(
     only: str, stored: str, conf: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match="invalid path inside of a backup"):
@@ -95,7 +95,7 @@ def test_what_can_be_no_path_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_of_a_backup_that_is_one_file_nothing_can_be_chosen(
+def test_a_backup_of_one_file_cannot_be_restored_in_part(
     conf: dict[str, Any], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("text")
@@ -105,7 +105,7 @@ def test_of_a_backup_that_is_one_file_nothing_can_be_chosen(
     assert not (tmp_path / "out").exists()
 
 
-def test_damage_behind_what_is_wanted_is_found_too(
+def test_damage_after_the_selected_members_is_found(
     stored: str, conf: dict[str, Any], tmp_path: Path
 ) -> None:
     path = tmp_path / "store" / stored
@@ -117,7 +117,7 @@ def test_damage_behind_what_is_wanted_is_found_too(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_line_takes_several(isolated_environment: Path, tmp_path: Path) -> None:
+def test_the_command_line_takes_several_paths(isolated_environment: Path, tmp_path: Path) -> None:
     user = CommandLine(isolated_environment, tmp_path)
     tree = user.directory / "mydir"
     for name in ("a", "b", "c"):

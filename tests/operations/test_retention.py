@@ -240,7 +240,7 @@ def test_only_the_given_destination_is_read(shelf: Shelf) -> None:
         ("mydir\0", "did you mean mydir?"),
     ],
 )
-def test_a_name_that_is_no_set_is_answered_with_the_nearest(
+def test_an_unknown_set_is_an_error_that_names_the_nearest(
     shelf: Shelf, name: str, hint: str
 ) -> None:
     shelf.add_days(3, "mydir")
@@ -256,7 +256,7 @@ def test_a_name_that_is_no_set_is_answered_with_the_nearest(
     assert shelf.rows() == before
 
 
-def test_the_same_name_of_another_host_or_elsewhere_is_pointed_out(shelf: Shelf) -> None:
+def test_the_error_names_sets_of_the_same_name_elsewhere(shelf: Shelf) -> None:
     shelf.add(NOW - DAY, host="other")
     shelf.add(NOW - DAY, stored="my.1", backend="glacier")
     with pytest.raises(NoMatchError, match="box has no backups of 'my' on s3") as caught:
@@ -340,8 +340,8 @@ def test_a_week_day_of_the_profile_that_is_none_is_named_with_the_file(shelf: Sh
 
 
 def kept_by(shelf: Shelf, **rules: Any) -> int:
-    doomed = bakthat.rotate_backups("my", conf=shelf.conf, dry_run=True, **rules)
-    return len(shelf.living()) - len(doomed)
+    to_delete = bakthat.rotate_backups("my", conf=shelf.conf, dry_run=True, **rules)
+    return len(shelf.living()) - len(to_delete)
 
 
 def test_arguments_replace_the_rotation_of_the_profile(shelf: Shelf) -> None:
@@ -418,7 +418,7 @@ def test_a_backup_from_the_future_is_neither_old_nor_the_newest(shelf: Shelf) ->
 
 
 @pytest.mark.parametrize("act", ["rotate", "delete"])
-def test_what_was_made_while_the_clock_was_years_back_stays_until_the_next_is_made(
+def test_a_backup_made_while_the_clock_was_years_slow_stays_until_the_next(
     shelf: Shelf, act: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "bakthat")
@@ -473,7 +473,7 @@ def test_of_the_newest_of_one_second_one_that_is_stored_is_enough(shelf: Shelf) 
     assert there in shelf.living()
 
 
-def test_keys_that_may_delete_and_not_read_rotate_all_the_same(
+def test_keys_that_may_delete_but_not_read_can_rotate(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = shelf.add_days(3)
@@ -488,7 +488,7 @@ def test_keys_that_may_delete_and_not_read_rotate_all_the_same(
 # Failures: nothing is lost, what stays is said, and running again finishes it.
 
 
-def test_one_that_fails_stays_and_stops_no_other(
+def test_a_backup_that_cannot_be_deleted_stays_and_stops_no_other(
     shelf: Shelf, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = shelf.add_days(10)
@@ -508,7 +508,7 @@ def test_one_that_fails_stays_and_stops_no_other(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, UnreachableError("the network is gone")])
-def test_interrupted_half_way_running_again_finishes_it(
+def test_a_second_run_finishes_an_interrupted_one(
     shelf: Shelf, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "bakthat")
@@ -528,7 +528,7 @@ def test_interrupted_half_way_running_again_finishes_it(
     assert shelf.living() == {made[9]} == shelf.storages["s3"].keys
 
 
-def test_what_is_gone_from_the_storage_but_not_marked_is_marked_the_next_time(
+def test_a_backup_deleted_but_not_marked_is_marked_the_next_time(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = shelf.add_days(5)
@@ -556,7 +556,7 @@ def test_the_catalog_is_free_while_the_storage_works(shelf: Shelf) -> None:
     assert set(during) <= shelf.living()
 
 
-def test_what_a_set_is_made_of_is_read_once_before_the_first_deletion(
+def test_a_set_is_read_once_before_the_first_deletion(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shelf.add_days(9)
@@ -634,7 +634,7 @@ def test_a_failed_deletion_fires_on_error_and_no_on_event(
 # Plans.
 
 
-def test_a_plan_says_of_each_backup_what_becomes_of_it_and_why(shelf: Shelf) -> None:
+def test_a_plan_has_a_decision_with_reasons_for_each_backup(shelf: Shelf) -> None:
     made = shelf.add_days(4)
     second = shelf.add(NOW - 60)
     future = shelf.add(NOW + 60)

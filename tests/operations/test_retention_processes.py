@@ -1,4 +1,4 @@
-"""Retention as processes that meet, or are killed: whatever happens, nothing is lost."""
+"""Retention in concurrent and in killed processes loses nothing."""
 
 from __future__ import annotations
 
@@ -116,13 +116,13 @@ def wait_until_here(process: subprocess.Popen[bytes]) -> None:
     assert process.stdout.readline() == b"HERE\n"
 
 
-def go_on(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+def finish(process: subprocess.Popen[bytes]) -> tuple[int, str]:
     """Let a process that stopped go on to its end; return its exit code and what it said."""
     _, said = process.communicate(b"\n" * 9, timeout=PATIENCE)
     return process.returncode, said.decode()
 
 
-def test_killed_between_storage_and_catalog_running_again_finishes_it(
+def test_a_second_run_finishes_one_killed_between_storage_and_catalog(
     user: CommandLine, conf: Conf
 ) -> None:
     made = back_up_daily(conf, user.directory / "mydir", 5)
@@ -144,7 +144,7 @@ def test_two_rotations_that_decided_at_once_end_as_one(user: CommandLine, conf: 
     both = [user.start("rotate", "mydir", "--last", keep, env=pause) for keep in ("1", "2")]
     for process in both:
         wait_until_here(process)
-    ended = [go_on(process) for process in both]
+    ended = [finish(process) for process in both]
     assert [code for code, _ in ended] == [0, 0], ended
     assert stored(conf) == listed(conf) == {made[3]}
     assert user.run("rotate", "mydir", "--last", "1").code == 0
@@ -161,7 +161,7 @@ def test_a_rotation_and_a_backup_of_one_set_that_meet_lose_nothing(
     rotation = user.start("rotate", "mydir", "--last", "1", env={"FAULT": "pause before deleting"})
     wait_until_here(rotation)
     two = (backup, rotation) if first == "backup" else (rotation, backup)
-    ended = [go_on(process) for process in two]
+    ended = [finish(process) for process in two]
     assert [code for code, _ in ended] == [0, 0], ended
     # The rotation did not know of the new one, so it kept the newest that it knew.
     (new,) = listed(conf) - set(made)

@@ -1,4 +1,4 @@
-"""Retention over a local directory and real S3 servers: what goes is gone, what stays opens."""
+"""Retention on a local directory and S3 servers: deleted backups go, kept ones can be restored."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def through_proxy(moto_proxy: FaultProxy, moto_endpoint: S3Server) -> Conf:
     return server.conf()
 
 
-def test_a_set_on_s3_goes_in_one_request(
+def test_a_set_on_s3_is_deleted_in_one_request(
     through_proxy: Conf, moto_proxy: FaultProxy, source: Path
 ) -> None:
     mine = back_up_daily(through_proxy, source, 5)

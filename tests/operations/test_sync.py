@@ -1,4 +1,4 @@
-"""The catalog follows the storage: lost, stale, shared, and with strangers in the bucket."""
+"""Sync of a lost, stale or shared catalog, and with foreign objects in the bucket."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_lost_catalog_comes_back_from_the_storage_alone(shelf: Conf, tmp_path:
     assert KeyValue(conf=shelf).get_key("mykey") == {"some": "data"}
 
 
-def test_doing_it_again_changes_nothing(shelf: Conf) -> None:
+def test_a_second_sync_changes_nothing(shelf: Conf) -> None:
     lose_catalog(shelf)
     for _ in range(2):
         bakthat.sync(conf=shelf)
@@ -154,7 +154,7 @@ def test_a_dry_run_says_the_same_and_changes_nothing(shelf: Conf) -> None:
     assert rows(shelf) == before
 
 
-def test_what_is_gone_is_marked_and_what_is_there_again_revived(shelf: Conf) -> None:
+def test_a_missing_backup_is_marked_and_a_returned_one_revived(shelf: Conf) -> None:
     made = bakthat.ls("mydir", conf=shelf)[0]
     backend = backend_of(shelf)
     with backend.download(made.stored_filename) as stream:
@@ -259,7 +259,7 @@ def test_hundreds_of_objects_are_read_in_parallel_and_reported(s3: Conf) -> None
     assert steps == [(number + 1, count) for number in range(count)]
 
 
-def test_only_what_is_not_listed_is_asked_for(s3: Conf, moto_proxy: FaultProxy, tree: Path) -> None:
+def test_only_unknown_objects_are_requested(s3: Conf, moto_proxy: FaultProxy, tree: Path) -> None:
     for name in ("one", "two", "three"):
         bakthat.backup(tree, conf=s3, password="", custom_filename=name)
     KeyValue(conf=s3).set_key("mykey", 1)
@@ -272,7 +272,7 @@ def test_only_what_is_not_listed_is_asked_for(s3: Conf, moto_proxy: FaultProxy, 
     assert moto_proxy.seen("HEAD") == 4
 
 
-def test_one_object_that_cannot_be_looked_at_stops_no_other(
+def test_one_object_that_cannot_be_looked_up_stops_no_other(
     s3: Conf, moto_proxy: FaultProxy, tree: Path
 ) -> None:
     kept = bakthat.backup(tree, conf=s3, password="")
@@ -333,7 +333,7 @@ def test_an_object_seen_before_it_is_recorded_becomes_the_entry_of_its_backup(
     assert bakthat.sync(conf=conf).changes == []
 
 
-def test_a_backup_deleted_while_it_is_looked_at_stays_deleted(
+def test_a_backup_deleted_while_it_is_looked_up_stays_deleted(
     conf: Conf, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = bakthat.backup(tree, conf=conf, password="")
@@ -352,7 +352,7 @@ def test_a_backup_deleted_while_it_is_looked_at_stays_deleted(
     assert living(conf) == set()
 
 
-def test_two_at_once_adopt_each_object_once(shelf: Conf) -> None:
+def test_two_concurrent_syncs_adopt_each_object_once(shelf: Conf) -> None:
     lose_catalog(shelf)
     reports: list[sync_report.SyncReport] = []
     threads = [
@@ -481,7 +481,7 @@ def test_a_changed_prefix_hides_nothing(conf: Conf, tree: Path) -> None:
     assert living(conf) == {made.stored_filename}
 
 
-def test_what_the_local_store_keeps_for_itself_is_not_adopted(local: Conf) -> None:
+def test_internal_files_of_the_local_store_are_not_adopted(local: Conf) -> None:
     store = Path(local["local_path"])
     store.mkdir()
     (store / "mydir.20130604191055.tgz.bakthat.json").write_text("{}")
@@ -511,7 +511,7 @@ def old(moto_endpoint: S3Server, local: Conf) -> Legacy:
     return legacy
 
 
-def test_a_catalog_of_060_stays_060s(old: Legacy) -> None:
+def test_a_catalog_of_060_is_not_changed(old: Legacy) -> None:
     before = rows(old.conf)
     assert bakthat.sync(conf=old.conf).changes == []
     assert rows(old.conf) == before
@@ -660,7 +660,7 @@ def test_on_a_new_machine_sync_and_restore_are_enough(user: CommandLine, tmp_pat
     assert (tmp_path / "out" / "mydir" / "a.txt").read_text() == "hello"
 
 
-def test_a_terminal_shows_how_far_it_is(user: CommandLine) -> None:
+def test_a_terminal_shows_the_progress(user: CommandLine) -> None:
     assert user.run("backup", "mydir", "--prompt", "no").code == 0
     for path in user.home.glob(".bakthat.sqlite*"):
         path.unlink()

@@ -62,7 +62,7 @@ def test_a_lost_catalog_comes_back_from_the_vault_in_two_steps(
     assert (tmp_path / "out" / "mydir" / "a.txt").read_text() == "hello"
 
 
-def test_a_dry_run_asks_the_vault_for_nothing_and_records_nothing(
+def test_a_dry_run_requests_and_records_nothing(
     conf: Conf, tree: Path, glacier: GlacierServer
 ) -> None:
     made = bakthat.backup(tree, conf=conf, password="")
@@ -89,7 +89,7 @@ def test_archives_newer_than_the_list_are_not_gone_and_older_ones_are(
     assert bakthat.sync(conf=conf, wait=waiting).changes == []
 
 
-def test_what_was_marked_gone_and_is_listed_after_all_is_revived(
+def test_a_backup_marked_as_gone_is_revived_when_it_is_listed_again(
     conf: Conf, tree: Path, glacier: GlacierServer, waiting: Callable[[float], object]
 ) -> None:
     made = bakthat.backup(tree, conf=conf, password="")
@@ -103,7 +103,7 @@ def test_what_was_marked_gone_and_is_listed_after_all_is_revived(
     assert actions(bakthat.sync(conf=conf, wait=waiting)) == {made.stored_filename: "revived"}
 
 
-def test_an_archive_deleted_from_here_does_not_come_back_by_an_old_list(
+def test_an_archive_deleted_from_here_is_not_revived_by_an_old_list(
     conf: Conf, tree: Path, glacier: GlacierServer
 ) -> None:
     made = bakthat.backup(tree, conf=conf, password="")
@@ -115,7 +115,7 @@ def test_an_archive_deleted_from_here_does_not_come_back_by_an_old_list(
     assert bakthat.ls(conf=conf) == []
 
 
-def test_what_others_put_into_the_vault_is_left_alone(
+def test_archives_of_other_programs_are_ignored(
     conf: Conf, tree: Path, glacier: GlacierServer, waiting: Callable[[float], object]
 ) -> None:
     bakthat.backup(tree, conf=conf, password="")

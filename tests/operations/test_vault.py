@@ -1,4 +1,4 @@
-"""The inventory of a vault: here, in the bucket, and the vault's own."""
+"""The inventory of a vault: in the catalog, in the bucket, and the vault's own list."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_what_one_machine_stored_another_restores_with_the_inventory_of_the_buck
         b'[{"filename": "a", "archive_id": "1", "size": 3}, {"filename": "b", "archive_id": "2"}]',
     ],
 )
-def test_both_shapes_of_060_are_read(conf: Conf, content: bytes) -> None:
+def test_both_forms_of_060_are_read(conf: Conf, content: bytes) -> None:
     write_to_bucket(conf, content)
     assert bakthat.restore_glacier_inventory(conf=conf) == {"a": "1", "b": "2"}
     assert bakthat.show_local_glacier_inventory(conf=conf) == {"a": "1", "b": "2"}
@@ -219,7 +219,7 @@ def test_a_bucket_without_an_inventory_says_what_else_to_try(conf: Conf) -> None
     assert in_bucket(conf) == []
 
 
-def test_what_is_known_here_is_not_replaced_by_what_stands_in_the_bucket(
+def test_local_entries_are_not_replaced_by_the_copy_in_the_bucket(
     conf: Conf, tree: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = bakthat.backup(tree, conf=conf, password="")
@@ -256,7 +256,7 @@ def test_the_vaults_own_inventory_takes_two_steps_and_fills_an_empty_one(
     assert described.metadata["set"] == "mydir"
 
 
-def test_waiting_for_the_vaults_inventory_looks_again_until_it_is_there(
+def test_waiting_for_the_vaults_inventory_polls_until_it_is_ready(
     conf: Conf, tree: Path, glacier: GlacierServer
 ) -> None:
     bakthat.backup(tree, conf=conf, password="")
@@ -279,7 +279,7 @@ def test_waiting_for_the_vaults_inventory_looks_again_until_it_is_there(
         bakthat.show_glacier_inventory(conf=conf, wait=fail)
 
 
-def test_archives_of_others_and_deleted_ones_are_not_taken_for_ours(
+def test_foreign_and_deleted_archives_are_not_added(
     conf: Conf, tree: Path, glacier: GlacierServer
 ) -> None:
     kept = bakthat.backup(tree, conf=conf, password="")
@@ -315,7 +315,7 @@ def test_archives_of_others_and_deleted_ones_are_not_taken_for_ours(
         {"InventoryRetrievalParameters": {"StartDate": "2020-03-20T17:03:43Z"}},
     ],
 )
-def test_an_inventory_that_another_tool_asked_for_otherwise_is_not_taken_for_ours(
+def test_an_inventory_job_of_another_tool_is_not_used(
     conf: Conf, tree: Path, glacier: GlacierServer, asked: Conf
 ) -> None:
     glacier.instant = True
@@ -340,7 +340,7 @@ def test_a_vault_that_has_no_inventory_yet_says_when_to_try_again(
     assert "tomorrow" in caught.value.hint
 
 
-def test_an_inventory_that_breaks_off_is_an_error_of_the_storage(
+def test_a_truncated_inventory_is_an_error_of_the_storage(
     conf: Conf, tree: Path, glacier: GlacierServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     glacier.instant = True

@@ -1,4 +1,4 @@
-"""What deleting costs, and how long thaws take: the table, and the warnings from it."""
+"""The costs of deletions and the durations of thaws: the table, and the warnings from it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_days_that_are_left_are_those_that_aws_charges() -> None:
 
 
 @given(st.sampled_from(["GLACIER", "DEEP_ARCHIVE", "STANDARD_IA", VAULT]), st.floats(0, 1e9))
-def test_no_day_is_left_once_the_least_number_has_passed(name: str, stored_at: float) -> None:
+def test_no_day_is_left_after_the_minimum_days(name: str, stored_at: float) -> None:
     minimum = storage_class(name).minimum_days
     assert 0 <= days_left(name, stored_at, stored_at + 5 * DAY) <= minimum - 5 + 1
     assert days_left(name, stored_at, stored_at + (minimum + 1) * DAY) == 0
@@ -79,7 +79,7 @@ def test_deleting_too_early_warns_with_the_days_left(
     )
 
 
-def test_deleting_what_is_charged_by_the_day_warns_of_nothing(
+def test_deleting_from_a_class_without_minimum_days_does_not_warn(
     moto_conf: dict[str, Any], tree: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     bakthat.backup(tree, conf=moto_conf, password="")
@@ -110,7 +110,7 @@ def test_retention_warns_of_each_archive_that_it_deletes_too_early(
         assert models.Backups.select().where(models.Backups.is_deleted).count() == 3
 
 
-def test_durations_read_as_people_say_them() -> None:
+def test_durations_are_formatted_in_minutes_and_hours() -> None:
     said = [format_duration(n) for n in (0, 59, 60, 300, 3600, 5400, 5 * 3600, 48 * 3600)]
     assert said == [
         "0 minutes",

@@ -1,4 +1,4 @@
-"""Which backup a name means, over a catalog alone: no storage is asked."""
+"""Which backup a name means, by the catalog alone."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_set_is_its_newest_backup(shelf: Shelf) -> None:
     assert shelf.find("my") == "my.20130605191055.tgz"
 
 
-def test_a_set_wins_over_what_begins_like_it(shelf: Shelf) -> None:
+def test_a_set_wins_over_a_beginning(shelf: Shelf) -> None:
     shelf.add("my.20130604191055.tgz")
     shelf.add("mysql.20130605191055.tgz")
     assert shelf.find("my") == "my.20130604191055.tgz"
@@ -112,7 +112,7 @@ def test_another_hosts_only_set_is_found_without_naming_the_host(shelf: Shelf) -
     assert shelf.find("my") == "my.20130604191055.tgz"
 
 
-def test_what_deletes_must_spell_the_set_out(shelf: Shelf) -> None:
+def test_a_deletion_needs_the_whole_name_of_the_set(shelf: Shelf) -> None:
     shelf.add("mysql.20130604191055.tgz")
     with pytest.raises(NoMatchError):
         shelf.find("my", to_delete=True)
@@ -205,7 +205,7 @@ def test_no_name_at_all_is_an_error(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("name", ["my%", "my_", "m?", "*", "my' OR 1=1 --", "\n"])
-def test_signs_of_sql_and_of_the_shell_mean_themselves(shelf: Shelf, name: str) -> None:
+def test_wildcards_of_sql_and_the_shell_are_literal(shelf: Shelf, name: str) -> None:
     shelf.add("my.20130604191055.tgz")
     with pytest.raises(NoMatchError):
         shelf.find(name)

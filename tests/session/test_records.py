@@ -1,4 +1,4 @@
-"""What the catalog keeps of vaults, as mappings."""
+"""The records of vaults in the catalog, as mappings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_inventory_and_jobs_are_the_tables_of_060(path: Path) -> None:
     assert jobs == [("a.tgz", "job-1")]
 
 
-def test_a_mapping_in_the_catalog_does_what_a_dict_does(path: Path) -> None:
+def test_a_mapping_in_the_catalog_behaves_like_a_dict(path: Path) -> None:
     inventory = vault_records(path).inventory
     assert (len(inventory), list(inventory), "a" in inventory) == (0, [], False)
     with pytest.raises(KeyError):
@@ -50,7 +50,7 @@ def test_a_mapping_in_the_catalog_does_what_a_dict_does(path: Path) -> None:
     assert vault_records(path).inventory == {"b": "2", "c": "5"}
 
 
-def test_facts_of_archives_are_kept_apart_from_other_small_values(path: Path) -> None:
+def test_facts_of_archives_do_not_mix_with_other_values(path: Path) -> None:
     records = vault_records(path)
     with models.catalog(path, write=True):
         models.Config.create(key="sync", value={"last": 1})
@@ -61,7 +61,7 @@ def test_facts_of_archives_are_kept_apart_from_other_small_values(path: Path) ->
         assert [row.key for row in models.Config.select()] == ["sync"]
 
 
-def test_of_several_who_claim_a_key_one_gets_it(path: Path) -> None:
+def test_one_of_several_concurrent_claims_of_a_key_succeeds(path: Path) -> None:
     count = 6
     together = threading.Barrier(count)
 
@@ -73,7 +73,7 @@ def test_of_several_who_claim_a_key_one_gets_it(path: Path) -> None:
         assert sum(pool.map(claim, range(count))) == 1
 
 
-def test_making_them_opens_nothing_and_a_catalog_that_is_none_is_an_error(path: Path) -> None:
+def test_records_open_the_catalog_when_used_and_a_damaged_one_is_an_error(path: Path) -> None:
     records = vault_records(path)
     assert not path.exists()
     path.write_bytes(b"not a database, but long enough to be taken for one" * 100)
