@@ -74,10 +74,10 @@ def test_there_is_no_ratio_without_a_peer(report: Report) -> None:
 def test_who_writes_to_a_local_directory_is_compared_with_its_like_too(report: Report) -> None:
     report.local = ["borg", "bakthat-local"]
     report.runs += [Run("first", "A", "borg", 2.0), Run("first", "A", "bakthat-local", 1.0)]
-    told = {each.what: each.measured for each in figures.targets(report)}
-    assert told["first backup of A against the fastest peer"] == 1.5
-    assert told["first backup of A against the fastest that sends to S3 too"] == 0.5
-    assert told["first backup of A against the fastest local one, local too"] == 0.5
+    measured = {each.what: each.measured for each in figures.targets(report)}
+    assert measured["first backup of A against the fastest peer"] == 1.5
+    assert measured["first backup of A against the fastest that sends to S3 too"] == 0.5
+    assert measured["first backup of A against the fastest local one, local too"] == 0.5
 
 
 def test_a_target_is_met_on_the_right_side_of_its_limit(report: Report) -> None:

@@ -62,10 +62,10 @@ def test_a_mutation_raises_documented_errors_only(target: str, data: st.DataObje
 
 @settings(max_examples=150, deadline=None)
 @given(JSON)
-def test_any_json_as_a_self_description_raises_documented_errors_only(said: Any) -> None:
+def test_any_json_as_a_self_description_raises_documented_errors_only(description: Any) -> None:
     import json
 
-    TARGETS["metadata"][0](json.dumps(said).encode())
+    TARGETS["metadata"][0](json.dumps(description).encode())
 
 
 @settings(max_examples=100, deadline=None)

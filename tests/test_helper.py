@@ -544,13 +544,13 @@ def test_a_process_forked_during_another_threads_block_may_use_helpers(tmp_path:
 
 
 def test_the_events_of_the_operations_fire_from_a_helper(conf: Conf) -> None:
-    heard: list[str] = []
+    fired: list[str] = []
     hooks: list[tuple[Any, Callable[..., None]]] = []
     for name in ("backup", "restore", "delete_older_than", "rotate_backups"):
         slot = getattr(bakthat.events, f"on_{name}")
 
         def listen(_session_id: str, _result: object, name: str = name) -> None:
-            heard.append(name)
+            fired.append(name)
 
         slot += listen
         hooks.append((slot, listen))
@@ -564,7 +564,7 @@ def test_the_events_of_the_operations_fire_from_a_helper(conf: Conf) -> None:
     finally:
         for slot, listen in hooks:
             slot -= listen
-    assert heard == ["backup", "restore", "delete_older_than", "rotate_backups"]
+    assert fired == ["backup", "restore", "delete_older_than", "rotate_backups"]
 
 
 def test_the_helper_passes_on_every_option_of_backup() -> None:

@@ -59,8 +59,8 @@ def test_twenty_jobs_of_one_minute_all_succeed_and_none_collides(
     script.write_text(SCRIPT.format(project=str(PROJECT), name=name))
 
     jobs = [start_cron_job(script, home, number) for number in range(AT_ONCE)]
-    said = [job.communicate(timeout=PATIENCE)[0] for job in jobs]
-    assert [(job.returncode, text) for job, text in zip(jobs, said, strict=True)] == [
+    output = [job.communicate(timeout=PATIENCE)[0] for job in jobs]
+    assert [(job.returncode, text) for job, text in zip(jobs, output, strict=True)] == [
         (0, "")
     ] * AT_ONCE
 
@@ -90,16 +90,16 @@ def test_a_job_that_fails_says_so_and_loses_nothing(
     script = tmp_path / "mybackupscript.py"
     script.write_text(text)
     job = start_cron_job(script, home, 7)
-    said = job.communicate(timeout=PATIENCE)[0]
+    output = job.communicate(timeout=PATIENCE)[0]
     assert job.returncode == 1
     kept = list(Path(tempfile.gettempdir()).glob(f"{name}_*"))
     if broken == "script":
-        assert "mysqldump failed" in said
+        assert "mysqldump failed" in output
         assert kept == []
         return
     (directory,) = kept
     try:
-        assert f"its files are still in {directory}" in said
+        assert f"its files are still in {directory}" in output
         assert (directory / "dump.txt").read_text() == "7"
     finally:
         (directory / "dump.txt").unlink(missing_ok=True)

@@ -94,14 +94,14 @@ def test_plugins_are_notified_of_a_backup_in_the_order_of_the_profile(
 def test_callbacks_on_bakthat_events_come_before_those_of_plugins(
     conf: Conf, tree: Path, diary: Path
 ) -> None:
-    def tell(_session_id: str) -> None:
+    def callback(_session_id: str) -> None:
         diary.write_text("the script\n")
 
-    bakthat.events.before_backup += tell
+    bakthat.events.before_backup += callback
     try:
         bakthat.backup(tree, conf={**conf, "plugins": ["diaries.Diary"]}, password="")
     finally:
-        bakthat.events.before_backup -= tell
+        bakthat.events.before_backup -= callback
     assert entries(diary)[:2] == ["the script", "Diary before_backup"]
 
 

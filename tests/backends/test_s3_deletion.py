@@ -89,13 +89,13 @@ def test_a_key_that_fails_in_a_batch_is_retried_alone_and_then_named(
     backend: S3Backend, moto_proxy: FaultProxy
 ) -> None:
     put(backend, "my.1", "my.2", "my.3")
-    said = (
+    answer = (
         b"<DeleteResult><Deleted><Key>my.1</Key></Deleted>"
         b"<Error><Key>my.2</Key><Code>InternalError</Code><Message>busy</Message></Error>"
         b"<Error><Key>my.3</Key><Code>AccessDenied</Code><Message>locked</Message></Error>"
         b"</DeleteResult>"
     )
-    moto_proxy.on("POST", BATCH, Answer(200, said))
+    moto_proxy.on("POST", BATCH, Answer(200, answer))
     moto_proxy.on("DELETE", "my.3", refusal(403, "AccessDenied", "locked"))
     failures = backend.delete_many(["my.1", "my.2", "my.3"])
     assert list(failures) == ["my.3"]

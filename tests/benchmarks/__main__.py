@@ -194,9 +194,9 @@ def present(world: World, report: Report, names: Sequence[str]) -> list[peers.Pe
                 report.absent[peer.label] = "absent: no " + ", ".join(missing)
                 continue
             found.append(peer)
-            told = peers.versions(peer, environment).values()
+            versions = peers.versions(peer, environment).values()
             own = f"bakthat {bakthat.__version__}"
-            report.versions[peer.label] = own if peer.name == SUBJECT else ", ".join(told)
+            report.versions[peer.label] = own if peer.name == SUBJECT else ", ".join(versions)
     return found
 
 

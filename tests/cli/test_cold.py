@@ -98,8 +98,8 @@ def test_the_next_command_restores_to_the_same_place(
 ) -> None:
     user.run("backup", "mydir", "--prompt", "no")
     options = ("-o", "my out", "--identity-file", "key.txt", "--prompt", "no")
-    said = lines(user.run("restore", "mydir", *options).stderr)
-    assert said[-1].endswith(" -d glacier -o 'my out' --identity-file key.txt --prompt no")
+    output = lines(user.run("restore", "mydir", *options).stderr)
+    assert output[-1].endswith(" -d glacier -o 'my out' --identity-file key.txt --prompt no")
 
 
 def test_two_concurrent_restores_request_one_thaw(
@@ -123,10 +123,10 @@ def test_two_concurrent_restores_request_one_thaw(
 
     monkeypatch.setattr(glacier, "list_jobs", list_and_meet)
     processes = [user.start("restore", "mydir") for _ in range(2)]
-    said = [lines(process.communicate()[1].decode()) for process in processes]
+    output = [lines(process.communicate()[1].decode()) for process in processes]
     assert [process.returncode for process in processes] == [NOT_READY, NOT_READY]
     assert len(glacier.asked) == 1
-    assert sorted(len(each) for each in said) == [1, 2], said
+    assert sorted(len(each) for each in output) == [1, 2], output
 
 
 def test_job_check_prints_the_status_and_sets_the_exit_code(
@@ -170,9 +170,9 @@ def test_waiting_restores_in_one_command(
         "bakthat.session.cold.time.sleep", lambda seconds: glacier.advance(hours=seconds / 3600)
     )
     code = run.run(["restore", "mydir", "-o", str(user.directory / "out"), "--wait"])
-    said = lines(capfd.readouterr().err)
-    assert code == READY, said
-    assert sum("is thawing (VAULT, tier standard)" in line for line in said) == 23
+    output = lines(capfd.readouterr().err)
+    assert code == READY, output
+    assert sum("is thawing (VAULT, tier standard)" in line for line in output) == 23
     assert (user.directory / "out" / "mydir" / "a.txt").read_text() == "hello"
 
 

@@ -16,8 +16,8 @@ import yaml
 
 from bakthat import models
 from tests.support.commandline import INTERRUPT, CommandLine
+from tests.support.filled_catalog import DAY, at
 from tests.support.profiles import write_config
-from tests.support.retention_shelf import DAY, at
 
 END = at(2020, 12, 16, 12)
 """A Wednesday before the clock of whoever runs the tests."""
@@ -31,7 +31,7 @@ class User(CommandLine):
         self.store = home / ".bakthat_store"
         self.store.mkdir()
 
-    def shelve(self, days: int, name: str = "mydir") -> list[str]:
+    def record_days(self, days: int, name: str = "mydir") -> list[str]:
         """Store a backup a day; return their stored filenames, the oldest first."""
         made = []
         for number in range(days):
@@ -68,7 +68,7 @@ def user(isolated_environment: Path, tmp_path: Path) -> User:
 
 
 def test_a_dry_run_prints_what_is_kept_and_deleted_with_the_reasons(user: User) -> None:
-    made = user.shelve(5)
+    made = user.record_days(5)
     done = user.run("rotate_backups", "mydir", "--days", "2", "--weeks", "1", "--dry-run")
     assert done.stdout == (
         "DATE (UTC)           WHAT      SIZE  NAME                      WHY\n"
@@ -88,7 +88,7 @@ def test_a_dry_run_prints_what_is_kept_and_deleted_with_the_reasons(user: User) 
 
 
 def test_a_rotation_says_what_it_deletes(user: User) -> None:
-    made = user.shelve(5)
+    made = user.record_days(5)
     done = user.run("rotate_backups", "mydir", "--last", "3")
     assert done.stderr.splitlines() == [
         "Rotating mydir, keeping the last 3",
@@ -105,7 +105,7 @@ def test_a_rotation_says_what_it_deletes(user: User) -> None:
 
 @pytest.mark.parametrize("name", ["rotate_backups", "rotate-backups", "rotate"])
 def test_every_name_of_the_command_rotates_by_the_profile(user: User, name: str) -> None:
-    made = user.shelve(4)
+    made = user.record_days(4)
     user.configure(default={"default_destination": "local", "rotation": {"days": 2}})
     assert user.run(name, "mydir", "--quiet").code == 0
     assert user.stored() == made[2:]
@@ -115,15 +115,15 @@ def test_every_name_of_the_command_rotates_by_the_profile(user: User, name: str)
 def test_deleting_by_age_shows_how_it_reads_the_interval_before_it_acts(
     user: User, name: str
 ) -> None:
-    made = user.shelve(3)
+    made = user.record_days(3)
     done = user.run(name, "mydir", "1m")
-    said = done.stderr.splitlines()
+    messages = done.stderr.splitlines()
     assert re.fullmatch(
         r"Deleting backups of mydir older than 0 days 0:01:00, "
         r"before \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC",
-        said[0],
+        messages[0],
     )
-    assert said[1:] == [
+    assert messages[1:] == [
         f"Keeping {made[2]}: it is the newest",
         f"Deleting {made[0]}",
         f"Deleting {made[1]}",
@@ -134,7 +134,7 @@ def test_deleting_by_age_shows_how_it_reads_the_interval_before_it_acts(
 
 
 def test_a_dry_run_by_age_shows_the_newest_as_kept(user: User) -> None:
-    made = user.shelve(2)
+    made = user.record_days(2)
     done = user.run("delete_older_than", "mydir", "1M", "--dry-run")
     assert [line.split(maxsplit=6)[2::4] for line in done.stdout.splitlines()[1:]] == [
         ["keep", "newest"],
@@ -145,7 +145,7 @@ def test_a_dry_run_by_age_shows_the_newest_as_kept(user: User) -> None:
 
 
 def test_json_lists_the_deleted_backups_or_the_dry_run(user: User) -> None:
-    made = user.shelve(3)
+    made = user.record_days(3)
     shown = json.loads(user.run("rotate", "mydir", "--last", "1", "--dry-run", "--json").stdout)
     assert [(row["stored_filename"], row["keep"], row["reasons"]) for row in shown] == [
         (made[2], True, ["newest", "last 1 of 1"]),
@@ -162,7 +162,7 @@ def test_json_lists_the_deleted_backups_or_the_dry_run(user: User) -> None:
 
 
 def test_a_failed_deletion_is_reported_and_the_exit_code_is_1(user: User) -> None:
-    made = user.shelve(3)
+    made = user.record_days(3)
     (user.store / made[0]).unlink()
     (user.store / made[0]).mkdir()
     done = user.run("rotate", "mydir", "--last", "1")
@@ -226,7 +226,7 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_invalid_arguments_delete_nothing(user: User, case: str) -> None:
     arguments, code, message = REFUSED[case]
-    made = user.shelve(3)
+    made = user.record_days(3)
     done = user.run(*arguments)
     assert message in done.stderr
     assert (done.stdout, done.code) == ("", code)
@@ -235,7 +235,7 @@ def test_invalid_arguments_delete_nothing(user: User, case: str) -> None:
 
 
 def test_the_week_begins_on_the_day_that_was_named(user: User) -> None:
-    user.shelve(20)
+    user.record_days(20)
     for day, kept in {"monday": "14", "0": "14", "Sunday": "13", "5": "12"}.items():
         done = user.run("rotate", "mydir", "--weeks", "1", "--first-week-day", day, "--dry-run")
         assert f"mydir.202012{kept}120000.tgz  weekly 1 of 1" in done.stdout
@@ -279,7 +279,7 @@ def test_empty_answers_keep_the_present_values_and_a_dash_removes_one(user: User
 
 
 def test_without_a_configuration_the_destination_stays_local(user: User) -> None:
-    made = user.shelve(3)
+    made = user.record_days(3)
     assert user.run("configure_backups_rotation", stdin="2\n\n\n\n").code == 0
     path = user.home / ".bakthat.yml"
     assert yaml.safe_load(path.read_text())["default"] == {

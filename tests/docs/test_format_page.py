@@ -50,9 +50,9 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shelf(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def filled(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Back them up as the page says; return the local directory, with the key in it."""
-    store = tmp_path_factory.mktemp("shelf")
+    store = tmp_path_factory.mktemp("filled")
     conf: dict[str, Any] = {
         "default_destination": "local",
         "local_path": str(store),
@@ -124,10 +124,10 @@ def test_the_page_has_a_line_for_each_form() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_what_the_page_says_restores(
-    command: str, sources: Path, shelf: Path, tmp_path: Path
+    command: str, sources: Path, filled: Path, tmp_path: Path
 ) -> None:
     here = tmp_path / "here"
-    shutil.copytree(shelf, here)
+    shutil.copytree(filled, here)
     before = set(os.listdir(here))
     code, seen = typed(command, here)
     assert code == 0, seen

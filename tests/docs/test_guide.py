@@ -222,10 +222,10 @@ def test_every_transcript_of_the_page_is_what_happens(reader: Reader) -> None:
         assert command.startswith("$ bakthat ")
         # Without the password of the other tests: the transcript has its own answer to that.
         done = reader.user.run(*command.split()[2:])
-        told = done.stderr.splitlines()
-        assert len(told) == len(expected)
-        for said, page in zip(told, expected, strict=True):
-            assert changeless(said) == changeless(page)
+        printed = done.stderr.splitlines()
+        assert len(printed) == len(expected)
+        for line, page in zip(printed, expected, strict=True):
+            assert changeless(line) == changeless(page)
         ids = re.findall(r"[0-9a-f-]{36}", done.stderr)
         assert len(ids) == 2
         assert len(set(ids)) == 1

@@ -82,17 +82,17 @@ def tar_archive(data: bytes) -> None:
 
 def self_description(data: bytes) -> None:
     """Read what an object says of itself, as restoring and listing do."""
-    said = decode_metadata(data)
+    description = decode_metadata(data)
     text = data.decode("utf-8", "surrogateescape")
     Description.decode(text)
-    believed = sanitized(said)
-    json.dumps(believed).encode()
+    valid = sanitized(description)
+    json.dumps(valid).encode()
     for name in ("set.20200202020202.tgz", "set.20200202020202", "key.keyvalue", text):
         parse_stored_name(name)
         entry = Backups(
             backend="s3", filename="set", backup_date=1, size=10, stored_filename=name, tags=""
         )
-        for metadata in (dict(said), believed):
+        for metadata in (dict(description), valid):
             entry.metadata = metadata
             with suppress(BakthatError):
                 expected_of(entry)

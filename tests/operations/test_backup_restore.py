@@ -203,14 +203,14 @@ def test_the_object_describes_itself_without_a_password(conf: Conf, tree: Path) 
     backend = make_backend(made.backend, conf)
     (stored,) = [each for each in backend.ls() if each.key == made.stored_filename]
     assert stored.size == made.size
-    said = backend.stat(made.stored_filename).metadata
-    assert said is not None
-    assert said["set"] == "mydir"
-    assert said["date"] == made.backup_date
-    assert said["tags"] == "daily wëb"
-    assert said["kind"] == "archive"
-    assert said["encryption"] == "passphrase"
-    assert said["host"] == made.host
+    description = backend.stat(made.stored_filename).metadata
+    assert description is not None
+    assert description["set"] == "mydir"
+    assert description["date"] == made.backup_date
+    assert description["tags"] == "daily wëb"
+    assert description["kind"] == "archive"
+    assert description["encryption"] == "passphrase"
+    assert description["host"] == made.host
 
 
 def test_a_backup_is_restored_by_its_whole_name_without_the_catalog(

@@ -42,7 +42,7 @@ def identity_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def shelf(conf: Conf, tree: Path) -> Conf:
+def filled(conf: Conf, tree: Path) -> Conf:
     """Store one backup of each kind, and a value."""
     bakthat.backup(tree, conf=conf, password="", custom_filename="clear")
     bakthat.backup(tree, conf=conf, password="secret", custom_filename="phrase")
@@ -79,35 +79,35 @@ def stored(conf: Conf, name: str) -> str:
     return bakthat.ls(name, conf=conf)[0].stored_filename
 
 
-def test_intact_backups_are_good(shelf: Conf, identity_file: Path) -> None:
-    found = bakthat.check(conf=shelf)
+def test_intact_backups_are_good(filled: Conf, identity_file: Path) -> None:
+    found = bakthat.check(conf=filled)
     assert set(verdicts(found).values()) == {"stored"}
     assert len(found) == 6
     found = bakthat.check(
-        conf=shelf, read_data=True, password="secret", identity_file=identity_file
+        conf=filled, read_data=True, password="secret", identity_file=identity_file
     )
     assert set(verdicts(found).values()) == {"read"}
     assert all(each.is_good for each in found)
 
 
-def test_nothing_is_written(shelf: Conf, tmp_path: Path, identity_file: Path) -> None:
+def test_nothing_is_written(filled: Conf, tmp_path: Path, identity_file: Path) -> None:
     def everything() -> list[tuple[str, int]]:
-        roots = (tmp_path, Path(shelf["database"]).parent)
+        roots = (tmp_path, Path(filled["database"]).parent)
         found = [path for root in roots for path in root.rglob("*")]
         return sorted(
             (str(path), path.stat().st_mtime_ns) for path in found if "sqlite" not in path.name
         )
 
     before = everything()
-    bakthat.check(conf=shelf, read_data=True, password="secret", identity_file=identity_file)
+    bakthat.check(conf=filled, read_data=True, password="secret", identity_file=identity_file)
     assert everything() == before
 
 
-def test_a_missing_or_truncated_object_is_found_without_reading(shelf: Conf) -> None:
-    backend_of(shelf).delete(stored(shelf, "tar"))
-    key = stored(shelf, "clear")
-    replace(shelf, key, content_of(shelf, key)[:-1])
-    found = bakthat.check(conf=shelf)
+def test_a_missing_or_truncated_object_is_found_without_reading(filled: Conf) -> None:
+    backend_of(filled).delete(stored(filled, "tar"))
+    key = stored(filled, "clear")
+    replace(filled, key, content_of(filled, key)[:-1])
+    found = bakthat.check(conf=filled)
     assert verdicts(found) == {
         "clear": "wrong size",
         "phrase": "stored",
@@ -124,14 +124,14 @@ def test_a_missing_or_truncated_object_is_found_without_reading(shelf: Conf) -> 
 
 
 @pytest.mark.parametrize("name", ["clear", "phrase", "keys", "a.txt", "tar", "mykey"])
-def test_one_altered_byte_is_found_by_reading(shelf: Conf, identity_file: Path, name: str) -> None:
-    key = stored(shelf, name)
-    content = bytearray(content_of(shelf, key))
+def test_one_altered_byte_is_found_by_reading(filled: Conf, identity_file: Path, name: str) -> None:
+    key = stored(filled, name)
+    content = bytearray(content_of(filled, key))
     content[len(content) // 2] ^= 0x55
-    replace(shelf, key, bytes(content))
-    assert verdicts(bakthat.check(conf=shelf))[name] == "stored"
+    replace(filled, key, bytes(content))
+    assert verdicts(bakthat.check(conf=filled))[name] == "stored"
     found = verdicts(
-        bakthat.check(conf=shelf, read_data=True, password="secret", identity_file=identity_file)
+        bakthat.check(conf=filled, read_data=True, password="secret", identity_file=identity_file)
     )
     if name == "tar":  # without compression and encryption nothing covers the contents of files
         assert found[name] in ("read", "damaged")
@@ -172,8 +172,8 @@ def test_a_swapped_backup_is_found_by_reading(local: Conf, tree: Path) -> None:
     assert "the archive says" in found[0].detail
 
 
-def test_a_wrong_key_and_damage_are_different_verdicts(shelf: Conf) -> None:
-    found = bakthat.check(conf=shelf, read_data=True, password="wrong")
+def test_a_wrong_key_and_damage_are_different_verdicts(filled: Conf) -> None:
+    found = bakthat.check(conf=filled, read_data=True, password="wrong")
     assert {name: verdict for name, verdict in verdicts(found).items() if verdict != "read"} == {
         "phrase": "no key",
         "keys": "no key",
@@ -292,9 +292,9 @@ def test_archives_of_a_vault_are_cold_until_they_are_thawed(
 def test_backups_of_060_are_read_too(moto_endpoint: S3Server, local: Conf) -> None:
     share_service_models()
     legacy = Legacy(moto_endpoint.conf(), Path(local["database"]))
-    said = {"is_enc": True, "client": "oldhost"}
+    metadata = {"is_enc": True, "client": "oldhost"}
     body = beefish(tarball("mydir", {"a.txt": b"hello"}))
-    legacy.store("mydir.20130604191055.tgz.enc", "mydir", body, said, 1370373055)
+    legacy.store("mydir.20130604191055.tgz.enc", "mydir", body, metadata, 1370373055)
     assert verdicts(bakthat.check(conf=legacy.conf, read_data=True, password=PASSWORD)) == {
         "mydir": "read"
     }

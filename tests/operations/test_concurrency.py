@@ -49,11 +49,11 @@ def user(user: CommandLine, tree: Path, conf: Conf) -> CommandLine:
 
 
 def wait_for_all(processes: list[subprocess.Popen[bytes]]) -> list[tuple[int, str]]:
-    """Wait for processes; return their exit codes and what they said."""
-    said = [each.communicate(timeout=300) for each in processes]
+    """Wait for processes; return their exit codes and their output."""
+    outputs = [each.communicate(timeout=300) for each in processes]
     return [
         (each.returncode, errors.decode())
-        for each, (_, errors) in zip(processes, said, strict=True)
+        for each, (_, errors) in zip(processes, outputs, strict=True)
     ]
 
 

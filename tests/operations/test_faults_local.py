@@ -77,10 +77,10 @@ def failing(call: str, error: int, below: str, patched: pytest.MonkeyPatch) -> I
 
 
 def check(error: BakthatError, code: int, place: str) -> None:
-    said = str(error)
-    assert os.strerror(code).lower() in said.lower()
-    assert place in said
-    assert said.isprintable()
+    message = str(error)
+    assert os.strerror(code).lower() in message.lower()
+    assert place in message
+    assert message.isprintable()
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)

@@ -86,10 +86,10 @@ def listed(conf: Conf) -> list[str]:
 
 def check(error: BakthatError, conf: Conf) -> None:
     """See that an error names what failed, in one line and without a secret."""
-    said = str(error)
-    assert said.isprintable()
-    assert "mydir" in said or conf["s3_bucket"] in said
-    assert conf["secret_key"] not in said + error.hint
+    message = str(error)
+    assert message.isprintable()
+    assert "mydir" in message or conf["s3_bucket"] in message
+    assert conf["secret_key"] not in message + error.hint
 
 
 def refuse(conf: Conf, source: Path, kind: type[BakthatError] = StorageError) -> BakthatError:

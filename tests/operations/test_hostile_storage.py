@@ -28,11 +28,11 @@ ESCAPE = "\x1b]0;owned\x07\x9b31m\r\n\u202e"
 """What a terminal acts on: a title, a colour, a line begun again, text turned around."""
 
 
-def plant(conf: Conf, content: bytes, *, key: str = STORED, **said: Any) -> None:
+def plant(conf: Conf, content: bytes, *, key: str = STORED, **description: Any) -> None:
     """Store an object behind bakthat's back, with any self-description."""
     backend = LocalBackend(conf)
     backend.create_container()
-    upload = backend.upload(key, metadata=said, replace=True)
+    upload = backend.upload(key, metadata=description, replace=True)
     upload.write(content)
     upload.commit()
 

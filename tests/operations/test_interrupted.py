@@ -48,8 +48,8 @@ def interrupt(user: CommandLine, hold: Hold, *arguments: str, number: int) -> tu
         process.send_signal(number)
         process.send_signal(number)
         hold.go.set()
-        said = process.stderr.read().decode()
-        return process.wait(60), said
+        output = process.stderr.read().decode()
+        return process.wait(60), output
 
 
 def listed(user: CommandLine) -> list[str]:
@@ -83,9 +83,9 @@ def test_an_interrupted_backup_is_stored_and_listed_or_neither(
 ) -> None:
     hold = Hold()
     moto_proxy.on(method, part, hold, times=1)
-    code, said = interrupt(user, hold, "backup", name, "--prompt", "no", number=number)
-    assert code == 128 + number, said
-    assert "Traceback" not in said
+    code, output = interrupt(user, hold, "backup", name, "--prompt", "no", number=number)
+    assert code == 128 + number, output
+    assert "Traceback" not in output
     assert listed(user) == stored(conf)
     assert parts_under_way(conf) == []
     # Nothing stands in the way of the next one.
@@ -172,8 +172,8 @@ def test_an_interrupted_sync_continues_where_it_stopped(
         path.unlink()
     hold = Hold()
     moto_proxy.on("HEAD", "/other.", hold, times=1)
-    code, said = interrupt(user, hold, "sync", number=number)
-    assert code == 128 + number, said
+    code, output = interrupt(user, hold, "sync", number=number)
+    assert code == 128 + number, output
     assert user.run("sync").code == 0
     assert sorted(listed(user)) == stored(conf)
 

@@ -217,8 +217,8 @@ KINDS = [(compress, password) for compress in (True, False) for password in ("",
 
 def old_value(old: Legacy, compress: bool, password: str) -> None:
     body = value(CONTENT, compress=compress, password=password)
-    said = {"KeyValue": True, "is_enc": bool(password), "is_gzipped": compress}
-    old.store("mykey", "mykey", body, said, 1370373055)
+    metadata = {"KeyValue": True, "is_enc": bool(password), "is_gzipped": compress}
+    old.store("mykey", "mykey", body, metadata, 1370373055)
 
 
 @pytest.mark.parametrize(("compress", "password"), KINDS)
@@ -278,8 +278,8 @@ def test_an_old_value_is_deleted_and_never_rotated(old: Legacy) -> None:
 
 
 def test_a_key_with_slashes_from_0_6_0_is_read(old: Legacy, out: Path) -> None:
-    said = {"KeyValue": True, "is_enc": False, "is_gzipped": True}
-    old.store("app/settings", "app/settings", value(CONTENT), said, 1370373055)
+    metadata = {"KeyValue": True, "is_enc": False, "is_gzipped": True}
+    old.store("app/settings", "app/settings", value(CONTENT), metadata, 1370373055)
     assert KeyValue(conf=old.conf).get_key("app/settings") == CONTENT
     bakthat.restore("app/settings", conf=old.conf, output=out)
     assert json.loads((out / "settings.json").read_text()) == CONTENT

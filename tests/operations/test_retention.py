@@ -34,14 +34,14 @@ from bakthat.errors import (
 )
 from bakthat.operations import retention
 from bakthat.session.session import Session
+from tests.support.filled_catalog import DAY, HOST, NOW, FilledCatalog, at, using_catalog
 from tests.support.profiles import write_config
-from tests.support.retention_shelf import DAY, HOST, NOW, Shelf, at, on_the_shelf
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Iterator[Shelf]:
-    made = Shelf(tmp_path / "catalog.sqlite", batch_size=3)
-    with on_the_shelf(made):
+def filled(tmp_path: Path) -> Iterator[FilledCatalog]:
+    made = FilledCatalog(tmp_path / "catalog.sqlite", batch_size=3)
+    with using_catalog(made):
         yield made
 
 
@@ -106,10 +106,10 @@ def histories(draw: st.DrawFn) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return draw(st.lists(entry, max_size=25)), draw(request)
 
 
-def fill(shelf: Shelf, drawn: list[dict[str, Any]]) -> None:
+def fill(filled: FilledCatalog, drawn: list[dict[str, Any]]) -> None:
     for number, entry in enumerate(drawn):
         backend, container = entry["where"]
-        shelf.add(
+        filled.add(
             NOW - entry["age"] * DAY + number,
             entry["name"],
             # Not all names hold a date.
@@ -122,8 +122,8 @@ def fill(shelf: Shelf, drawn: list[dict[str, Any]]) -> None:
         )
 
 
-def act(shelf: Shelf, request: dict[str, Any], **more: Any) -> list[models.Backups]:
-    common = {"conf": shelf.conf, "host": request["host"], **more}
+def act(filled: FilledCatalog, request: dict[str, Any], **more: Any) -> list[models.Backups]:
+    common = {"conf": filled.conf, "host": request["host"], **more}
     if request["act"] == "rotate":
         return bakthat.rotate_backups(request["name"], days=request["count"], **common)
     return bakthat.delete_older_than(request["name"], f"{request['count'] * 5}D", **common)
@@ -136,10 +136,10 @@ def test_nothing_outside_the_set_is_touched_and_its_newest_stays(
 ) -> None:
     drawn, request = history
     with tempfile.TemporaryDirectory() as directory:
-        shelf = Shelf(Path(directory) / "catalog.sqlite", batch_size=2)
-        with on_the_shelf(shelf, NOW + 100):
-            fill(shelf, drawn)
-            before, stored = shelf.rows(), set().union(*(s.keys for s in shelf.storages.values()))
+        filled = FilledCatalog(Path(directory) / "catalog.sqlite", batch_size=2)
+        with using_catalog(filled, NOW + 100):
+            fill(filled, drawn)
+            before, stored = filled.rows(), set().union(*(s.keys for s in filled.storages.values()))
             members = {
                 key: NOW - entry["age"] * DAY + number
                 for number, (key, entry) in enumerate(zip(before, drawn, strict=True))
@@ -150,80 +150,84 @@ def test_nothing_outside_the_set_is_touched_and_its_newest_stays(
             }
             if not members:
                 with pytest.raises(NoMatchError):
-                    act(shelf, request)
-                assert shelf.rows() == before
+                    act(filled, request)
+                assert filled.rows() == before
                 return
-            would = names(act(shelf, request, dry_run=True))
-            assert shelf.rows() == before
+            would = names(act(filled, request, dry_run=True))
+            assert filled.rows() == before
 
-            deleted = names(act(shelf, request))
-            left = set().union(*(s.keys for s in shelf.storages.values()))
+            deleted = names(act(filled, request))
+            left = set().union(*(s.keys for s in filled.storages.values()))
             assert deleted == would
             assert set(deleted) <= set(members)
             assert stored - left == set(deleted)
-            after = shelf.rows()
+            after = filled.rows()
             assert {key for key in before if after[key] != before[key]} == set(deleted)
             past = [(date, key) for key, date in members.items() if date <= NOW + 100]
             assert {key for _date, key in sorted(past)[-1:]}.isdisjoint(deleted)
-            assert act(shelf, request) == []
-            assert shelf.rows() == after
+            assert act(filled, request) == []
+            assert filled.rows() == after
 
 
-def test_the_same_name_on_the_same_host_in_another_bucket_is_another_set(shelf: Shelf) -> None:
-    here = shelf.add_days(3)
-    there = [shelf.add(NOW - n * DAY, stored=f"my.{n}", container="bucket2") for n in range(3)]
-    assert names(bakthat.rotate_backups("my", conf=shelf.conf, last=1)) == here[:2]
-    assert set(there) <= shelf.living()
+def test_the_same_name_on_the_same_host_in_another_bucket_is_another_set(
+    filled: FilledCatalog,
+) -> None:
+    here = filled.add_days(3)
+    there = [filled.add(NOW - n * DAY, stored=f"my.{n}", container="bucket2") for n in range(3)]
+    assert names(bakthat.rotate_backups("my", conf=filled.conf, last=1)) == here[:2]
+    assert set(there) <= filled.living()
 
 
-def test_damaged_metadata_could_be_anything_and_is_left_alone(shelf: Shelf) -> None:
-    shelf.add(NOW - DAY)
-    damaged = shelf.add(NOW - 9 * DAY)
-    with closing(sqlite3.connect(shelf.path)) as raw, raw:
+def test_damaged_metadata_could_be_anything_and_is_left_alone(filled: FilledCatalog) -> None:
+    filled.add(NOW - DAY)
+    damaged = filled.add(NOW - 9 * DAY)
+    with closing(sqlite3.connect(filled.path)) as raw, raw:
         raw.execute("UPDATE backups SET metadata = 'x' WHERE stored_filename = ?", (damaged,))
-    assert bakthat.rotate_backups("my", conf=shelf.conf, last=1) == []
+    assert bakthat.rotate_backups("my", conf=filled.conf, last=1) == []
     with pytest.raises(NoMatchError):
-        bakthat.rotate_backups("my", conf=shelf.conf, host="", last=1)
-    assert damaged in shelf.living()
+        bakthat.rotate_backups("my", conf=filled.conf, host="", last=1)
+    assert damaged in filled.living()
 
 
-def test_rows_of_060_and_of_this_version_are_one_set(shelf: Shelf) -> None:
-    old = shelf.add(NOW - 2 * DAY, legacy=True)
-    shelf.add(NOW - DAY)
-    assert names(bakthat.rotate_backups("my", conf=shelf.conf, last=1)) == [old]
+def test_rows_of_060_and_of_this_version_are_one_set(filled: FilledCatalog) -> None:
+    old = filled.add(NOW - 2 * DAY, legacy=True)
+    filled.add(NOW - DAY)
+    assert names(bakthat.rotate_backups("my", conf=filled.conf, last=1)) == [old]
 
 
 def test_a_row_of_060_counts_by_the_date_in_its_name_not_by_its_skewed_column(
-    shelf: Shelf,
+    filled: FilledCatalog,
 ) -> None:
     # Ten hours old; 0.6.0 in a zone ten hours ahead of UTC recorded it as twenty.
     stored = f"my.{time.strftime('%Y%m%d%H%M%S', time.gmtime(NOW - 10 * 3600))}.tgz.enc"
-    shelf.add(NOW - 20 * 3600, stored=stored, legacy=True)
-    shelf.add(NOW - 3600)
-    assert bakthat.delete_older_than("my", "15h", conf=shelf.conf) == []
-    assert names(bakthat.delete_older_than("my", "9h", conf=shelf.conf)) == [stored]
+    filled.add(NOW - 20 * 3600, stored=stored, legacy=True)
+    filled.add(NOW - 3600)
+    assert bakthat.delete_older_than("my", "15h", conf=filled.conf) == []
+    assert names(bakthat.delete_older_than("my", "9h", conf=filled.conf)) == [stored]
 
 
 def test_the_local_time_zone_makes_no_difference(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    filled: FilledCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shelf.add_days(40)
+    filled.add_days(40)
     results = []
     for zone in ("UTC", "Pacific/Kiritimati", "America/Los_Angeles"):
         monkeypatch.setenv("TZ", zone)
         time.tzset()
-        results.append(names(bakthat.rotate("my", conf=shelf.conf, days=3, weeks=2, dry_run=True)))
+        results.append(names(bakthat.rotate("my", conf=filled.conf, days=3, weeks=2, dry_run=True)))
     monkeypatch.delenv("TZ")
     time.tzset()
     assert results[0] == results[1] == results[2] != []
 
 
-def test_only_the_given_destination_is_read(shelf: Shelf) -> None:
-    in_s3, on_disk = shelf.add_days(3), shelf.add_days(3, "on_disk", backend="local")
+def test_only_the_given_destination_is_read(filled: FilledCatalog) -> None:
+    in_s3, on_disk = filled.add_days(3), filled.add_days(3, "on_disk", backend="local")
     with pytest.raises(NoMatchError, match="on s3"):
-        bakthat.rotate_backups("on_disk", conf=shelf.conf, last=1)
-    assert names(bakthat.rotate_backups("on_disk", "local", conf=shelf.conf, last=1)) == on_disk[:2]
-    assert set(in_s3) <= shelf.living()
+        bakthat.rotate_backups("on_disk", conf=filled.conf, last=1)
+    assert (
+        names(bakthat.rotate_backups("on_disk", "local", conf=filled.conf, last=1)) == on_disk[:2]
+    )
+    assert set(in_s3) <= filled.living()
 
 
 # Invalid arguments, refused before anything is changed.
@@ -241,70 +245,75 @@ def test_only_the_given_destination_is_read(shelf: Shelf) -> None:
     ],
 )
 def test_an_unknown_set_is_an_error_that_names_the_nearest(
-    shelf: Shelf, name: str, hint: str
+    filled: FilledCatalog, name: str, hint: str
 ) -> None:
-    shelf.add_days(3, "mydir")
-    before = shelf.rows()
+    filled.add_days(3, "mydir")
+    before = filled.rows()
     for call in (
         partial(bakthat.rotate_backups, name, last=1),
         partial(bakthat.delete_older_than, name, "1s"),
     ):
         with pytest.raises(NoMatchError) as caught:
-            call(conf=shelf.conf)
+            call(conf=filled.conf)
         assert caught.value.hint == hint
         assert "\n" not in str(caught.value)
-    assert shelf.rows() == before
+    assert filled.rows() == before
 
 
-def test_the_error_names_sets_of_the_same_name_elsewhere(shelf: Shelf) -> None:
-    shelf.add(NOW - DAY, host="other")
-    shelf.add(NOW - DAY, stored="my.1", backend="glacier")
+def test_the_error_names_sets_of_the_same_name_elsewhere(filled: FilledCatalog) -> None:
+    filled.add(NOW - DAY, host="other")
+    filled.add(NOW - DAY, stored="my.1", backend="glacier")
     with pytest.raises(NoMatchError, match="box has no backups of 'my' on s3") as caught:
-        bakthat.rotate_backups("my", conf=shelf.conf, last=1)
+        bakthat.rotate_backups("my", conf=filled.conf, last=1)
     assert caught.value.hint == (
         "that set exists for box on glacier, other on s3; select it with --host and --destination"
     )
 
 
-def test_an_empty_catalog_says_that_it_is_empty(shelf: Shelf) -> None:
+def test_an_empty_catalog_says_that_it_is_empty(filled: FilledCatalog) -> None:
     with pytest.raises(NoMatchError) as caught:
-        bakthat.rotate_backups("my", conf=shelf.conf, last=1)
+        bakthat.rotate_backups("my", conf=filled.conf, last=1)
     assert caught.value.hint == "the catalog lists no backup there yet"
 
 
-REFUSED: dict[str, tuple[type[BakthatError], Callable[[Shelf], object]]] = {
-    "no name": (UsageError, lambda shelf: bakthat.rotate_backups("", conf=shelf.conf, last=1)),
-    "no interval": (UsageError, lambda shelf: bakthat.delete_older_than("my", "", conf=shelf.conf)),
-    "zero": (UsageError, lambda shelf: bakthat.delete_older_than("my", "0D", conf=shelf.conf)),
-    "no unit": (UsageError, lambda shelf: bakthat.delete_older_than("my", "3", conf=shelf.conf)),
-    "nothing kept": (UsageError, lambda shelf: bakthat.rotate("my", conf=shelf.conf, days=0)),
-    "negative": (UsageError, lambda shelf: bakthat.rotate("my", conf=shelf.conf, days=-1)),
+REFUSED: dict[str, tuple[type[BakthatError], Callable[[FilledCatalog], object]]] = {
+    "no name": (UsageError, lambda filled: bakthat.rotate_backups("", conf=filled.conf, last=1)),
+    "no interval": (
+        UsageError,
+        lambda filled: bakthat.delete_older_than("my", "", conf=filled.conf),
+    ),
+    "zero": (UsageError, lambda filled: bakthat.delete_older_than("my", "0D", conf=filled.conf)),
+    "no unit": (UsageError, lambda filled: bakthat.delete_older_than("my", "3", conf=filled.conf)),
+    "nothing kept": (UsageError, lambda filled: bakthat.rotate("my", conf=filled.conf, days=0)),
+    "negative": (UsageError, lambda filled: bakthat.rotate("my", conf=filled.conf, days=-1)),
     "no such day": (
         UsageError,
-        lambda shelf: bakthat.rotate("my", conf=shelf.conf, days=1, first_week_day=7),
+        lambda filled: bakthat.rotate("my", conf=filled.conf, days=1, first_week_day=7),
     ),
-    "no rotation": (ConfigError, lambda shelf: bakthat.rotate("my", conf=shelf.conf)),
+    "no rotation": (ConfigError, lambda filled: bakthat.rotate("my", conf=filled.conf)),
     "only a week day": (
         ConfigError,
-        lambda shelf: bakthat.rotate("my", conf=shelf.conf, first_week_day=1),
+        lambda filled: bakthat.rotate("my", conf=filled.conf, first_week_day=1),
     ),
     "unknown destination": (
         UsageError,
-        lambda shelf: bakthat.rotate("my", "tape", conf=shelf.conf, days=1),
+        lambda filled: bakthat.rotate("my", "tape", conf=filled.conf, days=1),
     ),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_invalid_arguments_are_refused_and_nothing_is_deleted(shelf: Shelf, case: str) -> None:
+def test_invalid_arguments_are_refused_and_nothing_is_deleted(
+    filled: FilledCatalog, case: str
+) -> None:
     error, call = REFUSED[case]
-    shelf.add_days(9)
-    before = shelf.rows()
+    filled.add_days(9)
+    before = filled.rows()
     with pytest.raises(error) as caught:
-        call(shelf)
+        call(filled)
     assert caught.value.hint
-    assert shelf.rows() == before
-    assert shelf.storages["s3"].batches == []
+    assert filled.rows() == before
+    assert filled.storages["s3"].batches == []
 
 
 def test_without_a_rotation_the_error_says_where_and_how_to_configure_one(tmp_path: Path) -> None:
@@ -327,68 +336,70 @@ def test_a_rotation_that_is_wrong_names_file_profile_and_key(tmp_path: Path) -> 
     assert "did you mean days?" in caught.value.hint
 
 
-def test_a_week_day_of_the_profile_that_is_none_is_named_with_the_file(shelf: Shelf) -> None:
-    shelf.add_days(3)
-    shelf.conf["rotation"] = {"first_week_day": "saturday"}
+def test_a_week_day_of_the_profile_that_is_none_is_named_with_the_file(
+    filled: FilledCatalog,
+) -> None:
+    filled.add_days(3)
+    filled.conf["rotation"] = {"first_week_day": "saturday"}
     with pytest.raises(ConfigError, match="'saturday', not a whole number from 0 to 6") as caught:
-        bakthat.rotate_backups("my", conf=shelf.conf, weeks=1)
+        bakthat.rotate_backups("my", conf=filled.conf, weeks=1)
     assert "profile 'default'" in str(caught.value)
-    assert bakthat.rotate_backups("my", conf=shelf.conf, last=3, first_week_day=5) == []
+    assert bakthat.rotate_backups("my", conf=filled.conf, last=3, first_week_day=5) == []
 
 
 # Which rotation holds.
 
 
-def kept_by(shelf: Shelf, **rules: Any) -> int:
-    to_delete = bakthat.rotate_backups("my", conf=shelf.conf, dry_run=True, **rules)
-    return len(shelf.living()) - len(to_delete)
+def kept_by(filled: FilledCatalog, **rules: Any) -> int:
+    to_delete = bakthat.rotate_backups("my", conf=filled.conf, dry_run=True, **rules)
+    return len(filled.living()) - len(to_delete)
 
 
-def test_arguments_replace_the_rotation_of_the_profile(shelf: Shelf) -> None:
-    shelf.add_days(40)
-    shelf.conf["rotation"] = {"days": 30}
-    assert kept_by(shelf) == 30
-    assert kept_by(shelf, days=5) == 5
-    assert kept_by(shelf, last=2) == 2
-    assert kept_by(shelf, hours=7) == 7
+def test_arguments_replace_the_rotation_of_the_profile(filled: FilledCatalog) -> None:
+    filled.add_days(40)
+    filled.conf["rotation"] = {"days": 30}
+    assert kept_by(filled) == 30
+    assert kept_by(filled, days=5) == 5
+    assert kept_by(filled, last=2) == 2
+    assert kept_by(filled, hours=7) == 7
 
 
-def test_the_week_day_of_the_profile_holds_unless_another_is_given(shelf: Shelf) -> None:
-    shelf.add_days(40)
+def test_the_week_day_of_the_profile_holds_unless_another_is_given(filled: FilledCatalog) -> None:
+    filled.add_days(40)
     plans = {}
     for configured, argument in ((None, None), (0, None), (0, 5), (5, 0)):
-        shelf.conf["rotation"] = {"days": 1} | (
+        filled.conf["rotation"] = {"days": 1} | (
             {} if configured is None else {"first_week_day": configured}
         )
         plans[configured, argument] = names(
-            bakthat.rotate("my", conf=shelf.conf, weeks=3, first_week_day=argument, dry_run=True)
+            bakthat.rotate("my", conf=filled.conf, weeks=3, first_week_day=argument, dry_run=True)
         )
     assert plans[None, None] == plans[0, 5] != plans[0, None] == plans[5, 0]
-    shelf.conf["rotation"] = {"weeks": 3, "first_week_day": 5}
+    filled.conf["rotation"] = {"weeks": 3, "first_week_day": 5}
     assert (
-        names(bakthat.rotate("my", conf=shelf.conf, first_week_day=0, dry_run=True))
+        names(bakthat.rotate("my", conf=filled.conf, first_week_day=0, dry_run=True))
         == plans[0, None]
     )
 
 
-def test_the_rotation_of_060s_configuration_is_understood(shelf: Shelf) -> None:
-    shelf.add_days(200)
-    shelf.conf["rotation"] = {"days": 7, "first_week_day": 5, "months": 6, "weeks": 6}
-    bakthat.rotate_backups("my", conf=shelf.conf)
+def test_the_rotation_of_060s_configuration_is_understood(filled: FilledCatalog) -> None:
+    filled.add_days(200)
+    filled.conf["rotation"] = {"days": 7, "first_week_day": 5, "months": 6, "weeks": 6}
+    bakthat.rotate_backups("my", conf=filled.conf)
     # 10 to 16 December; the Saturdays before; the first days of six months.
-    assert len(shelf.living()) == 7 + 5 + 6
+    assert len(filled.living()) == 7 + 5 + 6
 
 
 # Deleting by age.
 
 
 def test_older_means_dated_before_the_moment_that_is_repeated(
-    shelf: Shelf, caplog: pytest.LogCaptureFixture
+    filled: FilledCatalog, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "bakthat")
     border = NOW - 92 * DAY - 8 * 3600 - 20 * 60 - 5
-    older, _same, _newer = shelf.add(border - 1), shelf.add(border), shelf.add(border + 1)
-    gone = bakthat.delete_older_than("my", "3M2D8h20m5s", conf=shelf.conf)
+    older, _same, _newer = filled.add(border - 1), filled.add(border), filled.add(border + 1)
+    gone = bakthat.delete_older_than("my", "3M2D8h20m5s", conf=filled.conf)
     assert names(gone) == [older]
     assert gone[0].is_deleted
     assert [record.getMessage() for record in caplog.records] == [
@@ -398,20 +409,22 @@ def test_older_means_dated_before_the_moment_that_is_repeated(
     ]
 
 
-def test_the_newest_stays_however_old_it_is(shelf: Shelf, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_newest_stays_however_old_it_is(
+    filled: FilledCatalog, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO", "bakthat")
-    old, newest = shelf.add(at(2019, 1, 1)), shelf.add(at(2020, 1, 1))
-    assert names(bakthat.delete_older_than("my", "1s", conf=shelf.conf)) == [old]
+    old, newest = filled.add(at(2019, 1, 1)), filled.add(at(2020, 1, 1))
+    assert names(bakthat.delete_older_than("my", "1s", conf=filled.conf)) == [old]
     assert f"Keeping {newest}: it is the newest" in caplog.text
-    assert bakthat.delete_older_than("my", "1s", conf=shelf.conf) == []
+    assert bakthat.delete_older_than("my", "1s", conf=filled.conf) == []
 
 
-def test_a_backup_from_the_future_is_neither_old_nor_the_newest(shelf: Shelf) -> None:
-    shelf.add(NOW + 400 * DAY)
-    old = shelf.add(NOW - 9 * DAY)
-    newest = shelf.add(NOW - 5 * DAY)
-    assert names(bakthat.delete_older_than("my", "1D", conf=shelf.conf)) == [old]
-    assert newest in shelf.living()
+def test_a_backup_from_the_future_is_neither_old_nor_the_newest(filled: FilledCatalog) -> None:
+    filled.add(NOW + 400 * DAY)
+    old = filled.add(NOW - 9 * DAY)
+    newest = filled.add(NOW - 5 * DAY)
+    assert names(bakthat.delete_older_than("my", "1D", conf=filled.conf)) == [old]
+    assert newest in filled.living()
 
 
 # A clock that was wrong.
@@ -419,119 +432,121 @@ def test_a_backup_from_the_future_is_neither_old_nor_the_newest(shelf: Shelf) ->
 
 @pytest.mark.parametrize("act", ["rotate", "delete"])
 def test_a_backup_made_while_the_clock_was_years_slow_stays_until_the_next(
-    shelf: Shelf, act: str, caplog: pytest.LogCaptureFixture
+    filled: FilledCatalog, act: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "bakthat")
 
     def thin_out() -> list[str]:
         if act == "rotate":
-            return names(bakthat.rotate_backups("my", conf=shelf.conf, last=1))
-        return names(bakthat.delete_older_than("my", "1s", conf=shelf.conf))
+            return names(bakthat.rotate_backups("my", conf=filled.conf, last=1))
+        return names(bakthat.delete_older_than("my", "1s", conf=filled.conf))
 
-    made = shelf.add_days(3)
-    new = shelf.add(at(2015, 1, 1))  # a battery was empty, and the clock is right again since
+    made = filled.add_days(3)
+    new = filled.add(at(2015, 1, 1))  # a battery was empty, and the clock is right again since
     assert thin_out() == made[:2]
     assert f"Keeping {new}: it was recorded last" in caplog.text
     assert thin_out() == []
-    newer = shelf.add(NOW - 60)
+    newer = filled.add(NOW - 60)
     assert thin_out() == [new, made[2]]
-    assert shelf.living() == {newer}
+    assert filled.living() == {newer}
 
 
-def test_a_clock_that_jumps_a_year_ahead_twice_deletes_neither_of_the_newest(shelf: Shelf) -> None:
-    made = shelf.add_days(3)
-    ahead = shelf.add(NOW + 365 * DAY)  # the first time, a backup was made
-    new = shelf.add(NOW - 60)  # then the clock was right
-    with on_the_shelf(shelf, NOW + 366 * DAY):
-        assert names(bakthat.rotate_backups("my", conf=shelf.conf, last=1)) == made
-    assert shelf.living() == {ahead, new}
+def test_a_clock_that_jumps_a_year_ahead_twice_deletes_neither_of_the_newest(
+    filled: FilledCatalog,
+) -> None:
+    made = filled.add_days(3)
+    ahead = filled.add(NOW + 365 * DAY)  # the first time, a backup was made
+    new = filled.add(NOW - 60)  # then the clock was right
+    with using_catalog(filled, NOW + 366 * DAY):
+        assert names(bakthat.rotate_backups("my", conf=filled.conf, last=1)) == made
+    assert filled.living() == {ahead, new}
 
 
 # What the storage has lost.
 
 
-def test_while_the_newest_is_listed_and_not_stored_none_is_deleted(shelf: Shelf) -> None:
-    made = shelf.add_days(4)
-    shelf.storages["s3"].keys.remove(made[3])
+def test_while_the_newest_is_listed_and_not_stored_none_is_deleted(filled: FilledCatalog) -> None:
+    made = filled.add_days(4)
+    filled.storages["s3"].keys.remove(made[3])
     with pytest.raises(StorageError) as caught:
-        bakthat.rotate_backups("my", conf=shelf.conf, last=1)
+        bakthat.rotate_backups("my", conf=filled.conf, last=1)
     assert str(caught.value) == (
         "the newest backup of my is listed, but not stored, so none was deleted: "
         f"no object {made[3]}"
     )
-    assert shelf.living() == set(made)
-    assert shelf.storages["s3"].keys == set(made[:3])
+    assert filled.living() == set(made)
+    assert filled.storages["s3"].keys == set(made[:3])
     # Nothing is at stake, and nobody is asked.
-    assert bakthat.rotate_backups("my", conf=shelf.conf, last=4) == []
+    assert bakthat.rotate_backups("my", conf=filled.conf, last=4) == []
 
 
-def test_of_the_newest_of_one_second_one_that_is_stored_is_enough(shelf: Shelf) -> None:
-    old = shelf.add(NOW - DAY)
-    lost, there = shelf.add(NOW), shelf.add(NOW, stored=f"my.{at(2026, 1, 1)}.age")
-    shelf.storages["s3"].keys.remove(lost)
-    assert names(bakthat.rotate_backups("my", conf=shelf.conf, last=1)) == [old]
-    assert there in shelf.living()
+def test_of_the_newest_of_one_second_one_that_is_stored_is_enough(filled: FilledCatalog) -> None:
+    old = filled.add(NOW - DAY)
+    lost, there = filled.add(NOW), filled.add(NOW, stored=f"my.{at(2026, 1, 1)}.age")
+    filled.storages["s3"].keys.remove(lost)
+    assert names(bakthat.rotate_backups("my", conf=filled.conf, last=1)) == [old]
+    assert there in filled.living()
 
 
 def test_keys_that_may_delete_but_not_read_can_rotate(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    filled: FilledCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = shelf.add_days(3)
+    made = filled.add_days(3)
 
     def forbidden(_key: str) -> None:
         raise CredentialsError("403")
 
-    monkeypatch.setattr(shelf.storages["s3"], "stat", forbidden)
-    assert names(bakthat.rotate_backups("my", conf=shelf.conf, last=1)) == made[:2]
+    monkeypatch.setattr(filled.storages["s3"], "stat", forbidden)
+    assert names(bakthat.rotate_backups("my", conf=filled.conf, last=1)) == made[:2]
 
 
 # Failures: nothing is lost, what stays is said, and running again finishes it.
 
 
 def test_a_backup_that_cannot_be_deleted_stays_and_stops_no_other(
-    shelf: Shelf, caplog: pytest.LogCaptureFixture
+    filled: FilledCatalog, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = shelf.add_days(10)
-    shelf.storages["s3"].refused = {made[1], made[6]}
+    made = filled.add_days(10)
+    filled.storages["s3"].refused = {made[1], made[6]}
     with pytest.raises(StorageError) as caught:
-        bakthat.rotate_backups("my", conf=shelf.conf, last=1)
+        bakthat.rotate_backups("my", conf=filled.conf, last=1)
     assert str(caught.value) == (
         f"2 of 9 backups could not be deleted, the first is {made[1]}: {made[1]} is locked"
     )
     assert "run it again" in caught.value.hint
-    assert shelf.living() == {made[1], made[6], made[9]} == shelf.storages["s3"].keys
+    assert filled.living() == {made[1], made[6], made[9]} == filled.storages["s3"].keys
     warned = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
     assert warned == [f"{key} was not deleted: {key} is locked" for key in (made[1], made[6])]
-    shelf.storages["s3"].refused = set()
-    assert names(bakthat.rotate_backups("my", conf=shelf.conf, last=1)) == [made[1], made[6]]
-    assert shelf.living() == {made[9]}
+    filled.storages["s3"].refused = set()
+    assert names(bakthat.rotate_backups("my", conf=filled.conf, last=1)) == [made[1], made[6]]
+    assert filled.living() == {made[9]}
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, UnreachableError("the network is gone")])
 def test_a_second_run_finishes_an_interrupted_one(
-    shelf: Shelf, error: BaseException, caplog: pytest.LogCaptureFixture
+    filled: FilledCatalog, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "bakthat")
-    made = shelf.add_days(10)
+    made = filled.add_days(10)
 
     def fail(number: int) -> None:
         if number == 3:
             raise error
 
-    shelf.storages["s3"].before_batch = fail
+    filled.storages["s3"].before_batch = fail
     with pytest.raises(type(error) if isinstance(error, Exception) else KeyboardInterrupt):
-        bakthat.rotate_backups("my", conf=shelf.conf, last=1)
+        bakthat.rotate_backups("my", conf=filled.conf, last=1)
     # The oldest go first, and what is gone is marked by the batch.
-    assert shelf.living() == set(made[6:]) == shelf.storages["s3"].keys
+    assert filled.living() == set(made[6:]) == filled.storages["s3"].keys
     assert "Deleted 6 of 10 backups" in caplog.text
-    assert names(bakthat.rotate_backups("my", conf=shelf.conf, last=1)) == made[6:9]
-    assert shelf.living() == {made[9]} == shelf.storages["s3"].keys
+    assert names(bakthat.rotate_backups("my", conf=filled.conf, last=1)) == made[6:9]
+    assert filled.living() == {made[9]} == filled.storages["s3"].keys
 
 
 def test_a_backup_deleted_but_not_marked_is_marked_the_next_time(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    filled: FilledCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = shelf.add_days(5)
+    made = filled.add_days(5)
 
     def fail(_backup: models.Backups) -> None:
         raise CatalogError("the catalog is locked by another process")
@@ -539,27 +554,27 @@ def test_a_backup_deleted_but_not_marked_is_marked_the_next_time(
     with monkeypatch.context() as patch:
         patch.setattr(models, "mark_deleted", fail)
         with pytest.raises(CatalogError):
-            bakthat.rotate_backups("my", conf=shelf.conf, last=1)
-    assert shelf.living() == set(made)
-    assert shelf.storages["s3"].keys == set(made[3:])
-    assert names(bakthat.rotate_backups("my", conf=shelf.conf, last=1)) == made[:4]
-    assert shelf.living() == {made[4]} == shelf.storages["s3"].keys
+            bakthat.rotate_backups("my", conf=filled.conf, last=1)
+    assert filled.living() == set(made)
+    assert filled.storages["s3"].keys == set(made[3:])
+    assert names(bakthat.rotate_backups("my", conf=filled.conf, last=1)) == made[:4]
+    assert filled.living() == {made[4]} == filled.storages["s3"].keys
 
 
-def test_the_catalog_is_free_while_the_storage_works(shelf: Shelf) -> None:
-    shelf.add_days(5)
+def test_the_catalog_is_free_while_the_storage_works(filled: FilledCatalog) -> None:
+    filled.add_days(5)
     during: list[str] = []
-    shelf.storages["s3"].before_batch = lambda number: during.append(
-        shelf.add(NOW - number, f"meanwhile {number}")
+    filled.storages["s3"].before_batch = lambda number: during.append(
+        filled.add(NOW - number, f"meanwhile {number}")
     )
-    assert len(bakthat.rotate_backups("my", conf=shelf.conf, last=1)) == 4
-    assert set(during) <= shelf.living()
+    assert len(bakthat.rotate_backups("my", conf=filled.conf, last=1)) == 4
+    assert set(during) <= filled.living()
 
 
 def test_a_set_is_read_once_before_the_first_deletion(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    filled: FilledCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shelf.add_days(9)
+    filled.add_days(9)
     moments: list[str] = []
     real = models.Backups.of_set
 
@@ -568,8 +583,8 @@ def test_a_set_is_read_once_before_the_first_deletion(
         return real(*arguments, **options)
 
     monkeypatch.setattr(models.Backups, "of_set", watched)
-    shelf.storages["s3"].before_batch = lambda number: moments.append("delete")
-    bakthat.rotate_backups("my", conf=shelf.conf, last=1)
+    filled.storages["s3"].before_batch = lambda number: moments.append("delete")
+    bakthat.rotate_backups("my", conf=filled.conf, last=1)
     assert moments == ["read", "delete", "delete", "delete"]
 
 
@@ -577,12 +592,12 @@ def test_a_set_is_read_once_before_the_first_deletion(
 
 
 def test_events_fire_around_both_with_the_list_of_what_was_deleted(
-    shelf: Shelf, fired: list[tuple[Any, ...]]
+    filled: FilledCatalog, fired: list[tuple[Any, ...]]
 ) -> None:
-    made = shelf.add_days(6)
-    rotated = bakthat.rotate_backups("my", conf=shelf.conf, last=4)
-    expired = bakthat.delete_older_than("my", "2D", conf=shelf.conf)
-    nothing = bakthat.delete_older_than("my", "2D", conf=shelf.conf)
+    made = filled.add_days(6)
+    rotated = bakthat.rotate_backups("my", conf=filled.conf, last=4)
+    expired = bakthat.delete_older_than("my", "2D", conf=filled.conf)
+    nothing = bakthat.delete_older_than("my", "2D", conf=filled.conf)
     assert [names(each) for each in (rotated, expired, nothing)] == [made[:2], made[2:4], []]
     assert [call[0] for call in fired] == [
         "before_rotate_backups",
@@ -595,19 +610,19 @@ def test_events_fire_around_both_with_the_list_of_what_was_deleted(
 
 
 def test_a_dry_run_fires_no_event_and_touches_nothing(
-    shelf: Shelf, fired: list[tuple[Any, ...]]
+    filled: FilledCatalog, fired: list[tuple[Any, ...]]
 ) -> None:
-    made = shelf.add_days(6)
-    before = shelf.rows()
-    assert names(bakthat.rotate("my", conf=shelf.conf, last=4, dry_run=True)) == made[:2]
-    assert names(bakthat.delete_older_than("my", "2D", conf=shelf.conf, dry_run=True)) == made[:4]
+    made = filled.add_days(6)
+    before = filled.rows()
+    assert names(bakthat.rotate("my", conf=filled.conf, last=4, dry_run=True)) == made[:2]
+    assert names(bakthat.delete_older_than("my", "2D", conf=filled.conf, dry_run=True)) == made[:4]
     assert fired == []
-    assert shelf.rows() == before
-    assert shelf.storages["s3"].batches == []
+    assert filled.rows() == before
+    assert filled.storages["s3"].batches == []
 
 
-def test_a_callback_that_raises_before_it_stops_it(shelf: Shelf) -> None:
-    made = shelf.add_days(6)
+def test_a_callback_that_raises_before_it_stops_it(filled: FilledCatalog) -> None:
+    made = filled.add_days(6)
 
     def refuse(_session_id: str) -> None:
         raise RuntimeError("not today")
@@ -615,18 +630,18 @@ def test_a_callback_that_raises_before_it_stops_it(shelf: Shelf) -> None:
     bakthat.events.before_rotate_backups += refuse
     try:
         with pytest.raises(RuntimeError, match="not today"):
-            bakthat.rotate_backups("my", conf=shelf.conf, last=1)
+            bakthat.rotate_backups("my", conf=filled.conf, last=1)
     finally:
         bakthat.events.before_rotate_backups -= refuse
-    assert shelf.living() == set(made)
+    assert filled.living() == set(made)
 
 
 def test_a_failed_deletion_fires_on_error_and_no_on_event(
-    shelf: Shelf, fired: list[tuple[Any, ...]]
+    filled: FilledCatalog, fired: list[tuple[Any, ...]]
 ) -> None:
-    shelf.storages["s3"].refused = set(shelf.add_days(3))
+    filled.storages["s3"].refused = set(filled.add_days(3))
     with pytest.raises(StorageError) as caught:
-        bakthat.rotate_backups("my", conf=shelf.conf, last=1)
+        bakthat.rotate_backups("my", conf=filled.conf, last=1)
     assert [call[0] for call in fired] == ["before_rotate_backups", "on_error"]
     assert fired[1][2:] == ("rotate_backups", caught.value)
 
@@ -634,11 +649,11 @@ def test_a_failed_deletion_fires_on_error_and_no_on_event(
 # Plans.
 
 
-def test_a_plan_has_a_decision_with_reasons_for_each_backup(shelf: Shelf) -> None:
-    made = shelf.add_days(4)
-    second = shelf.add(NOW - 60)
-    future = shelf.add(NOW + 60)
-    session = Session("default", None, shelf.conf)
+def test_a_plan_has_a_decision_with_reasons_for_each_backup(filled: FilledCatalog) -> None:
+    made = filled.add_days(4)
+    second = filled.add(NOW - 60)
+    future = filled.add(NOW + 60)
+    session = Session("default", None, filled.conf)
     plan = retention.plan_rotation(session, "my", retention.RotationRules(days=2))
     assert plan.purpose == "Rotating my, keeping 2 daily"
     assert [
@@ -668,18 +683,18 @@ def test_a_plan_has_a_decision_with_reasons_for_each_backup(shelf: Shelf) -> Non
 
 
 def test_no_query_of_a_rotation_scans_a_table(
-    shelf: Shelf, caplog: pytest.LogCaptureFixture
+    filled: FilledCatalog, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("my", "mysql", "other"):
-        shelf.add_days(7, name)
+        filled.add_days(7, name)
     caplog.set_level(logging.DEBUG, "peewee")
     caplog.clear()
-    bakthat.rotate_backups("my", conf=shelf.conf, last=2)
-    bakthat.delete_older_than("my", "1s", conf=shelf.conf)
+    bakthat.rotate_backups("my", conf=filled.conf, last=2)
+    bakthat.delete_older_than("my", "1s", conf=filled.conf)
     queries: list[Any] = [record.msg for record in caplog.records if record.name == "peewee"]
     asked = [(sql, values) for sql, values in queries if sql.startswith(("SELECT", "UPDATE"))]
     assert sum(sql.startswith('UPDATE "backups" SET "is_deleted"') for sql, _ in asked) == 6
-    with closing(sqlite3.connect(shelf.path)) as raw:
+    with closing(sqlite3.connect(filled.path)) as raw:
         for sql, values in asked:
             plan = [row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {sql}", values or ())]
             assert any(step.startswith("SEARCH") for step in plan), (sql, plan)
@@ -691,7 +706,7 @@ def test_no_query_of_a_rotation_scans_a_table(
 def test_one_of_200_sets_of_100_000_backups_is_rotated_in_a_second(
     tmp_path: Path, apart: str
 ) -> None:
-    shelf = Shelf(tmp_path / "catalog.sqlite")
+    filled = FilledCatalog(tmp_path / "catalog.sqlite")
     rows: list[tuple[Any, ...]] = []
     for number in range(200):
         name, host = ("my", f"host{number}") if apart == "hosts" else (f"my{number}", HOST)
@@ -700,25 +715,25 @@ def test_one_of_200_sets_of_100_000_backups_is_rotated_in_a_second(
             date = NOW - age * DAY - number
             key = f"{host}/{name}.{time.strftime('%Y%m%d%H%M%S', time.gmtime(date))}.tgz"
             rows.append((models.backend_hash("bucket"), date, name, metadata, key))
-    with closing(sqlite3.connect(shelf.path)) as raw, raw:
+    with closing(sqlite3.connect(filled.path)) as raw, raw:
         raw.executemany(
             "INSERT INTO backups (backend, backend_hash, backup_date, filename, is_deleted,"
             " last_updated, metadata, size, stored_filename, tags)"
             " VALUES ('s3', ?, ?, ?, 0, 0, ?, 10, ?, '')",
             rows,
         )
-    shelf.storages["s3"].keys = {row[4] for row in rows}
+    filled.storages["s3"].keys = {row[4] for row in rows}
     mine = rows[500 * 7 : 500 * 8]
     name, host = mine[0][2], mine[0][4].split("/")[0]
-    with on_the_shelf(shelf):
+    with using_catalog(filled):
         # Of this process alone: whoever else works on the machine makes no test fail.
         started = time.process_time()
         deleted = bakthat.rotate_backups(
-            name, conf=shelf.conf, host=host, days=7, weeks=4, months=6
+            name, conf=filled.conf, host=host, days=7, weeks=4, months=6
         )
         took = time.process_time() - started
     left = {row[4] for row in rows} - set(names(deleted))
     assert len(deleted) == 500 - (7 + 3 + 6)  # one of the four Saturdays is one of the seven days
-    assert shelf.living() == shelf.storages["s3"].keys == left
+    assert filled.living() == filled.storages["s3"].keys == left
     assert set(names(deleted)) < {row[4] for row in mine}
     assert took < 1

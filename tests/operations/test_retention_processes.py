@@ -17,9 +17,9 @@ from bakthat.backends import make_backend
 from bakthat.errors import StorageError
 from bakthat.session.records import vault_records
 from tests.support.commandline import PATIENCE, CommandLine
+from tests.support.filled_catalog import DAY, at
 from tests.support.glacier_server import GlacierServer
 from tests.support.profiles import Conf, write_config
-from tests.support.retention_shelf import DAY, at
 
 pytestmark = pytest.mark.slow
 
@@ -117,9 +117,9 @@ def wait_until_here(process: subprocess.Popen[bytes]) -> None:
 
 
 def finish(process: subprocess.Popen[bytes]) -> tuple[int, str]:
-    """Let a process that stopped go on to its end; return its exit code and what it said."""
-    _, said = process.communicate(b"\n" * 9, timeout=PATIENCE)
-    return process.returncode, said.decode()
+    """Let a process that stopped go on to its end; return its exit code and its output."""
+    _, output = process.communicate(b"\n" * 9, timeout=PATIENCE)
+    return process.returncode, output.decode()
 
 
 def test_a_second_run_finishes_one_killed_between_storage_and_catalog(

@@ -14,8 +14,8 @@ from bakthat import models
 from bakthat.backends import make_backend
 from bakthat.errors import ContainerNotFoundError, StorageError, UnreachableError
 from tests.support.fault_proxy import FaultProxy, Reset, refusal
+from tests.support.filled_catalog import DAY, at
 from tests.support.profiles import Conf
-from tests.support.retention_shelf import DAY, at
 from tests.support.servers import S3Server
 
 pytestmark = pytest.mark.slow

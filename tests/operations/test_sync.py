@@ -85,7 +85,7 @@ def contents(conf: Conf) -> dict[str, int]:
 
 
 @pytest.fixture
-def shelf(conf: Conf, tree: Path) -> Conf:
+def filled(conf: Conf, tree: Path) -> Conf:
     """Store one backup of each kind, a value, and something foreign."""
     bakthat.backup(tree, conf=conf, password="", tags="daily db")
     bakthat.backup(tree, conf=conf, password="secret", custom_filename="enc")
@@ -96,11 +96,11 @@ def shelf(conf: Conf, tree: Path) -> Conf:
     return conf
 
 
-def test_a_lost_catalog_comes_back_from_the_storage_alone(shelf: Conf, tmp_path: Path) -> None:
-    before, stored = rows(shelf), contents(shelf)
-    lose_catalog(shelf)
-    report = bakthat.sync(conf=shelf)
-    after = rows(shelf)
+def test_a_lost_catalog_comes_back_from_the_storage_alone(filled: Conf, tmp_path: Path) -> None:
+    before, stored = rows(filled), contents(filled)
+    lose_catalog(filled)
+    report = bakthat.sync(conf=filled)
+    after = rows(filled)
     assert after.keys() == before.keys()
     for name, row in after.items():
         assert {column: row[column] for column in KEPT_BY_SYNC} == {
@@ -113,88 +113,88 @@ def test_a_lost_catalog_comes_back_from_the_storage_alone(shelf: Conf, tmp_path:
         }
     assert set(actions(report).values()) == {"adopted"}
     assert [each.foreign for each in report.containers] == [1]
-    assert contents(shelf) == stored
+    assert contents(filled) == stored
     for name in ("mydir", "other"):
-        bakthat.restore(name, conf=shelf, output=tmp_path / name)
+        bakthat.restore(name, conf=filled, output=tmp_path / name)
         assert (tmp_path / name / "mydir" / "a.txt").read_text() == "hello"
-    bakthat.restore("enc", conf=shelf, password="secret", output=tmp_path / "enc")
-    bakthat.restore("a.txt", conf=shelf, output=tmp_path / "file")
+    bakthat.restore("enc", conf=filled, password="secret", output=tmp_path / "enc")
+    bakthat.restore("a.txt", conf=filled, output=tmp_path / "file")
     assert (tmp_path / "file" / "a.txt").stat().st_mtime_ns == (
         tmp_path / "mydir" / "mydir" / "a.txt"
     ).stat().st_mtime_ns
-    assert KeyValue(conf=shelf).get_key("mykey") == {"some": "data"}
+    assert KeyValue(conf=filled).get_key("mykey") == {"some": "data"}
 
 
-def test_a_second_sync_changes_nothing(shelf: Conf) -> None:
-    lose_catalog(shelf)
+def test_a_second_sync_changes_nothing(filled: Conf) -> None:
+    lose_catalog(filled)
     for _ in range(2):
-        bakthat.sync(conf=shelf)
-        before = rows(shelf)
-    report = bakthat.sync(conf=shelf)
+        bakthat.sync(conf=filled)
+        before = rows(filled)
+    report = bakthat.sync(conf=filled)
     assert report.changes == []
     assert [each.unchanged for each in report.containers] == [5]
-    assert rows(shelf) == before
+    assert rows(filled) == before
 
 
-def test_a_catalog_that_is_right_stays_as_it_is(shelf: Conf) -> None:
-    before = rows(shelf)
-    assert bakthat.sync(conf=shelf).changes == []
-    assert rows(shelf) == before
+def test_a_catalog_that_is_right_stays_as_it_is(filled: Conf) -> None:
+    before = rows(filled)
+    assert bakthat.sync(conf=filled).changes == []
+    assert rows(filled) == before
 
 
-def test_a_dry_run_says_the_same_and_changes_nothing(shelf: Conf) -> None:
-    lose_catalog(shelf)
-    promised = bakthat.sync(conf=shelf, dry_run=True)
-    assert rows(shelf) == {}
-    assert actions(promised) == actions(bakthat.sync(conf=shelf))
-    backend_of(shelf).delete("mykey.keyvalue")
-    before = rows(shelf)
-    promised = bakthat.sync(conf=shelf, dry_run=True)
+def test_a_dry_run_says_the_same_and_changes_nothing(filled: Conf) -> None:
+    lose_catalog(filled)
+    promised = bakthat.sync(conf=filled, dry_run=True)
+    assert rows(filled) == {}
+    assert actions(promised) == actions(bakthat.sync(conf=filled))
+    backend_of(filled).delete("mykey.keyvalue")
+    before = rows(filled)
+    promised = bakthat.sync(conf=filled, dry_run=True)
     assert actions(promised) == {"mykey.keyvalue": "gone"}
-    assert rows(shelf) == before
+    assert rows(filled) == before
 
 
-def test_a_missing_backup_is_marked_and_a_returned_one_revived(shelf: Conf) -> None:
-    made = bakthat.ls("mydir", conf=shelf)[0]
-    backend = backend_of(shelf)
+def test_a_missing_backup_is_marked_and_a_returned_one_revived(filled: Conf) -> None:
+    made = bakthat.ls("mydir", conf=filled)[0]
+    backend = backend_of(filled)
     with backend.download(made.stored_filename) as stream:
         content = stream.read()
     backend.delete(made.stored_filename)
-    assert actions(bakthat.sync(conf=shelf)) == {made.stored_filename: "gone"}
-    row = rows(shelf)[made.stored_filename]
+    assert actions(bakthat.sync(conf=filled)) == {made.stored_filename: "gone"}
+    row = rows(filled)[made.stored_filename]
     assert row["is_deleted"] == 1
     assert row["metadata"] == made.metadata
     put(backend, made.stored_filename, content)
-    assert actions(bakthat.sync(conf=shelf)) == {made.stored_filename: "revived"}
-    row = rows(shelf)[made.stored_filename]
+    assert actions(bakthat.sync(conf=filled)) == {made.stored_filename: "revived"}
+    row = rows(filled)[made.stored_filename]
     assert row["is_deleted"] == 0
     assert row["metadata"] == made.metadata
 
 
 def test_a_deletion_that_failed_half_way_is_found_on_the_storage(
-    shelf: Conf, monkeypatch: pytest.MonkeyPatch
+    filled: Conf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = bakthat.ls("mydir", conf=shelf)[0]
+    made = bakthat.ls("mydir", conf=filled)[0]
     with monkeypatch.context() as patch:
         patch.setattr(models, "mark_deleted", lambda backup: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            bakthat.delete("mydir", conf=shelf)
-    assert made.stored_filename in living(shelf)
-    assert actions(bakthat.sync(conf=shelf)) == {made.stored_filename: "gone"}
+            bakthat.delete("mydir", conf=filled)
+    assert made.stored_filename in living(filled)
+    assert actions(bakthat.sync(conf=filled)) == {made.stored_filename: "gone"}
 
 
-def test_a_container_that_does_not_exist_marks_nothing(shelf: Conf) -> None:
-    before = rows(shelf)
-    if shelf.get("s3_bucket"):
-        client = plain(shelf)
-        for key in contents(shelf):
-            client.delete_object(Bucket=shelf["s3_bucket"], Key=key)
-        client.delete_bucket(Bucket=shelf["s3_bucket"])
+def test_a_container_that_does_not_exist_marks_nothing(filled: Conf) -> None:
+    before = rows(filled)
+    if filled.get("s3_bucket"):
+        client = plain(filled)
+        for key in contents(filled):
+            client.delete_object(Bucket=filled["s3_bucket"], Key=key)
+        client.delete_bucket(Bucket=filled["s3_bucket"])
     else:
-        shutil.move(shelf["local_path"], shelf["local_path"] + "-unmounted")
+        shutil.move(filled["local_path"], filled["local_path"] + "-unmounted")
     with pytest.raises(ContainerNotFoundError, match="does not exist"):
-        bakthat.sync(conf=shelf)
-    assert rows(shelf) == before
+        bakthat.sync(conf=filled)
+    assert rows(filled) == before
 
 
 def test_a_disk_that_is_not_mounted_is_pointed_out_and_its_backups_come_back(
@@ -352,11 +352,11 @@ def test_a_backup_deleted_while_it_is_looked_up_stays_deleted(
     assert living(conf) == set()
 
 
-def test_two_concurrent_syncs_adopt_each_object_once(shelf: Conf) -> None:
-    lose_catalog(shelf)
+def test_two_concurrent_syncs_adopt_each_object_once(filled: Conf) -> None:
+    lose_catalog(filled)
     reports: list[sync_report.SyncReport] = []
     threads = [
-        threading.Thread(target=lambda: reports.append(bakthat.sync(conf=shelf))) for _ in range(4)
+        threading.Thread(target=lambda: reports.append(bakthat.sync(conf=filled))) for _ in range(4)
     ]
     for thread in threads:
         thread.start()
@@ -364,8 +364,8 @@ def test_two_concurrent_syncs_adopt_each_object_once(shelf: Conf) -> None:
         thread.join()
     assert len(reports) == 4
     adopted = [name for report in reports for name in actions(report)]
-    assert sorted(adopted) == sorted(living(shelf))
-    assert bakthat.sync(conf=shelf).changes == []
+    assert sorted(adopted) == sorted(living(filled))
+    assert bakthat.sync(conf=filled).changes == []
 
 
 # Changes.
@@ -389,8 +389,8 @@ def test_an_object_of_another_size_is_updated_with_a_warning(
 
 
 def _described(made: models.Backups) -> dict[str, Any]:
-    said = ("set", "date", "host", "kind", "encryption", "compression", "format", "bakthat")
-    return {key: made.metadata[key] for key in said}
+    description = ("set", "date", "host", "kind", "encryption", "compression", "format", "bakthat")
+    return {key: made.metadata[key] for key in description}
 
 
 def test_a_value_that_another_machine_replaced_is_updated(conf: Conf, tmp_path: Path) -> None:
@@ -506,8 +506,8 @@ def old(moto_endpoint: S3Server, local: Conf) -> Legacy:
     legacy.store("mydir.20130604191055.tgz.enc", "mydir", body, enc, 1370373055)
     legacy.store("www.20130604200000.tgz", "www", tarball("www", files), clear, 1370376000)
     legacy.store("older20130101000000.tgz", "older", tarball("older", files), clear, 1356998400)
-    said = {"KeyValue": True, "is_enc": False, "is_gzipped": True}
-    legacy.store("mykey", "mykey", value([1]), said, 1370373055)
+    description = {"KeyValue": True, "is_enc": False, "is_gzipped": True}
+    legacy.store("mykey", "mykey", value([1]), description, 1370373055)
     return legacy
 
 
@@ -579,17 +579,17 @@ HOSTILE: dict[str, str] = {
 }
 
 
-@pytest.mark.parametrize("said", HOSTILE)
+@pytest.mark.parametrize("description", HOSTILE)
 def test_a_hostile_description_neither_stops_nor_injects(
-    local: Conf, isolated_environment: Path, tmp_path: Path, tree: Path, said: str
+    local: Conf, isolated_environment: Path, tmp_path: Path, tree: Path, description: str
 ) -> None:
     good = bakthat.backup(tree, conf=local, password="")
     store = Path(local["local_path"])
     bad = "my.20130604191055.tgz"
     (store / bad).write_bytes(b"x")
-    (store / f"{bad}.bakthat.json").write_text(HOSTILE[said])
+    (store / f"{bad}.bakthat.json").write_text(HOSTILE[description])
     (store / "evil.keyvalue").write_bytes(b"x")
-    (store / "evil.keyvalue.bakthat.json").write_text(HOSTILE[said])
+    (store / "evil.keyvalue.bakthat.json").write_text(HOSTILE[description])
     lose_catalog(local)
     bakthat.sync(conf=local)
     found = rows(local)

@@ -95,14 +95,14 @@ def _fail_once(world: World, name: str, number: int, error: str) -> int:
         },
     )
     what = f"{name} with {error} at change {number}"
-    if ended.result not in (0, 1) or "Traceback" in ended.said or "unexpected" in ended.said:
-        world.problems.append(f"{what}: exit {ended.result}, and it says {ended.said}")
+    if ended.result not in (0, 1) or "Traceback" in ended.output or "unexpected" in ended.output:
+        world.problems.append(f"{what}: exit {ended.result}, and it says {ended.output}")
     if ended.result == 1:
-        lines = [line for line in ended.said.splitlines() if "bakthat: error: " in line]
-        # SQLite does not hand on what the system said.
-        told = os.strerror(code).lower() in ended.said.lower() or "the catalog " in ended.said
-        if len(lines) != 1 or not told:
-            world.problems.append(f"{what}: it does not say what is wrong: {ended.said}")
+        lines = [line for line in ended.output.splitlines() if "bakthat: error: " in line]
+        # SQLite does not pass on the system's message.
+        named = os.strerror(code).lower() in ended.output.lower() or "the catalog " in ended.output
+        if len(lines) != 1 or not named:
+            world.problems.append(f"{what}: it does not say what is wrong: {ended.output}")
     out = world.home.parent / "out"
     if name == "restore" and ended.result == 1 and out.exists() and os.listdir(out):
         world.problems.append(f"{what}: something appeared: {os.listdir(out)}")

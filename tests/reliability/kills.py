@@ -30,7 +30,7 @@ def kill(world: World, number: int) -> dict[str, int]:
         else:
             typical[name] = max(typical[name] * 0.9, 0.005)
         if not ended.killed and ended.result != 0:
-            world.problems.append(f"{command} exits with {ended.result}: {ended.said}")
+            world.problems.append(f"{command} exits with {ended.result}: {ended.output}")
         world.examine(must_remain, f"{' '.join(command)}, killed after {moment} seconds")
         if len(world.keys()) > 6:
             world.tidy(2)
@@ -54,14 +54,14 @@ def _rotate(world: World) -> Prepared:
         world.back_up(days_ago)
     world.back_up()
     stored = world.keys()
-    doomed: list[str] = in_child(
+    to_delete: list[str] = in_child(
         lambda: [
             each.stored_filename
             for each in bakthat.rotate_backups(SET, conf=world.conf, dry_run=True)
         ],
         environment={"HOME": str(world.home)},
     ).result
-    return ("rotate_backups", SET), stored - set(doomed)
+    return ("rotate_backups", SET), stored - set(to_delete)
 
 
 def _sync(world: World) -> Prepared:

@@ -83,7 +83,7 @@ def fail(world: World, *, every: int, offset: int = 0) -> int:
 
 
 def _run(world: World, name: str, number: int, fault: Fault | None) -> tuple[int, int, str]:
-    """Return how many requests a command made, its exit code and what it said."""
+    """Return how many requests a command made, its exit code and its output."""
     out = world.home.parent / "out"
     command = {
         "backup": ("backup", str(world.source)),
@@ -103,7 +103,7 @@ def _run(world: World, name: str, number: int, fault: Fault | None) -> tuple[int
     shutil.rmtree(out, ignore_errors=True)
     if name == "restore" and appeared != (ended.result == 0):
         world.problems.append(f"restore exits with {ended.result}; appeared: {appeared}")
-    return proxy.requests, ended.result, ended.said
+    return proxy.requests, ended.result, ended.output
 
 
 def _fail_once(world: World, name: str, number: int, fault: str) -> int:
@@ -111,11 +111,11 @@ def _fail_once(world: World, name: str, number: int, fault: str) -> int:
         world.back_up()
     stored = world.keys()
     must_remain = stored - {max(stored)} if name == "delete" else stored
-    _, code, said = _run(world, name, number, FAULTS[fault])
+    _, code, output = _run(world, name, number, FAULTS[fault])
     what = f"{name} with {fault} from request {number}"
-    errors = said.count("bakthat: error: ")
-    if code not in (0, 1) or "Traceback" in said or "unexpected" in said or errors != code:
-        world.problems.append(f"{what}: exit {code}, and it says {said}")
+    errors = output.count("bakthat: error: ")
+    if code not in (0, 1) or "Traceback" in output or "unexpected" in output or errors != code:
+        world.problems.append(f"{what}: exit {code}, and it says {output}")
     world.examine(must_remain, what)
     if len(world.keys()) > 4:
         world.tidy(2)

@@ -44,7 +44,7 @@ class Ended:
     """A child that ended."""
 
     result: Any
-    said: str
+    output: str
     """What it wrote to standard output and error."""
     killed: bool
     seconds: float
@@ -63,11 +63,11 @@ def in_child(
     """
     answer, give = os.pipe()
     began = time.monotonic()
-    with tempfile.TemporaryFile() as output:
+    with tempfile.TemporaryFile() as file:
         pid = os.fork()
         if pid == 0:
             os.close(answer)
-            _be_child(function, give, output.fileno(), environment or {})
+            _be_child(function, give, file.fileno(), environment or {})
         os.close(give)
         limit = PATIENCE if kill_after is None else kill_after
         ended_by_itself = bool(select.select([answer], [], [], limit)[0])
@@ -76,17 +76,17 @@ def in_child(
         with open(answer, "rb") as pipe:
             content = pipe.read()
         _, status = os.waitpid(pid, 0)
-        output.seek(0)
-        said = output.read().decode(errors="replace")
+        file.seek(0)
+        output = file.read().decode(errors="replace")
     seconds = time.monotonic() - began
     if os.waitstatus_to_exitcode(status) == -signal.SIGKILL and not content:
         if kill_after is None:
-            raise AssertionError(f"no end after {seconds:.0f} seconds; it said:\n{said}")
-        return Ended(None, said, killed=True, seconds=seconds)
+            raise AssertionError(f"no end after {seconds:.0f} seconds; its output:\n{output}")
+        return Ended(None, output, killed=True, seconds=seconds)
     failure, result = pickle.loads(content)
     if failure:
         raise AssertionError(failure)
-    return Ended(result, said, killed=False, seconds=seconds)
+    return Ended(result, output, killed=False, seconds=seconds)
 
 
 def _be_child(
@@ -241,10 +241,10 @@ def _examine(world: World, must_remain: set[str]) -> tuple[list[str], int]:
     catalog = Path(world.conf["database"])
     if catalog.exists():
         connection = sqlite3.connect(catalog)
-        (said,) = connection.execute("PRAGMA integrity_check").fetchone()
+        (output,) = connection.execute("PRAGMA integrity_check").fetchone()
         connection.close()
-        if said != "ok":
-            problems.append(f"the catalog is damaged: {said}")
+        if output != "ok":
+            problems.append(f"the catalog is damaged: {output}")
     restored: set[str] = set()
     # What was being deleted may be listed still, and be gone, until the next sync.
     problems += _restore_all(world, restored, half_deleted=lambda key: key not in must_remain)

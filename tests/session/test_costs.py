@@ -111,8 +111,8 @@ def test_retention_warns_of_each_archive_that_it_deletes_too_early(
 
 
 def test_durations_are_formatted_in_minutes_and_hours() -> None:
-    said = [format_duration(n) for n in (0, 59, 60, 300, 3600, 5400, 5 * 3600, 48 * 3600)]
-    assert said == [
+    durations = [format_duration(n) for n in (0, 59, 60, 300, 3600, 5400, 5 * 3600, 48 * 3600)]
+    assert durations == [
         "0 minutes",
         "0 minutes",
         "1 minute",

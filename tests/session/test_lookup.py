@@ -13,7 +13,7 @@ from bakthat.session.lookup import find_backup
 from bakthat.session.session import Session
 
 
-class Shelf:
+class FilledCatalog:
     """A catalog to fill, and the profile that looks at it."""
 
     def __init__(self, path: Path, **conf: Any) -> None:
@@ -59,153 +59,155 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path / "catalog.sqlite")
+def filled(tmp_path: Path) -> FilledCatalog:
+    return FilledCatalog(tmp_path / "catalog.sqlite")
 
 
-def test_a_stored_filename_is_that_backup(shelf: Shelf) -> None:
-    shelf.add("my.20130604191055.tgz")
-    shelf.add("my.20130605191055.tgz")
-    assert shelf.find("my.20130604191055.tgz") == "my.20130604191055.tgz"
+def test_a_stored_filename_is_that_backup(filled: FilledCatalog) -> None:
+    filled.add("my.20130604191055.tgz")
+    filled.add("my.20130605191055.tgz")
+    assert filled.find("my.20130604191055.tgz") == "my.20130604191055.tgz"
 
 
-def test_a_set_is_its_newest_backup(shelf: Shelf) -> None:
-    shelf.add("my.20130605191055.tgz")
-    shelf.add("my.20130604191055.tgz")
-    assert shelf.find("my") == "my.20130605191055.tgz"
+def test_a_set_is_its_newest_backup(filled: FilledCatalog) -> None:
+    filled.add("my.20130605191055.tgz")
+    filled.add("my.20130604191055.tgz")
+    assert filled.find("my") == "my.20130605191055.tgz"
 
 
-def test_a_set_wins_over_a_beginning(shelf: Shelf) -> None:
-    shelf.add("my.20130604191055.tgz")
-    shelf.add("mysql.20130605191055.tgz")
-    assert shelf.find("my") == "my.20130604191055.tgz"
+def test_a_set_wins_over_a_beginning(filled: FilledCatalog) -> None:
+    filled.add("my.20130604191055.tgz")
+    filled.add("mysql.20130605191055.tgz")
+    assert filled.find("my") == "my.20130604191055.tgz"
 
 
-def test_a_beginning_is_the_newest_that_fits(shelf: Shelf) -> None:
-    shelf.add("bak.20120927120000.tgz")
-    shelf.add("bak.20120927130000.tgz")
-    shelf.add("bak.20120928120000.tgz")
-    assert shelf.find("bak.20120927") == "bak.20120927130000.tgz"
-    assert shelf.find("ba") == "bak.20120928120000.tgz"
+def test_a_beginning_is_the_newest_that_fits(filled: FilledCatalog) -> None:
+    filled.add("bak.20120927120000.tgz")
+    filled.add("bak.20120927130000.tgz")
+    filled.add("bak.20120928120000.tgz")
+    assert filled.find("bak.20120927") == "bak.20120927130000.tgz"
+    assert filled.find("ba") == "bak.20120928120000.tgz"
 
 
-def test_a_beginning_that_fits_several_sets_is_an_error_that_lists_them(shelf: Shelf) -> None:
-    shelf.add("mysql.20130604191055.tgz")
-    shelf.add("mydir.20130604191055.tgz")
+def test_a_beginning_that_fits_several_sets_is_an_error_that_lists_them(
+    filled: FilledCatalog,
+) -> None:
+    filled.add("mysql.20130604191055.tgz")
+    filled.add("mydir.20130604191055.tgz")
     with pytest.raises(AmbiguousNameError) as caught:
-        shelf.find("my")
+        filled.find("my")
     assert "mydir of box on s3, mysql of box on s3" in str(caught.value)
     assert "--host" in caught.value.hint
 
 
-def test_a_set_of_two_hosts_is_an_error_until_one_is_named(shelf: Shelf) -> None:
-    shelf.add("my.20130604191055.tgz", host="one")
-    shelf.add("my.20130605191055.tgz", host="two")
+def test_a_set_of_two_hosts_is_an_error_until_one_is_named(filled: FilledCatalog) -> None:
+    filled.add("my.20130604191055.tgz", host="one")
+    filled.add("my.20130605191055.tgz", host="two")
     with pytest.raises(AmbiguousNameError, match="my of one on s3, my of two on s3"):
-        shelf.find("my")
-    assert shelf.find("my", host="one") == "my.20130604191055.tgz"
-    assert shelf.find("my.20130604191055.tgz") == "my.20130604191055.tgz"
+        filled.find("my")
+    assert filled.find("my", host="one") == "my.20130604191055.tgz"
+    assert filled.find("my.20130604191055.tgz") == "my.20130604191055.tgz"
 
 
-def test_another_hosts_only_set_is_found_without_naming_the_host(shelf: Shelf) -> None:
-    shelf.add("my.20130604191055.tgz", host="old-machine")
-    assert shelf.find("my") == "my.20130604191055.tgz"
+def test_another_hosts_only_set_is_found_without_naming_the_host(filled: FilledCatalog) -> None:
+    filled.add("my.20130604191055.tgz", host="old-machine")
+    assert filled.find("my") == "my.20130604191055.tgz"
 
 
-def test_a_deletion_needs_the_whole_name_of_the_set(shelf: Shelf) -> None:
-    shelf.add("mysql.20130604191055.tgz")
+def test_a_deletion_needs_the_whole_name_of_the_set(filled: FilledCatalog) -> None:
+    filled.add("mysql.20130604191055.tgz")
     with pytest.raises(NoMatchError):
-        shelf.find("my", to_delete=True)
+        filled.find("my", to_delete=True)
     with pytest.raises(NoMatchError):
-        shelf.find("mysq", to_delete=True)
+        filled.find("mysq", to_delete=True)
     for name in ("mysql", "mysql.", "mysql.2013", "mysql.20130604191055.tgz"):
-        assert shelf.find(name, to_delete=True) == "mysql.20130604191055.tgz"
+        assert filled.find(name, to_delete=True) == "mysql.20130604191055.tgz"
 
 
-def test_a_dotted_set_is_not_reached_by_the_part_before_its_dot(shelf: Shelf) -> None:
-    shelf.add("my.sql.20130604191055.tgz", name="my.sql")
+def test_a_dotted_set_is_not_reached_by_the_part_before_its_dot(filled: FilledCatalog) -> None:
+    filled.add("my.sql.20130604191055.tgz", name="my.sql")
     with pytest.raises(NoMatchError):
-        shelf.find("my", to_delete=True)
+        filled.find("my", to_delete=True)
 
 
-def test_a_whole_name_deletes_nothing_else_of_its_second(shelf: Shelf) -> None:
-    shelf.add("my.20130604191055.tgz.age", name="my", date=1370373055)
+def test_a_whole_name_deletes_nothing_else_of_its_second(filled: FilledCatalog) -> None:
+    filled.add("my.20130604191055.tgz.age", name="my", date=1370373055)
     with pytest.raises(NoMatchError):
-        shelf.find("my.20130604191055.tgz", to_delete=True)
+        filled.find("my.20130604191055.tgz", to_delete=True)
 
 
-def test_a_whole_name_wins_over_a_beginning_elsewhere(shelf: Shelf) -> None:
-    shelf.add("my.20130604191055.tgz.age", name="my", date=1370373055)
-    shelf.add("my.20130604191055.tgz", backend="glacier")
+def test_a_whole_name_wins_over_a_beginning_elsewhere(filled: FilledCatalog) -> None:
+    filled.add("my.20130604191055.tgz.age", name="my", date=1370373055)
+    filled.add("my.20130604191055.tgz", backend="glacier")
     for to_delete in (False, True):
-        found = shelf.find("my.20130604191055.tgz", to_delete=to_delete)
+        found = filled.find("my.20130604191055.tgz", to_delete=to_delete)
         assert found == "my.20130604191055.tgz"
 
 
-def test_deleting_a_set_stays_at_the_default_destination(shelf: Shelf) -> None:
-    shelf.add("my.20130604191055.tgz", backend="glacier")
+def test_deleting_a_set_stays_at_the_default_destination(filled: FilledCatalog) -> None:
+    filled.add("my.20130604191055.tgz", backend="glacier")
     with pytest.raises(NoMatchError) as caught:
-        shelf.find("my", to_delete=True)
+        filled.find("my", to_delete=True)
     assert caught.value.hint == "my is on glacier: name that with --destination"
-    assert shelf.find("my", "glacier", to_delete=True) == "my.20130604191055.tgz"
+    assert filled.find("my", "glacier", to_delete=True) == "my.20130604191055.tgz"
 
 
-def test_deleted_backups_never_match(shelf: Shelf) -> None:
-    shelf.add("my.20130604191055.tgz")
-    with models.catalog(shelf.conf["database"], write=True):
+def test_deleted_backups_never_match(filled: FilledCatalog) -> None:
+    filled.add("my.20130604191055.tgz")
+    with models.catalog(filled.conf["database"], write=True):
         models.mark_deleted(models.Backups.get())
     for name in ("my", "my.2013", "my.20130604191055.tgz"):
         with pytest.raises(NoMatchError):
-            shelf.find(name)
+            filled.find(name)
 
 
-def test_rows_of_060_and_of_this_version_are_one_set(shelf: Shelf) -> None:
-    shelf.add("my.20130604191055.tgz", legacy=True)
-    shelf.add("my.20260604191055.tgz")
-    assert shelf.find("my") == "my.20260604191055.tgz"
-    assert shelf.find("my.2013") == "my.20130604191055.tgz"
+def test_rows_of_060_and_of_this_version_are_one_set(filled: FilledCatalog) -> None:
+    filled.add("my.20130604191055.tgz", legacy=True)
+    filled.add("my.20260604191055.tgz")
+    assert filled.find("my") == "my.20260604191055.tgz"
+    assert filled.find("my.2013") == "my.20130604191055.tgz"
 
 
-def test_the_default_destination_is_searched_first(shelf: Shelf) -> None:
-    shelf.add("my.20130604191055.tgz")
-    shelf.add("my.20130605191055.tgz", backend="glacier")
-    shelf.add("cold.20130605191055.tgz", backend="glacier")
-    assert shelf.find("my") == "my.20130604191055.tgz"
-    assert shelf.find("my", "glacier") == "my.20130605191055.tgz"
-    assert shelf.find("cold") == "cold.20130605191055.tgz"
+def test_the_default_destination_is_searched_first(filled: FilledCatalog) -> None:
+    filled.add("my.20130604191055.tgz")
+    filled.add("my.20130605191055.tgz", backend="glacier")
+    filled.add("cold.20130605191055.tgz", backend="glacier")
+    assert filled.find("my") == "my.20130604191055.tgz"
+    assert filled.find("my", "glacier") == "my.20130605191055.tgz"
+    assert filled.find("cold") == "cold.20130605191055.tgz"
     with pytest.raises(NoMatchError):
-        shelf.find("cold", "s3")
+        filled.find("cold", "s3")
 
 
 def test_the_prefix_may_be_left_out(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path / "catalog.sqlite", prefix="backups/")
-    shelf.add("backups/my.20130604191055.tgz")
+    filled = FilledCatalog(tmp_path / "catalog.sqlite", prefix="backups/")
+    filled.add("backups/my.20130604191055.tgz")
     for name in ("my", "my.2013", "my.20130604191055.tgz", "backups/my.20130604191055.tgz"):
-        assert shelf.find(name, to_delete=True) == "backups/my.20130604191055.tgz"
+        assert filled.find(name, to_delete=True) == "backups/my.20130604191055.tgz"
 
 
-def test_another_containers_backups_are_not_seen(shelf: Shelf) -> None:
-    shelf.add("my.20130604191055.tgz")
-    shelf.conf["s3_bucket"] = "another"
+def test_another_containers_backups_are_not_seen(filled: FilledCatalog) -> None:
+    filled.add("my.20130604191055.tgz")
+    filled.conf["s3_bucket"] = "another"
     with pytest.raises(NoMatchError) as caught:
-        shelf.find("my")
+        filled.find("my")
     assert caught.value.hint == "the catalog lists no backup yet"
 
 
-def test_a_misspelt_name_is_answered_with_the_nearest(shelf: Shelf) -> None:
-    shelf.add("mydir.20130604191055.tgz")
+def test_a_misspelt_name_is_answered_with_the_nearest(filled: FilledCatalog) -> None:
+    filled.add("mydir.20130604191055.tgz")
     with pytest.raises(NoMatchError, match="no backup matches 'mydri'") as caught:
-        shelf.find("mydri")
+        filled.find("mydri")
     assert "did you mean mydir" in caught.value.hint
 
 
-def test_no_name_at_all_is_an_error(shelf: Shelf) -> None:
+def test_no_name_at_all_is_an_error(filled: FilledCatalog) -> None:
     with pytest.raises(UsageError):
-        shelf.find("")
+        filled.find("")
 
 
 @pytest.mark.parametrize("name", ["my%", "my_", "m?", "*", "my' OR 1=1 --", "\n"])
-def test_wildcards_of_sql_and_the_shell_are_literal(shelf: Shelf, name: str) -> None:
-    shelf.add("my.20130604191055.tgz")
+def test_wildcards_of_sql_and_the_shell_are_literal(filled: FilledCatalog, name: str) -> None:
+    filled.add("my.20130604191055.tgz")
     with pytest.raises(NoMatchError):
-        shelf.find(name)
+        filled.find(name)

@@ -331,11 +331,11 @@ class GlacierServer:
         return 202, {"x-amz-job-id": job.job_id}, b""
 
     def inventory_text(self, vault: Vault, wanted: dict[str, Any]) -> str:
-        said = self.inventory(vault)
-        said["ArchiveList"] = said["ArchiveList"][: int(wanted.get("Limit") or 1_000_000)]
+        answer = self.inventory(vault)
+        answer["ArchiveList"] = answer["ArchiveList"][: int(wanted.get("Limit") or 1_000_000)]
         if wanted["Format"] == "JSON":
-            return json.dumps(said)
-        rows = [",".join(f'"{value}"' for value in each.values()) for each in said["ArchiveList"]]
+            return json.dumps(answer)
+        rows = [",".join(f'"{value}"' for value in each.values()) for each in answer["ArchiveList"]]
         return "\n".join(["ArchiveId,ArchiveDescription,CreationDate,Size,SHA256TreeHash", *rows])
 
     def inventory(self, vault: Vault) -> dict[str, Any]:
@@ -359,7 +359,7 @@ class GlacierServer:
 
     def describe_job(self, job: Job) -> dict[str, Any]:
         done = self.is_done(job)
-        said: dict[str, Any] = {
+        answer: dict[str, Any] = {
             "JobId": job.job_id,
             "Action": job.action,
             "JobDescription": job.description or None,
@@ -369,9 +369,9 @@ class GlacierServer:
             "CompletionDate": moment(job.created + job.seconds) if done else None,
         }
         if job.inventory is not None:
-            said["InventoryRetrievalParameters"] = job.inventory
+            answer["InventoryRetrievalParameters"] = job.inventory
         if job.archive_id:
-            said |= {
+            answer |= {
                 "ArchiveId": job.archive_id,
                 "ArchiveSizeInBytes": job.size,
                 "ArchiveSHA256TreeHash": job.tree_hash,
@@ -379,7 +379,7 @@ class GlacierServer:
                 "RetrievalByteRange": f"0-{job.size - 1}",
                 "Tier": job.tier,
             }
-        return said
+        return answer
 
     def living_jobs(self, vault: Vault) -> dict[str, Job]:
         return {
@@ -534,8 +534,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 )
         except RefusalError as exc:
             status, answered = exc.status, {}
-            said = {"code": exc.code, "message": exc.message, "type": "Client"}
-            content = json.dumps(said).encode()
+            answer = {"code": exc.code, "message": exc.message, "type": "Client"}
+            content = json.dumps(answer).encode()
         self.close_connection = True
         self.send_response_only(status)
         self.send_header("Date", self.date_time_string(int(self.glacier.now)))

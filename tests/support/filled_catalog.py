@@ -63,7 +63,7 @@ class FakeStorage(BakthatBackend):
         return {key: StorageError(f"{key} is locked") for key in keys if key in self.refused}
 
 
-class Shelf:
+class FilledCatalog:
     """A catalog, its profile, and the storages of its backups."""
 
     def __init__(self, path: Path, *, batch_size: int = 1000, **conf: Any) -> None:
@@ -137,12 +137,12 @@ class Shelf:
 
 
 @contextlib.contextmanager
-def on_the_shelf(shelf: Shelf, now: int = NOW) -> Iterator[None]:
-    """Let this process be :data:`HOST` at *now*, with the storages of *shelf*."""
+def using_catalog(filled: FilledCatalog, now: int = NOW) -> Iterator[None]:
+    """Let this process be :data:`HOST` at *now*, with the storages of *filled*."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "gethostname", lambda: HOST)
         patch.setattr(
-            session.Session, "backend", lambda _self, destination, **_: shelf.storages[destination]
+            session.Session, "backend", lambda _self, destination, **_: filled.storages[destination]
         )
         patch.setattr(time, "time", lambda: float(now))
         yield
