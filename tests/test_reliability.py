@@ -14,6 +14,7 @@ FEW = ["--kills=4", "--disk-every=150", "--network-every=110", "--inputs=500"]
 
 
 @pytest.mark.slow
+@pytest.mark.needs("gcc")
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, and reads Linux's /proc")
 def test_nothing_is_lost_in_a_few_disasters() -> None:
     done = subprocess.run(

@@ -6,7 +6,6 @@ import functools
 import gzip
 import os
 import random
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -81,7 +80,7 @@ def test_a_short_member_at_the_end_of_a_stream_is_valid(member: bytes) -> None:
     assert gzip.decompress(compress_member(member, DEFAULT_LEVEL)) == member
 
 
-@pytest.mark.skipif(shutil.which("gzip") is None, reason="needs gzip to compare with")
+@pytest.mark.needs("gzip")
 def test_source_text_stays_within_the_promised_size() -> None:
     """The docs promise at most 1.15 times the output of gzip -6."""
     library = Path(os.__file__).parent

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bakthat.errors import UsageError
-from bakthat.format import names as naming
+from bakthat.format import names
 
 DATES = st.integers(min_value=0, max_value=253402300799)  # to the end of the year 9999
 STEMS = st.text(min_size=1).filter(lambda text: "\0" not in text)
@@ -17,20 +17,20 @@ STEMS = st.text(min_size=1).filter(lambda text: "\0" not in text)
 def test_a_stored_name_is_parsed_into_its_parts(
     stem: str, date: int, extension: str, enc: bool
 ) -> None:
-    name = naming.stored_name(stem, date, extension, encrypted=enc)
-    parsed = naming.parse_stored_name(name)
-    assert parsed == naming.StoredName(stem, date, extension, ".age" if enc else "")
+    name = names.stored_name(stem, date, extension, encrypted=enc)
+    parsed = names.parse_stored_name(name)
+    assert parsed == names.StoredName(stem, date, extension, ".age" if enc else "")
 
 
 def test_the_name_in_the_guide_is_reproduced_exactly() -> None:
-    name = naming.stored_name("mydir", 1370373055, ".tgz", encrypted=False)
+    name = names.stored_name("mydir", 1370373055, ".tgz", encrypted=False)
     assert name == "mydir.20130604191055.tgz"
-    assert naming.stored_name("mydir", 1370373055, ".tgz", encrypted=True) == f"{name}.age"
+    assert names.stored_name("mydir", 1370373055, ".tgz", encrypted=True) == f"{name}.age"
 
 
 def test_the_encrypted_names_of_060_are_known() -> None:
-    parsed = naming.parse_stored_name("mydir.20130604191055.tgz.enc")
-    assert parsed == naming.StoredName("mydir", 1370373055, ".tgz", ".enc")
+    parsed = names.parse_stored_name("mydir.20130604191055.tgz.enc")
+    assert parsed == names.StoredName("mydir", 1370373055, ".tgz", ".enc")
 
 
 @pytest.mark.parametrize(
@@ -49,22 +49,22 @@ def test_the_encrypted_names_of_060_are_known() -> None:
     ],
 )
 def test_other_names_are_not_parsed_as_stored_names(name: str) -> None:
-    assert naming.parse_stored_name(name) is None
+    assert names.parse_stored_name(name) is None
 
 
 @given(st.text())
 def test_parsing_never_raises_and_accepts_only_reproducible_names(name: str) -> None:
-    parsed = naming.parse_stored_name(name)
+    parsed = names.parse_stored_name(name)
     if parsed is not None and parsed.encryption != ".enc" and name.isascii():
-        made = naming.stored_name(
+        made = names.stored_name(
             parsed.stem, parsed.backup_date, parsed.extension, encrypted=bool(parsed.encryption)
         )
         assert made == name
 
 
 def test_a_taken_name_is_followed_by_the_next_second() -> None:
-    names = naming.stored_names("my", 1370373059, ".tgz", encrypted=False)
-    assert [next(names) for _ in range(3)] == [
+    taken = names.stored_names("my", 1370373059, ".tgz", encrypted=False)
+    assert [next(taken) for _ in range(3)] == [
         ("my.20130604191059.tgz", 1370373059),
         ("my.20130604191100.tgz", 1370373060),
         ("my.20130604191101.tgz", 1370373061),
@@ -75,7 +75,7 @@ def test_a_taken_name_is_followed_by_the_next_second() -> None:
     "name", ["mydir", "-rf", ".hidden", "with space", "ünï", "a'b\"c", "100%", "x" * 255, "my*"]
 )
 def test_odd_but_valid_names_are_accepted_unchanged(name: str) -> None:
-    assert naming.check_set_name(name) == name
+    assert names.check_set_name(name) == name
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_odd_but_valid_names_are_accepted_unchanged(name: str) -> None:
 )
 def test_invalid_names_are_refused_with_a_hint(name: str, reason: str) -> None:
     with pytest.raises(UsageError, match=reason) as caught:
-        naming.check_set_name(name)
+        names.check_set_name(name)
     assert "--name" in caught.value.hint
     assert "\n" not in str(caught.value)
     assert "\x1b" not in str(caught.value)
@@ -114,9 +114,9 @@ def test_invalid_names_are_refused_with_a_hint(name: str, reason: str) -> None:
     ],
 )
 def test_tarballs_are_known_by_name(name: str, is_one: bool) -> None:
-    assert naming.is_tarball(name) is is_one
+    assert names.is_tarball(name) is is_one
 
 
 def test_the_stem_of_a_tarball_has_no_extension() -> None:
-    assert naming.tarball_stem("site.tar.gz") == "site"
-    assert naming.tarball_stem("custom") == "custom"
+    assert names.tarball_stem("site.tar.gz") == "site"
+    assert names.tarball_stem("custom") == "custom"

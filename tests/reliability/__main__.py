@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bakthat.backends.s3 import upload
 from tests.reliability import disks, inputs, kills, networks
-from tests.reliability.world import World, in_child
+from tests.reliability.world import World, in_child, replace
 from tests.support.servers import S3_PART, moto_server, plain
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "reliability.rst"
@@ -33,10 +33,9 @@ def main() -> int:
         if not disks.is_preloaded() and options.disk_every:
             library = disks.build(root)
             if library is None:
-                print("no compiler: no failing disks")
-                options.disk_every = 0
-            else:
-                _run_again_on(library)
+                print("no C compiler to build the failing disk; --disk-every=0 does without it")
+                return 2
+            _run_again_on(library)
         return _run(options, root, random.Random(seed))
 
 
@@ -51,7 +50,7 @@ def _run(options: argparse.Namespace, root: Path, rng: random.Random) -> int:
         s3_conf = {**server.conf(), "default_destination": "s3"}
         # Parsed once, here, and not in each child; the first client connects to nothing.
         plain(s3_conf)
-        vars(upload)["MIN_PART_SIZE"] = S3_PART
+        replace(upload, "MIN_PART_SIZE", S3_PART)
         local = World.make(root / "local", local_conf, rng, large=LOCAL_LARGE)
         s3 = World.make(root / "s3", s3_conf, rng, large=S3_LARGE)
         for name, world in (("a local directory", local), ("S3", s3)):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
 
@@ -23,12 +24,10 @@ import bakthat
 from bakthat import models
 from bakthat.__main__ import main
 from bakthat.backends import make_backend
-from bakthat.backends.aws import client as _aws_client
 from bakthat.backends.aws.client import AwsClient
 from bakthat.crypto import age
 from bakthat.errors import NotFoundError
-from bakthat.operations import backup as storing
-from bakthat.operations import cleanup
+from bakthat.operations import cleanup, store
 from tests.support.servers import parts_under_way
 from tests.support.trees import fingerprint
 
@@ -160,10 +159,13 @@ class World:
         """Make a backup, perhaps one of an earlier day."""
 
         def make() -> None:
-            earlier = time.time() - days_ago * 86400
+            earlier = int(time.time() - days_ago * 86400)
             if days_ago:
-                vars(storing)["time"] = _Clock(earlier)  # in a child only
-            bakthat.backup(self.source, conf=self.conf)
+                replace(store, "time", _Clock(earlier))
+            date = bakthat.backup(self.source, conf=self.conf).backup_date
+            # A key that is taken moves a backup by a second.
+            if not earlier <= date < earlier + 3600:
+                raise AssertionError(f"the backup of {days_ago} days ago has the date {date}")
 
         in_child(make, environment={"HOME": str(self.home)})
 
@@ -208,6 +210,11 @@ class World:
         return sorted(found - objects - {f"{key}.bakthat.json" for key in objects})
 
 
+def replace(owner: object, name: str, value: object) -> None:
+    """Replace what exists as *name*, until this process ends; AttributeError where nothing does."""
+    mock.patch.object(owner, name, value).start()
+
+
 class _Clock:
     """The module ``time``, of another day."""
 
@@ -232,7 +239,7 @@ def _share_clients() -> None:
             made[key] = make(client, attempts)
         return made[key]
 
-    vars(_aws_client)["AwsClient"]._make_client = shared
+    replace(AwsClient, "_make_client", shared)
 
 
 def _examine(world: World, must_remain: set[str]) -> tuple[list[str], int]:
@@ -251,7 +258,7 @@ def _examine(world: World, must_remain: set[str]) -> tuple[list[str], int]:
     bakthat.sync(conf=world.conf)
     problems += _restore_all(world, restored, half_deleted=lambda _key: False)
     # Whatever its age: what was killed a moment ago is dead here.
-    vars(cleanup)["parse_interval"] = lambda _text: -2  # in a child only
+    replace(cleanup, "parse_interval", lambda _text: -2)
     bakthat.cleanup(conf=world.conf)
     stored = {each.key for each in world._backend().ls()}
     listed = {each.stored_filename for each in bakthat.ls(conf=world.conf)}
@@ -262,8 +269,8 @@ def _examine(world: World, must_remain: set[str]) -> tuple[list[str], int]:
     with models.catalog(catalog):
         if reserved := models.Reservations.select().count():
             problems.append(f"{reserved} reservations are left")
-    if beside := [path.name for path in world.home.iterdir() if "restore" in path.name]:
-        problems.append(f"left in the home directory: {beside}")
+    if staged := [path.name for path in world.home.iterdir() if "restore" in path.name]:
+        problems.append(f"left in the home directory: {staged}")
     missing = must_remain - restored
     problems += [f"LOST: {key}" for key in missing]
     return problems, len(missing)

@@ -64,8 +64,8 @@ def free_port() -> int:
 
 def tool(name: str) -> str:
     """Return the path of a program that a Python package installed, or that PATH has."""
-    beside = Path(sys.executable).with_name(name)
-    found = str(beside) if beside.exists() else shutil.which(name)
+    installed = Path(sys.executable).with_name(name)
+    found = str(installed) if installed.exists() else shutil.which(name)
     if not found:
         pytest.fail(f"{name} is not installed; the extra `test` brings it")
     return found
