@@ -14,7 +14,7 @@ from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.glacier_server import GlacierServer, glacier_server
 from tests.support.needs import gnu_tar, program
 from tests.support.profiles import Conf
-from tests.support.servers import S3Server, moto_server, rclone_server
+from tests.support.servers import S3Server, moto_server, plain, rclone_server
 
 
 def pytest_configure() -> None:
@@ -139,6 +139,14 @@ def moto_proxy(moto_endpoint: S3Server) -> Iterator[FaultProxy]:
     """Put a proxy before moto that breaks the requests the test names."""
     with fault_proxy(moto_endpoint.endpoint_url) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def proxied_conf(moto_proxy: FaultProxy, moto_endpoint: S3Server) -> Conf:
+    """Return a flat profile whose requests go to moto through the proxy; its bucket exists."""
+    conf = moto_endpoint.conf()
+    plain(conf).create_bucket(Bucket=conf["s3_bucket"])
+    return {**conf, "endpoint_url": moto_proxy.endpoint_url}
 
 
 @pytest.fixture

@@ -27,11 +27,11 @@ from tests.support.fault_proxy import (
     Stall,
     refusal,
 )
+from tests.support.profiles import Conf
 from tests.support.servers import (
     METHODS,
     S3_PART,
     TWO_PARTS,
-    S3Server,
     free_port,
     get,
     parts_under_way,
@@ -51,11 +51,8 @@ def no_threads_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def conf(moto_proxy: FaultProxy, moto_endpoint: S3Server) -> dict[str, Any]:
-    """Return a profile whose requests go through the proxy; its bucket exists."""
-    conf = moto_endpoint.conf()
-    plain(conf).create_bucket(Bucket=conf["s3_bucket"])
-    return {**conf, "endpoint_url": moto_proxy.endpoint_url}
+def conf(proxied_conf: Conf) -> Conf:
+    return proxied_conf
 
 
 @pytest.fixture

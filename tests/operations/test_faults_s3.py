@@ -30,7 +30,7 @@ from tests.support.fault_proxy import (
     refusal,
 )
 from tests.support.profiles import Conf, write_config
-from tests.support.servers import S3_PART, S3Server, parts_under_way, plain
+from tests.support.servers import S3_PART, parts_under_way, plain
 
 pytestmark = pytest.mark.slow
 
@@ -46,13 +46,10 @@ def small_and_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def conf(moto_proxy: FaultProxy, moto_endpoint: S3Server, isolated_environment: Path) -> Conf:
+def conf(proxied_conf: Conf, isolated_environment: Path) -> Conf:
     """Return a profile that gives up soon, and whose requests go through the proxy."""
-    conf = moto_endpoint.conf()
-    plain(conf).create_bucket(Bucket=conf["s3_bucket"])
     return {
-        **conf,
-        "endpoint_url": moto_proxy.endpoint_url,
+        **proxied_conf,
         "timeout": 30,
         "attempts": 1,
         "database": str(isolated_environment / "catalog.sqlite"),

@@ -14,19 +14,16 @@ import yaml
 import bakthat
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import FaultProxy, Hold
-from tests.support.profiles import write_config
-from tests.support.servers import S3Server, parts_under_way, plain
+from tests.support.profiles import Conf, write_config
+from tests.support.servers import parts_under_way, plain
 
 LARGE = 20 * 1024 * 1024
 """Bytes that do not fit one part."""
 
 
 @pytest.fixture
-def conf(moto_proxy: FaultProxy, moto_endpoint: S3Server) -> dict[str, Any]:
-    """Return a profile whose requests go through the proxy; the bucket is there."""
-    conf = moto_endpoint.conf()
-    plain(conf).create_bucket(Bucket=conf["s3_bucket"])
-    return {**conf, "endpoint_url": moto_proxy.endpoint_url}
+def conf(proxied_conf: Conf) -> Conf:
+    return proxied_conf
 
 
 @pytest.fixture

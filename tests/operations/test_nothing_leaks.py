@@ -15,8 +15,8 @@ import pytest
 
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import FaultProxy, Hold, refusal
-from tests.support.profiles import write_config
-from tests.support.servers import S3Server, plain
+from tests.support.profiles import Conf, write_config
+from tests.support.servers import plain
 
 pytestmark = pytest.mark.slow
 
@@ -26,16 +26,9 @@ SECRETS = (PASSWORD.encode(), SECRET_KEY.encode())
 
 
 @pytest.fixture
-def conf(moto_proxy: FaultProxy, moto_endpoint: S3Server) -> dict[str, Any]:
+def conf(proxied_conf: Conf) -> Conf:
     """Return a profile whose secret key stands nowhere else; moto takes any."""
-    conf = moto_endpoint.conf()
-    plain(conf).create_bucket(Bucket=conf["s3_bucket"])
-    return {
-        **conf,
-        "endpoint_url": moto_proxy.endpoint_url,
-        "secret_key": SECRET_KEY,
-        "attempts": 1,
-    }
+    return {**proxied_conf, "secret_key": SECRET_KEY, "attempts": 1}
 
 
 @pytest.fixture
