@@ -27,6 +27,7 @@ from typing import Any, Self
 import peewee
 
 from bakthat.errors import CatalogError
+from bakthat.format.description import KEY_VALUE
 from bakthat.system.paths import expanded
 from bakthat.system.text import reason_of
 
@@ -130,7 +131,7 @@ class Backups(_Model):
     @property
     def is_key_value(self) -> bool:
         """Whether KeyValue stored it, this version's or 0.6.0's. A value belongs to no set."""
-        return bool(self.metadata.get("KeyValue")) or self.metadata.get("kind") == "keyvalue"
+        return bool(self.metadata.get("KeyValue")) or self.metadata.get("kind") == KEY_VALUE
 
     @classmethod
     def of_set(

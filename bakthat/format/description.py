@@ -1,4 +1,7 @@
-"""Self-descriptions of stored objects, checked before use: others may write to the storage."""
+"""Self-descriptions of stored objects: composed when they are stored, checked when they are read.
+
+Others may write to the storage, so that nothing in a self-description is believed unchecked.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bakthat import __version__
 from bakthat.errors import UsageError
 from bakthat.system.text import is_text, printable
+
+FORMAT = 1
+"""The version of the stored format."""
+
+ARCHIVE, FILE, KEY_VALUE = "archive", "file", "keyvalue"
+"""The kinds of objects: a tar archive, a file as it is, and a value of KeyValue."""
 
 MAX_TEXT = 1024
 """The most characters of a text in a self-description; a longer text is left out."""
@@ -15,6 +25,35 @@ MAX_TEXT = 1024
 _LAST_DATE = 253402300799  # the end of the year 9999
 _TIMES_NS = 2**63 * 10**9
 """The limit before and after 1970: some file systems store 64 bits of seconds."""
+
+
+def describe(
+    kind: str, set_name: str, date: int, host: str, *, encryption: str, compressed: bool
+) -> dict[str, Any]:
+    """Return the self-description that every object has; the fields of its *kind* come on top.
+
+    *date* is in epoch seconds, *encryption* is "passphrase", "recipients" or "none". See
+    docs/format.rst.
+    """
+    return {
+        "bakthat": __version__,
+        "format": FORMAT,
+        "set": set_name,
+        "date": date,
+        "host": host,
+        "kind": kind,
+        "encryption": encryption,
+        "compression": "gzip" if compressed else "none",
+    }
+
+
+def archive_identity(set_name: str, date: int, host: str) -> str:
+    """Return the comment in an archive that names its set, date and host.
+
+    Every tar tool skips the comment. In an encrypted archive it is authenticated, so it shows that
+    an object was replaced by another one.
+    """
+    return f"bakthat set={set_name} date={date} host={host}"
 
 
 def sanitized(description: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -104,16 +143,3 @@ def join_tags(tags: str | Sequence[str]) -> str:
             f"the tags are too long: {len(joined.encode())} bytes, more than {MAX_TAGS_BYTES}"
         )
     return joined
-
-
-FORMAT = 1
-"""The version of the stored format."""
-
-
-def archive_identity(set_name: str, date: int, host: str) -> str:
-    """Return the comment in an archive that names its set, date and host.
-
-    Every tar tool skips the comment. In an encrypted archive it is authenticated, so it shows that
-    an object was replaced by another one.
-    """
-    return f"bakthat set={set_name} date={date} host={host}"

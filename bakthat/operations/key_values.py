@@ -20,15 +20,15 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from bakthat import __version__, models
+from bakthat import models
 from bakthat.backends.base import Backend, StoredObject
 from bakthat.backends.s3.backend import S3Backend
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.crypto.age import parse_recipient
 from bakthat.errors import CatalogError, NotFoundError, UsageError
-from bakthat.format.description import FORMAT
+from bakthat.format.description import KEY_VALUE, describe
 from bakthat.format.names import KEY_VALUE_EXTENSION, check_set_name, parse_stored_name
-from bakthat.passwords import EncryptionKeys, encryption_keys
+from bakthat.passwords import encryption_keys
 from bakthat.pipeline import read, write
 from bakthat.session.entries import is_value, value_entry
 from bakthat.session.reading import MAX_VALUE_BYTES, expected_of, find_keys
@@ -85,7 +85,14 @@ class KeyValue:
         body = gzip.compress(text, mtime=0) if compress else text
         upload = self._backend.upload(
             name,
-            metadata=self._describe(keyname, keys, compress=compress),
+            metadata=describe(
+                KEY_VALUE,
+                keyname,
+                int(time.time()),
+                self._session.host,
+                encryption=keys.kind,
+                compressed=compress,
+            ),
             size_hint=len(body) + 1024,
             replace=True,
             content_type="application/octet-stream" if keys else "application/json",
@@ -197,18 +204,6 @@ class KeyValue:
             "is_gzipped": not is_json,
         }
         return entry
-
-    def _describe(self, keyname: str, keys: EncryptionKeys, *, compress: bool) -> dict[str, Any]:
-        return {
-            "bakthat": __version__,
-            "format": FORMAT,
-            "kind": "keyvalue",
-            "set": keyname,
-            "date": int(time.time()),
-            "host": self._session.host,
-            "encryption": keys.kind,
-            "compression": "gzip" if compress else "none",
-        }
 
     def _record(self, stored: StoredObject) -> models.Backups:
         """Record the value in the catalog, and delete 0.6.0's value of the same key."""

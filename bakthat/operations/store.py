@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bakthat import __version__, models
+from bakthat import models
 from bakthat.archive.create.source import ArchiveSource
 from bakthat.archive.create.walk import Scan, WalkOptions
 from bakthat.archive.create.worker import open_source
@@ -22,7 +22,7 @@ from bakthat.backends.base import Backend
 from bakthat.crypto import age
 from bakthat.errors import CatalogError, KeyExistsError, SourceError, StorageError
 from bakthat.format import names
-from bakthat.format.description import FORMAT, archive_identity
+from bakthat.format.description import ARCHIVE, FILE, archive_identity, describe
 from bakthat.operations.sources.files import BackupSource
 from bakthat.passwords import EncryptionKeys
 from bakthat.pipeline.write import write_object
@@ -184,16 +184,14 @@ class NewBackup:
     def _describe(self, date: int, counted: Scan) -> dict[str, Any]:
         """Return the self-description, from which ``sync`` rebuilds the catalog."""
         source = self.source
-        description: dict[str, Any] = {
-            "bakthat": __version__,
-            "format": FORMAT,
-            "set": source.set_name,
-            "date": date,
-            "host": self.session.host,
-            "kind": "archive" if source.is_archive else "file",
-            "encryption": self.keys.kind,
-            "compression": "gzip" if source.level else "none",
-        }
+        description = describe(
+            ARCHIVE if source.is_archive else FILE,
+            source.set_name,
+            date,
+            self.session.host,
+            encryption=self.keys.kind,
+            compressed=bool(source.level),
+        )
         if self.tags:
             description["tags"] = self.tags
         if source.is_archive:

@@ -7,14 +7,14 @@ import time
 from bakthat import models
 from bakthat.backends.base import Backend, StoredObject
 from bakthat.format import names
-from bakthat.format.description import sanitized
+from bakthat.format.description import ARCHIVE, FILE, KEY_VALUE, sanitized
 
 _VALUE_KEYS = ("KeyValue", "is_gzipped")
 
 
 def is_value(stored: StoredObject) -> bool:
     """Return whether an object is a value of KeyValue, by its self-description."""
-    return (stored.metadata or {}).get("kind") == "keyvalue"
+    return (stored.metadata or {}).get("kind") == KEY_VALUE
 
 
 def value_entry(backend: Backend, stored: StoredObject) -> models.Backups:
@@ -50,7 +50,7 @@ def entry_of(backend: Backend, stored: StoredObject, parsed: names.StoredName) -
     description = sanitized(stored.metadata)
     for key in _VALUE_KEYS:  # by its name it is no value
         description.pop(key, None)
-    if description.get("kind") not in ("archive", "file"):
+    if description.get("kind") not in (ARCHIVE, FILE):
         description.pop("kind", None)
     host = str(description.get("host") or "")
     # The name of the object wins over its self-description.
