@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,17 +85,12 @@ def backup(
         source = BackupSource.find(
             filename, custom_filename, compress=session.profile.compress, root_name=root_name
         )
+        _refuse_source_in_store(session, source.path)
         joined_tags = join_tags(tags)
         rules = find_rules(
             source.path,
             exclude_file=os.fspath(exclude_file) if exclude_file is not None else None,
             automatic=ignore_files,
-        )
-        options = WalkOptions(
-            rules=rules,
-            one_file_system=one_file_system,
-            skip_caches=exclude_caches,
-            unvisited=_own_store(session, source.path),
         )
         # Raises ConfigError for a missing setting, before a password is asked for.
         backend = session.backend(session.destination, s3_reduced_redundancy=s3_reduced_redundancy)
@@ -111,7 +105,12 @@ def backup(
         if session.destination == "local":
             # It may be inside the source, and the walk skips it by its inode.
             backend.create_container()
-            options = replace(options, unvisited=_own_store(session, source.path))
+        options = WalkOptions(
+            rules=rules,
+            one_file_system=one_file_system,
+            skip_caches=exclude_caches,
+            unvisited=_inode_of_store(session),
+        )
         with open_source(source.path, options, arcname=source.arcname) as content:
             from bakthat.operations.store import NewBackup
 
@@ -133,18 +132,22 @@ def _check_recipients(keys: EncryptionKeys) -> None:
             age.parse_recipient(recipient)
 
 
-def _own_store(session: Session, source: Path) -> frozenset[tuple[int, int]]:
-    """Return device and inode of the local destination, so that the walk skips it."""
-    if session.destination != "local":
-        return frozenset()
+def _refuse_source_in_store(session: Session, source: Path) -> None:
+    """Raise UsageError when *source* is inside of the local destination."""
     store = expanded(session.profile.local_path)
-    if source.resolve().is_relative_to(store.resolve()):
+    if session.destination == "local" and source.resolve().is_relative_to(store.resolve()):
         raise UsageError(
             f"'{printable(source)}' is inside of the local destination {printable(store)}",
             hint="choose another destination with -d, or another local_path in the profile",
         )
+
+
+def _inode_of_store(session: Session) -> frozenset[tuple[int, int]]:
+    """Return device and inode of the local destination, so that the walk skips it."""
+    if session.destination != "local":
+        return frozenset()
     try:
-        status = store.stat()
+        status = expanded(session.profile.local_path).stat()
     except OSError:
-        return frozenset()  # it does not exist yet, or the backend reports the error
+        return frozenset()  # the upload reports it
     return frozenset({(status.st_dev, status.st_ino)})
