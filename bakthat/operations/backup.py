@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bakthat.archive.create.excludes import find_rules
 from bakthat.archive.create.walk import WalkOptions
-from bakthat.archive.create.worker import open_source
+from bakthat.archive.create.worker import open_content
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import UsageError
 from bakthat.format.description import join_tags
@@ -111,7 +111,7 @@ def backup(
             skip_caches=exclude_caches,
             unvisited=_inode_of_store(session),
         )
-        with open_source(source.path, options, arcname=source.arcname) as content:
+        with open_content(source.path, options, arcname=source.arcname) as content:
             from bakthat.operations.store import NewBackup
 
             new = NewBackup(session, backend, source, options, keys, joined_tags, progress)

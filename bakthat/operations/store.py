@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from bakthat import models
-from bakthat.archive.create.source import ArchiveSource
+from bakthat.archive.create.content import BackupContent
 from bakthat.archive.create.walk import Scan, WalkOptions
-from bakthat.archive.create.worker import open_source
+from bakthat.archive.create.worker import open_content
 from bakthat.archive.report import ArchiveReport
 from bakthat.backends.base import Backend
 from bakthat.crypto import age
@@ -51,7 +51,7 @@ class NewBackup:
     tags: str
     progress: Progress | None
 
-    def store(self, first: ArchiveSource) -> models.Backups:
+    def store(self, first: BackupContent) -> models.Backups:
         """Write the object under the first free name, record it, and return the entry.
 
         *first* is the content, which the caller opened and closes. When the storage already has
@@ -67,7 +67,7 @@ class NewBackup:
                 # Recording the backup ends the reservation.
                 if not attempt:
                     return self._store_as(key, date, first)
-                with open_source(
+                with open_content(
                     self.source.path, self.options, arcname=self.source.arcname
                 ) as again:
                     return self._store_as(key, date, again)
@@ -88,7 +88,7 @@ class NewBackup:
         )
         return ((self.session.prefix + name, when) for name, when in candidates)
 
-    def _store_as(self, key: str, date: int, content: ArchiveSource) -> models.Backups:
+    def _store_as(self, key: str, date: int, content: BackupContent) -> models.Backups:
         source = self.source
         self.backend.create_container()
         if self.keys:

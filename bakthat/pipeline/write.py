@@ -1,11 +1,11 @@
-"""The chain of stages that writes an object: source, gzip members, age, upload."""
+"""The chain of stages that writes an object: content, gzip members, age, upload."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from bakthat.archive.create.source import ArchiveSource
+from bakthat.archive.create.content import BackupContent
 from bakthat.archive.gzip.writer import GzipWriter
 from bakthat.archive.report import ArchiveReport
 from bakthat.crypto.age import EncryptWriter
@@ -19,7 +19,7 @@ PASSPHRASE_WORK_FACTOR = 17
 
 def write_object(
     sink: Sink,
-    source: ArchiveSource,
+    content: BackupContent,
     *,
     identity: str,
     level: int,
@@ -27,7 +27,7 @@ def write_object(
     report: ArchiveReport,
     on_bytes: ByteCounter,
 ) -> None:
-    """Push all of *source* through the chain into *sink*, which the caller finishes or aborts.
+    """Push all of *content* through the chain into *sink*, which the caller finishes or aborts.
 
     *identity* becomes the comment of an archive; *level* is gzip's, 0 for no compression. After an
     exception all stages are aborted, and *sink* holds no complete object.
@@ -36,7 +36,7 @@ def write_object(
         sink = stages.enter_context(encrypted(sink, keys))
         if level:
             sink = stages.enter_context(GzipWriter(sink, level=level))
-        source.write(sink, identity=identity, report=report, on_bytes=on_bytes)
+        content.write(sink, identity=identity, report=report, on_bytes=on_bytes)
 
 
 @contextmanager

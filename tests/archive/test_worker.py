@@ -21,10 +21,10 @@ from typing import Any
 
 import pytest
 
-from bakthat.archive.create import source
+from bakthat.archive.create import content
 from bakthat.archive.create import worker as create_worker
 from bakthat.archive.create.walk import Scan, WalkOptions
-from bakthat.archive.create.worker import open_source
+from bakthat.archive.create.worker import open_content
 from bakthat.archive.gzip.writer import GzipWriter
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.worker.process import WorkerProcess, may_fork
@@ -99,7 +99,7 @@ def archived(
 ) -> tuple[Scan, ArchiveReport, int]:
     report = ArchiveReport()
     read: list[int] = []
-    with open_source(root, options or WalkOptions(), arcname="set") as archive:
+    with open_content(root, options or WalkOptions(), arcname="set") as archive:
         counted = archive.count()
         archive.write(sink, identity="this one", report=report, on_bytes=read.append)
     return counted, report, sum(read)
@@ -136,9 +136,9 @@ def test_warnings_arrive_in_order(tmp_path: Path) -> None:
 def test_an_archive_larger_than_the_shared_memory_is_complete(
     tmp_path: Path, forking: None, threads: int
 ) -> None:
-    content = random.Random(1).randbytes(1 << 20)
+    noise = random.Random(1).randbytes(1 << 20)
     for number in range(3):
-        (tmp_path / f"{number}").write_bytes(content * 14 + b"x" * number)
+        (tmp_path / f"{number}").write_bytes(noise * 14 + b"x" * number)
     sink = Collector()
     with GzipWriter(sink, level=1, threads=threads) as writer:
         archived(tmp_path, writer)
@@ -149,14 +149,14 @@ def test_an_archive_larger_than_the_shared_memory_is_complete(
 def test_a_worker_that_is_killed_is_an_error(
     tmp_path: Path, forking: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "write_tree", lambda *_, **__: os.kill(os.getpid(), 9))
+    monkeypatch.setattr(content, "write_tree", lambda *_, **__: os.kill(os.getpid(), 9))
     with pytest.raises(ArchiveError, match="the process that makes the archive ended"):
         archived(tmp_path, Collector())
 
 
 def test_a_worker_that_is_killed_after_counting_is_an_error(tmp_path: Path, forking: None) -> None:
     before = children()
-    with open_source(tmp_path, WalkOptions(), arcname="set") as archive:
+    with open_content(tmp_path, WalkOptions(), arcname="set") as archive:
         archive.count()
         [process] = children() - before
         os.kill(process, signal.SIGKILL)
@@ -173,7 +173,7 @@ def test_an_error_in_the_worker_is_raised_here(
 
         return raising
 
-    monkeypatch.setattr(source, "write_tree", fail(SourceError("gone", hint="look")))
+    monkeypatch.setattr(content, "write_tree", fail(SourceError("gone", hint="look")))
     with pytest.raises(SourceError, match="gone") as caught:
         archived(tmp_path, Collector())
     assert caught.value.hint == "look"
@@ -185,7 +185,7 @@ def test_a_defect_in_the_worker_is_raised_unchanged(
     def divide(*_: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr(source, "scan", divide)
+    monkeypatch.setattr(content, "scan", divide)
     with pytest.raises(ZeroDivisionError, match="a defect") as caught:
         archived(tmp_path, Collector())
     assert ", in divide" in str(caught.value.__cause__)  # which --debug prints
@@ -211,7 +211,7 @@ def test_an_exception_that_cannot_be_sent_is_named(
     def fail(*_: object) -> None:
         raise LocalError("only here")
 
-    monkeypatch.setattr(source, "scan", fail)
+    monkeypatch.setattr(content, "scan", fail)
     with pytest.raises(RuntimeError, match="LocalError: only here"):
         archived(tmp_path, Collector())
 
@@ -232,14 +232,14 @@ def test_a_sink_that_fails_ends_the_worker(
 
 
 def test_a_worker_whose_archive_is_not_read_ends(tmp_path: Path, forking: None) -> None:
-    with pytest.raises(ZeroDivisionError), open_source(tmp_path, WalkOptions(), arcname="set"):
+    with pytest.raises(ZeroDivisionError), open_content(tmp_path, WalkOptions(), arcname="set"):
         raise ZeroDivisionError
 
 
 def test_a_missing_root_is_an_error_before_a_worker_starts(tmp_path: Path) -> None:
     with (
         pytest.raises(SourceError),
-        open_source(tmp_path / "missing", WalkOptions(), arcname="set"),
+        open_content(tmp_path / "missing", WalkOptions(), arcname="set"),
     ):
         pytest.fail("the block must not begin")
 
@@ -252,7 +252,7 @@ def test_directories_that_changed_since_the_scan_are_listed_again(tmp_path: Path
     sink, report = Collector(), ArchiveReport()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(create_worker, "may_fork", lambda: False)
-        with open_source(tmp_path, WalkOptions(), arcname="set") as archive:
+        with open_content(tmp_path, WalkOptions(), arcname="set") as archive:
             assert archive.count().files == 3
             (tmp_path / "more" / "new").touch()
             (tmp_path / "less" / "old").unlink()

@@ -39,7 +39,7 @@ LAYERS: dict[str, list[str]] = {
         "blocks excludes extents hard_links xattrs",
         "walk",
         "writer",
-        "source",
+        "content",
         "worker",
     ],
     "bakthat.archive.extract": [

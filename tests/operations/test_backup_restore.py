@@ -20,7 +20,7 @@ import pytest
 
 import bakthat
 from bakthat import models
-from bakthat.archive.create import source as archive_source
+from bakthat.archive.create import content as archive_content
 from bakthat.crypto import age
 from bakthat.errors import (
     AgeFormatError,
@@ -510,7 +510,7 @@ def test_a_broken_upload_leaves_nothing_behind(
 
     with monkeypatch.context() as patched:
         patched.setattr("bakthat.archive.create.worker.may_fork", lambda: False)
-        patched.setattr(archive_source, "write_tree", fail)
+        patched.setattr(archive_content, "write_tree", fail)
         with pytest.raises(KeyboardInterrupt):
             bakthat.backup(tree, conf=conf, password="pw")
     assert list(make_backend(conf.get("default_destination", "s3"), conf).ls()) == []

@@ -15,7 +15,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from bakthat.archive.create.source import ArchiveSource, PlainFile, TreeArchive
+from bakthat.archive.create.content import BackupContent, PlainFile, TreeArchive
 from bakthat.archive.create.walk import Scan, WalkOptions, check_root
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.worker.messages import ConnectionEndedError, receive, send
@@ -35,9 +35,9 @@ _WRITE = "write"
 
 
 @contextlib.contextmanager
-def open_source(
+def open_content(
     path: Path, options: WalkOptions, *, arcname: str | None
-) -> Iterator[ArchiveSource]:
+) -> Iterator[BackupContent]:
     """Open *path* for archiving; where possible, a worker process starts to count it at once.
 
     *arcname* is the name of *path* in the archive; None stores *path*, a file, unchanged. The

@@ -19,7 +19,7 @@ _READ_BYTES = 1024 * 1024
 """Bytes of an unchanged file that are read at once."""
 
 
-class ArchiveSource(Protocol):
+class BackupContent(Protocol):
     """The content of an object: the archive of a tree, or an unchanged file."""
 
     def count(self) -> Scan:
