@@ -323,7 +323,8 @@ def _decode_yaml(path: Path, data: bytes) -> str:
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as exc:
-        line = data[: exc.start].decode(encoding, "ignore").count("\n") + 1
+        # The codec has removed the byte order mark of UTF-8 from exc.object, but not from data.
+        line = exc.object[: exc.start].decode(encoding, "ignore").count("\n") + 1
         raise ConfigError(f"{path}:{line}: {_NOT_TEXT}") from exc
 
 

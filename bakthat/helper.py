@@ -99,7 +99,7 @@ class BakHelper:
     As a context manager it makes a temporary directory that only this user can read, in TMPDIR
     or ``/tmp``, and makes it the working directory. At the end of the block, also after an
     exception, it changes back to the former working directory and removes the temporary one. When
-    a backup from it failed, it keeps the temporary directory, and the log names it.
+    a backup from it failed or lacks files, it keeps the temporary directory, and the log names it.
 
     The threads of a process share one working directory. Where several threads use helpers
     at once, or other code depends on the working directory, pass ``chdir=False`` and write to
@@ -195,8 +195,8 @@ class BakHelper:
         """Back up *filename*, by default the whole temporary directory; return the entry.
 
         The set is *custom_filename*, by default the helper's *backup_name*. Inside the archive the
-        temporary directory has the same name. When a backup fails in the block, the temporary
-        directory is kept. The other *options* and the exceptions are those of
+        temporary directory has the same name. When a backup in the block fails or has warnings,
+        the temporary directory is kept. The other *options* and the exceptions are those of
         :func:`bakthat.backup`.
         """
         source = self.directory if filename is None else filename

@@ -123,8 +123,10 @@ def test_every_encoding_of_yaml_is_read_and_its_errors_have_their_line(
     config.write_bytes("default:\n  prefix: é\n  s3_bucket: \x01\n".encode(encoding))
     assert str(expect_error()).startswith(f"{config}:3: not valid YAML: ")
     lone_surrogate = b"\x00\xd8" if encoding == "utf-16" else b"\xff"
-    config.write_bytes("default:\n  prefix: é\n  s3_bucket: ".encode(encoding) + lone_surrogate)
-    assert str(expect_error()).startswith(f"{config}:3: not valid YAML: ")
+    for third_line in ("  s3_bucket: ", ""):
+        text = f"default:\n  prefix: é\n{third_line}"
+        config.write_bytes(text.encode(encoding) + lone_surrogate)
+        assert str(expect_error()).startswith(f"{config}:3: not valid YAML: ")
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "just text\n", "42\n"])

@@ -92,7 +92,7 @@ class Notifier(Plugin):
             self.log.warning("%s: could not notify: %s", self.section, _describe(exc))
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
-        """Send a POST request. Raises OSError for a failure, and for any status but 2xx.
+        """Send a POST request. Raises OSError, also for any status but 2xx, or HTTPException.
 
         Redirects are not followed: the POST would become a GET that sends its headers elsewhere.
         """

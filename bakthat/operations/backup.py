@@ -70,8 +70,8 @@ def backup(
 
     A file that cannot be read, or that changes meanwhile, does not stop the backup. Such files are
     counted in the entry's ``metadata["warning_count"]`` and named in ``metadata["warnings"]``.
-    Raises a subclass of BakthatError when nothing was stored, and CatalogError also when the backup
-    was stored but not recorded.
+    Raises subclasses of BakthatError. When CatalogError says that the backup was stored but not
+    recorded, or StorageError that it was confirmed but not checked, the object stays.
     """
     session = Session(profile, config, conf, destination)
     if session.loaded.is_unconfigured and session.named_destination is None:

@@ -123,8 +123,9 @@ def check(
     By default existence and size are checked. With *read_data*, each backup is downloaded,
     decrypted, decompressed and read to the end of its archive; nothing is written. *password*,
     *identity_file* and *prompt* are as for :func:`bakthat.restore`; a password is asked for once.
-    A backup in cold storage is neither thawed nor read. *progress* is called with the bytes read
-    and the bytes of all backups, or without *read_data* with the numbers of backups.
+    A backup in cold storage is not thawed, and is read only if it is thawed already. *progress* is
+    called with the bytes read and the bytes of the stored backups, or without *read_data* with the
+    numbers of backups.
 
     A problem with a backup is in its result, and is not raised. Raises NoMatchError, UsageError,
     ConfigError.

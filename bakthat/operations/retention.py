@@ -168,7 +168,7 @@ def rotate_by(
 
 
 def plan_by_age(session: Session, filename: str, interval: str, *, host: str | None = None) -> Plan:
-    """Return the plan of :func:`delete_older_than`. Raises UsageError, NoMatchError."""
+    """Return the plan of :func:`delete_older_than`. Raises the errors of :func:`plan_rotation`."""
     seconds = parse_interval(interval)
     now = int(time.time())
     backups = find_set(session, filename, host=host)
@@ -181,7 +181,7 @@ def plan_by_age(session: Session, filename: str, interval: str, *, host: str | N
 def plan_rotation(
     session: Session, filename: str, rules: RotationRules, *, host: str | None = None
 ) -> Plan:
-    """Return the plan of :func:`rotate_backups`. Raises ConfigError, NoMatchError."""
+    """Return the plan of :func:`rotate_backups`. Raises ConfigError, UsageError, NoMatchError."""
     policy = _select_policy(session, rules)
     now = int(time.time())
     backups = find_set(session, filename, host=host)

@@ -225,7 +225,7 @@ def _owner_names(status: os.stat_result) -> dict[str, str]:
 
 
 def _release(catalog_path: Path, key: str) -> None:
-    """Release the name after a failure."""
+    """Release a name under which nothing was recorded."""
     try:
         with models.catalog(catalog_path, write=True):
             models.release(key)

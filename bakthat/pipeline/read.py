@@ -55,7 +55,7 @@ class Expected:
     """The time of a plain file in nanoseconds since 1970 UTC."""
     owner: Owner | None = None
     is_legacy: bool = False
-    """Whether bakthat 0.6.0 stored the object; its encryption authenticates nothing."""
+    """Whether bakthat 0.6.0 encrypted the backup, or stored the value, without authentication."""
     is_value: bool = False
     """Whether KeyValue stored the object, as JSON."""
     limit: int | None = None

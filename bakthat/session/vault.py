@@ -3,7 +3,7 @@
 It is in three places: this machine's catalog, a copy in the profile's bucket, and the vault, which
 lists its archives once a day.
 
-The copy is a JSON object under the key that 0.6.0 used: a list of mappings with ``filename`` and
+The copy is JSON text under the key that 0.6.0 used: a list of mappings with ``filename`` and
 ``archive_id``. The documentation of 0.6.0 described a mapping from filenames to archive ids, which
 is read too.
 """

@@ -52,8 +52,10 @@ def quoted(name: bytes) -> str:
 def reason_of(error: Exception) -> str:
     """Return the text of *error* for the end of a message; that of an OSError without its path."""
     text = error.strerror if isinstance(error, OSError) else ""
-    text = text or str(error) or type(error).__name__
-    return text[:1].lower() + text[1:]
+    text = text or str(error)
+    if not text:
+        return type(error).__name__
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
 def did_you_mean(word: str, known: Iterable[str], *, most: int = 1) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bakthat.system.text import did_you_mean, human_size, printable
+from bakthat.system.text import did_you_mean, human_size, printable, reason_of
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,16 @@ def test_printable_text_has_one_line_and_no_control_characters(text: str) -> Non
 @given(st.text().filter(str.isprintable))
 def test_printable_text_stays_as_it_is(text: str) -> None:
     assert printable(text) == text
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(28, "No space left on device", "/some/path"), "no space left on device"),
+        (OSError("Odd"), "odd"),
+        (ValueError("UNIQUE constraint failed"), "UNIQUE constraint failed"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_a_reason_begins_in_lower_case_and_has_no_path(error: Exception, text: str) -> None:
+    assert reason_of(error) == text

@@ -40,7 +40,7 @@ MemberPath = list[bytes]
 
 
 class PathSet:
-    """A set of paths in bounded memory: a small archive may hold names of many gigabytes.
+    """A set of paths in bounded memory: a small archive may name gigabytes of them.
 
     Raises CorruptArchiveError for more than :data:`MAX_PATHS`.
     """
