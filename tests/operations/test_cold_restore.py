@@ -26,7 +26,6 @@ from bakthat.errors import (
     UnreachableError,
     UsageError,
 )
-from bakthat.pipeline import write
 from bakthat.session import cold as thawing
 from tests.support.glacier_server import GlacierServer
 from tests.support.profiles import Conf
@@ -37,9 +36,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
-def cheap_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def cheap_work(cheap_passphrases: None) -> None:
     """Spend no second on each passphrase, nor on parsing the service's model."""
-    monkeypatch.setattr(write, "PASSPHRASE_WORK_FACTOR", 8)
     share_service_models()
 
 

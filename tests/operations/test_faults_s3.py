@@ -16,7 +16,6 @@ import pytest
 import bakthat
 from bakthat import models
 from bakthat.errors import BakthatError, CredentialsError, StorageError, UnreachableError
-from bakthat.pipeline import write
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import (
     Alter,
@@ -39,9 +38,8 @@ LARGE = 2 * S3_PART + 1000
 
 
 @pytest.fixture(autouse=True)
-def small_and_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_and_cheap(cheap_passphrases: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut the smallest parts, and spend no second on a passphrase."""
-    monkeypatch.setattr(write, "PASSPHRASE_WORK_FACTOR", 8)
     monkeypatch.setattr("bakthat.backends.s3.upload.MIN_PART_SIZE", S3_PART)
 
 
