@@ -1,6 +1,6 @@
 """Self-descriptions of stored objects: composed when they are stored, checked when they are read.
 
-Others may write to the storage, so that nothing in a self-description is believed unchecked.
+Others may write to the storage, so no field of a self-description is used unchecked.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TIMES_NS = 2**63 * 10**9
 def describe(
     kind: str, set_name: str, date: int, host: str, *, encryption: str, compressed: bool
 ) -> dict[str, Any]:
-    """Return the self-description that every object has; the fields of its *kind* come on top.
+    """Return the fields of every self-description; the caller adds those of its *kind*.
 
     *date* is in epoch seconds, *encryption* is "passphrase", "recipients" or "none". See
     docs/format.rst.

@@ -134,8 +134,10 @@ def _check_recipients(keys: EncryptionKeys) -> None:
 
 def _refuse_source_in_store(session: Session, source: Path) -> None:
     """Raise UsageError when *source* is inside of the local destination."""
+    if session.destination != "local":
+        return
     store = expanded(session.profile.local_path)
-    if session.destination == "local" and source.resolve().is_relative_to(store.resolve()):
+    if source.resolve().is_relative_to(store.resolve()):
         raise UsageError(
             f"'{printable(source)}' is inside of the local destination {printable(store)}",
             hint="choose another destination with -d, or another local_path in the profile",

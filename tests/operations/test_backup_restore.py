@@ -279,6 +279,11 @@ def test_a_backup_does_not_contain_the_local_store(local: Conf, isolated_environ
             bakthat.backup(source, conf=local, password="")
 
 
+def test_the_local_path_does_not_matter_to_another_destination(s3_conf: Conf, tree: Path) -> None:
+    conf = {**s3_conf, "local_path": "~no-such-user/store"}
+    assert bakthat.backup(tree, "s3", conf=conf, password="").backend == "s3"
+
+
 def test_excluded_files_are_left_out_and_reported(
     local: Conf, tree: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
