@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
@@ -144,6 +144,13 @@ class Backend(Protocol):
         Files of the backend itself (sidecars, temporary files) are left out.
         """
 
+    def is_unknown(self, key: str) -> bool:
+        """Return whether *key* may be stored, but cannot be found from this machine.
+
+        Such a key cannot be deleted: the object would stay, and cost money. Only a storage that
+        needs records of this machine, as a vault does, has such keys. Sends no request.
+        """
+
     def delete(self, key: str) -> None:
         """Remove *key* and its self-description. A missing key is not an error."""
 
@@ -222,6 +229,12 @@ class ColdStorage(Backend, Protocol):
         Those that another machine requested are included, as far as the storage lists them.
         """
 
+    def forget_expired_jobs(self, keys: Collection[str], *, dry_run: bool = False) -> list[str]:
+        """Remove this machine's records of expired thaws of *keys*; return the keys of those.
+
+        With *dry_run*, nothing is removed.
+        """
+
 
 class BakthatBackend(ABC):
     """The base class of the backends, with their flat profile, name and container.
@@ -251,6 +264,14 @@ class BakthatBackend(ABC):
             except (StorageError, UsageError) as exc:
                 failures[key] = exc
         return failures
+
+    def is_unknown(self, key: str) -> bool:
+        """Return False; see :class:`Backend`."""
+        return False
+
+    def forget_expired_jobs(self, keys: Collection[str], *, dry_run: bool = False) -> list[str]:
+        """Remove nothing; see :class:`ColdStorage`."""
+        return []
 
     def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
         """Yield nothing; see :class:`Backend`."""

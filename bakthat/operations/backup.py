@@ -16,6 +16,7 @@ from bakthat.errors import UsageError
 from bakthat.format.description import join_tags
 from bakthat.operations.sources.files import BackupSource
 from bakthat.passwords import EncryptionKeys, encryption_keys, may_ask
+from bakthat.session.changes import after_change
 from bakthat.session.session import Session, operation
 from bakthat.system.paths import PathLike, expanded
 from bakthat.system.text import printable
@@ -116,10 +117,7 @@ def backup(
 
             new = NewBackup(session, backend, source, options, keys, joined_tags, progress)
             entry = new.store(content)
-        if entry.backend == "glacier":
-            from bakthat.session.vault import VaultInventory
-
-            VaultInventory(session).save_after_change(make_bucket=True)
+        after_change(session, entry.backend, make_bucket=True)
         return current.finish(entry)
 
 

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bakthat import models
-from bakthat.backends.base import Backend, Leftover
-from bakthat.backends.glacier.backend import GlacierBackend
+from bakthat.backends.base import Backend, ColdStorage, Leftover
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import BakthatError, ContainerNotFoundError, StorageError, UsageError
 from bakthat.format import names
@@ -176,15 +175,15 @@ class _Cleaner:
         )
 
     def _expired(self, backend: Backend) -> Iterator[tuple[str, list[str]]]:
-        if isinstance(backend, GlacierBackend):
-            containers = self.session.containers(backend.name)
-            with models.catalog(self.session.catalog_path):
-                rows = models.Backups.within(containers)
-                keys = {row.stored_filename for row in rows}
-            yield "expired job", backend.forget_expired_jobs(keys, dry_run=self.dry_run)
-        if backend.name != "local":
-            expired = cold.forget_expired(self.session, backend.name, dry_run=self.dry_run)
-            yield "expired thaw", expired
+        if not isinstance(backend, ColdStorage):
+            return
+        containers = self.session.containers(backend.name)
+        with models.catalog(self.session.catalog_path):
+            rows = models.Backups.within(containers).select(models.Backups.stored_filename)
+            keys = {key for (key,) in rows.tuples()}
+        yield "expired job", backend.forget_expired_jobs(keys, dry_run=self.dry_run)
+        thaws = cold.forget_expired(self.session, backend.name, dry_run=self.dry_run)
+        yield "expired thaw", thaws
 
     def _add(self, item: CleanupItem) -> None:
         self.found.append(item)

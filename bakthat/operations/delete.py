@@ -8,10 +8,10 @@ from typing import Any
 
 from bakthat import models
 from bakthat.conf import DEFAULT_PROFILE
-from bakthat.session.costs import check_before_deleting
+from bakthat.session.changes import after_change
+from bakthat.session.deletion import check_before_deleting
 from bakthat.session.lookup import find_backup
 from bakthat.session.session import Session, operation
-from bakthat.session.vault import VaultInventory
 from bakthat.system.paths import PathLike
 from bakthat.system.signals import held_back
 from bakthat.system.text import printable
@@ -49,6 +49,5 @@ def delete(
             backend.delete(found.stored_filename)
             with models.catalog(session.catalog_path, write=True, patience=models.RECORD_PATIENCE):
                 models.mark_deleted(found)
-        if found.backend == "glacier":
-            VaultInventory(session).save_after_change()
+        after_change(session, found.backend)
         return current.finish(found)

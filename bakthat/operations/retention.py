@@ -33,10 +33,10 @@ from bakthat.policy.rotation import (
     decide_by_age,
     keep_recorded_last,
 )
-from bakthat.session.costs import check_before_deleting
+from bakthat.session.changes import after_change
+from bakthat.session.deletion import check_before_deleting
 from bakthat.session.lookup import find_set
 from bakthat.session.session import Session, operation
-from bakthat.session.vault import VaultInventory
 from bakthat.system.paths import PathLike
 from bakthat.system.signals import held_back
 from bakthat.system.text import printable
@@ -218,8 +218,8 @@ def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
             deleted += [each for each in batch if each.stored_filename not in failed]
     finally:
         log.info("Deleted %d of %d backups", len(deleted), len(plan.backups))
-        if deleted and backend.name == "glacier":
-            VaultInventory(session).save_after_change()
+        if deleted:
+            after_change(session, backend.name)
     if failures:
         first, why = next(iter(failures.items()))
         raise StorageError(

@@ -67,7 +67,13 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.backends.local": ["files", "backend"],
     "bakthat.pipeline": ["legacy", "read write"],
     "bakthat.notify": ["base", "desktop healthchecks prometheus webhook"],
-    "bakthat.session": ["records", "session", "entries lookup cold costs", "reading vault"],
+    "bakthat.session": [
+        "records",
+        "session",
+        "entries lookup cold deletion",
+        "reading vault",
+        "changes",
+    ],
     "bakthat.operations": [
         "sources",
         "store",

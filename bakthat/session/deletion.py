@@ -1,4 +1,4 @@
-"""Checks before a deletion: a charge for minimum days, and an archive that is not known."""
+"""Check backups before their deletion: the charge for minimum days, and unknown archives."""
 
 from __future__ import annotations
 
@@ -70,13 +70,6 @@ def _stat_all(backend: Backend, keys: Sequence[str]) -> Mapping[str, StoredObjec
 def _unknown_archives(
     backend: Backend, backups: Sequence[models.Backups]
 ) -> dict[str, NotFoundError]:
-    if backend.name != "glacier":
-        return {}
-    # Imported here, so that a deletion from another storage does not load it.
-    from bakthat.backends.glacier.backend import GlacierBackend
-
-    if not isinstance(backend, GlacierBackend):
-        return {}
     return {
         each.stored_filename: NotFoundError(
             f"the archive of {printable(each.stored_filename)} in vault {backend.container!r} "
