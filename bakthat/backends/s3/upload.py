@@ -36,7 +36,7 @@ EQUAL_PARTS = 8_000
 """Parts up to this number have one size, which some storages require. They hold an object of the
 size in the hint and a twentieth more; the other parts are for hints that were too low."""
 GROWTH_STEP = 200
-"""The number of parts after which the part size doubles, beyond the equal parts."""
+"""Beyond the equal parts, the part size doubles at the beginning of each run of this many parts."""
 
 METADATA_KEY = "bakthat"
 TOKEN_KEY = "bakthat-upload"
