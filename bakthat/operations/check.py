@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import enum
 import logging
-import os
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +32,7 @@ from bakthat.session import cold
 from bakthat.session.lookup import find_backups
 from bakthat.session.reading import byte_counter, expected_of, find_keys, refresh_value
 from bakthat.session.session import Session, operation
+from bakthat.session.stat import batches, stat_by_listing, workers
 from bakthat.system.paths import PathLike
 from bakthat.system.streams import ByteCounter, Progress
 from bakthat.system.text import printable
@@ -42,12 +41,6 @@ log = logging.getLogger("bakthat")
 
 MAX_SINGLE_REQUESTS = 20
 """The most backups that are looked up one by one; for more, the container is listed."""
-
-BATCH = 256
-"""How many backups are submitted to the workers at once, which bounds the memory."""
-
-WORKERS = 8
-"""How many requests are sent at once."""
 
 
 class Verdict(enum.StrEnum):
@@ -180,21 +173,15 @@ def _stat_in(
         backend = session.backend(destination)
         listed: dict[str, StoredObject] = {}
         if len(backups) > MAX_SINGLE_REQUESTS:
-            keys = {each.stored_filename for each in backups}
-            prefix = os.path.commonprefix(list(keys))  # noqa: RUF071  # keys are not paths
-            listed = {each.key: each for each in backend.ls(prefix) if each.key in keys}
+            listed = stat_by_listing(backend, [each.stored_filename for each in backups])
     except (StorageError, ConfigError) as exc:
         yield from (CheckResult(each, Verdict.UNKNOWN, str(exc)) for each in backups)
         return
-    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="bakthat-check")
-    try:
-        for start in range(0, len(backups), BATCH):
+    with workers() as pool:
+        for batch in batches(backups):
             yield from pool.map(
-                lambda each: _stat(backend, each, listed.get(each.stored_filename)),
-                backups[start : start + BATCH],
+                lambda each: _stat(backend, each, listed.get(each.stored_filename)), batch
             )
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _stat(backend: Backend, backup: models.Backups, stored: StoredObject | None) -> CheckResult:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Mapping, Sequence
 
@@ -11,6 +10,7 @@ from bakthat import models
 from bakthat.backends.base import Backend, ColdStorage, StoredObject
 from bakthat.errors import NotFoundError, StorageError
 from bakthat.policy.storage_classes import LONGEST_MINIMUM_DAYS, VAULT, days_left, storage_class
+from bakthat.session.stat import stat_by_listing
 from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
@@ -63,8 +63,7 @@ def _warn_of_minimum(backend: Backend, backups: Sequence[models.Backups]) -> Non
 def _stat_all(backend: Backend, keys: Sequence[str]) -> Mapping[str, StoredObject]:
     if len(keys) == 1:
         return {keys[0]: backend.stat(keys[0])}
-    prefix = os.path.commonprefix(list(keys))  # noqa: RUF071  # keys are not paths
-    return {each.key: each for each in backend.ls(prefix)}
+    return stat_by_listing(backend, keys)
 
 
 def _unknown_archives(

@@ -68,7 +68,7 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.pipeline": ["legacy", "read write"],
     "bakthat.notify": ["base", "desktop healthchecks prometheus webhook"],
     "bakthat.session": [
-        "records",
+        "records stat",
         "session",
         "entries lookup cold deletion",
         "reading vault",

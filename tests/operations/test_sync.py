@@ -21,9 +21,8 @@ from bakthat.backends.glacier.inventory import VaultRecords
 from bakthat.errors import ContainerNotFoundError, CredentialsError, StorageError
 from bakthat.helper import KeyValue
 from bakthat.operations.store import NewBackup
-from bakthat.operations.sync import operation
 from bakthat.operations.sync import report as sync_report
-from bakthat.session import session
+from bakthat.session import session, stat
 from bakthat.session.session import Session
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import FaultProxy, refusal
@@ -249,7 +248,7 @@ def test_all_pages_are_read(small_pages: Conf, tree: Path) -> None:
 
 def test_hundreds_of_objects_are_read_in_parallel_and_reported(s3: Conf) -> None:
     client, bucket = plain(s3), s3["s3_bucket"]
-    count = operation.BATCH + 44
+    count = stat.BATCH + 44
     for number in range(count):
         name = f"many.2013060{number // 60 + 1}1910{number % 60:02}.tgz"
         client.put_object(Bucket=bucket, Key=name, Body=b"x", Metadata={"bakthat": "{}"})

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from bakthat import models
 from bakthat.backends.base import Backend, StoredObject, check_key
@@ -32,20 +32,13 @@ from bakthat.operations.sync.report import Action, Change, ContainerSync, SyncRe
 from bakthat.session.cold import Wait
 from bakthat.session.entries import entry_of, is_value, value_entry
 from bakthat.session.session import Session, operation
+from bakthat.session.stat import batches, workers
 from bakthat.session.vault import INVENTORY_KEY, VaultInventory
 from bakthat.system.paths import PathLike
 from bakthat.system.streams import Progress
 from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
-
-Item = TypeVar("Item")
-
-WORKERS = 8
-"""How many objects are looked up at once. More would only wait for a connection of the backend."""
-
-BATCH = 256
-"""How many objects one transaction records. An interrupt loses at most one transaction."""
 
 VAULT_LAG = 3 * 24 * 3600
 """How many seconds old a vault's list may be; a vault makes it about once a day."""
@@ -169,7 +162,7 @@ class _Comparison:
         ]
         self._warn_if_empty(len(missing))
         self.total = len(candidates) + len(missing)
-        with _workers() as pool:
+        with workers() as pool:
             self._adopt(pool, candidates)
             self._mark_gone(pool, missing)
         if self.failures:
@@ -253,7 +246,7 @@ class _Comparison:
     # Stored objects
 
     def _adopt(self, pool: ThreadPoolExecutor | None, candidates: Sequence[StoredObject]) -> None:
-        for batch in _batches(candidates):
+        for batch in batches(candidates):
             described = (
                 map(self._described, batch) if pool is None else pool.map(self._described, batch)
             )
@@ -342,7 +335,7 @@ class _Comparison:
     # Missing objects
 
     def _mark_gone(self, pool: ThreadPoolExecutor, missing: Sequence[str]) -> None:
-        for batch in _batches(missing):
+        for batch in batches(missing):
             gone = []
             for key, found in zip(batch, pool.map(self._stat_or_none, batch), strict=True):
                 self._step()
@@ -392,10 +385,6 @@ class _Comparison:
             )
 
 
-def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
-
-
 def _update_entry(found: models.Backups, entry: models.Backups, *, is_here: bool) -> None:
     """Update the entry *found* from *entry*, which describes the stored object."""
     if not (is_here or _may_be_the_same(found, entry)):
@@ -439,12 +428,3 @@ def _warn_of_taken_names(result: ContainerSync) -> None:
             printable(result.container),
             printable(taken[0].backup.stored_filename),
         )
-
-
-@contextmanager
-def _workers() -> Iterator[ThreadPoolExecutor]:
-    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="bakthat-sync")
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
