@@ -21,9 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        from bakthat.cli.run import register, run
-
-        register()
+        from bakthat.cli.run import run
     except KeyboardInterrupt:  # before the command line handles signals itself
         return 130
     return run(arguments)

@@ -9,7 +9,7 @@ from bakthat.cli.app import ExitCode, command, option, print_json, with_destinat
 from bakthat.system import terminal, text
 
 if TYPE_CHECKING:
-    from bakthat.backends.glacier.backend import VaultArchive
+    from bakthat.backends.glacier.inventory import VaultArchive
     from bakthat.operations.cold import ThawJob
 
 

@@ -88,15 +88,30 @@ def rotate_backups(
     config: str | None,
 ) -> None:
     """Run ``bakthat rotate_backups``."""
-    from bakthat.operations.retention import RotationRules, plan_rotation, rotate_by
+    if not dry_run:
+        deleted = bakthat.rotate_backups(
+            filename,
+            destination,
+            profile,
+            config,
+            host=host,
+            last=last,
+            minutes=minutes,
+            hours=hours,
+            days=days,
+            weeks=weeks,
+            months=months,
+            years=years,
+            first_week_day=first_week_day,
+        )
+        _show_deleted(deleted, json)
+        return
+    from bakthat.operations.retention import RotationRules, plan_rotation
     from bakthat.session.session import Session
 
     session = Session(profile, config, None, destination)
     rules = RotationRules(last, minutes, hours, days, weeks, months, years, first_week_day)
-    if dry_run:
-        _show_plan(plan_rotation(session, filename, rules, host=host), json)
-    else:
-        _show_deleted(rotate_by(session, filename, rules, host=host), json)
+    _show_plan(plan_rotation(session, filename, rules, host=host), json)
 
 
 @command("delete_older_than", "delete the backups of a set that are older than an interval")

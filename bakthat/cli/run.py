@@ -1,4 +1,4 @@
-"""Run one command: register the subcommands, and turn errors into exit codes."""
+"""Run one command, and turn errors into exit codes. Importing it registers the subcommands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 
 from bakthat.cli.app import ExitCode, app
 from bakthat.cli.log import print_error
@@ -15,14 +14,17 @@ from bakthat.cli.signals import Stopped, handle_signals
 from bakthat.errors import BakthatError, NotReadyError, UsageError
 from bakthat.system import terminal
 
-SUBJECTS = ("backups", "retention", "upkeep", "cold", "configuration")
+# A module registers its commands when it is imported, and --help lists them in that order.
+# isort: off
+from bakthat.cli import backups
+from bakthat.cli import retention
+from bakthat.cli import upkeep
+from bakthat.cli import cold
+from bakthat.cli import configuration
+# isort: on
+
+SUBJECTS = (backups, retention, upkeep, cold, configuration)
 """The modules of commands, in the order in which ``--help`` lists them."""
-
-
-def register() -> None:
-    """Register every subcommand. A second call does nothing."""
-    for subject in SUBJECTS:
-        import_module(f"{__package__}.{subject}")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bakthat.backends.base import ThawStatus
-from bakthat.backends.glacier.backend import VaultArchive
+from bakthat.backends.glacier.inventory import VaultArchive
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import ContainerNotFoundError
 from bakthat.policy.defaults import COLD_DESTINATIONS

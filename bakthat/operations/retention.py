@@ -152,19 +152,12 @@ def rotate_backups(
     rules = RotationRules(last, minutes, hours, days, weeks, months, years, first_week_day)
     if dry_run:
         return plan_rotation(session, filename, rules, host=host).to_delete
-    return rotate_by(session, filename, rules, host=host)
-
-
-rotate = rotate_backups
-
-
-def rotate_by(
-    session: Session, filename: str, rules: RotationRules, *, host: str | None = None
-) -> list[models.Backups]:
-    """Rotate a set by *rules*, as :func:`rotate_backups` does."""
     with operation(session, "rotate_backups") as current:
         plan = plan_rotation(session, filename, rules, host=host)
         return current.finish(carry_out(session, plan))
+
+
+rotate = rotate_backups
 
 
 def plan_by_age(session: Session, filename: str, interval: str, *, host: str | None = None) -> Plan:

@@ -15,7 +15,8 @@ import logging
 from collections.abc import Iterable
 
 from bakthat.backends.base import Backend, ThawState, ThawStatus
-from bakthat.backends.glacier.backend import GlacierBackend, VaultArchive, VaultListing
+from bakthat.backends.glacier.backend import GlacierBackend
+from bakthat.backends.glacier.inventory import VaultArchive, VaultListing
 from bakthat.errors import (
     BakthatError,
     ContainerNotFoundError,

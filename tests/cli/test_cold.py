@@ -165,7 +165,6 @@ def test_waiting_restores_in_one_command(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     user.run("backup", "mydir", "--prompt", "no")
-    run.register()
     monkeypatch.setattr(
         "bakthat.session.cold.time.sleep", lambda seconds: glacier.advance(hours=seconds / 3600)
     )

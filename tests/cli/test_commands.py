@@ -6,10 +6,9 @@ import inspect
 
 import pytest
 
+from bakthat.cli import run  # noqa: F401  # registers the commands
 from bakthat.cli.app import app
-from bakthat.cli.run import register
 
-register()
 PARSERS = app._subparsers.choices
 
 

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -84,30 +86,80 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.cli": [
         "log process progress questions signals",
         "app",
-        "run",
         "backups cold configuration retention upkeep",
+        "run",
     ],
+}
+
+MAY_IMPORT: dict[str, str] = {
+    # What each package or module at the top imports; "bakthat" is bakthat/__init__.py.
+    "bakthat": "errors hooks operations",
+    "errors": "",
+    "system": "errors",
+    "format": "errors system",
+    "policy": "errors system",
+    "hooks": "",
+    "archive": "errors system",
+    "crypto": "errors system",
+    "backends": "errors system policy",
+    "conf": "errors system policy hooks",
+    "models": "errors system format",
+    "passwords": "errors system",
+    "plugin": "errors system hooks conf models",
+    "pipeline": "errors system archive crypto passwords",
+    "notify": "errors system hooks models plugin",
+    "session": "errors system format policy hooks archive crypto backends conf models passwords"
+    " plugin pipeline",
+    "operations": "errors system format policy archive crypto backends conf models passwords"
+    " pipeline session",
+    "helper": "errors system format conf models operations",
+    "cli": "bakthat errors system policy backends conf models session operations",
+    "__main__": "cli",
+}
+
+ONLY_FROM: dict[str, str] = {
+    # Who else imports a module, or what is inside of a package; ".*" is everything inside of one.
+    # Without "bakthat."; the longest name that fits is the rule. Names with an underscore need no
+    # entry: only their own package imports them.
+    "system.terminal": "cli.* passwords operations.listing",
+    "backends.aws": "backends.glacier.* backends.s3.*",
+    "backends.glacier": "",
+    "backends.glacier.backend": "backends session.vault",
+    "backends.glacier.inventory": "backends backends.glacier.* session.records session.vault"
+    " operations.cold cli.cold",
+    "backends.local": "",
+    "backends.local.backend": "backends",
+    "backends.s3": "",
+    "backends.s3.backend": "backends operations.key_values",
+    "operations.sources": "operations.backup operations.store",
+    "operations.store": "operations.backup",
 }
 
 EXCEPTIONS = {
     # For annotations only: the callbacks of an event get entries of the catalog.
-    ("bakthat.hooks", "bakthat.models"),
+    ("bakthat.hooks", "bakthat.models.Backups"),
+    # An object says which version of bakthat wrote it.
+    ("bakthat.format.description", "bakthat.__version__"),
 }
 
-LIBRARIES = {
+LIBRARIES: dict[str, str] = {
     # Where each library is used, so that replacing it is one change.
-    "aaargh": ("bakthat.cli.app",),
-    "botocore": ("bakthat.backends.aws",),
-    "cryptography": ("bakthat.crypto",),
-    "events": ("bakthat.hooks",),
-    "grandfatherson": ("bakthat.policy.rotation",),
-    "isal": ("bakthat.archive.gzip", "bakthat.backends.s3.upload"),  # gzip; CRC-32 of a part
-    "peewee": ("bakthat.models",),
-    "rich": ("bakthat.cli.progress",),
-    "yaml": ("bakthat.conf",),
+    "aaargh": "cli.app",
+    "apprise": "notify.desktop",
+    "boto3": "",  # bakthat loads only its core, botocore
+    "botocore": "backends.aws.client",
+    "cryptography": "crypto.*",
+    "events": "hooks",
+    "grandfatherson": "policy.rotation",
+    "isal": "archive.gzip.* backends.s3.upload",  # gzip; CRC-32 of a part
+    "peewee": "models",
+    "rich": "cli.progress",
+    "urllib3": "backends.aws.client",
+    "yaml": "conf",
 }
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Return the file of each module, by its dotted name; of a package, that of its __init__."""
     found = {}
@@ -117,14 +169,70 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports_of(path: Path) -> Iterator[str]:
-    """Yield the dotted names that a file imports, in functions too."""
-    for node in ast.walk(ast.parse(path.read_text())):
+def imports_of(source: str) -> Iterator[str]:
+    """Yield the dotted names that a module imports: in functions too, and by strings."""
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
+            assert node.level == 0, f"relative import of {node.module}"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and _called(node) == "import_module":
+            yield from (str(each.value) for each in node.args if isinstance(each, ast.Constant))
+        elif isinstance(node, ast.Dict):  # such as _HOMES in bakthat/__init__.py
+            strings = [str(each.value) for each in node.values if isinstance(each, ast.Constant)]
+            yield from (each for each in strings if each.startswith("bakthat."))
+
+
+def _called(node: ast.Call) -> str:
+    return getattr(node.func, "attr", "") or getattr(node.func, "id", "")
+
+
+def violations() -> list[str]:
+    """Return each import that a rule forbids, as a sentence."""
+    return [
+        sentence
+        for module, path in modules().items()
+        for sentence in violations_of(module, path.read_text())
+    ]
+
+
+def violations_of(module: str, source: str) -> list[str]:
+    """Return each import in the source of *module* that a rule forbids, as a sentence."""
+    return [
+        f"{module} imports {name}"
+        for name in imports_of(source)
+        if (module, name) not in EXCEPTIONS and not _may_import(module, name)
+    ]
+
+
+def target_of(name: str) -> str | None:
+    """Return the module of bakthat that an import loads or takes a name from."""
+    known = modules()
+    return next((each for each in (name, name.rpartition(".")[0]) if each in known), None)
+
+
+def _may_import(module: str, name: str) -> bool:
+    library = name.split(".")[0]
+    if library in LIBRARIES:
+        return is_one_of(module, LIBRARIES[library])
+    target = target_of(name)
+    if target is None or target == module:
+        return True
+    package, source, destination = meeting(module, target)
+    if package == "bakthat":
+        if (destination or package) not in MAY_IMPORT[source or package].split():
+            return False
+    elif not destination:  # a module does not import the package that it is in
+        return False
+    if source and destination and not _is_lower(package, destination, source):
+        return False
+    return _is_public(module, name) and _is_open(module, target)
+
+
+def _is_lower(package: str, below: str, above: str) -> bool:
+    lower, higher = layer_of(package, below), layer_of(package, above)
+    return lower is not None and higher is not None and lower < higher
 
 
 def layer_of(package: str, child: str) -> int | None:
@@ -135,25 +243,33 @@ def layer_of(package: str, child: str) -> int | None:
     return None
 
 
-def violations() -> list[str]:
-    """Return each import that goes up, or sideways, as a sentence."""
-    known = modules()
-    found = []
-    for module, path in known.items():
-        for name in imports_of(path):
-            target = name if name in known else name.rpartition(".")[0]
-            if target not in known or (module, target) in EXCEPTIONS:
-                continue
-            package, source, destination = _meeting(module, target)
-            if not source or not destination:  # a package's own __init__, which holds only names
-                continue
-            below, above = layer_of(package, destination), layer_of(package, source)
-            if below is None or above is None or below >= above:
-                found.append(f"{module} imports {target}")
-    return found
+def _is_public(module: str, name: str) -> bool:
+    """Whether *module* is in the package of each part of *name* that has an underscore."""
+    parts = name.split(".")
+    return all(
+        f"{module}.".startswith(".".join(parts[:number]) + ".")
+        for number, part in enumerate(parts)
+        if part.startswith("_") and not part.startswith("__")
+    )
 
 
-def _meeting(module: str, target: str) -> tuple[str, str, str]:
+def _is_open(module: str, target: str) -> bool:
+    rule = rule_of(target)
+    return rule is None or is_one_of(module, f"{rule}.* {ONLY_FROM[rule]}")
+
+
+def rule_of(target: str) -> str | None:
+    """Return the entry of ``ONLY_FROM`` that says who imports *target*."""
+    fitting = (each for each in ONLY_FROM if f"{target}.".startswith(f"bakthat.{each}."))
+    return max(fitting, key=len, default=None)
+
+
+def is_one_of(module: str, names: str) -> bool:
+    """Whether *names* has *module*, or its package with ``.*``."""
+    return any(fnmatch(module, f"bakthat.{each}") for each in names.split())
+
+
+def meeting(module: str, target: str) -> tuple[str, str, str]:
     """Return the package in which two modules part, and the child of it that leads to each."""
     ours, theirs = module.split("."), target.split(".")
     depth = 0

@@ -14,8 +14,57 @@ from tests.support.commandline import unmeasured
 PROJECT = layers.ROOT
 
 
-def test_imports_go_down() -> None:
+def test_imports_keep_the_rules() -> None:
     assert layers.violations() == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("bakthat.system.text", "from bakthat import backup"),
+        ("bakthat.crypto.age", "import bakthat"),
+        ("bakthat.backends.s3.upload", "from bakthat.backends import make_backend"),
+        ("bakthat.backends.base", "from bakthat.backends import S3Backend"),
+        ("bakthat.backends.s3.upload", "from bakthat.hooks import events"),
+        ("bakthat.operations.check", "from bakthat.operations.store import NewBackup"),
+        ("bakthat.operations.check", "from bakthat.backends.local.files import Temporary"),
+        ("bakthat.notify.base", "from bakthat.backends.s3.backend import S3Backend"),
+        ("bakthat.cli.cold", "from bakthat.crypto._bech32 import decode"),
+        ("bakthat.cli.cold", "import boto3"),
+        ("bakthat.cli.cold", "from bakthat.cli.run import run"),
+        ("bakthat.cli.app", "import_module('bakthat.cli.cold')"),
+        ("bakthat.pipeline.read", "from bakthat.crypto._bech32 import decode"),
+    ],
+)
+def test_a_forbidden_import_is_reported(module: str, line: str) -> None:
+    source = layers.modules()[module].read_text()
+    assert layers.violations_of(module, f"{source}\n{line}\n") != []
+
+
+def test_no_rule_allows_what_no_module_imports() -> None:
+    used = {
+        (source or package, destination or package)
+        for module, path in layers.modules().items()
+        for name in layers.imports_of(path.read_text())
+        if (module, name) not in layers.EXCEPTIONS and (target := layers.target_of(name))
+        for package, source, destination in [layers.meeting(module, target)]
+        if package == "bakthat" and module != target
+    }
+    allowed = {(name, each) for name, row in layers.MAY_IMPORT.items() for each in row.split()}
+    assert allowed == used
+
+
+def test_no_module_is_opened_to_one_that_does_not_import_it() -> None:
+    used = {
+        (rule, importer)
+        for module, path in layers.modules().items()
+        for name in layers.imports_of(path.read_text())
+        if (target := layers.target_of(name)) and (rule := layers.rule_of(target))
+        for importer in layers.ONLY_FROM[rule].split()
+        if layers.is_one_of(module, importer)
+    }
+    allowed = {(rule, each) for rule, row in layers.ONLY_FROM.items() for each in row.split()}
+    assert allowed == used
 
 
 def test_every_module_has_exactly_one_layer() -> None:
@@ -26,17 +75,6 @@ def test_every_module_has_exactly_one_layer() -> None:
         for name in " ".join(rows).split()
     ]
     assert sorted(placed) == sorted(known - {"bakthat"})
-
-
-def test_a_library_has_one_home() -> None:
-    strangers = {
-        (module, name)
-        for module, path in layers.modules().items()
-        for name in layers.imports_of(path)
-        if (homes := layers.LIBRARIES.get(name.split(".")[0]))
-        and not any(f"{module}.".startswith(f"{home}.") for home in homes)
-    }
-    assert strangers == set()
 
 
 def test_the_picture_is_current() -> None:

@@ -25,9 +25,12 @@ from bakthat.backends.base import (
     check_key,
 )
 from bakthat.backends.glacier.client import Description, GlacierClient, epoch_seconds
-from bakthat.backends.glacier.inventory import VaultArchive as VaultArchive
-from bakthat.backends.glacier.inventory import VaultListing as VaultListing
-from bakthat.backends.glacier.inventory import VaultRecords, described_object, parse_listing
+from bakthat.backends.glacier.inventory import (
+    VaultListing,
+    VaultRecords,
+    described_object,
+    parse_listing,
+)
 from bakthat.backends.glacier.jobs import (
     INVENTORY,
     RETRIEVAL,
