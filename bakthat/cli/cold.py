@@ -27,17 +27,15 @@ def jobs(*, json: bool, destination: str | None, profile: str, config: str | Non
 
 
 def _print_jobs(found: list[ThawJob]) -> None:
-    from bakthat.session.cold import format_time
-
     rows = [
         (
             job.thaw.key,
             job.backend,
             job.thaw.storage_class,
             job.thaw.tier,
-            format_time(job.thaw.requested_at),
+            text.utc_minute(job.thaw.requested_at),
             "yes" if job.thaw.is_readable else "no",
-            format_time(job.thaw.ready_until),
+            text.utc_minute(job.thaw.ready_until),
         )
         for job in found
     ]
@@ -69,11 +67,9 @@ def show_glacier_inventory(
 
 
 def _print_vault(archives: list[VaultArchive]) -> None:
-    from bakthat.session.cold import format_time
-
     rows = [
         (
-            format_time(each.date),
+            text.utc_minute(each.date),
             text.human_size(each.size),
             each.key or each.description,
             each.archive_id,

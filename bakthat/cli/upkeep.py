@@ -16,6 +16,7 @@ from bakthat.cli.app import (
 )
 from bakthat.cli.log import print_error
 from bakthat.cli.progress import progress_bar
+from bakthat.policy.defaults import DEFAULT_LEFTOVER_AGE
 from bakthat.system import terminal, text
 
 if TYPE_CHECKING:
@@ -134,7 +135,12 @@ def _print_checked(checked: list[CheckResult]) -> None:
 
 
 @command("cleanup", "remove what killed processes left behind; never a backup")
-@option("--older-than", default="1D", metavar="INTERVAL", help="such as 12h or 3D (default: 1D)")
+@option(
+    "--older-than",
+    default=DEFAULT_LEFTOVER_AGE,
+    metavar="INTERVAL",
+    help=f"such as 12h or 3D (default: {DEFAULT_LEFTOVER_AGE})",
+)
 @option("--dry-run", action="store_true", help="show what would be removed, and remove nothing")
 @option("--json", action="store_true", help="print what was removed as JSON")
 @with_destination

@@ -19,7 +19,7 @@ from bakthat.backends.base import Backend, ColdStorage, Leftover
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import BakthatError, ContainerNotFoundError, StorageError, UsageError
 from bakthat.format import names
-from bakthat.policy.defaults import DESTINATIONS
+from bakthat.policy.defaults import DEFAULT_LEFTOVER_AGE, DESTINATIONS
 from bakthat.policy.intervals import parse_interval
 from bakthat.session import cold
 from bakthat.session.session import Session, operation
@@ -27,9 +27,6 @@ from bakthat.system.paths import PathLike
 from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
-
-DEFAULT_AGE = "1D"
-"""An interval. No part takes that long to upload, and most uploads end within hours."""
 
 CATALOG = "catalog"
 
@@ -67,7 +64,7 @@ def cleanup(
     config: PathLike | None = None,
     *,
     conf: Mapping[str, Any] | None = None,
-    older_than: str = DEFAULT_AGE,
+    older_than: str = DEFAULT_LEFTOVER_AGE,
     dry_run: bool = False,
 ) -> list[CleanupItem]:
     """Remove what killed processes left in the profile's containers and the catalog; return it.

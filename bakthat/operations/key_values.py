@@ -21,6 +21,7 @@ from functools import cached_property
 from typing import Any
 
 from bakthat import models
+from bakthat.archive.gzip.members import GZIP_MAGIC
 from bakthat.backends.base import Backend, StoredObject
 from bakthat.backends.s3.backend import S3Backend
 from bakthat.conf import DEFAULT_PROFILE
@@ -37,8 +38,6 @@ from bakthat.system.signals import held_back
 from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
-
-GZIP_MAGIC = b"\x1f\x8b"
 
 
 class KeyValue:

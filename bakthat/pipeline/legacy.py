@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bakthat.archive.gzip.members import GZIP_MAGIC
 from bakthat.archive.tar.fields import BLOCK_BYTES, has_valid_checksum
 from bakthat.errors import CorruptArchiveError, WrongKeyError
 from bakthat.system.streams import Source
@@ -49,7 +50,7 @@ class RecognisedSource:
 
 def begins_gzip(header: bytes) -> bool:
     """Return whether *header* can begin a gzip file (RFC 1952, section 2.3)."""
-    return header[:3] == b"\x1f\x8b\x08" and len(header) > 3 and not header[3] & 0xE0
+    return header.startswith(GZIP_MAGIC + b"\x08") and len(header) > 3 and not header[3] & 0xE0
 
 
 def begins_tar(block: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""The destinations, and the defaults of settings that a profile leaves out."""
+"""The destinations, and the defaults of settings and options that are left out."""
 
 from __future__ import annotations
 
@@ -13,3 +13,6 @@ DEFAULT_ATTEMPTS = 8
 DEFAULT_TIMEOUT = 60
 """Seconds without a byte from the storage after which an attempt has failed."""
 DEFAULT_LOCAL_PATH = "~/.bakthat_store"
+DEFAULT_LEFTOVER_AGE = "1D"
+"""The interval after which cleanup removes a leftover. No part takes that long to upload, and most
+uploads end within hours."""

@@ -25,7 +25,7 @@ from bakthat.errors import NotFoundError, StorageError, UnreachableError, UsageE
 from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD, TIERS, storage_class
 from bakthat.session.records import CatalogMapping
 from bakthat.session.session import Session
-from bakthat.system.text import printable
+from bakthat.system.text import printable, utc_minute
 
 log = logging.getLogger("bakthat")
 
@@ -243,11 +243,6 @@ def format_duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} hours" if hours > 1 else "1 hour"
 
 
-def format_time(when: float | None) -> str:
-    """Return a time in epoch seconds as a date in UTC; "" for None."""
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(when)) if when is not None else ""
-
-
 def _log_request(
     session: Session, backup: models.Backups, thaw: ThawStatus, arguments: Sequence[str]
 ) -> None:
@@ -259,7 +254,7 @@ def _log_request(
         thaw.storage_class,
         thaw.tier or "unknown",
         f"{shortest} to {longest}" if low else f"up to {longest}",
-        format_time((thaw.requested_at or time.time()) + high),
+        utc_minute((thaw.requested_at or time.time()) + high),
     )
     log.info("When it is ready, run this again: %s", _command(session, backup, arguments))
 
@@ -273,13 +268,13 @@ def describe(thaw: ThawStatus) -> str:
     if thaw.state is ThawState.FROZEN:
         return f"{name} is frozen ({thaw.storage_class}); bakthat restore requests its thaw"
     if thaw.state is ThawState.READY:
-        until = f" until {format_time(thaw.ready_until)}" if thaw.ready_until else ""
+        until = f" until {utc_minute(thaw.ready_until)}" if thaw.ready_until else ""
         return f"{name} is thawed{until}"
     _, high = expected_seconds(thaw)
     if thaw.requested_at is None:
         return f"{name} is thawing ({how}): it takes up to {format_duration(high)}"
     ago = format_duration(max(0, time.time() - thaw.requested_at))
-    until = format_time(thaw.requested_at + high)
+    until = utc_minute(thaw.requested_at + high)
     return f"{name} is thawing ({how}): requested {ago} ago, expected by {until}"
 
 

@@ -28,7 +28,7 @@ from bakthat.format.names import parse_stored_name, parse_undotted_name
 from bakthat.session import cold
 from bakthat.session.records import vault_records
 from bakthat.session.session import Session
-from bakthat.system.text import printable
+from bakthat.system.text import printable, utc_minute
 
 log = logging.getLogger("bakthat")
 
@@ -272,7 +272,7 @@ def _log_waiting(backend: GlacierBackend, status: ThawStatus) -> None:
     log.info(
         "the inventory of vault %s is not ready yet: requested at %s, it takes %d to %d hours",
         printable(backend.container),
-        cold.format_time(status.requested_at),
+        utc_minute(status.requested_at),
         MIN_LISTING_HOURS,
         MAX_LISTING_HOURS,
     )

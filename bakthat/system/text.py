@@ -77,6 +77,11 @@ def utc_time(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
 
 
+def utc_minute(seconds: float | None) -> str:
+    """Return epoch seconds as a date and a minute in UTC, ``2013-06-04 19:10 UTC``; "" for None."""
+    return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+
+
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 

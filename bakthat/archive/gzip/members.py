@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import struct
 
+GZIP_MAGIC = b"\x1f\x8b"
+"""The first bytes of every gzip member (RFC 1952, section 2.3.1)."""
+
 MEMBER_BYTES = 1024 * 1024
 """Bytes of the uncompressed stream in each member but the last."""
 
@@ -23,7 +26,7 @@ Higher than :data:`MEMBER_BYTES` so that a later version may choose larger membe
 # subfield "BK" of 4 bytes, which is the length of the whole member in bytes, header and trailer
 # included.
 _HEADER = struct.Struct("<4s4sBBH2sHI")
-_FIXED = (b"\x1f\x8b\x08\x04", b"\0\0\0\0", 0, 255, 8, b"BK", 4)
+_FIXED = (GZIP_MAGIC + b"\x08\x04", b"\0\0\0\0", 0, 255, 8, b"BK", 4)
 _TRAILER = struct.Struct("<II")
 
 HEADER_BYTES = _HEADER.size

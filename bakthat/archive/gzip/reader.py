@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NoReturn
 
 from bakthat.archive.gzip.members import (
+    GZIP_MAGIC,
     HEADER_BYTES,
     MAX_MEMBER_BYTES,
     TRAILER_BYTES,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from isal.igzip_lib import IgzipDecompressor
 
 
-_MAGIC = b"\x1f\x8b"
 _READ_BYTES = 256 * 1024
 _SERIAL_INPUT_BYTES = 32 * 1024
 """Small, because the input after the end of a member is copied, once for each member in it."""
@@ -159,8 +159,8 @@ class GzipReader:
     def _begin_other_member(self) -> bool:
         # ISA-L fails on a header with a name and a comment that arrives in two pieces.
         self._fill(_SERIAL_INPUT_BYTES)
-        start = self._raw[self._raw_at : self._raw_at + len(_MAGIC)]
-        if start == _MAGIC:
+        start = self._raw[self._raw_at : self._raw_at + len(GZIP_MAGIC)]
+        if start == GZIP_MAGIC:
             from isal import igzip_lib
 
             self._members += 1
