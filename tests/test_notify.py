@@ -344,7 +344,7 @@ def test_the_command_line_warns_and_exits_with_0(
     write_config(config, default=conf)
     done = user.run("backup", "mydir", "--prompt", "no", env={"no_proxy": "*"})
     assert done.code == 0
-    warned = "bakthat: warning: healthchecks: could not notify: Connection refused"
+    warned = "bakthat: warning: healthchecks: could not notify: connection refused"
     assert done.stderr.splitlines().count(warned) == 2
     assert "secret" not in done.stderr
 
@@ -470,7 +470,7 @@ def test_a_textfile_that_cannot_be_written_is_a_warning_that_names_it(
     made = bakthat.backup(tree, conf=conf, password="")
     assert isinstance(made, Backups)
     assert warnings_in(caplog) == [
-        f"prometheus: could not notify: No such file or directory: {textfile.parent}"
+        f"prometheus: could not notify: no such file or directory: {textfile.parent}"
     ]
 
 

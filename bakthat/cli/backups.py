@@ -32,7 +32,9 @@ from bakthat.system import terminal
     metavar="AGE_PUBLIC_KEY",
     help="encrypt to this key; may be given several times",
 )
-@option("--exclude-file", metavar="FILE", help="leave out what the .gitignore patterns match")
+@option(
+    "--exclude-file", metavar="FILE", help="leave out what the .gitignore patterns in FILE match"
+)
 @option("--no-ignore", action="store_true", help="use neither .bakthatexclude nor .gitignore")
 @option("--exclude-caches", action="store_true", help="leave out caches marked by CACHEDIR.TAG")
 @option("--one-file-system", action="store_true", help="leave out other mounted file systems")

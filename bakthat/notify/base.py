@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from bakthat.errors import BakthatError, ConfigError
 from bakthat.hooks import OPERATIONS, EventSlot
 from bakthat.plugin import Plugin
-from bakthat.system.text import printable
+from bakthat.system.text import printable, reason_of
 
 if TYPE_CHECKING:
     from bakthat.models import Backups
@@ -156,7 +156,8 @@ def _describe(exc: Exception) -> str:
     if isinstance(exc, TimeoutError):
         return f"no answer within {TIMEOUT:g} seconds"
     if isinstance(exc, OSError) and not isinstance(exc, urllib.error.URLError):
-        reason = exc.strerror or type(exc).__name__
+        # Without the text of the system, str(exc) could be the URL.
+        reason = reason_of(exc) if exc.strerror else type(exc).__name__
         return f"{reason}: {printable(str(exc.filename))}" if exc.filename else reason
     if isinstance(exc, http.client.HTTPException):
         return f"the server ended the connection ({type(exc).__name__})"
