@@ -36,6 +36,15 @@ class EncryptionKeys:
         return "recipients" if self.recipients else "none"
 
 
+@dataclass(frozen=True, slots=True)
+class DecryptionKeys:
+    """The keys that open a backup: a passphrase or identities. With neither, it is unencrypted."""
+
+    passphrase: str | None = field(default=None, repr=False)
+    identities: tuple[str, ...] = field(default=(), repr=False)
+    """Private keys of age."""
+
+
 def encryption_keys(
     profile: Mapping[str, Any],
     *,

@@ -140,5 +140,6 @@ def test_an_identity_is_needed_for_recipients() -> None:
         passwords.identity_text({}, identity_file="/nonexistent/key")
 
 
-def test_the_passphrase_is_not_in_the_repr() -> None:
+def test_no_secret_is_in_the_repr() -> None:
     assert "secret" not in repr(passwords.EncryptionKeys(passphrase="secret"))
+    assert "secret" not in repr(passwords.DecryptionKeys("secret", ("secret",)))

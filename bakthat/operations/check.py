@@ -25,7 +25,7 @@ from bakthat.errors import (
     UsageError,
     WrongKeyError,
 )
-from bakthat.passwords import may_ask
+from bakthat.passwords import DecryptionKeys, may_ask
 from bakthat.pipeline import read
 from bakthat.policy.storage_classes import VAULT, storage_class
 from bakthat.session import cold
@@ -244,12 +244,11 @@ def _read(session: Session, stored: CheckResult, keys: _Keys, count: ByteCounter
         if backup.is_key_value:
             refresh_value(session, backup)
         expected = expected_of(backup)
-        passphrase, identities = keys.of(backend, backup, expected)
+        backup_keys = keys.of(backend, backup, expected)
         read.verify_object(
             backend.download(backup.stored_filename),
             expected,
-            passphrase=passphrase,
-            identities=identities,
+            keys=backup_keys,
             on_bytes=count,
         )
     except (PasswordError, WrongKeyError, KeyFormatError, ConfigError) as exc:
@@ -280,10 +279,10 @@ class _Keys:
 
     def of(
         self, backend: Backend, backup: models.Backups, expected: read.Expected
-    ) -> tuple[str | None, list[str]]:
+    ) -> DecryptionKeys:
         """Return the keys of *backup*; see :func:`bakthat.session.reading.find_keys`."""
         try:
-            passphrase, identities = find_keys(
+            keys = find_keys(
                 self._session,
                 backend,
                 backup,
@@ -296,6 +295,6 @@ class _Keys:
             if backup.metadata.get("encryption") != "recipients":
                 self._prompt = False  # the answer was empty: do not ask again
             raise
-        if passphrase is not None:
-            self._password = passphrase
-        return passphrase, identities
+        if keys.passphrase is not None:
+            self._password = keys.passphrase
+        return keys

@@ -119,11 +119,11 @@ class KeyValue:
         except NotFoundError:
             return default
         expected = expected_of(entry)
-        passphrase, identities = find_keys(
+        keys = find_keys(
             self._session, self._backend, entry, expected, password=password, prompt=False
         )
         stream = self._backend.download(entry.stored_filename)
-        text = read.read_value(stream, expected, passphrase=passphrase, identities=identities)
+        text = read.read_value(stream, expected, keys=keys)
         return json.loads(text)
 
     def delete_key(self, keyname: str) -> bool:

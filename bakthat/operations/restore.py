@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +108,9 @@ def restore(
     session = Session(profile, config, conf, destination)
     with operation(session, "restore", deferred=True) as current:
         found = find_to_restore(session, filename, host)
+        expected = expected_of(found, any_size=options.any_size)
         # Before the thaw, which costs money.
-        if not expected_of(found).is_archive and options.selection is not None:
+        if not expected.is_archive and options.selection is not None:
             raise UsageError(
                 f"{printable(found.stored_filename)} holds one file: it cannot be restored in part"
             )
@@ -119,7 +120,7 @@ def restore(
             return None
         current.begin()
         log.info("Restoring %s", printable(found.stored_filename))
-        report = _fetch(session, found, options)
+        report = _fetch(session, found, expected, options)
         if report.warning_count:
             log.warning("restored, with %d warnings", report.warning_count)
         return current.finish(found)
@@ -166,15 +167,14 @@ def _target(output: PathLike | None) -> Path:
     return expanded(output or os.curdir)
 
 
-def _fetch(session: Session, backup: models.Backups, options: RestoreOptions) -> ArchiveReport:
+def _fetch(
+    session: Session, backup: models.Backups, expected: read.Expected, options: RestoreOptions
+) -> ArchiveReport:
     """Restore all of *backup* into a directory; when anything fails, nothing appears there."""
     backend = session.backend(backup.backend)
     key = backup.stored_filename
-    expected = expected_of(backup)
-    if options.any_size and not expected.is_value:
-        expected = replace(expected, limit=None)
     log.info("Downloading...")
-    passphrase, identities = find_keys(
+    keys = find_keys(
         session,
         backend,
         backup,
@@ -198,8 +198,7 @@ def _fetch(session: Session, backup: models.Backups, options: RestoreOptions) ->
         backend.download(key),
         expected,
         options.target,
-        passphrase=passphrase,
-        identities=identities,
+        keys=keys,
         report=report,
         on_bytes=byte_counter(options.progress, backup.size),
         selection=options.selection,

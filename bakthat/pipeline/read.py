@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from bakthat.archive.tar.member import Owner
 from bakthat.crypto.age import DecryptReader
 from bakthat.crypto.beefish import BeefishReader
 from bakthat.errors import ArchiveError, CorruptArchiveError, PasswordError
+from bakthat.passwords import DecryptionKeys
 from bakthat.pipeline.legacy import (
     GZIP_HEADER_BYTES,
     RecognisedSource,
@@ -67,8 +68,7 @@ def read_object(
     expected: Expected,
     destination: Path,
     *,
-    passphrase: str | None = None,
-    identities: Sequence[str] = (),
+    keys: DecryptionKeys,
     report: ArchiveReport,
     on_bytes: ByteCounter,
     selection: Selection | None = None,
@@ -83,7 +83,7 @@ def read_object(
     with ExitStack() as stages:
         stages.enter_context(closing(stream))
         counted = _Counted(stream, on_bytes)
-        source = _open(stages, counted, expected, passphrase, identities)
+        source = _open(stages, counted, expected, keys)
         if expected.is_value:
             source = io.BytesIO(_read_json(source, expected))
         if expected.is_archive:
@@ -112,8 +112,7 @@ def verify_object(
     stream: BinaryIO,
     expected: Expected,
     *,
-    passphrase: str | None = None,
-    identities: Sequence[str] = (),
+    keys: DecryptionKeys,
     on_bytes: ByteCounter,
 ) -> None:
     """Pull an object through the chain to its end, and write nothing.
@@ -123,7 +122,7 @@ def verify_object(
     """
     with ExitStack() as stages:
         stages.enter_context(closing(stream))
-        source = _open(stages, _Counted(stream, on_bytes), expected, passphrase, identities)
+        source = _open(stages, _Counted(stream, on_bytes), expected, keys)
         if expected.is_value:
             _read_json(source, expected)
         elif expected.is_archive:
@@ -134,39 +133,27 @@ def verify_object(
                 pass
 
 
-def read_value(
-    stream: BinaryIO,
-    expected: Expected,
-    *,
-    passphrase: str | None = None,
-    identities: Sequence[str] = (),
-) -> bytes:
+def read_value(stream: BinaryIO, expected: Expected, *, keys: DecryptionKeys) -> bytes:
     """Pull an object of KeyValue through the chain, and return its text, which is valid JSON.
 
     *stream* is always closed. Raises ArchiveError, CryptoError and StorageError.
     """
     with ExitStack() as stages:
         stages.enter_context(closing(stream))
-        return _read_json(_open(stages, stream, expected, passphrase, identities), expected)
+        return _read_json(_open(stages, stream, expected, keys), expected)
 
 
-def _open(
-    stages: ExitStack,
-    source: Source,
-    expected: Expected,
-    passphrase: str | None,
-    identities: Sequence[str],
-) -> Source:
+def _open(stages: ExitStack, source: Source, expected: Expected, keys: DecryptionKeys) -> Source:
     """Put the stages that read an object on top of *source*."""
     if expected.encrypted and expected.is_legacy:
-        if passphrase is None:
+        if keys.passphrase is None:
             raise PasswordError("bakthat 0.6.0 encrypted this object: give its password")
-        source = BeefishReader(source, password=passphrase)
+        source = BeefishReader(source, password=keys.passphrase)
         if expected.compressed:
             source = RecognisedSource(source, GZIP_HEADER_BYTES, begins_gzip)
     elif expected.encrypted:
         source = stages.enter_context(
-            DecryptReader(source, passphrase=passphrase, identities=identities)
+            DecryptReader(source, passphrase=keys.passphrase, identities=keys.identities)
         )
     if expected.compressed:
         source = stages.enter_context(GzipReader(source))

@@ -23,7 +23,7 @@ from bakthat.errors import (
 )
 from bakthat.format import names
 from bakthat.format.description import archive_identity, sanitized
-from bakthat.passwords import decryption_passphrase, identity_text
+from bakthat.passwords import DecryptionKeys, decryption_passphrase, identity_text
 from bakthat.pipeline import read
 from bakthat.session.entries import entry_of, is_value, value_entry
 from bakthat.session.lookup import find_backup
@@ -78,21 +78,25 @@ def find_keys(
     password: str | None,
     identity_file: str | os.PathLike[str] | None = None,
     prompt: bool,
-) -> tuple[str | None, list[str]]:
-    """Return the passphrase or the identities that open *backup*; neither if it is unencrypted.
+) -> DecryptionKeys:
+    """Return the keys that open *backup*; none if it is unencrypted.
 
     Raises PasswordError, KeyFormatError, ConfigError.
     """
     if not expected.encrypted:
-        return None, []
+        return DecryptionKeys()
     profile = session.profile.as_mapping()
     if not expected.is_legacy and _encryption_kind(backend, backup) == "recipients":
-        return None, age.parse_identities(identity_text(profile, identity_file=identity_file))
-    return decryption_passphrase(profile, password=password, prompt=prompt), []
+        text = identity_text(profile, identity_file=identity_file)
+        return DecryptionKeys(identities=tuple(age.parse_identities(text)))
+    return DecryptionKeys(decryption_passphrase(profile, password=password, prompt=prompt))
 
 
-def expected_of(backup: models.Backups) -> read.Expected:
-    """Return how to read the object, by its entry or else by its stored name."""
+def expected_of(backup: models.Backups, *, any_size: bool = False) -> read.Expected:
+    """Return how to read the object, by its entry or else by its stored name.
+
+    *any_size* lifts the limit of the unpacked size, except for a value, which is held in memory.
+    """
     if backup.is_key_value:
         return _expected_value(backup)
     description = sanitized(backup.metadata)
@@ -110,7 +114,7 @@ def expected_of(backup: models.Backups) -> read.Expected:
         mtime_ns=description.get("mtime_ns"),
         owner=_owner(description),
         is_legacy=encryption == ".enc",
-        limit=unpacked_limit(backup),
+        limit=None if any_size else unpacked_limit(backup),
     )
 
 
