@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import bakthat
-from bakthat.cli.app import command, option, print_json, with_destination, with_host, with_profile
+from bakthat.cli.app import (
+    Command,
+    command,
+    option,
+    print_json,
+    with_destination,
+    with_host,
+    with_profile,
+)
 from bakthat.policy.week_days import WEEK_DAYS, parse_week_day
 from bakthat.system import terminal, text
 
 if TYPE_CHECKING:
     from bakthat.models import Backups
     from bakthat.operations.retention import Plan
+    from bakthat.policy.rotation import RotationKeywords
 
 log = logging.getLogger("bakthat")
+
+
+def _keep_one_for_each(*slots: str) -> Callable[[Command], Command]:
+    """Add an option for each of these slots of time to the subcommand that is registered next."""
+    for slot in slots:
+        option(
+            f"--{slot}",
+            type=int,
+            metavar="N",
+            help=f"keep one backup for each of the latest N {slot} that have one",
+        )
+    return lambda function: function
 
 
 @command(
@@ -22,42 +44,7 @@ log = logging.getLogger("bakthat")
 )
 @option("filename", metavar="name", help="name of the set, in full")
 @option("--last", type=int, metavar="N", help="keep the latest N, whatever their dates")
-@option(
-    "--minutes",
-    type=int,
-    metavar="N",
-    help="keep one backup for each of the latest N minutes that have one",
-)
-@option(
-    "--hours",
-    type=int,
-    metavar="N",
-    help="keep one backup for each of the latest N hours that have one",
-)
-@option(
-    "--days",
-    type=int,
-    metavar="N",
-    help="keep one backup for each of the latest N days that have one",
-)
-@option(
-    "--weeks",
-    type=int,
-    metavar="N",
-    help="keep one backup for each of the latest N weeks that have one",
-)
-@option(
-    "--months",
-    type=int,
-    metavar="N",
-    help="keep one backup for each of the latest N months that have one",
-)
-@option(
-    "--years",
-    type=int,
-    metavar="N",
-    help="keep one backup for each of the latest N years that have one",
-)
+@_keep_one_for_each("minutes", "hours", "days", "weeks", "months", "years")
 @option(
     "--first-week-day",
     type=parse_week_day,
@@ -88,30 +75,25 @@ def rotate_backups(
     config: str | None,
 ) -> None:
     """Run ``bakthat rotate_backups``."""
+    rules: RotationKeywords = {
+        "last": last,
+        "minutes": minutes,
+        "hours": hours,
+        "days": days,
+        "weeks": weeks,
+        "months": months,
+        "years": years,
+        "first_week_day": first_week_day,
+    }
     if not dry_run:
-        deleted = bakthat.rotate_backups(
-            filename,
-            destination,
-            profile,
-            config,
-            host=host,
-            last=last,
-            minutes=minutes,
-            hours=hours,
-            days=days,
-            weeks=weeks,
-            months=months,
-            years=years,
-            first_week_day=first_week_day,
-        )
+        deleted = bakthat.rotate_backups(filename, destination, profile, config, host=host, **rules)
         _show_deleted(deleted, json)
         return
-    from bakthat.operations.retention import RotationRules, plan_rotation
+    from bakthat.operations.retention import plan_rotation
     from bakthat.session.session import Session
 
     session = Session(profile, config, None, destination)
-    rules = RotationRules(last, minutes, hours, days, weeks, months, years, first_week_day)
-    _show_plan(plan_rotation(session, filename, rules, host=host), json)
+    _show_plan(plan_rotation(session, filename, host=host, **rules), json)
 
 
 @command("delete_older_than", "delete the backups of a set that are older than an interval")

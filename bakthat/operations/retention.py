@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Unpack
 
 from bakthat import models
 from bakthat.backends.base import Backend
@@ -28,6 +28,7 @@ from bakthat.policy.rotation import (
     NEWEST,
     RECORDED_LAST,
     Decision,
+    RotationKeywords,
     RotationPolicy,
     decide,
     decide_by_age,
@@ -72,27 +73,6 @@ class Plan:
     def to_delete(self) -> list[models.Backups]:
         """The backups to delete, the oldest first."""
         return [each.backup for each in reversed(self.backups) if not each.decision.keep]
-
-
-@dataclass(frozen=True, slots=True)
-class RotationRules:
-    """How many backups each rule keeps; None for a rule that the caller did not give."""
-
-    last: int | None = None
-    minutes: int | None = None
-    hours: int | None = None
-    days: int | None = None
-    weeks: int | None = None
-    months: int | None = None
-    years: int | None = None
-    first_week_day: int | None = None
-    """0 Monday to 6 Sunday."""
-
-    def given(self) -> dict[str, int]:
-        """Return the given numbers by the names of their rules."""
-        numbers = asdict(self)
-        del numbers["first_week_day"]
-        return {name: number for name, number in numbers.items() if number is not None}
 
 
 def delete_older_than(
@@ -149,11 +129,20 @@ def rotate_backups(
     ConfigError when there is no rotation at all.
     """
     session = Session(profile, config, conf, destination)
-    rules = RotationRules(last, minutes, hours, days, weeks, months, years, first_week_day)
+    rules = RotationKeywords(
+        last=last,
+        minutes=minutes,
+        hours=hours,
+        days=days,
+        weeks=weeks,
+        months=months,
+        years=years,
+        first_week_day=first_week_day,
+    )
     if dry_run:
-        return plan_rotation(session, filename, rules, host=host).to_delete
+        return plan_rotation(session, filename, host=host, **rules).to_delete
     with operation(session, "rotate_backups") as current:
-        plan = plan_rotation(session, filename, rules, host=host)
+        plan = plan_rotation(session, filename, host=host, **rules)
         return current.finish(carry_out(session, plan))
 
 
@@ -172,10 +161,14 @@ def plan_by_age(session: Session, filename: str, interval: str, *, host: str | N
 
 
 def plan_rotation(
-    session: Session, filename: str, rules: RotationRules, *, host: str | None = None
+    session: Session, filename: str, *, host: str | None = None, **rules: Unpack[RotationKeywords]
 ) -> Plan:
     """Return the plan of :func:`rotate_backups`. Raises ConfigError, UsageError, NoMatchError."""
-    policy = _select_policy(session, rules)
+    try:
+        policy = RotationPolicy.choose(session.profile.rotation, **rules)
+    except ConfigError as exc:
+        where = f"{session.loaded.origin}: profile '{session.loaded.name}'"
+        raise ConfigError(f"{where}: {exc}", hint=exc.hint) from exc
     now = int(time.time())
     backups = find_set(session, filename, host=host)
     dates = [_date_of(each) for each in backups]
@@ -266,33 +259,6 @@ def _delete_batch(
                 if backup.stored_filename not in failed:
                     models.mark_deleted(backup)
     return failed
-
-
-def _select_policy(session: Session, rules: RotationRules) -> RotationPolicy:
-    given, first_week_day = rules.given(), rules.first_week_day
-    configured = session.profile.rotation
-    where = f"{session.loaded.origin}: profile '{session.loaded.name}'"
-    if given:
-        policy = RotationPolicy(**given)
-        if first_week_day is None and configured.get("first_week_day") is not None:
-            wanted = {"last": 1, "first_week_day": configured["first_week_day"]}
-            first_week_day = _configured_policy(wanted, where).first_week_day
-        return policy if first_week_day is None else replace(policy, first_week_day=first_week_day)
-    if not configured:
-        raise ConfigError(
-            f"{where}: no rotation is configured",
-            hint="run bakthat configure_backups_rotation, or say what to keep, such as "
-            "--days 7 --weeks 4 --months 6 (days=7 and so on in Python)",
-        )
-    policy = _configured_policy(configured, where)
-    return policy if first_week_day is None else replace(policy, first_week_day=first_week_day)
-
-
-def _configured_policy(rotation: Mapping[str, Any], where: str) -> RotationPolicy:
-    try:
-        return RotationPolicy.from_mapping(rotation)
-    except ConfigError as exc:
-        raise ConfigError(f"{where}: {exc}", hint=exc.hint) from exc
 
 
 def _date_of(backup: models.Backups) -> int:

@@ -28,9 +28,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Any, Self, TypedDict, Unpack
 
 from grandfatherson import filters  # type: ignore[import-untyped]  # ships no type hints
 
@@ -58,6 +58,19 @@ _RULES = (
     ("months", "monthly", filters.Months, 28 * 86400),
     ("years", "yearly", filters.Years, 365 * 86400),
 )
+
+
+class RotationKeywords(TypedDict, total=False):
+    """The fields of :class:`RotationPolicy`, as keywords; None for one that is not given."""
+
+    last: int | None
+    minutes: int | None
+    hours: int | None
+    days: int | None
+    weeks: int | None
+    months: int | None
+    years: int | None
+    first_week_day: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +122,31 @@ class RotationPolicy:
             if count
         ]
         return ", ".join(kept)
+
+    @classmethod
+    def choose(cls, configured: Mapping[str, Any], **given: Unpack[RotationKeywords]) -> Self:
+        """Return the policy of the *given* rules or, when none is given, of the *configured* ones.
+
+        *configured* is ``rotation`` of the profile. A first_week_day that is not given is taken
+        from it in both cases. Raises UsageError for what is given, and ConfigError for what is
+        configured, or when there is no rule at all.
+        """
+        rules: dict[str, Any] = {name: each for name, each in given.items() if each is not None}
+        first_week_day = rules.pop("first_week_day", None)
+        if rules:
+            policy = cls(**rules)
+            if first_week_day is None and configured.get("first_week_day") is not None:
+                wanted = {"last": 1, "first_week_day": configured["first_week_day"]}
+                first_week_day = cls.from_mapping(wanted).first_week_day
+        elif configured:
+            policy = cls.from_mapping(configured)
+        else:
+            raise ConfigError(
+                "no rotation is configured",
+                hint="run bakthat configure_backups_rotation, or say what to keep, such as "
+                "--days 7 --weeks 4 --months 6 (days=7 and so on in Python)",
+            )
+        return policy if first_week_day is None else replace(policy, first_week_day=first_week_day)
 
     @classmethod
     def from_mapping(cls, mapping: object) -> Self:

@@ -654,7 +654,7 @@ def test_a_plan_has_a_decision_with_reasons_for_each_backup(filled: FilledCatalo
     second = filled.add(NOW - 60)
     future = filled.add(NOW + 60)
     session = Session("default", None, filled.conf)
-    plan = retention.plan_rotation(session, "my", retention.RotationRules(days=2))
+    plan = retention.plan_rotation(session, "my", days=2)
     assert plan.purpose == "Rotating my, keeping 2 daily"
     assert [
         (each.backup.stored_filename, each.decision.keep, each.decision.reasons)

@@ -30,6 +30,7 @@ from bakthat.policy.rotation import (
     OLDER,
     RECORDED_LAST,
     Decision,
+    RotationKeywords,
     RotationPolicy,
     decide,
     decide_by_age,
@@ -513,6 +514,47 @@ def test_invalid_arguments_are_usage_errors() -> None:
         RotationPolicy(days=-1)
     with pytest.raises(UsageError, match="keeps nothing"):
         RotationPolicy()
+
+
+@pytest.mark.parametrize(
+    ("given_rules", "configured", "policy"),
+    [
+        ({}, {"days": 7}, RotationPolicy(days=7)),
+        (
+            {"first_week_day": 0},
+            {"weeks": 4, "first_week_day": 6},
+            RotationPolicy(weeks=4, first_week_day=0),
+        ),
+        ({"last": 2, "days": None}, {"days": 7}, RotationPolicy(last=2)),
+        (
+            {"weeks": 2},
+            {"days": 7, "first_week_day": 6},
+            RotationPolicy(weeks=2, first_week_day=6),
+        ),
+        (
+            {"weeks": 2, "first_week_day": 0},
+            {"first_week_day": 6},
+            RotationPolicy(weeks=2, first_week_day=0),
+        ),
+    ],
+)
+def test_given_rules_replace_the_configured_ones(
+    given_rules: RotationKeywords, configured: dict[str, int], policy: RotationPolicy
+) -> None:
+    assert RotationPolicy.choose(configured, **given_rules) == policy
+
+
+def test_a_rotation_needs_a_rule() -> None:
+    with pytest.raises(ConfigError, match="no rotation is configured"):
+        RotationPolicy.choose({}, first_week_day=0)
+    with pytest.raises(UsageError, match="keeps nothing"):
+        RotationPolicy.choose({"days": 7}, days=0)
+
+
+def test_the_keywords_are_the_fields() -> None:
+    assert list(RotationKeywords.__annotations__) == [
+        field.name for field in fields(RotationPolicy)
+    ]
 
 
 @given(histories(), st.integers(1, 10**10))
