@@ -44,6 +44,8 @@ PATHS = {
 }
 """The keys that hold a path. For a key that holds a mapping, the setting in it that is a path."""
 
+_ENCRYPTION_KEYS = ("password", "password_file", "password_command", "recipients")
+
 
 Check = Callable[[object], str]
 """Takes the value of a key; returns what it must be, or "" when it is valid."""
@@ -208,6 +210,7 @@ def load_profile(
             hint=did_you_mean(name, profiles),
         )
     _warn_when_others_can_read(path)
+    _refuse_empty_secrets(profiles[name], f"{path}: profile '{name}'")
     return _checked(profiles[name], name, str(path), _directory_of(path))
 
 
@@ -347,6 +350,19 @@ def _warn_when_others_can_read(path: Path) -> None:
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         log.warning("others can read %s (mode %04o): chmod 600 %s", path, mode, path)
+
+
+def _refuse_empty_secrets(profile: object, where: str) -> None:
+    """Raise ConfigError for a key of encryption without a value.
+
+    A template or a script that failed to fill it in must not switch encryption off. An explicit
+    ``password: ""`` is accepted: it means unencrypted.
+    """
+    for key in _ENCRYPTION_KEYS:
+        if isinstance(profile, Mapping) and key in profile and profile[key] in (None, []):
+            raise ConfigError(
+                f"{where}: '{key}' has no value", hint="give it a value, or remove the line"
+            )
 
 
 def _mapping(value: object, name: str, origin: str) -> dict[str, Any]:

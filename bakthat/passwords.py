@@ -57,24 +57,27 @@ def encryption_keys(
     The first of these that is set is used: *password* ("" means unencrypted); *recipients*;
     BAKTHAT_PASSWORD; the profile's recipients, password, password_file, password_command; the
     answer at the terminal. With ``prompt=False`` nothing is asked, and the backup is unencrypted.
-    Raises PasswordError when nothing is set and there is no terminal, and ConfigError when the
-    profile's password cannot be read.
+
+    A new passphrase must be one line of text, since no other tool can be given more. Raises
+    PasswordError when it is not, when BAKTHAT_PASSWORD is set but empty, and when nothing is set
+    and there is no terminal; ConfigError when the profile's password cannot be read.
     """
     if password is not None:
-        return EncryptionKeys(passphrase=password or None)
+        return _by_passphrase(password, "the password")
     if recipients:
         return EncryptionKeys(recipients=tuple(recipients))
-    if os.environ.get(PASSWORD_VARIABLE):
-        return EncryptionKeys(passphrase=os.environ[PASSWORD_VARIABLE])
+    from_environment = _environment_password()
+    if from_environment is not None:
+        return _by_passphrase(from_environment, PASSWORD_VARIABLE)
     if profile.get("recipients"):
         return EncryptionKeys(recipients=tuple(profile["recipients"]))
     configured = _configured_password(profile)
     if configured is not None:
-        return EncryptionKeys(passphrase=configured or None)
+        return _by_passphrase(configured.text, configured.origin)
     if not prompt:
         return EncryptionKeys()
     if terminal.is_interactive():
-        return EncryptionKeys(passphrase=terminal.ask_new_password() or None)
+        return _by_passphrase(terminal.ask_new_password(), "the password")
     raise PasswordError(
         "no password is set, and there is no terminal to ask for one",
         hint=f"set {PASSWORD_VARIABLE}, or recipients or password_file in the profile; "
@@ -89,14 +92,20 @@ def decryption_passphrase(
 
     The first of these that is set is used: *password*; BAKTHAT_PASSWORD; the profile's password,
     password_file or password_command; the answer at the terminal, if *prompt* is true. Raises
-    PasswordError when there is none, or when *password* is empty, and ConfigError.
+    PasswordError when there is none, or when *password* or BAKTHAT_PASSWORD is empty, and
+    ConfigError.
+
+    A passphrase of several lines is accepted here, because earlier versions encrypted with it.
     """
     if password:
         return password
     if password is None:
-        found = os.environ.get(PASSWORD_VARIABLE) or _configured_password(profile)
-        if found:
-            return found
+        from_environment = _environment_password()
+        if from_environment is not None:
+            return from_environment
+        configured = _configured_password(profile)
+        if configured is not None and configured.text:
+            return configured.text
         if prompt and terminal.is_interactive():
             answer = terminal.ask_password()
             if answer:
@@ -128,27 +137,71 @@ def may_ask(prompt: str | bool) -> bool:
     return prompt if isinstance(prompt, bool) else prompt.lower() not in ("no", "false", "0")
 
 
-def _configured_password(profile: Mapping[str, Any]) -> str | None:
-    """Return the profile's password; "" when it sets an empty one, None when it sets none."""
+@dataclass(frozen=True, slots=True)
+class _ConfiguredPassword:
+    text: str = field(repr=False)
+    """The password; "" when the profile says that backups are unencrypted."""
+    origin: str
+    """Where it comes from, for messages."""
+
+
+def _environment_password() -> str | None:
+    """Return the value of BAKTHAT_PASSWORD; None when it is not set.
+
+    Raises PasswordError when it is empty: a script that failed to read the password must neither
+    switch encryption off nor encrypt with another key.
+    """
+    password = os.environ.get(PASSWORD_VARIABLE)
+    if password == "":
+        raise PasswordError(
+            f"{PASSWORD_VARIABLE} is set, but empty",
+            hint=f"give it a value, or unset it: unset {PASSWORD_VARIABLE}",
+        )
+    return password
+
+
+def _configured_password(profile: Mapping[str, Any]) -> _ConfiguredPassword | None:
+    """Return the profile's password; None when it sets none."""
     if profile.get("password") is not None:
-        return str(profile["password"])
+        return _ConfiguredPassword(str(profile["password"]), "'password' of the profile")
     if profile.get("password_file") is not None:
         path = expanded(profile["password_file"])
-        return _not_empty(_read_secret_file(path, "password file"), f"password file '{path}'")
+        text = _read_secret_file(path, "password file")
+        return _not_empty(text, f"the password file '{path}'")
     if profile.get("password_command") is not None:
-        return _not_empty(_run(profile["password_command"]), "output of password_command")
+        return _not_empty(_run(profile["password_command"]), "the output of password_command")
     return None
 
 
-def _not_empty(text: str, what: str) -> str:
+def _not_empty(text: str, origin: str) -> _ConfiguredPassword:
     """Return the password in *text*. Raises ConfigError when it is empty.
 
     A broken script must not switch encryption off.
     """
     password = text.rstrip("\r\n")
     if not password:
-        raise ConfigError(f"the {what} is empty")
-    return password
+        raise ConfigError(f"{origin} is empty")
+    return _ConfiguredPassword(password, origin)
+
+
+def _by_passphrase(passphrase: str, origin: str) -> EncryptionKeys:
+    """Return the keys for a new passphrase; "" means unencrypted. Raises PasswordError."""
+    for characters, what in _NOT_IN_A_LINE.items():
+        if any(each in passphrase for each in characters):
+            raise PasswordError(
+                f"{origin} holds {what}, so it cannot be a passphrase",
+                hint="write the passphrase alone, as one line; a program that prints more needs "
+                "something like: sh -c 'pass show backup | head -n 1'",
+            )
+    return EncryptionKeys(passphrase=passphrase or None)
+
+
+_NOT_IN_A_LINE = {
+    "\r\n": "several lines",
+    "\0": "a NUL character",
+    "\ufeff": "a byte order mark",
+}
+"""Characters that no prompt of another tool accepts, and what a message calls them."""
 
 
 def _read_secret_file(path: Path, what: str) -> str:

@@ -370,3 +370,20 @@ def test_a_new_file_behind_a_link_may_hold_a_relative_path(config: Path, tmp_pat
     config.symlink_to(tmp_path / "dotfiles.yml")
     save_profile({"local_path": "store"})
     assert load_profile().profile.local_path == str(config.parent / "store")
+
+
+@pytest.mark.parametrize("key", ["password", "password_file", "password_command", "recipients"])
+@pytest.mark.parametrize("value", ["", "[]", "~"])
+def test_a_key_of_encryption_without_a_value_is_an_error(
+    key: str, value: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "bakthat.yml"
+    path.write_text(f"default:\n  {key}: {value}\n")
+    path.chmod(0o600)
+    with pytest.raises(ConfigError, match=f"'{key}' has no value"):
+        load_profile(config=path)
+
+
+def test_a_defaulted_profile_is_a_valid_conf() -> None:
+    profile = load_profile(conf={"password": None}).profile
+    assert load_profile(conf=profile.as_mapping()).profile == profile

@@ -42,13 +42,82 @@ def test_the_environment_wins_over_the_profile(monkeypatch: pytest.MonkeyPatch) 
     assert passwords.encryption_keys(EVERYTHING).passphrase == "environment"
 
 
-def test_an_empty_environment_variable_does_not_turn_encryption_off(
+@pytest.mark.parametrize("profile", [{}, {"password": "profile"}, EVERYTHING])
+@pytest.mark.parametrize("prompt", [True, False])
+def test_an_empty_environment_variable_is_an_error(
+    profile: dict[str, Any], prompt: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKTHAT_PASSWORD", "")
+    with pytest.raises(PasswordError, match="BAKTHAT_PASSWORD is set, but empty"):
+        passwords.encryption_keys(profile, prompt=prompt)
+    with pytest.raises(PasswordError, match="BAKTHAT_PASSWORD is set, but empty"):
+        passwords.decryption_passphrase(profile, prompt=prompt)
+
+
+def test_an_argument_wins_over_an_empty_environment_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("BAKTHAT_PASSWORD", "")
-    assert passwords.encryption_keys({"password": "profile"}).passphrase == "profile"
-    with pytest.raises(PasswordError):
-        passwords.encryption_keys({})
+    assert not passwords.encryption_keys({}, password="")
+    assert passwords.encryption_keys({}, recipients=["age1key"]).recipients == ("age1key",)
+
+
+NOT_ONE_LINE = {
+    "secret\nnotes": "several lines",
+    "secret\n\nlogin: me": "several lines",
+    "secret\rnotes": "several lines",
+    "secret\r\nnotes": "several lines",
+    "\ufeffsecret": "a byte order mark",
+    "sec\0ret": "a NUL character",
+}
+
+
+def _given(origin: str, text: str, directory: Path, patch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Give *text* as a password in one of the ways; return the arguments of encryption_keys."""
+    path = directory / "secret"
+    path.write_text(text, newline="")
+    if origin == "environment":
+        patch.setenv("BAKTHAT_PASSWORD", text)
+    if origin == "argument":
+        return {"profile": {}, "password": text}
+    setting = {
+        "password": text,
+        "password_file": str(path),
+        "password_command": ["cat", str(path)],
+    }
+    return {"profile": {origin: setting[origin]} if origin in setting else {}}
+
+
+@pytest.mark.parametrize("text", NOT_ONE_LINE)
+@pytest.mark.parametrize(
+    "origin", ["argument", "environment", "password", "password_file", "password_command"]
+)
+def test_a_new_passphrase_is_one_line_of_text(
+    origin: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if origin == "environment" and "\0" in text:
+        return  # no environment holds a NUL
+    given = _given(origin, text, tmp_path, monkeypatch)
+    with pytest.raises(PasswordError, match=NOT_ONE_LINE[text]) as caught:
+        passwords.encryption_keys(**given)
+    assert text not in str(caught.value)
+    assert "head -n 1" in caught.value.hint
+
+
+@pytest.mark.parametrize("origin", ["environment", "password_file", "password_command"])
+def test_several_lines_still_open_what_they_once_encrypted(
+    origin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = _given(origin, "secret\nnotes", tmp_path, monkeypatch)
+    assert passwords.decryption_passphrase(given["profile"]) == "secret\nnotes"
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n"])
+def test_line_ends_after_a_single_line_are_no_part_of_it(end: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(f"secret{end}", newline="")
+    profile = {"password_file": str(tmp_path / "secret")}
+    assert passwords.encryption_keys(profile).passphrase == "secret"
+    assert passwords.decryption_passphrase(profile) == "secret"
 
 
 def test_recipients_win_over_the_profiles_password() -> None:
