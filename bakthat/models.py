@@ -28,6 +28,7 @@ import peewee
 
 from bakthat.errors import CatalogError
 from bakthat.format.description import KEY_VALUE
+from bakthat.format.names import KEY_VALUE_EXTENSION, parse_any_name
 from bakthat.system.paths import expanded
 from bakthat.system.text import reason_of
 
@@ -125,12 +126,19 @@ class Backups(_Model):
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether a restore needs a password or a private key."""
-        return bool(self.metadata.get("is_enc"))
+        """Whether a restore needs a password or a private key.
+
+        The stored filename says it; the metadata, which may be damaged, only of a value and of an
+        object with another name.
+        """
+        parsed = None if self.is_key_value else parse_any_name(self.stored_filename)
+        return bool(parsed.encryption if parsed is not None else self.metadata.get("is_enc"))
 
     @property
     def is_key_value(self) -> bool:
         """Whether KeyValue stored it, this version's or 0.6.0's. A value belongs to no set."""
+        if not self.metadata:  # damaged
+            return self.stored_filename.endswith(KEY_VALUE_EXTENSION)
         return bool(self.metadata.get("KeyValue")) or self.metadata.get("kind") == KEY_VALUE
 
     @classmethod

@@ -105,6 +105,11 @@ def parse_undotted_name(name: str) -> StoredName | None:
     return _parsed(_UNDOTTED.fullmatch(name))
 
 
+def parse_any_name(name: str) -> StoredName | None:
+    """Parse a stored name of any version; None when it is not one of bakthat."""
+    return parse_stored_name(name) or parse_undotted_name(name)
+
+
 def without_prefix(key: str, prefix: str) -> str | None:
     """Return *key* without *prefix*; None when *key* does not begin with it.
 
@@ -129,7 +134,7 @@ def parse_key(key: str, prefix: str, set_name: str | None = None) -> StoredName 
             if parsed is not None and parsed.stem.endswith(stem):
                 return parsed._replace(stem=stem)
     name = without_prefix(key, prefix) or ""
-    parsed = parse_stored_name(name) or parse_undotted_name(name)
+    parsed = parse_any_name(name)
     if parsed is None or "/" in name:
         return None
     is_recognisable = parsed.extension or parsed.encryption or set_name is not None

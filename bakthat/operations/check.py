@@ -30,7 +30,7 @@ from bakthat.pipeline import read
 from bakthat.policy.storage_classes import VAULT, storage_class
 from bakthat.session import cold
 from bakthat.session.lookup import find_backups
-from bakthat.session.reading import byte_counter, expected_of, find_keys, refresh_value
+from bakthat.session.reading import byte_counter, expected_of, find_keys, refresh_entry
 from bakthat.session.session import Session, operation
 from bakthat.session.stat import batches, stat_by_listing, workers
 from bakthat.system.paths import PathLike
@@ -241,8 +241,7 @@ def _read(session: Session, stored: CheckResult, keys: _Keys, count: ByteCounter
             state = cold.thaw_status(session, backup)
             if not state.is_readable:
                 return CheckResult(backup, Verdict.COLD, cold.describe(state))
-        if backup.is_key_value:
-            refresh_value(session, backup)
+        refresh_entry(session, backup)
         expected = expected_of(backup)
         backup_keys = keys.of(backend, backup, expected)
         read.verify_object(

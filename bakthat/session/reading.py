@@ -64,8 +64,7 @@ def find_to_restore(session: Session, name: str, host: str | None) -> models.Bac
             raise
         log.info("%s is not in the catalog, but on the storage", printable(name))
         return stored
-    if found.is_key_value:
-        refresh_value(session, found)
+    refresh_entry(session, found)
     return found
 
 
@@ -106,7 +105,7 @@ def expected_of(backup: models.Backups, *, any_size: bool = False) -> read.Expec
     return read.Expected(
         is_archive=is_archive,
         compressed=compressed,
-        encrypted=bool(description.get("is_enc")) or encryption == ".enc",
+        encrypted=backup.is_encrypted,
         name=_safe_name(str(description.get("name") or backup.filename)),
         check_identity=functools.partial(_check_identity, backup) if is_archive else None,
         sha256=str(backup.metadata.get("sha256") or ""),
@@ -143,8 +142,7 @@ def byte_counter(progress: Progress | None, total: int) -> ByteCounter:
 
 def _extensions(stored_filename: str) -> tuple[str, str]:
     """Return the extensions of the archive and of the encryption; "" for none."""
-    parsed = names.parse_stored_name(stored_filename)
-    parsed = parsed or names.parse_undotted_name(stored_filename)
+    parsed = names.parse_any_name(stored_filename)
     return (parsed.extension, parsed.encryption) if parsed is not None else ("", "")
 
 
@@ -244,12 +242,22 @@ def _find_value(session: Session, name: str) -> models.Backups | None:
     return value_entry(backend, stored) if is_value(stored) else None
 
 
-def refresh_value(session: Session, backup: models.Backups) -> None:
-    """Update the entry of a value from the storage, since another machine may have replaced it."""
-    if "format" not in backup.metadata:
+def refresh_entry(session: Session, backup: models.Backups) -> None:
+    """Update an entry from the storage, if the catalog alone cannot say how to read the object.
+
+    That is a value, which another machine may have replaced, and an entry whose metadata are
+    damaged.
+    """
+    if backup.metadata and not (backup.is_key_value and "format" in backup.metadata):
         return  # 0.6.0's objects do not describe themselves
     backend = session.backend(backup.backend)
     with contextlib.suppress(NotFoundError):  # the download raises it
-        found = value_entry(backend, backend.stat(backup.stored_filename))
-        backup.metadata, backup.size = found.metadata, found.size
-        backup.backup_date = found.backup_date
+        stored = backend.stat(backup.stored_filename)
+        if backup.is_key_value:
+            found = value_entry(backend, stored)
+            backup.metadata, backup.size = found.metadata, found.size
+            backup.backup_date = found.backup_date
+            return
+        parsed = names.parse_any_name(backup.stored_filename.rpartition("/")[2])
+        if parsed is not None:
+            backup.metadata = entry_of(backend, stored, parsed).metadata

@@ -24,7 +24,7 @@ from bakthat.errors import (
     NotFoundError,
     StorageError,
 )
-from bakthat.format.names import parse_stored_name, parse_undotted_name
+from bakthat.format.names import parse_any_name
 from bakthat.session import cold
 from bakthat.session.records import vault_records
 from bakthat.session.session import Session
@@ -265,7 +265,7 @@ def _write(backend: Backend, pairs: list[tuple[str, str]]) -> None:
 def _is_backup(archive: VaultArchive) -> bool:
     # Archives of other programs in the vault have descriptions of another kind.
     base = archive.key.rpartition("/")[2]
-    return (parse_stored_name(base) or parse_undotted_name(base)) is not None
+    return parse_any_name(base) is not None
 
 
 def _log_waiting(backend: GlacierBackend, status: ThawStatus) -> None:

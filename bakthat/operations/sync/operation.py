@@ -121,11 +121,13 @@ class _Known:
 
     size: int
     is_deleted: bool
+    is_damaged: bool
+    """Whether its metadata cannot be read."""
     is_described_value: bool
     etag: object
 
     def agrees(self, stored: StoredObject) -> bool:
-        if self.is_deleted or stored.size not in (self.size, -1):
+        if self.is_deleted or self.is_damaged or stored.size not in (self.size, -1):
             return False
         if not self.is_described_value:
             return True
@@ -207,6 +209,7 @@ class _Comparison:
                 row.stored_filename: _Known(
                     row.size,
                     row.is_deleted,
+                    not row.metadata,
                     row.is_key_value and "format" in row.metadata,
                     row.metadata.get("etag"),
                 )
@@ -237,11 +240,7 @@ class _Comparison:
             check_key(stored.key)
         except UsageError:
             return False  # no backend accepts such a key
-        return (
-            base.endswith(names.KEY_VALUE_EXTENSION)
-            or names.parse_stored_name(base) is not None
-            or names.parse_undotted_name(base) is not None
-        )
+        return base.endswith(names.KEY_VALUE_EXTENSION) or names.parse_any_name(base) is not None
 
     # Stored objects
 
@@ -401,7 +400,7 @@ def _update_entry(found: models.Backups, entry: models.Backups, *, is_here: bool
         kept = {"adopted": found.metadata["adopted"]} if "adopted" in found.metadata else {}
         found.metadata = {**entry.metadata, **kept}
         found.filename, found.backup_date = entry.filename, entry.backup_date
-    elif "format" in entry.metadata:
+    elif "format" in entry.metadata or not found.metadata:
         # Keep what only the backup itself could find out, such as a checksum.
         found.metadata = {**found.metadata, **entry.metadata}
 
