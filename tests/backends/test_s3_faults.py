@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -399,3 +399,77 @@ def test_more_parts_than_s3_takes_are_an_error_that_leaves_nothing(
     with pytest.raises(StorageError, match="larger than 1 parts"):
         put(backend, "set.tgz", TWO_PARTS)
     assert parts_under_way(conf) == []
+
+
+def uses(backend: S3Backend) -> list[Callable[[], object]]:
+    return [
+        backend.create_container,
+        lambda: backend.stat("set.tgz"),
+        lambda: list(backend.ls()),
+        lambda: backend.download("set.tgz"),
+        lambda: backend.delete("set.tgz"),
+    ]
+
+
+WRONG_REGION: dict[str, Answer] = {
+    # What S3 answers to a request for a bucket in another region.
+    "a HEAD": Answer(301, headers={"x-amz-bucket-region": "eu-west-1"}),
+    "a bad request": Answer(400, headers={"x-amz-bucket-region": "eu-west-1"}),
+    "a body": Answer(
+        400,
+        b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>the region 'us-east-1' is "
+        b"wrong; expecting 'eu-west-1'</Message><Region>eu-west-1</Region></Error>",
+    ),
+    "a redirect": Answer(
+        301,
+        b"<Error><Code>PermanentRedirect</Code><Message>use the endpoint</Message></Error>",
+        {"x-amz-bucket-region": "eu-west-1"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_REGION)
+def test_a_bucket_in_another_region_is_named_with_its_region(
+    backend: S3Backend, moto_proxy: FaultProxy, name: str
+) -> None:
+    moto_proxy.on("*", "", WRONG_REGION[name])
+    for use in uses(backend):
+        with pytest.raises(StorageError, match="is in the region eu-west-1, not in us-") as caught:
+            use()
+        assert caught.value.hint == "set region_name: eu-west-1"
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirection_elsewhere_is_named_and_not_followed(
+    backend: S3Backend, moto_proxy: FaultProxy, status: int
+) -> None:
+    login = {"location": "http://portal.example.com/login"}
+    moto_proxy.on("*", "", Answer(status, b"<html>Please log in</html>", login))
+    for use in uses(backend):
+        before = len(moto_proxy.requests)
+        with pytest.raises(StorageError, match=r"a redirection to http://portal\.") as caught:
+            use()
+        assert "whether the network asks for a login" in caught.value.hint
+        assert len(moto_proxy.requests) == before + 1
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_head_without_a_reason_is_explained_by_another_request(
+    backend: S3Backend, moto_proxy: FaultProxy, status: int
+) -> None:
+    moto_proxy.on("HEAD", "", Answer(status))
+    moto_proxy.on("GET", "list-type", refusal(403, "RequestTimeTooSkewed", "the clock is wrong"))
+    with pytest.raises(CredentialsError, match="the clock is wrong") as caught:
+        backend.stat("set.tgz")
+    assert caught.value.hint == "set the clock of this machine"
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_head_that_nothing_explains_names_its_status_once_and_what_to_check(
+    backend: S3Backend, moto_proxy: FaultProxy, status: int
+) -> None:
+    moto_proxy.on("HEAD", "", Answer(status))
+    with pytest.raises(StorageError) as caught:
+        backend.stat("set.tgz")
+    assert str(caught.value).count(str(status)) == 1
+    assert "check" in caught.value.hint

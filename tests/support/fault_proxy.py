@@ -20,6 +20,7 @@ class Answer:
 
     status: int
     body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif isinstance(fault, Reset):
             self._reset()
         elif isinstance(fault, Answer):
-            self._answer(fault.status, {"Content-Length": str(len(fault.body))}, fault.body)
+            headers = {**fault.headers, "Content-Length": str(len(fault.body))}
+            self._answer(fault.status, headers, fault.body)
         else:
             status, answered, content = self._forward(body)
             if isinstance(fault, Hold):

@@ -21,9 +21,26 @@ from bakthat.errors import (
     UnreachableError,
 )
 from bakthat.policy.defaults import DEFAULT_ATTEMPTS, DEFAULT_REGION, DEFAULT_TIMEOUT
+from bakthat.system.text import reason_of
 
 MAX_CONNECT_TIMEOUT = 10.0
 """Seconds; a storage that takes longer to accept a connection is hardly ever just slow."""
+
+_KEYS_HINT = (
+    "set access_key and secret_key in the profile, or AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY in the environment, or what else boto3 looks for"
+)
+_LOGIN_HINT = "log in again with: aws sso login"
+_KEY_OPERATIONS = frozenset(
+    {
+        "AssumeRole",
+        "AssumeRoleWithWebIdentity",
+        "AssumeRoleWithSAML",
+        "GetRoleCredentials",
+        "CreateToken",
+    }
+)
+"""The requests by which botocore gets keys from other services."""
 
 _USER_IN_URL = re.compile(r"//[^/@\s]*@")
 
@@ -174,6 +191,8 @@ class AwsClient(ABC):
         from botocore import exceptions as boto
 
         if isinstance(exc, boto.ClientError):
+            if exc.operation_name in _KEY_OPERATIONS:
+                return self._keys_error(f"{exc.operation_name}: {_message_of(exc)}")
             return self._answer_error(exc, key)
         if isinstance(
             exc,
@@ -184,20 +203,18 @@ class AwsClient(ABC):
             | boto.NoAuthTokenError
             | boto.SSOError
             | boto.ProfileNotFound
-            | boto.TokenRetrievalError,
-        ):
-            return CredentialsError(
-                f"no usable keys for {self.shown}: {exc}",
-                hint="set access_key and secret_key in the profile, or AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY in the environment",
-            )
-        if isinstance(
-            exc,
-            boto.ParamValidationError
+            | boto.TokenRetrievalError
             | boto.InvalidConfigError
             | boto.ConfigParseError
-            | boto.ConfigNotFound
-            | ValueError,
+            | boto.ConfigNotFound,
+        ):
+            is_login = isinstance(exc, boto.NoAuthTokenError | boto.SSOError)
+            return self._keys_error(one_line(exc), hint=_LOGIN_HINT if is_login else _KEYS_HINT)
+        if isinstance(exc, OSError) and exc.filename is not None:  # such as a web identity token
+            return self._keys_error(f"cannot read '{exc.filename}': {reason_of(exc)}")
+        if isinstance(
+            exc,
+            boto.ParamValidationError | ValueError,
         ):
             return ConfigError(
                 f"invalid setting for {self.shown}: {one_line(exc)}",
@@ -208,10 +225,23 @@ class AwsClient(ABC):
         ):
             # botocore's message may contain the whole URL, and so a password.
             return UnreachableError(
-                f"{self.shown} cannot be reached: {type(exc).__name__}",
+                f"{self._unreachable(exc)} cannot be reached: {type(exc).__name__}",
                 hint="check the network, endpoint_url and region_name, and try again",
             )
         return StorageError(f"{self.shown} failed: {one_line(exc)}")
+
+    def _keys_error(self, reason: str, *, hint: str = "") -> CredentialsError:
+        return CredentialsError(
+            f"no usable keys for {self.shown}: {reason}", hint=hint or _KEYS_HINT
+        )
+
+    def _unreachable(self, exc: Exception) -> str:
+        """Return what cannot be reached: the container, or the service that gives out its keys."""
+        url = str(getattr(exc, "kwargs", {}).get("endpoint_url") or "")
+        host = _host_of(url)
+        own = _host_of(self.settings.endpoint_url or "")
+        is_own = not host or host == own or (not own and self.service in host)
+        return self.shown if is_own else f"{host}, which gives out the keys for {self.shown},"
 
     @abstractmethod
     def _in_container(self, key: str | None) -> dict[str, Any]:
@@ -237,7 +267,6 @@ class AwsClient(ABC):
 
     def _make_client(self, attempts: int) -> Any:
         # botocore without boto3: nothing that boto3 adds is needed, and loading it takes 20 ms.
-        import botocore.loaders
         import botocore.session
         from botocore.config import Config
 
@@ -251,10 +280,8 @@ class AwsClient(ABC):
             "user_agent_extra": "bakthat",
         }
         session = botocore.session.Session()
-        loader: Any = botocore.loaders.create_loader(session.get_config_variable("data_path"))
-        # Otherwise the loader searches the directories of all services twice, which takes 25 ms.
-        loader.list_available_services = lambda type_name: [self.service]
-        session.register_component("data_loader", loader)
+        # Of the services that give out keys; without it they have none.
+        session.set_config_variable("region", settings.region)
         client: Any = session.create_client(
             self.service,
             aws_access_key_id=settings.access_key,
@@ -292,6 +319,21 @@ def answer_of(error: BaseException) -> tuple[int, str]:
     answer = getattr(error.__cause__, "response", None) or {}
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return status, str(answer.get("Error", {}).get("Code", ""))
+
+
+def _message_of(exc: Any) -> str:
+    """Return the code and the message of botocore's ClientError."""
+    detail = exc.response.get("Error", {})
+    words = [one_line(detail.get(name) or "") for name in ("Code", "Message")]
+    return ": ".join(filter(None, words)) or "refused"
+
+
+def _host_of(url: str) -> str:
+    """Return host and port of *url*; "" when it has none."""
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        return ""
 
 
 def time_of(answer: Mapping[str, Any]) -> float:

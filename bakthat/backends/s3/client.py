@@ -23,6 +23,10 @@ from bakthat.errors import (
 _CREDENTIALS_CODES = frozenset(
     {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed"}
 )
+_REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
+_UNEXPLAINED = frozenset({400, 403})
+"""Statuses whose answer to a HEAD, which has no body, leaves open what is wrong."""
+_RIGHTS_HINT = "check access_key and secret_key, and the rights that they have on the bucket"
 _MISSING_KEY_CODES = frozenset({"NoSuchKey", "404", "NotFound", "NoSuchVersion"})
 
 
@@ -74,6 +78,24 @@ class S3Client(AwsClient):
 
     def _prepare(self, client: Any) -> None:
         client.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
+        client.meta.events.register_first("needs-retry.s3", self._refuse_redirection)
+
+    def _refuse_redirection(self, *, response: Any, **_: Any) -> None:
+        """Raise StorageError for a redirection that names no region of S3.
+
+        Otherwise botocore would ask for the region again and again, until Python's recursion limit.
+        """
+        if response is None:
+            return
+        http, parsed = response
+        names_region = "x-amz-bucket-region" in http.headers or "Region" in parsed.get("Error", {})
+        if http.status_code in _REDIRECTIONS and not names_region:
+            where = one_line(http.headers.get("location") or "")
+            raise StorageError(
+                f"{self.shown}: the storage answered {http.status_code}, a redirection"
+                + (f" to {where}" if where else ""),
+                hint="check region_name and endpoint_url, and whether the network asks for a login",
+            )
 
     def _answer_error(self, exc: Any, key: str | None) -> BakthatError:
         bucket = self.shown
@@ -81,6 +103,15 @@ class S3Client(AwsClient):
         code, message = str(detail.get("Code", "")), str(detail.get("Message", ""))
         status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         answer = f"{code} ({one_line(message)})" if message else code
+        region = _region_of(exc)
+        if region and region != self.settings.region and (status in _REDIRECTIONS or status == 400):
+            return StorageError(
+                f"bucket {self.container!r} is in the region {region}, not in "
+                f"{self.settings.region}",
+                hint=f"set region_name: {region}",
+            )
+        if status in _UNEXPLAINED and exc.operation_name in ("HeadBucket", "HeadObject"):
+            return self._explained_error(status, message, key)
         if code == "NoSuchBucket" or (key is None and status == 404):
             return ContainerNotFoundError(
                 f"{bucket} does not exist",
@@ -103,10 +134,38 @@ class S3Client(AwsClient):
         if status in (401, 403) or code in _CREDENTIALS_CODES:
             return CredentialsError(
                 f"{bucket} refused: {answer}",
-                hint="check access_key and secret_key, and the rights that they have on the bucket",
+                hint=_RIGHTS_HINT,
             )
         about = f"{key!r} in {bucket}" if key is not None else bucket
-        return StorageError(f"{about}: the storage answered {status} {answer}")
+        if code == str(status):
+            answer = f"({one_line(message)})" if message else ""
+        return StorageError(f"{about}: the storage answered {status} {answer}".rstrip())
+
+    def _explained_error(self, status: int, message: str, key: str | None) -> BakthatError:
+        """Return the error for an answer without a body, such as every answer to a HEAD.
+
+        The reason is in the body of the answer to another request.
+        """
+        try:
+            self.call("list_objects_v2", MaxKeys=1)
+        except BakthatError as exc:
+            if not isinstance(exc, ContainerNotFoundError):
+                return exc
+        about = f"{key!r} in {self.shown}" if key is not None else self.shown
+        answer = f"{status} ({one_line(message)})" if message else str(status)
+        if status == 403:
+            return CredentialsError(f"{self.shown} refused: {answer}", hint=_RIGHTS_HINT)
+        return StorageError(
+            f"{about}: the storage answered {answer}",
+            hint=f"check {self.profile_keys}, and the keys",
+        )
+
+
+def _region_of(exc: Any) -> str:
+    """Return the bucket's region that an error answer of S3 names; "" when it names none."""
+    headers = exc.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    named = headers.get("x-amz-bucket-region") or exc.response.get("Error", {}).get("Region")
+    return one_line(named or "")
 
 
 def _add_md5(params: dict[str, Any], **_: Any) -> None:
