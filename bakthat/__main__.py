@@ -14,7 +14,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(arguments)
     process.collect_rarely()
     try:
-        return _run(sys.argv[1:])
+        code = _run(sys.argv[1:])
+        if code > 128:  # stopped by a signal
+            process.end_without_threads(code)
+        return code
     finally:
         process.skip_final_collection()
 

@@ -79,6 +79,13 @@ class Upload(Protocol):
         part that failed in the background.
         """
 
+    def flush(self) -> None:
+        """Send what was written, which may take long; :meth:`commit` then makes the last request.
+
+        Nothing may be written afterwards. May be interrupted; :meth:`commit` calls it first, unless
+        the caller has. Raises StorageError.
+        """
+
     def commit(self) -> StoredObject:
         """Publish the object and return it; before, it does not exist.
 

@@ -42,8 +42,9 @@ class _Handler(logging.Handler):
     """Writes to the present ``sys.stderr``, which a progress bar replaces for a while."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        # A backup goes on when its log cannot be written.
-        with contextlib.suppress(OSError):
+        # A backup goes on when its log cannot be written. RuntimeError: a signal that arrived
+        # while a line was written has another one to write.
+        with contextlib.suppress(OSError, RuntimeError):
             sys.stderr.write(f"{self.format(record)}\n")
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
+import sys
+import threading
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Constants of the GNU C library's malloc.h."""
@@ -22,6 +26,27 @@ def collect_rarely() -> None:
 def skip_final_collection() -> None:
     """Skip the garbage collection at exit, which frees everything anyway."""
     gc.freeze()
+
+
+_OWN_THREADS = "bakthat-"
+"""What the names of threads in bakthat's pools begin with."""
+
+
+def end_without_threads(code: int) -> None:
+    """End the process with *code* if threads of bakthat still run; else return.
+
+    At exit, Python waits for each thread of a pool, and so for a request that may take a minute.
+    After a second signal nobody wants to wait.
+    """
+    if not any(thread.name.startswith(_OWN_THREADS) for thread in threading.enumerate()):
+        return
+    plugin = sys.modules.get("bakthat.plugin")  # as at exit: its plugins are deactivated
+    if plugin is not None:
+        plugin.deactivate_plugins()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def keep_freed_memory() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from bakthat.cli.app import ExitCode, app
 from bakthat.cli.log import print_error
-from bakthat.cli.signals import Stopped, handle_signals
+from bakthat.cli.signals import Stopped, end_by_signals, handle_signals
 from bakthat.errors import BakthatError, NotReadyError, UsageError
 from bakthat.system import terminal
 
@@ -29,10 +29,19 @@ SUBJECTS = (backups, retention, upkeep, cold, configuration)
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; errors are printed, not raised."""
-    debug = "--debug" in arguments
     try:
         _prepare_streams()
         handle_signals()
+        return _run(arguments)
+    except Stopped as exc:
+        end_by_signals()
+        print_error(exc.word)
+        return ExitCode(128 + exc.number)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    debug = "--debug" in arguments
+    try:
         code: int | None = app.run(list(arguments))
         terminal.flush()
         return code or ExitCode.DONE
@@ -43,9 +52,6 @@ def run(arguments: Sequence[str]) -> int:
             logging.getLogger("bakthat").exception("the traceback of the error")
         print_error(str(exc), exc.hint or _origin(exc))
         return _exit_code(exc)
-    except Stopped as exc:
-        print_error(exc.word)
-        return ExitCode(128 + exc.number)
     except terminal.OutputError as exc:
         # Otherwise Python flushes it at exit, fails again, and prints a traceback.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # until the process ends

@@ -7,9 +7,7 @@ import sys
 import time
 from types import FrameType
 
-CLEANING_SECONDS = 2.0
-"""Seconds after a signal in which others are ignored. Ctrl-C is often pressed twice, and the second
-one must not stop the cleanup after the first."""
+from bakthat.system.signals import REPEAT_SECONDS, SIGNALS
 
 RETRY_SECONDS = 0.01
 """Seconds until a signal that arrived where no exception may be raised is sent again."""
@@ -32,25 +30,35 @@ _SIGNAL_WORDS: dict[int, str] = {
 
 
 def handle_signals() -> None:
-    """Let SIGINT, SIGTERM and SIGHUP stop the command, but not its cleanup."""
+    """Let SIGINT, SIGTERM and SIGHUP stop the command, and a second one its cleanup."""
     stopper = _Stopper()
-    for number in _SIGNAL_WORDS:
+    for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, stopper.stop)
+    # A parent may have ignored it. Then the system keeps no exit status of our own children.
+    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, stopper.repeat)
     sys.unraisablehook = stopper.on_unraisable
+
+
+def end_by_signals() -> None:
+    """Let the next signal end the process at once: nothing is left to clean up."""
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class _Stopper:
     """Turns a signal into an exception, at once or as soon as one can be raised."""
 
     def __init__(self) -> None:
-        self._last = -CLEANING_SECONDS
+        self._last = -REPEAT_SECONDS
         self._delayed: int | None = None
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         """Raise Stopped, unless another signal has just done so."""
-        if time.monotonic() - self._last < CLEANING_SECONDS:
+        if time.monotonic() - self._last < REPEAT_SECONDS:
             return
         if frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
             # An exception inside the import system may leave its lock held, and every other thread
@@ -69,7 +77,7 @@ class _Stopper:
     def on_unraisable(self, unraisable: sys.UnraisableHookArgs, /) -> None:
         """Send the signal again when Python dropped Stopped, as it does in ``__del__``."""
         if isinstance(unraisable.exc_value, Stopped):
-            self._last = -CLEANING_SECONDS
+            self._last = -REPEAT_SECONDS
             self._delay(unraisable.exc_value.number)
         else:
             sys.__unraisablehook__(unraisable)

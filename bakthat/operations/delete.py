@@ -9,7 +9,7 @@ from typing import Any
 from bakthat import models
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.session.changes import after_change
-from bakthat.session.deletion import check_before_deleting
+from bakthat.session.deletion import UNMARKED, check_before_deleting
 from bakthat.session.lookup import find_backup
 from bakthat.session.session import Session, operation
 from bakthat.system.paths import PathLike
@@ -45,7 +45,9 @@ def delete(
         with models.catalog(session.catalog_path, write=True):
             models.check_writable(found)
         # An interrupt must not leave it in the catalog but not on the storage.
-        with held_back():
+        with held_back(
+            f"finishing the deletion of {printable(found.stored_filename)}", mend=UNMARKED
+        ):
             backend.delete(found.stored_filename)
             with models.catalog(session.catalog_path, write=True, patience=models.RECORD_PATIENCE):
                 models.mark_deleted(found)

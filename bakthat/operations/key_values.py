@@ -31,6 +31,7 @@ from bakthat.format.description import KEY_VALUE, describe
 from bakthat.format.names import KEY_VALUE_EXTENSION, check_set_name, parse_stored_name
 from bakthat.passwords import encryption_keys
 from bakthat.pipeline import read, write
+from bakthat.session.deletion import UNMARKED
 from bakthat.session.entries import is_value, value_entry
 from bakthat.session.reading import MAX_VALUE_BYTES, expected_of, find_keys
 from bakthat.session.session import Session
@@ -97,15 +98,24 @@ class KeyValue:
             content_type="application/octet-stream" if keys else "application/json",
             content_encoding="gzip" if compress and not keys else None,
         )
+        # An interrupt must not leave it stored but not recorded.
+        last_step = held_back(
+            f"finishing the upload of {printable(name)}",
+            mend="if it was stored, bakthat sync lists it; bakthat cleanup removes other remains",
+        )
         try:
             with write.encrypted(upload, keys) as sink:
                 sink.write(body)
-            # An interrupt must not leave it stored but not recorded.
-            with held_back():
+            upload.flush()
+            with last_step:
                 return self._record(upload.commit())
         finally:
-            with held_back():
-                upload.abort()
+            if not last_step.is_stopped:
+                with held_back(
+                    f"removing what was sent of {printable(name)}",
+                    mend="bakthat cleanup removes what is left",
+                ):
+                    upload.abort()
 
     def get_key(self, keyname: str, *, password: str | None = None, default: Any = None) -> Any:
         """Return the value under *keyname*, or *default* if there is none.
@@ -139,9 +149,10 @@ class KeyValue:
         with models.catalog(self._session.catalog_path):
             listed = self._listed(name, keyname)
         keys |= {each.stored_filename for each in listed}
-        for key in keys:
-            self._backend.delete(key)
-        self._mark_deleted(listed)
+        with held_back(f"finishing the deletion of {printable(name)}", mend=UNMARKED):
+            for key in keys:
+                self._backend.delete(key)
+            self._mark_deleted(listed)
         return bool(keys)
 
     def get_key_url(self, keyname: str, expires_in: int) -> str:

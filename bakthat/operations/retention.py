@@ -35,7 +35,7 @@ from bakthat.policy.rotation import (
     keep_recorded_last,
 )
 from bakthat.session.changes import after_change
-from bakthat.session.deletion import check_before_deleting
+from bakthat.session.deletion import UNMARKED, check_before_deleting
 from bakthat.session.lookup import find_set
 from bakthat.session.session import Session, operation
 from bakthat.system.paths import PathLike
@@ -250,7 +250,7 @@ def _delete_batch(
     with models.catalog(session.catalog_path, write=True):
         models.check_writable(batch[0])
     # An interrupt must not leave any of them in the catalog but not on the storage.
-    with held_back():
+    with held_back(f"finishing the deletion of {len(batch)} backups", mend=UNMARKED):
         failed = backend.delete_many([backup.stored_filename for backup in batch])
         for key, error in failed.items():
             log.warning("%s was not deleted: %s", printable(key), error)

@@ -74,11 +74,9 @@ class NewBackup:
             except KeyExistsError:
                 log.info("%s is taken on the storage, trying the next second", printable(key))
                 date += 1
-                with held_back():
-                    _release(catalog_path, key)
+                _release(catalog_path, key)
             except BaseException:
-                with held_back():
-                    _release(catalog_path, key)
+                _release(catalog_path, key)
                 raise
         raise StorageError(f"{MAX_COLLISIONS} names in a row are taken on the storage")
 
@@ -106,6 +104,11 @@ class NewBackup:
         description = self._describe(date, counted)
         row = self._row(key, date)
         upload = self.backend.upload(key, metadata=description, size_hint=_size_hint(counted))
+        # An interrupt must not leave it stored but not recorded.
+        last_step = held_back(
+            f"finishing the upload of {printable(key)}",
+            mend="if it was stored, bakthat sync lists it; bakthat cleanup removes other remains",
+        )
         try:
             write_object(
                 upload,
@@ -116,8 +119,8 @@ class NewBackup:
                 report=report,
                 on_bytes=progress.add,
             )
-            # An interrupt must not leave it stored but not recorded.
-            with held_back():
+            upload.flush()
+            with last_step:
                 row["size"] = upload.commit().size
                 row["metadata"] = description | self._result(report, counted, started)
                 entry = self._record(row)
@@ -125,8 +128,12 @@ class NewBackup:
                 size = text.human_size(entry.size)
                 log.info("Stored as %s (%s)", printable(key), size)
         finally:
-            with held_back():
-                upload.abort()
+            if not last_step.is_stopped:
+                with held_back(
+                    f"removing what was sent of {printable(key)}",
+                    mend="bakthat cleanup removes what is left",
+                ):
+                    upload.abort()
         return entry
 
     def _log_excluded(self, counted: Scan) -> None:
@@ -227,7 +234,10 @@ def _owner_names(status: os.stat_result) -> dict[str, str]:
 def _release(catalog_path: Path, key: str) -> None:
     """Release a name under which nothing was recorded."""
     try:
-        with models.catalog(catalog_path, write=True):
+        with (
+            held_back(f"releasing the name {printable(key)}", mend="it expires by itself"),
+            models.catalog(catalog_path, write=True),
+        ):
             models.release(key)
     except CatalogError as exc:
         # This must not hide the failure of the backup; the reservation expires by itself.

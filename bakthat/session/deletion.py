@@ -15,6 +15,9 @@ from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
 
+UNMARKED = "bakthat sync then brings the catalog up to date"
+"""What mends a deletion that was stopped before it was recorded."""
+
 
 def check_before_deleting(
     backend: Backend, backups: Sequence[models.Backups]

@@ -52,7 +52,9 @@ class Alter:
 
 @dataclass(frozen=True)
 class Stall:
-    """Answer nothing until the proxy ends."""
+    """Tell the test that the request has come, and answer nothing until the proxy ends."""
+
+    reached: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         fault = self.proxy.fault_for(self.command, self.path, headers)
         self.close_connection = True
         if isinstance(fault, Stall):
+            fault.reached.set()
             self.proxy.ended.wait()
         elif isinstance(fault, Reset):
             self._reset()

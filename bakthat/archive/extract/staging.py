@@ -99,9 +99,9 @@ class Staging:
         return fd
 
     def _remove(self, *, failed: bool) -> None:
-        with held_back():
+        where = quoted(os.fsencode(self.destination / self._name))
+        with held_back("removing the unpacked files", mend=f"remove {where} by hand"):
             if self._kept:
-                where = quoted(os.fsencode(self.destination / self._name))
                 logger.error("%s are in %s", self._kept, where)
                 self._close()
             else:

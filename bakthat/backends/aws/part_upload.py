@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from bakthat.backends.base import StoredObject
 from bakthat.errors import BakthatError, StorageError
-from bakthat.system.signals import held_back
+from bakthat.system.signals import held_back, report_wait
 
 Result = TypeVar("Result")
 
@@ -64,6 +64,7 @@ class PartUpload(ABC):
         self._parts: list[dict[str, Any]] = []
         self._cancelled = threading.Event()
         self._error: BakthatError | None = None
+        self._is_flushed = False
         self._closed = False
 
     @abstractmethod
@@ -112,10 +113,17 @@ class PartUpload(ABC):
             self._filled += len(piece)
             view = view[len(piece) :]
 
+    def flush(self) -> None:
+        """Send all parts; an object without parts is sent by :meth:`commit`."""
+        self._check_usable()
+        if self._upload_id is not None and not self._is_flushed:
+            self._run_step(self._send_last_part)
+            self._is_flushed = True
+
     def commit(self) -> StoredObject:
         """Publish the object and return it once the storage has confirmed it."""
-        self._check_usable()
-        stored = self._run_step(self._finish)
+        self.flush()
+        stored = self._run_step(self._publish_parts if self._is_flushed else self._publish_buffer)
         self._closed = True
         self._stop_workers()
         self._free_buffers()
@@ -124,6 +132,8 @@ class PartUpload(ABC):
     def abort(self) -> None:
         """Abort the upload and remove every part that was sent."""
         self._cancelled.set()
+        if self._upload_id is not None and not self._closed:
+            report_wait()
         # The workers end first: a part that arrived after the upload was aborted would stay, and be
         # charged.
         self._stop_workers()
@@ -154,7 +164,9 @@ class PartUpload(ABC):
     def _send_part(self) -> None:
         if self._upload_id is None:
             # An interrupt before the id is known would leave an upload that nobody can abort.
-            with held_back():
+            with held_back(
+                f"beginning the upload of {self._key}", mend="bakthat cleanup removes what is left"
+            ):
                 self._upload_id = self._begin()
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="bakthat-upload")
@@ -210,11 +222,11 @@ class PartUpload(ABC):
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
 
-    def _finish(self) -> StoredObject:
-        if self._upload_id is None:
-            body = self._take_part()
-            self._sent = len(body)
-            return self._publish_whole(body)
+    def _send_last_part(self) -> None:
         self._send_part()
         self._collect(at_most=0)
-        return self._publish_parts()
+
+    def _publish_buffer(self) -> StoredObject:
+        body = self._take_part()
+        self._sent = len(body)
+        return self._publish_whole(body)

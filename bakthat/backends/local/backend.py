@@ -343,6 +343,7 @@ class LocalUpload:
         self._description = description
         self._replace = replace
         self._size = 0
+        self._is_flushed = False
         self._ended = False
         self._descriptor = -1
         name = f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
@@ -357,11 +358,18 @@ class LocalUpload:
         with self._abort_on_error("write to"):
             self._size += write_all(self._descriptor, data)
 
+    def flush(self) -> None:
+        """Make the file durable."""
+        self._check_usable()
+        if not self._is_flushed:
+            with self._abort_on_error("finish"):
+                os.fsync(self._descriptor)
+            self._is_flushed = True
+
     def commit(self) -> StoredObject:
         """Make the file durable, then visible under its key."""
-        self._check_usable()
+        self.flush()
         with self._abort_on_error("finish"):
-            os.fsync(self._descriptor)
             found = os.fstat(self._descriptor)
             if found.st_size != self._size:
                 raise StorageError(
