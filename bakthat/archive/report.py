@@ -20,11 +20,22 @@ class ArchiveReport:
     directories: int = 0
     bytes: int = 0
     """Bytes of file content that were stored or restored, without the holes of sparse files."""
+    excluded_files: int = 0
+    """Entries that the options of the walk left out and that are not directories."""
+    excluded_directories: int = 0
+    """Directories that were left out. They were not entered: what is below them is not counted."""
     sha256: str = ""
     """The SHA-256 of a file that was stored unchanged, in hex; "" for an archive."""
     warnings: list[str] = field(default_factory=list)
     """The first :data:`KEPT_WARNINGS` warnings, one line each."""
     warning_count: int = 0
+
+    def leave_out(self, is_directory: bool) -> None:
+        """Count an entry that the options of the walk leave out."""
+        if is_directory:
+            self.excluded_directories += 1
+        else:
+            self.excluded_files += 1
 
     def warn(self, text: str) -> None:
         """Count and log the warning *text*, and keep it if it is among the first."""

@@ -92,7 +92,6 @@ class NewBackup:
         if self.keys:
             age.load()  # while a worker process still counts
         counted = content.count()
-        self._log_excluded(counted)
         if source.level:
             log.info("Compressing...")
         if self.keys:
@@ -119,10 +118,11 @@ class NewBackup:
                 report=report,
                 on_bytes=progress.add,
             )
+            self._log_excluded(report)
             upload.flush()
             with last_step:
                 row["size"] = upload.commit().size
-                row["metadata"] = description | self._result(report, counted, started)
+                row["metadata"] = description | self._result(report, started)
                 entry = self._record(row)
                 progress.finish()
                 size = text.human_size(entry.size)
@@ -136,16 +136,16 @@ class NewBackup:
                     upload.abort()
         return entry
 
-    def _log_excluded(self, counted: Scan) -> None:
+    def _log_excluded(self, report: ArchiveReport) -> None:
         if self.options.rules is not None:
             log.info(
-                "Leaving out %d files (%s) by %s",
-                counted.excluded_files,
-                text.human_size(counted.excluded_bytes),
+                "Left out %d files and %d directories by %s",
+                report.excluded_files,
+                report.excluded_directories,
                 printable(str(self.options.rules.path)),
             )
 
-    def _result(self, report: ArchiveReport, counted: Scan, started: float) -> dict[str, Any]:
+    def _result(self, report: ArchiveReport, started: float) -> dict[str, Any]:
         """Return the metadata that is known only after the backup was written."""
         result = {
             "is_enc": bool(self.keys),
@@ -154,8 +154,8 @@ class NewBackup:
             "files": report.files,
             "directories": report.directories,
             "bytes": report.bytes,
-            "excluded_files": counted.excluded_files,
-            "excluded_bytes": counted.excluded_bytes,
+            "excluded_files": report.excluded_files,
+            "excluded_directories": report.excluded_directories,
             "warning_count": report.warning_count,
             "warnings": report.warnings,
             "seconds": round(time.monotonic() - started, 3),

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import tracemalloc
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -385,18 +386,58 @@ def test_other_names_of_links_and_fifos_are_hard_links_too(tmp_path: Path) -> No
     assert report.files == 4
 
 
-def test_a_reused_inode_is_not_taken_for_a_hard_link(tmp_path: Path) -> None:
-    root = tmp_path / "set"
-    root.mkdir()
-    for name in ("a", "b"):
-        (root / name).write_bytes(b"old")
-        os.link(root / name, tmp_path / f"{name} again")
-    status = (root / "a").stat()
+def linked(
+    inode: int,
+    *,
+    device: int = 64769,
+    size: int = 3,
+    mtime_ns: int = 10**18,
+    kind: int = stat.S_IFREG,
+) -> os.stat_result:
+    """Return the status of a file with two names."""
+    numbers = (kind | 0o644, inode, device, 2, 0, 0, size, 0, mtime_ns // 10**9, 0)
+    return os.stat_result(numbers, {"st_mtime_ns": mtime_ns})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        linked(1, size=99),
+        linked(1, mtime_ns=10**18 + 1),
+        linked(1, kind=stat.S_IFIFO),
+        linked(1, device=64770),
+        linked(2),
+    ],
+    ids=["size", "time", "type", "device", "inode"],
+)
+def test_a_file_that_differs_in_anything_is_no_hard_link(other: os.stat_result) -> None:
+    links = HardLinks()
+    links.add(b"set/a", linked(1))
+    assert links.find(other) is None
+
+
+@pytest.mark.parametrize("mtime_ns", [-(2**63) * 10**9, -1, 0, (2**63 - 1) * 10**9 + 999_999_999])
+def test_any_time_of_a_file_system_is_remembered(mtime_ns: int) -> None:
+    status = linked(2**64 - 1, device=2**63, size=2**63 - 1, mtime_ns=mtime_ns)
     links = HardLinks()
     links.add(b"set/a", status)
-    fields = list((root / "b").stat())
-    fields[stat.ST_INO], fields[stat.ST_SIZE] = status.st_ino, 99
-    assert links.find(os.stat_result(fields)) is None
+    assert links.find(status) == b"set/a"
+
+
+def test_a_file_whose_other_names_are_to_come_takes_little_memory() -> None:
+    # A tree of snapshots by hard links has a million of them.
+    count, name = 50_000, b"snapshots/daily.0/home/user/src/module"
+    links = HardLinks()
+    tracemalloc.start()
+    try:
+        for inode in range(10**7, 10**7 + count):
+            links.add(name, linked(inode, mtime_ns=10**18 + inode))
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert taken / count < 160 + len(name)
+    assert all(links.find(linked(i, mtime_ns=10**18 + i)) for i in range(10**7, 10**7 + count))
+    assert not links._first
 
 
 def test_hard_links_are_forgotten_once_all_were_seen(tmp_path: Path) -> None:

@@ -5,13 +5,23 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bakthat.archive.create import walk as walk_module
 from bakthat.archive.create.excludes import find_rules
-from bakthat.archive.create.walk import CACHE_SIGNATURE, Entry, Scan, WalkOptions, scan, walk
+from bakthat.archive.create.walk import (
+    CACHE_SIGNATURE,
+    DirectoryCache,
+    Entry,
+    Scan,
+    WalkOptions,
+    scan,
+    walk,
+)
 from bakthat.archive.report import KEPT_WARNINGS, ArchiveReport
 from bakthat.errors import SourceError
 from bakthat.system.text import printable
@@ -85,22 +95,47 @@ def test_a_tree_deeper_than_the_interpreters_stack_is_walked(tmp_path: Path) -> 
             os.rmdir(f"{tmp_path}{path}")
 
 
-def test_excluded_directories_are_not_entered(
+def test_what_is_excluded_is_neither_opened_nor_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grow(tmp_path, "keep/a", "out/b", "out/c/d", ".gitignore")
-    (tmp_path / ".gitignore").write_text("out/\n!out/b\n")
-    listed: list[str] = []
-    real = walk_module._open_directory
+    # A mount whose server is gone may be among it, or below it: every call for one hangs.
+    grow(tmp_path, "keep/a", "out/b", "out/c/d", "mount/e", "f.log", ".gitignore")
+    (tmp_path / "dead").symlink_to("mount")
+    (tmp_path / ".gitignore").write_text("out/\n!out/b\n/mount\n*.log\ndead\n")
+    rules = find_rules(tmp_path)
+    used: list[str] = []
+    for module, call in ((walk_module, "_open_directory"), (os, "lstat"), (os, "stat")):
+        real = getattr(module, call)
 
-    def open_directory(path: str) -> int:
-        listed.append(path)
-        return real(path)
+        def noted(path: Any, *args: Any, real: Any = real, **options: Any) -> Any:
+            used.append(os.path.relpath(path, tmp_path) if isinstance(path, str) else "")
+            return real(path, *args, **options)
 
-    monkeypatch.setattr(walk_module, "_open_directory", open_directory)
-    options = WalkOptions(rules=find_rules(tmp_path))
-    assert names(tmp_path, options) == ["", ".gitignore", "keep", "keep/a"]
-    assert not [path for path in listed if "out" in Path(path).parts]
+        monkeypatch.setattr(module, call, noted)
+    report = ArchiveReport()
+    found = [entry.name for entry in walk(tmp_path, WalkOptions(rules=rules), report)]
+    counted = scan(tmp_path, WalkOptions(rules=rules))
+    monkeypatch.undo()
+    assert found == ["", ".gitignore", "keep", "keep/a"]
+    assert counted == Scan(files=2, directories=2, bytes=10 + 30)
+    assert (report.excluded_files, report.excluded_directories) == (2, 2)
+    assert "keep" in used
+    assert not {path.partition("/")[0] for path in used} & {"out", "mount", "dead", "f.log"}
+
+
+def test_an_entry_that_has_become_a_directory_since_it_was_listed_is_excluded_as_one(
+    tmp_path: Path,
+) -> None:
+    grow(tmp_path, "a", "z/kept", ".gitignore")
+    (tmp_path / "out").symlink_to("z")
+    (tmp_path / ".gitignore").write_text("out/\n")
+    report = ArchiveReport()
+    entries = walk(tmp_path, WalkOptions(rules=find_rules(tmp_path)), report)
+    found = [next(entries).name for _ in range(3)]
+    (tmp_path / "out").unlink()
+    grow(tmp_path, "out/secret")
+    assert [*found, *(entry.name for entry in entries)] == ["", ".gitignore", "a", "z", "z/kept"]
+    assert report.excluded_directories == 1
 
 
 def test_only_the_tag_of_a_tagged_cache_is_kept(tmp_path: Path) -> None:
@@ -109,8 +144,9 @@ def test_only_the_tag_of_a_tagged_cache_is_kept(tmp_path: Path) -> None:
     kept = ["", "cache", "cache/CACHEDIR.TAG", "other", "other/CACHEDIR.TAG", "other/c"]
     assert names(tmp_path, WalkOptions(skip_caches=True)) == kept
     assert len(names(tmp_path)) == 9
-    counted = scan(tmp_path, WalkOptions(skip_caches=True))
-    assert (counted.excluded_files, counted.excluded_bytes) == (2, 20)
+    report = ArchiveReport()
+    assert [entry.name for entry in walk(tmp_path, WalkOptions(skip_caches=True), report)] == kept
+    assert (report.excluded_files, report.excluded_directories) == (1, 1)
 
 
 @pytest.mark.parametrize("kind", ["fifo", "link", "directory", "short"])
@@ -153,7 +189,7 @@ def test_another_file_system_is_kept_as_an_empty_directory(
         assert "mount/file" in names(tmp_path)
 
 
-def test_scan_counts_stored_and_excluded_entries(tmp_path: Path) -> None:
+def test_scan_counts_what_will_be_stored(tmp_path: Path) -> None:
     grow(tmp_path, "a", "d/b", "out/c", "out/d/e", "f.log", ".gitignore")
     (tmp_path / ".gitignore").write_text("out\n*.log\n")
     os.link(tmp_path / "a", tmp_path / "d/again")
@@ -162,13 +198,37 @@ def test_scan_counts_stored_and_excluded_entries(tmp_path: Path) -> None:
         file.truncate(1 << 40)
         file.write(bytes(4096))
     assert scan(tmp_path, WalkOptions(rules=find_rules(tmp_path))) == Scan(
-        files=6, directories=2, bytes=10 + 10 + 10 + 4096, excluded_files=3, excluded_bytes=30
+        files=6, directories=2, bytes=10 + 10 + 10 + 4096
     )
+
+
+@pytest.mark.parametrize("excluded", ["cache", "zz"])
+def test_content_whose_other_name_is_excluded_is_counted_where_it_is_stored(
+    tmp_path: Path, excluded: str
+) -> None:
+    grow(tmp_path, f"{excluded}/a", "data/", ".gitignore")
+    os.link(tmp_path / excluded / "a", tmp_path / "data/big")
+    (tmp_path / ".gitignore").write_text(f"/{excluded}/\n")
+    counted = scan(tmp_path, WalkOptions(rules=find_rules(tmp_path)))
+    assert counted == Scan(files=2, directories=2, bytes=10 + len(excluded) + 3)
 
 
 def test_scan_of_a_file_counts_that_file(tmp_path: Path) -> None:
     grow(tmp_path, "a")
     assert scan(tmp_path / "a", WalkOptions()) == Scan(files=1, bytes=10)
+
+
+@pytest.mark.parametrize("seconds_ago", [0, 1, 3600])
+def test_a_listing_is_kept_only_where_a_later_change_would_show(
+    tmp_path: Path, seconds_ago: int
+) -> None:
+    # File systems count time in steps: within one, a directory changes without another time.
+    now = time.time_ns()
+    status = os.stat(tmp_path)
+    times = {"st_mtime_ns": now - seconds_ago * 10**9, "st_ctime_ns": now - seconds_ago * 10**9}
+    cache = DirectoryCache()
+    cache.keep(status_with_times := os.stat_result(tuple(status), times), ["a"], {})
+    assert (cache.take(status_with_times) is not None) == (seconds_ago == 3600)
 
 
 def test_scan_does_not_warn_about_unreadable_entries(

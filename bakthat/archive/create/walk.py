@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 from bakthat.archive.create.excludes import ExcludeRules
 from bakthat.archive.create.extents import stored_bytes
+from bakthat.archive.create.hard_links import HardLinks
 from bakthat.archive.report import ArchiveReport
 from bakthat.errors import SourceError
 from bakthat.system.text import printable, reason_of
@@ -50,27 +52,33 @@ class Entry(NamedTuple):
 class DirectoryCache:
     """The directory listings of a scan, so that the walk right after it need not list again.
 
-    A listing is valid while the times of its directory are unchanged. The number of cached names
-    is bounded; directories beyond it are listed again.
+    A listing is valid while the times of its directory are unchanged. That of a directory that
+    has just changed is not kept: it may change again without another time, since file systems
+    count time in steps. The number of cached names is bounded; directories beyond it are listed
+    again.
     """
 
     _MAX_NAMES = 100_000
+    _STEP_NS = 2 * 10**9
+    """The longest step of a file system's clock: that of FAT."""
 
     def __init__(self) -> None:
-        self._listings: dict[tuple[int, int], tuple[tuple[int, int], list[str], set[str]]] = {}
+        self._listings: dict[
+            tuple[int, int], tuple[tuple[int, int], list[str], dict[str, bool]]
+        ] = {}
         self._names_left = self._MAX_NAMES
 
-    def keep(self, status: os.stat_result, names: list[str], others: set[str]) -> None:
+    def keep(self, status: os.stat_result, names: list[str], others: dict[str, bool]) -> None:
         """Keep the listing of a directory that had *status* before it was listed.
 
-        *others* are those of *names* that are not regular files.
+        *others* are those of *names* that are not regular files, and whether it is a directory.
         """
-        if len(names) <= self._names_left:
+        times = status.st_mtime_ns, status.st_ctime_ns
+        if len(names) <= self._names_left and time.time_ns() - max(times) > self._STEP_NS:
             self._names_left -= len(names)
-            times = status.st_mtime_ns, status.st_ctime_ns
             self._listings[status.st_dev, status.st_ino] = (times, names.copy(), others)
 
-    def take(self, status: os.stat_result) -> tuple[list[str], set[str]] | None:
+    def take(self, status: os.stat_result) -> tuple[list[str], dict[str, bool]] | None:
         """Remove and return the listing of the directory with *status*; None if none is valid."""
         listing = self._listings.pop((status.st_dev, status.st_ino), None)
         if listing is None:
@@ -82,16 +90,16 @@ class DirectoryCache:
 
 @dataclass
 class Scan:
-    """Counts of what a backup of a tree will store, as far as they are known in advance."""
+    """Counts of what a backup of a tree will store, as far as they are known in advance.
+
+    Nothing may depend on them: the counts of what was stored are those of the ArchiveReport.
+    """
 
     files: int = 0
     """Entries that are not directories."""
     directories: int = 0
     bytes: int = 0
     """Bytes of file content, without holes; all hard links of a file count once."""
-    excluded_files: int = 0
-    """Entries that are left out and are not directories."""
-    excluded_bytes: int = 0
 
 
 def walk(
@@ -101,30 +109,27 @@ def walk(
 
     Depth first: a directory, then its contents, sorted by the bytes of their names. A *root*
     that is a symbolic link is followed, no other link is. Entries below the root that cannot be
-    read or vanish become warnings in *report*. Directories in *cache* are not listed again.
+    read or vanish become warnings in *report*, which also counts the entries that are left out.
+    Those are neither opened nor looked at. Directories in *cache* are not listed again.
+
     Raises SourceError, before the first entry, when the root is missing, cannot be read, or is
     neither a file nor a directory.
     """
     path, status = check_root(root)
-    walker = _Walk(options, status.st_dev, warn=report.warn, cache=cache)
+    walker = _Walk(options, status.st_dev, warn=report.warn, left_out=report.leave_out, cache=cache)
     return walker.entries(Entry(path, "", status))
 
 
 def scan(root: Path, options: WalkOptions, cache: DirectoryCache | None = None) -> Scan:
-    """Count the entries that :func:`walk` yields for *root* and those that it leaves out.
+    """Count the entries that :func:`walk` yields for *root*.
 
-    The contents of excluded directories are counted too. Entries that cannot be read cause no
-    warning. Directory listings are kept in *cache*. Raises SourceError as :func:`walk` does.
+    The tree may change before it is read, so these are estimates. Entries that cannot be read cause
+    no warning. Directory listings are kept in *cache*. Raises SourceError as :func:`walk` does.
     """
     result = Scan()
-    links: set[tuple[int, int]] = set()
+    links = HardLinks()
     path, status = check_root(root)
-    device = status.st_dev
-
-    def leave_out(path: str) -> None:
-        _count_excluded(path, device, options.one_file_system, links, result)
-
-    walker = _Walk(options, device, left_out=leave_out, cache=cache)
+    walker = _Walk(options, status.st_dev, cache=cache)
     files = total = 0
     for entry_path, _, entry_status in walker.entries(Entry(path, "", status)):
         if entry_status is None:
@@ -139,11 +144,11 @@ def scan(root: Path, options: WalkOptions, cache: DirectoryCache | None = None) 
     return result
 
 
-def _ignore(_text: str) -> None:
+def _ignore(_: object) -> None:
     pass
 
 
-def _listed_bytes(path: str, links: set[tuple[int, int]]) -> int:
+def _listed_bytes(path: str, links: HardLinks) -> int:
     try:
         status = os.lstat(path)
     except OSError:
@@ -153,29 +158,13 @@ def _listed_bytes(path: str, links: set[tuple[int, int]]) -> int:
     return _first_bytes(path, status, links)
 
 
-def _first_bytes(path: str, status: os.stat_result, links: set[tuple[int, int]]) -> int:
+def _first_bytes(path: str, status: os.stat_result, links: HardLinks) -> int:
     """Return the bytes of a file's content, or 0 for another link to one that was counted."""
     if status.st_nlink > 1:
-        key = (status.st_dev, status.st_ino)
-        if key in links:
+        if links.find(status) is not None:
             return 0
-        links.add(key)
+        links.add(b"", status)
     return stored_bytes(path, status)
-
-
-def _count_excluded(
-    path: str, device: int, one_file_system: bool, links: set[tuple[int, int]], result: Scan
-) -> None:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return
-    options = WalkOptions(one_file_system=one_file_system)
-    top = Entry(path, "", status)
-    for entry in _Walk(options, device).entries(top):
-        if entry.stat is None or not stat.S_ISDIR(entry.stat.st_mode):
-            result.excluded_files += 1
-            result.excluded_bytes += _listed_bytes(entry.path, links)
 
 
 def check_root(root: Path) -> tuple[str, os.stat_result]:
@@ -210,8 +199,8 @@ class _Level:
     """The path below the root, with a slash at its end; "" for the root."""
     leaves: list[str]
     """Names of the entries still to come, the next one last."""
-    others: set[str]
-    """Those of the names that are not listed as regular files."""
+    others: dict[str, bool]
+    """Those of the names that are not listed as regular files, and whether it is a directory."""
 
 
 class _Walk:
@@ -223,10 +212,11 @@ class _Walk:
         device: int,
         *,
         warn: Callable[[str], None] = _ignore,
-        left_out: Callable[[str], None] = _ignore,
+        left_out: Callable[[bool], None] = _ignore,
         cache: DirectoryCache | None = None,
     ) -> None:
-        """*device* is that of the root; *left_out* takes the path of each entry left out."""
+        """*device* is that of the root. *left_out* is called for each entry that is left out, with
+        whether it is a directory."""
         self._options = options
         self._device = device
         self._warn = warn
@@ -235,7 +225,7 @@ class _Walk:
 
     def entries(self, top: Entry) -> Iterator[Entry]:
         """Yield *top* and all entries below it."""
-        rules, warn = self._options.rules, self._warn
+        rules = self._options.rules
         yield top
         levels = [self._enter(top)]
         while levels:
@@ -246,29 +236,41 @@ class _Walk:
             leaf = level.leaves.pop()
             path = level.path + leaf
             name = level.name + leaf
-            status = None
-            if leaf in level.others:
-                try:
-                    status = os.lstat(path)
-                except FileNotFoundError:
-                    warn(f"{printable(path)}: vanished before it was read; it is not stored")
-                    continue
-                except OSError as exc:
-                    warn(f"{printable(path)}: {reason_of(exc)}; it is not stored")
-                    continue
-            is_dir = status is not None and stat.S_ISDIR(status.st_mode)
-            if rules is not None and rules.excludes(name, is_dir=is_dir):
-                self._left_out(path)
+            # Decided by the listing alone: an lstat of a mount that does not answer would hang,
+            # whether it is excluded or not.
+            is_dir = level.others.get(leaf)
+            if rules is not None and rules.excludes(name, is_dir=is_dir is True):
+                self._left_out(is_dir is True)
                 continue
+            status = None
+            if is_dir is not None:
+                status = self._lstat(path)
+                if status is None:
+                    continue
+                replaced = is_dir != stat.S_ISDIR(status.st_mode)
+                is_dir ^= replaced
+                if replaced and rules is not None and rules.excludes(name, is_dir=is_dir):
+                    self._left_out(is_dir)
+                    continue
             entry = Entry(path, name, status)
             yield entry
             if is_dir:
                 levels.append(self._enter(entry))
 
+    def _lstat(self, path: str) -> os.stat_result | None:
+        """Return the status of *path*; None after a warning where there is none."""
+        try:
+            return os.lstat(path)
+        except FileNotFoundError:
+            self._warn(f"{printable(path)}: vanished before it was read; it is not stored")
+        except OSError as exc:
+            self._warn(f"{printable(path)}: {reason_of(exc)}; it is not stored")
+        return None
+
     def _enter(self, entry: Entry) -> _Level:
         """Return the level of *entry*, without leaves if nothing below *entry* is to be yielded."""
         name = f"{entry.name}/" if entry.name else ""
-        level = _Level(os.path.join(entry.path, ""), name, [], set())
+        level = _Level(os.path.join(entry.path, ""), name, [], {})
         status = entry.stat
         if status is None or not stat.S_ISDIR(status.st_mode):
             return level
@@ -281,18 +283,19 @@ class _Walk:
         if self._options.skip_caches and CACHE_TAG in leaves and _is_tagged(level.path + CACHE_TAG):
             for leaf in leaves:
                 if leaf != CACHE_TAG:
-                    self._left_out(level.path + leaf)
+                    self._left_out(level.others.get(leaf) is True)
             leaves = [CACHE_TAG]
         level.leaves = leaves
         return level
 
-    def _list(self, path: str, status: os.stat_result) -> tuple[list[str], set[str]]:
-        """Return the names in reverse order, and the set of those that are not regular files.
+    def _list(self, path: str, status: os.stat_result) -> tuple[list[str], dict[str, bool]]:
+        """Return the names in reverse order, and for those that are not regular files, whether
+        they are directories.
 
         After an error, return the names read so far.
         """
         names: list[str] = []
-        others: set[str] = set()
+        others: dict[str, bool] = {}
         problem = None
         try:
             fd = _open_directory(path)
@@ -301,7 +304,7 @@ class _Walk:
                     for entry in entries:
                         names.append(entry.name)
                         if not _is_listed_as_file(entry):
-                            others.add(entry.name)
+                            others[entry.name] = _is_listed_as_directory(entry)
             finally:
                 os.close(fd)
         except OSError as exc:
@@ -329,6 +332,13 @@ def _is_listed_as_file(entry: os.DirEntry[str]) -> bool:
     except OSError:
         # The type is unknown and lstat failed. The walk reports it.
         return False
+
+
+def _is_listed_as_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False  # as above
 
 
 def _is_tagged(path: str) -> bool:

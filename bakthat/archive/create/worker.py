@@ -33,6 +33,9 @@ pieces."""
 _COUNT, _READ, _WARNING, _RESULT = "count", "read", "warning", "result"
 _WRITE = "write"
 
+_RESULT_COUNTS = ("files", "directories", "bytes", "excluded_files", "excluded_directories")
+"""The attributes of the report that the last message holds, in order."""
+
 
 @contextlib.contextmanager
 def open_content(
@@ -87,7 +90,8 @@ class _WorkerArchive:
             elif kind == _WARNING:
                 report.warn(content)
             else:
-                report.files, report.directories, report.bytes = content
+                for name, count in zip(_RESULT_COUNTS, content, strict=True):
+                    setattr(report, name, count)
                 return
 
     def _receive(self) -> tuple[str, Any]:
@@ -121,4 +125,4 @@ def _work(archive: TreeArchive, ring: SharedRing, connection: socket.socket) -> 
         report=report,
         on_bytes=lambda count: send(connection, _READ, count),
     )
-    send(connection, _RESULT, (report.files, report.directories, report.bytes))
+    send(connection, _RESULT, tuple(getattr(report, name) for name in _RESULT_COUNTS))
