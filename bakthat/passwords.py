@@ -13,6 +13,7 @@ from typing import Any
 from bakthat.errors import ConfigError, PasswordError
 from bakthat.system import terminal
 from bakthat.system.paths import expanded
+from bakthat.system.signals import child_status
 from bakthat.system.text import reason_of
 
 PASSWORD_VARIABLE = "BAKTHAT_PASSWORD"
@@ -220,7 +221,8 @@ def _run(command: str | list[str]) -> str:
         arguments = shlex.split(command) if isinstance(command, str) else command
         if not arguments:
             raise ValueError("it is empty")
-        done = subprocess.run(arguments, stdout=subprocess.PIPE, check=True)
+        with child_status():
+            done = subprocess.run(arguments, stdout=subprocess.PIPE, check=True)
     except (OSError, ValueError) as exc:
         raise ConfigError(f"cannot run password_command: {exc}") from exc
     except subprocess.CalledProcessError as exc:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,8 @@ import pytest
 from bakthat import passwords
 from bakthat.errors import ConfigError, PasswordError
 from bakthat.system import terminal
+from tests.support.commandline import CommandLine
+from tests.support.profiles import write_config
 
 
 @pytest.fixture
@@ -212,3 +218,49 @@ def test_an_identity_is_needed_for_recipients() -> None:
 def test_no_secret_is_in_the_repr() -> None:
     assert "secret" not in repr(passwords.EncryptionKeys(passphrase="secret"))
     assert "secret" not in repr(passwords.DecryptionKeys("secret", ("secret",)))
+
+
+BROKEN_COMMAND = {"password_command": ["sh", "-c", "echo half; exit 1"]}
+
+
+def test_a_program_that_ignores_sigchld_hears_of_a_command_that_failed() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with pytest.raises(ConfigError, match="password_command failed with status 1"):
+            passwords.encryption_keys(BROKEN_COMMAND)
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+        with (
+            ThreadPoolExecutor(1) as pool,
+            pytest.raises(ConfigError, match="this program ignores SIGCHLD"),
+        ):
+            pool.submit(passwords.encryption_keys, BROKEN_COMMAND).result()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_a_command_line_whose_parent_ignores_sigchld_works(user: CommandLine) -> None:
+    (user.directory / "file").write_text("content")
+    write_config(
+        user.home / ".bakthat.yml",
+        default={"default_destination": "local"},
+        broken={"default_destination": "local", **BROKEN_COMMAND},
+    )
+    bakthat = f"{shlex.quote(sys.executable)} -m bakthat"
+    script = f"{bakthat} backup file --prompt no; echo $?; {bakthat} backup file -p broken; echo $?"
+    done = subprocess.run(
+        [sys.executable, "-c", IGNORING_SIGCHLD, script],
+        env=user.environment,
+        cwd=user.directory,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "0\n1\n", done.stderr
+
+
+# Not the shell's trap: bash and dash reset SIGCHLD for their children.
+IGNORING_SIGCHLD = """
+import os, signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+os.execvp("sh", ["sh", "-c", sys.argv[1]])
+"""

@@ -54,7 +54,7 @@ class NewBackup:
     def store(self, first: BackupContent) -> models.Backups:
         """Write the object under the first free name, record it, and return the entry.
 
-        *first* is the content, which the caller opened and closes. When the storage already has
+        *first* is the content, which the caller opened and closes too. When the storage already has
         the name, the source is opened again and stored under the next name. Raises SourceError,
         StorageError, CatalogError.
         """
@@ -73,6 +73,7 @@ class NewBackup:
                     return self._store_as(key, date, again)
             except KeyExistsError:
                 log.info("%s is taken on the storage, trying the next second", printable(key))
+                first.close()
                 date += 1
                 _release(catalog_path, key)
             except BaseException:

@@ -14,7 +14,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
@@ -101,6 +102,28 @@ def report_wait() -> None:
     """Log what is being finished if a signal has asked to stop; call this before a long wait."""
     if threading.current_thread() is threading.main_thread() and _asked_at() is not None:
         _report()
+
+
+@contextmanager
+def child_status() -> Iterator[None]:
+    """Let the exit status of child processes be known, also in a program that ignores SIGCHLD.
+
+    There, the system keeps no status, and :mod:`subprocess` takes every command for a success.
+    Raises ValueError in such a program outside of its main thread, where this cannot be changed.
+    """
+    if signal.getsignal(signal.SIGCHLD) != signal.SIG_IGN:
+        yield
+        return
+    if threading.current_thread() is not threading.main_thread():
+        raise ValueError(
+            "this program ignores SIGCHLD, so the exit status would not be known; "
+            "call bakthat from its main thread"
+        )
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
 
 def _install() -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+import bakthat
 from bakthat.archive.create import content
 from bakthat.archive.create import worker as create_worker
 from bakthat.archive.create.walk import Scan, WalkOptions
@@ -28,8 +29,10 @@ from bakthat.archive.create.worker import open_content
 from bakthat.archive.gzip.writer import GzipWriter
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.worker.process import WorkerProcess, may_fork
-from bakthat.errors import ArchiveError, SourceError, StorageError
+from bakthat.backends.local.backend import LocalBackend
+from bakthat.errors import ArchiveError, KeyExistsError, SourceError, StorageError
 from tests.support.archives import Collector, members
+from tests.support.profiles import Conf
 from tests.support.tar_bytes import snapshot
 from tests.support.trees import make_every_kind
 
@@ -360,6 +363,123 @@ def test_no_worker_is_started_that_could_not_be_ended(
     archived(make_every_kind(tmp_path / "every kind"), sink)
     assert members(sink.data)
     assert os.listdir("/proc/self/fd") == open_before
+
+
+@pytest.mark.parametrize("sigchld", ["SIG_DFL", "SIG_IGN"])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.ENOSYS])
+def test_a_process_that_gets_no_pidfd_ends_before_it_begins(sigchld: str, number: int) -> None:
+    script = (
+        "import os, signal\n"
+        "from bakthat.archive.worker.process import WorkerProcess\n"
+        f"signal.signal(signal.SIGCHLD, signal.{sigchld})\n"
+        "real = os.pidfd_open\n"
+        "def open_own(process):\n"
+        "    if process == os.getpid():\n"
+        "        return real(process)\n"
+        f"    raise OSError({number}, 'refused')\n"
+        "os.pidfd_open = open_own\n"
+        "try:\n"
+        "    WorkerProcess(lambda _: print('begun', flush=True))\n"
+        "except OSError as exc:\n"
+        f"    assert exc.errno == {number}\n"
+        "try:\n"
+        "    print(os.waitpid(-1, 0))\n"
+        "except ChildProcessError:\n"
+        "    print('no child')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, timeout=60, check=True
+    )
+    assert done.stdout == b"no child\n"
+
+
+def test_an_archive_is_made_whatever_number_of_descriptors_is_left(tmp_path: Path) -> None:
+    """Too few are a plain error. No process and no descriptor stays behind."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "file").write_text("content")
+    script = (
+        "import errno, os, resource, sys\n"
+        "from pathlib import Path\n"
+        "from bakthat.archive.create.walk import WalkOptions\n"
+        "from bakthat.archive.create.worker import open_content\n"
+        "from bakthat.archive.report import ArchiveReport\n"
+        "from bakthat.errors import SourceError\n"
+        "class Sink:\n"
+        "    size = 0\n"
+        "    def write(self, data):\n"
+        "        self.size += len(data)\n"
+        "def archive(sink):\n"
+        "    with open_content(Path(sys.argv[1]), WalkOptions(), arcname='set') as content:\n"
+        "        content.count()\n"
+        "        content.write(\n"
+        "            sink, identity='', report=ArchiveReport(), on_bytes=lambda _: None)\n"
+        "archive(Sink())\n"
+        "highest = max(map(int, os.listdir('/proc/self/fd')))\n"
+        "before = os.listdir('/proc/self/fd')\n"
+        "ends = []\n"
+        "for more in range(12):\n"
+        "    sink = Sink()\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + more, 4096))\n"
+        "    try:\n"
+        "        archive(sink)\n"
+        "        ends.append('done')\n"
+        "    except (OSError, SourceError) as exc:\n"
+        "        assert 'oo many open files' in str(exc), exc\n"
+        "        ends.append('refused')\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))\n"
+        "    assert os.listdir('/proc/self/fd') == before\n"
+        "    try:\n"
+        "        raise SystemExit(f'a child stays: {os.waitpid(-1, os.WNOHANG)}, {ends}')\n"
+        "    except ChildProcessError:\n"
+        "        pass\n"
+        "print(*sorted(set(ends)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "source")],
+        stdout=subprocess.PIPE,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == b"done refused\n"
+
+
+def test_a_process_that_does_not_end_is_left_with_a_warning() -> None:
+    """As one does that waits for a dead mount. Here the signal that kills is lost."""
+    script = (
+        "import logging, os, signal\n"
+        "from bakthat.archive.worker import process\n"
+        "logging.basicConfig(format='%(message)s')\n"
+        "process.END_SECONDS = 0.1\n"
+        "readable, writable = os.pipe()\n"
+        "worker = process.WorkerProcess(lambda _: os.read(readable, 1))\n"
+        "kill = signal.pidfd_send_signal\n"
+        "signal.pidfd_send_signal = lambda *_: None\n"
+        "worker.end()\n"
+        "os.write(writable, b'x')\n"
+        "os.wait()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], stderr=subprocess.PIPE, timeout=60, check=True
+    )
+    assert done.stderr == b"the process that reads the files does not end; a mount may be dead\n"
+
+
+def test_the_worker_of_a_name_that_is_taken_ends_at_once(
+    tree: Path, local: Conf, forking: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = children()
+    running: list[int] = []
+    upload = LocalBackend.upload
+
+    def refuse_first(self: LocalBackend, key: str, **options: Any) -> Any:
+        running.append(len(children() - before))
+        if len(running) == 1:
+            raise KeyExistsError("taken")
+        return upload(self, key, **options)
+
+    monkeypatch.setattr(LocalBackend, "upload", refuse_first)
+    bakthat.backup(tree, conf=local, password="")
+    assert running == [1, 1]
 
 
 def test_the_command_line_archives_in_a_worker(tmp_path: Path) -> None:

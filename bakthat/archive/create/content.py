@@ -35,6 +35,9 @@ class BackupContent(Protocol):
         ArchiveError, and whatever *sink* raises.
         """
 
+    def close(self) -> None:
+        """End what works on the content; may be called again. It cannot be written any more."""
+
 
 class PlainFile:
     """A file that is stored unchanged."""
@@ -87,6 +90,9 @@ class PlainFile:
         report.files = 1
         report.sha256 = digest.hexdigest()
 
+    def close(self) -> None:
+        """Do nothing: between calls, nothing is open."""
+
 
 @dataclass
 class TreeArchive:
@@ -122,3 +128,6 @@ class TreeArchive:
             comment=identity,
             cache=self._cache,
         )
+
+    def close(self) -> None:
+        """Do nothing: between calls, nothing is open."""

@@ -50,27 +50,29 @@ def open_content(
         yield PlainFile(path, options)
         return
     check_root(path)  # before any process is started
-    archive = TreeArchive(path, arcname, options)
-    worker = None
+    archive: BackupContent
+    archive = tree = TreeArchive(path, arcname, options)
     try:
         if may_fork():
-            with contextlib.suppress(OSError):  # no memory, or too many processes
-                worker = _WorkerArchive(archive)
-        yield worker or archive
+            with contextlib.suppress(OSError):  # no memory, descriptors or processes left
+                archive = _WorkerArchive(tree)
+        yield archive
     finally:
-        if worker is not None:
-            worker.end()
+        archive.close()
 
 
 class _WorkerArchive:
-    """An archive that is made in a worker process; the caller must call :meth:`end`."""
+    """An archive that is made in a worker process; the caller must call :meth:`close`."""
 
     def __init__(self, archive: TreeArchive) -> None:
         """Raises OSError where no process can be started."""
         ring = SharedRing(_PIECES, _PIECE_BYTES)
         self._worker = WorkerProcess(lambda connection: _work(archive, ring, connection))
         self._reader = RingReader(ring, self._worker.connection)
-        self.end = self._worker.end
+
+    def close(self) -> None:
+        """End the worker process."""
+        self._worker.end()
 
     def count(self) -> Scan:
         _, numbers = self._receive()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import signal
@@ -14,14 +15,23 @@ from collections.abc import Callable
 from bakthat.archive.worker.messages import ConnectionEndedError, send_failure
 from bakthat.system.signals import SIGNALS, held_back
 
+log = logging.getLogger("bakthat.archive")
+
+END_SECONDS = 10.0
+"""Seconds to wait for the end of a killed process. On a dead mount, it may never end."""
+_BEGIN = b"b"
+"""The message that lets a process begin."""
+
 
 def may_fork() -> bool:
     """Return whether a worker can be forked: on Linux with pidfds, from a single thread.
 
     With more threads, a lock that another thread holds would stay locked in the child for ever.
     """
+    if sys.platform != "linux":
+        return False
     # A Python that was built for old kernels, such as uv's, has no pidfds.
-    if sys.platform != "linux" or not (
+    if not (
         hasattr(os, "pidfd_open")
         and hasattr(os, "P_PIDFD")
         and hasattr(signal, "pidfd_send_signal")
@@ -55,6 +65,7 @@ class WorkerProcess:
             theirs.close()
 
     def _start(self, work: Callable[[socket.socket], None], theirs: socket.socket) -> None:
+        assert sys.platform == "linux"  # see may_fork
         # A pidfd always means the same process; a pid may be reused after its process has ended.
         with held_back():
             parent = os.pidfd_open(os.getpid())
@@ -66,29 +77,54 @@ class WorkerProcess:
                 if process:  # only the child needs it
                     os.close(parent)
             if process:
-                with contextlib.suppress(ProcessLookupError):  # it has ended and was reaped
-                    self._pidfd = os.pidfd_open(process)
+                self._pidfd = self._pidfd_of(process)
+                self.connection.sendall(_BEGIN)
                 return
             try:
                 self.connection.close()  # or the connection would not end with the parent
                 _restore_default_signals()
-                _run(work, theirs, parent)
+                if theirs.recv(1):
+                    _run(work, theirs, parent)
             finally:
                 os._exit(0)  # never return to the caller in the child
 
+    def _pidfd_of(self, process: int) -> int:
+        """Return a pidfd of the child *process*; without one, let it end first. Raises OSError.
+
+        The child waits for a message, so it has done nothing, and its pid is still its own.
+        """
+        assert sys.platform == "linux"  # see may_fork
+        try:
+            return os.pidfd_open(process)
+        except OSError:
+            self.connection.close()  # which ends the child
+            with contextlib.suppress(ChildProcessError):  # this program ignores SIGCHLD
+                os.waitpid(process, 0)
+            raise
+
     def end(self) -> None:
-        """Kill the process unless it has ended, and return when it is gone; may be called again."""
+        """Kill the process unless it has ended, and return when it is gone; may be called again.
+
+        Only a process that waits for a dead mount is left behind, with a warning.
+        """
+        assert sys.platform == "linux"  # see may_fork
         self.connection.close()
         if self._pidfd < 0:
             return
-        with held_back():
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            # The child was reaped already, by an ignored SIGCHLD or a wait for any child.
-            with contextlib.suppress(ChildProcessError):
-                os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
-            os.close(self._pidfd)
-            self._pidfd = -1
+        pidfd, self._pidfd = self._pidfd, -1
+        with held_back("ending the process that reads the files"):
+            try:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                if not _wait_readable(pidfd, END_SECONDS):
+                    log.warning(
+                        "the process that reads the files does not end; a mount may be dead"
+                    )
+                # The child was reaped already, by an ignored SIGCHLD or a wait for any child.
+                with contextlib.suppress(ChildProcessError):
+                    os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+            finally:
+                os.close(pidfd)
 
 
 def _run(work: Callable[[socket.socket], None], connection: socket.socket, parent: int) -> None:
@@ -108,6 +144,7 @@ def _check_end_is_possible(pidfd: int) -> None:
     Linux 5.3 cannot wait for a pidfd, and a sandbox may forbid both. *pidfd* is that of this
     process: signal 0 does nothing to it, and it is not waited for, since it is no child.
     """
+    assert sys.platform == "linux"  # see may_fork
     signal.pidfd_send_signal(pidfd, 0)
     with contextlib.suppress(ChildProcessError):
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
@@ -115,14 +152,19 @@ def _check_end_is_possible(pidfd: int) -> None:
 
 def _end_with(parent: int) -> None:
     """End this process when *parent*, a pidfd, ends, even during a long system call."""
-    poll = select.poll()  # select() takes no descriptor above 1023
-    poll.register(parent, select.POLLIN)
 
     def watch() -> None:
-        poll.poll()
+        _wait_readable(parent, None)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _wait_readable(descriptor: int, seconds: float | None) -> bool:
+    """Wait until *descriptor* is readable, as a pidfd is once its process has ended."""
+    poll = select.poll()  # select() takes no descriptor above 1023
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))
 
 
 def _restore_default_signals() -> None:
