@@ -75,9 +75,10 @@ def restore(
     *only* names files and directories inside the backup; nothing else is restored. The whole backup
     is still read and checked.
 
-    A backup that unpacks to far more than its announced size is refused as an archive bomb. The
-    limit is twice the announced size plus 64 MiB or, where no size was announced, 200 times the
-    stored size plus 1 GiB. *any_size* True lifts the limit.
+    A backup that unpacks to far more than was backed up is refused, since it could fill the disk.
+    The limit is twice the size in the catalog of the machine that made the backup plus 64 MiB. For
+    any other machine, and without that catalog, it is 200 times the stored size plus 1 GiB or, if
+    that is more, twice the announced size plus 64 MiB. *any_size* True lifts the limit.
 
     A backup in cold storage must be thawed first, which takes hours and is charged. The first call
     requests the thaw, by *tier* ("expedited", "standard" or "bulk") and on S3 for *days*, and

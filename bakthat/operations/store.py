@@ -20,7 +20,7 @@ from bakthat.archive.create.worker import open_content
 from bakthat.archive.report import ArchiveReport
 from bakthat.backends.base import Backend
 from bakthat.crypto import age
-from bakthat.errors import CatalogError, KeyExistsError, SourceError, StorageError
+from bakthat.errors import CatalogError, KeyExistsError, StorageError
 from bakthat.format import names
 from bakthat.format.description import ARCHIVE, FILE, archive_identity, describe
 from bakthat.operations.sources.files import BackupSource
@@ -30,7 +30,7 @@ from bakthat.session.session import Session
 from bakthat.system import text
 from bakthat.system.signals import held_back
 from bakthat.system.streams import Progress
-from bakthat.system.text import printable, reason_of
+from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
 transfer_log = logging.getLogger("bakthat.backends")
@@ -101,7 +101,7 @@ class NewBackup:
         started = time.monotonic()
         progress = UploadProgress(counted.bytes, self.progress)
         report = ArchiveReport()
-        description = self._describe(date, counted)
+        description = self._describe(date, counted, content.status)
         row = self._row(key, date)
         upload = self.backend.upload(key, metadata=description, size_hint=_size_hint(counted))
         # An interrupt must not leave it stored but not recorded.
@@ -189,8 +189,11 @@ class NewBackup:
                 hint=f"the stored backup is complete; restore it by this name: {name}",
             ) from exc
 
-    def _describe(self, date: int, counted: Scan) -> dict[str, Any]:
-        """Return the self-description, from which ``sync`` rebuilds the catalog."""
+    def _describe(self, date: int, counted: Scan, status: os.stat_result | None) -> dict[str, Any]:
+        """Return the self-description, from which ``sync`` rebuilds the catalog.
+
+        *status* is that of a file that is stored as it is.
+        """
         source = self.source
         description = describe(
             ARCHIVE if source.is_archive else FILE,
@@ -202,18 +205,12 @@ class NewBackup:
         )
         if self.tags:
             description["tags"] = self.tags
-        if source.is_archive:
-            # A restore limits the unpacked size by these. The catalog gets the exact counts later.
+        if status is None:
+            # Estimates: the tree may change before it is read. The catalog gets the exact counts.
             description["bytes"] = counted.bytes
             description["files"] = counted.files
             description["directories"] = counted.directories
         else:
-            try:
-                status = source.path.stat()
-            except OSError as exc:
-                raise SourceError(
-                    f"cannot read '{printable(source.path)}': {reason_of(exc)}"
-                ) from exc
             description["mode"] = status.st_mode & 0o7777
             description["mtime_ns"] = status.st_mtime_ns
             description["uid"], description["gid"] = status.st_uid, status.st_gid
@@ -265,7 +262,7 @@ class UploadProgress:
         """Report *size* more bytes."""
         self._done += size
         if self._progress is not None:
-            self._progress(self._done, self._total)
+            self._progress(self._done, max(self._done, self._total))
             return
         # Below 100 until the storage has confirmed: a tree may grow while it is read.
         tenth = min(self._done * 10 // self._total, 9) if self._total else 0
@@ -276,6 +273,6 @@ class UploadProgress:
     def finish(self) -> None:
         """Report that the storage has confirmed the whole object."""
         if self._progress is not None:
-            self._progress(self._total, self._total)
+            self._progress(self._done, self._done)
         else:
             transfer_log.info("Upload completion: 100%")

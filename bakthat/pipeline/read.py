@@ -38,6 +38,17 @@ _READ_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class SizeLimit:
+    """The most bytes that an object may have once it is decrypted and decompressed."""
+
+    bytes: int
+    known: str
+    """What is known of its size, for the end of a message."""
+    hint: str
+    """What may be wrong, and what to try."""
+
+
+@dataclass(frozen=True, slots=True)
 class Expected:
     """How to read an object, and the expected content."""
 
@@ -59,8 +70,8 @@ class Expected:
     """Whether bakthat 0.6.0 encrypted the backup, or stored the value, without authentication."""
     is_value: bool = False
     """Whether KeyValue stored the object, as JSON."""
-    limit: int | None = None
-    """The most bytes of the decrypted and decompressed object; None for no limit."""
+    limit: SizeLimit | None = None
+    """None for no limit."""
 
 
 def read_object(
@@ -189,25 +200,24 @@ class _Counted:
 
 
 class _Bounded:
-    """A source that refuses to return more than *limit* bytes.
+    """A source that refuses to return more bytes than *limit* allows.
 
     A gzip file can unpack to a thousand times its size, and fill a disk.
     """
 
-    def __init__(self, source: Source, limit: int) -> None:
+    def __init__(self, source: Source, limit: SizeLimit) -> None:
         self._source = source
         self._limit = limit
-        self._left = limit
+        self._left = limit.bytes
 
     def read(self, size: int, /) -> bytes:
         data = self._source.read(size)
         self._left -= len(data)
         if self._left < 0:
+            limit = self._limit
             raise ArchiveError(
-                f"the object unpacks to more than {human_size(self._limit)}, "
-                "far more than was announced",
-                hint="somebody may have altered it; if its size is right, "
-                "use --any-size (any_size=True in Python)",
+                f"the object unpacks to more than {human_size(limit.bytes)}: {limit.known}",
+                hint=limit.hint,
             )
         return data
 

@@ -29,7 +29,7 @@ from bakthat.session.entries import entry_of, is_value, value_entry
 from bakthat.session.lookup import find_backup
 from bakthat.session.session import Session
 from bakthat.system.streams import ByteCounter, Progress
-from bakthat.system.text import printable
+from bakthat.system.text import human_size, printable
 
 log = logging.getLogger("bakthat")
 
@@ -41,14 +41,19 @@ HEADER_PEEK_BYTES = 256
 
 SLACK_BYTES = 64 * 1024 * 1024
 SLACK_FACTOR = 2
-"""The limit of the unpacked size is SLACK_FACTOR times the announced size plus SLACK_BYTES, since a
-tree may grow between counting and reading."""
+"""The limit of the unpacked size is SLACK_FACTOR times the size of the content plus SLACK_BYTES."""
 MEMBER_BYTES = 4096
-"""Added to the announced size for the headers and extended attributes of each member."""
+"""Added to the size of the content for the headers and extended attributes of each member."""
 UNANNOUNCED_FACTOR = 200
 UNANNOUNCED_BYTES = 1024 * 1024 * 1024
-"""The limit where no size was announced: UNANNOUNCED_FACTOR times the stored size plus
-UNANNOUNCED_BYTES."""
+"""The limit where the size of the content is not known is UNANNOUNCED_FACTOR times the stored size
+plus UNANNOUNCED_BYTES. A size that was only announced does not lower it."""
+
+_ANY_SIZE = "where you trust it, --any-size restores it (any_size=True in Python)"
+_REPLACED = f"the object was replaced on the storage; {_ANY_SIZE}"
+_GREW_OR_REPLACED = (
+    "the tree grew while it was read, or the object was replaced on the storage; " + _ANY_SIZE
+)
 
 
 def find_to_restore(session: Session, name: str, host: str | None) -> models.Backups:
@@ -95,6 +100,7 @@ def expected_of(backup: models.Backups, *, any_size: bool = False) -> read.Expec
     """Return how to read the object, by its entry or else by its stored name.
 
     *any_size* lifts the limit of the unpacked size, except for a value, which is held in memory.
+    Where nothing is written, none is needed.
     """
     if backup.is_key_value:
         return _expected_value(backup)
@@ -117,25 +123,40 @@ def expected_of(backup: models.Backups, *, any_size: bool = False) -> read.Expec
     )
 
 
-def unpacked_limit(backup: models.Backups) -> int:
-    """Return the most bytes that an object may unpack to; more is refused as an archive bomb."""
+def unpacked_limit(backup: models.Backups) -> read.SizeLimit:
+    """Return how much an object may unpack to; more is refused, since it could fill a disk.
+
+    The machine that made a backup knows what it stored. The description on the storage was written
+    before the tree was read, which may have grown since, so its counts are hints: they raise the
+    limit, and never lower it.
+    """
     description = sanitized(backup.metadata)
+    unannounced = max(backup.size, 0) * UNANNOUNCED_FACTOR + UNANNOUNCED_BYTES
     if "bytes" not in description:
-        return max(backup.size, 0) * UNANNOUNCED_FACTOR + UNANNOUNCED_BYTES
+        return read.SizeLimit(unannounced, "how much was backed up is not known", _ANY_SIZE)
     members = description.get("files", 0) + description.get("directories", 0)
-    announced: int = description["bytes"] + members * MEMBER_BYTES
-    return announced * SLACK_FACTOR + SLACK_BYTES
+    content: int = description["bytes"] + members * MEMBER_BYTES
+    limit = content * SLACK_FACTOR + SLACK_BYTES
+    size = human_size(description["bytes"])
+    # Only the entry of a finished backup has its duration. sync knows the description alone.
+    if "seconds" in backup.metadata:
+        return read.SizeLimit(limit, f"{size} were backed up", _REPLACED)
+    known = f"{size} were counted before the backup was made"
+    return read.SizeLimit(max(limit, unannounced), known, _GREW_OR_REPLACED)
 
 
 def byte_counter(progress: Progress | None, total: int) -> ByteCounter:
-    """Return a function that adds up bytes and calls *progress* with their sum and *total*."""
+    """Return a function that adds up bytes and calls *progress* with their sum and *total*.
+
+    A *total* that turns out too low grows with the sum.
+    """
     done = 0
 
     def add(size: int) -> None:
         nonlocal done
         done += size
         if progress is not None:
-            progress(done, total)
+            progress(done, max(done, total))
 
     return add
 
@@ -160,7 +181,7 @@ def _expected_value(backup: models.Backups) -> read.Expected:
         mtime_ns=None,
         is_legacy="format" not in description,
         is_value=True,
-        limit=MAX_VALUE_BYTES,
+        limit=read.SizeLimit(MAX_VALUE_BYTES, "no value is larger", "the object was replaced"),
     )
 
 

@@ -51,9 +51,35 @@ def zeros(size: int) -> bytes:
     return gzip.compress(header(b"zeros", size=size) + bytes(size) + END, 9)
 
 
-def test_a_bomb_is_refused_soon_after_the_announced_size(local: Conf, out: Path) -> None:
-    plant(local, zeros(200 * MIB), bytes=1000, files=1)
-    assert "unpacks to more than 67.1 MB" in refusal(local, out)
+def replace(conf: Conf, made: Backups, tar: bytes) -> None:
+    """Put an archive of *tar* in the place of a backup that the catalog knows."""
+    identity = archive_identity(made.filename, made.backup_date, made.host).encode()
+    bomb = gzip.compress(pax([(b"comment", identity)], b"g") + tar)
+    plant(conf, bomb, key=made.stored_filename, bytes=2**60, files=1)
+    # Of the same size, or it would be refused for that alone.
+    with sqlite3.connect(conf["database"]) as catalog:
+        catalog.execute("UPDATE backups SET size = ?", (len(bomb),))
+    catalog.close()
+
+
+@pytest.fixture
+def made(local: Conf, tmp_path: Path) -> Backups:
+    """Return a backup of an empty directory, made on this machine."""
+    (tmp_path / "mydir").mkdir()
+    return bakthat.backup(tmp_path / "mydir", conf=local, password="")
+
+
+def test_a_bomb_is_refused_soon_after_the_size_that_was_backed_up(
+    local: Conf, out: Path, made: Backups
+) -> None:
+    replace(local, made, header(b"zeros", size=70 * MIB) + bytes(70 * MIB) + END)
+    assert "unpacks to more than 67.1 MB: 0 B were backed up" in refusal(local, out, "mydir")
+
+
+def test_an_announced_size_never_lowers_the_limit(local: Conf, out: Path) -> None:
+    plant(local, zeros(80 * MIB), bytes=1000, files=1)
+    bakthat.restore(STORED, conf=local, output=out)
+    assert (out / "zeros").stat().st_size == 80 * MIB
 
 
 def test_a_bomb_of_bakthats_own_members_is_refused_too(
@@ -65,7 +91,8 @@ def test_a_bomb_of_bakthats_own_members_is_refused_too(
     body = (Path(local["local_path"]) / made.stored_filename).read_bytes()
     plant(local, body, bytes=1000, files=1)
     monkeypatch.setattr(reading, "SLACK_BYTES", MIB)
-    refusal(local, out)
+    monkeypatch.setattr(reading, "UNANNOUNCED_BYTES", MIB)
+    assert "1.0 KB were counted before" in refusal(local, out)
 
 
 def test_without_an_announced_size_the_stored_size_limits_a_bomb(
@@ -76,36 +103,26 @@ def test_without_an_announced_size_the_stored_size_limits_a_bomb(
     refusal(local, out)
 
 
-def test_any_size_lifts_the_limit(local: Conf, out: Path) -> None:
-    plant(local, zeros(80 * MIB), bytes=1000, files=1)
-    bakthat.restore(STORED, conf=local, output=out, any_size=True)
+def test_any_size_lifts_the_limit(local: Conf, out: Path, made: Backups) -> None:
+    replace(local, made, header(b"zeros", size=80 * MIB) + bytes(80 * MIB) + END)
+    bakthat.restore("mydir", conf=local, output=out, any_size=True)
     assert (out / "zeros").stat().st_size == 80 * MIB
 
 
-def test_the_announced_size_comes_from_the_catalog_not_from_the_object(
-    local: Conf, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_size_comes_from_the_catalog_not_from_the_object(
+    local: Conf, out: Path, made: Backups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "mydir").mkdir()
-    made = bakthat.backup(tmp_path / "mydir", conf=local, password="")
-    # Of the same size, or it would be refused for that alone.
-    identity = archive_identity("mydir", made.backup_date, made.host).encode()
-    tar = pax([(b"comment", identity)], b"g") + header(b"zeros", size=3 * MIB) + bytes(3 * MIB)
-    bomb = gzip.compress(tar + END)
-    plant(local, bomb, key=made.stored_filename, bytes=2**60, files=1)
-    with sqlite3.connect(local["database"]) as catalog:
-        catalog.execute("UPDATE backups SET size = ?", (len(bomb),))
-    catalog.close()
+    replace(local, made, header(b"zeros", size=3 * MIB) + bytes(3 * MIB) + END)
     monkeypatch.setattr(reading, "SLACK_BYTES", MIB)
     assert "unpacks to more than" in refusal(local, out, "mydir")
 
 
-def test_more_members_than_were_announced_are_refused(
-    local: Conf, out: Path, monkeypatch: pytest.MonkeyPatch
+def test_more_members_than_were_backed_up_are_refused(
+    local: Conf, out: Path, made: Backups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    members = b"".join(header(b"%d" % number) for number in range(4000))
-    plant(local, gzip.compress(members + END), bytes=0, files=1)
+    replace(local, made, b"".join(header(b"%d" % number) for number in range(4000)) + END)
     monkeypatch.setattr(reading, "SLACK_BYTES", MIB)
-    refusal(local, out)
+    refusal(local, out, "mydir")
 
 
 def test_pax_headers_of_a_gigabyte_are_not_even_read(local: Conf, out: Path) -> None:
@@ -172,7 +189,7 @@ def test_metadata_of_a_wrong_shape_stops_no_restore(local: Conf, out: Path, shap
     plant(local, gzip.compress(member(b"evil", b"content") + END), **shape)
     bakthat.restore(STORED, conf=local, output=out)
     assert (out / "evil").read_bytes() == b"content"
-    assert isinstance(reading.unpacked_limit(Backups(metadata=shape, size=10)), int)
+    assert reading.unpacked_limit(Backups(metadata=shape, size=10)).bytes > 0
 
 
 def test_invalid_sizes_in_a_description_are_ignored() -> None:

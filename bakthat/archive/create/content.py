@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from bakthat.archive.create.walk import DirectoryCache, Scan, WalkOptions, check_root, scan
+from bakthat.archive.create.walk import DirectoryCache, Scan, WalkOptions, scan
 from bakthat.archive.create.writer import write_tree
 from bakthat.archive.report import ArchiveReport
 from bakthat.errors import SourceError
@@ -22,8 +22,11 @@ _READ_BYTES = 1024 * 1024
 class BackupContent(Protocol):
     """The content of an object: the archive of a tree, or an unchanged file."""
 
+    status: os.stat_result | None
+    """The status of an unchanged file; None for an archive, which has that of each member."""
+
     def count(self) -> Scan:
-        """Count what :meth:`write` will store; call it once, and first. Raises SourceError."""
+        """Estimate what :meth:`write` will store; call it once, and first. Raises SourceError."""
 
     def write(
         self, sink: Sink, *, identity: str, report: ArchiveReport, on_bytes: ByteCounter
@@ -40,58 +43,73 @@ class BackupContent(Protocol):
 
 
 class PlainFile:
-    """A file that is stored unchanged."""
+    """A file that is stored unchanged; the caller calls :meth:`close`.
 
-    def __init__(self, path: Path, options: WalkOptions) -> None:
+    It is opened once: its size, its times and its content are those of one file, though another
+    may take its name meanwhile.
+    """
+
+    def __init__(self, path: Path) -> None:
         """Raises SourceError when *path* cannot be read, before the storage is used."""
-        check_root(path)
         self._path = path
-        self._options = options
+        try:
+            self._stream = path.open("rb", buffering=0)
+        except OSError as exc:
+            raise self._cannot_read(exc) from exc
+        self.status: os.stat_result | None = self._status()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
 
     def count(self) -> Scan:
         """Count the file. Raises SourceError."""
-        return scan(self._path, self._options)
+        assert self.status is not None
+        return Scan(files=1, bytes=self.status.st_size)
 
     def write(
         self, sink: Sink, *, identity: str, report: ArchiveReport, on_bytes: ByteCounter
     ) -> None:
         """Write the file to *sink* as it is; *identity* is not stored.
 
-        Raises SourceError when it cannot be read.
+        Bytes that are appended meanwhile are left for the next backup. Raises SourceError when it
+        cannot be read.
         """
-        path = self._path
+        assert self.status is not None
         digest = hashlib.sha256()
-        try:
-            stream = path.open("rb", buffering=0)
-        except OSError as exc:
-            raise SourceError(f"cannot read '{printable(path)}': {reason_of(exc)}") from exc
-        with stream:
-            before = os.fstat(stream.fileno())
-            left = before.st_size  # bytes appended meanwhile are for the next backup
-            while left:
-                try:
-                    piece = stream.read(min(_READ_BYTES, left))
-                except OSError as exc:
-                    raise SourceError(f"cannot read '{printable(path)}': {reason_of(exc)}") from exc
-                if not piece:
-                    break
-                left -= len(piece)
-                digest.update(piece)
-                sink.write(piece)
-                report.bytes += len(piece)
-                on_bytes(len(piece))
-            after = os.fstat(stream.fileno())
-        if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
-            after.st_size,
-            after.st_mtime_ns,
-            after.st_ctime_ns,
-        ):
-            report.warn(f"{printable(path)}: changed while it was read")
+        left = self.status.st_size
+        while left:
+            try:
+                piece = self._stream.read(min(_READ_BYTES, left))
+            except OSError as exc:
+                raise self._cannot_read(exc) from exc
+            if not piece:
+                break
+            left -= len(piece)
+            digest.update(piece)
+            sink.write(piece)
+            report.bytes += len(piece)
+            on_bytes(len(piece))
+        if _version(self.status) != _version(self._status()):
+            report.warn(f"{printable(self._path)}: changed while it was read")
         report.files = 1
         report.sha256 = digest.hexdigest()
 
-    def close(self) -> None:
-        """Do nothing: between calls, nothing is open."""
+    def _status(self) -> os.stat_result:
+        try:
+            return os.fstat(self._stream.fileno())
+        except OSError as exc:
+            raise self._cannot_read(exc) from exc
+
+    def _cannot_read(self, error: OSError) -> SourceError:
+        return SourceError(
+            f"cannot read '{printable(self._path)}': {reason_of(error)}",
+            hint="check the name and that this user may read it",
+        )
+
+
+def _version(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @dataclass
@@ -103,6 +121,7 @@ class TreeArchive:
     options: WalkOptions
 
     def __post_init__(self) -> None:
+        self.status: os.stat_result | None = None
         self._cache = DirectoryCache()
 
     def count(self) -> Scan:

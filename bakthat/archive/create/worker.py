@@ -9,6 +9,7 @@ errors come as messages. Where this process may not fork, it does all of this it
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Iterator
 from dataclasses import astuple
@@ -47,7 +48,8 @@ def open_content(
     worker has ended when the block ends. Raises SourceError when *path* cannot be read.
     """
     if arcname is None:
-        yield PlainFile(path, options)
+        with contextlib.closing(PlainFile(path)) as file:
+            yield file
         return
     check_root(path)  # before any process is started
     archive: BackupContent
@@ -63,6 +65,8 @@ def open_content(
 
 class _WorkerArchive:
     """An archive that is made in a worker process; the caller must call :meth:`close`."""
+
+    status: os.stat_result | None = None
 
     def __init__(self, archive: TreeArchive) -> None:
         """Raises OSError where no process can be started."""
