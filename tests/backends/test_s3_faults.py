@@ -208,30 +208,6 @@ def test_retries_end_once_an_upload_was_aborted(
     assert moto_proxy.seen("PUT", "partNumber=") < 10
 
 
-@pytest.mark.parametrize("data", [b"small", TWO_PARTS], ids=["one request", "parts"])
-@pytest.mark.parametrize(
-    "answer",
-    [
-        refusal(501, "NotImplemented"),
-        refusal(400, "InvalidArgument", "the header If-None-Match is not supported"),
-    ],
-    ids=["501", "400"],
-)
-def test_a_storage_without_conditional_writes_gets_no_condition(
-    backend: S3Backend, moto_proxy: FaultProxy, data: bytes, answer: Answer
-) -> None:
-    operation = ("PUT", "set.tgz") if data == b"small" else ("POST", "uploadId=")
-    moto_proxy.on(*operation, answer, times=1)
-    put(backend, "set.tgz", data)
-    assert get(backend, "set.tgz") == data
-    conditions = [
-        headers.get("if-none-match")
-        for verb, path, headers in moto_proxy.requests
-        if verb == operation[0] and operation[1] in path
-    ]
-    assert conditions == ["*", None]
-
-
 def test_a_replacing_upload_sets_no_condition(backend: S3Backend, moto_proxy: FaultProxy) -> None:
     put(backend, "set.tgz", b"old")
     before = len(moto_proxy.requests)

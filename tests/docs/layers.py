@@ -59,7 +59,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.backends": ["base", "aws", "s3 glacier local"],
     "bakthat.backends.aws": ["client part_upload", "ranged_reader"],
-    "bakthat.backends.s3": ["client", "download thaw upload", "backend"],
+    "bakthat.backends.s3": ["features", "client", "download thaw upload", "backend"],
     "bakthat.backends.glacier": [
         "client tree_hash",
         "inventory jobs",

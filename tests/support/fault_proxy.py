@@ -77,7 +77,7 @@ def refusal(status: int, code: str, message: str = "requested by the test") -> A
 @dataclass
 class Rule:
     """A fault for requests of *method* whose path and query contain *part*, *times* over, once
-    *after* of them have passed.
+    *after* of them have passed; only for those that have *header* and lack *without*.
     """
 
     method: str
@@ -85,6 +85,8 @@ class Rule:
     fault: Fault
     times: int
     after: int = 0
+    header: str = ""
+    without: str = ""
 
 
 @dataclass
@@ -100,12 +102,21 @@ class FaultProxy:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def on(
-        self, method: str, part: str, fault: Fault, *, times: int = 10**6, after: int = 0
+        self,
+        method: str,
+        part: str,
+        fault: Fault,
+        *,
+        times: int = 10**6,
+        after: int = 0,
+        header: str = "",
+        without: str = "",
     ) -> None:
         """Break *times* requests of *method* ("*" for any) whose path and query contain *part*;
-        let *after* of them pass first.
+        let *after* of them pass first. Break only those that have *header*, in lower case, and
+        lack *without*.
         """
-        self.rules.append(Rule(method, part, fault, times, after))
+        self.rules.append(Rule(method, part, fault, times, after, header, without))
 
     def seen(self, method: str, part: str = "") -> int:
         """Return how many requests of *method* had *part* in their path or query."""
@@ -116,6 +127,8 @@ class FaultProxy:
         with self.lock:
             self.requests.append((method, path, headers))
             for rule in self.rules:
+                if (rule.header and rule.header not in headers) or rule.without in headers:
+                    continue
                 if rule.times and rule.method in ("*", method) and rule.part in path:
                     if rule.after:
                         rule.after -= 1

@@ -336,6 +336,12 @@ def _host_of(url: str) -> str:
         return ""
 
 
+def details_of(error: BaseException) -> str:
+    """Return all that the service's answer says about *error*; "" without an answer."""
+    answer = getattr(error.__cause__, "response", None) or {}
+    return " ".join(str(each) for each in answer.get("Error", {}).values())
+
+
 def time_of(answer: Mapping[str, Any]) -> float:
     """Return the time of *answer* by the clock of the service, in epoch seconds UTC.
 

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from bakthat.backends.aws.client import AwsClient, foreign_errors, one_line
+from bakthat.backends.aws.client import AwsClient, AwsSettings, foreign_errors, one_line
+from bakthat.backends.s3.features import (
+    Feature,
+    demands_md5,
+    guesses,
+    is_refusal,
+    named_features,
+)
 from bakthat.errors import (
     BakthatError,
     ConfigError,
@@ -17,6 +26,8 @@ from bakthat.errors import (
     NotReadyError,
     StorageError,
 )
+
+log = logging.getLogger(__name__)
 
 # Codes of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. The answer to a HEAD
 # has no body, so botocore uses the status as the code.
@@ -36,6 +47,64 @@ class S3Client(AwsClient):
     service = "s3"
     container_word = "bucket"
     profile_keys = "s3_bucket, region_name, storage_class and endpoint_url"
+
+    def __init__(self, settings: AwsSettings) -> None:
+        super().__init__(settings)
+        self._refused: frozenset[Feature] = frozenset()
+        self._wants_md5 = False
+        self._request = threading.local()
+
+    def call(
+        self,
+        operation: str,
+        *,
+        key: str | None = None,
+        cancelled: threading.Event | None = None,
+        once: bool = False,
+        before_unconditional: Callable[[], object] | None = None,
+        **parameters: Any,
+    ) -> dict[str, Any]:
+        """Make one request; see :meth:`.AwsClient.call`.
+
+        When the storage refuses an optional header, the request is repeated without it, and later
+        ones do not have it. *before_unconditional* is called before a request is repeated without
+        its condition.
+        """
+        left_out: frozenset[Feature] = frozenset()
+        guess: frozenset[Feature] = frozenset()
+        possible: Iterator[frozenset[Feature]] | None = None
+        refusal: StorageError | None = None
+        while True:
+            trial = left_out | guess
+            if before_unconditional is not None and any(each.is_condition for each in trial):
+                before_unconditional()
+            self._request.left_out, self._request.carried = trial, frozenset[str]()
+            try:
+                answer = super().call(
+                    operation, key=key, cancelled=cancelled, once=once, **parameters
+                )
+            except StorageError as exc:
+                refusal = refusal or exc
+                named = named_features(exc, self._request.carried)
+                if named:
+                    left_out |= named
+                elif demands_md5(exc) and "content-md5" not in self._request.carried:
+                    self._wants_md5 = True
+                else:
+                    possible = possible or guesses(exc, self._request.carried)
+                    found = next(possible, None) if is_refusal(exc) else None
+                    if found is None:
+                        meant = refusal if is_refusal(exc) else exc
+                        raise meant from meant.__cause__
+                    guess = found
+            else:
+                break
+            finally:
+                self._request.left_out = frozenset[Feature]()
+        if trial:
+            log.debug("%s refuses %s", self.place, ", ".join(each.name for each in trial))
+            self._refused |= trial
+        return answer
 
     def head(self, key: str) -> dict[str, Any] | None:
         """Return the headers of *key*, or None when the key or the bucket does not exist."""
@@ -72,13 +141,37 @@ class S3Client(AwsClient):
             **shared,
             "s3": s3_settings,
             "response_checksum_validation": "when_required",
+            # Each body has a checksum of bakthat's, unless the storage refuses it.
+            "request_checksum_calculation": "when_required",
             # The default of botocore for requests, but in some regions not for URLs.
             "signature_version": "s3v4",
         }
 
     def _prepare(self, client: Any) -> None:
-        client.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
+        client.meta.events.register("before-call.s3", self._add_md5)
+        # Before the signature, which is made by another handler of this event.
+        client.meta.events.register_first("request-created.s3", self._leave_out)
         client.meta.events.register_first("needs-retry.s3", self._refuse_redirection)
+
+    def _add_md5(self, model: Any, params: dict[str, Any], **_: Any) -> None:
+        # A deletion of many must have a checksum. S3 accepts the CRC-32 that botocore sends;
+        # storages with an older version of the API accept only this header.
+        body = params["body"]
+        if body and (model.name == "DeleteObjects" or self._wants_md5):
+            digest = hashlib.md5(usedforsecurity=False)
+            if isinstance(body, bytes | bytearray):
+                digest.update(body)
+            else:  # botocore has made a file of it
+                digest.update(body.read())
+                body.seek(0)
+            params["headers"]["Content-MD5"] = base64.b64encode(digest.digest()).decode()
+
+    def _leave_out(self, request: Any, **_: Any) -> None:
+        # botocore calls this in the thread of the request.
+        for feature in self._refused | getattr(self._request, "left_out", frozenset()):
+            for header in feature.value:
+                del request.headers[header]
+        self._request.carried = frozenset(map(str.lower, request.headers.keys()))
 
     def _refuse_redirection(self, *, response: Any, **_: Any) -> None:
         """Raise StorageError for a redirection that names no region of S3.
@@ -166,13 +259,6 @@ def _region_of(exc: Any) -> str:
     headers = exc.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     named = headers.get("x-amz-bucket-region") or exc.response.get("Error", {}).get("Region")
     return one_line(named or "")
-
-
-def _add_md5(params: dict[str, Any], **_: Any) -> None:
-    # The request must have a checksum. S3 accepts the CRC-32 that botocore sends; storages with an
-    # older version of the API accept only this header.
-    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
-    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
 
 
 def user_metadata(found: Mapping[str, Any]) -> dict[str, str]:

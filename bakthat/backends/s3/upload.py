@@ -107,7 +107,7 @@ class S3Upload(PartUpload):
             UploadId=self._upload_id,
             PartNumber=number,
             Body=part,
-            ChecksumCRC32=checksum,
+            **_checksum_headers(checksum),
         )
         confirmed = answer.get("ChecksumCRC32", checksum)
         if confirmed != checksum or not answer.get("ETag"):
@@ -133,7 +133,7 @@ class S3Upload(PartUpload):
     # Publishing
 
     def _publish_whole(self, body: bytearray) -> StoredObject:
-        request = {"Body": body, "ChecksumCRC32": _crc32(body), **self._headers}
+        request = {"Body": body, **_checksum_headers(_crc32(body)), **self._headers}
         return self._publish("put_object", request)
 
     def _publish_parts(self) -> StoredObject:
@@ -150,16 +150,9 @@ class S3Upload(PartUpload):
             # For storages that ignore the condition, check just before the request.
             self._check_key_is_free()
             request["IfNoneMatch"] = "*"
+            request["before_unconditional"] = self._check_key_is_free
         try:
-            try:
-                self._client.call(operation, key=self._key, **request)
-            except StorageError as error:
-                if self._replace or not _refuses_condition(error):
-                    raise
-                log.debug("%s does not support If-None-Match", self._client.place)
-                del request["IfNoneMatch"]
-                self._check_key_is_free()
-                self._client.call(operation, key=self._key, **request)
+            self._client.call(operation, key=self._key, **request)
         except KeyExistsError:
             raise
         except StorageError as error:
@@ -269,8 +262,6 @@ def _crc32(data: bytearray) -> str:
     return base64.b64encode(isal_zlib.crc32(data).to_bytes(4, "big")).decode()
 
 
-def _refuses_condition(error: StorageError) -> bool:
-    status, code = answer_of(error)
-    if status == 501 or code == "NotImplemented":
-        return True
-    return code in {"InvalidArgument", "InvalidRequest"} and "none-match" in str(error).lower()
+def _checksum_headers(checksum: str) -> dict[str, Any]:
+    # A bucket with object lock requires the name of the algorithm besides the checksum.
+    return {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": checksum}
