@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import FaultProxy, fault_proxy
+from tests.support.file_systems import KINDS, FileSystem, mounted_file_system
 from tests.support.glacier_server import GlacierServer, glacier_server
 from tests.support.needs import gnu_tar, program
 from tests.support.profiles import Conf
@@ -111,6 +112,13 @@ def out(tmp_path: Path) -> Path:
 def user(isolated_environment: Path, tmp_path: Path) -> CommandLine:
     """Return a user of the command line, in the test's directory."""
     return CommandLine(isolated_environment, tmp_path)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def file_system(request: pytest.FixtureRequest) -> Iterator[FileSystem]:
+    """Mount a file system of each kind in turn; the tests of a module share it."""
+    with mounted_file_system(request.param) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -100,6 +100,7 @@ def backup(
     metavar="PATH",
     help="only this file or directory of the backup; may be given several times",
 )
+@option("--keep-going", action="store_true", help="leave out what the file system cannot hold")
 @option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
 @option("--identity-file", metavar="FILE", help="age private keys")
 @option("--tier", default=STANDARD, choices=TIERS, help="speed of the thaw; faster costs more")
@@ -115,6 +116,7 @@ def restore(
     filename: str,
     output: str | None,
     only: list[str],
+    keep_going: bool,
     prompt: str,
     identity_file: str | None,
     tier: str,
@@ -146,6 +148,7 @@ def restore(
             wait=wait,
             any_size=any_size,
             only=only,
+            keep_going=keep_going,
             progress=progress,
         )
     return ExitCode.NOT_READY if restored is None else None

@@ -41,6 +41,8 @@ class RestoreOptions:
     """Whether the unpacked size is unlimited."""
     selection: Selection | None
     """The wanted members of an archive; None for all."""
+    keep_going: bool
+    """Whether members that the file system cannot hold are left out."""
     progress: Progress | None
 
 
@@ -62,6 +64,7 @@ def restore(
     wait: cold.Wait = False,
     any_size: bool = False,
     only: str | Sequence[str] = (),
+    keep_going: bool = False,
     progress: Progress | None = None,
 ) -> models.Backups | None:
     """Restore a backup into the directory *output* (by default the current one); return it.
@@ -73,7 +76,11 @@ def restore(
     appears. *progress* is called with the bytes downloaded and the bytes of the whole object.
 
     *only* names files and directories inside the backup; nothing else is restored. The whole backup
-    is still read and checked.
+    is still read and checked. It is read a second time for a chosen hard link whose content is
+    stored under a name that was not chosen.
+
+    *keep_going* True leaves out what the file system of *output* cannot hold, such as names that it
+    does not allow, devices and files that are too large. A warning names each.
 
     A backup that unpacks to far more than was backed up is refused, since it could fill the disk.
     The limit is twice the size in the catalog of the machine that made the backup plus 64 MiB. For
@@ -94,7 +101,7 @@ def restore(
             filename, destination, profile, config, conf=conf, host=host
         )
     paths = [only] if isinstance(only, str) else list(only)
-    repeated = _arguments_to_repeat(output, identity_file, prompt, paths)
+    repeated = _arguments_to_repeat(output, identity_file, prompt, paths, keep_going)
     options = RestoreOptions(
         target=_target(output),
         password=password,
@@ -103,6 +110,7 @@ def restore(
         thaw=cold.ThawOptions(tier, days, wait, repeated),
         any_size=any_size,
         selection=Selection(paths) if paths else None,
+        keep_going=keep_going,
         progress=progress,
     )
     options.thaw.check()
@@ -151,6 +159,7 @@ def _arguments_to_repeat(
     identity_file: PathLike | None,
     prompt: str | bool,
     only: Sequence[str],
+    keep_going: bool,
 ) -> list[str]:
     """Return the arguments that the restore after the thaw needs too.
 
@@ -159,6 +168,7 @@ def _arguments_to_repeat(
     given = [*(("-o", os.fspath(output)) if output else ())]
     given += ("--identity-file", os.fspath(identity_file)) if identity_file else ()
     given += [word for path in only for word in ("--only", path)]
+    given += ["--keep-going"] if keep_going else []
     return given + ([] if may_ask(prompt) else ["--prompt", "no"])
 
 
@@ -203,6 +213,8 @@ def _fetch(
         report=report,
         on_bytes=byte_counter(options.progress, backup.size),
         selection=options.selection,
+        keep_going=options.keep_going,
+        reopen=lambda: backend.download(key),
     )
     return report
 

@@ -5,11 +5,12 @@ Each stage pulls from the one before it. When one fails, nothing appears in the 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -83,14 +84,24 @@ def read_object(
     report: ArchiveReport,
     on_bytes: ByteCounter,
     selection: Selection | None = None,
+    keep_going: bool = False,
+    reopen: Callable[[], BinaryIO] | None = None,
 ) -> list[Path]:
     """Pull an object through the chain into *destination*; all of it appears, or nothing.
 
-    With *selection*, only the members of an archive that it includes are restored. *stream* is
-    always closed. *on_bytes* is called with the number of bytes read from it. Returns the restored
-    paths at the top of *destination*. Raises ArchiveError, CryptoError, DestinationError,
-    NoMatchError for a *selection* without a match, and StorageError.
+    With *selection*, only the members of an archive that it includes are restored; with
+    *keep_going*, all that the file system can hold. *reopen* opens the object again from its
+    beginning; it is called where the content of a hard link was left out under its first name.
+    *stream* is always closed. *on_bytes* is called with the number of bytes read from it. Returns
+    the restored paths at the top of *destination*. Raises ArchiveError, CryptoError,
+    DestinationError, NoMatchError for a *selection* without a match, and StorageError.
     """
+
+    @contextmanager
+    def read_again(reopen: Callable[[], BinaryIO]) -> Iterator[Source]:
+        with ExitStack() as stages:
+            yield _open(stages, stages.enter_context(closing(reopen())), expected, keys)
+
     with ExitStack() as stages:
         stages.enter_context(closing(stream))
         counted = _Counted(stream, on_bytes)
@@ -104,6 +115,8 @@ def read_object(
                 report=report,
                 check_comment=expected.check_identity,
                 selection=selection,
+                keep_going=keep_going,
+                read_again=functools.partial(read_again, reopen) if reopen is not None else None,
             )
         hashed = _Hashed(source, expected.sha256)
         return [

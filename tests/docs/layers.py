@@ -45,6 +45,7 @@ LAYERS: dict[str, list[str]] = {
         "worker",
     ],
     "bakthat.archive.extract": [
+        "file_system links",
         "metadata",
         "staging",
         "tree",

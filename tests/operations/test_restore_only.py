@@ -11,6 +11,7 @@ import pytest
 import bakthat
 from bakthat.errors import CorruptArchiveError, NoMatchError, UsageError
 from tests.support.commandline import CommandLine
+from tests.support.tar_bytes import snapshot
 
 pytestmark = pytest.mark.permissions
 
@@ -78,12 +79,34 @@ def test_a_name_is_neither_a_pattern_nor_a_beginning(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_hard_link_needs_the_name_that_holds_the_content(
+def test_a_hard_link_brings_the_content_that_another_name_holds(
     stored: str, conf: dict[str, Any], tmp_path: Path
 ) -> None:
-    with pytest.raises(NoMatchError, match=r"'mydir/linked' is another name of 'mydir/etc/hosts'"):
-        bakthat.restore(stored, conf=conf, output=tmp_path / "out", only="linked")
-    assert not (tmp_path / "out").exists()
+    bakthat.restore(stored, conf=conf, output=tmp_path / "out", only="linked")
+    assert restored(tmp_path / "out") == {"mydir/linked"}
+    assert (tmp_path / "out/mydir/linked").read_text() == "etc/hosts"
+
+
+def test_an_encrypted_backup_is_opened_again_for_the_content_of_hard_links(
+    conf: dict[str, Any], tmp_path: Path, cheap_passphrases: None
+) -> None:
+    tree = tmp_path / "tree"
+    (tree / "a").mkdir(parents=True)
+    (tree / "b/deep").mkdir(parents=True)
+    (tree / "a/first").write_text("content")
+    os.symlink("nowhere", tree / "a/symbolic")
+    for name in ("b/second", "b/deep/third"):
+        os.link(tree / "a/first", tree / name)
+    os.link(tree / "a/symbolic", tree / "b/symbolic", follow_symlinks=False)
+    os.setxattr(tree / "a/first", "user.note", b"kept")
+    (tree / "a/first").chmod(0o640)
+    for name in ("a/first", "b/deep", "b"):
+        os.utime(tree / name, ns=(1, 1_600_000_000_123_456_789))
+    bakthat.backup(tree, conf=conf, password="pw")
+    bakthat.restore("tree", conf=conf, password="pw", output=tmp_path / "out", only="b")
+    assert restored(tmp_path / "out") == {"tree/b/second", "tree/b/deep/third", "tree/b/symbolic"}
+    assert snapshot(tmp_path / "out/tree/b") == snapshot(tree / "b")
+    assert (tmp_path / "out/tree/b").stat().st_mtime_ns == 1_600_000_000_123_456_789
 
 
 @pytest.mark.parametrize("only", ["", "/", "..", "etc/../../x", "nul\0"])

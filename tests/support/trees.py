@@ -91,10 +91,10 @@ def _fingerprint(path: bytes) -> tuple[Any, ...]:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
     elif stat.S_ISLNK(status.st_mode):
         content = os.readlink(path)
-    attributes = {
-        name: os.getxattr(path, name, follow_symlinks=False)
-        for name in os.listxattr(path, follow_symlinks=False)
-    }
+    attributes = {}
+    with contextlib.suppress(OSError):  # not on every file system
+        for name in os.listxattr(path, follow_symlinks=False):
+            attributes[name] = os.getxattr(path, name, follow_symlinks=False)
     size = status.st_size if stat.S_ISREG(status.st_mode) else 0
     return (
         stat.filemode(status.st_mode),

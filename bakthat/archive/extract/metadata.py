@@ -5,6 +5,7 @@ A value that cannot be set causes a warning, never an error: the content matters
 
 from __future__ import annotations
 
+import errno
 import functools
 import grp
 import os
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bakthat.archive.acl import binary_acl
+from bakthat.archive.extract.file_system import FileSystem
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar.member import Member
 from bakthat.system.text import quoted, reason_of
@@ -66,20 +68,28 @@ class DirectoryState:
         if exactly:
             for name in now.xattrs.keys() - self.xattrs.keys():
                 _attempt(warn, f"attribute {name}", os.removexattr, fd, name)
-        # Set the mode after the ACL: the group bits are the ACL's mask.
-        _attempt(warn, "mode", os.fchmod, fd, self.mode)
+        # Set the mode after the ACL: the group bits are the ACL's mask. A file system without modes
+        # may refuse to set even the mode that it shows.
+        if os.fstat(fd).st_mode & 0o7777 != self.mode:
+            _attempt(warn, "mode", os.fchmod, fd, self.mode)
         _attempt(warn, "time", _set_times, fd, self.atime_ns, self.mtime_ns)
 
 
 class MetadataWriter:
     """Apply the metadata of members; *report* collects what could not be applied.
 
+    What *file_system* does not keep at all is left out without a word: the caller warns once.
     As root, the owner is the user of the recorded name, or of the recorded number if this machine
     has no such name, as in GNU tar. Any other user owns the files that they restore.
     """
 
-    def __init__(self, report: ArchiveReport) -> None:
+    def __init__(self, report: ArchiveReport, file_system: FileSystem) -> None:
         self._report = report
+        self._keeps_modes = file_system.modes
+        self._keeps_owners = file_system.owners
+        self._keeps_times = file_system.times
+        self._earliest_ns, self._latest_ns = file_system.earliest_ns, file_system.latest_ns
+        self._without_attributes = False
         self._uid, self._gid = os.geteuid(), os.getegid()
         self._user = functools.lru_cache(_CACHED_NAMES)(_find_user)
         self._group = functools.lru_cache(_CACHED_NAMES)(_find_group)
@@ -94,16 +104,21 @@ class MetadataWriter:
         if member.xattrs or member.acls:
             # The file must be writable, and the umask may have removed that bit. Set attributes
             # after the owner: chown removes security.capability.
-            os.fchmod(fd, 0o600)
+            if self._keeps_modes:
+                os.fchmod(fd, 0o600)
             self._set_xattrs(member, fd)
-        try:
-            os.fchmod(fd, self._mode(member, owned))
-        except OSError as exc:
-            self.warn(member.name, "mode", exc)
-        try:
-            os.utime(fd, ns=(member.mtime_ns, member.mtime_ns))
-        except (OSError, OverflowError) as exc:
-            self.warn(member.name, "time", exc)
+        if self._keeps_modes:
+            try:
+                os.fchmod(fd, self._mode(member, owned))
+            except OSError as exc:
+                self.warn(member.name, "mode", exc)
+        if self._keeps_times:
+            try:
+                os.utime(fd, ns=(member.mtime_ns, member.mtime_ns))
+            except (OSError, OverflowError) as exc:
+                self.warn(member.name, "time", exc)
+            if not self._earliest_ns <= member.mtime_ns <= self._latest_ns:
+                self._warn_of_time(member)
 
     def apply_to_entry(self, parent: int, name: bytes, member: Member, *, link: bool) -> None:
         """Apply the metadata of *member* to the entry *name* of the open directory *parent*.
@@ -118,10 +133,13 @@ class MetadataWriter:
             path = b"/proc/self/fd/%d/%s" % (parent, name)
             self._set_xattrs(member, path)
         try:
-            if not link:
+            if not link and self._keeps_modes:
                 os.chmod(name, self._mode(member, owned), dir_fd=parent)
-            times = (member.mtime_ns, member.mtime_ns)
-            os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
+            if self._keeps_times:
+                times = (member.mtime_ns, member.mtime_ns)
+                os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
+                if not self._earliest_ns <= member.mtime_ns <= self._latest_ns:
+                    self._warn_of_time(member)
         except (OSError, OverflowError) as exc:
             self.warn(member.name, "mode or time", exc)
 
@@ -129,6 +147,10 @@ class MetadataWriter:
         """Report that *what* of the file *name* could not be restored, and why."""
         why = reason_of(error)
         self._report.warn(f"cannot restore the {what} of {quoted(name)}: {why}")
+
+    def _warn_of_time(self, member: Member) -> None:
+        # The nearest time that there is was set, without an error.
+        self.warn(member.name, "time", ValueError("the file system keeps no such time"))
 
     def _set_owner(
         self,
@@ -141,6 +163,8 @@ class MetadataWriter:
 
         *current* is the present uid and gid, None if unknown.
         """
+        if not self._keeps_owners:
+            return False
         uid, gid = self._ids(member.uid, member.gid, member.uname, member.gname)
         if self._uid != 0:
             return (uid, gid) == (self._uid, self._gid)
@@ -183,13 +207,34 @@ class MetadataWriter:
                 except ValueError as exc:
                     self.warn(member.name, "ACL", ValueError(f"invalid ACL: {exc}"))
         for name, value in xattrs.items():
+            if self._without_attributes:
+                return
             try:
                 if isinstance(target, int):
                     os.setxattr(target, name, value)
                 else:
                     os.setxattr(target, name, value, follow_symlinks=False)
             except OSError as exc:
+                if exc.errno == errno.ENOTSUP and not _has_attributes(target):
+                    self._without_attributes = True
+                    self._report.warn(
+                        "left out the extended attributes and ACLs, which this file system does "
+                        f"not keep: those of {quoted(member.name)} and any that follow"
+                    )
+                    return
                 self.warn(member.name, f"attribute {quoted(name)}", exc)
+
+
+def _has_attributes(target: int | bytes) -> bool:
+    """Return whether the file system of *target* has any extended attributes."""
+    try:
+        if isinstance(target, int):
+            os.listxattr(target)
+        else:
+            os.listxattr(target, follow_symlinks=False)
+    except OSError as exc:
+        return exc.errno != errno.ENOTSUP
+    return True
 
 
 def _set_times(fd: int, atime_ns: int, mtime_ns: int) -> None:

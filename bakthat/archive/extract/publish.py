@@ -120,8 +120,9 @@ class _Publication:
         is_member = path and path not in self._implied_directories
         before = DirectoryState.of(target)
         after = DirectoryState.of(staged, staged_before) if is_member else None
-        if after is not None and os.geteuid() != 0:
-            # An ordinary user owns everything in staging, so keep the existing owner.
+        keeps_owners = self._staging.file_system.owners
+        if after is not None and (os.geteuid() != 0 or not keeps_owners):
+            # Everything in staging belongs to one user, so keep the existing owner.
             after = replace(after, uid=before.uid, gid=before.gid)
         return _Merge(path, before, after)
 
@@ -267,6 +268,8 @@ class _Publication:
             os.close(target)
 
     def _warn(self, what: str, error: OSError) -> None:
+        if what == "time" and not self._staging.file_system.times:
+            return  # the caller warned of that once
         self._report.warn(f"cannot restore the {what} of {self.current_path}: {reason_of(error)}")
 
     def undo(self) -> None:
@@ -292,7 +295,7 @@ class _Publication:
         target = self._open_target(merge.path)
         replaced = -1
         try:
-            if os.geteuid() != 0:
+            if os.fstat(target).st_mode & 0o300 != 0o300 and os.geteuid() != 0:
                 os.fchmod(target, merge.before.mode | 0o300)
             if merge.replacing:
                 replaced = self._open_replaced(index)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from bakthat.archive.extract.tree import split_name
-from bakthat.archive.tar.member import Member, MemberType
+from bakthat.archive.tar.member import Member
 from bakthat.errors import NoMatchError, UsageError
 from bakthat.system.text import quoted
 
@@ -26,22 +26,15 @@ class Selection:
     def includes(self, member: Member) -> bool:
         """Return whether the selection includes *member*.
 
-        Raises NoMatchError for a selected hard link to a file that is not selected, since its
-        content was skipped; UnsafeMemberError for a name that leads out of the archive.
+        Raises UnsafeMemberError for a name that leads out of the archive.
         """
         found = self._find(split_name(member.name, member.name))
         self._unseen.difference_update(found)
-        if not found:
-            return False
-        if member.type is MemberType.HARDLINK and not self._find(
-            split_name(member.linkname, member.name)
-        ):
-            raise NoMatchError(
-                f"{quoted(member.name)} is another name of {quoted(member.linkname)}, which was "
-                "not chosen and holds the content",
-                hint="choose both",
-            )
-        return True
+        return bool(found)
+
+    def includes_path(self, path: list[bytes]) -> bool:
+        """Return whether the selection includes a member at *path*."""
+        return bool(self._find(path))
 
     def check(self) -> None:
         """Raise NoMatchError unless every path has matched a member."""

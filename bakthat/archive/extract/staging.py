@@ -9,9 +9,12 @@ import os
 import secrets
 import stat
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
+from bakthat.archive.extract.file_system import NOT_SUPPORTED, FileSystem
 from bakthat.archive.extract.metadata import DEFAULT_ACL
+from bakthat.archive.report import ArchiveReport
 from bakthat.errors import DestinationError
 from bakthat.system.signals import held_back
 from bakthat.system.text import quoted, reason_of
@@ -50,13 +53,10 @@ class Staging:
             self._before = os.fstat(self.destination_fd)
             os.mkdir(self._name, 0o700, dir_fd=self.destination_fd)
             self._fd = self._track(open_private(self._name, self.destination_fd)[0])
-            # The entries must not inherit a group or an ACL from the destination.
-            os.fchown(self._fd, -1, os.getegid())
-            os.fchmod(self._fd, 0o700)
-            with contextlib.suppress(OSError, AttributeError):
-                os.removexattr(self._fd, DEFAULT_ACL)
+            self._make_private()
             self.tree_fd = self._track(self._make("tree"))
             self.replaced_fd = self._track(self._make("replaced"))
+            self.file_system = FileSystem.of(self._fd)
         except OSError as exc:
             self._remove(failed=True)
             raise DestinationError(
@@ -70,6 +70,19 @@ class Staging:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._remove(failed=kind is not None and not self.published)
+
+    def warn_of_losses(self, report: ArchiveReport) -> None:
+        """Warn once in *report* of what the file system of the destination does not keep."""
+        lacking = self.file_system.lacking()
+        if not lacking:
+            return
+        text = (
+            f"the file system of {quoted(os.fsencode(self.destination))} does not keep {lacking}: "
+            "restored files have what the mount gives them"
+        )
+        if os.fstat(self._fd).st_mode & 0o077:
+            text += ", and other users may have access to them"
+        report.warn(text)
 
     def keep(self, what: str) -> None:
         """Do not remove the directory at the end: it holds the only copy of *what*."""
@@ -88,6 +101,26 @@ class Staging:
         for path in reversed(missing):
             os.mkdir(path)
             self._made.append(path)
+
+    def _make_private(self) -> None:
+        """Let the entries inherit neither a group nor an ACL from the destination.
+
+        A file system without owners or modes may refuse; :class:`FileSystem` finds that out too.
+        """
+        changes: list[Callable[[], None]] = []
+        found = os.fstat(self._fd)
+        if found.st_gid != os.getegid():
+            changes.append(lambda: os.fchown(self._fd, -1, os.getegid()))
+        if stat.S_IMODE(found.st_mode) != 0o700:
+            changes.append(lambda: os.fchmod(self._fd, 0o700))
+        for change in changes:
+            try:
+                change()
+            except OSError as exc:
+                if exc.errno not in NOT_SUPPORTED:
+                    raise
+        with contextlib.suppress(OSError, AttributeError):
+            os.removexattr(self._fd, DEFAULT_ACL)
 
     def _make(self, name: str) -> int:
         os.mkdir(name, 0o700, dir_fd=self._fd)
@@ -140,10 +173,22 @@ def open_private(name: str | bytes, parent: int) -> tuple[int, os.stat_result]:
     """
     before = os.stat(name, dir_fd=parent, follow_symlinks=False)
     lacking = stat.S_ISDIR(before.st_mode) and before.st_mode & 0o700 != 0o700
-    if lacking:
+    try:
+        fd = os.open(name, DIRECTORY_FLAGS, dir_fd=parent)
+    except PermissionError:
+        if not lacking:
+            raise
         # chmod follows links, but nobody else can replace the directory with one.
         os.chmod(name, 0o700, dir_fd=parent)
-    return os.open(name, DIRECTORY_FLAGS, dir_fd=parent), before
+        return os.open(name, DIRECTORY_FLAGS, dir_fd=parent), before
+    if lacking:
+        try:
+            os.fchmod(fd, 0o700)
+        except OSError as exc:
+            if exc.errno not in NOT_SUPPORTED:
+                os.close(fd)
+                raise
+    return fd, before
 
 
 def remove_content(root: int) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bakthat.archive.extract.file_system import NOT_SUPPORTED, FileSystem
+from bakthat.archive.extract.links import as_member, entry_as_member, read_data
 from bakthat.archive.extract.metadata import DEFAULT_ACL, DirectoryState, MetadataWriter
 from bakthat.archive.extract.staging import folds_names, names_in, open_private
 from bakthat.archive.report import ArchiveReport
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _PRIVATE = 0o700
+_NO_LINK = NOT_SUPPORTED | {errno.EMLINK, errno.EXDEV}
+"""The errors of a file system without hard links, or of one where a file has all it may have."""
 _OPEN_LEVELS = 64
 """Directories of the current path that stay open; those above are opened again on the way back."""
 
@@ -106,11 +110,12 @@ class StagedTree:
     OSError of the file system is not translated.
     """
 
-    def __init__(self, root: int, report: ArchiveReport) -> None:
+    def __init__(self, root: int, report: ArchiveReport, file_system: FileSystem) -> None:
         self.implied_directories = PathSet()
         """Paths of directories that were needed but are not members."""
         self._report = report
-        self._metadata = MetadataWriter(report)
+        self._keeps_modes = file_system.modes
+        self._metadata = MetadataWriter(report, file_system)
         # This user just made the root. Entries below it get the same owner: no directory in
         # between is setgid, and the file system assigns no other owner.
         status = os.fstat(root)
@@ -119,7 +124,12 @@ class StagedTree:
         self._head = b""
         """The path of the current directory as the last member spelled it; empty when unknown."""
         self._head_path: MemberPath = []
-        self._skipped = PathSet()
+        self.skipped = PathSet()
+        """Paths of members that were left out."""
+        self._copies = 0
+        self._first_copy = ""
+        self._latest_copies: dict[bytes, MemberPath] = {}
+        """The copies of files that cannot have more links, by the digest of the first path."""
         self._folds = folds_names(root)
         self._add = {
             MemberType.DIRECTORY: self._add_directory,
@@ -142,6 +152,9 @@ class StagedTree:
         try:
             while kind is None and len(self._levels) > 1:
                 self._leave()
+            if kind is None and self._copies:
+                others = f", and {self._copies - 1} more" if self._copies > 1 else ""
+                self._report.warn(f"{self._first_copy}{others}")
         finally:
             for level in self._levels[1:]:
                 if level.fd is not None:
@@ -188,17 +201,21 @@ class StagedTree:
             self._remove_earlier(parent, path)
             fd = os.open(path[-1], _NEW_FILE, 0o600, dir_fd=parent)
         try:
-            if member.sparse is None:
-                for _, piece in content:
-                    write_all(fd, piece)
-            else:
-                for offset, piece in content:
-                    os.lseek(fd, offset, os.SEEK_SET)
-                    write_all(fd, piece)
-                os.ftruncate(fd, member.size)
-            self._metadata.apply(fd, member, owner=self._levels[-1].owner)
-        finally:
-            os.close(fd)
+            try:
+                if member.sparse is None:
+                    for _, piece in content:
+                        write_all(fd, piece)
+                else:
+                    for offset, piece in content:
+                        os.lseek(fd, offset, os.SEEK_SET)
+                        write_all(fd, piece)
+                    os.ftruncate(fd, member.size)
+                self._metadata.apply(fd, member, owner=self._levels[-1].owner)
+            finally:
+                os.close(fd)
+        except OSError:
+            _unlink_if_exists(parent, path)
+            raise
         self._report.files += 1
 
     def _add_directory(self, parent: int, path: MemberPath, member: Member) -> None:
@@ -216,7 +233,9 @@ class StagedTree:
         self._report.directories += 1
 
     def _add_hardlink(self, parent: int, path: MemberPath, member: Member) -> None:
-        target = split_name(member.linkname, member.name)
+        first = target = split_name(member.linkname, member.name)
+        if self._latest_copies:
+            target = self._latest_copies.get(_digest(first), first)
         name, wanted = quoted(member.name), quoted(member.linkname)
         if not target or target == path:
             raise CorruptArchiveError(f"the hard link {name} has an invalid target")
@@ -231,8 +250,15 @@ class StagedTree:
                 parent = self._enter(path[:-1])
             self._remove_earlier(parent, path)
             try:
-                if stat.S_ISDIR(_lstat(target[-1], source).st_mode):
-                    raise CorruptArchiveError(f"the hard link {name} is to the directory {wanted}")
+                found = _lstat(target[-1], source)
+            except FileNotFoundError:
+                if target not in self.skipped:
+                    raise missing from None
+                self._skip(path, f"left out {name}, a hard link to {wanted}, which was left out")
+                return
+            if stat.S_ISDIR(found.st_mode):
+                raise CorruptArchiveError(f"the hard link {name} is to the directory {wanted}")
+            try:
                 os.link(
                     target[-1],
                     path[-1],
@@ -240,12 +266,39 @@ class StagedTree:
                     dst_dir_fd=parent,
                     follow_symlinks=False,
                 )
-            except FileNotFoundError:
-                if target not in self._skipped:
-                    raise missing from None
-                self._skip(path, f"left out {name}, a hard link to {wanted}, which was left out")
+            except OSError as exc:
+                if exc.errno not in _NO_LINK:
+                    raise
+                self._copy(source, target, parent, path, member)
+                if not self._copies:
+                    why = reason_of(exc)
+                    self._first_copy = f"{name} is a copy of {wanted}, not a hard link: {why}"
+                self._copies += 1
+                if exc.errno == errno.EMLINK:
+                    self._latest_copies[_digest(first)] = path
                 return
         self._report.files += 1
+
+    def _copy(
+        self, source: int, target: MemberPath, parent: int, path: MemberPath, link: Member
+    ) -> None:
+        """Copy the entry *target* of the directory *source* to *path*, the place of *link*."""
+        found = _lstat(target[-1], source)
+        if not stat.S_ISREG(found.st_mode):
+            is_link = stat.S_ISLNK(found.st_mode)
+            linkname = os.readlink(target[-1], dir_fd=source) if is_link else b""
+            member = entry_as_member(link.name, found, linkname)
+            self._add[member.type](parent, path, member)
+            return
+        fd = _open_to_read(target[-1], source, found)
+        try:
+            member = as_member(link.name, fd)
+            member.mode = stat.S_IMODE(found.st_mode)
+            self._add_file(parent, path, member, read_data(fd))
+        finally:
+            os.close(fd)
+            if not found.st_mode & stat.S_IRUSR:
+                os.chmod(target[-1], stat.S_IMODE(found.st_mode), dir_fd=source)
 
     def _add_symlink(self, parent: int, path: MemberPath, member: Member) -> None:
         try:
@@ -269,11 +322,20 @@ class StagedTree:
             why = reason_of(exc)
             self._skip(path, f"left out the {member.type.value} {quoted(member.name)}: {why}")
             return
+        except OSError:
+            _unlink_if_exists(parent, path)  # exFAT by FUSE fails, and makes a plain file
+            raise
         self._metadata.apply_to_entry(parent, path[-1], member, link=False)
         self._report.files += 1
 
+    def leave_out(self, member: Member, reason: str) -> None:
+        """Report that *member* is left out because of *reason*, after :meth:`add` has failed."""
+        self._head = b""  # the current directory may be another one now
+        path = split_name(member.name, member.name)
+        self._skip(path, f"left out the {member.type.value} {quoted(member.name)}: {reason}")
+
     def _skip(self, path: MemberPath, warning: str) -> None:
-        self._skipped.add(path)
+        self.skipped.add(path)
         self._report.warn(warning)
 
     def _remove_earlier(self, parent: int, path: MemberPath) -> None:
@@ -283,6 +345,7 @@ class StagedTree:
         except FileNotFoundError:
             return
         self._check_spelling(parent, path)
+        self._latest_copies.clear()  # it may be one of them
         if not stat.S_ISDIR(found.st_mode):
             os.unlink(path[-1], dir_fd=parent)
             return
@@ -302,7 +365,8 @@ class StagedTree:
             raise DestinationError(
                 f"{quoted(b'/'.join(path))} and another member differ only in case or Unicode "
                 "form, which this file system does not keep apart",
-                hint="restore to a directory on another file system",
+                hint="restore to a directory on another file system; --keep-going "
+                "(keep_going=True in Python) leaves one of them out",
             )
 
     def _enter(self, path: MemberPath, *, missing: CorruptArchiveError | None = None) -> int:
@@ -362,7 +426,8 @@ class StagedTree:
         if existing:
             level.finish = state = DirectoryState.of(fd, before)
             # New entries must not inherit the group or ACL of a finished directory.
-            os.fchmod(fd, _PRIVATE)
+            if self._keeps_modes:
+                os.fchmod(fd, _PRIVATE)
             if DEFAULT_ACL in state.xattrs:
                 os.removexattr(fd, DEFAULT_ACL)
         if len(self._levels) > _OPEN_LEVELS + 1:
@@ -392,6 +457,22 @@ class StagedTree:
 def _fd(level: _Level) -> int:
     assert level.fd is not None  # the current directory and the root are always open
     return level.fd
+
+
+def _unlink_if_exists(parent: int, path: MemberPath) -> None:
+    """Remove what a failed operation has left at *path*."""
+    with contextlib.suppress(OSError):
+        os.unlink(path[-1], dir_fd=parent)
+
+
+def _open_to_read(name: bytes, parent: int, found: os.stat_result) -> int:
+    """Open the file *name*, with the status *found*, of a directory that only this user changes.
+
+    It gets a mode that its owner can read, where it lacks one.
+    """
+    if not found.st_mode & stat.S_IRUSR:
+        os.chmod(name, 0o600, dir_fd=parent)
+    return os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=parent)
 
 
 def _lstat(name: bytes, parent: int) -> os.stat_result:

@@ -8,10 +8,16 @@ it was.
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
+from bakthat.archive.extract.file_system import NOT_SUPPORTED
+from bakthat.archive.extract.links import DeferredLinks
 from bakthat.archive.extract.metadata import MetadataWriter
 from bakthat.archive.extract.publish import publish
 from bakthat.archive.extract.selection import Selection
@@ -20,12 +26,34 @@ from bakthat.archive.extract.tree import PathSet, StagedTree, split_name
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar.member import Member, MemberType, Owner
 from bakthat.archive.tar.reader import TarReader
-from bakthat.errors import DestinationError, UnsafeMemberError
+from bakthat.errors import DestinationError, NoMatchError, UnsafeMemberError
 from bakthat.system.files import write_all
 from bakthat.system.streams import ByteCounter, Source
 from bakthat.system.text import quoted, reason_of
 
+logger = logging.getLogger("bakthat.archive")
+
+ReadAgain = Callable[[], AbstractContextManager[Source]]
+"""Opens an archive again from its beginning."""
+
 _READ_BYTES = 1024 * 1024
+_SPECIAL = (MemberType.FIFO, MemberType.CHARDEV, MemberType.BLOCKDEV)
+_CANNOT_HOLD = NOT_SUPPORTED | {
+    errno.EEXIST,
+    errno.EFBIG,
+    errno.EILSEQ,
+    errno.EMLINK,
+    errno.ENAMETOOLONG,
+    errno.ENODEV,
+    errno.ENOENT,  # of a new file: a character that exFAT does not allow
+    errno.ENXIO,
+    errno.EOVERFLOW,
+    errno.EXDEV,
+}
+"""The errors for one file that say nothing about the next one."""
+_KEEP_GOING = (
+    "--keep-going (keep_going=True in Python) leaves out what this file system cannot hold"
+)
 
 
 def extract(
@@ -35,6 +63,8 @@ def extract(
     report: ArchiveReport,
     check_comment: Callable[[bytes], None] | None = None,
     selection: Selection | None = None,
+    keep_going: bool = False,
+    read_again: ReadAgain | None = None,
 ) -> list[Path]:
     """Restore the tar archive in *source* into the directory *destination*.
 
@@ -43,47 +73,175 @@ def extract(
     and warnings about owners, modes, attributes and devices that could not be restored.
     *check_comment* is called with the comment of a global pax header, ``b""`` if there is none,
     and may raise. With *selection*, only the members that it includes are restored, and the
-    directories that they need. Returns the paths that are now at the top of *destination*, sorted.
+    directories that they need. With *keep_going*, members that the file system cannot hold are left
+    out, each with a warning. Returns the paths that are now at the top of *destination*, sorted.
+
+    A hard link may be restored without its first name, which was not selected or cannot be held.
+    Then *read_again* is called, and returns a context manager that opens the same archive from its
+    beginning. Without it, such a link raises NoMatchError.
 
     *source* is read to its end and not closed. Raises CorruptArchiveError, UnsafeMemberError for
     a member that would leave *destination*, DestinationError, and whatever *source* raises; then
     nothing is left behind.
     """
     with Staging(destination) as staging:
-        implied_directories = _unpack(source, staging, report, check_comment, selection)
+        staging.warn_of_losses(report)
+        unpacking = _Unpacking(staging, report, check_comment, selection, keep_going, read_again)
+        implied_directories = unpacking.run(source)
         return publish(staging, implied_directories, report)
 
 
-def _unpack(
-    source: Source,
-    staging: Staging,
-    report: ArchiveReport,
-    check_comment: Callable[[bytes], None] | None,
-    selection: Selection | None,
-) -> PathSet:
-    """Create the tree in the staging directory; return the directories that are not members."""
-    watched = _WatchedSource(source)
-    reader = TarReader(watched)
-    path, first = b"", True
-    try:
-        with StagedTree(staging.tree_fd, report) as tree:
-            for member in reader:
-                path = member.name
-                if first and check_comment is not None:
-                    check_comment(reader.comment)  # check before unpacking
-                first = False
-                if selection is None or selection.includes(member):
-                    tree.add(member, reader.read_content(member))
-            if check_comment is not None:
-                check_comment(reader.comment)
-            if selection is not None:
-                selection.check()
-    except OSError as exc:
-        if exc is watched.failure:
-            raise
-        raise _cannot_write(staging.destination / os.fsdecode(path), exc) from exc
-    report.bytes += reader.content_bytes
-    return tree.implied_directories
+class _Unpacking:
+    """The creation of the tree in the staging directory."""
+
+    def __init__(
+        self,
+        staging: Staging,
+        report: ArchiveReport,
+        check_comment: Callable[[bytes], None] | None,
+        selection: Selection | None,
+        keep_going: bool,
+        read_again: ReadAgain | None,
+    ) -> None:
+        self._staging = staging
+        self._report = report
+        self._check_comment = check_comment
+        self._selection = selection
+        self._keep_going = keep_going
+        self._read_again = read_again
+        self._links = DeferredLinks()
+        self._left_out = False
+        self._current: Member | None = None
+
+    def run(self, source: Source) -> PathSet:
+        """Create the tree; return the directories that are not members."""
+        watched = _WatchedSource(source)
+        try:
+            with StagedTree(self._staging.tree_fd, self._report, self._staging.file_system) as tree:
+                self._add_members(tree, watched)
+                if self._selection is not None:
+                    self._selection.check()
+                if self._links.count and self._read_again is not None:
+                    logger.info("Reading the backup again, for the content of hard links")
+                    with self._read_again() as again:
+                        watched = _WatchedSource(again)
+                        self._add_deferred(tree, watched)
+        except OSError as exc:
+            if exc is watched.failure:
+                raise
+            raise self._cannot_write(exc) from exc
+        if self._left_out and not (self._report.files or self._report.directories):
+            raise DestinationError(
+                f"{quoted(os.fsencode(self._staging.destination))} can hold nothing of what was "
+                "to be restored",
+                hint="restore to a directory on another file system",
+            )
+        return tree.implied_directories
+
+    def _cannot_write(self, error: OSError) -> DestinationError:
+        path, hint = self._staging.destination, ""
+        if self._current is not None:
+            path /= os.fsdecode(self._current.name)
+            hint = _KEEP_GOING if _is_about_one_member(error, self._current) else ""
+        return _cannot_write(path, error, hint)
+
+    def _add_members(self, tree: StagedTree, source: _WatchedSource) -> None:
+        reader = TarReader(source)
+        selection, links = self._selection, self._links
+        for position, member in enumerate(reader):
+            if position == 0:
+                self._check_identity(reader)  # before unpacking
+            if selection is not None and not selection.includes(member):
+                continue
+            if member.type is MemberType.HARDLINK and self._is_deferred(tree, position, member):
+                continue
+            self._current = member
+            try:
+                tree.add(member, reader.read_content(member))
+            except (OSError, DestinationError) as exc:
+                self._leave_out_or_raise(tree, source, member, exc)
+            if links.count:
+                links.discard(split_name(member.name, member.name))
+        self._check_identity(reader)
+        self._report.bytes += reader.content_bytes
+
+    def _check_identity(self, reader: TarReader) -> None:
+        if self._check_comment is not None:
+            self._check_comment(reader.comment)
+
+    def _is_deferred(self, tree: StagedTree, position: int, link: Member) -> bool:
+        """Defer *link*, and return True, if its content was skipped and can be read again."""
+        target = split_name(link.linkname, link.name)
+        if self._selection is None or self._selection.includes_path(target):
+            was_skipped = self._keep_going and target in tree.skipped
+        else:
+            was_skipped = True
+        if not was_skipped and target not in self._links:
+            return False
+        if self._read_again is None:
+            raise NoMatchError(
+                f"{quoted(link.name)} is another name of {quoted(link.linkname)}, which was "
+                "not chosen and holds the content",
+                hint="choose both",
+            )
+        self._links.add(split_name(link.name, link.name), position, link, target)
+        return True
+
+    def _add_deferred(self, tree: StagedTree, source: _WatchedSource) -> None:
+        """Create the deferred links, with the content in a second reading of the archive."""
+        reader = TarReader(source)
+        deferred = self._links.by_target()
+        for position, member in enumerate(reader):
+            path = split_name(member.name, member.name)
+            links = deferred.links_to(path, position, member)
+            content = reader.read_content(member)
+            before = reader.content_bytes
+            first = None
+            for link in links:
+                if first is not None:
+                    self._add(tree, source, replace(link, linkname=first.name), ())
+                elif reader.content_bytes != before:
+                    # No name can hold the content, of which a part was read.
+                    self._leave_out(tree, link, "its content cannot be held")
+                elif self._add(tree, source, replace(member, name=link.name), content):
+                    first = link
+        self._check_identity(reader)
+        self._report.bytes += reader.content_bytes
+        deferred.check()
+
+    def _add(
+        self,
+        tree: StagedTree,
+        source: _WatchedSource,
+        member: Member,
+        content: Iterable[tuple[int, memoryview]],
+    ) -> bool:
+        """Create *member*; return False if it was left out."""
+        self._current = member
+        try:
+            tree.add(member, content)
+        except (OSError, DestinationError) as exc:
+            self._leave_out_or_raise(tree, source, member, exc)
+            return False
+        return True
+
+    def _leave_out_or_raise(
+        self,
+        tree: StagedTree,
+        source: _WatchedSource,
+        member: Member,
+        error: OSError | DestinationError,
+    ) -> None:
+        is_about_it = error is not source.failure and _is_about_one_member(error, member)
+        if not (self._keep_going and is_about_it):
+            raise error
+        self._leave_out(
+            tree, member, reason_of(error) if isinstance(error, OSError) else str(error)
+        )
+
+    def _leave_out(self, tree: StagedTree, member: Member, reason: str) -> None:
+        self._left_out = True
+        tree.leave_out(member, reason)
 
 
 def restore_file(
@@ -113,6 +271,8 @@ def restore_file(
         raise UnsafeMemberError(f"{quoted(path)} is not the name of a file")
     watched = _WatchedSource(source)
     with Staging(destination) as staging:
+        staging.warn_of_losses(report)
+        keeps = staging.file_system
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             fd = os.open(path, flags, 0o600, dir_fd=staging.tree_fd)
@@ -125,10 +285,10 @@ def restore_file(
                 mode = 0o600 if mode is None else mode
                 if owner is not None:
                     member = Member(path, MemberType.FILE, mode, *owner, size=0, mtime_ns=0)
-                    MetadataWriter(report).apply(fd, member)
-                else:
+                    MetadataWriter(report, keeps).apply(fd, member)
+                elif keeps.modes:
                     os.fchmod(fd, mode & 0o777)
-                if mtime_ns is not None:
+                if mtime_ns is not None and keeps.times:
                     os.utime(fd, ns=(mtime_ns, mtime_ns))
             finally:
                 os.close(fd)
@@ -172,8 +332,20 @@ def verify(
     return report
 
 
-def _cannot_write(path: Path, error: OSError) -> DestinationError:
-    return DestinationError(f"cannot write {quoted(os.fsencode(path))}: {reason_of(error)}")
+def _is_about_one_member(error: OSError | DestinationError, member: Member) -> bool:
+    """Return whether the file system cannot hold *member*, and may hold others."""
+    if isinstance(error, DestinationError) or error.errno in _CANNOT_HOLD:
+        return True
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        # Holes need space where the file system has none.
+        return member.sparse is not None
+    return error.errno == errno.EIO and member.type in _SPECIAL  # exFAT by FUSE
+
+
+def _cannot_write(path: Path, error: OSError, hint: str = "") -> DestinationError:
+    return DestinationError(
+        f"cannot write {quoted(os.fsencode(path))}: {reason_of(error)}", hint=hint
+    )
 
 
 class _WatchedSource:

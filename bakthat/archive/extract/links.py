@@ -1,0 +1,175 @@
+"""Hard links: those whose content comes later, and copies of files that cannot be linked."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bakthat.archive.tar.member import Member, MemberType
+from bakthat.errors import CorruptArchiveError, NoMatchError
+from bakthat.system.text import quoted
+
+MAX_DEFERRED = 100_000
+"""The most links that wait for a second reading; each takes some 500 bytes of memory."""
+
+_READ_BYTES = 1024 * 1024
+_Path = tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Deferred:
+    member: Member
+    position: int
+    """The number of the link among the members of the archive."""
+    target: _Path
+
+
+class DeferredLinks:
+    """The hard links to restore whose content was not restored under its first name.
+
+    That name was not selected, or the file system cannot hold it. The content comes from a second
+    reading of the archive, so that nothing must be kept in case that a link needs it.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._links: dict[_Path, _Deferred] = {}
+
+    def __contains__(self, path: list[bytes]) -> bool:
+        return tuple(path) in self._links
+
+    def add(self, path: list[bytes], position: int, member: Member, target: list[bytes]) -> None:
+        """Remember the hard link *member* at *path*, the archive's member number *position*.
+
+        Raises NoMatchError when there are too many.
+        """
+        if len(self._links) >= MAX_DEFERRED:
+            raise NoMatchError(
+                f"more than {MAX_DEFERRED} chosen hard links are to files that were not chosen",
+                hint="choose the files too",
+            )
+        of_target = self._links.get(tuple(target))
+        first = of_target.target if of_target else tuple(target)
+        self._links[tuple(path)] = _Deferred(member, position, first)
+        self.count = len(self._links)
+
+    def discard(self, path: list[bytes]) -> None:
+        """Forget the link at *path*: a later member took its place."""
+        self._links.pop(tuple(path), None)
+        self.count = len(self._links)
+
+    def by_target(self) -> DeferredContent:
+        """Return the links in the order in which a second reading meets their content."""
+        return DeferredContent(list(self._links.values()))
+
+
+class DeferredContent:
+    """What a second reading looks for."""
+
+    def __init__(self, links: list[_Deferred]) -> None:
+        self._by_target: dict[_Path, list[_Deferred]] = defaultdict(list)
+        for link in links:
+            self._by_target[link.target].append(link)
+        self._unmet = set(self._by_target)
+
+    def links_to(self, path: list[bytes], position: int, member: Member) -> list[Member]:
+        """Return the links whose content *member* holds, the archive's member number *position*.
+
+        Raises NoMatchError when it holds none, since it is a link itself.
+        """
+        target = tuple(path)
+        found = [link for link in self._by_target.get(target, ()) if link.position > position]
+        if not found:
+            return []
+        if member.type is MemberType.DIRECTORY:
+            raise CorruptArchiveError(
+                f"the hard link {quoted(found[0].member.name)} is to the directory "
+                f"{quoted(member.name)}"
+            )
+        if member.type is MemberType.HARDLINK:
+            raise NoMatchError(
+                f"{quoted(found[0].member.name)} is another name of {quoted(member.name)}, which "
+                f"is another name of {quoted(member.linkname)}",
+                hint="choose all of them",
+            )
+        self._unmet.discard(target)
+        return [link.member for link in found]
+
+    def check(self) -> None:
+        """Raise CorruptArchiveError unless the content of every link was met."""
+        for target in self._unmet:
+            name = self._by_target[target][0].member.name
+            raise CorruptArchiveError(
+                f"the hard link {quoted(name)} needs {quoted(b'/'.join(target))}, which the "
+                "archive does not hold before it"
+            )
+
+
+def as_member(name: bytes, fd: int) -> Member:
+    """Return the member *name* with the metadata of the open file *fd*. Raises OSError."""
+    found = os.fstat(fd)
+    attributes = {}
+    if hasattr(os, "listxattr"):
+        try:
+            attributes = {os.fsencode(key): os.getxattr(fd, key) for key in os.listxattr(fd)}
+        except OSError as exc:
+            if exc.errno != errno.ENOTSUP:
+                raise
+    member = entry_as_member(name, found, b"")
+    member.size, member.xattrs = found.st_size, attributes
+    member.sparse = array("q", [0, found.st_size])  # so that the holes stay holes
+    return member
+
+
+def entry_as_member(name: bytes, found: os.stat_result, linkname: bytes) -> Member:
+    """Return the member *name* with the status *found*; *linkname* is a symbolic link's."""
+    kinds = {
+        stat.S_IFREG: MemberType.FILE,
+        stat.S_IFLNK: MemberType.SYMLINK,
+        stat.S_IFIFO: MemberType.FIFO,
+        stat.S_IFCHR: MemberType.CHARDEV,
+        stat.S_IFBLK: MemberType.BLOCKDEV,
+    }
+    return Member(
+        name,
+        kinds[stat.S_IFMT(found.st_mode)],
+        stat.S_IMODE(found.st_mode),
+        found.st_uid,
+        found.st_gid,
+        b"",
+        b"",
+        size=0,
+        mtime_ns=found.st_mtime_ns,
+        linkname=linkname,
+        major=os.major(found.st_rdev),
+        minor=os.minor(found.st_rdev),
+    )
+
+
+def read_data(fd: int) -> Iterator[tuple[int, memoryview]]:
+    """Yield the offset and the bytes of each piece of the open file *fd*, without its holes.
+
+    A piece is valid until the next one is read. Raises OSError.
+    """
+    buffer = memoryview(bytearray(_READ_BYTES))
+    end = os.fstat(fd).st_size
+    offset = 0
+    while offset < end:
+        try:
+            offset = os.lseek(fd, offset, os.SEEK_DATA)
+            hole = os.lseek(fd, offset, os.SEEK_HOLE)
+        except OSError as exc:
+            if exc.errno == errno.ENXIO:  # only a hole is left
+                return
+            hole = end  # the file system does not know its holes
+        while offset < hole:
+            count = os.preadv(fd, [buffer[: hole - offset]], offset)
+            if not count:
+                return
+            yield offset, buffer[:count]
+            offset += count
