@@ -12,6 +12,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command (by default the process's arguments) and return its exit code."""
     if arguments is not None:
         return _run(arguments)
+    process.use_utf8()
     process.collect_rarely()
     try:
         code = _run(sys.argv[1:])

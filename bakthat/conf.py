@@ -24,7 +24,7 @@ from bakthat.policy.defaults import (
 )
 from bakthat.system.files import replace_file
 from bakthat.system.paths import expanded
-from bakthat.system.text import did_you_mean, printable, reason_of
+from bakthat.system.text import did_you_mean, printable, reason_of, to_native
 
 log = logging.getLogger("bakthat")
 
@@ -401,23 +401,29 @@ def _checked(
 def _absolute_paths(
     accepted: Mapping[str, Any], where: str, directory: Path | None, level: int
 ) -> dict[str, Any]:
-    """Return the keys that hold a relative path, with the absolute path below *directory*."""
+    """Return the paths that change: relative ones become absolute, below *directory*.
+
+    YAML is Unicode, so a path in a file of configuration gets the bytes of UTF-8.
+    """
     changed: dict[str, Any] = {}
     for key in filter(accepted.__contains__, PATHS):
         value, setting = accepted[key], PATHS[key]
         given = value.get(setting) if setting else value
-        if not isinstance(given, str) or not given or given.startswith(("/", "~")):
-            continue  # absolute, in a home directory, or invalid, which the plugin reports
-        shown = f"'{setting}' below '{key}'" if setting else f"'{key}'"
-        if directory is None:
-            raise ConfigError(
-                f"{where}: {shown} is the relative path '{printable(given)}'; only a "
-                "configuration file on disk may have relative paths",
-                hint="use an absolute path, or one that begins with ~/",
-            )
-        path = os.path.abspath(directory / given)
-        log.log(level, "%s: %s is %s", where, shown, printable(path))
-        changed[key] = {**value, setting: path} if setting else path
+        if not isinstance(given, str) or not given:
+            continue  # invalid, which the plugin reports
+        path = given if directory is None else to_native(given)
+        if not given.startswith(("/", "~")):
+            shown = f"'{setting}' below '{key}'" if setting else f"'{key}'"
+            if directory is None:
+                raise ConfigError(
+                    f"{where}: {shown} is the relative path '{printable(given)}'; only a "
+                    "configuration file on disk may have relative paths",
+                    hint="use an absolute path, or one that begins with ~/",
+                )
+            path = os.path.abspath(directory / path)
+            log.log(level, "%s: %s is %s", where, shown, printable(path))
+        if path != given:
+            changed[key] = {**value, setting: path} if setting else path
     return changed
 
 

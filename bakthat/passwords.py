@@ -14,7 +14,7 @@ from bakthat.errors import ConfigError, PasswordError
 from bakthat.system import terminal
 from bakthat.system.paths import expanded
 from bakthat.system.signals import child_status
-from bakthat.system.text import reason_of
+from bakthat.system.text import from_native, reason_of, to_native
 
 PASSWORD_VARIABLE = "BAKTHAT_PASSWORD"
 
@@ -152,13 +152,13 @@ def _environment_password() -> str | None:
     Raises PasswordError when it is empty: a script that failed to read the password must neither
     switch encryption off nor encrypt with another key.
     """
-    password = os.environ.get(PASSWORD_VARIABLE)
-    if password == "":
+    value = os.environ.get(PASSWORD_VARIABLE)
+    if value == "":
         raise PasswordError(
             f"{PASSWORD_VARIABLE} is set, but empty",
             hint=f"give it a value, or unset it: unset {PASSWORD_VARIABLE}",
         )
-    return password
+    return value if value is None else from_native(value)
 
 
 def _configured_password(profile: Mapping[str, Any]) -> _ConfiguredPassword | None:
@@ -221,8 +221,9 @@ def _run(command: str | list[str]) -> str:
         arguments = shlex.split(command) if isinstance(command, str) else command
         if not arguments:
             raise ValueError("it is empty")
+        native = [to_native(each) for each in arguments]
         with child_status():
-            done = subprocess.run(arguments, stdout=subprocess.PIPE, check=True)
+            done = subprocess.run(native, stdout=subprocess.PIPE, check=True)
     except (OSError, ValueError) as exc:
         raise ConfigError(f"cannot run password_command: {exc}") from exc
     except subprocess.CalledProcessError as exc:

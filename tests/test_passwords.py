@@ -24,7 +24,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Simulate a user at a terminal who gives these answers."""
     given: list[str] = []
     monkeypatch.setattr(terminal, "is_interactive", lambda: True)
-    monkeypatch.setattr("getpass.getpass", lambda _question: given.pop(0))
+    monkeypatch.setattr(terminal, "ask_hidden", lambda _question: given.pop(0))
     return given
 
 

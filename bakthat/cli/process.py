@@ -13,6 +13,21 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MIB = 1024 * 1024
 
 
+def use_utf8() -> None:
+    """Start the command again in Python's UTF-8 mode, unless its locale is a UTF-8 one.
+
+    Arguments, environment variables, names of files and what is typed are bytes, which Python
+    decodes as the locale says. What is stored must not depend on that.
+
+    Does nothing where another program calls bakthat with arguments of its own.
+    """
+    is_own = sys.orig_argv[len(sys.orig_argv) - len(sys.argv) + 1 :] == sys.argv[1:]
+    if sys.getfilesystemencoding() == "utf-8" or "utf8" in sys._xoptions or not is_own:
+        return
+    with contextlib.suppress(OSError):
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
 def collect_rarely() -> None:
     """Collect garbage rarely; loading modules would otherwise trigger it every few hundred objects.
 

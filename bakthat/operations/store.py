@@ -151,7 +151,7 @@ class NewBackup:
         result = {
             "is_enc": bool(self.keys),
             "client": self.session.host,
-            "source": str(self.source.path),
+            "source": text.from_native(str(self.source.path)),
             "files": report.files,
             "directories": report.directories,
             "bytes": report.bytes,
@@ -215,17 +215,18 @@ class NewBackup:
             description["mtime_ns"] = status.st_mtime_ns
             description["uid"], description["gid"] = status.st_uid, status.st_gid
             description |= _owner_names(status)
-            if source.path.name != source.set_name:
-                description["name"] = source.path.name
+            name = text.from_native(source.path.name)
+            if name != source.set_name:
+                description["name"] = name
         return description
 
 
 def _owner_names(status: os.stat_result) -> dict[str, str]:
     found = {}
     with contextlib.suppress(KeyError):
-        found["owner"] = pwd.getpwuid(status.st_uid).pw_name
+        found["owner"] = text.from_native(pwd.getpwuid(status.st_uid).pw_name)
     with contextlib.suppress(KeyError):
-        found["group"] = grp.getgrgid(status.st_gid).gr_name
+        found["group"] = text.from_native(grp.getgrgid(status.st_gid).gr_name)
     return found
 
 

@@ -29,7 +29,7 @@ from bakthat.session.entries import entry_of, is_value, value_entry
 from bakthat.session.lookup import find_backup
 from bakthat.session.session import Session
 from bakthat.system.streams import ByteCounter, Progress
-from bakthat.system.text import human_size, printable
+from bakthat.system.text import human_size, printable, to_native
 
 log = logging.getLogger("bakthat")
 
@@ -214,10 +214,13 @@ def _check_identity(backup: models.Backups, comment: bytes) -> None:
 
 
 def _safe_name(name: str) -> str:
-    """Return *name*. Raises CorruptArchiveError when it could leave the destination."""
+    """Return *name* as that of a file.
+
+    Raises CorruptArchiveError when it could leave the destination.
+    """
     if not name or "/" in name or "\0" in name or name in (".", ".."):
         raise CorruptArchiveError(f"the stored name of the file is not valid: '{printable(name)}'")
-    return name
+    return to_native(name)
 
 
 def _encryption_kind(backend: Backend, backup: models.Backups) -> str:

@@ -20,6 +20,7 @@ from bakthat.hooks import Events, EventSlot, events
 from bakthat.plugin import activate_plugins
 from bakthat.policy.defaults import DESTINATIONS
 from bakthat.system.paths import expanded
+from bakthat.system.text import from_native
 
 log = logging.getLogger("bakthat")
 
@@ -55,7 +56,7 @@ class Session:
     @cached_property
     def host(self) -> str:
         """The name of this host. Sets of different hosts are different sets."""
-        return socket.gethostname()
+        return from_native(socket.gethostname())
 
     @property
     def prefix(self) -> str:

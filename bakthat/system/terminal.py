@@ -6,13 +6,12 @@ line ask for a password in the same way.
 
 from __future__ import annotations
 
-import getpass
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from bakthat.errors import PasswordError
-from bakthat.system.text import printable, reason_of
+from bakthat.errors import PasswordError, UsageError
+from bakthat.system.text import is_text, printable, reason_of
 
 
 def is_interactive() -> bool:
@@ -28,55 +27,79 @@ def ask_new_password() -> str:
 
     Raises PasswordError when the two differ, or when the input ends.
     """
-    password = _ask_hidden("Password (blank to disable encryption): ")
-    if password and _ask_hidden("Password confirmation: ") != password:
+    password = _ask_password("Password (blank to disable encryption): ")
+    if password and _ask_password("Password confirmation: ") != password:
         raise PasswordError("the password and its confirmation differ")
     return password
 
 
 def ask_password() -> str:
     """Ask for the password of an encrypted backup. Raises PasswordError when the input ends."""
-    return _ask_hidden("Password: ")
+    return _ask_password("Password: ")
 
 
 def ask_secret(question: str) -> str:
-    """Ask a question whose answer does not show on the screen. Raises EOFError."""
-    if not sys.stdin.isatty():
-        return ask(question)
-    with _interrupt_ends_line():
-        return getpass.getpass(question).strip()
+    """Ask a question whose answer does not show on the screen. Raises as :func:`ask` does."""
+    return _text((ask_hidden if sys.stdin.isatty() else ask)(question)).strip()
 
 
 def ask(question: str) -> str:
     """Ask a question and return the answer without white space around it.
 
-    Raises EOFError when the input ends.
+    Raises EOFError when the input ends, UsageError when the answer is not text.
     """
     print(question, end="", file=sys.stderr, flush=True)  # noqa: T201  # see above
-    with _interrupt_ends_line():
+    try:
         line = sys.stdin.readline()
-    if not line:
-        raise EOFError
-    return line.strip()
-
-
-def _ask_hidden(question: str) -> str:
-    try:
-        with _interrupt_ends_line():
-            return getpass.getpass(question)
-    except EOFError as exc:
-        raise PasswordError("the input ended before a password was given") from exc
-
-
-@contextmanager
-def _interrupt_ends_line() -> Iterator[None]:
-    """End the line of the question after an interrupt, so that its message has its own line."""
-    try:
-        yield
     except KeyboardInterrupt:
         if sys.stdin.isatty():
-            print(file=sys.stderr)  # noqa: T201  # see above
+            print(file=sys.stderr)  # noqa: T201  # see above  # the message gets its own line
         raise
+    except UnicodeDecodeError:
+        raise UsageError(_NOT_TEXT) from None
+    if not line:
+        raise EOFError
+    return _text(line).strip()
+
+
+def ask_hidden(question: str) -> str:
+    """Ask a question at the terminal; return the answer, which does not show on the screen.
+
+    Its bytes are decoded as UTF-8 whatever the locale; those that are not UTF-8 become surrogates.
+    getpass would fail at them, and print them. Raises EOFError when the input ends.
+    """
+    import termios  # only a question needs it
+
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    hidden = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    try:
+        termios.tcsetattr(descriptor, termios.TCSAFLUSH, hidden)
+        print(question, end="", file=sys.stderr, flush=True)  # noqa: T201  # see above
+        line = sys.stdin.buffer.readline()
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
+        print(file=sys.stderr)  # noqa: T201  # see above  # the answer's own line end is hidden
+    if not line:
+        raise EOFError
+    return line.removesuffix(b"\n").decode("utf-8", "surrogateescape")
+
+
+_NOT_TEXT = "the answer is not UTF-8 text"
+
+
+def _text(answer: str) -> str:
+    """Return *answer*. Raises UsageError when its bytes were not UTF-8."""
+    if not is_text(answer):
+        raise UsageError(_NOT_TEXT)
+    return answer
+
+
+def _ask_password(question: str) -> str:
+    try:
+        return ask_hidden(question)
+    except EOFError as exc:
+        raise PasswordError("the input ended before a password was given") from exc
 
 
 def print_table(

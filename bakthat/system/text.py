@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterable, Sequence
 
@@ -24,6 +25,28 @@ def _escaped(char: str) -> str:
     if "\udc80" <= char <= "\udcff":  # a byte that is not UTF-8, as Python decodes it
         return f"\\x{ord(char) - 0xDC00:02x}"
     return char.encode("unicode_escape").decode()
+
+
+def from_native(name: str) -> str:
+    """Return *name*, which Python decoded as the locale says, with its bytes decoded as UTF-8.
+
+    File names, arguments and environment variables are bytes. Under a locale that is not UTF-8,
+    Python decodes them differently, but what is stored must not depend on the locale. Bytes that
+    are not UTF-8 become surrogates, as Python decodes them under a UTF-8 locale.
+    """
+    if name.isascii() or sys.getfilesystemencoding() == "utf-8":
+        return name
+    return os.fsencode(name).decode("utf-8", "surrogateescape")
+
+
+def to_native(name: str) -> str:
+    """Return Unicode text as the name of a file whose bytes are UTF-8, whatever the locale.
+
+    The reverse of :func:`from_native`.
+    """
+    if name.isascii() or sys.getfilesystemencoding() == "utf-8":
+        return name
+    return os.fsdecode(name.encode("utf-8", "surrogateescape"))
 
 
 def is_text(name: str) -> bool:

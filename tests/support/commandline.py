@@ -152,7 +152,7 @@ class CommandLine:
             while answers and (found := seen.find(answers[0][0], searched)) >= 0:
                 searched = found + len(answers[0][0])
                 typed = answers.pop(0)[1]
-                os.write(screen, typed.encode())
+                os.write(screen, os.fsencode(typed))
         raise AssertionError(f"no end in sight; the screen says:\n{seen}")
 
 

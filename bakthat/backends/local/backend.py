@@ -64,6 +64,7 @@ from bakthat.errors import (
 from bakthat.policy.defaults import DEFAULT_LOCAL_PATH
 from bakthat.system.files import write_all
 from bakthat.system.paths import expanded
+from bakthat.system.text import from_native, to_native
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +201,7 @@ class LocalBackend(BakthatBackend):
                     kind, key = "temporary file", below + name
                 else:
                     continue
-                path = os.path.join(self.container, below + name)
+                path = self._file(below + name)
                 with translated_errors("access", path), suppress(FileNotFoundError):
                     found = os.lstat(path)
                     if stat.S_ISREG(found.st_mode):
@@ -209,8 +210,8 @@ class LocalBackend(BakthatBackend):
 
     def remove_leftover(self, leftover: Leftover) -> bool:
         """Remove a temporary file without a writer, or a claim without an object."""
-        directory = os.path.dirname(os.path.join(self.container, leftover.key))
-        path = os.path.join(directory, leftover.handle)
+        directory = os.path.dirname(self._file(leftover.key))
+        path = os.path.join(directory, to_native(leftover.handle))
         if leftover.kind == "claim":
             if os.path.lexists(path.removesuffix(SIDECAR_SUFFIX)):
                 return False
@@ -229,16 +230,17 @@ class LocalBackend(BakthatBackend):
         *below* and the yielded paths are relative to the container, and "" or with a slash at the
         end.
         """
-        directory = os.path.join(self.container, below)
+        directory = self._file(below)
         names, deeper = set(), []
         with translated_errors("list", directory):
             try:
                 with os.scandir(directory) as found:
                     for entry in found:
+                        name = from_native(entry.name)
                         if entry.is_dir(follow_symlinks=False):
-                            deeper.append(f"{below}{entry.name}/")
+                            deeper.append(f"{below}{name}/")
                         else:
-                            names.add(entry.name)
+                            names.add(name)
             except FileNotFoundError:
                 return
         yield below, names
@@ -250,14 +252,16 @@ class LocalBackend(BakthatBackend):
         name = key.rpartition("/")[2]
         if is_private(name):
             raise UsageError(f"{key!r} cannot be a key: bakthat reserves such names")
-        if any(
-            len(os.fsencode(part)) > NAME_MAX for part in [*key.split("/"), name + SIDECAR_SUFFIX]
-        ):
+        if any(len(part.encode()) > NAME_MAX for part in [*key.split("/"), name + SIDECAR_SUFFIX]):
             raise UsageError(
                 f"{key!r} cannot be a key: a component is too long for a file name",
                 hint=f"keep it under {NAME_MAX - len(SIDECAR_SUFFIX)} bytes",
             )
-        return os.path.join(self.container, key)
+        return self._file(key)
+
+    def _file(self, key: str) -> str:
+        """Return the path of *key*, whose bytes are UTF-8 whatever the locale."""
+        return os.path.join(self.container, to_native(key))
 
     def _check_container(self) -> None:
         with translated_errors("access", self.container):
@@ -272,7 +276,7 @@ class LocalBackend(BakthatBackend):
         """Raise StorageError when a parent of *key* exists and is not a directory."""
         path = self.container
         for part in key.split("/")[:-1]:
-            path = os.path.join(path, part)
+            path = os.path.join(path, to_native(part))
             with translated_errors("access", path):
                 try:
                     mode = os.lstat(path).st_mode
@@ -299,11 +303,11 @@ class LocalBackend(BakthatBackend):
             key,
             found.st_size,
             last_modified=found.st_mtime,
-            metadata=read_sidecar(os.path.join(self.container, key) + SIDECAR_SUFFIX),
+            metadata=read_sidecar(self._file(key) + SIDECAR_SUFFIX),
         )
 
     def _ls(self, below: str, prefix: str) -> Iterator[StoredObject]:
-        directory = os.path.join(self.container, below)
+        directory = self._file(below)
         with translated_errors("list", directory):
             try:
                 with os.scandir(directory) as found:
@@ -312,8 +316,8 @@ class LocalBackend(BakthatBackend):
                 # The directory was removed after its parent was listed; the container exists.
                 return
         for entry in entries:
-            key = below + entry.name
-            with translated_errors("access", os.path.join(self.container, key)):
+            key = below + from_native(entry.name)
+            with translated_errors("access", self._file(key)):
                 try:
                     details = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
@@ -338,7 +342,7 @@ class LocalUpload:
     def __init__(self, container: str, key: str, description: str, *, replace: bool) -> None:
         self._key = key
         self._container = container
-        self._path = os.path.join(container, key)
+        self._path = os.path.join(container, to_native(key))
         self._directory = os.path.dirname(self._path)
         self._description = description
         self._replace = replace

@@ -9,7 +9,7 @@ from pathlib import Path
 from bakthat.archive.gzip.level import DEFAULT_LEVEL
 from bakthat.errors import SourceError, UsageError
 from bakthat.format import names
-from bakthat.system.text import printable, reason_of
+from bakthat.system.text import from_native, printable, reason_of, to_native
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class BackupSource:
     level: int
     """The gzip level; 0 stores the source without compression."""
     root_name: str
-    """The name of the file or directory in the archive."""
+    """The name of the file or directory in the archive, as Python decodes the names of files."""
 
     @property
     def arcname(self) -> str | None:
@@ -62,8 +62,11 @@ class BackupSource:
             raise UsageError(
                 f"'{shown}' has no name of its own", hint="name the backup with --name"
             )
-        set_name = names.check_set_name(path.name if custom_filename is None else custom_filename)
-        root_name = names.check_set_name(root_name) if root_name else path.name or set_name
+        set_name = names.check_set_name(
+            from_native(path.name) if custom_filename is None else custom_filename
+        )
+        root_name = names.check_set_name(root_name) if root_name else ""
+        root_name = to_native(root_name) or path.name or to_native(set_name)
         if is_file and names.is_tarball(path.name):
             stem = names.tarball_stem(set_name)
             return cls(path, set_name, stem, ".tgz", False, 0, root_name)
