@@ -111,6 +111,10 @@ class PasswordError(CryptoError):
 class StorageError(BakthatError):
     """The storage refused, failed or could not be reached."""
 
+    may_pass = False
+    """Whether the request may succeed later as it is: no connection, or a failure of the service
+    that outlasted the attempts."""
+
 
 class NotFoundError(StorageError):
     """No object has that key."""
@@ -134,3 +138,5 @@ class CredentialsError(StorageError):
 
 class UnreachableError(StorageError):
     """The storage cannot be reached, or has stopped answering."""
+
+    may_pass = True

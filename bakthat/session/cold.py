@@ -21,7 +21,7 @@ from typing import Any
 from bakthat import models
 from bakthat.backends.base import ColdStorage, ThawState, ThawStatus
 from bakthat.conf import DEFAULT_CONFIG, DEFAULT_PROFILE
-from bakthat.errors import NotFoundError, StorageError, UnreachableError, UsageError
+from bakthat.errors import NotFoundError, StorageError, UsageError
 from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD, TIERS, storage_class
 from bakthat.session.records import CatalogMapping
 from bakthat.session.session import Session
@@ -35,6 +35,10 @@ the seconds of the pause."""
 
 SHORT_PAUSE, LONG_PAUSE = 30.0, 600.0
 """Seconds between two status requests, for a thaw that takes minutes and for one of hours."""
+
+MAX_OUTAGE = 24 * 3600.0
+"""Seconds for which a wait goes on while the storage fails. A vault keeps a thawed archive for a
+day: after a longer outage the thaw must be requested again anyway."""
 
 _THAW_PREFIX = "thaw "
 """What the keys of recorded thaws in the table ``config`` begin with."""
@@ -95,9 +99,9 @@ def make_readable(session: Session, backup: models.Backups, options: ThawOptions
         _log_request(session, backup, status, options.arguments)
     elif not status.is_readable:
         log.info("%s", describe(status))
+    polling = Polling(options.wait, check)
     while options.wait and not status.is_readable:
-        pause(options.wait, _pause_between(status))
-        status = status_or_last(check, status)
+        status = polling.next_status(status, _pause_between(status))
         if status.state is ThawState.FROZEN:
             raise StorageError(
                 f"the thaw of {printable(backup.stored_filename)} failed or expired",
@@ -110,16 +114,40 @@ def make_readable(session: Session, backup: models.Backups, options: ThawOptions
     return status.is_readable
 
 
-def status_or_last(check: Callable[[], ThawStatus], last: ThawStatus) -> ThawStatus:
-    """Return what *check* returns, or *last* while the storage cannot be reached.
+class Polling:
+    """Asks for a status again and again, with pauses.
 
-    A wait of hours must survive a network outage.
+    A wait of hours or days must survive an outage of the network or of the storage.
     """
-    try:
-        return check()
-    except UnreachableError as exc:
-        log.warning("%s; still waiting", exc)
-        return last
+
+    def __init__(self, wait: Wait, check: Callable[[], ThawStatus]) -> None:
+        self._wait = wait
+        self._check = check
+        self._outage = 0.0
+
+    def next_status(self, last: ThawStatus, seconds: float) -> ThawStatus:
+        """Pause for *seconds*; return the status then, or *last* while there is an outage.
+
+        Raises StorageError when the error does not pass by itself, such as wrong credentials, and
+        when the outage is longer than :data:`MAX_OUTAGE`.
+        """
+        pause(self._wait, seconds)
+        try:
+            status = self._check()
+        except StorageError as exc:
+            self._outage += seconds
+            if not exc.may_pass:
+                raise
+            if self._outage > MAX_OUTAGE:
+                exc.hint = (
+                    f"it was tried for {format_duration(self._outage)}; run this again when the "
+                    "storage can be reached: a thaw that was requested goes on meanwhile"
+                )
+                raise
+            log.warning("%s; still waiting", exc)
+            return last
+        self._outage = 0.0
+        return status
 
 
 @contextlib.contextmanager

@@ -17,10 +17,12 @@ from collections.abc import Iterable
 from bakthat.backends.base import Backend, ThawState, ThawStatus
 from bakthat.backends.glacier.backend import GlacierBackend
 from bakthat.backends.glacier.inventory import VaultArchive, VaultListing
+from bakthat.backends.s3.backend import S3Backend
 from bakthat.errors import (
     BakthatError,
     ContainerNotFoundError,
     CorruptArchiveError,
+    KeyExistsError,
     NotFoundError,
     StorageError,
 )
@@ -34,6 +36,9 @@ log = logging.getLogger("bakthat")
 
 INVENTORY_KEY = "bakthat_glacier_inventory"
 """The key of the copy in the bucket, the same as in 0.6.0. It has no prefix."""
+
+MAX_ROUNDS = 10
+"""How many times the copy is merged and written when other machines write it at the same time."""
 
 MIN_LISTING_HOURS, MAX_LISTING_HOURS = 3, 5
 """How long a vault usually takes to list its archives, according to
@@ -81,13 +86,27 @@ class VaultInventory:
         the copy cannot be read.
         """
         backend = self._bucket()
-        try:
-            content = _read(backend)
-        except ContainerNotFoundError:
-            if not make_bucket:
-                raise
-            backend.create_container()
-            content = None
+        for _ in range(MAX_ROUNDS):
+            try:
+                return self._merge_into(backend)
+            except KeyExistsError as exc:
+                log.debug("%s: merging again", exc)  # another machine has written it
+            except ContainerNotFoundError:
+                if not make_bucket:
+                    raise
+                backend.create_container()
+        raise StorageError(
+            f"{INVENTORY_KEY!r} in bucket {backend.container!r} was changed {MAX_ROUNDS} times "
+            "while it was written",
+            hint="try again",
+        )
+
+    def _merge_into(self, backend: S3Backend) -> dict[str, str]:
+        """Add the catalog's inventory to the copy; return the copy's new content.
+
+        Raises KeyExistsError when another machine changed the copy meanwhile.
+        """
+        etag, content = _read_with_etag(backend)
         others = _parse_pairs(content, backend.container) if content is not None else []
         archives = dict(self._records.archives.items())
         deleted = {each for each, facts in archives.items() if "deleted" in facts}
@@ -100,7 +119,7 @@ class VaultInventory:
             in (None, self._session.profile.glacier_vault)
         }
         merged = sorted(pair for pair in {*others, *own.items()} if pair[1] not in deleted)
-        _write(backend, merged)
+        _write(backend, merged, etag)
         return {name: own.get(name, archive_id) for name, archive_id in merged}
 
     def save_after_change(self, *, make_bucket: bool = False) -> None:
@@ -138,9 +157,11 @@ class VaultInventory:
             )
         return self._add(_parse_pairs(content, backend.container))
 
-    def _bucket(self) -> Backend:
+    def _bucket(self) -> S3Backend:
         # The copy must be readable at once, whatever the storage class of the backups is.
-        return self._session.backend("s3", storage_class=None)
+        backend = self._session.backend("s3", storage_class=None)
+        assert isinstance(backend, S3Backend)
+        return backend
 
     # In the vault
 
@@ -173,9 +194,9 @@ class VaultInventory:
             log.info("When it is ready, run bakthat %s again", command)
         elif not status.is_readable:
             _log_waiting(backend, status)
+        polling = cold.Polling(wait, backend.inventory_status)
         while wait and not status.is_readable:
-            cold.pause(wait, cold.LONG_PAUSE)
-            status = cold.status_or_last(backend.inventory_status, status)
+            status = polling.next_status(status, cold.LONG_PAUSE)
             if status.state is ThawState.FROZEN:
                 raise StorageError("the inventory job failed or expired", hint="request it again")
         return backend.read_inventory(status.job_id) if status.is_readable else None
@@ -250,10 +271,25 @@ def _read(backend: Backend) -> bytes | None:
         return None
 
 
-def _write(backend: Backend, pairs: list[tuple[str, str]]) -> None:
+def _read_with_etag(backend: S3Backend) -> tuple[str | None, bytes | None]:
+    """Return the ETag and the content of the copy; twice None when there is none."""
+    try:
+        # The ETag first: if the copy is replaced before it is read, it is not written over.
+        etag = backend.stat(INVENTORY_KEY).extra["etag"]
+    except NotFoundError:
+        return None, None
+    return etag, _read(backend)
+
+
+def _write(backend: S3Backend, pairs: list[tuple[str, str]], replaces: str | None) -> None:
+    """Write the copy in the place of the one with the ETag *replaces*, or of none."""
     entries = [{"filename": name, "archive_id": archive_id} for name, archive_id in pairs]
     upload = backend.upload(
-        INVENTORY_KEY, metadata={}, replace=True, content_type="application/json"
+        INVENTORY_KEY,
+        metadata={},
+        replace=replaces is not None,
+        replaces=replaces,
+        content_type="application/json",
     )
     try:
         upload.write(json.dumps(entries, indent=1).encode())

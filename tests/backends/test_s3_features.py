@@ -137,6 +137,48 @@ def test_what_is_refused_whatever_is_left_out_is_the_first_error(
     assert moto_proxy.seen("PUT", "set.tgz") <= 4
 
 
+# Replacing what was read
+
+
+def _replace(backend: S3Backend, etag: str, data: bytes) -> None:
+    upload = backend.upload("set.tgz", metadata={}, replace=True, replaces=etag)
+    try:
+        upload.write(data)
+        upload.commit()
+    finally:
+        upload.abort()
+
+
+@pytest.mark.parametrize("change", ["replaced", "deleted"])
+def test_an_object_that_changed_since_it_was_read_is_not_replaced(
+    backend: S3Backend, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    put(backend, "set.tgz", b"old")
+    etag = backend.stat("set.tgz").extra["etag"]
+    _replace(backend, etag, b"read and changed")
+    assert get(backend, "set.tgz") == b"read and changed"
+    if change == "deleted":
+        backend.delete("set.tgz")
+    with pytest.raises(KeyExistsError, match="changed meanwhile"):
+        _replace(backend, etag, b"lost")
+    # Nor without the look before the request: its condition is enough.
+    monkeypatch.setattr("bakthat.backends.s3.upload.S3Upload._check_is_unchanged", lambda _: None)
+    with pytest.raises(KeyExistsError, match="changed meanwhile"):
+        _replace(backend, etag, b"lost")
+
+
+def test_a_storage_without_conditions_is_looked_at_again_before_an_object_is_replaced(
+    backend: S3Backend, moto_proxy: FaultProxy
+) -> None:
+    put(backend, "set.tgz", b"old")
+    etag = backend.stat("set.tgz").extra["etag"]
+    moto_proxy.on("PUT", "tgz", refusal(501, "NotImplemented"), header="if-match")
+    _replace(backend, etag, b"new")
+    assert get(backend, "set.tgz") == b"new"
+    with pytest.raises(KeyExistsError, match="changed meanwhile"):
+        _replace(backend, etag, b"lost")
+
+
 # Object lock
 
 

@@ -131,7 +131,7 @@ ONLY_FROM: dict[str, str] = {
     "backends.local": "",
     "backends.local.backend": "backends",
     "backends.s3": "",
-    "backends.s3.backend": "backends operations.key_values",
+    "backends.s3.backend": "backends operations.key_values session.vault",
     "operations.sources": "operations.backup operations.store",
     "operations.store": "operations.backup",
 }

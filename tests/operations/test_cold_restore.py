@@ -351,7 +351,17 @@ def test_a_thaw_that_failed_ends_the_wait(glacier: GlacierServer, tree: Path, ou
     assert cold.paid() == 1
 
 
-def test_a_wait_survives_a_network_outage(
+def _passing_failure() -> StorageError:
+    error = StorageError("the vault answered 503; it cannot be reached")
+    error.may_pass = True
+    return error
+
+
+@pytest.mark.parametrize(
+    "failure", [lambda: UnreachableError("the vault cannot be reached"), _passing_failure]
+)
+def test_a_wait_survives_an_outage_of_the_network_or_of_the_storage(
+    failure: Callable[[], StorageError],
     glacier: GlacierServer,
     tree: Path,
     out: Path,
@@ -364,7 +374,7 @@ def test_a_wait_survives_a_network_outage(
 
     def look(backend: GlacierBackend, key: str) -> ThawStatus:
         if outage:
-            raise UnreachableError("the vault cannot be reached")
+            raise failure()
         return thaw_status(backend, key)
 
     def wait(_seconds: float) -> None:

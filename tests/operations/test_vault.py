@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from bakthat.errors import (
     NotFoundError,
     StorageError,
 )
+from bakthat.session import vault
 from bakthat.session.records import vault_records
 from bakthat.session.vault import INVENTORY_KEY, parse_inventory
 from tests.support.glacier_server import GlacierServer
@@ -140,6 +142,63 @@ def test_machines_that_share_a_bucket_keep_each_others_archives(
     assert [each["filename"] for each in in_bucket(conf)] == both
     assert list(bakthat.backup_glacier_inventory(conf=conf)) == both
     assert list(bakthat.show_local_glacier_inventory(conf=conf)) == [mine.stored_filename]
+
+
+def _catalog_with(path: Path, name: str) -> Path:
+    vault_records(path).inventory[name] = f"id of {name}"
+    return path
+
+
+@pytest.mark.parametrize("has_copy", [True, False])
+@pytest.mark.parametrize("server", ["moto", "rclone"])
+def test_two_machines_that_write_the_inventory_at_once_lose_no_archive(
+    glacier: GlacierServer,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    server: str,
+    has_copy: bool,
+) -> None:
+    s3 = request.getfixturevalue(f"{server}_endpoint").conf()
+    conf = {**glacier.conf(), **s3}
+    make_backend("s3", conf).create_container()
+    names = ["first", "second", "third"]
+    confs = [{**conf, "database": str(_catalog_with(tmp_path / name, name))} for name in names]
+    if has_copy:
+        old = {**conf, "database": str(_catalog_with(tmp_path / "old", "old"))}
+        bakthat.backup_glacier_inventory(conf=old)
+    write, others = vault._write, confs[1:]
+
+    def write_after_another(*arguments: Any) -> None:
+        # Between what the first machine read and what it writes, the others read and write theirs.
+        if others:
+            bakthat.backup_glacier_inventory(conf=others.pop())
+        write(*arguments)
+
+    monkeypatch.setattr(vault, "_write", write_after_another)
+    content = bakthat.backup_glacier_inventory(conf=confs[0])
+    stored = {each["filename"]: each["archive_id"] for each in in_bucket(conf)}
+    assert stored == content
+    assert sorted(stored) == sorted([*names, *(["old"] if has_copy else [])])
+
+
+def test_an_inventory_that_never_holds_still_is_an_error_that_loses_nothing(
+    conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_to_bucket(conf, b"[]")
+    mine = {**conf, "database": str(_catalog_with(tmp_path / "mine", "mine"))}
+    write, count = vault._write, itertools.count()
+
+    def write_after_another(*arguments: Any) -> None:
+        name = f"other.{next(count)}"
+        write_to_bucket(conf, json.dumps([{"filename": name, "archive_id": name}]).encode())
+        write(*arguments)
+
+    monkeypatch.setattr(vault, "_write", write_after_another)
+    with pytest.raises(StorageError, match="was changed 10 times") as caught:
+        bakthat.backup_glacier_inventory(conf=mine)
+    assert caught.value.hint == "try again"
+    assert [each["filename"] for each in in_bucket(conf)] == ["other.9"]
 
 
 def test_what_one_machine_stored_another_restores_with_the_inventory_of_the_bucket(

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from bakthat.backends.base import ThawState, ThawStatus
-from bakthat.session.cold import describe, format_duration
+from bakthat.errors import CredentialsError, NotFoundError, StorageError, UnreachableError
+from bakthat.session.cold import MAX_OUTAGE, Polling, describe, format_duration
+
+ASKED = ThawStatus("a", ThawState.ASKED, "GLACIER")
+READY = ThawStatus("a", ThawState.READY, "GLACIER")
 
 
 def test_durations_are_formatted_in_minutes_and_hours() -> None:
@@ -40,3 +44,56 @@ def test_a_state_is_described_in_one_line(monkeypatch: pytest.MonkeyPatch) -> No
     assert describe(ThawStatus("a", ThawState.READY, "GLACIER", ready_until=1370373055.0)) == (
         "a is thawed until 2013-06-04 19:10 UTC"
     )
+
+
+def _failing() -> StorageError:
+    error = StorageError("the storage answered 503")
+    error.may_pass = True
+    return error
+
+
+@pytest.mark.parametrize("failure", [_failing(), UnreachableError("no connection")])
+def test_a_wait_goes_on_over_failures_that_pass(
+    failure: StorageError, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers: list[ThawStatus | StorageError] = [ASKED, failure, failure, ASKED, failure, READY]
+    pauses: list[float] = []
+
+    def check() -> ThawStatus:
+        found = answers[len(pauses) - 1]
+        if isinstance(found, StorageError):
+            raise found
+        return found
+
+    polling, status = Polling(pauses.append, check), ASKED
+    while status is not READY:
+        status = polling.next_status(status, MAX_OUTAGE / 2)
+    assert len(pauses) == len(answers)
+    assert caplog.text.count("; still waiting") == 3
+
+
+@pytest.mark.parametrize("failure", [_failing(), UnreachableError("no connection")])
+def test_a_wait_ends_when_the_outage_is_longer_than_a_day(failure: StorageError) -> None:
+    waited: list[float] = []
+
+    def check() -> ThawStatus:
+        raise failure
+
+    polling = Polling(waited.append, check)
+    for _ in range(int(MAX_OUTAGE / 600)):
+        assert polling.next_status(ASKED, 600.0) is ASKED
+    with pytest.raises(type(failure)):
+        polling.next_status(ASKED, 600.0)
+    assert sum(waited) == MAX_OUTAGE + 600
+    assert "24 h 10 min" in failure.hint
+
+
+@pytest.mark.parametrize(
+    "failure", [CredentialsError("refused"), NotFoundError("gone"), StorageError("400")]
+)
+def test_a_wait_ends_at_once_at_a_failure_that_stays(failure: StorageError) -> None:
+    def check() -> ThawStatus:
+        raise failure
+
+    with pytest.raises(type(failure)):
+        Polling(lambda _: None, check).next_status(ASKED, 600.0)

@@ -42,6 +42,13 @@ _KEY_OPERATIONS = frozenset(
 )
 """The requests by which botocore gets keys from other services."""
 
+_PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+_PASSING_CODES = frozenset(
+    {"RequestTimeout", "RequestTimeoutException", "SlowDown", "InternalError", "Throttling"}
+    | {"ThrottlingException", "RequestLimitExceeded", "ServiceUnavailable", "OperationAborted"}
+)
+"""Failures of a service that pass by themselves, by their status or by their code."""
+
 _USER_IN_URL = re.compile(r"//[^/@\s]*@")
 
 
@@ -193,7 +200,13 @@ class AwsClient(ABC):
         if isinstance(exc, boto.ClientError):
             if exc.operation_name in _KEY_OPERATIONS:
                 return self._keys_error(f"{exc.operation_name}: {_message_of(exc)}")
-            return self._answer_error(exc, key)
+            error = self._answer_error(exc, key)
+            if isinstance(error, StorageError):
+                answer = exc.response
+                status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+                code = answer.get("Error", {}).get("Code", "")
+                error.may_pass |= status in _PASSING_STATUSES or code in _PASSING_CODES
+            return error
         if isinstance(
             exc,
             boto.NoCredentialsError

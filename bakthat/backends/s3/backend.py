@@ -100,8 +100,14 @@ class S3Backend(BakthatBackend):
         replace: bool = False,
         content_type: str | None = None,
         content_encoding: str | None = None,
+        replaces: str | None = None,
     ) -> S3Upload:
-        """Begin to write *key*; see :class:`~bakthat.backends.base.Backend`."""
+        """Begin to write *key*; see :class:`~bakthat.backends.base.Backend`.
+
+        With *replace*, *replaces* is the ETag of the object that may be replaced: ``commit`` raises
+        KeyExistsError when the key has another object by then, or none. A storage that ignores
+        ``If-Match`` leaves a gap between a last look and the write.
+        """
         check_key(key)
         headers: dict[str, Any] = {
             "Metadata": {METADATA_KEY: encode_metadata(metadata, limit=_DESCRIPTION_LIMIT)}
@@ -119,6 +125,7 @@ class S3Backend(BakthatBackend):
             part_size=choose_part_size(size_hint, self._settings.part_size),
             workers=self._settings.upload_workers,
             replace=replace,
+            replaces=replaces,
         )
 
     def download(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:

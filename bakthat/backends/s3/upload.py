@@ -78,6 +78,7 @@ class S3Upload(PartUpload):
         part_size: int,
         workers: int,
         replace: bool,
+        replaces: str | None = None,
     ) -> None:
         super().__init__(key, workers=workers, max_parts=MAX_PARTS)
         self._client = client
@@ -86,6 +87,7 @@ class S3Upload(PartUpload):
         self._headers = {**headers, "Metadata": user_metadata}
         self._part_size = part_size
         self._replace = replace
+        self._replaces = replaces if replace else None
 
     def _size_of_part(self, number: int) -> int:
         return size_of_part(number, self._part_size)
@@ -151,6 +153,10 @@ class S3Upload(PartUpload):
             self._check_key_is_free()
             request["IfNoneMatch"] = "*"
             request["before_unconditional"] = self._check_key_is_free
+        elif self._replaces is not None:
+            self._check_is_unchanged()
+            request["IfMatch"] = f'"{self._replaces}"'
+            request["before_unconditional"] = self._check_is_unchanged
         try:
             self._client.call(operation, key=self._key, **request)
         except KeyExistsError:
@@ -169,7 +175,17 @@ class S3Upload(PartUpload):
         if found is not None and not self._is_own(found):
             raise self._key_exists_error()
 
+    def _check_is_unchanged(self) -> None:
+        found = self._client.head(self._key)
+        if found is None or (etag_of(found) != self._replaces and not self._is_own(found)):
+            raise self._key_exists_error()
+
     def _key_exists_error(self) -> KeyExistsError:
+        if self._replace:
+            return KeyExistsError(
+                f"{self._key!r} in bucket {self._client.container!r} was changed meanwhile",
+                hint="try again",
+            )
         return KeyExistsError(
             f"bucket {self._client.container!r} has {self._key!r} already; it was left as it is"
         )
@@ -195,6 +211,8 @@ class S3Upload(PartUpload):
             return
         if found is not None and status in (409, 412):
             raise self._key_exists_error() from error
+        if self._replaces is not None and found is None and status in (404, 412):
+            raise self._key_exists_error() from error  # it was deleted
         raise error
 
     def _verify(self) -> StoredObject:
@@ -241,7 +259,7 @@ class S3Upload(PartUpload):
 
 def describe(key: str, found: Mapping[str, Any]) -> StoredObject:
     """Return the object that the headers *found*, of a HEAD request, describe."""
-    extra = {"etag": str(found.get("ETag", "")).strip('"')}
+    extra = {"etag": etag_of(found)}
     if "Restore" in found:
         extra["restore"] = str(found["Restore"])
     modified = found.get("LastModified")
@@ -253,6 +271,11 @@ def describe(key: str, found: Mapping[str, Any]) -> StoredObject:
         storage_class=class_of(found),
         extra=extra,
     )
+
+
+def etag_of(found: Mapping[str, Any]) -> str:
+    """Return the ETag in the headers *found*, without quotes."""
+    return str(found.get("ETag", "")).strip('"')
 
 
 def _crc32(data: bytearray) -> str:
