@@ -94,7 +94,8 @@ def _locked(directory: str) -> Iterator[None]:
     """Hold a lock on the directory, which leaves no lock file there."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)

@@ -1,4 +1,4 @@
-"""Files that are written or replaced as a whole."""
+"""Files that are written or replaced as a whole, and what not every file system can do."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ import errno
 import os
 import tempfile
 from pathlib import Path
+
+NOT_SUPPORTED = frozenset(
+    {
+        errno.EPERM,
+        errno.EINVAL,
+        errno.ENOSYS,
+        errno.ENOTSUP,
+        errno.EOPNOTSUPP,
+        errno.ENOTTY,
+    }
+)
+"""The errors by which file systems refuse an operation that they do not have."""
 
 
 def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> int:
@@ -22,12 +34,16 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> int:
     return written
 
 
+_MODE_OF_TEMPORARY = 0o600
+
+
 def replace_file(target: Path, content: bytes, *, mode: int = 0o600) -> None:
     """Write *target* atomically and durably, and leave no temporary file. Raises OSError."""
     handle, temporary = tempfile.mkstemp(prefix=f"{target.name}.", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
-            os.fchmod(stream.fileno(), mode)
+            if mode != _MODE_OF_TEMPORARY:
+                _set_mode(stream.fileno(), mode)
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -36,8 +52,28 @@ def replace_file(target: Path, content: bytes, *, mode: int = 0o600) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    sync_directory(target.parent)
+
+
+def sync_directory(path: str | Path) -> None:
+    """Wait until the entries of the directory *path* are on the disk. Raises OSError.
+
+    Does nothing on a file system that cannot be told to.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(directory)
+        os.fsync(descriptor)
+    except OSError as exc:
+        if exc.errno not in NOT_SUPPORTED and exc.errno != errno.EBADF:
+            raise
     finally:
-        os.close(directory)
+        os.close(descriptor)
+
+
+def _set_mode(descriptor: int, mode: int) -> None:
+    try:
+        os.fchmod(descriptor, mode)
+    except OSError as exc:
+        # A file system without modes; the file stays as private as it can be.
+        if exc.errno not in NOT_SUPPORTED:
+            raise

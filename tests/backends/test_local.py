@@ -303,7 +303,9 @@ def test_a_sync_that_fails_at_any_step_publishes_nothing_new(
     assert not [name for name in everything(store) if name.endswith(".tmp")]
 
 
-@pytest.mark.parametrize("error", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+@pytest.mark.parametrize(
+    "error", [errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK]
+)
 def test_a_file_system_without_hard_links_works_too(
     backend: LocalBackend, store: Path, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 import bakthat
 from bakthat.archive.extract.unpack import extract
 from bakthat.archive.report import ArchiveReport
-from bakthat.errors import CorruptArchiveError, DestinationError
+from bakthat.errors import CorruptArchiveError, DestinationError, StorageError
 from bakthat.operations.check import Verdict
 from bakthat.system.text import quoted
 from tests.support.commandline import CommandLine
@@ -268,3 +268,31 @@ def test_what_is_too_large_for_ext4_is_left_out_and_the_rest_comes_back(local: C
         assert not out.exists()
         bakthat.restore("tree", conf=local, output=out, keep_going=True)
         assert os.listdir(out / "tree") == ["text"]
+
+
+def test_a_store_whose_file_system_does_not_allow_a_name_says_so(
+    exfat: Path, local: Conf, tree: Path
+) -> None:
+    conf = local | {"local_path": str(exfat / "store")}
+    with pytest.raises(StorageError, match="a:b") as caught:
+        bakthat.backup(tree, conf=conf, password="", custom_filename="a:b")
+    assert "--name" in caught.value.hint
+    assert os.listdir(exfat / "store") == []
+    bakthat.backup(tree, conf=conf, password="", custom_filename="ab")
+
+
+def test_an_overlay_restores_over_what_its_lower_layer_has(local: Conf, tmp_path: Path) -> None:
+    source = make_every_kind(tmp_path / "tree")
+    bakthat.backup(source, conf=local, password="")
+
+    def fill(lower: Path) -> None:
+        (lower / "tree/read-only").mkdir(parents=True)
+        (lower / "tree/text").mkdir()
+        (lower / "tree/deep").symlink_to("elsewhere")
+        for name in ("random", "link", "read-only/inside", "fifo"):
+            (lower / "tree" / name).write_text("of the lower layer")
+
+    with mounted_file_system("overlay on btrfs", fill=fill) as made:
+        bakthat.restore("tree", conf=local, output=made.path)
+        assert os.listdir(made.path) == ["tree"]
+        assert fingerprint(made.path / "tree") == fingerprint(source)

@@ -66,13 +66,17 @@ def _exfat(stack: ExitStack) -> FileSystem:
     return FileSystem("exfat", place, keeps_modes=False, keeps_all_kinds=False)
 
 
-def _overlay(lower_kind: str) -> Callable[[ExitStack], FileSystem]:
+def _overlay(
+    lower_kind: str, fill: Callable[[Path], None] | None = None
+) -> Callable[[ExitStack], FileSystem]:
     def make(stack: ExitStack) -> FileSystem:
         _check_kernel("overlay")
         # Not on the machine's own file system: that may be an overlay, which cannot be a layer.
         base = stack.enter_context(mounted_file_system(lower_kind)).path
         for name in ("lower", "upper", "work", "merged"):
             (base / name).mkdir()
+        if fill is not None:
+            fill(base / "lower")
         layers = ",".join(f"{name}dir={base / name}" for name in ("lower", "upper", "work"))
         _mount(stack, base / "merged", "-t", "overlay", "overlay", "-o", layers)
         return FileSystem(f"overlay on {lower_kind}", base / "merged")
@@ -112,16 +116,22 @@ KINDS = tuple(_MAKERS)
 
 
 @contextmanager
-def mounted_file_system(kind: str) -> Iterator[FileSystem]:
+def mounted_file_system(
+    kind: str, *, fill: Callable[[Path], None] | None = None
+) -> Iterator[FileSystem]:
     """Yield a new file system, where every user can reach it; skip where none can be mounted.
 
     In CI, the test fails where a program is missing or the kernel refuses what it knows. At the
-    end, also of a test that failed, it is unmounted, and its loop device is free.
+    end, also of a test that failed, it is unmounted, and its loop device is free. *fill* is called
+    with the directory that becomes the lower layer of an overlay.
     """
     if kind != "tmpfs" and os.geteuid() != 0:
         pytest.skip("only root mounts a file system")
     with ExitStack() as stack:
-        yield _MAKERS[kind](stack)
+        make = _MAKERS[kind]
+        if fill is not None:
+            make = _overlay(kind.removeprefix("overlay on "), fill)
+        yield make(stack)
 
 
 def _directory(stack: ExitStack) -> Path:

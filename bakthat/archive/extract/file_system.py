@@ -13,18 +13,10 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
-NOT_SUPPORTED = frozenset(
-    {
-        errno.EPERM,
-        errno.EACCES,
-        errno.EINVAL,
-        errno.ENOSYS,
-        errno.ENOTSUP,
-        errno.EOPNOTSUPP,
-        errno.ENOTTY,
-    }
-)
-"""The errors by which file systems refuse an operation that they do not have."""
+from bakthat.system.files import NOT_SUPPORTED
+
+REFUSED = NOT_SUPPORTED | {errno.EACCES}
+"""The errors for a mode or an owner that a file system does not keep; a server may deny them."""
 
 _SECOND = 10**9
 _PROBED_TIME = 1_000_000_000 * _SECOND
@@ -83,7 +75,7 @@ def _keeps(
     try:
         set_value(fd, value)
     except OSError as exc:
-        if exc.errno not in NOT_SUPPORTED:
+        if exc.errno not in REFUSED:
             raise
         return False
     return has(fd, value)

@@ -7,6 +7,7 @@ Symbolic links are not followed.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -349,7 +350,34 @@ def _keep_replaced(name: bytes, staged: int, target: int, replaced: int) -> None
             pass  # a file system without hard links, or a file that this user may not link
         else:
             return
-    _rename(name, target, replaced)
+    try:
+        _rename(name, target, replaced)
+    except OSError as exc:
+        if exc.errno != errno.EXDEV or not is_directory(name, target):
+            raise
+        _make_again(name, target, replaced)
+
+
+def _make_again(name: bytes, source: int, target: int) -> None:
+    """Make the empty directory *name* of *source* in *target*, and remove it from *source*.
+
+    For an overlay, which cannot rename a directory of its lower layer.
+    """
+    old = os.open(name, DIRECTORY_FLAGS, dir_fd=source)
+    try:
+        os.mkdir(name, 0o700, dir_fd=target)
+        new = os.open(name, DIRECTORY_FLAGS, dir_fd=target)
+        try:
+            DirectoryState.of(old).apply(new, _raise, exactly=True)
+        finally:
+            os.close(new)
+    finally:
+        os.close(old)
+    os.rmdir(name, dir_fd=source)
+
+
+def _raise(_what: str, error: OSError) -> None:
+    raise error
 
 
 def _rename(name: bytes, source: int, target: int) -> None:

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
-from bakthat.archive.extract.file_system import NOT_SUPPORTED, FileSystem
+from bakthat.archive.extract.file_system import REFUSED, FileSystem
 from bakthat.archive.extract.metadata import DEFAULT_ACL
 from bakthat.archive.report import ArchiveReport
 from bakthat.errors import DestinationError
@@ -117,7 +117,7 @@ class Staging:
             try:
                 change()
             except OSError as exc:
-                if exc.errno not in NOT_SUPPORTED:
+                if exc.errno not in REFUSED:
                     raise
         with contextlib.suppress(OSError, AttributeError):
             os.removexattr(self._fd, DEFAULT_ACL)
@@ -185,7 +185,7 @@ def open_private(name: str | bytes, parent: int) -> tuple[int, os.stat_result]:
         try:
             os.fchmod(fd, 0o700)
         except OSError as exc:
-            if exc.errno not in NOT_SUPPORTED:
+            if exc.errno not in REFUSED:
                 os.close(fd)
                 raise
     return fd, before

@@ -15,14 +15,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bakthat.archive.extract.file_system import NOT_SUPPORTED, FileSystem
+from bakthat.archive.extract.file_system import FileSystem
 from bakthat.archive.extract.links import as_member, entry_as_member, read_data
 from bakthat.archive.extract.metadata import DEFAULT_ACL, DirectoryState, MetadataWriter
 from bakthat.archive.extract.staging import folds_names, names_in, open_private
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar.member import Member, MemberType
 from bakthat.errors import CorruptArchiveError, DestinationError, UnsafeMemberError
-from bakthat.system.files import write_all
+from bakthat.system.files import NOT_SUPPORTED, write_all
 from bakthat.system.text import quoted, reason_of
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from bakthat.archive.extract.file_system import NOT_SUPPORTED
 from bakthat.archive.extract.links import DeferredLinks
 from bakthat.archive.extract.metadata import MetadataWriter
 from bakthat.archive.extract.publish import publish
@@ -27,7 +26,7 @@ from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar.member import Member, MemberType, Owner
 from bakthat.archive.tar.reader import TarReader
 from bakthat.errors import DestinationError, NoMatchError, UnsafeMemberError
-from bakthat.system.files import write_all
+from bakthat.system.files import NOT_SUPPORTED, write_all
 from bakthat.system.streams import ByteCounter, Source
 from bakthat.system.text import quoted, reason_of
 

@@ -50,7 +50,6 @@ from bakthat.backends.local.files import (
     move_without_replacing,
     read_sidecar,
     remove,
-    sync_directory,
     translated_errors,
     write_durably,
 )
@@ -62,7 +61,7 @@ from bakthat.errors import (
     UsageError,
 )
 from bakthat.policy.defaults import DEFAULT_LOCAL_PATH
-from bakthat.system.files import write_all
+from bakthat.system.files import sync_directory, write_all
 from bakthat.system.paths import expanded
 from bakthat.system.text import from_native, to_native
 

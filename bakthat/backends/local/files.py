@@ -14,7 +14,7 @@ from typing import Any
 
 from bakthat.backends.base import Metadata, decode_metadata
 from bakthat.errors import KeyExistsError, NotFoundError, StorageError
-from bakthat.system.files import write_all
+from bakthat.system.files import NOT_SUPPORTED, write_all
 from bakthat.system.text import reason_of
 
 log = logging.getLogger(__name__)
@@ -22,10 +22,8 @@ log = logging.getLogger(__name__)
 METADATA_LIMIT = 64 * 1024
 """Bytes of a self-description."""
 _DIRECTORY_MODE, _FILE_MODE = 0o700, 0o600
-_NO_HARD_LINKS = frozenset(
-    {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
-)
-_NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF})
+_NO_HARD_LINKS = NOT_SUPPORTED | {errno.EMLINK}
+_ODD_NAME = "the file system may not allow this name: give another with --name"
 _HINTS = {
     errno.ENOSPC: "free some space, or set another local_path",
     errno.EDQUOT: "free some space, or set another local_path",
@@ -33,6 +31,11 @@ _HINTS = {
     errno.EACCES: "check the owner and the mode of the directory",
     errno.EPERM: "check the owner and the mode of the directory",
     errno.EIO: "check the disk",
+    errno.EFBIG: "the file system holds no file of that size; set another local_path",
+    errno.ENOENT: _ODD_NAME,  # exFAT says so of a colon
+    errno.EINVAL: _ODD_NAME,
+    errno.EILSEQ: _ODD_NAME,
+    errno.ENAMETOOLONG: _ODD_NAME,
     errno.EEXIST: "a file has the name of a directory; set another local_path",
     errno.ENOTDIR: "a file has the name of a directory; set another local_path",
 }
@@ -120,17 +123,17 @@ def move_without_replacing(source: str, target: str) -> None:
     """Rename *source* to *target*. Raises KeyExistsError when *target* exists."""
     try:
         os.link(source, target, follow_symlinks=False)
-    except FileExistsError as exc:
+    except OSError as exc:
+        if exc.errno not in _NO_HARD_LINKS and exc.errno != errno.EEXIST:
+            raise
+        if not os.path.lexists(target):
+            if exc.errno == errno.EEXIST:
+                raise
+            os.rename(source, target)
+            return
         # Over NFS, the answer may have been lost, and the repeated request refused.
         if not os.path.samefile(source, target):
             raise key_exists_error(target) from exc
-    except OSError as exc:
-        if exc.errno not in _NO_HARD_LINKS:
-            raise
-        if os.path.lexists(target):
-            raise key_exists_error(target) from exc
-        os.rename(source, target)
-        return
     remove(source)
 
 
@@ -142,19 +145,6 @@ def remove(path: str) -> None:
         return
     except OSError as exc:
         log.warning("%s could not be removed: %s", path, reason_of(exc))
-
-
-def sync_directory(path: str) -> None:
-    """Wait until the entries of the directory *path* are on the disk. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as exc:
-        # Some network file systems do not support this.
-        if exc.errno not in _NO_DIRECTORY_SYNC:
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def read_sidecar(path: str) -> Metadata:
