@@ -20,7 +20,7 @@ from bakthat.operations import backup, restore, retention
 from bakthat.operations.key_values import KeyValue
 from bakthat.system.paths import PathLike, expanded
 from bakthat.system.streams import Progress
-from bakthat.system.text import printable, reason_of
+from bakthat.system.text import from_native, printable, reason_of
 
 __all__ = ["BakHelper", "KeyValue"]
 
@@ -46,6 +46,7 @@ class RotationOptions(TypedDict, total=False):
     """The options of :func:`bakthat.rotate_backups` that :meth:`BakHelper.rotate` takes too."""
 
     host: str | None
+    source: PathLike | None
     dry_run: bool
     last: int | None
     minutes: int | None
@@ -194,10 +195,10 @@ class BakHelper:
     ) -> models.Backups:
         """Back up *filename*, by default the whole temporary directory; return the entry.
 
-        The set is *custom_filename*, by default the helper's *backup_name*. Inside the archive the
-        temporary directory has the same name. When a backup in the block fails or has warnings,
-        the temporary directory is kept. The other *options* and the exceptions are those of
-        :func:`bakthat.backup`.
+        The set is *custom_filename*, by default the helper's *backup_name*, else the base name of
+        *filename*. Inside the archive the temporary directory has the same name. When a backup in
+        the block fails or has warnings, the temporary directory is kept. The other *options* and
+        the exceptions are those of :func:`bakthat.backup`.
         """
         source = self.directory if filename is None else filename
         unsaved = self._inside(source)
@@ -207,6 +208,9 @@ class BakHelper:
             raise UsageError(
                 "the backup has no name", hint="pass a name, BakHelper('mybackup'), or a file"
             )
+        if name is None and unsaved:
+            # Each block has another temporary directory, and its backups belong to one set.
+            name = from_native(os.path.basename(os.path.abspath(source)))
         entry = backup.backup(
             source,
             destination or self.destination,
@@ -234,6 +238,7 @@ class BakHelper:
         output: PathLike | None = None,
         password: str | None = None,
         host: str | None = None,
+        source: PathLike | None = None,
         identity_file: PathLike | None = None,
     ) -> models.Backups | None:
         """Restore the newest backup of the helper's set, or what *filename* names.
@@ -252,6 +257,7 @@ class BakHelper:
             password=(self.password if password is None else password) or None,
             output=output,
             host=host,
+            source=source,
             identity_file=identity_file,
             prompt="no",
         )
@@ -263,6 +269,7 @@ class BakHelper:
         destination: str | None = None,
         *,
         host: str | None = None,
+        source: PathLike | None = None,
         dry_run: bool = False,
     ) -> list[models.Backups]:
         """Delete the backups of the helper's set that are older than *interval*; return them.
@@ -278,6 +285,7 @@ class BakHelper:
             self.config,
             conf=self.conf,
             host=host,
+            source=source,
             dry_run=dry_run,
         )
 

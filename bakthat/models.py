@@ -125,6 +125,31 @@ class Backups(_Model):
         return str(self.metadata.get("client") or "")
 
     @property
+    def source(self) -> str:
+        """The path that was backed up, on its host; "" when only the storage describes it."""
+        return str(self.metadata.get("source") or "")
+
+    @property
+    def source_id(self) -> str:
+        """The id of that path, or "named" when the backup was given a name.
+
+        It is "" for a value, and for a backup of bakthat 0.6.0, whose source is not known.
+        """
+        return str(self.metadata.get("source_id") or "")
+
+    @property
+    def date(self) -> int:
+        """When it was made, in epoch seconds UTC.
+
+        In rows of 0.6.0, the column ``backup_date`` is off by the time zone of the host, and the
+        stored name is right.
+        """
+        if "format" in self.metadata or self.is_key_value:
+            return self.backup_date
+        parsed = parse_any_name(self.stored_filename)
+        return self.backup_date if parsed is None else parsed.backup_date
+
+    @property
     def is_encrypted(self) -> bool:
         """Whether a restore needs a password or a private key.
 
@@ -194,6 +219,17 @@ class Backups(_Model):
         """Return the names of all sets. This reads a whole index: use it for messages only."""
         rows = cls.not_deleted(containers).select(cls.filename).distinct().order_by(cls.filename)
         return [row.filename for row in rows]
+
+    @classmethod
+    def hosts_of(cls, name: str, containers: Iterable[tuple[str, str]]) -> set[str]:
+        """Return the hosts that have backups of the sets called *name*; "" for an unknown one."""
+        rows = cls.not_deleted(containers).where(cls.filename == name)
+        # As tuples, since the catalog may have one name of hundreds of hosts.
+        return {
+            str(metadata.get("client") or "")
+            for (metadata,) in rows.select(cls.metadata).tuples()
+            if metadata and not metadata.get("KeyValue") and metadata.get("kind") != KEY_VALUE
+        }
 
     @classmethod
     def not_deleted(cls, containers: Iterable[tuple[str, str]]) -> Any:

@@ -241,7 +241,7 @@ def test_without_a_name_and_a_block_a_file_is_a_set_of_its_own(
     assert bh.backup("myfile.txt").filename == "myfile.txt"
     dump()
     bh.backup("myfile.txt")
-    assert bh.rotate("myfile.txt", last=1) == []  # the second one is dated a second ahead
+    assert len(bh.rotate("myfile.txt", last=1)) == 1  # the second one is dated a second ahead
     os.remove("myfile.txt")
     assert bh.restore("myfile.txt") is not None
     assert Path("myfile.txt").read_text() == "mydata"

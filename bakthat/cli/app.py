@@ -115,6 +115,12 @@ def with_host(function: Command) -> Command:
     return function
 
 
+def with_source(function: Command) -> Command:
+    """Add the option that selects one of several sets of the same name."""
+    app.cmd_arg("--source", metavar="PATH", help="only backups of this file or directory")
+    return function
+
+
 def print_json(value: object) -> None:
     """Print a value to standard output as JSON."""
     terminal.print_line(json.dumps(value, indent=2, sort_keys=True))

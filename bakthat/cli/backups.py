@@ -11,6 +11,7 @@ from bakthat.cli.app import (
     with_destination,
     with_host,
     with_profile,
+    with_source,
 )
 from bakthat.cli.log import print_error
 from bakthat.cli.process import keep_freed_memory
@@ -110,6 +111,7 @@ def backup(
 @option("--job-check", action="store_true", help="only print the status of the thaw")
 @with_destination
 @with_host
+@with_source
 @with_profile
 def restore(
     *,
@@ -126,12 +128,13 @@ def restore(
     job_check: bool,
     destination: str | None,
     host: str | None,
+    source: str | None,
     profile: str,
     config: str | None,
 ) -> int | None:
     """Run ``bakthat restore``."""
     if job_check:
-        return _print_thaw_status(filename, destination, profile, config, host=host)
+        return _print_thaw_status(filename, destination, profile, config, host=host, source=source)
     keep_freed_memory()
     with progress_bar("Downloading") as progress:
         restored = bakthat.restore(
@@ -141,6 +144,7 @@ def restore(
             config,
             output=output,
             host=host,
+            source=source,
             identity_file=identity_file,
             prompt=prompt,
             tier=tier,
@@ -155,11 +159,17 @@ def restore(
 
 
 def _print_thaw_status(
-    filename: str, destination: str | None, profile: str, config: str | None, *, host: str | None
+    filename: str,
+    destination: str | None,
+    profile: str,
+    config: str | None,
+    *,
+    host: str | None,
+    source: str | None,
 ) -> int | None:
     from bakthat.session.cold import describe
 
-    status = bakthat.thaw_status(filename, destination, profile, config, host=host)
+    status = bakthat.thaw_status(filename, destination, profile, config, host=host, source=source)
     terminal.print_line(describe(status))
     return None if status.is_readable else ExitCode.NOT_READY
 
@@ -193,9 +203,16 @@ def show(
 @option("filename", help="stored filename, name of the backup (its newest), or NAME.DATE")
 @with_destination
 @with_host
+@with_source
 @with_profile
 def delete(
-    *, filename: str, destination: str | None, host: str | None, profile: str, config: str | None
+    *,
+    filename: str,
+    destination: str | None,
+    host: str | None,
+    source: str | None,
+    profile: str,
+    config: str | None,
 ) -> None:
     """Run ``bakthat delete``."""
-    bakthat.delete(filename, destination, profile, config, host=host)
+    bakthat.delete(filename, destination, profile, config, host=host, source=source)

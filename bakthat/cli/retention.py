@@ -15,6 +15,7 @@ from bakthat.cli.app import (
     with_destination,
     with_host,
     with_profile,
+    with_source,
 )
 from bakthat.policy.week_days import WEEK_DAYS, parse_week_day
 from bakthat.system import terminal, text
@@ -55,6 +56,7 @@ def _keep_one_for_each(*slots: str) -> Callable[[Command], Command]:
 @option("--json", action="store_true", help="print what was deleted, or the dry run, as JSON")
 @with_destination
 @with_host
+@with_source
 @with_profile
 def rotate_backups(
     *,
@@ -71,6 +73,7 @@ def rotate_backups(
     json: bool,
     destination: str | None,
     host: str | None,
+    source: str | None,
     profile: str,
     config: str | None,
 ) -> None:
@@ -86,14 +89,16 @@ def rotate_backups(
         "first_week_day": first_week_day,
     }
     if not dry_run:
-        deleted = bakthat.rotate_backups(filename, destination, profile, config, host=host, **rules)
+        deleted = bakthat.rotate_backups(
+            filename, destination, profile, config, host=host, source=source, **rules
+        )
         _show_deleted(deleted, json)
         return
     from bakthat.operations.retention import plan_rotation
     from bakthat.session.session import Session
 
     session = Session(profile, config, None, destination)
-    _show_plan(plan_rotation(session, filename, host=host, **rules), json)
+    _show_plan(plan_rotation(session, filename, host=host, source=source, **rules), json)
 
 
 @command("delete_older_than", "delete the backups of a set that are older than an interval")
@@ -103,6 +108,7 @@ def rotate_backups(
 @option("--json", action="store_true", help="print what was deleted, or the dry run, as JSON")
 @with_destination
 @with_host
+@with_source
 @with_profile
 def delete_older_than(
     *,
@@ -112,13 +118,14 @@ def delete_older_than(
     json: bool,
     destination: str | None,
     host: str | None,
+    source: str | None,
     profile: str,
     config: str | None,
 ) -> None:
     """Run ``bakthat delete_older_than``."""
     if not dry_run:
         deleted = bakthat.delete_older_than(
-            filename, interval, destination, profile, config, host=host
+            filename, interval, destination, profile, config, host=host, source=source
         )
         _show_deleted(deleted, json)
         return
@@ -126,7 +133,7 @@ def delete_older_than(
     from bakthat.session.session import Session
 
     session = Session(profile, config, None, destination)
-    _show_plan(plan_by_age(session, filename, interval, host=host), json)
+    _show_plan(plan_by_age(session, filename, interval, host=host, source=source), json)
 
 
 def _show_deleted(deleted: list[Backups], as_json: bool) -> None:
@@ -135,7 +142,10 @@ def _show_deleted(deleted: list[Backups], as_json: bool) -> None:
 
 
 def _show_plan(plan: Plan, as_json: bool) -> None:
+    from bakthat.operations.retention import log_notes
+
     log.info("%s; this is a dry run, nothing is deleted", plan.purpose)
+    log_notes(plan)
     if as_json:
         print_json(
             [

@@ -5,6 +5,8 @@ Others may write to the storage, so no field of a self-description is used unche
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,6 +21,9 @@ FORMAT = 1
 ARCHIVE, FILE, KEY_VALUE = "archive", "file", "keyvalue"
 """The kinds of objects: a tar archive, a file as it is, and a value of KeyValue."""
 
+NAMED = "named"
+"""The source id of a backup that was given a name: its source makes no difference."""
+
 MAX_TEXT = 1024
 """The most characters of a text in a self-description; a longer text is left out."""
 
@@ -27,12 +32,36 @@ _TIMES_NS = 2**63 * 10**9
 """The limit before and after 1970: some file systems store 64 bits of seconds."""
 
 
+def source_id(path: str | os.PathLike[str]) -> str:
+    """Return the id of a source by its absolute path: 16 hexadecimal digits.
+
+    They are the first ones of the SHA-256 of the path's bytes.
+    """
+    text = os.fsencode(path)
+    if text.startswith(b"//"):  # which POSIX lets a system tell from "/", and none does
+        text = b"/" + text.lstrip(b"/")
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def is_source_id(text: str) -> bool:
+    """Return whether *text* has the form of what :func:`source_id` returns."""
+    return re.fullmatch("[0-9a-f]{16}", text) is not None
+
+
 def describe(
-    kind: str, set_name: str, date: int, host: str, *, encryption: str, compressed: bool
+    kind: str,
+    set_name: str,
+    date: int,
+    host: str,
+    *,
+    encryption: str,
+    compressed: bool,
+    source_id: str = "",
 ) -> dict[str, Any]:
     """Return the fields of every self-description; the caller adds those of its *kind*.
 
-    *date* is in epoch seconds, *encryption* is "passphrase", "recipients" or "none". See
+    *date* is in epoch seconds, *encryption* is "passphrase", "recipients" or "none". *source_id*
+    is that of :func:`source_id` or :data:`NAMED`; a value of KeyValue has none. See
     docs/format.rst.
     """
     return {
@@ -41,19 +70,21 @@ def describe(
         "set": set_name,
         "date": date,
         "host": host,
+        **({"source_id": source_id} if source_id else {}),
         "kind": kind,
         "encryption": encryption,
         "compression": "gzip" if compressed else "none",
     }
 
 
-def archive_identity(set_name: str, date: int, host: str) -> str:
-    """Return the comment in an archive that names its set, date and host.
+def archive_identity(set_name: str, date: int, host: str, source_id: str = "") -> str:
+    """Return the comment in an archive that names its set, date, host and source.
 
     Every tar tool skips the comment. In an encrypted archive it is authenticated, so it shows that
-    an object was replaced by another one.
+    an object was replaced by another one. A backup that was given a name has no source there.
     """
-    return f"bakthat set={set_name} date={date} host={host}"
+    source = f" source={source_id}" if source_id not in ("", NAMED) else ""
+    return f"bakthat set={set_name} date={date} host={host}{source}"
 
 
 def sanitized(description: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -90,6 +121,10 @@ def _name(value: object) -> bool:
     return _text(value) and "/" not in str(value) and value not in (".", "..")
 
 
+def _source_id(value: object) -> bool:
+    return value == NAMED or (isinstance(value, str) and is_source_id(value))
+
+
 def _boolean(value: object) -> bool:
     return isinstance(value, bool)
 
@@ -99,6 +134,7 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
     "format": _number(1, 2**31),
     "set": _name,
     "host": _text,
+    "source_id": _source_id,
     "date": _number(0, _LAST_DATE),
     "kind": _text,
     "encryption": _text,

@@ -32,6 +32,7 @@ from bakthat.session import cold
 from bakthat.session.lookup import find_backups
 from bakthat.session.reading import byte_counter, expected_of, find_keys, refresh_entry
 from bakthat.session.session import Session, operation
+from bakthat.session.sets import newest_first
 from bakthat.session.stat import batches, stat_by_listing, workers
 from bakthat.system.paths import PathLike
 from bakthat.system.streams import ByteCounter, Progress
@@ -146,7 +147,7 @@ def _select(session: Session, filename: str, host: str | None) -> list[models.Ba
     named = [session.named_destination] if session.named_destination else []
     with models.catalog(session.catalog_path):
         found = models.Backups.search("", session.containers(*named))
-    return [each for each in found if host is None or each.host == host]
+    return newest_first(each for each in found if host is None or each.host == host)
 
 
 # Existence and size

@@ -27,17 +27,18 @@ def delete(
     *,
     conf: Mapping[str, Any] | None = None,
     host: str | None = None,
+    source: PathLike | None = None,
 ) -> models.Backups:
     """Delete one backup from the storage, mark it as deleted in the catalog, and return it.
 
     *filename* is a stored filename, a set's name (its newest backup) or the beginning of a
-    stored filename that contains the set's whole name (``mydir.2013``). A backup that is no longer
-    on the storage is only marked. Raises NoMatchError, AmbiguousNameError, StorageError,
-    CatalogError.
+    stored filename that contains the set's whole name (``mydir.2013``). *host* and *source* are as
+    for :func:`bakthat.restore`. A backup that is no longer on the storage is only marked. Raises
+    NoMatchError, AmbiguousNameError, StorageError, CatalogError.
     """
     session = Session(profile, config, conf, destination)
     with operation(session, "delete") as current:
-        found = find_backup(session, filename, host=host, to_delete=True)
+        found = find_backup(session, filename, host=host, source=source, to_delete=True)
         backend = session.backend(found.backend)
         for unknown in check_before_deleting(backend, [found]).values():
             raise unknown

@@ -7,8 +7,9 @@ from typing import Any
 
 from bakthat import models
 from bakthat.conf import DEFAULT_PROFILE
-from bakthat.format.description import join_tags
+from bakthat.format.description import NAMED, join_tags
 from bakthat.session.session import Session
+from bakthat.session.sets import divide, newest_first
 from bakthat.system import terminal, text
 from bakthat.system.paths import PathLike
 
@@ -26,7 +27,8 @@ def ls(
     """Return the backups of the profile's containers that the catalog lists, the newest first.
 
     *query* is any part of a set's name or of a stored filename. *destination* restricts the list to
-    one container, *tags* to backups with at least one of the tags, and *host* to one host.
+    one container, *tags* to backups with at least one of the tags, and *host* to one host. A backup
+    dated in the future comes last.
     """
     session = Session(profile, config, conf, destination)
     named = [session.named_destination] if session.named_destination else []
@@ -34,7 +36,7 @@ def ls(
         if not text.is_text(query):
             return []  # no name has such bytes, and SQLite refuses the query
         found = models.Backups.search(query, session.containers(*named), join_tags(tags).split())
-    return [each for each in found if host is None or each.host == host]
+    return newest_first(each for each in found if host is None or each.host == host)
 
 
 def show(
@@ -47,19 +49,32 @@ def show(
     conf: Mapping[str, Any] | None = None,
     host: str | None = None,
 ) -> None:
-    """Print what :func:`ls` returns, as a table on standard output."""
+    """Print what :func:`ls` returns, as a table on standard output.
+
+    The table has a column with the sources when a name has several.
+    """
     found = ls(query, destination, tags, profile, config, conf=conf, host=host)
+    sets = divide(found)
+    has_sources = len({(each.name, each.host, each.backend) for each in sets}) < len(sets)
     rows = [
         (
-            text.utc_time(each.backup_date),
+            text.utc_time(each.date),
             each.backend,
             each.host,
             text.human_size(each.size),
             each.stored_filename,
+            *((_source_of(each),) if has_sources else ()),
             each.tags,
         )
         for each in found
     ]
-    terminal.print_table(
-        ("DATE (UTC)", "WHERE", "HOST", "SIZE", "NAME", "TAGS"), rows, right=frozenset({3})
-    )
+    source = ("SOURCE",) if has_sources else ()
+    header = ("DATE (UTC)", "WHERE", "HOST", "SIZE", "NAME", *source, "TAGS")
+    terminal.print_table(header, rows, right=frozenset({3}))
+
+
+def _source_of(backup: models.Backups) -> str:
+    """Return what selects the set of *backup* as ``--source``; "" for the one without a source."""
+    if backup.source_id in ("", NAMED):
+        return ""
+    return backup.source or backup.source_id

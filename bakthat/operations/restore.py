@@ -57,6 +57,7 @@ def restore(
     output: PathLike | None = None,
     job_check: bool = False,
     host: str | None = None,
+    source: PathLike | None = None,
     identity_file: PathLike | None = None,
     prompt: str | bool = "yes",
     tier: str = STANDARD,
@@ -70,8 +71,9 @@ def restore(
     """Restore a backup into the directory *output* (by default the current one); return it.
 
     *filename* is a stored filename, a set's name (its newest backup) or the beginning of a
-    stored filename that fits one set; *host* restricts the search to one host. *password* and
-    *identity_file* (age private keys) override the profile. The backup is read, decrypted and
+    stored filename that fits one set; *host* restricts the search to one host, and *source* to the
+    backups of one path ("" for the set without a source). *password* and *identity_file* (age
+    private keys) override the profile. The backup is read, decrypted and
     checked to its end before the first file appears in *output*; when anything fails, no file
     appears. *progress* is called with the bytes downloaded and the bytes of the whole object.
 
@@ -98,7 +100,7 @@ def restore(
     """
     if job_check:
         return thaw_status(  # type: ignore[return-value]  # an alias; typed code calls it
-            filename, destination, profile, config, conf=conf, host=host
+            filename, destination, profile, config, conf=conf, host=host, source=source
         )
     paths = [only] if isinstance(only, str) else list(only)
     repeated = _arguments_to_repeat(output, identity_file, prompt, paths, keep_going)
@@ -116,7 +118,7 @@ def restore(
     options.thaw.check()
     session = Session(profile, config, conf, destination)
     with operation(session, "restore", deferred=True) as current:
-        found = find_to_restore(session, filename, host)
+        found = find_to_restore(session, filename, host, source)
         expected = expected_of(found, any_size=options.any_size)
         # Before the thaw, which costs money.
         if not expected.is_archive and options.selection is not None:
@@ -143,15 +145,16 @@ def thaw_status(
     *,
     conf: Mapping[str, Any] | None = None,
     host: str | None = None,
+    source: PathLike | None = None,
 ) -> ThawStatus:
     """Return the status of a backup's thaw; request nothing and restore nothing.
 
-    *filename* and *host* are as for :func:`restore`. A backup outside of cold storage is "warm".
-    Raises NoMatchError, AmbiguousNameError, StorageError.
+    *filename*, *host* and *source* are as for :func:`restore`. A backup outside of cold storage is
+    "warm". Raises NoMatchError, AmbiguousNameError, StorageError.
     """
     session = Session(profile, config, conf, destination)
     with operation(session, "restore", deferred=True):
-        return cold.thaw_status(session, find_to_restore(session, filename, host))
+        return cold.thaw_status(session, find_to_restore(session, filename, host, source))
 
 
 def _arguments_to_repeat(

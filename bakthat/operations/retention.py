@@ -1,7 +1,8 @@
 """Delete by rule: the backups older than an interval, or those that a rotation does not keep.
 
-Both work on exactly one set: the backups of one name, made by one host, in one container. A plan is
-complete before the first deletion; ``--dry-run`` shows it. The newest backup of a set always stays.
+Both work on exactly one set: the backups of one name and one source, made by one host, in one
+container. A plan is complete before the first deletion; ``--dry-run`` shows it. The newest backup
+of a set always stays.
 """
 
 from __future__ import annotations
@@ -22,29 +23,35 @@ from bakthat.errors import (
     NotFoundError,
     StorageError,
 )
-from bakthat.format.names import parse_stored_name
 from bakthat.policy.intervals import describe_interval, parse_interval
 from bakthat.policy.rotation import (
+    IN_THE_FUTURE,
     NEWEST,
+    NEWEST_OF_SOURCE,
     RECORDED_LAST,
     Decision,
     RotationKeywords,
     RotationPolicy,
     decide,
     decide_by_age,
-    keep_recorded_last,
+    keep_also,
 )
 from bakthat.session.changes import after_change
 from bakthat.session.deletion import UNMARKED, check_before_deleting
-from bakthat.session.lookup import find_set
+from bakthat.session.lookup import find_set, other_hosts
 from bakthat.session.session import Session, operation
+from bakthat.session.sets import BackupSet
 from bakthat.system.paths import PathLike
 from bakthat.system.signals import held_back
-from bakthat.system.text import printable
+from bakthat.system.text import enumerate_some, printable
 
 log = logging.getLogger("bakthat")
 
-_KEPT_WITHOUT_RULE = {(NEWEST,): "it is the newest", (RECORDED_LAST,): "it was recorded last"}
+_KEPT_WITHOUT_RULE = {
+    (NEWEST,): "it is the newest",
+    (NEWEST_OF_SOURCE,): "it is the newest of its source",
+    (RECORDED_LAST,): "it was recorded last",
+}
 """Why a backup that no rule keeps is kept."""
 
 
@@ -68,6 +75,8 @@ class Plan:
     """A line for the log: the action and its rule."""
     backups: tuple[PlannedBackup, ...]
     """The newest first."""
+    other_hosts: tuple[str, ...] = ()
+    """The hosts that have backups of that name in the same container. They stay."""
 
     @property
     def to_delete(self) -> list[models.Backups]:
@@ -84,6 +93,7 @@ def delete_older_than(
     *,
     conf: Mapping[str, Any] | None = None,
     host: str | None = None,
+    source: PathLike | None = None,
     dry_run: bool = False,
 ) -> list[models.Backups]:
     """Delete the backups of the set *filename* that are older than *interval*; return them.
@@ -97,9 +107,9 @@ def delete_older_than(
     """
     session = Session(profile, config, conf, destination)
     if dry_run:
-        return plan_by_age(session, filename, interval, host=host).to_delete
+        return plan_by_age(session, filename, interval, host=host, source=source).to_delete
     with operation(session, "delete_older_than") as current:
-        plan = plan_by_age(session, filename, interval, host=host)
+        plan = plan_by_age(session, filename, interval, host=host, source=source)
         return current.finish(carry_out(session, plan))
 
 
@@ -111,6 +121,7 @@ def rotate_backups(
     *,
     conf: Mapping[str, Any] | None = None,
     host: str | None = None,
+    source: PathLike | None = None,
     dry_run: bool = False,
     last: int | None = None,
     minutes: int | None = None,
@@ -140,41 +151,55 @@ def rotate_backups(
         first_week_day=first_week_day,
     )
     if dry_run:
-        return plan_rotation(session, filename, host=host, **rules).to_delete
+        return plan_rotation(session, filename, host=host, source=source, **rules).to_delete
     with operation(session, "rotate_backups") as current:
-        plan = plan_rotation(session, filename, host=host, **rules)
+        plan = plan_rotation(session, filename, host=host, source=source, **rules)
         return current.finish(carry_out(session, plan))
 
 
 rotate = rotate_backups
 
 
-def plan_by_age(session: Session, filename: str, interval: str, *, host: str | None = None) -> Plan:
+def plan_by_age(
+    session: Session,
+    filename: str,
+    interval: str,
+    *,
+    host: str | None = None,
+    source: PathLike | None = None,
+) -> Plan:
     """Return the plan of :func:`delete_older_than`. Raises the errors of :func:`plan_rotation`."""
     seconds = parse_interval(interval)
     now = int(time.time())
-    backups = find_set(session, filename, host=host)
-    dates = [_date_of(each) for each in backups]
-    decisions = decide_by_age(dates, seconds, now)
-    purpose = f"Deleting backups of {printable(filename)} {describe_interval(seconds, now)}"
-    return _plan(filename, purpose, backups, dates, decisions)
+    found = find_set(session, filename, host=host, source=source)
+    decisions = decide_by_age([each.date for each in found.backups], seconds, now)
+    shown = _shown(found, source)
+    purpose = f"Deleting backups of {shown} {describe_interval(seconds, now)}"
+    return _plan(session, found, purpose, decisions)
 
 
 def plan_rotation(
-    session: Session, filename: str, *, host: str | None = None, **rules: Unpack[RotationKeywords]
+    session: Session,
+    filename: str,
+    *,
+    host: str | None = None,
+    source: PathLike | None = None,
+    **rules: Unpack[RotationKeywords],
 ) -> Plan:
-    """Return the plan of :func:`rotate_backups`. Raises ConfigError, UsageError, NoMatchError."""
+    """Return the plan of :func:`rotate_backups`.
+
+    Raises ConfigError, UsageError, NoMatchError, AmbiguousNameError.
+    """
     try:
         policy = RotationPolicy.choose(session.profile.rotation, **rules)
     except ConfigError as exc:
         where = f"{session.loaded.origin}: profile '{session.loaded.name}'"
         raise ConfigError(f"{where}: {exc}", hint=exc.hint) from exc
     now = int(time.time())
-    backups = find_set(session, filename, host=host)
-    dates = [_date_of(each) for each in backups]
-    decisions = decide(dates, policy, now)
-    purpose = f"Rotating {printable(filename)}, keeping {policy}"
-    return _plan(filename, purpose, backups, dates, decisions)
+    found = find_set(session, filename, host=host, source=source)
+    decisions = decide([each.date for each in found.backups], policy, now)
+    purpose = f"Rotating {_shown(found, source)}, keeping {policy}"
+    return _plan(session, found, purpose, decisions)
 
 
 def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
@@ -183,6 +208,7 @@ def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
     Raises StorageError, after all others are deleted, when some could not be deleted.
     """
     log.info("%s", plan.purpose)
+    log_notes(plan)
     for each in plan.backups:
         if each.decision.reasons in _KEPT_WITHOUT_RULE:
             reason = _KEPT_WITHOUT_RULE[each.decision.reasons]
@@ -214,6 +240,24 @@ def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
             hint=f"they stay in the catalog; {why.hint or 'run it again to delete them'}",
         ) from why
     return deleted
+
+
+def log_notes(plan: Plan) -> None:
+    """Log what a user should know about the set besides what is deleted."""
+    future = [each for each in plan.backups if IN_THE_FUTURE in each.decision.reasons]
+    if future:
+        log.warning(
+            "Backups dated in the future stay, and count for no rule, since a clock is or was "
+            "wrong: %s",
+            enumerate_some([printable(each.backup.stored_filename) for each in future]),
+        )
+    if plan.other_hosts:
+        log.info(
+            "Other hosts have backups of %s too, which stay: %s; select one with --host, or, "
+            "where the name of this machine changes, set host in its profile",
+            printable(plan.filename),
+            enumerate_some([printable(each) or "an unknown host" for each in plan.other_hosts]),
+        )
 
 
 def _check_newest(backend: Backend, plan: Plan) -> None:
@@ -261,26 +305,22 @@ def _delete_batch(
     return failed
 
 
-def _date_of(backup: models.Backups) -> int:
-    """Return the date in the stored name, in epoch seconds UTC.
-
-    In rows of 0.6.0, the column ``backup_date`` is off by the time zone of the host.
-    """
-    parsed = parse_stored_name(backup.stored_filename)
-    return backup.backup_date if parsed is None else parsed.backup_date
+def _shown(found: BackupSet, source: PathLike | None) -> str:
+    """Return the set's name for a message, with its source where one was selected."""
+    name = printable(found.name)
+    return name if source is None else f"{name} {found.describe_source()}"
 
 
-def _plan(
-    filename: str,
-    purpose: str,
-    backups: list[models.Backups],
-    dates: list[int],
-    decisions: list[Decision],
-) -> Plan:
-    ids: list[int] = [each.get_id() for each in backups]  # type: ignore[no-untyped-call]  # peewee
-    decisions = keep_recorded_last(decisions, ids.index(max(ids)))
-    planned = map(PlannedBackup, backups, dates, decisions)
-    newest_first = sorted(
-        planned, key=lambda each: (each.date, each.backup.stored_filename), reverse=True
+def _plan(session: Session, found: BackupSet, purpose: str, decisions: list[Decision]) -> Plan:
+    ids: list[int] = [each.get_id() for each in found.backups]  # type: ignore[no-untyped-call]  # peewee
+    decisions = keep_also(decisions, ids.index(max(ids)), RECORDED_LAST)
+    # Backups that do not say what their source is may be of another one than those that do.
+    is_known = [bool(each.source_id) for each in found.backups]
+    for each in set(is_known):
+        decisions = keep_also(decisions, is_known.index(each), NEWEST_OF_SOURCE)
+    planned = (
+        PlannedBackup(backup, backup.date, decision)
+        for backup, decision in zip(found.backups, decisions, strict=True)
     )
-    return Plan(filename, purpose, tuple(newest_first))
+    others = other_hosts(session, found.name, found.host)
+    return Plan(found.name, purpose, tuple(planned), tuple(others))

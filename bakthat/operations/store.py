@@ -113,7 +113,9 @@ class NewBackup:
             write_object(
                 upload,
                 content,
-                identity=archive_identity(source.set_name, date, self.session.host),
+                identity=archive_identity(
+                    source.set_name, date, self.session.host, source.source_id
+                ),
                 level=source.level,
                 keys=self.keys,
                 report=report,
@@ -202,6 +204,7 @@ class NewBackup:
             self.session.host,
             encryption=self.keys.kind,
             compressed=bool(source.level),
+            source_id=source.source_id,
         )
         if self.tags:
             description["tags"] = self.tags

@@ -17,7 +17,8 @@ Where this module differs from the library, it keeps more:
 - The backup that was recorded last is always kept. It is not the newest only when a clock was wrong
   or the catalog was rebuilt. The order of the catalog decides this, not the dates.
 - A backup from the future shows that a clock is or was wrong. It is kept, as in the library, but
-  has no slot and is not the newest, so no other backup is deleted because of it.
+  has no slot and is not the newest, so no other backup is deleted because of it. A backup is from
+  the future when it is further ahead than clocks usually differ (:mod:`bakthat.policy.newest`).
 
 The consequences are tested: a larger policy keeps a superset, a second rotation deletes nothing,
 and a rotation after every backup leaves the same as one rotation at the end.
@@ -35,12 +36,14 @@ from typing import Any, Self, TypedDict, Unpack
 from grandfatherson import filters  # type: ignore[import-untyped]  # ships no type hints
 
 from bakthat.errors import ConfigError, UsageError
+from bakthat.policy.newest import is_in_the_future
 from bakthat.policy.week_days import SATURDAY, WEEK_DAYS
 from bakthat.system.text import did_you_mean
 
 IN_THE_FUTURE = "in the future"
 BEFORE_1970 = "dated before 1970"
 NEWEST = "newest"
+NEWEST_OF_SOURCE = "newest of its source"
 RECORDED_LAST = "recorded last"
 NOT_NEEDED = "not needed by any rule"
 OLDER = "older"
@@ -186,8 +189,8 @@ class Decision:
     keep: bool
     reasons: tuple[str, ...]
     """For messages; at least one. "newest", "last 2 of 5", "daily 3 of 7" (1 is the latest),
-    "in the future", "recorded last" and "not older" keep a backup; one that is not kept has only
-    "not needed by any rule" or "older"."""
+    "in the future", "recorded last", "newest of its source" and "not older" keep a backup;
+    one that is not kept has only "not needed by any rule" or "older"."""
 
 
 _NOT_KEPT = Decision(False, (NOT_NEEDED,))
@@ -198,12 +201,12 @@ def decide(dates: Sequence[int], policy: RotationPolicy, now: int) -> list[Decis
 
     *dates* are those of all backups of the set, in any order. They and *now* are in epoch seconds
     UTC; *now* is before the year 10000. Backups of the same second share one decision. A backup
-    with a wrong date, before 1970 or after *now*, is kept and counts for no rule.
+    with a wrong date, before 1970 or in the future, is kept and counts for no rule.
     """
     reasons: defaultdict[int, list[str]] = defaultdict(list)
     latest_first = []
     for date in sorted(set(dates), reverse=True):
-        if date > now:
+        if is_in_the_future(date, now):
             reasons[date].append(IN_THE_FUTURE)
         elif date < 0:
             reasons[date].append(BEFORE_1970)
@@ -230,13 +233,15 @@ def decide(dates: Sequence[int], policy: RotationPolicy, now: int) -> list[Decis
     return [decisions.get(date, _NOT_KEPT) for date in dates]
 
 
-def keep_recorded_last(decisions: Sequence[Decision], position: int) -> list[Decision]:
-    """Return *decisions*, changed so that the backup at *position*, recorded last, is kept.
+def keep_also(decisions: Sequence[Decision], position: int, reason: str) -> list[Decision]:
+    """Return *decisions*, changed so that the backup at *position* is kept, if need be by *reason*.
 
-    After a clock was set back, a new backup has an old date and is not the newest by its date.
+    RECORDED_LAST: after a clock was set back, a new backup has an old date and is not the newest by
+    its date. NEWEST_OF_SOURCE: a backup that does not say what its source is may be of another one
+    than those that do.
     """
     return [
-        Decision(True, (RECORDED_LAST,)) if index == position and not decision.keep else decision
+        Decision(True, (reason,)) if index == position and not decision.keep else decision
         for index, decision in enumerate(decisions)
     ]
 
@@ -247,10 +252,12 @@ def decide_by_age(dates: Sequence[int], seconds: int, now: int) -> list[Decision
     As in :func:`decide`, the newest one is kept however old it is, and so is one with a wrong date.
     *dates* and *now* are in epoch seconds UTC; returns a decision for each date.
     """
-    newest = max((date for date in dates if 0 <= date <= now), default=None)
+    newest = max(
+        (date for date in dates if date >= 0 and not is_in_the_future(date, now)), default=None
+    )
 
     def decision(date: int) -> Decision:
-        if date > now:
+        if is_in_the_future(date, now):
             return Decision(True, (IN_THE_FUTURE,))
         if date < 0:
             return Decision(True, (BEFORE_1970,))
@@ -268,11 +275,14 @@ def _oldest_of_each(
     now: int,
 ) -> list[datetime]:
     """Return the oldest moment of each slot that has one, latest slot first."""
-    # Enough slots to reach from now to before 1970, so that the library leaves no date out.
+    # The library keeps what is later than its now. A clock may differ a little from that of the
+    # host that made a backup.
+    latest = max([*moments, _EPOCH + timedelta(seconds=now)])
+    # Enough slots to reach from there to before 1970, so that the library leaves no date out.
     oldest: set[datetime] = slots.filter(
         moments,
-        number=now // shortest + 2,
-        now=_EPOCH + timedelta(seconds=now),
+        number=int((latest - _EPOCH).total_seconds()) // shortest + 2,
+        now=latest,
         firstweekday=first_week_day,
     )
     return sorted(oldest, reverse=True)

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Sequence
+
 from bakthat import models
 from bakthat.errors import AmbiguousNameError, NoMatchError, UsageError
 from bakthat.format.names import parse_stored_name
 from bakthat.policy.defaults import DESTINATIONS
+from bakthat.policy.newest import is_in_the_future
 from bakthat.session.session import Session
-from bakthat.system.text import did_you_mean, enumerate_some, is_text, printable
+from bakthat.session.sets import BackupSet, describe_sets, divide, newest_first, parse_source
+from bakthat.system.paths import PathLike
+from bakthat.system.text import did_you_mean, enumerate_some, is_text, printable, utc_time
+
+log = logging.getLogger("bakthat")
 
 
 def find_backup(
-    session: Session, name: str, *, host: str | None = None, to_delete: bool = False
+    session: Session,
+    name: str,
+    *,
+    host: str | None = None,
+    source: PathLike | None = None,
+    to_delete: bool = False,
 ) -> models.Backups:
     """Return the backup that *name* means, among those that are not deleted.
 
     A name is, in this order: a stored filename; a set's name (its newest backup); the beginning
     of a stored filename that fits one set only (its newest). Each is looked for on the named
     destination, or else on the profile's default one and then on the others. *host* narrows the
-    search to one host's backups.
+    search to one host's backups, and *source* to those of one path (see
+    :func:`bakthat.session.sets.parse_source`).
 
     *to_delete* makes the search stricter. On a destination that is neither named nor the default,
     only a whole stored filename matches. A beginning must contain the whole name of the set and
@@ -26,8 +41,16 @@ def find_backup(
     ``mysql``, nor ``my.….tgz`` match ``my.….tgz.age``. Raises NoMatchError, AmbiguousNameError,
     UsageError.
     """
-    found = _fitting(session, name, host=host, to_delete=to_delete)
-    return _only_newest(name, found)
+    sets = _fitting(session, name, host=host, source=source, to_delete=to_delete)
+    if len(sets) > 1:
+        raise AmbiguousNameError(
+            f"'{printable(name)}' fits several sets: {describe_sets(sets)}",
+            hint=_ambiguity_hint(sets),
+        )
+    newest = sets[0].backups[0]
+    if newest.stored_filename not in (name, session.prefix + name):
+        _warn_of_future(sets[0].backups)
+    return newest
 
 
 def find_backups(session: Session, name: str, *, host: str | None = None) -> list[models.Backups]:
@@ -37,18 +60,23 @@ def find_backups(session: Session, name: str, *, host: str | None = None) -> lis
     and a beginning means all backups that fit, even of several sets. Raises NoMatchError,
     UsageError.
     """
-    return _fitting(session, name, host=host)
+    sets = _fitting(session, name, host=host)
+    return newest_first(backup for each in sets for backup in each.backups)
 
 
-def find_set(session: Session, filename: str, *, host: str | None = None) -> list[models.Backups]:
-    """Return the backups of one set in one container, without values of KeyValue.
+def find_set(
+    session: Session, filename: str, *, host: str | None = None, source: PathLike | None = None
+) -> BackupSet:
+    """Return one set in one container, without values of KeyValue.
 
-    *host* None means this host. Raises NoMatchError, UsageError, ConfigError.
+    *host* None means this host. *source* selects one of several sets of that name. Raises
+    NoMatchError, AmbiguousNameError, UsageError, ConfigError.
     """
     if not filename:
         raise UsageError("no backup set was named", hint="bakthat show lists them")
     session.backend(session.destination)  # raises ConfigError for a missing setting
     host = session.host if host is None else host
+    wanted = parse_source(source)
     with models.catalog(session.catalog_path):
         backups = _set_without_values(filename, session.containers(session.destination), host)
         if not backups:
@@ -57,14 +85,38 @@ def find_set(session: Session, filename: str, *, host: str | None = None) -> lis
                 f"'{printable(filename)}' on {session.destination}",
                 hint=_same_name_elsewhere(session, filename) or _set_hint(session, filename),
             )
-    return backups
+    sets = divide(backups)
+    fitting = [each for each in sets if each.fits(wanted)]
+    if not fitting:
+        raise _source_error(filename, source, sets)
+    if len(fitting) > 1:
+        raise AmbiguousNameError(
+            f"'{printable(filename)}' fits several sets: {describe_sets(fitting)}",
+            hint=_ambiguity_hint(fitting),
+        )
+    return fitting[0]
+
+
+def other_hosts(session: Session, filename: str, host: str) -> list[str]:
+    """Return the hosts but *host* that have backups of that name in the same container."""
+    with models.catalog(session.catalog_path):
+        hosts = models.Backups.hosts_of(filename, session.containers(session.destination))
+    return sorted(hosts - {host})
 
 
 def _fitting(
-    session: Session, name: str, *, host: str | None, to_delete: bool = False
-) -> list[models.Backups]:
+    session: Session,
+    name: str,
+    *,
+    host: str | None,
+    source: PathLike | None = None,
+    to_delete: bool = False,
+) -> list[BackupSet]:
+    """Return the backups that fit, by their sets. Raises NoMatchError when none does."""
     if not name:
         raise UsageError("no backup was named", hint="bakthat show lists them")
+    wanted = parse_source(source)
+    of_other_sources: list[BackupSet] = []
     with models.catalog(session.catalog_path):
         if not is_text(name):
             raise NoMatchError(f"no backup matches '{printable(name)}'")
@@ -78,9 +130,66 @@ def _fitting(
                     if (host is None or each.host == host)
                     and (not to_delete or _has_whole_set_name(session, name, each))
                 ]
-                if fitting:
-                    return fitting
+                sets = _by_sets(session, fitting)
+                if any(each.fits(wanted) for each in sets):
+                    return [each for each in sets if each.fits(wanted)]
+                of_other_sources += sets
+        if of_other_sources:
+            raise _source_error(name, source, of_other_sources)
         raise NoMatchError(f"no backup matches '{printable(name)}'", hint=_hint(session, name))
+
+
+def _by_sets(session: Session, backups: Sequence[models.Backups]) -> list[BackupSet]:
+    """Return the sets of *backups*, with no other backups in them."""
+    wanted = {each.stored_filename for each in backups}
+    # Which set a backup of an unknown source belongs to depends on all backups of its name.
+    everything = {
+        each.stored_filename: each
+        for name in {each.filename for each in backups}
+        for each in models.Backups.of_set(name, session.containers())
+    } | {each.stored_filename: each for each in backups}
+    return [part for each in divide(everything.values()) if (part := each.only(wanted)).backups]
+
+
+def _source_error(name: str, source: PathLike | None, sets: Sequence[BackupSet]) -> NoMatchError:
+    found = enumerate_some([f"{each.describe()} {each.describe_source()}" for each in sets])
+    return NoMatchError(
+        f"no backup of '{printable(name)}' is from {printable(source or '') or 'no source'}",
+        hint=f"there are: {found}",
+    )
+
+
+def _ambiguity_hint(sets: Sequence[BackupSet]) -> str:
+    hints = ["name one backup as bakthat show lists it"]
+    if len({each.host for each in sets}) > 1:
+        hints.append(
+            "or its host with --host; where the name of one machine changes, set host in its "
+            "profile"
+        )
+    places = [each.describe() for each in sets]
+    if len(set(places)) < len(places):
+        hints.append(
+            "or its source with --source; a backup with --name is of one set whatever its source"
+        )
+    if len(hints) == 1:
+        hints.append("or its host with --host")
+    return ", ".join(hints)
+
+
+def _warn_of_future(backups: Sequence[models.Backups]) -> None:
+    """Warn when the newest of *backups* is not the one with the latest date, or is no better."""
+    now = time.time()
+    for each in backups:
+        if is_in_the_future(each.date, now):
+            log.warning(
+                "%s is dated in the future (%s UTC), since a clock is or was wrong; %s",
+                printable(each.stored_filename),
+                utc_time(each.date),
+                "it is used, since all are"
+                if each is backups[0]
+                else "it does not count as the newest: name it in full to select it",
+            )
+            return
 
 
 def _search_order(session: Session) -> list[tuple[str, ...]]:
@@ -116,23 +225,6 @@ def _has_whole_set_name(session: Session, name: str, backup: models.Backups) -> 
     stem = parsed.stem if parsed is not None else stored
     given = name.removeprefix(session.prefix)
     return given in (backup.filename, stored) or given.startswith(f"{stem}.")
-
-
-def _only_newest(name: str, candidates: list[models.Backups]) -> models.Backups:
-    """Return the newest of *candidates* (newest first), which must be of one set."""
-    # Not by backend_hash: rows of 0.6.0 and of this version name one container differently.
-    sets = {(each.filename, each.host, each.backend, each.is_key_value) for each in candidates}
-    if len(sets) > 1:
-        described = [
-            f"{'the key ' if is_value else ''}{printable(filename)} of "
-            f"{printable(host) or 'an unknown host'} on {backend}"
-            for filename, host, backend, is_value in sorted(sets)
-        ]
-        raise AmbiguousNameError(
-            f"'{printable(name)}' fits several sets: {enumerate_some(described)}",
-            hint="name one backup as bakthat show lists it, or its host with --host",
-        )
-    return candidates[0]
 
 
 def _hint(session: Session, name: str) -> str:

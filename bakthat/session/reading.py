@@ -28,6 +28,8 @@ from bakthat.pipeline import read
 from bakthat.session.entries import entry_of, is_value, value_entry
 from bakthat.session.lookup import find_backup
 from bakthat.session.session import Session
+from bakthat.session.sets import divide, parse_source
+from bakthat.system.paths import PathLike
 from bakthat.system.streams import ByteCounter, Progress
 from bakthat.system.text import human_size, printable, to_native
 
@@ -56,16 +58,20 @@ _GREW_OR_REPLACED = (
 )
 
 
-def find_to_restore(session: Session, name: str, host: str | None) -> models.Backups:
+def find_to_restore(
+    session: Session, name: str, host: str | None, source: PathLike | None = None
+) -> models.Backups:
     """Find a backup in the catalog or, by its whole stored filename, on the storage.
 
     Raises NoMatchError, AmbiguousNameError, UsageError.
     """
     try:
-        found = find_backup(session, name, host=host)
+        found = find_backup(session, name, host=host, source=source)
     except NoMatchError:
         stored = _find_on_storage(session, name) or _find_value(session, name)
         if stored is None or (host is not None and stored.host != host):
+            raise
+        if not divide([stored])[0].fits(parse_source(source)):
             raise
         log.info("%s is not in the catalog, but on the storage", printable(name))
         return stored
@@ -197,7 +203,7 @@ def _check_identity(backup: models.Backups, comment: bytes) -> None:
 
     For an object without a self-description, which somebody may have renamed, log a warning only.
     """
-    expected = archive_identity(backup.filename, backup.backup_date, backup.host)
+    expected = archive_identity(backup.filename, backup.backup_date, backup.host, backup.source_id)
     is_described = "format" in backup.metadata
     if not (is_described or backup.host) and comment.startswith(expected.encode()):
         return  # only the name is known: an inventory has no hosts

@@ -32,7 +32,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.system": ["files paths signals streams text", "terminal"],
     "bakthat.format": ["names description"],
-    "bakthat.policy": ["defaults week_days", "intervals rotation storage_classes"],
+    "bakthat.policy": ["defaults newest week_days", "intervals rotation storage_classes"],
     "bakthat.archive": ["report acl", "tar gzip worker", "create extract"],
     "bakthat.archive.tar": ["fields member", "header sparse", "reader"],
     "bakthat.archive.gzip": ["level members", "reader writer"],
@@ -73,7 +73,8 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.session": [
         "records stat",
         "session",
-        "entries lookup cold deletion",
+        "cold deletion entries sets",
+        "lookup",
         "reading vault",
         "changes",
     ],

@@ -167,3 +167,62 @@ def test_a_reservation_made_by_a_fast_clock_expires(
     back_up()
     with models.catalog(conf["database"]):
         assert list(models.Reservations.select()) == []
+
+
+@pytest.fixture
+def ahead_then_right(
+    clock: Clock, back_up: Callable[[], models.Backups], tmp_path: Path
+) -> tuple[models.Backups, models.Backups]:
+    """Make a backup with the clock nine days ahead, then one with the right clock."""
+    right = clock.now
+    clock.now = right + 9 * DAY
+    future = back_up()
+    clock.now = right
+    (tmp_path / "my").write_text("hello again")
+    return future, back_up()
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["catalog kept", "catalog lost"])
+def test_every_command_takes_the_same_backup_for_the_newest(
+    conf: Conf,
+    clock: Clock,
+    ahead_then_right: tuple[models.Backups, models.Backups],
+    out: Path,
+    caplog: pytest.LogCaptureFixture,
+    lost: bool,
+) -> None:
+    future, newest = map(str, ahead_then_right)
+    if lost:
+        lose_catalog(conf)
+        bakthat.sync(conf=conf)
+    assert [str(each) for each in bakthat.ls(conf=conf)] == [newest, future]
+    checked = [str(each.backup) for each in bakthat.check("my", conf=conf)]
+    assert checked == [str(each.backup) for each in bakthat.check(conf=conf)] == [newest, future]
+    assert bakthat.rotate_backups("my", conf=conf, last=1) == []
+    assert "Backups dated in the future stay" in caplog.text
+    for name in ("my", "my.2"):
+        caplog.clear()
+        assert str(bakthat.restore(name, conf=conf, output=out)) == newest
+        assert (out / "my").read_text() == "hello again"
+        assert "is dated in the future" in caplog.text
+    caplog.clear()
+    whole = ahead_then_right[0].stored_filename
+    assert str(bakthat.restore(whole, conf=conf, output=out)) == future
+    assert caplog.text == ""
+    assert str(bakthat.delete("my", conf=conf)) == newest
+
+
+def test_when_all_backups_are_in_the_future_the_latest_is_the_newest(
+    conf: Conf,
+    clock: Clock,
+    back_up: Callable[[], models.Backups],
+    out: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As on a machine without a battery, whose clock begins in 1970."""
+    back_up()
+    clock.now += DAY
+    newest = str(back_up())
+    clock.now = 0
+    assert str(bakthat.restore("my", conf=conf, output=out)) == newest
+    assert "it is used, since all are" in caplog.text

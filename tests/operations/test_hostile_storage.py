@@ -53,7 +53,7 @@ def zeros(size: int) -> bytes:
 
 def replace(conf: Conf, made: Backups, tar: bytes) -> None:
     """Put an archive of *tar* in the place of a backup that the catalog knows."""
-    identity = archive_identity(made.filename, made.backup_date, made.host).encode()
+    identity = archive_identity(made.filename, made.backup_date, made.host, made.source_id).encode()
     bomb = gzip.compress(pax([(b"comment", identity)], b"g") + tar)
     plant(conf, bomb, key=made.stored_filename, bytes=2**60, files=1)
     # Of the same size, or it would be refused for that alone.

@@ -652,7 +652,7 @@ def test_a_failed_deletion_fires_on_error_and_no_on_event(
 def test_a_plan_has_a_decision_with_reasons_for_each_backup(filled: FilledCatalog) -> None:
     made = filled.add_days(4)
     second = filled.add(NOW - 60)
-    future = filled.add(NOW + 60)
+    future = filled.add(NOW + DAY)
     session = Session("default", None, filled.conf)
     plan = retention.plan_rotation(session, "my", days=2)
     assert plan.purpose == "Rotating my, keeping 2 daily"
@@ -660,22 +660,22 @@ def test_a_plan_has_a_decision_with_reasons_for_each_backup(filled: FilledCatalo
         (each.backup.stored_filename, each.decision.keep, each.decision.reasons)
         for each in plan.backups
     ] == [
-        (future, True, ("in the future",)),
         (second, True, ("newest",)),
         (made[3], True, ("daily 1 of 2",)),
         (made[2], True, ("daily 2 of 2",)),
         (made[1], False, ("not needed by any rule",)),
         (made[0], False, ("not needed by any rule",)),
+        (future, True, ("in the future",)),
     ]
     assert names(plan.to_delete) == made[:2]
     by_age = retention.plan_by_age(session, "my", "2D")
     assert [each.decision.reasons for each in by_age.backups] == [
-        ("in the future",),
         ("newest", "not older"),
         ("not older",),
         ("not older",),
         ("older",),
         ("older",),
+        ("in the future",),
     ]
 
 

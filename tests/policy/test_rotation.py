@@ -21,6 +21,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bakthat.errors import ConfigError, UsageError
+from bakthat.policy.newest import is_in_the_future
 from bakthat.policy.rotation import (
     BEFORE_1970,
     IN_THE_FUTURE,
@@ -34,7 +35,7 @@ from bakthat.policy.rotation import (
     RotationPolicy,
     decide,
     decide_by_age,
-    keep_recorded_last,
+    keep_also,
 )
 from bakthat.policy.week_days import WEEK_DAYS, parse_week_day
 
@@ -52,6 +53,10 @@ def at(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: 
 
 def moment(seconds: int) -> datetime:
     return EPOCH + timedelta(seconds=seconds)
+
+
+def not_in_the_future(dates: Sequence[int], now: int) -> list[int]:
+    return [date for date in dates if not is_in_the_future(date, now)]
 
 
 def kept(dates: Sequence[int], policy: RotationPolicy, now: int) -> list[int]:
@@ -97,7 +102,7 @@ def test_the_newest_backup_is_kept_whatever_the_policy(
     history: tuple[list[int], int], policy: RotationPolicy
 ) -> None:
     dates, now = history
-    past = [date for date in dates if date <= now]
+    past = not_in_the_future(dates, now)
     decisions = dict(zip(dates, decide(dates, policy, now), strict=True))
     if past:
         assert decisions[max(past)].keep
@@ -112,13 +117,15 @@ def test_backups_from_the_future_are_kept_and_change_nothing_for_the_others(
     history: tuple[list[int], int], policy: RotationPolicy
 ) -> None:
     dates, now = history
-    past = [date for date in dates if date <= now]
+    past = not_in_the_future(dates, now)
     decisions = decide(dates, policy, now)
     for when, decision in zip(dates, decisions, strict=True):
-        if when > now:
+        if is_in_the_future(when, now):
             assert decision == Decision(True, (IN_THE_FUTURE,))
     assert [
-        decision for date, decision in zip(dates, decisions, strict=True) if date <= now
+        decision
+        for date, decision in zip(dates, decisions, strict=True)
+        if not is_in_the_future(date, now)
     ] == decide(past, policy, now)
 
 
@@ -195,7 +202,7 @@ def test_each_rule_keeps_the_oldest_of_exactly_as_many_slots_as_it_promises(
     for rule in RULES:
         count = getattr(policy, rule)
         oldest: dict[int, int] = {}
-        for when in sorted((date for date in decisions if date <= now), reverse=True):
+        for when in sorted(not_in_the_future([*decisions], now), reverse=True):
             oldest[slot(rule, when, policy.first_week_day)] = when
         promised = {
             date: f"{WORDS[rule]} {position} of {count}"
@@ -215,9 +222,9 @@ def test_last_keeps_the_latest_whatever_their_dates(
     history: tuple[list[int], int], last: int
 ) -> None:
     dates, now = history
-    past = sorted({date for date in dates if date <= now}, reverse=True)
+    past = sorted({*not_in_the_future(dates, now)}, reverse=True)
     left = kept(dates, RotationPolicy(last=last), now)
-    assert {date for date in left if date <= now} == set(past[:last])
+    assert {*not_in_the_future(left, now)} == set(past[:last])
 
 
 @given(histories(), policies(), st.data())
@@ -228,7 +235,7 @@ def test_the_backup_recorded_last_is_kept_and_changes_nothing_for_the_others(
     assume(dates)
     position = data.draw(st.integers(0, len(dates) - 1))
     decided = decide(dates, policy, now)
-    decisions = keep_recorded_last(decided, position)
+    decisions = keep_also(decided, position, RECORDED_LAST)
     assert decisions[position] == (
         decided[position] if decided[position].keep else Decision(True, (RECORDED_LAST,))
     )
@@ -253,6 +260,8 @@ def test_no_backup_is_deleted_that_grandfatherson_keeps(
     history: tuple[list[int], int], policy: RotationPolicy
 ) -> None:
     dates, now = history
+    # The library keeps what is dated after now, be it by a second.
+    dates = [date for date in dates if date <= now or is_in_the_future(date, now)]
     # The library counts back from now in datetimes, which end at the year 1.
     counts = {rule: min(getattr(policy, rule), 500) for rule in RULES}
     library = grandfatherson.to_keep(
@@ -562,7 +571,7 @@ def test_by_age_everything_older_is_deleted_but_the_newest_and_impossible_dates(
     history: tuple[list[int], int], seconds: int
 ) -> None:
     dates, now = history
-    newest = max((date for date in dates if 0 <= date <= now), default=None)
+    newest = max(not_in_the_future([date for date in dates if date >= 0], now), default=None)
     for date, decision in zip(dates, decide_by_age(dates, seconds, now), strict=True):
         goes = 0 <= date < now - seconds and date != newest
         assert decision.keep != goes
@@ -592,7 +601,7 @@ def test_a_longer_interval_keeps_a_superset(
 
 
 def test_a_backup_exactly_as_old_as_the_interval_is_not_older() -> None:
-    dates = [1000, 999, 2000]
+    dates = [1000, 999, 6000]
     assert decide_by_age(dates, 500, 1500) == [
         Decision(True, (NEWEST, NOT_OLDER)),
         Decision(False, (OLDER,)),

@@ -9,6 +9,7 @@ from pathlib import Path
 from bakthat.archive.gzip.level import DEFAULT_LEVEL
 from bakthat.errors import SourceError, UsageError
 from bakthat.format import names
+from bakthat.format.description import NAMED, source_id
 from bakthat.system.text import from_native, printable, reason_of, to_native
 
 
@@ -25,6 +26,8 @@ class BackupSource:
     """The gzip level; 0 stores the source without compression."""
     root_name: str
     """The name of the file or directory in the archive, as Python decodes the names of files."""
+    source_id: str
+    """What identifies the set besides its name: the source, or that the name was given."""
 
     @property
     def arcname(self) -> str | None:
@@ -67,11 +70,12 @@ class BackupSource:
         )
         root_name = names.check_set_name(root_name) if root_name else ""
         root_name = to_native(root_name) or path.name or to_native(set_name)
+        identity = source_id(path) if custom_filename is None else NAMED
         if is_file and names.is_tarball(path.name):
             stem = names.tarball_stem(set_name)
-            return cls(path, set_name, stem, ".tgz", False, 0, root_name)
+            return cls(path, set_name, stem, ".tgz", False, 0, root_name, identity)
         level = DEFAULT_LEVEL if compress is True else int(compress)
         if level:
-            return cls(path, set_name, set_name, ".tgz", True, level, root_name)
+            return cls(path, set_name, set_name, ".tgz", True, level, root_name, identity)
         extension = "" if is_file else ".tar"
-        return cls(path, set_name, set_name, extension, not is_file, 0, root_name)
+        return cls(path, set_name, set_name, extension, not is_file, 0, root_name, identity)
