@@ -112,6 +112,8 @@ class Backend(Protocol):
     batch_size: int
     """How many keys :meth:`delete_many` deletes in one request. A caller that records deletions
     passes that many at once."""
+    page_size: int
+    """How many objects :meth:`ls` lists in one request; 0 where other objects cost no request."""
 
     def create_container(self) -> None:
         """Create the container if it is missing. Only the first backup calls this."""
@@ -252,6 +254,7 @@ class BakthatBackend(ABC):
     name = ""
     container = ""
     batch_size = 1
+    page_size = 0
 
     def __init__(self, conf: Mapping[str, Any]) -> None:
         self.conf = conf

@@ -1,4 +1,4 @@
-"""Look many objects up: by one listing, or by a request each, several at once."""
+"""Look many objects up: by listings, or by a request each, several at once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from bakthat.backends.base import Backend, StoredObject
+from bakthat.errors import NotFoundError
+from bakthat.format.names import parse_any_name
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -23,13 +25,68 @@ batch in one transaction, so an interrupt loses at most one batch."""
 
 
 def stat_by_listing(backend: Backend, keys: Collection[str]) -> dict[str, StoredObject]:
-    """Return those of *keys* that are stored, from one listing below their common prefix.
+    """Return those of *keys* that are stored, from listings where they take fewer requests.
+
+    First the container is listed below the common prefix of all keys. The container may hold far
+    more than these, so a listing ends once it took as many requests as looking in each set, or for
+    each key, would. Then each set is listed, and the keys of a set that has too many other objects
+    are requested one by one. So the requests are at most some three for each set or key, however
+    many other objects there are.
 
     A listing may lack the self-description of an object. Raises StorageError.
     """
     wanted = frozenset(keys)
-    prefix = os.path.commonprefix(list(wanted))  # noqa: RUF071  # keys are not paths
-    return {each.key: each for each in backend.ls(prefix) if each.key in wanted}
+    sets: dict[str, set[str]] = {}
+    for key in wanted:
+        sets.setdefault(_beginning(key), set()).add(key)
+    found: dict[str, StoredObject] = {}
+    if len(sets) > 1 and _list_into(found, backend, wanted, requests=len(sets)):
+        return found
+    missing = {beginning: group - found.keys() for beginning, group in sets.items()}
+    single = [
+        key
+        for group in missing.values()
+        if len(group) == 1 or (group and not _list_into(found, backend, group, len(group)))
+        for key in group - found.keys()
+    ]
+    if single:
+        with workers() as pool:
+            stored = pool.map(lambda key: _stat_if_stored(backend, key), single)
+            found |= {each.key: each for each in stored if each is not None}
+    return found
+
+
+def _beginning(key: str) -> str:
+    """Return the part of *key* before the date: the prefix and the name of its set."""
+    prefix, slash, name = key.rpartition("/")
+    parsed = parse_any_name(name)
+    return f"{prefix}{slash}{parsed.stem if parsed is not None else name}"
+
+
+def _list_into(
+    found: dict[str, StoredObject], backend: Backend, keys: Collection[str], requests: int
+) -> bool:
+    """Add those of *keys* that a listing of about *requests* requests shows to *found*.
+
+    Returns whether the listing came to its end.
+    """
+    prefix = os.path.commonprefix(list(keys))  # noqa: RUF071  # keys are not paths
+    others = 0
+    for each in backend.ls(prefix):
+        if each.key in keys:
+            found[each.key] = each
+            continue
+        others += 1
+        if backend.page_size and others > requests * backend.page_size:
+            return False
+    return True
+
+
+def _stat_if_stored(backend: Backend, key: str) -> StoredObject | None:
+    try:
+        return backend.stat(key)
+    except NotFoundError:
+        return None
 
 
 @contextmanager

@@ -71,6 +71,7 @@ class S3Backend(BakthatBackend):
         super().__init__(conf)
         self._settings = settings or self.settings_of(conf)
         self.container = self._settings.container
+        self.page_size = self._settings.page_size
         self._client = S3Client(self._settings)
 
     @staticmethod
