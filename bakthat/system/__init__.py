@@ -1,1 +1,1 @@
-"""Basics that know nothing of backups: text, paths, files, signals, streams, the terminal."""
+"""What the machine gives: text, paths, files, signals, streams, the terminal, Linux."""

@@ -325,7 +325,7 @@ def test_attributes_that_cannot_be_read_are_left_out(
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
         return real(path, name, follow_symlinks=follow_symlinks)
 
-    monkeypatch.setattr("bakthat.archive.create.xattrs.os.getxattr", getxattr)
+    monkeypatch.setattr("bakthat.system.linux.getxattr", getxattr)
     found = AttributeReader().records(str(tmp_path / "file"), 1)
     assert found == [(b"SCHILY.xattr.user.b", b"b")]
 
@@ -351,7 +351,7 @@ def test_a_file_system_without_attributes_is_asked_once(monkeypatch: pytest.Monk
         asked.append(path)
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
-    monkeypatch.setattr("bakthat.archive.create.xattrs.os.listxattr", listxattr)
+    monkeypatch.setattr("bakthat.system.linux.listxattr", listxattr)
     reader = AttributeReader()
     assert [reader.records(path, device) for path, device in (("a", 1), ("b", 1), ("c", 2))] == [
         [], [], [],

@@ -346,9 +346,9 @@ def test_without_a_worker_this_process_makes_the_archive(
 @pytest.mark.parametrize(
     ("function", "number"),
     [
-        ("os.pidfd_open", errno.ENOSYS),
-        ("os.waitid", errno.EINVAL),  # Linux 5.3
-        ("signal.pidfd_send_signal", errno.EPERM),  # a sandbox
+        ("linux.open_pidfd", errno.ENOSYS),
+        ("linux.reap_pidfd", errno.EINVAL),  # Linux 5.3
+        ("linux.signal_pidfd", errno.EPERM),  # a sandbox
     ],
 )
 def test_no_worker_is_started_that_could_not_be_ended(

@@ -30,7 +30,7 @@ LAYERS: dict[str, list[str]] = {
         "cli",
         "__main__",
     ],
-    "bakthat.system": ["files paths signals streams text", "terminal"],
+    "bakthat.system": ["files linux paths signals streams text", "terminal"],
     "bakthat.format": ["names description"],
     "bakthat.policy": ["defaults newest week_days", "intervals rotation storage_classes"],
     "bakthat.archive": ["report acl", "tar gzip worker", "create extract"],

@@ -30,6 +30,7 @@ from bakthat.archive.tar.header import (
 )
 from bakthat.archive.tar.sparse import Extents, pack_pax_1_0
 from bakthat.errors import SourceError
+from bakthat.system.linux import NO_ATIME, read_at
 from bakthat.system.streams import LendingSink, Sink
 from bakthat.system.text import printable, reason_of
 
@@ -332,7 +333,7 @@ class _TreeWriter:
             space = self._blocks.space()
             # Catch read errors only; sink errors must propagate.
             try:
-                count = os.preadv(fd, [space[:left]], offset + length - left)
+                count = read_at(fd, space[:left], offset + length - left)
             except OSError as exc:
                 problem = f"could not be read whole: {reason_of(exc)}"
                 break
@@ -354,7 +355,7 @@ def _open(path: str) -> int:
     Leave its access time unchanged where permitted.
     """
     try:
-        return os.open(path, _READ_FLAGS | os.O_NOATIME)
+        return os.open(path, _READ_FLAGS | NO_ATIME)
     except PermissionError:
         # O_NOATIME is only for the owner and root; others may still be allowed to read.
         return os.open(path, _READ_FLAGS)

@@ -6,6 +6,7 @@ import errno
 import os
 
 from bakthat.archive.acl import acl_text
+from bakthat.system import linux
 
 _ACL_RECORDS = {
     "system.posix_acl_access": b"SCHILY.acl.access",
@@ -28,11 +29,11 @@ class AttributeReader:
         are raw bytes. An ACL is also returned as text, ``SCHILY.acl.access`` or ``.default``,
         which is what ``tar --acls`` restores.
         """
-        if device in self._without:
+        if not linux.HAS_XATTRS or device in self._without:
             return []
         follow = isinstance(target, int)
         try:
-            names = os.listxattr(target, follow_symlinks=follow)
+            names = linux.listxattr(target, follow_symlinks=follow)
         except OSError as exc:
             if exc.errno == errno.EOPNOTSUPP:
                 self._without.add(device)
@@ -40,7 +41,7 @@ class AttributeReader:
         records = []
         for name in sorted(names):
             try:
-                value = os.getxattr(target, name, follow_symlinks=follow)
+                value = linux.getxattr(target, name, follow_symlinks=follow)
             except OSError:
                 continue
             encoded = os.fsencode(name).replace(b"%", b"%25").replace(b"=", b"%3D")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from bakthat.archive.tar.member import Member, MemberType
 from bakthat.errors import CorruptArchiveError, NoMatchError
+from bakthat.system import linux
 from bakthat.system.text import quoted
 
 MAX_DEFERRED = 100_000
@@ -114,12 +115,11 @@ def as_member(name: bytes, fd: int) -> Member:
     """Return the member *name* with the metadata of the open file *fd*. Raises OSError."""
     found = os.fstat(fd)
     attributes = {}
-    if hasattr(os, "listxattr"):
-        try:
-            attributes = {os.fsencode(key): os.getxattr(fd, key) for key in os.listxattr(fd)}
-        except OSError as exc:
-            if exc.errno != errno.ENOTSUP:
-                raise
+    try:
+        attributes = {os.fsencode(key): linux.getxattr(fd, key) for key in linux.listxattr(fd)}
+    except OSError as exc:
+        if exc.errno != errno.ENOTSUP:
+            raise
     member = entry_as_member(name, found, b"")
     member.size, member.xattrs = found.st_size, attributes
     member.sparse = array("q", [0, found.st_size])  # so that the holes stay holes

@@ -18,11 +18,11 @@ from bakthat.archive.acl import binary_acl
 from bakthat.archive.extract.file_system import FileSystem
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar.member import Member
+from bakthat.system import linux
 from bakthat.system.text import quoted, reason_of
 
 DEFAULT_ACL = "system.posix_acl_default"
 
-_HAS_XATTRS = hasattr(os, "setxattr")  # Linux only
 _SET_IDS = 0o6000
 _CACHED_NAMES = 1024
 
@@ -45,9 +45,9 @@ class DirectoryState:
         """Return the state of the open directory *fd*; *before* replaces its current status."""
         st = before or os.fstat(fd)
         xattrs = {}
-        if _HAS_XATTRS:
+        if linux.HAS_XATTRS:
             try:
-                xattrs = {name: os.getxattr(fd, name) for name in os.listxattr(fd)}
+                xattrs = {name: linux.getxattr(fd, name) for name in linux.listxattr(fd)}
             except OSError:
                 # The file system has no attributes.
                 xattrs = {}
@@ -64,10 +64,10 @@ class DirectoryState:
             _attempt(warn, "owner", os.fchown, fd, self.uid, self.gid)
         for name, value in self.xattrs.items():
             if now.xattrs.get(name) != value:
-                _attempt(warn, f"attribute {name}", os.setxattr, fd, name, value)
+                _attempt(warn, f"attribute {name}", linux.setxattr, fd, name, value)
         if exactly:
             for name in now.xattrs.keys() - self.xattrs.keys():
-                _attempt(warn, f"attribute {name}", os.removexattr, fd, name)
+                _attempt(warn, f"attribute {name}", linux.removexattr, fd, name)
         # Set the mode after the ACL: the group bits are the ACL's mask. A file system without modes
         # may refuse to set even the mode that it shows.
         if os.fstat(fd).st_mode & 0o7777 != self.mode:
@@ -194,7 +194,7 @@ class MetadataWriter:
         return member.mode & ~_SET_IDS
 
     def _set_xattrs(self, member: Member, target: int | bytes) -> None:
-        if not _HAS_XATTRS:
+        if not linux.HAS_XATTRS:
             self._report.warn(f"left out the extended attributes of {quoted(member.name)}")
             return
         xattrs = dict(member.xattrs)
@@ -211,9 +211,9 @@ class MetadataWriter:
                 return
             try:
                 if isinstance(target, int):
-                    os.setxattr(target, name, value)
+                    linux.setxattr(target, name, value)
                 else:
-                    os.setxattr(target, name, value, follow_symlinks=False)
+                    linux.setxattr(target, name, value, follow_symlinks=False)
             except OSError as exc:
                 if exc.errno == errno.ENOTSUP and not _has_attributes(target):
                     self._without_attributes = True
@@ -229,9 +229,9 @@ def _has_attributes(target: int | bytes) -> bool:
     """Return whether the file system of *target* has any extended attributes."""
     try:
         if isinstance(target, int):
-            os.listxattr(target)
+            linux.listxattr(target)
         else:
-            os.listxattr(target, follow_symlinks=False)
+            linux.listxattr(target, follow_symlinks=False)
     except OSError as exc:
         return exc.errno != errno.ENOTSUP
     return True

@@ -16,6 +16,7 @@ from bakthat.archive.extract.file_system import REFUSED, FileSystem
 from bakthat.archive.extract.metadata import DEFAULT_ACL
 from bakthat.archive.report import ArchiveReport
 from bakthat.errors import DestinationError
+from bakthat.system import linux
 from bakthat.system.signals import held_back
 from bakthat.system.text import quoted, reason_of
 
@@ -119,8 +120,8 @@ class Staging:
             except OSError as exc:
                 if exc.errno not in REFUSED:
                     raise
-        with contextlib.suppress(OSError, AttributeError):
-            os.removexattr(self._fd, DEFAULT_ACL)
+        with contextlib.suppress(OSError):
+            linux.removexattr(self._fd, DEFAULT_ACL)
 
     def _make(self, name: str) -> int:
         os.mkdir(name, 0o700, dir_fd=self._fd)

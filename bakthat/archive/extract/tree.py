@@ -22,6 +22,7 @@ from bakthat.archive.extract.staging import folds_names, names_in, open_private
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar.member import Member, MemberType
 from bakthat.errors import CorruptArchiveError, DestinationError, UnsafeMemberError
+from bakthat.system import linux
 from bakthat.system.files import NOT_SUPPORTED, write_all
 from bakthat.system.text import quoted, reason_of
 
@@ -318,7 +319,7 @@ class StagedTree:
             else:
                 device = os.makedev(member.major, member.minor)
                 os.mknod(path[-1], 0o600 | kind, device, dir_fd=parent)
-        except (PermissionError, OverflowError) as exc:
+        except (PermissionError, OverflowError, NotImplementedError) as exc:
             why = reason_of(exc)
             self._skip(path, f"left out the {member.type.value} {quoted(member.name)}: {why}")
             return
@@ -429,7 +430,7 @@ class StagedTree:
             if self._keeps_modes:
                 os.fchmod(fd, _PRIVATE)
             if DEFAULT_ACL in state.xattrs:
-                os.removexattr(fd, DEFAULT_ACL)
+                linux.removexattr(fd, DEFAULT_ACL)
         if len(self._levels) > _OPEN_LEVELS + 1:
             distant = self._levels[-_OPEN_LEVELS - 1]
             os.close(_fd(distant))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections import deque
@@ -15,6 +14,7 @@ from typing import Self
 from bakthat.archive.gzip.level import DEFAULT_LEVEL, choose_level
 from bakthat.archive.gzip.members import MEMBER_BYTES, pack_member
 from bakthat.errors import UsageError
+from bakthat.system.linux import usable_cores
 from bakthat.system.streams import Buffer, Sink
 
 MAX_THREADS = 8
@@ -51,7 +51,7 @@ class GzipWriter:
         if not 1 <= level <= 9:
             raise UsageError(f"invalid compression level {level}", hint="choose 1 (fastest) to 9")
         if threads is None:
-            threads = min(len(os.sched_getaffinity(0)), MAX_THREADS)
+            threads = min(usable_cores(), MAX_THREADS)
         if threads < 1:
             raise UsageError(f"cannot compress on {threads} threads", hint="choose 1 or more")
         self._sink = sink

@@ -8,11 +8,11 @@ import os
 import select
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 
 from bakthat.archive.worker.messages import ConnectionEndedError, send_failure
+from bakthat.system import linux
 from bakthat.system.signals import SIGNALS, held_back
 
 log = logging.getLogger("bakthat.archive")
@@ -28,14 +28,7 @@ def may_fork() -> bool:
 
     With more threads, a lock that another thread holds would stay locked in the child for ever.
     """
-    if sys.platform != "linux":
-        return False
-    # A Python that was built for old kernels, such as uv's, has no pidfds.
-    if not (
-        hasattr(os, "pidfd_open")
-        and hasattr(os, "P_PIDFD")
-        and hasattr(signal, "pidfd_send_signal")
-    ):
+    if not linux.HAS_PIDFDS:
         return False
     try:
         # This counts the threads of libraries too, which Python does not know.
@@ -65,10 +58,9 @@ class WorkerProcess:
             theirs.close()
 
     def _start(self, work: Callable[[socket.socket], None], theirs: socket.socket) -> None:
-        assert sys.platform == "linux"  # see may_fork
         # A pidfd always means the same process; a pid may be reused after its process has ended.
         with held_back():
-            parent = os.pidfd_open(os.getpid())
+            parent = linux.open_pidfd(os.getpid())
             process = -1
             try:
                 _check_end_is_possible(parent)
@@ -93,9 +85,8 @@ class WorkerProcess:
 
         The child waits for a message, so it has done nothing, and its pid is still its own.
         """
-        assert sys.platform == "linux"  # see may_fork
         try:
-            return os.pidfd_open(process)
+            return linux.open_pidfd(process)
         except OSError:
             self.connection.close()  # which ends the child
             with contextlib.suppress(ChildProcessError):  # this program ignores SIGCHLD
@@ -107,7 +98,6 @@ class WorkerProcess:
 
         Only a process that waits for a dead mount is left behind, with a warning.
         """
-        assert sys.platform == "linux"  # see may_fork
         self.connection.close()
         if self._pidfd < 0:
             return
@@ -115,14 +105,12 @@ class WorkerProcess:
         with held_back("ending the process that reads the files"):
             try:
                 with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                    linux.signal_pidfd(pidfd, signal.SIGKILL)
                 if not _wait_readable(pidfd, END_SECONDS):
                     log.warning(
                         "the process that reads the files does not end; a mount may be dead"
                     )
-                # The child was reaped already, by an ignored SIGCHLD or a wait for any child.
-                with contextlib.suppress(ChildProcessError):
-                    os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+                linux.reap_pidfd(pidfd)
             finally:
                 os.close(pidfd)
 
@@ -144,10 +132,8 @@ def _check_end_is_possible(pidfd: int) -> None:
     Linux 5.3 cannot wait for a pidfd, and a sandbox may forbid both. *pidfd* is that of this
     process: signal 0 does nothing to it, and it is not waited for, since it is no child.
     """
-    assert sys.platform == "linux"  # see may_fork
-    signal.pidfd_send_signal(pidfd, 0)
-    with contextlib.suppress(ChildProcessError):
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    linux.signal_pidfd(pidfd, 0)
+    linux.reap_pidfd(pidfd)
 
 
 def _end_with(parent: int) -> None:

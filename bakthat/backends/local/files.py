@@ -15,6 +15,7 @@ from typing import Any
 from bakthat.backends.base import Metadata, decode_metadata
 from bakthat.errors import KeyExistsError, NotFoundError, StorageError
 from bakthat.system.files import NOT_SUPPORTED, write_all
+from bakthat.system.linux import announce_sequential_read, read_at
 from bakthat.system.text import reason_of
 
 log = logging.getLogger(__name__)
@@ -177,10 +178,7 @@ class FileRange(io.RawIOBase):
             raise
         self._position = start
         self._end = found.st_size if end is None else min(end, found.st_size)
-        if hasattr(os, "posix_fadvise"):
-            # This is only advice, so ignore a file system that refuses it.
-            with suppress(OSError):
-                os.posix_fadvise(descriptor, start, 0, os.POSIX_FADV_SEQUENTIAL)
+        announce_sequential_read(descriptor, start)
 
     def readable(self) -> bool:
         """Return True."""
@@ -194,7 +192,7 @@ class FileRange(io.RawIOBase):
         if not view:
             return 0
         with translated_errors("read", self._path):
-            count = os.preadv(self._descriptor, [view], self._position)
+            count = read_at(self._descriptor, view, self._position)
         if count == 0:
             raise StorageError(f"{self._path} was truncated while it was read")
         self._position += count
