@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from bakthat.archive.create.xattrs import attribute_record
 from bakthat.archive.tar import header as tar_header
 from bakthat.archive.tar.fields import MAX_ID, MAX_TIME_NS
 from bakthat.archive.tar.header import (
@@ -333,6 +334,49 @@ def test_any_metadata_of_a_file_system_round_trips(
         assert Decimal(exact or int(other.mtime)) * 10**9 == mtime_ns
         if kind == tar_header.CHARACTER_DEVICE:
             assert (other.devmajor, other.devminor) == device
+
+
+_owners = st.binary(max_size=70).map(lambda raw: raw.replace(b"\0", b"_"))
+_attributes = st.dictionaries(
+    st.binary(min_size=1, max_size=255).map(lambda raw: raw.replace(b"\0", b"_")),
+    st.binary(max_size=1100),
+    max_size=3,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    kind=st.sampled_from([*_KINDS, tar_header.HARD_LINK, tar_header.BLOCK_DEVICE]),
+    name=_paths,
+    target=_paths,
+    owner=_owners,
+    group=_owners,
+    ids=st.tuples(_ids, _ids),
+    seconds=_any_seconds,
+    attributes=_attributes,
+)
+def test_what_the_writer_writes_the_reader_reads(
+    kind: bytes,
+    name: bytes,
+    target: bytes,
+    owner: bytes,
+    group: bytes,
+    ids: tuple[int, int],
+    seconds: int,
+    attributes: dict[bytes, bytes],
+) -> None:
+    name += b"/" * (kind == tar_header.DIRECTORY)
+    link = target if kind in (tar_header.HARD_LINK, tar_header.SYMBOLIC_LINK) else b""
+    member = MemberHeader(
+        name, kind, 0o640, *ids, seconds * 10**9, link=link, owner=owner, group=group
+    )
+    member.records = [attribute_record(key, value) for key, value in attributes.items()]
+    for header in written(member):
+        for found in TarReader(Pieces(header * 2 + END)):
+            assert (found.name, found.linkname) == (name, link)
+            assert (found.uname, found.gname) == (owner, group)
+            assert (found.uid, found.gid, found.mtime_ns) == (*ids, seconds * 10**9)
+            assert found.xattrs == attributes
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,14 @@ _ACL_RECORDS = {
 }
 
 
+def attribute_record(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """Return the key and the value of the record of an extended attribute.
+
+    In the name GNU tar writes "%" and "=" as ``%25`` and ``%3D``. The value is raw bytes.
+    """
+    return b"SCHILY.xattr." + name.replace(b"%", b"%25").replace(b"=", b"%3D"), value
+
+
 class AttributeReader:
     """Read extended attributes, and remember which file systems have none."""
 
@@ -24,10 +32,8 @@ class AttributeReader:
         """Return the attributes of *target* as keys and values of PAX records.
 
         *target* is an open file or a path; a symbolic link is not followed. *device* is its
-        ``st_dev``. Attributes that cannot be read are left out. Keys are ``SCHILY.xattr.`` and the
-        attribute's name, in which GNU tar writes "%" and "=" as ``%25`` and ``%3D``; the values
-        are raw bytes. An ACL is also returned as text, ``SCHILY.acl.access`` or ``.default``,
-        which is what ``tar --acls`` restores.
+        ``st_dev``. Attributes that cannot be read are left out. An ACL is also returned as
+        text, ``SCHILY.acl.access`` or ``.default``, which is what ``tar --acls`` restores.
         """
         if not linux.HAS_XATTRS or device in self._without:
             return []
@@ -44,8 +50,7 @@ class AttributeReader:
                 value = linux.getxattr(target, name, follow_symlinks=follow)
             except OSError:
                 continue
-            encoded = os.fsencode(name).replace(b"%", b"%25").replace(b"=", b"%3D")
-            records.append((b"SCHILY.xattr." + encoded, value))
+            records.append(attribute_record(os.fsencode(name), value))
             if name in _ACL_RECORDS and (text := acl_text(value)) is not None:
                 records.append((_ACL_RECORDS[name], text))
         return records

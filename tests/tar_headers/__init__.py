@@ -1,0 +1,1 @@
+"""Tar headers, written and read by bakthat, Python's tarfile and GNU tar."""
