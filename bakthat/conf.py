@@ -7,20 +7,20 @@ import functools
 import logging
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from bakthat.errors import ConfigError
 from bakthat.hooks import events as events  # bakthat.conf.events is their public name too
+from bakthat.policy import settings
 from bakthat.policy.defaults import (
     DEFAULT_ATTEMPTS,
     DEFAULT_DESTINATION,
     DEFAULT_LOCAL_PATH,
     DEFAULT_REGION,
     DEFAULT_TIMEOUT,
-    DESTINATIONS,
 )
 from bakthat.system.files import replace_file
 from bakthat.system.paths import expanded
@@ -31,9 +31,6 @@ log = logging.getLogger("bakthat")
 DEFAULT_CONFIG = "~/.bakthat.yml"
 DEFAULT_DATABASE = "~/.bakthat.sqlite"
 DEFAULT_PROFILE = "default"
-MAX_TIMEOUT = 24 * 3600
-"""Seconds. A longer timeout is probably a typing error."""
-MAX_ATTEMPTS = 100
 PATHS = {
     "local_path": None,
     "password_file": None,
@@ -47,69 +44,7 @@ PATHS = {
 _ENCRYPTION_KEYS = ("password", "password_file", "password_command", "recipients")
 
 
-Check = Callable[[object], str]
-"""Takes the value of a key; returns what it must be, or "" when it is valid."""
-
-
-def _text(value: object) -> str:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return "text (put it in quotes)"
-    if isinstance(value, str):
-        return "" if value and "\0" not in value else "text that is not empty"
-    return "text"
-
-
-def _texts(value: object) -> str:
-    good = isinstance(value, list) and all(isinstance(each, str) and each for each in value)
-    return "" if good else "a list of texts"
-
-
-def _text_or_texts(value: object) -> str:
-    return _text(value) and _texts(value) and "text or a list of texts"
-
-
-def _destination(value: object) -> str:
-    return "" if value in DESTINATIONS else f"one of {', '.join(DESTINATIONS)}"
-
-
-def _compress(value: object) -> str:
-    good = isinstance(value, bool) or (isinstance(value, int) and 0 <= value <= 9)
-    return "" if good else "true, false or a level from 0 to 9"
-
-
-def _timeout(value: object) -> str:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    good = is_number and 0 < value <= MAX_TIMEOUT  # type: ignore[operator]  # just checked
-    return "" if good else f"a number of seconds, up to {MAX_TIMEOUT}"
-
-
-def _attempts(value: object) -> str:
-    good = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_ATTEMPTS
-    return "" if good else f"a number from 1 to {MAX_ATTEMPTS}"
-
-
-def _prefix(value: object) -> str:
-    if not isinstance(value, str):
-        return "text"
-    bad = value.startswith("/") or "//" in value or ".." in value.split("/")
-    if bad or not value.isprintable():
-        return "a prefix of keys without '..', '//', a leading '/' or control characters"
-    return ""
-
-
-def _rotation(value: object) -> str:
-    return "" if isinstance(value, Mapping) else "a mapping such as {days: 7, weeks: 4}"
-
-
-def _settings(value: object) -> str:
-    return "" if isinstance(value, Mapping) else "a mapping of settings"
-
-
-def _password(value: object) -> str:
-    return "" if isinstance(value, str) else _text(value)
-
-
-def _key(check: Check, default: object = None, *, secret: bool = False) -> Any:
+def _key(check: settings.Check, default: object = None, *, secret: bool = False) -> Any:
     """Return the dataclass field for a key of the profile, with its default and its check."""
     metadata = {"check": check}
     if isinstance(default, (list, dict)):
@@ -121,42 +56,42 @@ def _key(check: Check, default: object = None, *, secret: bool = False) -> Any:
 class Profile:
     """A checked profile with its defaults. The fields are the keys of the YAML file."""
 
-    access_key: str | None = _key(_text)
-    secret_key: str | None = _key(_text, secret=True)
-    region_name: str = _key(_text, DEFAULT_REGION)
-    s3_bucket: str | None = _key(_text)
-    glacier_vault: str | None = _key(_text)
-    default_destination: str = _key(_destination, DEFAULT_DESTINATION)
-    endpoint_url: str | None = _key(_text)
-    glacier_endpoint_url: str | None = _key(_text)
-    storage_class: str | None = _key(_text)
-    timeout: int | float = _key(_timeout, DEFAULT_TIMEOUT)
-    attempts: int = _key(_attempts, DEFAULT_ATTEMPTS)
-    prefix: str = _key(_prefix, "")
-    local_path: str = _key(_text, DEFAULT_LOCAL_PATH)
-    compress: bool | int = _key(_compress, True)
-    password: str | None = _key(_password, secret=True)
-    password_file: str | None = _key(_text)
-    password_command: str | list[str] | None = _key(_text_or_texts)
-    recipients: list[str] = _key(_text_or_texts, [])
-    identity_file: str | None = _key(_text)
-    rotation: dict[str, Any] = _key(_rotation, {})
-    plugins: list[str] = _key(_texts, [])
-    plugins_dir: str = _key(_text, "~/.bakthat_plugins")
-    healthchecks: dict[str, Any] = _key(_settings, {}, secret=True)
-    webhook: dict[str, Any] = _key(_settings, {}, secret=True)
-    apprise: dict[str, Any] = _key(_settings, {}, secret=True)
-    prometheus: dict[str, Any] = _key(_settings, {}, secret=True)
-    plugin_settings: dict[str, Any] = _key(_settings, {}, secret=True)
+    access_key: str | None = _key(settings.word)
+    secret_key: str | None = _key(settings.word, secret=True)
+    region_name: str = _key(settings.word, DEFAULT_REGION)
+    s3_bucket: str | None = _key(settings.bucket)
+    glacier_vault: str | None = _key(settings.word)
+    default_destination: str = _key(settings.destination, DEFAULT_DESTINATION)
+    endpoint_url: str | None = _key(settings.address)
+    glacier_endpoint_url: str | None = _key(settings.address)
+    storage_class: str | None = _key(settings.storage_class)
+    timeout: int | float = _key(settings.timeout, DEFAULT_TIMEOUT)
+    attempts: int = _key(settings.attempts, DEFAULT_ATTEMPTS)
+    prefix: str = _key(settings.prefix, "")
+    local_path: str = _key(settings.text, DEFAULT_LOCAL_PATH)
+    compress: bool | int = _key(settings.compress, True)
+    password: str | None = _key(settings.any_text, secret=True)
+    password_file: str | None = _key(settings.text)
+    password_command: str | list[str] | None = _key(settings.text_or_texts)
+    recipients: list[str] = _key(settings.text_or_texts, [])
+    identity_file: str | None = _key(settings.text)
+    rotation: dict[str, Any] = _key(settings.rotation, {})
+    plugins: list[str] = _key(settings.texts, [])
+    plugins_dir: str = _key(settings.text, "~/.bakthat_plugins")
+    healthchecks: dict[str, Any] = _key(settings.mapping, {}, secret=True)
+    webhook: dict[str, Any] = _key(settings.mapping, {}, secret=True)
+    apprise: dict[str, Any] = _key(settings.mapping, {}, secret=True)
+    prometheus: dict[str, Any] = _key(settings.mapping, {}, secret=True)
+    plugin_settings: dict[str, Any] = _key(settings.mapping, {}, secret=True)
     """The settings of users' own plugins."""
-    database: str = _key(_text, DEFAULT_DATABASE)
+    database: str = _key(settings.text, DEFAULT_DATABASE)
 
     def as_mapping(self) -> dict[str, Any]:
         """Return the profile as the flat dict that ``conf=`` takes."""
         return {key.name: getattr(self, key.name) for key in fields(self)}
 
 
-_CHECKS: dict[str, Check] = {key.name: key.metadata["check"] for key in fields(Profile)}
+_CHECKS: dict[str, settings.Check] = {key.name: key.metadata["check"] for key in fields(Profile)}
 
 
 @dataclass(frozen=True)
@@ -290,7 +225,7 @@ def _read_profiles(path: Path) -> dict[str, Any] | None:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(
-            f"{path}: must hold profiles by name, not {_kind(content)}",
+            f"{path}: must hold profiles by name, not {settings.kind(content)}",
             hint="begin with a line 'default:' and indent the keys below it",
         )
     return {str(name): profile for name, profile in content.items()}
@@ -367,7 +302,7 @@ def _refuse_empty_secrets(profile: object, where: str) -> None:
 
 def _mapping(value: object, name: str, origin: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{origin}: profile '{name}' must hold keys, not {_kind(value)}")
+        raise ConfigError(f"{origin}: profile '{name}' must hold keys, not {settings.kind(value)}")
     return dict(value)
 
 
@@ -388,11 +323,9 @@ def _checked(
             )
         if given is None:
             continue
-        expected = check(given)
-        if expected:
-            # A value below the wrong key may be a secret.
-            shown = repr(given) if _is_shown(key, given) else _kind(given)
-            raise ConfigError(f"{where}: '{key}' must be {expected}, not {shown}")
+        problem = check(given)
+        if problem is not None:
+            raise ConfigError(f"{where}: '{key}' {problem.text}", hint=problem.hint)
         accepted[key] = [given] if key == "recipients" and isinstance(given, str) else given
     absolute = _absolute_paths(accepted, where, directory, level)
     return LoadedProfile(Profile(**{**accepted, **absolute}), name, origin, {**mapping, **absolute})
@@ -425,17 +358,3 @@ def _absolute_paths(
         if path != given:
             changed[key] = {**value, setting: path} if setting else path
     return changed
-
-
-def _is_shown(key: str, value: object) -> bool:
-    return key in ("default_destination", "compress") and isinstance(value, (str, int, float))
-
-
-def _kind(value: object) -> str:
-    """Return the type of a value as users of YAML call it."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return "true or false"
-    names = {str: "text", dict: "a mapping", list: "a list", int: "a number", float: "a number"}
-    return names.get(type(value), f"a {type(value).__name__}")

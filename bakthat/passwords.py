@@ -14,7 +14,7 @@ from bakthat.errors import ConfigError, PasswordError
 from bakthat.system import terminal
 from bakthat.system.paths import expanded
 from bakthat.system.signals import child_status
-from bakthat.system.text import from_native, reason_of, to_native
+from bakthat.system.text import from_native, printable, reason_of, to_native
 
 PASSWORD_VARIABLE = "BAKTHAT_PASSWORD"
 
@@ -212,22 +212,43 @@ def _read_secret_file(path: Path, what: str) -> str:
         raise ConfigError(f"cannot read the {what} '{path}': {reason_of(exc)}") from exc
     except UnicodeDecodeError:
         # Not "from exc": that exception holds the secret.
-        raise ConfigError(f"the {what} '{path}' is not UTF-8 text") from None
+        raise ConfigError(
+            f"the {what} '{path}' is not UTF-8 text", hint="save it as UTF-8"
+        ) from None
+
+
+_SHELL_SYNTAX = frozenset(("|", "||", "&&", ";", ">", "<", "2>/dev/null", "2>&1"))
 
 
 def _run(command: str | list[str]) -> str:
     """Run password_command without a shell; return its output, the password."""
     try:
         arguments = shlex.split(command) if isinstance(command, str) else command
-        if not arguments:
-            raise ValueError("it is empty")
-        native = [to_native(each) for each in arguments]
+    except ValueError as exc:
+        raise ConfigError(f"password_command cannot be read: {reason_of(exc)}") from exc
+    if not arguments:
+        raise ConfigError("password_command is empty")
+    native = [to_native(each) for each in arguments]
+    hint = ""
+    if any(each in _SHELL_SYNTAX for each in arguments):
+        hint = "it runs without a shell; for one, write: sh -c '…'"
+    try:
         with child_status():
             done = subprocess.run(native, stdout=subprocess.PIPE, check=True)
-    except (OSError, ValueError) as exc:
-        raise ConfigError(f"cannot run password_command: {exc}") from exc
+    except OSError as exc:
+        if isinstance(exc, FileNotFoundError) and "/" not in arguments[0]:
+            hint = "write the whole path of the program; under cron, PATH is short"
+        program = printable(arguments[0])
+        raise ConfigError(
+            f"cannot run '{program}' for password_command: {reason_of(exc)}", hint=hint
+        ) from exc
+    except ValueError as exc:
+        raise ConfigError(f"cannot run password_command: {reason_of(exc)}") from exc
     except subprocess.CalledProcessError as exc:
-        raise ConfigError(f"password_command failed with status {exc.returncode}") from exc
+        how = f"failed with status {exc.returncode}"
+        if exc.returncode < 0:
+            how = f"was ended by signal {-exc.returncode}"
+        raise ConfigError(f"password_command {how}", hint=hint) from exc
     try:
         return done.stdout.decode()
     except UnicodeDecodeError:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -167,25 +169,32 @@ def test_the_addresses_of_notifications_are_not_in_the_repr() -> None:
     ("conf", "message"),
     [
         ({"s3_bucket": ["a"]}, "'s3_bucket' must be text, not a list"),
-        ({"s3_bucket": ""}, "'s3_bucket' must be text that is not empty"),
-        ({"password": 12345}, "'password' must be text (put it in quotes), not a number"),
+        ({"s3_bucket": ""}, "'s3_bucket' is empty"),
+        ({"password": 12345}, "'password' must be text, not a number"),
         ({"default_destination": "tape"}, "must be one of s3, glacier, local, not 'tape'"),
         ({"compress": "yes"}, "'compress' must be true, false or a level from 0 to 9, not 'yes'"),
         ({"compress": 10}, "'compress' must be true, false or a level from 0 to 9, not 10"),
-        ({"recipients": [1]}, "'recipients' must be text or a list of texts"),
+        ({"recipients": [1]}, "'recipients' entry 1 must be text, not a number"),
         ({"rotation": [7]}, "'rotation' must be a mapping"),
-        ({"plugins": "a.B"}, "'plugins' must be a list of texts, not text"),
+        ({"plugins": "a.B"}, "'plugins' must be a list, not text"),
         ({"plugin_settings": "x"}, "'plugin_settings' must be a mapping of settings, not text"),
         ({"healthchecks": "https://hc-ping.com/x"}, "'healthchecks' must be a mapping of settings"),
-        ({"prefix": "../x"}, "'prefix' must be"),
-        ({"prefix": "/x"}, "'prefix' must be"),
-        ({"prefix": "a\nb"}, "'prefix' must be"),
-        ({"timeout": 0}, "'timeout' must be a number of seconds, up to 86400, not a number"),
-        ({"timeout": float("nan")}, "'timeout' must be a number of seconds"),
+        ({"prefix": "../x"}, "'prefix' holds '..'"),
+        ({"prefix": "/x"}, "'prefix' begins with a slash"),
+        ({"prefix": "a//b"}, "'prefix' holds two slashes in a row"),
+        ({"prefix": "a\nb"}, "'prefix' holds a control character"),
+        ({"timeout": 0}, "'timeout' must be more than 0 and at most 86400 seconds, not 0"),
+        ({"timeout": float("nan")}, "'timeout' must be more than 0"),
         ({"timeout": True}, "'timeout' must be a number of seconds"),
-        ({"attempts": 0}, "'attempts' must be a number from 1 to 100"),
-        ({"attempts": 1.5}, "'attempts' must be a number from 1 to 100"),
-        ({"local_path": "a\0b"}, "'local_path' must be text"),
+        ({"attempts": 0}, "'attempts' must be a whole number from 1 to 100, not 0"),
+        ({"attempts": 1.5}, "'attempts' must be a whole number from 1 to 100, not 1.5"),
+        ({"local_path": "a\0b"}, "'local_path' holds a NUL character"),
+        ({"access_key": "AKIA "}, "'access_key' holds white space"),
+        ({"s3_bucket": "s3://bucket/path"}, "'s3_bucket' holds a slash"),
+        ({"endpoint_url": "localhost:9000"}, "'endpoint_url' must begin with https:// or http://"),
+        ({"endpoint_url": "https://"}, "'endpoint_url' has no valid host and port"),
+        ({"endpoint_url": "http://h:port"}, "'endpoint_url' has no valid host and port"),
+        ({"storage_class": "standard_ia"}, "'storage_class' must be in upper case"),
         ({1: "x"}, "unknown key '1'"),
     ],
 )
@@ -193,6 +202,51 @@ def test_a_wrong_type_is_one_line_with_the_key(conf: dict[Any, Any], message: st
     error = expect_error(conf=conf)
     assert "conf: profile 'default'" in str(error)
     assert message in str(error)
+
+
+@pytest.mark.parametrize(
+    ("conf", "hint"),
+    [
+        ({"password": 12345}, "put the value in quotes"),
+        ({"access_key": ""}, "give it a value, or remove the line"),
+        ({"recipients": [""]}, "give it a value, or remove it"),
+        ({"timeout": "60"}, "write it without quotes and units, such as 60"),
+        ({"compress": "6"}, "write it without quotes"),
+        ({"default_destination": "S3"}, "did you mean s3?"),
+        ({"s3_bucket": "s3://bucket/path"}, "for a path within it, set prefix"),
+        ({"storage_class": "glacier_ir"}, "write GLACIER_IR"),
+        ({"endpoint_url": "localhost:9000"}, "http://localhost:9000 for a storage without TLS"),
+        ({"glacier_endpoint_url": "s3.example.com"}, "write https://s3.example.com, or"),
+        ({"plugins": "a.B"}, "after a dash"),
+    ],
+)
+def test_a_wrong_value_has_a_hint_that_says_what_to_write(conf: dict[str, Any], hint: str) -> None:
+    assert hint in expect_error(conf=conf).hint
+
+
+def message_about(conf: dict[str, Any]) -> str:
+    """Return the message and the hint of a wrong setting; "" when it is accepted."""
+    try:
+        load_profile(conf=conf)
+    except ConfigError as error:
+        return f"{error} ({error.hint})"
+    return ""
+
+
+@pytest.mark.parametrize("key", [key.name for key in fields(Profile)])
+@pytest.mark.parametrize("value", ["", "a\0b", "/ /", 0, -1, 1.5, True, [], [0], [""], {}, {0: 0}])
+def test_no_message_about_a_wrong_value_contradicts_itself(key: str, value: Any) -> None:
+    message = message_about({key: value})
+    assert not message or f"'{key}' " in message
+    stated = re.search(r"must be (.+), not (.+) \(", message)
+    assert stated is None or not stated[1].startswith(stated[2])
+
+
+@pytest.mark.parametrize("key", sorted({key.name for key in fields(Profile)} - PATHS.keys()))
+@pytest.mark.parametrize("secret", ["wJalrXUtnFEMI/K7MDENG", "hidden secret", "hidden\0"])
+def test_a_secret_below_the_wrong_key_is_not_repeated(key: str, secret: str) -> None:
+    shows_words = key in ("default_destination", "compress")  # one of a few, or a mistyped one
+    assert shows_words or secret not in message_about({key: secret})
 
 
 def test_the_value_of_a_wrong_secret_is_not_repeated() -> None:

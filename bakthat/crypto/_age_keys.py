@@ -160,6 +160,8 @@ def _decode_recipient(text: str) -> bytes:
             "a secret key was given where a recipient is expected",
             hint="give the public key that belongs to it: age-keygen -y shows it",
         )
+    is_public = text.startswith(("ssh-", "age1"))
+    _refuse_other_keys(text, repr(text) if is_public else "the recipient")
     try:
         prefix, key = _bech32.decode(text)
     except _bech32.Bech32Error as exc:
@@ -176,6 +178,7 @@ def _decode_recipient(text: str) -> bytes:
 
 def _decode_identity(text: str) -> bytes:
     hint = "an identity is a line of the file that age-keygen writes: AGE-SECRET-KEY-1…"
+    _refuse_other_keys(text, "the identity")
     try:
         prefix, key = _bech32.decode(text)
     except _bech32.Bech32Error as exc:
@@ -183,6 +186,23 @@ def _decode_identity(text: str) -> bytes:
     if prefix != _IDENTITY_PREFIX or len(key) != 32:
         raise KeyFormatError("not an X25519 identity of age", hint=hint)
     return key
+
+
+_OTHER_KEYS = {
+    r"ssh-|-----BEGIN (?!AGE)": "an SSH or PEM key, which is not supported",
+    r"AGE-PLUGIN-|age1[a-z0-9+._-]+1": "for a plugin of age, which is not supported",
+    r"age-encryption\.org/|-----BEGIN AGE": "encrypted",
+}
+"""What the keys begin with that age opens and bakthat does not."""
+
+
+def _refuse_other_keys(text: str, shown: str) -> None:
+    for beginning, what in _OTHER_KEYS.items():
+        if re.match(beginning, text):
+            hint = "make a pair of keys with: age-keygen -o key.txt"
+            if what == "encrypted":
+                hint = "decrypt its file: age -d -o key.txt FILE"
+            raise KeyFormatError(f"{shown} is {what}", hint=hint)
 
 
 def _encode_passphrase(passphrase: str) -> bytes:

@@ -65,6 +65,9 @@ _CLASSES = {
     )
 }
 
+NAMES = frozenset(_CLASSES) | {"STANDARD", "REDUCED_REDUNDANCY", "INTELLIGENT_TIERING"}
+"""The classes of AWS; other storages may have more."""
+
 LONGEST_MINIMUM_DAYS = max(each.minimum_days for each in _CLASSES.values())
 
 

@@ -116,6 +116,35 @@ def test_an_invalid_identity_is_never_quoted(text: str) -> None:
         assert_shows_nothing(caught.value, STRANGER.removeprefix("AGE-SECRET-KEY-1"))
 
 
+PLUGIN_RECIPIENT = _bech32.encode("age1yubikey", bytes(33))
+
+
+@pytest.mark.parametrize("text", ["ssh-ed25519 AAAAC3Nza", "ssh-rsa AAAAB3", PLUGIN_RECIPIENT])
+def test_a_recipient_of_another_kind_is_named(text: str) -> None:
+    with pytest.raises(KeyFormatError, match="which is not supported") as caught:
+        age.parse_recipient(text)
+    assert repr(text) in str(caught.value)
+    assert "age-keygen" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\n", "an SSH or PEM key"),
+        ("AGE-PLUGIN-YUBIKEY-1QVZSECRET", "for a plugin of age"),
+        ("age-encryption.org/v1\n-> scrypt", "encrypted"),
+        ("-----BEGIN AGE ENCRYPTED FILE-----\nYWdl", "encrypted"),
+    ],
+)
+def test_an_identity_of_another_kind_is_named(text: str, what: str) -> None:
+    with pytest.raises(
+        KeyFormatError, match=f"line 1 of the identity file: .* is {what}"
+    ) as caught:
+        age.parse_identities(text)
+    assert "QVZSECRET" not in str(caught.value)
+    assert caught.value.hint
+
+
 def with_checksum(prefix: str, values: list[int]) -> str:
     """Bech32 of groups of five bits, after the reference code in BIP 173."""
     alphabet = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"

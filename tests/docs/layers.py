@@ -32,7 +32,11 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.system": ["files linux paths signals streams text", "terminal"],
     "bakthat.format": ["names description"],
-    "bakthat.policy": ["defaults newest week_days", "intervals rotation storage_classes"],
+    "bakthat.policy": [
+        "defaults newest week_days",
+        "intervals rotation storage_classes",
+        "settings",
+    ],
     "bakthat.archive": ["report acl", "tar gzip worker", "create extract"],
     "bakthat.archive.tar": ["fields member", "header sparse", "reader"],
     "bakthat.archive.gzip": ["level members", "reader writer"],

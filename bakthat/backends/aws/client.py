@@ -139,9 +139,11 @@ class AwsClient(ABC):
             return f"in {self.settings.region}"
         try:
             parts = urlsplit(self.settings.endpoint_url)
-            return f"at {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+            if parts.scheme and parts.hostname:
+                return f"at {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         except ValueError:
-            return "at the endpoint_url of the profile"
+            pass
+        return "at the endpoint_url of the profile"
 
     @property
     def shown(self) -> str:

@@ -1,0 +1,209 @@
+"""The settings of a profile: what is wrong with a value, and what to write instead.
+
+No message quotes a value that may be a secret, be it one below the wrong key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from bakthat.policy.defaults import DESTINATIONS
+from bakthat.policy.storage_classes import NAMES
+from bakthat.system.text import did_you_mean
+
+MAX_TIMEOUT = 24 * 3600
+"""Seconds. A longer timeout is probably a typing error."""
+MAX_ATTEMPTS = 100
+
+
+class Problem(NamedTuple):
+    """What is wrong with a value, as the end of a sentence that begins with its key."""
+
+    text: str
+    hint: str = ""
+
+
+Check = Callable[[object], Problem | None]
+"""Takes the value of a key, and returns None when it is valid."""
+
+_EMPTY = Problem("is empty", "give it a value, or remove the line")
+_ADDRESS = re.compile(r"(?:localhost|\[[0-9a-fA-F:]+\]|[\w-]+(?:\.[\w-]+)+|[\w-]+(?=:))(?::\d+)?/?")
+"""A host without a scheme. A word without a dot and a port may be a secret, so it is none."""
+
+
+def text(value: object) -> Problem | None:
+    """Check that a value is text that is not empty."""
+    if not isinstance(value, str):
+        hint = "" if isinstance(value, (list, Mapping)) else "put the value in quotes"
+        return Problem(f"must be text, not {kind(value)}", hint)
+    if "\0" in value:
+        return Problem("holds a NUL character", "remove it")
+    return None if value else _EMPTY
+
+
+def any_text(value: object) -> Problem | None:
+    """Check that a value is text, which may be empty."""
+    return None if value == "" else text(value)
+
+
+def word(value: object) -> Problem | None:
+    """Check that a value is text without white space and control characters."""
+    problem = text(value)
+    if problem is None and (not str(value).isprintable() or " " in str(value)):
+        problem = Problem("holds white space or a control character", "remove it")
+    return problem
+
+
+def bucket(value: object) -> Problem | None:
+    """Check that a value is the name of a bucket, or the ARN of an access point."""
+    problem = word(value)
+    if problem is None and "/" in str(value) and not str(value).startswith("arn:"):
+        hint = "write only the name of the bucket; for a path within it, set prefix"
+        problem = Problem("holds a slash", hint)
+    return problem
+
+
+def address(value: object) -> Problem | None:
+    """Check that a value is an address of http or https."""
+    problem = word(value)
+    if problem is not None:
+        return problem
+    given = str(value)
+    if not given.startswith(("https://", "http://")):
+        hint = "write a whole address, such as https://s3.example.com or http://localhost:9000"
+        if _ADDRESS.fullmatch(given):
+            hint = f"write https://{given}, or http://{given} for a storage without TLS"
+        return Problem("must begin with https:// or http://", hint)
+    try:
+        parts = urlsplit(given)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        has_host = False
+    if not has_host:
+        hint = "write it like https://s3.example.com or http://localhost:9000"
+        return Problem("has no valid host and port", hint)
+    return None
+
+
+def texts(value: object) -> Problem | None:
+    """Check that a value is a list of texts that are not empty."""
+    if not isinstance(value, list):
+        hint = "write each entry on a line of its own, after a dash"
+        return Problem(f"must be a list, not {kind(value)}", hint)
+    for number, entry in enumerate(value, 1):
+        problem = text(entry)
+        if problem is not None:
+            hint = problem.hint.replace("the line", "it")
+            return Problem(f"entry {number} {problem.text}", hint)
+    return None
+
+
+def text_or_texts(value: object) -> Problem | None:
+    """Check that a value is text, or a list of texts."""
+    if isinstance(value, list):
+        return texts(value)
+    problem = text(value)
+    if problem is None or isinstance(value, str):
+        return problem
+    return Problem(f"must be text or a list of texts, not {kind(value)}", problem.hint)
+
+
+def destination(value: object) -> Problem | None:
+    """Check that a value is one of the destinations."""
+    if value in DESTINATIONS:
+        return None
+    hint = did_you_mean(value.lower(), DESTINATIONS) if isinstance(value, str) else ""
+    return Problem(f"must be one of {', '.join(DESTINATIONS)}, not {_shown(value)}", hint)
+
+
+def storage_class(value: object) -> Problem | None:
+    """Check that a value is a storage class, perhaps one that only some other storage knows."""
+    problem = word(value)
+    if problem is None and value not in NAMES and str(value).upper() in NAMES:
+        problem = Problem(f"must be in upper case, not '{value}'", f"write {str(value).upper()}")
+    return problem
+
+
+def compress(value: object) -> Problem | None:
+    """Check that a value is a boolean, or a level of gzip."""
+    if isinstance(value, int) and 0 <= value <= 9:
+        return None
+    hint = "write it without quotes" if isinstance(value, str) and value.isdecimal() else ""
+    return Problem(f"must be true, false or a level from 0 to 9, not {_shown(value)}", hint)
+
+
+def timeout(value: object) -> Problem | None:
+    """Check that a value is a usable number of seconds."""
+    if not _is_number(value):
+        return _not_a_number(value, "a number of seconds", "60")
+    if not 0 < value <= MAX_TIMEOUT:  # type: ignore[operator]  # just checked
+        return Problem(f"must be more than 0 and at most {MAX_TIMEOUT} seconds, not {value}")
+    return None
+
+
+def attempts(value: object) -> Problem | None:
+    """Check that a value is a usable number of attempts."""
+    if not _is_number(value):
+        return _not_a_number(value, "a number", "8")
+    if not isinstance(value, int) or not 1 <= value <= MAX_ATTEMPTS:
+        return Problem(f"must be a whole number from 1 to {MAX_ATTEMPTS}, not {value}")
+    return None
+
+
+def prefix(value: object) -> Problem | None:
+    """Check that a value can begin the keys of objects."""
+    problem = any_text(value)
+    if problem is not None or not isinstance(value, str):
+        return problem
+    if not value.isprintable():
+        return Problem("holds a control character", "remove it")
+    if value.startswith("/"):
+        return Problem("begins with a slash", "remove it; keys begin with a name")
+    if "//" in value:
+        return Problem("holds two slashes in a row", "remove one")
+    if ".." in value.split("/"):
+        return Problem("holds '..'", "write the path without it")
+    return None
+
+
+def rotation(value: object) -> Problem | None:
+    """Check that a value is a mapping; its rules are checked where they are used."""
+    if isinstance(value, Mapping):
+        return None
+    return Problem(f"must be a mapping such as {{days: 7, weeks: 4}}, not {kind(value)}")
+
+
+def mapping(value: object) -> Problem | None:
+    """Check that a value is a mapping of settings."""
+    if isinstance(value, Mapping):
+        return None
+    hint = "write each setting on an indented line of its own below it"
+    return Problem(f"must be a mapping of settings, not {kind(value)}", hint)
+
+
+def kind(value: object) -> str:
+    """Return the type of a value as users of YAML call it."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true or false"
+    names = {str: "text", dict: "a mapping", list: "a list", int: "a number", float: "a number"}
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _not_a_number(value: object, wanted: str, example: str) -> Problem:
+    hint = f"write it without quotes and units, such as {example}" if isinstance(value, str) else ""
+    return Problem(f"must be {wanted}, not {kind(value)}", hint)
+
+
+def _shown(value: object) -> str:
+    """Return a value of a key that holds no secret; of a list or a mapping, its type."""
+    is_plain = isinstance(value, (str, int, float))
+    return repr(value) if is_plain else kind(value)
