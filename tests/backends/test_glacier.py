@@ -463,6 +463,35 @@ def test_an_archive_with_another_tree_hash_is_refused_before_reading(
         backend.download(KEY)
 
 
+@pytest.mark.parametrize("knows_size", [True, False], ids=["recorded", "not recorded"])
+@pytest.mark.parametrize("parts", [0.5, 1, 2.5])
+def test_a_job_that_reports_no_bytes_is_not_believed(
+    backend: GlacierBackend, glacier: GlacierServer, parts: float, knows_size: bool
+) -> None:
+    glacier.instant, glacier.reported_size = True, 0
+    put(backend, content(parts))
+    reader = another(backend, backend.records if knows_size else None)
+    if not knows_size:
+        reader.records.inventory.update(backend.records.inventory)
+    reader.thaw(KEY, tier="standard", days=1)
+    assert reader.thaw_status(KEY).state is ThawState.READY
+    assert reader.stat(KEY).size in (len(content(parts)), -1)
+    assert get(reader) == content(parts)
+
+
+def test_a_job_that_reports_other_bytes_than_were_stored_says_so(
+    backend: GlacierBackend, glacier: GlacierServer
+) -> None:
+    glacier.instant = True
+    put(backend, content(2))
+    thaw(backend)
+    (archive_id,) = backend.records.archives
+    recorded = {**backend.records.archives[archive_id], "size": 307_499}
+    backend.records.archives[archive_id] = recorded
+    with pytest.raises(CorruptArchiveError, match=r"by its job, but 307499 were stored"):
+        backend.download(KEY)
+
+
 def test_reading_resumes_after_a_broken_connection(
     backend: GlacierBackend, glacier: GlacierServer, proxy: FaultProxy
 ) -> None:

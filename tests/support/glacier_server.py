@@ -136,6 +136,8 @@ class GlacierServer:
     asked: list[str] = field(default_factory=list)
     """The key or the action of every job that was begun; each one is charged."""
     requests: list[tuple[str, str]] = field(default_factory=list)
+    reported_size: int | None = None
+    """What jobs report as the bytes of every archive; None: the truth."""
     corrupt: set[str] = field(default_factory=set)
     """Archive ids whose output comes with a wrong byte."""
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -373,10 +375,12 @@ class GlacierServer:
         if job.archive_id:
             answer |= {
                 "ArchiveId": job.archive_id,
-                "ArchiveSizeInBytes": job.size,
+                "ArchiveSizeInBytes": job.size
+                if self.reported_size is None
+                else self.reported_size,
                 "ArchiveSHA256TreeHash": job.tree_hash,
                 "SHA256TreeHash": job.tree_hash if done else None,
-                "RetrievalByteRange": f"0-{job.size - 1}",
+                "RetrievalByteRange": f"0-{job.size - 1}" if self.reported_size != 0 else None,
                 "Tier": job.tier,
             }
         return answer

@@ -37,12 +37,14 @@ from bakthat.backends.glacier.jobs import (
     best_of,
     has_succeeded,
     is_whole,
+    reported_size,
     thaw_status_of,
 )
 from bakthat.backends.glacier.transfer import (
     GlacierUpload,
     JobReader,
     choose_part_size,
+    output_size,
 )
 from bakthat.errors import (
     ContainerNotFoundError,
@@ -152,7 +154,7 @@ class GlacierBackend(BakthatBackend):
                 hint="bakthat restore requests its thaw; try again when it is ready",
             )
         self._check_hash(key, archive_id, job)
-        size = int(job["ArchiveSizeInBytes"])
+        size = self._size_of(key, archive_id, job)
         stop = size if end is None else min(end, size)
         if start >= stop:
             return io.BytesIO()
@@ -391,15 +393,32 @@ class GlacierBackend(BakthatBackend):
         if known is not None:
             return known
         described = Description.decode(job.get("JobDescription"))
-        facts = {
+        size = 0 if described.is_empty else reported_size(job)
+        facts: dict[str, Any] = {
             "key": key,
-            "size": 0 if described.is_empty else int(job["ArchiveSizeInBytes"]),
             "tree_hash": str(job.get("ArchiveSHA256TreeHash") or ""),
             "description": described.encode() if described.key == key else key,
             "vault": self.container,
         }
+        if size or described.is_empty:
+            facts["size"] = size
         self.records.archives[archive_id] = facts
         return facts
+
+    def _size_of(self, key: str, archive_id: str, job: Mapping[str, Any]) -> int:
+        """Return the bytes of the output of *job*: those of the record, which are surer.
+
+        Raises CorruptArchiveError when the job reports others.
+        """
+        recorded = self.records.archives.get(archive_id, {}).get("size")
+        stored = recorded if isinstance(recorded, int) and recorded > 0 else 0
+        reported = reported_size(job)
+        if stored and reported and stored != reported:
+            raise CorruptArchiveError(
+                f"{key!r} in {self._client.shown} has {reported} bytes by its job, but {stored} "
+                "were stored"
+            )
+        return stored or reported or output_size(self._client, key, str(job["JobId"]))
 
     def _check_hash(self, key: str, archive_id: str, job: Mapping[str, Any]) -> None:
         stored = self.records.archives.get(archive_id, {}).get("tree_hash")

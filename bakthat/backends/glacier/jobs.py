@@ -23,8 +23,15 @@ def is_whole(job: Mapping[str, Any]) -> bool:
         parameters = job.get("InventoryRetrievalParameters") or {}
         limits = ("StartDate", "EndDate", "Limit", "Marker")
         return parameters.get("Format") in (None, "JSON") and not any(map(parameters.get, limits))
-    whole = f"0-{int(job.get('ArchiveSizeInBytes') or 0) - 1}"
-    return job.get("RetrievalByteRange") in (None, whole)
+    return job.get("RetrievalByteRange") in (None, f"0-{reported_size(job) - 1}")
+
+
+def reported_size(job: Mapping[str, Any]) -> int:
+    """Return the bytes of the archive that a job reports; 0 when it reports none.
+
+    An archive has at least one byte, but some services report 0 for all of them.
+    """
+    return max(0, int(job.get("ArchiveSizeInBytes") or 0))
 
 
 def has_succeeded(job: Mapping[str, Any]) -> bool:

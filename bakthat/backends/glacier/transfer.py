@@ -17,7 +17,7 @@ from bakthat.backends.aws.part_upload import (
     UNKNOWN_SIZE_PART,
     PartUpload,
 )
-from bakthat.backends.aws.ranged_reader import RangedReader
+from bakthat.backends.aws.ranged_reader import RangedReader, extent_of
 from bakthat.backends.base import StoredObject
 from bakthat.backends.glacier.client import Description, GlacierClient, PartBody
 from bakthat.backends.glacier.inventory import VaultRecords, described_object
@@ -196,6 +196,13 @@ class GlacierUpload(PartUpload):
 def _of_empty(description: Description) -> Description:
     """Return *description* for an object without bytes."""
     return replace(description, is_empty=True)
+
+
+def output_size(client: GlacierClient, key: str, job_id: str) -> int:
+    """Return the bytes of the output of a job, from the range of its first byte."""
+    answer = client.call("get_job_output", key=key, jobId=job_id, range="bytes=0-0")
+    answer["body"].close()
+    return extent_of({"ContentRange": answer.get("contentRange")}, key)[2]
 
 
 class JobReader(RangedReader):
