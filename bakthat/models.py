@@ -359,6 +359,13 @@ def reserve(names: Iterable[tuple[str, int]]) -> tuple[str, int]:
     raise CatalogError("no stored name is free for the backup")
 
 
+def keep_reserved(name: str) -> None:
+    """Renew the reservation of a name, whose backup is still running."""
+    Reservations.update(reserved_at=int(time.time())).where(
+        Reservations.stored_filename == name
+    ).execute()
+
+
 def reserved_long_ago(now: int, seconds: int) -> Any:
     """Return the condition that selects reservations older than *seconds* at *now*.
 

@@ -47,6 +47,10 @@ class StoredObject:
     """Further attributes that the storage returns, such as ``etag``."""
 
 
+UNKNOWN_PROGRESS = "unknown"
+"""The progress of an upload whose parts the storage does not list."""
+
+
 @dataclass(frozen=True, slots=True)
 class Leftover:
     """An unfinished upload or file of a writer; :meth:`Backend.ls` does not list it."""
@@ -63,6 +67,9 @@ class Leftover:
     """In bytes; -1 where the storage does not say."""
     handle: str = ""
     """The storage's id of the upload, or the name of the file."""
+    progress: str = ""
+    """What changes with each part, where the storage does not say when a part was written;
+    :attr:`begun_at` is then when the upload began, and it may still be running."""
 
 
 class Upload(Protocol):

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from bakthat import models
-from bakthat.backends.base import Backend, ColdStorage, Leftover
+from bakthat.backends.base import UNKNOWN_PROGRESS, Backend, ColdStorage, Leftover
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import BakthatError, ContainerNotFoundError, StorageError, UsageError
 from bakthat.format import names
 from bakthat.policy.defaults import DEFAULT_LEFTOVER_AGE, DESTINATIONS
 from bakthat.policy.intervals import parse_interval
 from bakthat.session import cold
+from bakthat.session.records import CatalogMapping
 from bakthat.session.session import Session, operation
 from bakthat.system.paths import PathLike
 from bakthat.system.text import printable
@@ -71,6 +72,8 @@ def cleanup(
 
     It removes unfinished uploads to S3 and to the vault whose keys are this profile's, temporary
     files and claims of the local directory, and the catalog's expired jobs, thaws and reservations.
+    A vault does not say when a part was written: an upload to it is removed by the second cleanup
+    that finds it with the same number of parts, the interval *older_than* after the first.
     With *destination*, it cleans up that container only, and no reservations. It touches nothing
     younger than the interval *older_than*. With *dry_run*, it removes nothing.
 
@@ -94,6 +97,42 @@ def cleanup(
         if cleaner.failures:
             raise cleaner.failures[0]
         return cleaner.found
+
+
+class _WatchedUploads:
+    """The unfinished uploads of one container whose progress the catalog records.
+
+    A vault does not say when a part was written, so two cleanups compare the number of parts.
+    """
+
+    def __init__(self, session: Session, destination: str, dry_run: bool) -> None:
+        container = "".join(digest[:16] for _, digest in session.containers(destination)[:1])
+        self._seen: CatalogMapping[Mapping[str, Any]] = CatalogMapping(
+            session.catalog_path, "Config", "key", "value", prefix=f"upload {container} "
+        )
+        self._dry_run = dry_run
+        self._listed: set[str] = set()
+
+    def idle_seconds(self, leftover: Leftover) -> float:
+        """Return for how long *leftover* is known not to have grown."""
+        if not leftover.progress:
+            return leftover.age
+        if leftover.progress == UNKNOWN_PROGRESS:
+            return leftover.age if leftover.age >= models.RESERVATION_SECONDS else 0.0
+        self._listed.add(leftover.handle)
+        now = leftover.begun_at + leftover.age
+        seen = self._seen.get(leftover.handle, {})
+        if seen.get("progress") == leftover.progress:
+            return now - float(seen["since"])
+        if not self._dry_run:
+            self._seen[leftover.handle] = {"progress": leftover.progress, "since": now}
+        return 0.0
+
+    def forget_others(self) -> None:
+        """Forget the uploads that are not listed any more."""
+        if not self._dry_run:
+            for handle in set(self._seen) - self._listed:
+                self._seen.pop(handle, None)
 
 
 class _Cleaner:
@@ -137,13 +176,31 @@ class _Cleaner:
             )
 
     def _old_leftovers(self, backend: Backend) -> Iterator[Leftover]:
+        watched = _WatchedUploads(self.session, backend.name, self.dry_run)
         for leftover in backend.leftovers(self.session.shared_prefix):
-            if leftover.age < self.seconds:
-                log.debug("%s is too young: left alone", printable(leftover.key))
-            elif leftover.kind == "temporary file" or self._is_ours(leftover.key):
-                yield leftover
+            name = printable(leftover.key)
+            if leftover.kind != "temporary file" and not self._is_ours(leftover.key):
+                log.debug("%s is not bakthat's: left alone", name)
+            elif leftover.age < self.seconds:
+                log.debug("%s is too young: left alone", name)
+            elif leftover.kind == "upload" and self._is_reserved(leftover.key):
+                log.debug("%s is being written by a backup of this machine: left alone", name)
+            elif watched.idle_seconds(leftover) < self.seconds:
+                log.info(
+                    "%s may still be written: a later cleanup removes it if it does not grow", name
+                )
             else:
-                log.debug("%s is not bakthat's: left alone", printable(leftover.key))
+                yield leftover
+        watched.forget_others()
+
+    def _is_reserved(self, key: str) -> bool:
+        """Return whether a backup with this catalog has renewed the reservation of *key*."""
+        with models.catalog(self.session.catalog_path):
+            old = models.reserved_long_ago(int(time.time()), self.seconds)
+            names = models.Reservations.select().where(
+                models.Reservations.stored_filename == key, ~old
+            )
+            return bool(names.exists())
 
     def _is_ours(self, key: str) -> bool:
         rest = names.without_prefix(key, self.session.profile.prefix)

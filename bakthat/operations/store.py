@@ -8,7 +8,7 @@ import logging
 import os
 import pwd
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,9 @@ transfer_log = logging.getLogger("bakthat.backends")
 
 MAX_COLLISIONS = 100
 """How many taken names in a row are tried. More must have another cause."""
+
+RENEWAL_SECONDS = 3600.0
+"""How often a running backup renews the reservation of its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ class NewBackup:
                 level=source.level,
                 keys=self.keys,
                 report=report,
-                on_bytes=progress.add,
+                on_bytes=renewing(self.session.catalog_path, key, progress.add),
             )
             self._log_excluded(report)
             upload.flush()
@@ -231,6 +234,30 @@ def _owner_names(status: os.stat_result) -> dict[str, str]:
     with contextlib.suppress(KeyError):
         found["group"] = text.from_native(grp.getgrgid(status.st_gid).gr_name)
     return found
+
+
+def renewing(
+    catalog_path: Path, key: str, on_bytes: Callable[[int], object]
+) -> Callable[[int], None]:
+    """Return *on_bytes*, which then renews the reservation of *key* too, once an hour.
+
+    Otherwise cleanup would take a backup of several days for one whose process has died.
+    """
+    renewed_at = time.monotonic()
+
+    def count(size: int) -> None:
+        nonlocal renewed_at
+        on_bytes(size)
+        if time.monotonic() - renewed_at < RENEWAL_SECONDS:
+            return
+        renewed_at = time.monotonic()
+        try:
+            with models.catalog(catalog_path, write=True):
+                models.keep_reserved(key)
+        except CatalogError as exc:
+            log.debug("the reservation of %s was not renewed: %s", printable(key), exc)
+
+    return count
 
 
 def _release(catalog_path: Path, key: str) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import bakthat
 from bakthat import models
 from bakthat.errors import ContainerNotFoundError, StorageError, UsageError
 from bakthat.operations.cleanup import CleanupItem
+from bakthat.operations.store import renewing
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import FaultProxy, Hold, fault_proxy, refusal
 from tests.support.glacier_server import GlacierServer
@@ -107,13 +109,17 @@ def test_an_upload_younger_than_the_limit_is_never_touched(rclone: Conf) -> None
 
 
 def test_the_age_of_an_upload_is_that_of_its_latest_part(
-    moto: Conf, moto_proxy: FaultProxy
+    moto: Conf, moto_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(moto, DEAD)  # in 2010, to moto; its part is of this moment
     conf = {**moto, "endpoint_url": moto_proxy.endpoint_url}
     assert bakthat.cleanup(conf=conf) == []
-    # Where parts cannot be listed, the beginning is all that is known.
+    # Where parts cannot be listed, the beginning is all that is known: it must be long ago.
     moto_proxy.on("GET", "uploadId=", refusal(501, "NotImplemented"))
+    begun_at = datetime(2010, 11, 10, 20, 48, 33, tzinfo=UTC).timestamp()
+    with monkeypatch.context() as patch:
+        patch.setattr("bakthat.backends.s3.backend.time_of", lambda _answer: begun_at + 2 * DAY)
+        assert bakthat.cleanup(conf=conf) == []
     assert reported(bakthat.cleanup(conf=conf)) == {("upload", DEAD)}
 
 
@@ -207,14 +213,67 @@ def test_parts_in_a_vault_are_removed(glacier: GlacierServer, local: Conf) -> No
     upload.write(bytes(3 * 1024 * 1024))
     vault = conf["glacier_vault"]
     assert len(glacier.uploads_under_way(vault)) == 1
-    assert bakthat.cleanup(conf=conf) == []
-    glacier.advance(hours=25)
     foreign = backend.upload("holiday.jpg", metadata={})
     foreign.write(bytes(3 * 1024 * 1024))
+    assert bakthat.cleanup(conf=conf) == []
+    glacier.advance(hours=25)
+    assert bakthat.cleanup(conf=conf, dry_run=True) == []
+    assert bakthat.cleanup(conf=conf) == []  # it may still be written
+    glacier.advance(hours=25)
+    assert reported(bakthat.cleanup(conf=conf, dry_run=True)) == {("upload", DEAD)}
     assert reported(bakthat.cleanup(conf=conf)) == {("upload", DEAD)}
     assert len(glacier.uploads_under_way(vault)) == 1
     for each in (upload, foreign):
         each.abort()
+
+
+def test_an_upload_to_a_vault_that_grows_is_never_removed(
+    glacier: GlacierServer, local: Conf
+) -> None:
+    share_service_models()
+    conf = {**glacier.conf(), "database": local["database"]}
+    backend = glacier_backend(conf)
+    backend.create_container()
+    upload = backend.upload(DEAD, metadata={})
+    written = b""
+    for day in range(5):
+        upload.write(bytes([day]) * 2 * 1024 * 1024)
+        written += bytes([day]) * 2 * 1024 * 1024
+        upload._collect(at_most=0)  # wait until the parts have arrived
+        assert bakthat.cleanup(conf=conf) == []
+        glacier.advance(hours=25)
+    assert upload.commit().size == len(written)
+
+
+def test_an_upload_of_a_backup_that_runs_here_is_never_removed(
+    glacier: GlacierServer, moto: Conf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(moto, DEAD)
+    monkeypatch.setattr("bakthat.backends.s3.backend.time_of", lambda _: time.time() + 2 * DAY)
+    with models.catalog(moto["database"], write=True):
+        models.Reservations.create(stored_filename=DEAD, reserved_at=int(time.time()) - 3600)
+    # No part was sent for two days: what is read compresses to nearly nothing.
+    assert bakthat.cleanup(conf=moto) == []
+    with models.catalog(moto["database"], write=True):
+        models.Reservations.update(reserved_at=int(time.time()) - 2 * DAY).execute()
+    assert ("upload", DEAD) in reported(bakthat.cleanup(conf=moto))
+
+
+def test_a_running_backup_renews_the_reservation_of_its_name(
+    local: Conf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = Path(local["database"])
+    long_ago = int(time.time()) - 3 * DAY
+    with models.catalog(catalog, write=True):
+        models.Reservations.create(stored_filename=DEAD, reserved_at=long_ago)
+    counted: list[int] = []
+    count = renewing(catalog, DEAD, counted.append)
+    count(1)
+    assert ("reservation", DEAD) in reported(bakthat.cleanup(conf=local, dry_run=True))
+    monkeypatch.setattr("bakthat.operations.store.RENEWAL_SECONDS", 0.0)
+    count(2)
+    assert bakthat.cleanup(conf=local) == []
+    assert counted == [1, 2]
 
 
 def test_expired_jobs_are_removed(glacier: GlacierServer, local: Conf, tmp_path: Path) -> None:

@@ -224,6 +224,17 @@ class GlacierServer:
         more = str(begin + limit) if begin + limit < len(under_way) else None
         return 200, {}, json.dumps({"UploadsList": listed, "Marker": more}).encode()
 
+    def list_parts(self, vault: Vault, upload_id: str, query: dict[str, list[str]]) -> Answer:
+        upload = self.upload(vault, upload_id)
+        limit, begin = int(query.get("limit", ["50"])[0]), int(query.get("marker", ["0"])[0])
+        parts = [
+            {"RangeInBytes": f"{start}-{start + size - 1}", "SHA256TreeHash": "0" * 64}
+            for start, size in sorted(upload.parts.items())
+        ]
+        more = str(begin + limit) if begin + limit < len(parts) else None
+        listed = {"MultipartUploadId": upload_id, "Parts": parts[begin : begin + limit]}
+        return 200, {}, json.dumps({**listed, "Marker": more}).encode()
+
     def put_part(self, vault: Vault, upload_id: str, headers: Headers, body: bytes) -> Answer:
         upload = self.upload(vault, upload_id)
         match = re.fullmatch(r"bytes (\d+)-(\d+)/\*", headers.get("content-range", ""))
@@ -457,6 +468,8 @@ class GlacierServer:
                 return self.begin_upload(vault, headers)
             case "GET", ["multipart-uploads"]:
                 return self.list_uploads(vault, query)
+            case "GET", ["multipart-uploads", upload_id]:
+                return self.list_parts(vault, upload_id, query)
             case "PUT", ["multipart-uploads", upload_id]:
                 return self.put_part(vault, upload_id, headers, body)
             case "POST", ["multipart-uploads", upload_id]:

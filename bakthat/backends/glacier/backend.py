@@ -223,7 +223,22 @@ class GlacierBackend(BakthatBackend):
                 begun_at = epoch_seconds(found.get("CreationDate"))
                 if key.startswith(prefix) and begun_at is not None:
                     upload_id = str(found["MultipartUploadId"])
-                    yield Leftover("upload", key, begun_at, now - begun_at, handle=upload_id)
+                    yield Leftover(
+                        "upload",
+                        key,
+                        begun_at,
+                        now - begun_at,
+                        handle=upload_id,
+                        progress=f"{self._count_parts(upload_id)} parts",
+                    )
+
+    def _count_parts(self, upload_id: str) -> int:
+        # A vault lists the parts without their times.
+        try:
+            pages = self._client.pages("list_parts", uploadId=upload_id)
+            return sum(len(page.get("Parts", ())) for page in pages)
+        except ContainerNotFoundError:  # a 404: the upload has ended meanwhile
+            return 0
 
     def remove_leftover(self, leftover: Leftover) -> bool:
         """Abort a multipart upload, which removes its parts."""

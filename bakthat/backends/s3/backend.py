@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from bakthat.backends.aws.client import AwsSettings, answer_of, time_of
 from bakthat.backends.base import (
+    UNKNOWN_PROGRESS,
     BakthatBackend,
     Leftover,
     Metadata,
@@ -269,23 +270,27 @@ class S3Backend(BakthatBackend):
                 for found in page.get("Uploads", ()):
                     key, upload_id = found["Key"], found["UploadId"]
                     # An upload of a terabyte may take days, so the time of its latest part counts.
-                    written = max([found["Initiated"], *self._times_of_parts(key, upload_id)])
-                    when = written.timestamp()
-                    yield Leftover("upload", key, when, now - when, handle=upload_id)
+                    parts = self._times_of_parts(key, upload_id)
+                    when = max([found["Initiated"], *(parts or ())]).timestamp()
+                    progress = UNKNOWN_PROGRESS if parts is None else ""
+                    yield Leftover(
+                        "upload", key, when, now - when, handle=upload_id, progress=progress
+                    )
         except StorageError as exc:
             # rclone answers this when there are no uploads.
             if answer_of(exc)[1] != "NoSuchUpload":
                 raise
 
-    def _times_of_parts(self, key: str, upload_id: str) -> Iterator[datetime]:
+    def _times_of_parts(self, key: str, upload_id: str) -> list[datetime] | None:
+        """Return when each part was written; None when the storage does not say."""
         try:
-            for page in self._client.pages("list_parts", Key=key, UploadId=upload_id):
-                for part in page.get("Parts", ()):
-                    yield part["LastModified"]
+            pages = self._client.pages("list_parts", Key=key, UploadId=upload_id)
+            return [part["LastModified"] for page in pages for part in page.get("Parts", ())]
         except StorageError as exc:
-            if isinstance(exc, UnreachableError):
+            if exc.may_pass:
                 raise
             log.debug("the parts of %r are not known: %s", key, exc)
+            return None
 
     def remove_leftover(self, leftover: Leftover) -> bool:
         """Abort a multipart upload, which removes its parts."""
