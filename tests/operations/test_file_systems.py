@@ -21,7 +21,7 @@ from bakthat.system.text import quoted
 from tests.support.commandline import CommandLine
 from tests.support.file_systems import FileSystem, mounted_file_system
 from tests.support.profiles import Conf
-from tests.support.tar_bytes import END, Pieces, as_nobody, header, member
+from tests.support.tar_bytes import END, Pieces, as_nobody, header, member, pax
 from tests.support.trees import fingerprint, make_every_kind
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap_passphrases")]
@@ -296,3 +296,13 @@ def test_an_overlay_restores_over_what_its_lower_layer_has(local: Conf, tmp_path
         bakthat.restore("tree", conf=local, output=made.path)
         assert os.listdir(made.path) == ["tree"]
         assert fingerprint(made.path / "tree") == fingerprint(source)
+
+
+def test_a_time_that_the_file_system_cannot_keep_is_named() -> None:
+    archive = member(b"now") + pax([(b"mtime", b"20000000000")]) + member(b"later") + END
+    report = ArchiveReport()
+    with mounted_file_system("ext4") as made:
+        extract(Pieces(archive), made.path / "out", report=report)
+        assert (made.path / "out/later").stat().st_mtime < 2**34
+    [warning] = report.warnings
+    assert warning == "cannot restore the time of 'later': the file system keeps no such time"

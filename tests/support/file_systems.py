@@ -17,7 +17,8 @@ import pytest
 from tests.support.needs import PROGRAMS, missing, program
 
 MIB = 1024 * 1024
-_IMAGE_BYTES = 320 * MIB  # sparse; XFS needs 300
+IMAGE_BYTES = 320 * MIB
+"""The size of a file system on a disk, which is a sparse file; XFS needs 300 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,10 @@ class FileSystem:
     """Links, FIFOs, devices, holes, and every name."""
 
 
-def _tmpfs(stack: ExitStack) -> FileSystem:
+_Maker = Callable[[ExitStack, int], FileSystem]
+
+
+def _tmpfs(stack: ExitStack, _image_bytes: int) -> FileSystem:
     mounts = Path("/proc/self/mounts").read_text().splitlines()
     if not any(line.split()[1:3] == ["/dev/shm", "tmpfs"] for line in mounts):
         missing("/dev/shm is not a tmpfs")
@@ -42,10 +46,10 @@ def _tmpfs(stack: ExitStack) -> FileSystem:
     return FileSystem("tmpfs", path)
 
 
-def _on_a_disk(kind: str, mkfs: str, *options: str) -> Callable[[ExitStack], FileSystem]:
-    def make(stack: ExitStack) -> FileSystem:
+def _on_a_disk(kind: str, mkfs: str, *options: str) -> _Maker:
+    def make(stack: ExitStack, image_bytes: int) -> FileSystem:
         _check_kernel(kind)
-        image, place = _image(stack)
+        image, place = _image(stack, image_bytes)
         _run(program(mkfs), *options, str(image))
         _check_free_loop_device()
         _mount(stack, place, "-o", "loop", str(image))
@@ -54,10 +58,10 @@ def _on_a_disk(kind: str, mkfs: str, *options: str) -> Callable[[ExitStack], Fil
     return make
 
 
-def _exfat(stack: ExitStack) -> FileSystem:
+def _exfat(stack: ExitStack, image_bytes: int) -> FileSystem:
     _check_fuse()
     helper = program("mount.exfat-fuse")
-    image, place = _image(stack)
+    image, place = _image(stack, image_bytes)
     _run(program("mkfs.exfat"), str(image))
     _check_free_loop_device()
     device = _run("losetup", "--find", "--show", str(image)).strip()
@@ -66,13 +70,11 @@ def _exfat(stack: ExitStack) -> FileSystem:
     return FileSystem("exfat", place, keeps_modes=False, keeps_all_kinds=False)
 
 
-def _overlay(
-    lower_kind: str, fill: Callable[[Path], None] | None = None
-) -> Callable[[ExitStack], FileSystem]:
-    def make(stack: ExitStack) -> FileSystem:
+def _overlay(lower_kind: str, fill: Callable[[Path], None] | None = None) -> _Maker:
+    def make(stack: ExitStack, image_bytes: int) -> FileSystem:
         _check_kernel("overlay")
         # Not on the machine's own file system: that may be an overlay, which cannot be a layer.
-        base = stack.enter_context(mounted_file_system(lower_kind)).path
+        base = _MAKERS[lower_kind](stack, image_bytes).path
         for name in ("lower", "upper", "work", "merged"):
             (base / name).mkdir()
         if fill is not None:
@@ -84,10 +86,10 @@ def _overlay(
     return make
 
 
-def _bindfs(kind: str, *options: str) -> Callable[[ExitStack], FileSystem]:
+def _bindfs(kind: str, *options: str) -> _Maker:
     """A directory seen through FUSE, which changes what it refuses; it needs no disk."""
 
-    def make(stack: ExitStack) -> FileSystem:
+    def make(stack: ExitStack, _image_bytes: int) -> FileSystem:
         _check_fuse()
         helper = program("bindfs")
         below, place = _directory(stack), _directory(stack)
@@ -97,7 +99,7 @@ def _bindfs(kind: str, *options: str) -> Callable[[ExitStack], FileSystem]:
     return make
 
 
-_MAKERS: dict[str, Callable[[ExitStack], FileSystem]] = {
+_MAKERS: dict[str, _Maker] = {
     "tmpfs": _tmpfs,
     "ext4": _on_a_disk("ext4", "mkfs.ext4", "-q"),
     "btrfs": _on_a_disk("btrfs", "mkfs.btrfs", "-q"),
@@ -117,7 +119,10 @@ KINDS = tuple(_MAKERS)
 
 @contextmanager
 def mounted_file_system(
-    kind: str, *, fill: Callable[[Path], None] | None = None
+    kind: str,
+    *,
+    image_bytes: int = IMAGE_BYTES,
+    fill: Callable[[Path], None] | None = None,
 ) -> Iterator[FileSystem]:
     """Yield a new file system, where every user can reach it; skip where none can be mounted.
 
@@ -131,7 +136,7 @@ def mounted_file_system(
         make = _MAKERS[kind]
         if fill is not None:
             make = _overlay(kind.removeprefix("overlay on "), fill)
-        yield make(stack)
+        yield make(stack, image_bytes)
 
 
 def _directory(stack: ExitStack) -> Path:
@@ -141,13 +146,13 @@ def _directory(stack: ExitStack) -> Path:
     return path
 
 
-def _image(stack: ExitStack) -> tuple[Path, Path]:
+def _image(stack: ExitStack, size: int) -> tuple[Path, Path]:
     """Return a sparse file for a file system, and where to mount it."""
     base = _directory(stack)
     image, place = base / "image", base / "mounted"
     place.mkdir()
     with image.open("wb") as stream:
-        stream.truncate(_IMAGE_BYTES)
+        stream.truncate(size)
     return image, place
 
 

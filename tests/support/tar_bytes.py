@@ -111,8 +111,12 @@ def reachable_directory(owner: int = 0) -> Iterator[Path]:
             os.chown(path, owner, owner)
         yield path
     finally:
-        for directory, _, _ in os.walk(path):  # a user must be able to remove what is in them
-            os.chmod(directory, 0o700)
+        path.chmod(0o700)
+        for directory, names, _ in os.walk(path):  # a user must be able to remove what is in them
+            for name in names:
+                inner = os.path.join(directory, name)
+                if not os.path.islink(inner):
+                    os.chmod(inner, 0o700)
         shutil.rmtree(path)
 
 

@@ -22,8 +22,8 @@ _SECOND = 10**9
 _PROBED_TIME = 1_000_000_000 * _SECOND
 _COARSEST = 2 * _SECOND
 """The precision of times on FAT, in nanoseconds; no file system in use is less precise."""
-_EXTREME = 2**62
-"""Seconds beyond what any file system keeps; Linux sets the nearest time that it does keep."""
+_EXTREMES = (-(2**63), 2**63 - 1)
+"""The seconds that a time may have; Linux sets the nearest time that a file system keeps."""
 _LATEST_SURELY = (2**31 - 1) * _SECOND
 _OTHER_ID = 1
 """A user and group that is not root."""
@@ -111,7 +111,7 @@ def _keeps_owners(fd: int) -> bool:
 def _range(fd: int) -> tuple[float, float]:
     """Return the earliest and the latest time that a file can have, in nanoseconds."""
     found = []
-    for seconds in (-_EXTREME, _EXTREME):
+    for seconds in _EXTREMES:
         with contextlib.suppress(OSError, OverflowError):
             _set_time(fd, seconds * _SECOND)
             found.append(os.fstat(fd).st_mtime_ns)

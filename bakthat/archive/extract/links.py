@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bakthat.archive.tar.member import Member, MemberType
-from bakthat.errors import CorruptArchiveError, NoMatchError
+from bakthat.errors import BakthatError, CorruptArchiveError, NoMatchError
 from bakthat.system import linux
 from bakthat.system.text import quoted
 
@@ -76,39 +76,43 @@ class DeferredContent:
         self._by_target: dict[_Path, list[_Deferred]] = defaultdict(list)
         for link in links:
             self._by_target[link.target].append(link)
-        self._unmet = set(self._by_target)
+        self._unmet: dict[_Path, BakthatError] = {
+            target: CorruptArchiveError(
+                f"the hard link {quoted(waiting[0].member.name)} needs "
+                f"{quoted(b'/'.join(target))}, which the archive does not hold before it"
+            )
+            for target, waiting in self._by_target.items()
+        }
 
     def links_to(self, path: list[bytes], position: int, member: Member) -> list[Member]:
         """Return the links whose content *member* holds, the archive's member number *position*.
 
-        Raises NoMatchError when it holds none, since it is a link itself.
+        A later member of the same path may hold newer content for them, or none.
         """
         target = tuple(path)
         found = [link for link in self._by_target.get(target, ()) if link.position > position]
         if not found:
             return []
+        name, wanted = quoted(found[0].member.name), quoted(member.name)
         if member.type is MemberType.DIRECTORY:
-            raise CorruptArchiveError(
-                f"the hard link {quoted(found[0].member.name)} is to the directory "
-                f"{quoted(member.name)}"
+            self._unmet[target] = CorruptArchiveError(
+                f"the hard link {name} is to the directory {wanted}"
             )
+            return []
         if member.type is MemberType.HARDLINK:
-            raise NoMatchError(
-                f"{quoted(found[0].member.name)} is another name of {quoted(member.name)}, which "
-                f"is another name of {quoted(member.linkname)}",
+            self._unmet[target] = NoMatchError(
+                f"{name} is another name of {wanted}, which is another name of "
+                f"{quoted(member.linkname)}",
                 hint="choose all of them",
             )
-        self._unmet.discard(target)
+            return []
+        self._unmet.pop(target, None)
         return [link.member for link in found]
 
     def check(self) -> None:
-        """Raise CorruptArchiveError unless the content of every link was met."""
-        for target in self._unmet:
-            name = self._by_target[target][0].member.name
-            raise CorruptArchiveError(
-                f"the hard link {quoted(name)} needs {quoted(b'/'.join(target))}, which the "
-                "archive does not hold before it"
-            )
+        """Raise CorruptArchiveError or NoMatchError unless the content of every link was met."""
+        for error in self._unmet.values():
+            raise error
 
 
 def as_member(name: bytes, fd: int) -> Member:

@@ -102,6 +102,8 @@ class _Level:
     """The metadata that the directory gets when it is left."""
     owner: tuple[int, int] | None = None
     """The user and group id of the directory and of new entries in it; None if unknown."""
+    identity: tuple[int, int] | None = None
+    """The device and the inode of a directory that is not kept open."""
 
 
 class StagedTree:
@@ -433,6 +435,8 @@ class StagedTree:
                 linux.removexattr(fd, DEFAULT_ACL)
         if len(self._levels) > _OPEN_LEVELS + 1:
             distant = self._levels[-_OPEN_LEVELS - 1]
+            found = os.fstat(_fd(distant))
+            distant.identity = found.st_dev, found.st_ino
             os.close(_fd(distant))
             distant.fd = None
         return level
@@ -442,8 +446,14 @@ class StagedTree:
         level, parent = self._levels[-1], self._levels[-2]
         fd = _fd(level)
         if parent.fd is None:
-            # ".." is still the parent, since nobody else can move a directory here.
             parent.fd = os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+            found = os.fstat(parent.fd)
+            if (found.st_dev, found.st_ino) != parent.identity:
+                # Others can do this only where the file system keeps no modes.
+                raise DestinationError(
+                    f"another program moved the directory {quoted(level.name)} while it was made",
+                    hint="restore to a directory that only you can write to",
+                )
         if isinstance(level.finish, Member):
             self._metadata.apply(fd, level.finish, owner=level.owner)
         elif level.finish is not None:
