@@ -6,6 +6,7 @@ import codecs
 import functools
 import logging
 import os
+import socket
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -24,7 +25,7 @@ from bakthat.policy.defaults import (
 )
 from bakthat.system.files import replace_file
 from bakthat.system.paths import expanded
-from bakthat.system.text import did_you_mean, printable, reason_of, to_native
+from bakthat.system.text import did_you_mean, from_native, printable, reason_of, to_native
 
 log = logging.getLogger("bakthat")
 
@@ -67,6 +68,7 @@ class Profile:
     storage_class: str | None = _key(settings.storage_class)
     timeout: int | float = _key(settings.timeout, DEFAULT_TIMEOUT)
     attempts: int = _key(settings.attempts, DEFAULT_ATTEMPTS)
+    host: str | None = _key(settings.host)
     prefix: str = _key(settings.prefix, "")
     local_path: str = _key(settings.text, DEFAULT_LOCAL_PATH)
     compress: bool | int = _key(settings.compress, True)
@@ -358,3 +360,14 @@ def _absolute_paths(
         if path != given:
             changed[key] = {**value, setting: path} if setting else path
     return changed
+
+
+def machine_name() -> str:
+    """Return the name of this machine, changed where it cannot be the name of a host.
+
+    An empty one becomes "localhost": the backups of an unknown host are not this machine's.
+    """
+    name = from_native(socket.gethostname())
+    if settings.host(name) is not None:
+        name = printable(name).replace("/", "-").strip(". ")[: settings.MAX_HOST_BYTES]
+    return name if settings.host(name) is None else "localhost"

@@ -39,6 +39,7 @@ class BackupOptions(TypedDict, total=False):
     ignore_files: bool
     exclude_caches: bool
     one_file_system: bool
+    host: str | None
     progress: Progress | None
 
 

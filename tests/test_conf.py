@@ -331,7 +331,8 @@ PATH_KEYS = ["local_path", "password_file", "identity_file", "plugins_dir", "dat
 NO_PATHS = {
     *("access_key", "secret_key", "region_name", "s3_bucket", "glacier_vault", "endpoint_url"),
     *("glacier_endpoint_url", "default_destination", "storage_class", "timeout", "attempts"),
-    *("prefix", "compress", "password", "password_command", "recipients", "rotation", "plugins"),
+    *("host", "prefix", "compress", "password", "password_command", "recipients", "rotation"),
+    "plugins",
     *("healthchecks", "webhook", "apprise", "plugin_settings"),
 }
 

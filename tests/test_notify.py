@@ -210,6 +210,14 @@ def test_a_webhook_gets_json_after_each_operation(
     assert server.requests[0].headers["content-type"] == "application/json"
 
 
+def test_a_notification_names_the_host_of_the_profile(
+    local: Conf, tree: Path, server: HttpListener
+) -> None:
+    conf = with_plugin(local, "Webhook", url=server.url) | {"host": "shop"}
+    bakthat.backup(tree, conf=conf, password="")
+    assert json.loads(server.requests[0].body)["host"] == "shop"
+
+
 def test_a_webhook_speaks_ntfy(local: Conf, tree: Path, server: HttpListener) -> None:
     conf = with_plugin(local, "Webhook", url=f"{server.url}/my_topic", format="ntfy")
     made = bakthat.backup(tree, conf=conf, password="")

@@ -23,6 +23,7 @@ from bakthat.system import terminal
 @command("backup", "back up a file or a directory")
 @option("filename", nargs="?", help="file or directory (default: the current directory)")
 @option("--name", dest="custom_filename", help="name of the backup (default: the base name)")
+@option("--host", metavar="NAME", help="name of this host (default: the profile's or machine's)")
 @option("-t", "--tags", default="", help="tags, separated by commas or spaces")
 @option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
 @option(
@@ -47,6 +48,7 @@ def backup(
     *,
     filename: str | None,
     custom_filename: str | None,
+    host: str | None,
     tags: str,
     prompt: str,
     recipients: list[str],
@@ -73,6 +75,7 @@ def backup(
             exclude_file,
             s3_reduced_redundancy,
             custom_filename=custom_filename,
+            host=host,
             recipients=recipients,
             ignore_files=not no_ignore,
             exclude_caches=exclude_caches,

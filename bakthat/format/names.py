@@ -22,6 +22,7 @@ KEY_VALUE_EXTENSION = ".keyvalue"
 MAX_SET_BYTES = 255
 """The longest name of a set, in bytes: that of a file in most file systems."""
 
+
 _DATE_FORMAT = "%Y%m%d%H%M%S"
 _TARBALL = re.compile(r"\.(?:tgz|tar\.gz)$", re.IGNORECASE)
 _STORED = re.compile(

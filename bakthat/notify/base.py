@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
+from bakthat.conf import machine_name
 from bakthat.errors import BakthatError, ConfigError
 from bakthat.hooks import OPERATIONS, EventSlot
 from bakthat.plugin import Plugin
@@ -38,6 +39,11 @@ class Notifier(Plugin):
         """Check the settings and add the callbacks. Raises ConfigError."""
         self.settings = self._read_settings()
         self.listen()
+
+    @property
+    def host(self) -> str:
+        """The name of this host: the profile's, or else the machine's."""
+        return str(self.conf.get("host") or machine_name())
 
     @abstractmethod
     def listen(self) -> None:

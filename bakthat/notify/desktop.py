@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-import socket
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -56,7 +55,7 @@ class Apprise(Notifier):
         self._notify(f"{operation} failed: {error_text(exception)}", self._types.FAILURE)
 
     def _notify(self, message: str, kind: Any) -> None:
-        title = f"bakthat on {socket.gethostname()}"
+        title = f"bakthat on {self.host}"
         with _silence():
             is_complete = self._targets.notify(title=title, body=message, notify_type=kind)
         if not is_complete:

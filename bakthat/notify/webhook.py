@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from typing import Any, ClassVar
 
 from bakthat.errors import ConfigError
@@ -61,7 +60,7 @@ class Webhook(Notifier):
     def _send(
         self, session_id: str, operation: str, status: str, message: str, entries: list[Any]
     ) -> None:
-        url, host = str(self.settings["url"]), socket.gethostname()
+        url, host = str(self.settings["url"]), self.host
         body: dict[str, Any] = {
             "operation": operation,
             "status": status,

@@ -46,6 +46,7 @@ def backup(
     password: str | None = None,
     recipients: str | Sequence[str] = (),
     custom_filename: str | None = None,
+    host: str | None = None,
     root_name: str | None = None,
     ignore_files: bool = True,
     exclude_caches: bool = False,
@@ -56,7 +57,8 @@ def backup(
 
     *filename* None means the current directory. *custom_filename* is the name of the set, by
     default the base name of *filename*. *root_name* is the name of the file or directory inside
-    the archive, by default its base name. *tags* is a list, or text with commas or spaces.
+    the archive, by default its base name. *host* is the name of this host, by default the profile's
+    ``host``, else the machine's. *tags* is a list, or text with commas or spaces.
 
     *password* ("" for none) and *recipients* (age public keys) override the profile. *prompt* "no"
     or False never asks for a password; a backup for which no key is set is then unencrypted.
@@ -74,7 +76,7 @@ def backup(
     Raises subclasses of BakthatError. When CatalogError says that the backup was stored but not
     recorded, or StorageError that it was confirmed but not checked, the object stays.
     """
-    session = Session(profile, config, conf, destination)
+    session = Session(profile, config, conf, destination, host=host)
     if session.loaded.is_unconfigured and session.named_destination is None:
         local_path = expanded(session.profile.local_path)
         log.info(

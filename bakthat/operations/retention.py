@@ -252,9 +252,12 @@ def log_notes(plan: Plan) -> None:
             enumerate_some([printable(each.backup.stored_filename) for each in future]),
         )
     if plan.other_hosts:
-        log.info(
-            "Other hosts have backups of %s too, which stay: %s; select one with --host, or, "
-            "where the name of this machine changes, set host in its profile",
+        # A host whose name changes with every run never has a second backup to rotate.
+        level = logging.WARNING if len(plan.backups) == 1 else logging.INFO
+        log.log(
+            level,
+            "Other hosts have backups of %s too, which stay: %s; select one with --host, or set "
+            "host in the profile where the name of one machine changes",
             printable(plan.filename),
             enumerate_some([printable(each) or "an unknown host" for each in plan.other_hosts]),
         )

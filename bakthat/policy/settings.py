@@ -17,6 +17,14 @@ from bakthat.system.text import did_you_mean
 MAX_TIMEOUT = 24 * 3600
 """Seconds. A longer timeout is probably a typing error."""
 MAX_ATTEMPTS = 100
+MAX_HOST_BYTES = 64
+"""The longest name of a host: that of a machine under Linux."""
+HOST_PLACEHOLDER = "{host}"
+"""What stands for the name of the host in a prefix."""
+
+
+_PLACEHOLDER = re.compile(r"\{[^{}]*\}?|\}")
+"""What looks like a placeholder, or like a part of one."""
 
 
 class Problem(NamedTuple):
@@ -153,6 +161,20 @@ def attempts(value: object) -> Problem | None:
     return None
 
 
+def host(value: object) -> Problem | None:
+    """Check that a value can be the name of a host, which may be a part of keys."""
+    problem = text(value)
+    if problem is not None or not isinstance(value, str):
+        return problem
+    if not value.isprintable() or value != value.strip():
+        return Problem("holds a control character, or white space at an end", "remove it")
+    if "/" in value or value in (".", ".."):
+        return Problem("cannot be a part of a key", "write it without slashes")
+    if len(value.encode()) > MAX_HOST_BYTES:
+        return Problem(f"is too long: it may have {MAX_HOST_BYTES} bytes")
+    return None
+
+
 def prefix(value: object) -> Problem | None:
     """Check that a value can begin the keys of objects."""
     problem = any_text(value)
@@ -166,6 +188,11 @@ def prefix(value: object) -> Problem | None:
         return Problem("holds two slashes in a row", "remove one")
     if ".." in value.split("/"):
         return Problem("holds '..'", "write the path without it")
+    unknown = _PLACEHOLDER.search(value.replace(HOST_PLACEHOLDER, ""))
+    if unknown is not None:
+        return Problem(
+            f"holds the unknown placeholder '{unknown[0]}'", f"did you mean {HOST_PLACEHOLDER}?"
+        )
     return None
 
 

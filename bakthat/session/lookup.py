@@ -18,6 +18,8 @@ from bakthat.system.text import did_you_mean, enumerate_some, is_text, printable
 
 log = logging.getLogger("bakthat")
 
+_NAME_CHANGES = "set host in the profile where the name of one machine changes"
+
 
 def find_backup(
     session: Session,
@@ -48,7 +50,7 @@ def find_backup(
             hint=_ambiguity_hint(sets),
         )
     newest = sets[0].backups[0]
-    if newest.stored_filename not in (name, session.prefix + name):
+    if newest.stored_filename not in (name, session.prefix_of(host) + name):
         _warn_of_future(sets[0].backups)
     return newest
 
@@ -116,6 +118,7 @@ def _fitting(
     if not name:
         raise UsageError("no backup was named", hint="bakthat show lists them")
     wanted = parse_source(source)
+    prefix = session.prefix_of(host)
     of_other_sources: list[BackupSet] = []
     with models.catalog(session.catalog_path):
         if not is_text(name):
@@ -126,9 +129,9 @@ def _fitting(
                     continue
                 fitting = [
                     each
-                    for each in candidates(session, name, session.containers(*destinations))
+                    for each in candidates(prefix, name, session.containers(*destinations))
                     if (host is None or each.host == host)
-                    and (not to_delete or _has_whole_set_name(session, name, each))
+                    and (not to_delete or _has_whole_set_name(prefix, name, each))
                 ]
                 sets = _by_sets(session, fitting)
                 if any(each.fits(wanted) for each in sets):
@@ -162,10 +165,7 @@ def _source_error(name: str, source: PathLike | None, sets: Sequence[BackupSet])
 def _ambiguity_hint(sets: Sequence[BackupSet]) -> str:
     hints = ["name one backup as bakthat show lists it"]
     if len({each.host for each in sets}) > 1:
-        hints.append(
-            "or its host with --host; where the name of one machine changes, set host in its "
-            "profile"
-        )
+        hints.append(f"or its host with --host, or {_NAME_CHANGES}")
     places = [each.describe() for each in sets]
     if len(set(places)) < len(places):
         hints.append(
@@ -203,27 +203,27 @@ Containers = list[tuple[str, str]]
 """Pairs of backend and backend_hash."""
 
 
-def _by_stored_name(session: Session, name: str, containers: Containers) -> list[models.Backups]:
-    names = (name, session.prefix + name)
+def _by_stored_name(prefix: str, name: str, containers: Containers) -> list[models.Backups]:
+    names = (name, prefix + name)
     beginning = models.Backups.beginning_with(names, containers)
     return [each for each in beginning if each.stored_filename in names]
 
 
-def _by_set(_session: Session, name: str, containers: Containers) -> list[models.Backups]:
+def _by_set(_prefix: str, name: str, containers: Containers) -> list[models.Backups]:
     return models.Backups.of_set(name, containers)
 
 
-def _by_beginning(session: Session, name: str, containers: Containers) -> list[models.Backups]:
-    return models.Backups.beginning_with((name, session.prefix + name), containers)
+def _by_beginning(prefix: str, name: str, containers: Containers) -> list[models.Backups]:
+    return models.Backups.beginning_with((name, prefix + name), containers)
 
 
-def _has_whole_set_name(session: Session, name: str, backup: models.Backups) -> bool:
-    if parse_stored_name(name.removeprefix(session.prefix)) is not None:
-        return backup.stored_filename in (name, session.prefix + name)
-    stored = backup.stored_filename.removeprefix(session.prefix)
+def _has_whole_set_name(prefix: str, name: str, backup: models.Backups) -> bool:
+    if parse_stored_name(name.removeprefix(prefix)) is not None:
+        return backup.stored_filename in (name, prefix + name)
+    stored = backup.stored_filename.removeprefix(prefix)
     parsed = parse_stored_name(stored)
     stem = parsed.stem if parsed is not None else stored
-    given = name.removeprefix(session.prefix)
+    given = name.removeprefix(prefix)
     return given in (backup.filename, stored) or given.startswith(f"{stem}.")
 
 
@@ -261,7 +261,9 @@ def _same_name_elsewhere(session: Session, filename: str) -> str:
     if not places:
         return ""
     listed = enumerate_some([f"{printable(host)} on {backend}" for host, backend in places])
-    return f"that set exists for {listed}; select it with --host and --destination"
+    hint = f"that set exists for {listed}; select it with --host and --destination"
+    is_elsewhere = all(host != session.host for host, _backend in places)
+    return f"{hint}, or {_NAME_CHANGES}" if is_elsewhere else hint
 
 
 def _set_hint(session: Session, filename: str) -> str:

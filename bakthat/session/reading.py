@@ -68,7 +68,7 @@ def find_to_restore(
     try:
         found = find_backup(session, name, host=host, source=source)
     except NoMatchError:
-        stored = _find_on_storage(session, name) or _find_value(session, name)
+        stored = _find_on_storage(session, name, host) or _find_value(session, name, host)
         if stored is None or (host is not None and stored.host != host):
             raise
         if not divide([stored])[0].fits(parse_source(source)):
@@ -238,14 +238,15 @@ def _encryption_kind(backend: Backend, backup: models.Backups) -> str:
         return "passphrase" if b"\n-> scrypt " in stream.read(HEADER_PEEK_BYTES) else "recipients"
 
 
-def _find_on_storage(session: Session, name: str) -> models.Backups | None:
+def _find_on_storage(session: Session, name: str, host: str | None) -> models.Backups | None:
     """Return an unsaved entry for an object that the catalog does not list."""
+    prefix = session.prefix_of(host)
     # The prefix may be another host's. No set has a slash in its name.
-    parsed = names.parse_stored_name(name.removeprefix(session.prefix).rpartition("/")[2])
+    parsed = names.parse_stored_name(name.removeprefix(prefix).rpartition("/")[2])
     if parsed is None:
         return None
     backend = session.backend(session.destination)
-    keys = list(dict.fromkeys((name, session.prefix + name)))
+    keys = list(dict.fromkeys((name, prefix + name)))
     for key in keys:
         try:
             return entry_of(backend, backend.stat(key), parsed)
@@ -256,7 +257,7 @@ def _find_on_storage(session: Session, name: str) -> models.Backups | None:
     return None
 
 
-def _find_value(session: Session, name: str) -> models.Backups | None:
+def _find_value(session: Session, name: str, host: str | None) -> models.Backups | None:
     """Return an unsaved entry for a value that the catalog does not list."""
     if session.destination == "glacier":
         return None
@@ -264,7 +265,7 @@ def _find_value(session: Session, name: str) -> models.Backups | None:
     try:
         backend = session.backend(session.destination)
         stored = backend.stat(
-            name if is_whole else f"{session.prefix}{name}{names.KEY_VALUE_EXTENSION}"
+            name if is_whole else f"{session.prefix_of(host)}{name}{names.KEY_VALUE_EXTENSION}"
         )
     except (ConfigError, ContainerNotFoundError, NotFoundError, UsageError) as exc:
         log.debug("no value has that name: %s", exc)

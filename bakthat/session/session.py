@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -14,13 +13,13 @@ from typing import Any, TypeVar
 
 from bakthat.backends import make_backend
 from bakthat.backends.base import Backend
-from bakthat.conf import LoadedProfile, load_profile
+from bakthat.conf import LoadedProfile, load_profile, machine_name
 from bakthat.errors import UsageError
 from bakthat.hooks import Events, EventSlot, events
 from bakthat.plugin import activate_plugins
+from bakthat.policy import settings
 from bakthat.policy.defaults import DESTINATIONS
 from bakthat.system.paths import expanded
-from bakthat.system.text import from_native
 
 log = logging.getLogger("bakthat")
 
@@ -36,11 +35,17 @@ class Session:
         config: str | os.PathLike[str] | None,
         conf: Mapping[str, Any] | None,
         destination: str | None = None,
+        *,
+        host: str | None = None,
     ) -> None:
         """Load the profile and activate its plugins.
 
-        *destination* None or "" means the profile's default. Raises ConfigError, UsageError.
+        *destination* None or "" means the profile's default. *host* overrides the name of this
+        host. Raises ConfigError, UsageError.
         """
+        problem = settings.host(host) if host is not None else None
+        if problem is not None:
+            raise UsageError(f"the name of the host {problem.text}", hint=problem.hint)
         self.loaded: LoadedProfile = load_profile(profile, config=config, conf=conf)
         self.profile = self.loaded.profile
         if destination and destination not in DESTINATIONS:
@@ -50,23 +55,28 @@ class Session:
             )
         self.named_destination = destination or None
         self.destination = destination or self.profile.default_destination
+        self._host = host or self.profile.host
         self.plugins = activate_plugins(self.loaded)
         self._backends: dict[tuple[Any, ...], Backend] = {}
 
     @cached_property
     def host(self) -> str:
-        """The name of this host. Sets of different hosts are different sets."""
-        return from_native(socket.gethostname())
+        """The name of this host, by default the machine's. Each host has sets of its own."""
+        return self._host or machine_name()
 
     @property
     def prefix(self) -> str:
         """What every new key begins with."""
-        return self.profile.prefix.replace("{host}", self.host)
+        return self.prefix_of(None)
+
+    def prefix_of(self, host: str | None) -> str:
+        """Return what every new key of a host begins with, by default of this one."""
+        return self.profile.prefix.replace(settings.HOST_PLACEHOLDER, host or self.host)
 
     @property
     def shared_prefix(self) -> str:
         """What the keys of all hosts begin with. Other objects of the container are ignored."""
-        return self.profile.prefix.partition("{host}")[0]
+        return self.profile.prefix.partition(settings.HOST_PLACEHOLDER)[0]
 
     @property
     def catalog_path(self) -> Path:

@@ -113,7 +113,7 @@ MAY_IMPORT: dict[str, str] = {
     "passwords": "errors system",
     "plugin": "errors system hooks conf models",
     "pipeline": "errors system archive crypto passwords",
-    "notify": "errors system hooks models plugin",
+    "notify": "errors system hooks conf models plugin",
     "session": "errors system format policy hooks archive crypto backends conf models passwords"
     " plugin pipeline",
     "operations": "errors system format policy archive crypto backends conf models passwords"
