@@ -17,7 +17,6 @@ import operator
 import os
 import random
 import re
-import sqlite3
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -26,11 +25,12 @@ from typing import Any, Self
 
 import peewee
 
+from bakthat.database import LOCKED, CatalogDatabase, error_code, opened
+from bakthat.database import is_full as is_full
 from bakthat.errors import CatalogError
 from bakthat.format.description import KEY_VALUE
 from bakthat.format.names import KEY_VALUE_EXTENSION, parse_any_name
 from bakthat.system.paths import expanded
-from bakthat.system.text import reason_of
 
 SCHEMA_VERSION = 1
 """The user_version of the SQLite database; 0.6.0 left it at 0."""
@@ -52,7 +52,8 @@ _PLAIN_HOST = re.compile(r"[A-Za-z0-9._-]+")
 """Hosts that every JSON encoder writes without escapes."""
 
 _lock = threading.RLock()
-_database = peewee.SqliteDatabase(None)
+_database = peewee.DatabaseProxy()
+"""The database of the innermost block of :func:`catalog`; only the thread with the lock uses it."""
 
 
 class JsonField(peewee.TextField):
@@ -316,30 +317,33 @@ def catalog(
     """Open the catalog at *path* for the block; create or upgrade it first where necessary.
 
     With *write*, the block is one transaction. Threads of one process take turns. A statement waits
-    for other processes up to *patience* seconds, by default :data:`BUSY_TIMEOUT`. A user who may
-    not write the catalog can still read it. Raises CatalogError.
+    for other processes up to *patience* seconds, by default :data:`BUSY_TIMEOUT`. A catalog that
+    cannot be written, since its disk is full or the user may not, can still be read.
+
+    Blocks may be nested. An inner block for the same catalog uses the connection of the outer one;
+    its changes are undone when it fails, and kept only when the outer block keeps its own.
+
+    An error of the catalog is raised as CatalogError; any other exception of the block stays what
+    it is.
     """
     file = expanded(path)
     timeout = BUSY_TIMEOUT if patience is None else patience
-    with _lock, _translated_errors(file):
-        if not write and _is_read_only(file):
-            # SQLite cannot create its -wal and -shm files here. Without a write-ahead log, no other
-            # process is writing to the catalog, so it may be treated as immutable.
-            mode = "mode=ro" if _has_log(file) else "mode=ro&immutable=1"
-            _database.init(f"{file.absolute().as_uri()}?{mode}", timeout=timeout, uri=True)
-            with _database.connection_context():
-                _refuse_newer(file)
-                yield
-            return
-        _create_private(file)
-        _database.init(str(file), timeout=timeout, uri=False)
-        with _database.connection_context():
-            _prepare(file)
-            if write:
-                with _database.atomic("IMMEDIATE"):
-                    yield
-            else:
-                yield
+    with _lock, contextlib.ExitStack() as stack:
+        if not _is_open(file, write=write):
+            database = stack.enter_context(opened(file, timeout, _prepare, write=write))
+            stack.callback(_database.initialize, _database.obj)
+            _database.initialize(database)
+        if write:
+            stack.enter_context(_database.atomic("IMMEDIATE"))
+        yield
+
+
+def _is_open(file: Path, *, write: bool) -> bool:
+    """Return whether an outer block of this thread has the catalog open, and open to write it."""
+    database: CatalogDatabase | None = _database.obj
+    if database is None or (write and database.is_read_only):
+        return False
+    return os.path.realpath(database.file) == os.path.realpath(file)
 
 
 def reserve(names: Iterable[tuple[str, int]]) -> tuple[str, int]:
@@ -405,96 +409,51 @@ def mark_deleted(backup: Backups) -> None:
     backup.save(only=["is_deleted", "last_updated"])
 
 
-def _create_private(file: Path) -> None:
-    """Create the file before SQLite does, which would make it readable for others."""
-    if not file.exists():
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-
-
-def _is_read_only(file: Path) -> bool:
-    return file.is_file() and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
-
-
-def _has_log(file: Path) -> bool:
-    return file.with_name(f"{file.name}-wal").exists()
-
-
-def _refuse_newer(file: Path) -> int:
-    """Return the catalog's schema version. Raises CatalogError when it is too new."""
-    version = int(_database.pragma("user_version"))
+def _prepare(database: CatalogDatabase) -> None:
+    """Refuse a newer catalog; create or upgrade the tables of one that can be written."""
+    version = int(database.pragma("user_version"))
     if version > SCHEMA_VERSION:
         raise CatalogError(
-            f"the catalog {file} was written by a newer bakthat (schema {version}, "
+            f"the catalog {database.file} was written by a newer bakthat (schema {version}, "
             f"this one knows {SCHEMA_VERSION})",
             hint="upgrade bakthat, or name another catalog as database in the profile",
         )
-    return version
-
-
-def _prepare(file: Path) -> None:
-    version = _refuse_newer(file)
-    _run_sql("PRAGMA synchronous = full")
+    if database.is_read_only:
+        return
+    _run_sql(database, "PRAGMA synchronous = full")
     if version == SCHEMA_VERSION:
         return
-    _use_log()
-    with _database.atomic("IMMEDIATE"):
-        if _database.pragma("user_version") < SCHEMA_VERSION:  # no other process did it meanwhile
-            _migrate()
+    _use_log(database)
+    with database.atomic("IMMEDIATE"):
+        if database.pragma("user_version") < SCHEMA_VERSION:  # no other process did it meanwhile
+            _migrate(database)
 
 
-def _use_log() -> None:
+def _use_log(database: CatalogDatabase) -> None:
     """Switch to a write-ahead log. SQLite does not wait for another process that does so too."""
     until = time.monotonic() + BUSY_TIMEOUT
     while True:
         try:
-            _run_sql("PRAGMA journal_mode = wal")
-        except peewee.OperationalError as exc:
-            if "locked" not in str(exc) or time.monotonic() > until:
+            _run_sql(database, "PRAGMA journal_mode = wal")
+        except CatalogError as exc:
+            if not error_code(exc).startswith(LOCKED) or time.monotonic() > until:
                 raise
             time.sleep(_LOG_PAUSE * random.random())
         else:
             return
 
 
-def _migrate() -> None:
-    for table in _TABLES:
-        table.create_table(safe=True)
+def _migrate(database: CatalogDatabase) -> None:
+    with database.bind_ctx(_TABLES, bind_refs=False, bind_backrefs=False):
+        for table in _TABLES:
+            table.create_table(safe=True)
     _run_sql(
+        database,
         "CREATE INDEX IF NOT EXISTS backups_of_set "
-        "ON backups (filename, backend, backend_hash, is_deleted, backup_date)"
+        "ON backups (filename, backend, backend_hash, is_deleted, backup_date)",
     )
-    _run_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    _run_sql(database, f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
-def _run_sql(statement: str) -> None:
-    _database.execute_sql(statement)  # type: ignore[no-untyped-call]  # peewee's stubs skip it
-
-
-@contextlib.contextmanager
-def _translated_errors(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except (peewee.PeeweeException, sqlite3.Error, OSError) as exc:
-        raise _catalog_error(file, exc) from exc
-
-
-def _catalog_error(file: Path, exc: Exception) -> CatalogError:
-    text = str(exc)
-    if "locked" in text or "busy" in text:
-        return CatalogError(
-            f"the catalog {file} is locked by another process",
-            hint="try again when that process has ended",
-        )
-    if "not a database" in text or "malformed" in text:
-        return CatalogError(
-            f"the catalog {file} is damaged, or is not a SQLite database",
-            hint="move it away; bakthat sync rebuilds it from the storage",
-        )
-    read_only = "unable to open" in text and _is_read_only(file)
-    if read_only or "readonly" in text or "read-only" in text:
-        return CatalogError(f"the catalog {file} cannot be written: it is read-only")
-    return CatalogError(
-        f"cannot use the catalog {file}: {reason_of(exc)}",
-        hint=f"check the space, the owner and the mode of {file.parent}",
-    )
+def _run_sql(database: CatalogDatabase, statement: str) -> None:
+    database.execute_sql(statement)  # type: ignore[no-untyped-call]  # peewee's stubs skip it

@@ -9,7 +9,12 @@ from typing import Any
 from bakthat import models
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.session.changes import after_change
-from bakthat.session.deletion import UNMARKED, check_before_deleting
+from bakthat.session.deletion import (
+    UNMARKED,
+    check_before_deleting,
+    check_recordable,
+    record_deletion,
+)
 from bakthat.session.lookup import find_backup
 from bakthat.session.session import Session, operation
 from bakthat.system.paths import PathLike
@@ -34,7 +39,8 @@ def delete(
     *filename* is a stored filename, a set's name (its newest backup) or the beginning of a
     stored filename that contains the set's whole name (``mydir.2013``). *host* and *source* are as
     for :func:`bakthat.restore`. A backup that is no longer on the storage is only marked. Raises
-    NoMatchError, AmbiguousNameError, StorageError, CatalogError.
+    NoMatchError, AmbiguousNameError, StorageError, and CatalogError before anything is deleted, or
+    when it says that the backup was deleted.
     """
     session = Session(profile, config, conf, destination)
     with operation(session, "delete") as current:
@@ -43,14 +49,12 @@ def delete(
         for unknown in check_before_deleting(backend, [found]).values():
             raise unknown
         log.info("Deleting %s", printable(found.stored_filename))
-        with models.catalog(session.catalog_path, write=True):
-            models.check_writable(found)
+        check_recordable(session, backend, found)
         # An interrupt must not leave it in the catalog but not on the storage.
         with held_back(
             f"finishing the deletion of {printable(found.stored_filename)}", mend=UNMARKED
         ):
             backend.delete(found.stored_filename)
-            with models.catalog(session.catalog_path, write=True, patience=models.RECORD_PATIENCE):
-                models.mark_deleted(found)
+            record_deletion(session, [found])
         after_change(session, found.backend)
         return current.finish(found)

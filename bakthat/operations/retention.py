@@ -37,7 +37,12 @@ from bakthat.policy.rotation import (
     keep_also,
 )
 from bakthat.session.changes import after_change
-from bakthat.session.deletion import UNMARKED, check_before_deleting
+from bakthat.session.deletion import (
+    UNMARKED,
+    check_before_deleting,
+    check_recordable,
+    record_deletion,
+)
 from bakthat.session.lookup import find_set, other_hosts
 from bakthat.session.session import Session, operation
 from bakthat.session.sets import BackupSet
@@ -294,17 +299,13 @@ def _delete_batch(
 ) -> Mapping[str, BakthatError]:
     for backup in batch:
         log.info("Deleting %s", printable(backup.stored_filename))
-    with models.catalog(session.catalog_path, write=True):
-        models.check_writable(batch[0])
+    check_recordable(session, backend, batch[0])
     # An interrupt must not leave any of them in the catalog but not on the storage.
     with held_back(f"finishing the deletion of {len(batch)} backups", mend=UNMARKED):
         failed = backend.delete_many([backup.stored_filename for backup in batch])
         for key, error in failed.items():
             log.warning("%s was not deleted: %s", printable(key), error)
-        with models.catalog(session.catalog_path, write=True, patience=models.RECORD_PATIENCE):
-            for backup in batch:
-                if backup.stored_filename not in failed:
-                    models.mark_deleted(backup)
+        record_deletion(session, [each for each in batch if each.stored_filename not in failed])
     return failed
 
 

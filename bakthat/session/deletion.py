@@ -1,15 +1,21 @@
-"""Check backups before their deletion: the charge for minimum days, and unknown archives."""
+"""What surrounds the deletion of backups: its checks, and its record in the catalog.
+
+Checked are the charge for minimum days, unknown archives, and whether the catalog can be written.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from bakthat import models
 from bakthat.backends.base import Backend, ColdStorage, StoredObject
-from bakthat.errors import NotFoundError, StorageError
+from bakthat.errors import CatalogError, NotFoundError, StorageError
 from bakthat.policy.storage_classes import LONGEST_MINIMUM_DAYS, VAULT, days_left, storage_class
+from bakthat.session.session import Session
 from bakthat.session.stat import stat_by_listing
 from bakthat.system.text import printable
 
@@ -31,6 +37,48 @@ def check_before_deleting(
     unknown = _unknown_archives(backend, backups)
     _warn_of_minimum(backend, [each for each in backups if each.stored_filename not in unknown])
     return unknown
+
+
+def check_recordable(session: Session, backend: Backend, backup: models.Backups) -> None:
+    """Raise CatalogError when the deletion of *backup* could not be recorded.
+
+    A deletion from a local store makes room for its record where both are on one full disk, so it
+    is let through.
+    """
+    try:
+        with models.catalog(session.catalog_path, write=True):
+            models.check_writable(backup)
+    except CatalogError as exc:
+        if not (models.is_full(exc) and _makes_room(backend, session.catalog_path.parent)):
+            raise
+        log.warning("%s; the deletion makes room there", exc)
+
+
+def record_deletion(session: Session, backups: Sequence[models.Backups]) -> None:
+    """Mark backups that were just deleted from the storage. Raises CatalogError."""
+    if not backups:
+        return
+    try:
+        with models.catalog(session.catalog_path, write=True, patience=models.RECORD_PATIENCE):
+            for each in backups:
+                models.mark_deleted(each)
+    except CatalogError as exc:
+        others = f" and {len(backups) - 1} more" if len(backups) > 1 else ""
+        raise CatalogError(
+            f"deleted {printable(backups[0].stored_filename)}{others} from {backups[0].backend}, "
+            f"but not from the catalog: {exc}",
+            hint=f"{exc.hint}; then bakthat sync removes the entries",
+        ) from exc
+
+
+def _makes_room(backend: Backend, directory: Path) -> bool:
+    """Return whether the backend's files are on the disk of *directory*."""
+    if backend.name != "local":
+        return False
+    try:
+        return os.stat(backend.container).st_dev == os.stat(directory).st_dev
+    except OSError:
+        return False
 
 
 def _warn_of_minimum(backend: Backend, backups: Sequence[models.Backups]) -> None:

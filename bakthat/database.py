@@ -1,0 +1,286 @@
+"""The SQLite file of the catalog: open it to write or only to read it, and say what is wrong.
+
+An error of SQLite becomes a CatalogError where it arises, at the cursor. An exception of the block
+that uses the database stays what it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import logging
+import os
+import sqlite3
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import peewee
+
+from bakthat.errors import CatalogError
+from bakthat.system.text import printable, reason_of
+
+log = logging.getLogger("bakthat")
+
+LOCKED = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
+_DAMAGED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
+_NO_WRITING = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
+"""Beginnings of the error codes of a database that cannot be written, and may be readable."""
+
+
+class _FullError(CatalogError):
+    """There is no room for the catalog on its disk."""
+
+
+Prepare = Callable[["CatalogDatabase"], None]
+"""Takes a database that was just opened; checks, creates or upgrades its tables."""
+
+
+class CatalogDatabase(peewee.SqliteDatabase):
+    """A connection to the catalog *file*, which raises CatalogError.
+
+    *uri* opens the file in another way than for reading and writing; then ``is_read_only`` is true.
+    """
+
+    def __init__(self, file: Path, timeout: float, *, uri: str = "") -> None:
+        super().__init__(uri or str(file), timeout=timeout, uri=bool(uri))
+        self.file = file
+        self.is_read_only = bool(uri)
+
+    def cursor(self, named_cursor: Any = None) -> Any:
+        """Return a cursor that raises CatalogError."""
+        return self._connection.cursor(functools.partial(_Cursor, file=self.file))
+
+    def rollback(self) -> None:
+        """End the transaction, unless SQLite did so itself because of an error."""
+        if self._connection.in_transaction:
+            super().rollback()
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection = self.connection()  # type: ignore[no-untyped-call]
+        return connection
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[None]:
+        """Keep the connection open during the block."""
+        with translated_errors(self.file):
+            self.connect()
+        try:
+            yield
+        finally:
+            self.close()
+
+
+class _Cursor(sqlite3.Cursor):
+    """A cursor whose errors name the catalog."""
+
+    def __init__(self, connection: sqlite3.Connection, *, file: Path) -> None:
+        super().__init__(connection)
+        self._file = file
+
+    def execute(self, sql: str, parameters: Any = (), /) -> _Cursor:
+        try:
+            return super().execute(sql, parameters)
+        except sqlite3.Error as exc:
+            # The exception refers to it, and SQLite keeps its locks while a statement is open.
+            self.close()
+            raise catalog_error(self._file, exc) from exc
+
+    def fetchone(self) -> Any:
+        try:  # a context manager for each row would take longer than the row
+            return super().fetchone()
+        except sqlite3.Error as exc:
+            raise catalog_error(self._file, exc) from exc
+
+    def fetchmany(self, size: int | None = None) -> list[Any]:
+        with translated_errors(self._file):
+            return super().fetchmany(self.arraysize if size is None else size)
+
+    def fetchall(self) -> list[Any]:
+        with translated_errors(self._file):
+            return super().fetchall()
+
+
+@contextlib.contextmanager
+def opened(
+    file: Path, timeout: float, prepare: Prepare, *, write: bool
+) -> Iterator[CatalogDatabase]:
+    """Open the catalog *file* during the block; make it first where it is missing.
+
+    *prepare* is called with a database that can be written. Without *write*, a file that cannot be
+    written (the disk is full, the user may not) is still read. Raises CatalogError.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            database = _open_to_write(stack, file, timeout, prepare, write=write)
+        except CatalogError as exc:
+            if write or not _is_about_writing(exc):
+                raise
+            database = _open_to_read(stack, file, timeout, prepare, exc)
+        yield database
+
+
+def error_code(error: BaseException) -> str:
+    """Return the code of SQLite behind *error*, such as ``SQLITE_FULL``; "" for none."""
+    cause: BaseException | None = error
+    while cause is not None:
+        code: str | None = getattr(cause, "sqlite_errorname", None)
+        if code:
+            return code
+        cause = cause.__cause__ or cause.__context__
+    return ""
+
+
+def is_full(error: CatalogError) -> bool:
+    """Return whether *error* says that there is no room for the catalog on its disk."""
+    return isinstance(error, _FullError)
+
+
+def _open_to_write(
+    stack: contextlib.ExitStack, file: Path, timeout: float, prepare: Prepare, *, write: bool
+) -> CatalogDatabase:
+    with translated_errors(file):
+        if not write and _may_only_be_read(file):
+            # SQLite would open it all the same, and fail at its -wal and -shm files.
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        _create_private(file)
+    with contextlib.ExitStack() as attempt:
+        database = CatalogDatabase(file, timeout)
+        attempt.enter_context(database.connected())
+        prepare(database)
+        stack.push(attempt.pop_all())
+    return database
+
+
+def _open_to_read(
+    stack: contextlib.ExitStack,
+    file: Path,
+    timeout: float,
+    prepare: Prepare,
+    why: CatalogError,
+) -> CatalogDatabase:
+    """Open the catalog without writing to its disk; raise *why* where that is impossible."""
+    log.debug("the catalog is opened for reading only: %s", why)
+    if not os.path.lexists(file):
+        return _empty(stack, file, prepare, why)
+    if not file.is_file():
+        raise why
+    uri = file.absolute().as_uri()
+    if not _has_log(file):
+        # Nobody is writing to it: whoever does has a write-ahead log.
+        ways = [(f"{uri}?mode=ro&immutable=1", "")]
+    else:
+        # The index of the log is in a file of its own or, where none can be made, in memory.
+        ways = [(f"{uri}?mode=ro", ""), (uri, "PRAGMA locking_mode = exclusive")]
+    for way, first in ways:
+        with contextlib.ExitStack() as attempt:
+            try:
+                database = CatalogDatabase(file, timeout, uri=way)
+                attempt.enter_context(database.connected())
+                for statement in filter(None, (first, "SELECT count(*) FROM sqlite_master")):
+                    database.execute_sql(statement)  # type: ignore[no-untyped-call]  # no stubs
+                prepare(database)
+            except CatalogError as exc:
+                if not _is_about_writing(exc):
+                    raise
+                continue
+            stack.push(attempt.pop_all())
+            return database
+    raise why
+
+
+def _empty(
+    stack: contextlib.ExitStack, file: Path, prepare: Prepare, why: CatalogError
+) -> CatalogDatabase:
+    """Return an empty catalog in memory, for a file that does not exist and cannot be made."""
+    if not os.path.isdir(file.parent):
+        raise why
+    _warn_once(f"there is no catalog {printable(file)}, and it cannot be made: {why}")
+    database = CatalogDatabase(Path(":memory:"), 0)
+    stack.enter_context(database.connected())
+    prepare(database)
+    database.file, database.is_read_only = file, True
+    return database
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    log.warning("%s", message)
+
+
+def _is_about_writing(error: CatalogError) -> bool:
+    return isinstance(error.__cause__, OSError) or error_code(error).startswith(_NO_WRITING)
+
+
+def _create_private(file: Path) -> None:
+    """Create the file before SQLite does, which would make it readable for others."""
+    try:
+        mode = file.stat().st_mode
+    except FileNotFoundError:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    else:
+        if not stat.S_ISREG(mode):  # SQLite would wait at a pipe for ever
+            raise OSError(errno.EINVAL, "not a regular file")
+
+
+def _may_only_be_read(file: Path) -> bool:
+    return file.is_file() and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
+
+
+def _has_log(file: Path) -> bool:
+    try:
+        return os.stat(f"{file}-wal").st_size > 0
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def translated_errors(file: Path) -> Iterator[None]:
+    """Raise an error of SQLite or of the system as a CatalogError that names *file*."""
+    try:
+        yield
+    except (peewee.PeeweeException, sqlite3.Error, OSError) as exc:
+        raise catalog_error(file, exc) from exc
+
+
+def catalog_error(file: Path, exc: Exception) -> CatalogError:
+    """Return the CatalogError for an error in opening, reading or writing the catalog *file*."""
+    from bakthat.system import disks  # only needed here
+
+    code, name = error_code(exc), printable(file)
+    if code.startswith(LOCKED):
+        if not disks.has_locks(file.parent):
+            return CatalogError(
+                f"cannot use the catalog {name}: its file system has no locks",
+                hint="name a catalog on a local disk as database in the profile",
+            )
+        return CatalogError(
+            f"the catalog {name} is locked by another process",
+            hint="try again when that process has ended",
+        )
+    if code.startswith(_DAMAGED):
+        return CatalogError(
+            f"the catalog {name} is damaged, or is not a SQLite database",
+            hint="move it away; bakthat sync rebuilds it from the storage",
+        )
+    is_about_writing = isinstance(exc, OSError) or code.startswith(_NO_WRITING)
+    problem = (
+        disks.problem_of_file(file) or disks.problem_of_directory(file.parent)
+        if is_about_writing
+        else None
+    )
+    if problem is not None:
+        kind = _FullError if problem.is_full else CatalogError
+        return kind(
+            f"cannot write the catalog {name}: {problem.reason}",
+            hint=f"{problem.hint}, or name another catalog as database in the profile",
+        )
+    hint = disks.hint_of(exc) if isinstance(exc, OSError) else ""
+    return CatalogError(
+        f"cannot use the catalog {name}: {reason_of(exc)}",
+        hint=hint or f"check the space, the owner and the mode of {printable(file.parent)}",
+    )
