@@ -87,37 +87,57 @@ def command(
 
 
 def option(*flags: str, **settings: Any) -> Callable[[Command], Command]:
-    """Add an argument to the subcommand that is registered next."""
+    """Add an argument to the subcommand that is registered next.
+
+    The value of an option must not be empty, unless its default is "".
+    """
 
     def unchanged(function: Command) -> Command:
         return function
 
-    app.cmd_arg(*flags, **settings)
+    _add(*flags, **settings)
     return unchanged
+
+
+def _add(*flags: str, **settings: Any) -> None:
+    takes_value = settings.get("action") in (None, "append")
+    if flags[0].startswith("-") and takes_value and settings.get("default") != "":
+        settings.setdefault("type", _given)
+    app.cmd_arg(*flags, **settings)
+
+
+def _given(value: str) -> str:
+    """Return a value that is not empty.
+
+    An empty one is a mistake of a script, which must not get the default instead.
+    """
+    if not value:
+        raise argparse.ArgumentTypeError("the value is empty; is a variable of a script not set?")
+    return value
 
 
 def with_profile(function: Command) -> Command:
     """Add the options that select the profile."""
-    app.cmd_arg("-p", "--profile", default="default", help="profile of the configuration")
-    app.cmd_arg("-c", "--config", metavar="FILE", help="configuration file (~/.bakthat.yml)")
+    _add("-p", "--profile", default="default", help="profile of the configuration")
+    _add("-c", "--config", metavar="FILE", help="configuration file (~/.bakthat.yml)")
     return function
 
 
 def with_destination(function: Command) -> Command:
     """Add the option that selects the destination."""
-    app.cmd_arg("-d", "--destination", metavar="WHERE", help=", ".join(DESTINATIONS))
+    _add("-d", "--destination", metavar="WHERE", help=", ".join(DESTINATIONS))
     return function
 
 
 def with_host(function: Command) -> Command:
     """Add the option that selects the host."""
-    app.cmd_arg("--host", help="only backups made by HOST")
+    _add("--host", help="only backups made by HOST")
     return function
 
 
 def with_source(function: Command) -> Command:
     """Add the option that selects one of several sets of the same name."""
-    app.cmd_arg("--source", metavar="PATH", help="only backups of this file or directory")
+    _add("--source", metavar="PATH", help="only backups of this file or directory")
     return function
 
 

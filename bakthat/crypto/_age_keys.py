@@ -160,6 +160,8 @@ def _decode_recipient(text: str) -> bytes:
             "a secret key was given where a recipient is expected",
             hint="give the public key that belongs to it: age-keygen -y shows it",
         )
+    if not text:
+        raise KeyFormatError("'' is not an age recipient: it is empty", hint="give a key: age1…")
     is_public = text.startswith(("ssh-", "age1"))
     _refuse_other_keys(text, repr(text) if is_public else "the recipient")
     try:

@@ -189,8 +189,19 @@ FAILURES: dict[str, tuple[list[str], int, str]] = {
     "exclude file without a name": (
         ["backup", "mydir", "--prompt", "no", "--exclude-file", ""],
         2,
-        "bakthat: error: the exclude file has an empty name\n",
+        "error: argument --exclude-file: the value is empty; is a variable of a script not set?\n",
     ),
+    "an empty destination": (
+        ["backup", "mydir", "--prompt", "no", "-d", ""],
+        2,
+        "error: argument -d/--destination: the value is empty",
+    ),
+    "an empty recipient": (
+        ["backup", "mydir", "--prompt", "no", "--recipient", ""],
+        2,
+        "error: argument --recipient: the value is empty",
+    ),
+    "an empty host": (["delete", "mydir", "--host", ""], 2, "--host: the value is empty"),
     "too long a name": (
         ["backup", "x" * 300, "--prompt", "no"],
         1,
