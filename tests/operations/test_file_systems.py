@@ -20,6 +20,7 @@ from bakthat.operations.check import Verdict
 from bakthat.system.text import quoted
 from tests.support.commandline import CommandLine
 from tests.support.file_systems import FileSystem, mounted_file_system
+from tests.support.needs import mounted
 from tests.support.profiles import Conf
 from tests.support.tar_bytes import END, Pieces, as_nobody, header, member, pax
 from tests.support.trees import fingerprint, make_every_kind
@@ -306,3 +307,20 @@ def test_a_time_that_the_file_system_cannot_keep_is_named() -> None:
         assert (made.path / "out/later").stat().st_mtime < 2**34
     [warning] = report.warnings
     assert warning == "cannot restore the time of 'later': the file system keeps no such time"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_a_mount_of_the_same_file_system_in_the_destination_stays_as_it_was(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out/d").mkdir(parents=True)
+    (tmp_path / "out/a").write_text("old")
+    archive = member(b"a", b"new") + member(b"d/inner", b"new") + END
+    with mounted(tmp_path / "out/d", "--bind", str(tmp_path / "elsewhere")):
+        with pytest.raises(DestinationError, match="cross-device link") as caught:
+            extract(Pieces(archive), tmp_path / "out", report=ArchiveReport())
+        assert "move the files by hand" in caught.value.hint
+        assert sorted(os.listdir(tmp_path / "out")) == ["a", "d"]
+        assert (tmp_path / "out/a").read_text() == "old"
+        assert os.listdir(tmp_path / "elsewhere") == []

@@ -201,6 +201,8 @@ def _check_fuse() -> None:
 
 
 def _check_free_loop_device() -> None:
+    if not Path("/dev/loop-control").exists():
+        pytest.skip("this machine has no loop devices")
     done = subprocess.run(["losetup", "--find"], capture_output=True, text=True)
     if done.returncode:
         missing(f"no loop device is free: {done.stderr.strip()}")

@@ -35,6 +35,8 @@ from bakthat.system.text import quoted, reason_of
 
 logger = logging.getLogger("bakthat.archive")
 
+_MOVE_BY_HAND = "restore to an empty directory and move the files by hand"
+
 
 @dataclass(slots=True)
 class _Merge:
@@ -63,7 +65,11 @@ def publish(staging: Staging, implied_directories: PathSet, report: ArchiveRepor
             publication.move(interrupts.check)
             publication.check_all_moved()
         except OSError as exc:
-            failure = DestinationError(f"cannot write {publication.current_path}: {reason_of(exc)}")
+            failure = DestinationError(
+                f"cannot write {publication.current_path}: {reason_of(exc)}",
+                # A mount of the same file system, or a directory with a quota of its own.
+                hint=_MOVE_BY_HAND if exc.errno == errno.EXDEV else "",
+            )
             publication.undo()
             raise failure from exc
         except BaseException:
@@ -116,7 +122,7 @@ class _Publication:
         if os.fstat(target).st_dev != os.fstat(staged).st_dev:
             raise DestinationError(
                 f"{self.current_path} is on another file system than the destination",
-                hint="restore to an empty directory and move the files by hand",
+                hint=_MOVE_BY_HAND,
             )
         is_member = path and path not in self._implied_directories
         before = DirectoryState.of(target)
