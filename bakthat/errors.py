@@ -5,7 +5,7 @@
     BakthatError
     ├── UsageError                  an invalid argument
     ├── NoMatchError                no backup has that name
-    ├── AmbiguousNameError          several sets or hosts have that name
+    ├── AmbiguousNameError          several sets have that name: of hosts, sources or containers
     ├── ConfigError                 an invalid configuration file, profile or key
     ├── CatalogError                the SQLite catalog cannot be opened, read or written
     ├── SourceError                 the source of a backup cannot be read
@@ -53,7 +53,7 @@ class NoMatchError(BakthatError):
 
 
 class AmbiguousNameError(BakthatError):
-    """Several sets or hosts have that name."""
+    """Several sets have that name: those of several hosts, sources or containers."""
 
 
 class ConfigError(BakthatError):

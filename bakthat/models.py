@@ -28,7 +28,7 @@ import peewee
 from bakthat.database import LOCKED, CatalogDatabase, error_code, opened
 from bakthat.database import is_full as is_full
 from bakthat.errors import CatalogError
-from bakthat.format.description import KEY_VALUE
+from bakthat.format.description import KEY_VALUE, NAMED
 from bakthat.format.names import KEY_VALUE_EXTENSION, parse_any_name
 from bakthat.system.paths import expanded
 
@@ -137,6 +137,14 @@ class Backups(_Model):
         It is "" for a value, and for a backup of bakthat 0.6.0, whose source is not known.
         """
         return str(self.metadata.get("source_id") or "")
+
+    @property
+    def set_source(self) -> str:
+        """What tells its set apart from others of the same name: its source's path, else the id.
+
+        It is "" when the backup was given a name or its source is not known.
+        """
+        return "" if self.source_id in ("", NAMED) else self.source or self.source_id
 
     @property
     def date(self) -> int:

@@ -380,7 +380,7 @@ def test_prometheus_finds_the_last_backup_of_each_set(
     bakthat.backup(tree, conf=conf, password="", custom_filename="other")
     bakthat.backup(tree, conf=conf, password="")
     made = bakthat.backup(tree, conf=conf, password="")
-    labels = '{set="mydir",destination="local"}'
+    labels = f'{{set="mydir",destination="local",source="{tree}"}}'
     found = samples(textfile)
     assert len(found) == 2 * len(prometheus.METRICS)
     assert began <= int(found[f"bakthat_last_success_timestamp_seconds{labels}"]) <= time.time()
@@ -436,6 +436,17 @@ def test_a_set_with_an_odd_name_is_escaped_and_replaced_by_itself(
     found = samples(textfile)
     assert len(found) == len(prometheus.METRICS)
     assert 'bakthat_warnings{set="ä\\"b\\\\c} 5",destination="local"}' in found
+
+
+def test_two_sources_of_one_name_have_samples_of_their_own(
+    local: Conf, textfile: Path, tmp_path: Path
+) -> None:
+    conf = with_plugin(local, "Prometheus", textfile=str(textfile))
+    paths = [tmp_path / os.fsdecode(name) / "my" for name in (b"a", b'b"\\', b"\xff")]
+    for path in paths * 2:
+        path.mkdir(parents=True, exist_ok=True)
+        bakthat.backup(path, conf=conf, password="")
+    assert len(samples(textfile)) == 3 * len(prometheus.METRICS)
 
 
 def test_a_failed_backup_leaves_the_last_success(

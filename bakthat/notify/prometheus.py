@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from bakthat.notify.base import Notifier, text, warnings_of
 from bakthat.system.files import replace_file
 from bakthat.system.paths import expanded
+from bakthat.system.text import printable
 
 if TYPE_CHECKING:
     from bakthat.models import Backups
@@ -25,7 +26,8 @@ METRICS = {
     "bakthat_source_bytes": "Size of the files in the last backup of the set.",
     "bakthat_warnings": "How many files of the last backup are missing or changed.",
 }
-_SAMPLE = re.compile(r'(\w+)(\{set="(?:[^"\\\n]|\\.)*",destination="\w+"\}) [\d.e+-]+')
+_TEXT = r'"(?:[^"\\\n]|\\.)*"'
+_SAMPLE = re.compile(rf'(\w+)(\{{set={_TEXT},destination="\w+"(?:,source={_TEXT})?\}}) [\d.e+-]+')
 
 
 class Prometheus(Notifier):
@@ -63,8 +65,15 @@ class Prometheus(Notifier):
                 int(backup.metadata.get("bytes") or 0),
                 warnings_of(backup),
             )
-            labels = f'{{set="{_escape(backup.filename)}",destination="{backup.backend}"}}'
-            _merge(self._path, labels, dict(zip(METRICS, values, strict=True)))
+            _merge(self._path, _labels(backup), dict(zip(METRICS, values, strict=True)))
+
+
+def _labels(backup: Backups) -> str:
+    """Return the labels of a set. Two sources of one name are two sets."""
+    labels = f'set="{_escape(backup.filename)}",destination="{backup.backend}"'
+    if backup.set_source:
+        labels += f',source="{_escape(printable(backup.set_source))}"'
+    return f"{{{labels}}}"
 
 
 def _escape(value: str) -> str:

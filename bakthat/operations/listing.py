@@ -7,7 +7,7 @@ from typing import Any
 
 from bakthat import models
 from bakthat.conf import DEFAULT_PROFILE
-from bakthat.format.description import NAMED, join_tags
+from bakthat.format.description import join_tags
 from bakthat.session.session import Session
 from bakthat.session.sets import divide, newest_first
 from bakthat.system import terminal, text
@@ -63,7 +63,7 @@ def show(
             each.host,
             text.human_size(each.size),
             each.stored_filename,
-            *((_source_of(each),) if has_sources else ()),
+            *((each.set_source,) if has_sources else ()),
             each.tags,
         )
         for each in found
@@ -71,10 +71,3 @@ def show(
     source = ("SOURCE",) if has_sources else ()
     header = ("DATE (UTC)", "WHERE", "HOST", "SIZE", "NAME", *source, "TAGS")
     terminal.print_table(header, rows, right=frozenset({3}))
-
-
-def _source_of(backup: models.Backups) -> str:
-    """Return what selects the set of *backup* as ``--source``; "" for the one without a source."""
-    if backup.source_id in ("", NAMED):
-        return ""
-    return backup.source or backup.source_id
