@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 from tests.tar_headers.comparison import Findings, compare
 from tests.tar_headers.writers import WRITERS
@@ -24,20 +26,10 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.tar_headers")
     parser.add_argument("--count", type=int, default=1_000_000, help="headers to write")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     options = parser.parse_args(arguments)
-    others = [name for name in WRITERS if name != "bakthat"]
-    turns = itertools.cycle([name for other in others for name in ("bakthat", other)])
-    findings = Findings()
     begun = time.monotonic()
-    seed = options.seed
-    while findings.headers < options.count:
-        left = options.count - findings.headers
-        compare(next(turns), min(left, HEADERS_OF_AN_ARCHIVE), seed, findings)
-        seed += 1
-        if findings.archives % 50 == 0:
-            print(
-                f"{findings.headers} headers, {len(findings.unexplained)} unexplained", flush=True
-            )
+    findings = _compare_many(options.count, options.seed, options.jobs)
     seconds = time.monotonic() - begun
     print(f"{findings.headers} headers in {findings.archives} archives, {seconds:.0f} seconds")
     for reason, number in findings.explained.most_common():
@@ -46,6 +38,32 @@ def main(arguments: list[str]) -> int:
     for text in findings.unexplained[:50]:
         print(f"- {text[:2000]}")
     return 1 if findings.unexplained else 0
+
+
+def _compare_many(count: int, seed: int, jobs: int) -> Findings:
+    others = [name for name in WRITERS if name != "bakthat"]
+    turns = itertools.cycle([name for other in others for name in ("bakthat", other)])
+    total = Findings()
+    with ProcessPoolExecutor(jobs) as pool:
+        while total.headers < count:  # a file system may refuse some files
+            sizes = [HEADERS_OF_AN_ARCHIVE] * ((count - total.headers) // HEADERS_OF_AN_ARCHIVE)
+            sizes += [(count - total.headers) % HEADERS_OF_AN_ARCHIVE] if not sizes else []
+            for findings in pool.map(
+                _compare_one, [next(turns) for _ in sizes], sizes, itertools.count(seed)
+            ):
+                total.add(findings)
+                if total.archives % 50 == 0:
+                    print(
+                        f"{total.headers} headers, {len(total.unexplained)} unexplained", flush=True
+                    )
+            seed += len(sizes)
+    return total
+
+
+def _compare_one(writer: str, count: int, seed: int) -> Findings:
+    findings = Findings()
+    compare(writer, count, seed, findings)
+    return findings
 
 
 if __name__ == "__main__":

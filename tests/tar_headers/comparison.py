@@ -32,6 +32,13 @@ class Findings:
     """The number of differences by their explanation."""
     unexplained: list[str] = field(default_factory=list)
 
+    def add(self, other: Findings) -> None:
+        """Add the findings of another comparison."""
+        self.headers += other.headers
+        self.archives += other.archives
+        self.explained += other.explained
+        self.unexplained += other.unexplained
+
 
 def compare(writer: str, count: int, seed: int, findings: Findings) -> None:
     """Let *writer* write *count* headers, and add what the readers make of them to *findings*."""

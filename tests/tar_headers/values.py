@@ -21,6 +21,7 @@ _LENGTHS = (1, 8, 31, 98, 100, 136, 154, 156, 200, 254, 256, 258, 300, 512, 1000
 _OWNER_LENGTHS = (0, 1, 8, 30, 31, 32, 33, 60)
 _VALUE_LENGTHS = (0, 1, 9, 60, 66, 95, 100, 480, 512, 970, 1000, 2000)
 _LETTERS = b"abcdefghijklmnopqrstuvwxyz0123456789-_."
+_MANY_LETTERS = bytes(random.Random(0).choices(_LETTERS, k=1 << 18))
 _ODD = b" \t\n\r\\\"'%=*?[]>:,;!$`~#@\x01\x1b\x7f"
 _SEQUENCES = ["é", "ü", "日", "😀", "\u202e"]
 
@@ -117,12 +118,13 @@ class Values:
         """Return letters or, if *odd*, any bytes but NUL and slash, of *length* in all."""
         pick = self.random
         if not odd:
-            return bytearray(pick.choices(_LETTERS, k=length))
+            begin = pick.randrange(len(_MANY_LETTERS) - length)
+            return bytearray(_MANY_LETTERS[begin : begin + length])
         text = bytearray()
         while len(text) < length:
             way = pick.random()
             if way < 0.5:
-                text += bytes(pick.choices(_LETTERS, k=8))
+                text += self.text(8, odd=False)
             elif way < 0.7:
                 text += pick.choice(_SEQUENCES).encode()
             elif way < 0.85:
