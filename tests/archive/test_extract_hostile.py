@@ -427,3 +427,31 @@ def test_two_spellings_are_not_merged_into_a_directory_that_folds_them(
     monkeypatch.undo()
     attempt(member(b"there/A") + member(b"there/a") + END, place / "destination")
     assert len(os.listdir(place / "destination/there")) == 3
+
+
+def test_a_directory_that_another_program_moves_away_ends_the_restore(tmp_path: Path) -> None:
+    # Others can do that where the file system keeps no modes; ".." then leads to another place.
+    path = b"/".join([b"d"] * 70)
+    first = pax([(b"path", path + b"/file")]) + member(b"file", b"text")
+    last = member(b"other", b"text") + END
+    (tmp_path / "elsewhere").mkdir()
+
+    class Moving(Pieces):
+        moved = False
+
+        def read(self, size: int, /) -> bytes:
+            found = sorted((tmp_path / "out").glob(".bakthat-restore-*/tree/" + "d/" * 70))
+            if found and not self.moved:
+                self.moved = True
+                inner = found[0]
+                for _ in range(63):
+                    inner = inner.parent
+                inner.rename(tmp_path / "elsewhere/d")
+            return super().read(size)
+
+    source = Moving(first + last, 512)
+    with pytest.raises(DestinationError, match="another program moved the directory 'd'"):
+        extract(source, tmp_path / "out", report=ArchiveReport(), keep_going=True)
+    assert source.moved
+    assert not (tmp_path / "out").exists()
+    assert os.listdir(tmp_path / "elsewhere") == ["d"]

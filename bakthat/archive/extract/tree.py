@@ -44,6 +44,10 @@ MemberPath = list[bytes]
 """The components of the path of a member."""
 
 
+class NameCollisionError(DestinationError):
+    """The file system does not keep two members apart."""
+
+
 class PathSet:
     """A set of paths in bounded memory: a small archive may name gigabytes of them.
 
@@ -363,9 +367,9 @@ class StagedTree:
             ) from exc
 
     def _check_spelling(self, parent: int, path: MemberPath) -> None:
-        """Raise DestinationError if *path* exists only in another spelling, as another member."""
+        """Raise NameCollisionError if *path* exists only in another spelling, as another member."""
         if self._folds and os.fsdecode(path[-1]) not in names_in(parent):
-            raise DestinationError(
+            raise NameCollisionError(
                 f"{quoted(b'/'.join(path))} and another member differ only in case or Unicode "
                 "form, which this file system does not keep apart",
                 hint="restore to a directory on another file system; --keep-going "

@@ -21,7 +21,7 @@ from bakthat.archive.extract.metadata import MetadataWriter
 from bakthat.archive.extract.publish import publish
 from bakthat.archive.extract.selection import Selection
 from bakthat.archive.extract.staging import Staging
-from bakthat.archive.extract.tree import PathSet, StagedTree, split_name
+from bakthat.archive.extract.tree import NameCollisionError, PathSet, StagedTree, split_name
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar.member import Member, MemberType, Owner
 from bakthat.archive.tar.reader import TarReader
@@ -157,7 +157,7 @@ class _Unpacking:
             self._current = member
             try:
                 tree.add(member, reader.read_content(member))
-            except (OSError, DestinationError) as exc:
+            except (OSError, NameCollisionError) as exc:
                 self._leave_out_or_raise(tree, source, member, exc)
             if links.count:
                 links.discard(split_name(member.name, member.name))
@@ -219,7 +219,7 @@ class _Unpacking:
         self._current = member
         try:
             tree.add(member, content)
-        except (OSError, DestinationError) as exc:
+        except (OSError, NameCollisionError) as exc:
             self._leave_out_or_raise(tree, source, member, exc)
             return False
         return True
@@ -229,7 +229,7 @@ class _Unpacking:
         tree: StagedTree,
         source: _WatchedSource,
         member: Member,
-        error: OSError | DestinationError,
+        error: OSError | NameCollisionError,
     ) -> None:
         is_about_it = error is not source.failure and _is_about_one_member(error, member)
         if not (self._keep_going and is_about_it):
@@ -331,9 +331,9 @@ def verify(
     return report
 
 
-def _is_about_one_member(error: OSError | DestinationError, member: Member) -> bool:
+def _is_about_one_member(error: OSError | NameCollisionError, member: Member) -> bool:
     """Return whether the file system cannot hold *member*, and may hold others."""
-    if isinstance(error, DestinationError) or error.errno in _CANNOT_HOLD:
+    if isinstance(error, NameCollisionError) or error.errno in _CANNOT_HOLD:
         return True
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         # Holes need space where the file system has none.
