@@ -6,6 +6,7 @@ import codecs
 import functools
 import logging
 import os
+import re
 import socket
 import stat
 from collections.abc import Mapping
@@ -144,7 +145,7 @@ def load_profile(
         known = ", ".join(map(str, profiles)) or "none"
         raise ConfigError(
             f"{path}: no profile '{name}' (there are: {known})",
-            hint=did_you_mean(name, profiles),
+            hint=did_you_mean(name, profiles) or _profile_hint(name, profiles),
         )
     _warn_when_others_can_read(path)
     _refuse_empty_secrets(profiles[name], f"{path}: profile '{name}'")
@@ -220,7 +221,7 @@ def _read_profiles(path: Path) -> dict[str, Any] | None:
     try:
         content = yaml.load(text, Loader=_unique_keys_loader())
     except yaml.YAMLError as exc:
-        raise ConfigError(_yaml_problem(path, text, exc)) from exc
+        raise _yaml_error(path, text, exc) from exc
     except (ValueError, RecursionError) as exc:  # an impossible date, or endless nesting
         raise ConfigError(f"{path}: not valid YAML: {str(exc).splitlines()[0]}") from exc
     if content is None:
@@ -271,16 +272,45 @@ def _decode_yaml(path: Path, data: bytes) -> str:
 _NOT_TEXT = "not valid YAML: a byte that is not UTF-8, or a control character"
 
 
-def _yaml_problem(path: Path, text: str, exc: Exception) -> str:
-    """Return a message with the line's number. It does not quote the line: that may be a secret."""
+_QUOTE_IT = "put the whole value in quotes"
+_YAML_PROBLEMS = (
+    (r"found character '\\t'", "a tab", "indent with spaces"),
+    (r"found character '(.)'", "a value that begins with {}", _QUOTE_IT),
+    (r"found undefined alias|while scanning an alias", "a value that begins with *", _QUOTE_IT),
+    (r"could not determine a constructor", "a value that begins with !", _QUOTE_IT),
+    (
+        r"mapping values are not allowed",
+        "a colon within a value, or a wrong indentation",
+        f"{_QUOTE_IT}, or align the keys",
+    ),
+    (r"unexpected end of stream", "a quote that is not closed", "close it"),
+    (r"could not find expected ':'", "a line without a colon", "write it as key: value"),
+    (r"expected <block end>, but found '<block mapping", "a wrong indentation", "align the keys"),
+    (r"expected (<block end>|'[,}\]]|[,}\]])", "text after the end of a value", _QUOTE_IT),
+    (r"a key that occurs twice", "a key that occurs twice", "remove one of the two"),
+)
+"""Beginnings of the messages of yaml, what they mean, and what to do."""
+
+
+def _yaml_error(path: Path, text: str, exc: Exception) -> ConfigError:
+    """Return the error with the line's number. It does not quote the line: that may be a secret."""
     position = getattr(exc, "position", None)
     if position is not None:  # the reader failed, not the parser
         line = text.count("\n", 0, position) + 1
-        return f"{path}:{line}: {_NOT_TEXT}"
+        return ConfigError(f"{path}:{line}: {_NOT_TEXT}")
     mark = getattr(exc, "problem_mark", None)
-    problem = getattr(exc, "problem", None) or "not valid YAML"
+    problem = str(getattr(exc, "problem", None) or "")
+    for pattern, meaning, hint in _YAML_PROBLEMS:
+        found = re.search(pattern, problem)
+        if found:
+            if hint == "close it":  # the end of the file is not where it is missing
+                mark = getattr(exc, "context_mark", None) or mark
+            where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+            return ConfigError(f"{where}: {meaning.format(*found.groups())}", hint=hint)
     where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
-    return f"{where}: {' '.join(str(problem).split())}"
+    return ConfigError(
+        f"{where}: not valid YAML", hint="values with special characters need quotes"
+    )
 
 
 def _warn_when_others_can_read(path: Path) -> None:
@@ -302,9 +332,18 @@ def _refuse_empty_secrets(profile: object, where: str) -> None:
             )
 
 
+def _profile_hint(name: str, profiles: Mapping[str, Any]) -> str:
+    if _CHECKS.keys() & profiles.keys():
+        return f"begin with a line '{name}:' and indent the keys below it"
+    return f"create it with: bakthat configure -p {name}"
+
+
 def _mapping(value: object, name: str, origin: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{origin}: profile '{name}' must hold keys, not {settings.kind(value)}")
+        raise ConfigError(
+            f"{origin}: profile '{name}' must hold keys, not {settings.kind(value)}",
+            hint="write each key on an indented line of its own, as key: value",
+        )
     return dict(value)
 
 

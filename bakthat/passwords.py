@@ -228,14 +228,17 @@ def _run(command: str | list[str]) -> str:
         raise ConfigError(f"password_command cannot be read: {reason_of(exc)}") from exc
     if not arguments:
         raise ConfigError("password_command is empty")
+    if isinstance(command, str) and not _SHELL_SYNTAX.isdisjoint(arguments):
+        raise ConfigError(
+            "password_command runs without a shell, and holds what only a shell understands",
+            hint="write sh -c '…', or a list of arguments if it is meant",
+        )
     native = [to_native(each) for each in arguments]
-    hint = ""
-    if any(each in _SHELL_SYNTAX for each in arguments):
-        hint = "it runs without a shell; for one, write: sh -c '…'"
     try:
         with child_status():
             done = subprocess.run(native, stdout=subprocess.PIPE, check=True)
     except OSError as exc:
+        hint = ""
         if isinstance(exc, FileNotFoundError) and "/" not in arguments[0]:
             hint = "write the whole path of the program; under cron, PATH is short"
         program = printable(arguments[0])
@@ -248,7 +251,7 @@ def _run(command: str | list[str]) -> str:
         how = f"failed with status {exc.returncode}"
         if exc.returncode < 0:
             how = f"was ended by signal {-exc.returncode}"
-        raise ConfigError(f"password_command {how}", hint=hint) from exc
+        raise ConfigError(f"password_command {how}") from exc
     try:
         return done.stdout.decode()
     except UnicodeDecodeError:

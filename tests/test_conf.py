@@ -108,6 +108,38 @@ def test_broken_yaml_is_named_with_file_and_line_and_without_its_text(config: Pa
     assert "SECRET" not in str(error)
 
 
+IN_QUOTES = "put the whole value in quotes"
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("default:\n\ts3_bucket: x", ":2: a tab", "indent with spaces"),
+        ("default:\n  password: @SECRET", ":2: a value that begins with @", IN_QUOTES),
+        ("default:\n  password: '%SECRET", ":2: a quote that is not closed", "close it"),
+        ("default:\n  password: *SECRET", ":2: a value that begins with *", IN_QUOTES),
+        ("default:\n  password: !SECRET", ":2: a value that begins with !", IN_QUOTES),
+        ("default:\n  password: SEC: RET", ":2: a colon within a value", IN_QUOTES),
+        ("default:\n  prefix: {host}/", ":2: text after the end of a value", IN_QUOTES),
+        ("default:\n  prefix: {host}", "'prefix' must be text, not a mapping", "in quotes"),
+        ("default:\n  s3_bucket: x\nyes", ":4: a line without a colon", "as key: value"),
+        ("default:\n  timeout: 3\n   attempts: 3", ":3: a colon within a value", IN_QUOTES),
+        ("default:\n    timeout: 3\n  attempts: 3", ":3: a wrong indentation", "align the keys"),
+        ("default:\n  s3_bucket x", "must hold keys, not text", "as key: value"),
+        ("s3_bucket: x", "no profile 'default'", "begin with a line 'default:'"),
+        ("", "no profile 'default'", "bakthat configure -p default"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named_without_its_text(
+    config: Path, text: str, message: str, hint: str
+) -> None:
+    write(config, text + "\n")
+    error = expect_error()
+    assert message in str(error)
+    assert hint in error.hint
+    assert "SEC" not in str(error)
+
+
 @pytest.mark.parametrize("wrong", [b"\xff", b"\x01", "é\x01".encode()])
 def test_a_character_that_yaml_does_not_have_is_named_with_its_line(
     config: Path, wrong: bytes

@@ -154,6 +154,7 @@ def test_a_password_command_is_run_without_a_shell() -> None:
         ({"password_command": ["sh", "-c", "kill -9 $$"]}, "was ended by signal 9"),
         ({"password_command": "'unfinished"}, "password_command cannot be read: no closing quot"),
         ({"password_command": " "}, "password_command is empty"),
+        ({"password_command": "pass show x | head -n 1"}, "runs without a shell"),
         ({"password_command": ["printf", "\\377"]}, "not UTF-8"),
         ({"password_file": "~no-such-user/secret"}, "no such user"),
     ],

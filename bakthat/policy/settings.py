@@ -45,7 +45,8 @@ _ADDRESS = re.compile(r"(?:localhost|\[[0-9a-fA-F:]+\]|[\w-]+(?:\.[\w-]+)+|[\w-]
 def text(value: object) -> Problem | None:
     """Check that a value is text that is not empty."""
     if not isinstance(value, str):
-        hint = "" if isinstance(value, (list, Mapping)) else "put the value in quotes"
+        # In YAML, {host} without quotes is a mapping.
+        hint = "" if isinstance(value, list) else "put the value in quotes"
         return Problem(f"must be text, not {kind(value)}", hint)
     if "\0" in value:
         return Problem("holds a NUL character", "remove it")
