@@ -18,6 +18,7 @@ from bakthat.system.text import did_you_mean, enumerate_some, is_text, printable
 
 log = logging.getLogger("bakthat")
 
+_SOURCE_HINT = "its source with --source; backups with --name are one set, whatever their source"
 _NAME_CHANGES = "set host in the profile where the name of one machine changes"
 
 
@@ -94,7 +95,7 @@ def find_set(
     if len(fitting) > 1:
         raise AmbiguousNameError(
             f"'{printable(filename)}' fits several sets: {describe_sets(fitting)}",
-            hint=_ambiguity_hint(fitting),
+            hint=f"select {_SOURCE_HINT}",  # one host's, in one container
         )
     return fitting[0]
 
@@ -168,16 +169,14 @@ def _ambiguity_hint(sets: Sequence[BackupSet]) -> str:
         hints.append(f"or its host with --host, or {_NAME_CHANGES}")
     places = [each.describe() for each in sets]
     if len(set(places)) < len(places):
-        hints.append(
-            "or its source with --source; a backup with --name is of one set whatever its source"
-        )
+        hints.append(f"or {_SOURCE_HINT}")
     if len(hints) == 1:
         hints.append("or its host with --host")
     return ", ".join(hints)
 
 
 def _warn_of_future(backups: Sequence[models.Backups]) -> None:
-    """Warn when the newest of *backups* is not the one with the latest date, or is no better."""
+    """Warn of a backup that is dated in the future; *backups* are those of a set, newest first."""
     now = time.time()
     for each in backups:
         if is_in_the_future(each.date, now):
