@@ -19,10 +19,12 @@ def use_utf8() -> None:
     Arguments, environment variables, names of files and what is typed are bytes, which Python
     decodes as the locale says. What is stored must not depend on that.
 
-    Does nothing where another program calls bakthat with arguments of its own.
+    Does nothing where another program calls bakthat with arguments of its own, or contains it.
     """
     is_own = sys.orig_argv[len(sys.orig_argv) - len(sys.argv) + 1 :] == sys.argv[1:]
-    if sys.getfilesystemencoding() == "utf-8" or "utf8" in sys._xoptions or not is_own:
+    if not is_own or getattr(sys, "frozen", False):
+        return
+    if sys.getfilesystemencoding() == "utf-8" or "utf8" in sys._xoptions:
         return
     with contextlib.suppress(OSError):
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])

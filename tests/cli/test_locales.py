@@ -186,3 +186,26 @@ def test_the_library_stores_the_same_in_every_locale(
     done(user.run("check", "--read-data", env=UTF8 | PASSWORD))
     assert files_below(user.directory / "again") == files_below(directory)
     assert files_below(user.directory / "file") == files_below(directory)
+
+
+CALLER = """
+import sys
+from bakthat.__main__ import main
+print("once")
+sys.argv = ["bakthat", "backup", "b\\udcc3\\udca4r", "--prompt", "no"]
+sys.exit(main())
+"""
+
+
+def test_a_program_that_calls_the_command_line_is_not_started_again(
+    user: CommandLine, directory: Path
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", CALLER],
+        env={**user.environment, **ASCII},
+        cwd=directory.parent,
+        capture_output=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == b"once\n"
+    assert list(user.home.glob(".bakthat_store/bär.*.tgz"))
