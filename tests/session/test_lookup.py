@@ -75,6 +75,16 @@ def test_a_set_is_its_newest_backup(filled: FilledCatalog) -> None:
     assert filled.find("my") == "my.20130605191055.tgz"
 
 
+def test_the_newest_is_by_the_date_in_the_name_not_by_060s_skewed_column(
+    filled: FilledCatalog,
+) -> None:
+    # 0.6.0 recorded dates that were off by the time zone, and the zone may have changed.
+    filled.add("my.20130604191055.tgz", legacy=True, date=1370373055 + 10 * 3600)
+    filled.add("my.20130604201055.tgz", legacy=True, date=1370376655)
+    for name in ("my", "my.2013"):
+        assert filled.find(name) == "my.20130604201055.tgz"
+
+
 def test_a_set_wins_over_a_beginning(filled: FilledCatalog) -> None:
     filled.add("my.20130604191055.tgz")
     filled.add("mysql.20130605191055.tgz")
