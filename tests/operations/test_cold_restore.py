@@ -172,7 +172,7 @@ def test_another_host_restores_by_the_stored_filename_of_the_first(
     made = bakthat.backup(tree, conf=conf, password="")
     assert made.stored_filename.startswith(f"backups/{made.host}/mydir.")
     assert bakthat.restore("mydir", conf=conf, output=out) is None
-    monkeypatch.setattr("bakthat.session.session.socket.gethostname", lambda: "another-host")
+    monkeypatch.setattr("socket.gethostname", lambda: "another-host")
     elsewhere = {**another_machine(cold, tmp_path), "prefix": "backups/{host}/"}
     (job,) = bakthat.jobs(conf=elsewhere)
     assert job.thaw.key == made.stored_filename
