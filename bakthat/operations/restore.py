@@ -233,7 +233,8 @@ def _stored_object(session: Session, backup: models.Backups) -> StoredObject:
             raise
         raise NotFoundError(
             f"{name} is in the catalog, but not in {backend.container} any more",
-            hint="another program deleted it there; bakthat sync updates the catalog",
+            hint="bakthat on another machine, another program or a rule of the bucket deleted it; "
+            "bakthat sync updates the catalog",
         ) from exc
     if stored.size not in (backup.size, -1):
         raise CorruptArchiveError(

@@ -63,7 +63,7 @@ LAYERS: dict[str, list[str]] = {
         "age beefish",
     ],
     "bakthat.backends": ["base", "aws", "s3 glacier local"],
-    "bakthat.backends.aws": ["client part_upload", "ranged_reader"],
+    "bakthat.backends.aws": ["network", "client part_upload", "ranged_reader"],
     "bakthat.backends.s3": ["features", "client", "download thaw upload", "backend"],
     "bakthat.backends.glacier": [
         "client tree_hash",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from bakthat.backends.aws.network import foreign_answer, not_the_service, reason_of_failure
 from bakthat.backends.base import required
 from bakthat.errors import (
     BakthatError,
@@ -239,10 +240,12 @@ class AwsClient(ABC):
             exc, boto.BotoCoreError
         ):
             # botocore's message may contain the whole URL, and so a password.
+            reason = reason_of_failure(exc)
             return UnreachableError(
-                f"{self._unreachable(exc)} cannot be reached: {type(exc).__name__}",
-                hint="check the network, endpoint_url and region_name, and try again",
+                f"{self._unreachable(exc)} cannot be reached: {reason.text}", hint=reason.hint
             )
+        if type(exc).__name__ == "ResponseParserError":
+            return not_the_service(self.shown, "something else")
         return StorageError(f"{self.shown} failed: {one_line(exc)}")
 
     def _keys_error(self, reason: str, *, hint: str = "") -> CredentialsError:
@@ -305,9 +308,35 @@ class AwsClient(ABC):
             endpoint_url=settings.endpoint_url,
             config=Config(**self._client_config(shared)),
         )
-        client.meta.events.register(f"before-send.{self.service}", self._refuse_cancelled)
+        events = client.meta.events
+        events.register(f"before-send.{self.service}", self._refuse_cancelled)
+        events.register_first(f"before-parse.{self.service}", self._check_answer)
+        events.register_first(f"needs-retry.{self.service}", self._refuse_final_failure)
         self._prepare(client)
         return client
+
+    def _check_answer(self, response_dict: dict[str, Any], **_: Any) -> None:
+        """Raise StorageError for an answer that is not of the service."""
+        body = response_dict.get("body")  # a stream, if the operation reads an object
+        error = foreign_answer(
+            self.shown,
+            int(response_dict["status_code"]),
+            response_dict["headers"],
+            body if isinstance(body, bytes) else b"",
+        )
+        if error is not None:
+            raise error
+
+    def _refuse_final_failure(self, caught_exception: Any = None, **_: Any) -> None:
+        # Otherwise botocore would try an invalid certificate eight times.
+        if caught_exception is not None and reason_of_failure(caught_exception).is_final:
+            raise caught_exception
+
+    def answer_member(self, answer: Mapping[str, Any], name: str) -> str:
+        """Return a member that an answer of the service always has. Raises StorageError."""
+        if not answer.get(name):
+            raise not_the_service(self.shown, f"one without {name}")
+        return str(answer[name])
 
     def _refuse_cancelled(self, **_: Any) -> None:
         # botocore calls this in the thread of the request, before each attempt. Without it, an

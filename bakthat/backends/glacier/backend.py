@@ -297,7 +297,8 @@ class GlacierBackend(BakthatBackend):
             job_id = self._begin_job(key, job)
         except NotFoundError as exc:
             exc.hint = (
-                "another program deleted it there; bakthat delete removes it from the catalog"
+                "another program, or bakthat on another machine, deleted it there; bakthat delete "
+                "removes it from the catalog"
             )
             raise
         if job_id is None:
@@ -399,7 +400,7 @@ class GlacierBackend(BakthatBackend):
                 raise
             log.info("the answer was lost, but the job has begun")
             return None
-        return str(answer["jobId"])
+        return self._client.answer_member(answer, "jobId")
 
     def _record(self, key: str, job: Mapping[str, Any]) -> Mapping[str, Any]:
         """Record the facts about the archive of *job*, unless there is a record; return it."""

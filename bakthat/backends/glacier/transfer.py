@@ -79,7 +79,7 @@ class GlacierUpload(PartUpload):
             archiveDescription=self._description.encode(),
             partSize=str(self._part_size),
         )
-        return str(answer["uploadId"])
+        return self._client.answer_member(answer, "uploadId")
 
     def _upload_part(self, number: int, start: int, part: bytearray) -> dict[str, Any]:
         digest = tree_hash(part)
@@ -128,7 +128,7 @@ class GlacierUpload(PartUpload):
         self, answer: Mapping[str, Any], description: Description, size: int, root: str
     ) -> StoredObject:
         """Record the archive that *answer* names; delete it when that fails."""
-        archive_id = str(answer["archiveId"])
+        archive_id = self._client.answer_member(answer, "archiveId")
         facts = {
             "key": self._key,
             "size": size,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from bakthat.backends.aws.client import AwsClient, AwsSettings, foreign_errors, one_line
+from bakthat.backends.aws.network import PORTAL_HINT, not_the_service
 from bakthat.backends.s3.features import (
     Feature,
     demands_md5,
@@ -38,6 +41,10 @@ _REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
 _UNEXPLAINED = frozenset({400, 403})
 """Statuses whose answer to a HEAD, which has no body, leaves open what is wrong."""
 _RIGHTS_HINT = "check access_key and secret_key, and the rights that they have on the bucket"
+_FULL = re.compile(
+    r"quota ?exceeded|insufficient ?storage|storage ?full|no space left|disk full", re.IGNORECASE
+)
+_LOCKED = re.compile(r"object ?lock|\bWORM\b|retention|legal ?hold", re.IGNORECASE)
 _MISSING_KEY_CODES = frozenset({"NoSuchKey", "404", "NotFound", "NoSuchVersion"})
 
 
@@ -153,6 +160,17 @@ class S3Client(AwsClient):
         client.meta.events.register_first("request-created.s3", self._leave_out)
         client.meta.events.register_first("needs-retry.s3", self._refuse_redirection)
 
+    def _check_answer(self, response_dict: dict[str, Any], **more: Any) -> None:
+        super()._check_answer(response_dict, **more)
+        # Each object has an ETag. A portal answers 200 to every request.
+        headers, operation = response_dict["headers"], more["operation_model"].name
+        if (
+            operation == "HeadObject"
+            and response_dict["status_code"] == HTTPStatus.OK
+            and not {"etag", "last-modified"}.intersection(map(str.lower, headers))
+        ):
+            raise not_the_service(self.shown, "one without ETag")
+
     def _add_md5(self, model: Any, params: dict[str, Any], **_: Any) -> None:
         # A deletion of many must have a checksum. S3 accepts the CRC-32 that botocore sends;
         # storages with an older version of the API accept only this header.
@@ -187,7 +205,7 @@ class S3Client(AwsClient):
             raise StorageError(
                 f"{self.shown}: the storage answered {http.status_code}, a redirection"
                 + (f" to {where}" if where else ""),
-                hint="check region_name and endpoint_url, and whether the network asks for a login",
+                hint=f"check region_name; {PORTAL_HINT}",
             )
 
     def _answer_error(self, exc: Any, key: str | None) -> BakthatError:
@@ -223,6 +241,17 @@ class S3Client(AwsClient):
         if code == "RequestTimeTooSkewed":
             return CredentialsError(
                 f"{bucket} refused: {answer}", hint="set the clock of this machine"
+            )
+        if _LOCKED.search(f"{code} {message}") and exc.operation_name.startswith("Delete"):
+            return StorageError(
+                f"{key!r} in {bucket} is locked: {answer}",
+                hint="it can be deleted when its retention ends, or its legal hold is removed",
+            )
+        if status == 507 or _FULL.search(f"{code} {message}"):
+            return StorageError(
+                f"{bucket} is full: {status} {answer}",
+                hint="make room there, with bakthat rotate_backups or bakthat cleanup, or raise "
+                "the quota",
             )
         if status in (401, 403) or code in _CREDENTIALS_CODES:
             return CredentialsError(

@@ -98,7 +98,7 @@ class S3Upload(PartUpload):
         answer = self._client.call(
             "create_multipart_upload", key=self._key, ChecksumAlgorithm="CRC32", **self._headers
         )
-        return str(answer["UploadId"])
+        return self._client.answer_member(answer, "UploadId")
 
     def _upload_part(self, number: int, start: int, part: bytearray) -> dict[str, Any]:
         checksum = _crc32(part)
