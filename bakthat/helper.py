@@ -40,6 +40,7 @@ class BackupOptions(TypedDict, total=False):
     exclude_caches: bool
     one_file_system: bool
     host: str | None
+    create: bool
     progress: Progress | None
 
 

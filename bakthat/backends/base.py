@@ -122,8 +122,15 @@ class Backend(Protocol):
     page_size: int
     """How many objects :meth:`ls` lists in one request; 0 where other objects cost no request."""
 
+    def check_container(self, keys: Collection[str] = ()) -> None:
+        """Raise ContainerNotFoundError when the container does not exist.
+
+        *keys* are objects that the caller knows to be in it. A directory without any of them may be
+        the mount point of a disk that is not mounted, so it does not count as the container.
+        """
+
     def create_container(self) -> None:
-        """Create the container if it is missing. Only the first backup calls this."""
+        """Create the container; one that exists is no error. Only the first backup calls this."""
 
     def upload(
         self,

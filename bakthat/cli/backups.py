@@ -40,6 +40,7 @@ from bakthat.system import terminal
 @option("--no-ignore", action="store_true", help="use neither .bakthatexclude nor .gitignore")
 @option("--exclude-caches", action="store_true", help="leave out caches marked by CACHEDIR.TAG")
 @option("--one-file-system", action="store_true", help="leave out other mounted file systems")
+@option("--create", action="store_true", help="make a store anew that the catalog knows")
 @option("--s3-reduced-redundancy", action="store_true", help="store with less redundancy on S3")
 @option("--json", action="store_true", help="print the backup's entry as JSON")
 @with_destination
@@ -56,6 +57,7 @@ def backup(
     no_ignore: bool,
     exclude_caches: bool,
     one_file_system: bool,
+    create: bool,
     s3_reduced_redundancy: bool,
     json: bool,
     destination: str | None,
@@ -80,6 +82,7 @@ def backup(
             ignore_files=not no_ignore,
             exclude_caches=exclude_caches,
             one_file_system=one_file_system,
+            create=create,
             progress=progress,
         )
     if json:

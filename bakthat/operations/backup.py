@@ -51,6 +51,7 @@ def backup(
     ignore_files: bool = True,
     exclude_caches: bool = False,
     one_file_system: bool = False,
+    create: bool = False,
     progress: Progress | None = None,
 ) -> models.Backups:
     """Back up a file or a directory and return its catalog entry.
@@ -67,6 +68,9 @@ def backup(
     ``.bakthatexclude`` or ``.gitignore`` at the root is used unless *ignore_files* is False.
     *exclude_caches* leaves out the contents of directories with a CACHEDIR.TAG, and
     *one_file_system* leaves out file systems mounted below.
+
+    A missing bucket, vault or directory is made, unless the catalog lists backups in it: then its
+    disk may not be mounted, or the endpoint may be wrong. *create* makes it all the same.
 
     *progress* is called with the bytes read and the bytes to read. Without it, the log has
     percentages.
@@ -105,9 +109,11 @@ def backup(
             prompt=may_ask(prompt),
         )
         _check_recipients(keys)
-        if session.destination == "local":
+        if session.destination == "local" and not os.path.isdir(backend.container):
+            from bakthat.session.container import make_container
+
             # It may be inside the source, and the walk skips it by its inode.
-            backend.create_container()
+            make_container(session, backend, create=create)
         options = WalkOptions(
             rules=rules,
             one_file_system=one_file_system,
@@ -117,7 +123,7 @@ def backup(
         with open_content(source.path, options, arcname=source.arcname) as content:
             from bakthat.operations.store import NewBackup
 
-            new = NewBackup(session, backend, source, options, keys, joined_tags, progress)
+            new = NewBackup(session, backend, source, options, keys, joined_tags, progress, create)
             entry = new.store(content)
         after_change(session, entry.backend, make_bucket=True)
         return current.finish(entry)

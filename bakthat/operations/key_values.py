@@ -31,6 +31,7 @@ from bakthat.format.description import KEY_VALUE, describe
 from bakthat.format.names import KEY_VALUE_EXTENSION, check_set_name, parse_stored_name
 from bakthat.passwords import encryption_keys
 from bakthat.pipeline import read, write
+from bakthat.session.container import make_container
 from bakthat.session.deletion import UNMARKED
 from bakthat.session.entries import is_value, value_entry
 from bakthat.session.reading import MAX_VALUE_BYTES, expected_of, find_keys
@@ -81,7 +82,7 @@ class KeyValue:
         keys = encryption_keys(self._session.profile.as_mapping(), password=password, prompt=False)
         for recipient in keys.recipients:
             parse_recipient(recipient)  # before anything is made on the storage
-        self._backend.create_container()
+        make_container(self._session, self._backend)
         body = gzip.compress(text, mtime=0) if compress else text
         upload = self._backend.upload(
             name,

@@ -26,6 +26,7 @@ from bakthat.format.description import ARCHIVE, FILE, archive_identity, describe
 from bakthat.operations.sources.files import BackupSource
 from bakthat.passwords import EncryptionKeys
 from bakthat.pipeline.write import write_object
+from bakthat.session.container import make_container
 from bakthat.session.session import Session
 from bakthat.system import text
 from bakthat.system.signals import held_back
@@ -53,6 +54,8 @@ class NewBackup:
     keys: EncryptionKeys
     tags: str
     progress: Progress | None
+    create: bool
+    """Whether a missing container is made anew though the catalog lists backups in it."""
 
     def store(self, first: BackupContent) -> models.Backups:
         """Write the object under the first free name, record it, and return the entry.
@@ -92,7 +95,7 @@ class NewBackup:
 
     def _store_as(self, key: str, date: int, content: BackupContent) -> models.Backups:
         source = self.source
-        self.backend.create_container()
+        make_container(self.session, self.backend, create=self.create)
         if self.keys:
             age.load()  # while a worker process still counts
         counted = content.count()

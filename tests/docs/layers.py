@@ -77,7 +77,7 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.session": [
         "records stat",
         "session",
-        "cold deletion entries sets",
+        "cold container deletion entries sets",
         "lookup",
         "reading vault",
         "changes",

@@ -101,19 +101,20 @@ class GlacierBackend(BakthatBackend):
             conf, container="glacier_vault", endpoint_url="glacier_endpoint_url"
         )
 
+    def check_container(self, keys: Collection[str] = ()) -> None:
+        """Raise ContainerNotFoundError when the vault does not exist; *keys* are not looked for."""
+        self._client.call("describe_vault")
+
     def create_container(self) -> None:
-        """Create the vault in the profile's region, if it is missing."""
+        """Create the vault in the profile's region; one that exists is no error."""
         try:
-            self._client.call("describe_vault")
-        except ContainerNotFoundError:
-            try:
-                self._client.call("create_vault")
-            except StorageError as exc:
-                exc.hint = exc.hint or (
-                    "AWS creates vaults only for accounts that had one before 2025-12-15; with any "
-                    "other, set default_destination: s3 and storage_class: GLACIER"
-                )
-                raise
+            self._client.call("create_vault")
+        except StorageError as exc:
+            exc.hint = exc.hint or (
+                "AWS creates vaults only for accounts that had one before 2025-12-15; with any "
+                "other, set default_destination: s3 and storage_class: GLACIER"
+            )
+            raise
 
     def upload(
         self,

@@ -26,7 +26,7 @@ import re
 import stat
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
@@ -94,6 +94,21 @@ class LocalBackend(BakthatBackend):
         path = str(expanded(str(conf.get("local_path") or DEFAULT_LOCAL_PATH)))
         self.container = os.path.abspath(path)
 
+    def check_container(self, keys: Collection[str] = ()) -> None:
+        """Raise ContainerNotFoundError when the directory is missing, or has none of *keys*."""
+        with translated_errors("access", self.container):
+            if not os.path.isdir(self.container):
+                raise ContainerNotFoundError(
+                    f"directory {self.container} does not exist",
+                    hint="check local_path, and that the disk is mounted; "
+                    "the first backup makes the directory",
+                )
+            if keys and not any(os.path.lexists(self._file(key)) for key in keys):
+                raise ContainerNotFoundError(
+                    f"directory {self.container} has none of its backups",
+                    hint="check local_path, and that the disk is mounted",
+                )
+
     def create_container(self) -> None:
         """Create the directory and its parents, if they are missing."""
         with translated_errors("create", self.container):
@@ -112,7 +127,7 @@ class LocalBackend(BakthatBackend):
     ) -> LocalUpload:
         """Begin to write *key*; see :class:`~bakthat.backends.base.Backend`."""
         path = self._path(key)
-        self._check_container()
+        self.check_container()
         self._check_parents(key)
         description = encode_metadata(metadata, limit=METADATA_LIMIT)
         if not replace and (os.path.lexists(path) or os.path.lexists(path + SIDECAR_SUFFIX)):
@@ -136,7 +151,7 @@ class LocalBackend(BakthatBackend):
 
     def ls(self, prefix: str = "") -> Iterator[StoredObject]:
         """Yield every regular file whose key begins with *prefix*, one directory at a time."""
-        self._check_container()
+        self.check_container()
         yield from self._ls("", prefix)
 
     def delete(self, key: str) -> None:
@@ -166,7 +181,7 @@ class LocalBackend(BakthatBackend):
 
     def _remove(self, key: str) -> None:
         path = self._path(key)
-        self._check_container()
+        self.check_container()
         self._check_parents(key)
         with translated_errors("delete", path):
             try:
@@ -188,7 +203,7 @@ class LocalBackend(BakthatBackend):
 
     def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
         """Yield all temporary files, and the claims below *prefix*: sidecars without an object."""
-        self._check_container()
+        self.check_container()
         now = time.time()
         for below, names in self._directories(""):
             for name in names:
@@ -262,15 +277,6 @@ class LocalBackend(BakthatBackend):
         """Return the path of *key*, whose bytes are UTF-8 whatever the locale."""
         return os.path.join(self.container, to_native(key))
 
-    def _check_container(self) -> None:
-        with translated_errors("access", self.container):
-            if not os.path.isdir(self.container):
-                raise ContainerNotFoundError(
-                    f"directory {self.container} does not exist",
-                    hint="check local_path, and that the disk is mounted; "
-                    "the first backup makes the directory",
-                )
-
     def _check_parents(self, key: str) -> None:
         """Raise StorageError when a parent of *key* exists and is not a directory."""
         path = self.container
@@ -286,7 +292,7 @@ class LocalBackend(BakthatBackend):
 
     def _describe(self, key: str) -> StoredObject:
         path = self._path(key)
-        self._check_container()
+        self.check_container()
         self._check_parents(key)
         with translated_errors("access", path):
             try:

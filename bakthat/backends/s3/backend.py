@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, BinaryIO
@@ -80,18 +80,38 @@ class S3Backend(BakthatBackend):
         """Return the settings in the flat profile *conf*. Raises ConfigError."""
         return AwsSettings.from_profile(conf, container="s3_bucket", endpoint_url="endpoint_url")
 
-    def create_container(self) -> None:
-        """Create the bucket in the profile's region, if it is missing.
+    def check_container(self, keys: Collection[str] = ()) -> None:
+        """Raise ContainerNotFoundError when the bucket does not exist; *keys* are not looked for.
 
         With access keys that may not read, the bucket is assumed to exist; the upload shows it.
         """
         try:
             self._client.call("head_bucket")
-        except ContainerNotFoundError:
-            self._create_bucket()
         except CredentialsError as exc:
             if answer_of(exc)[0] != HTTPStatus.FORBIDDEN:
                 raise
+
+    def create_container(self) -> None:
+        """Create the bucket in the profile's region; one of this account's is no error."""
+        where: dict[str, Any] = {}
+        if self._settings.region != FIRST_REGION:
+            where["CreateBucketConfiguration"] = {"LocationConstraint": self._settings.region}
+        try:
+            self._client.call("create_bucket", **where)
+        except StorageError as exc:
+            code = answer_of(exc)[1]
+            if code == "BucketAlreadyOwnedByYou":
+                return
+            if code not in {"BucketAlreadyExists", "OperationAborted"}:
+                raise
+            # Another process may have created the bucket, or may be creating it now.
+            try:
+                self._client.call("head_bucket")
+            except StorageError:
+                raise StorageError(
+                    f"bucket {self.container!r} cannot be created: its name is in use",
+                    hint="bucket names are shared by all of S3: choose another s3_bucket",
+                ) from exc
 
     def upload(
         self,
@@ -307,27 +327,6 @@ class S3Backend(BakthatBackend):
         if self.conf.get("storage_class"):
             return str(self.conf["storage_class"])
         return "REDUCED_REDUNDANCY" if self.conf.get("s3_reduced_redundancy") else None
-
-    def _create_bucket(self) -> None:
-        where: dict[str, Any] = {}
-        if self._settings.region != FIRST_REGION:
-            where["CreateBucketConfiguration"] = {"LocationConstraint": self._settings.region}
-        try:
-            self._client.call("create_bucket", **where)
-        except StorageError as exc:
-            code = answer_of(exc)[1]
-            if code == "BucketAlreadyOwnedByYou":
-                return
-            if code not in {"BucketAlreadyExists", "OperationAborted"}:
-                raise
-            # Another process may have created the bucket, or may be creating it now.
-            try:
-                self._client.call("head_bucket")
-            except StorageError:
-                raise StorageError(
-                    f"bucket {self.container!r} cannot be created: its name is in use",
-                    hint="bucket names are shared by all of S3: choose another s3_bucket",
-                ) from exc
 
 
 def _fits_a_batch(key: str) -> bool:
