@@ -201,7 +201,7 @@ def test_wrong_keys_are_a_credentials_error_on_every_method(
     s3_backend(rclone_conf).create_container()
     backend = s3_backend({**rclone_conf, wrong: "not-the-right-one"})
     backend.check_container()  # assumes that keys which may not read may write
-    for name in METHODS.keys() - {"create_container"}:
+    for name in METHODS:
         with pytest.raises(CredentialsError) as caught:
             METHODS[name](backend)
         assert rclone_conf["secret_key"] not in str(caught.value)
