@@ -39,6 +39,7 @@ class BackupOptions(TypedDict, total=False):
     ignore_files: bool
     exclude_caches: bool
     one_file_system: bool
+    allow_empty: bool
     host: str | None
     create: bool
     progress: Progress | None
@@ -103,6 +104,8 @@ class BakHelper:
     or ``/tmp``, and makes it the working directory. At the end of the block, also after an
     exception, it changes back to the former working directory and removes the temporary one. When
     a backup from it failed or lacks files, it keeps the temporary directory, and the log names it.
+    A backup of an empty directory is such a backup too, unless *allow_empty* says that it is meant,
+    but leaves no directory.
 
     The threads of a process share one working directory. Where several threads use helpers
     at once, or other code depends on the working directory, pass ``chdir=False`` and write to
@@ -174,9 +177,9 @@ class BakHelper:
         finally:
             if self._chdir:
                 _working_directory.release()
-            if self._unsaved:
+            if self._unsaved and not _is_empty(directory):
                 where = f"its files are still in {printable(directory)}"
-                log.error("the backup failed: %s", where)
+                log.error("the backup failed or is incomplete: %s", where)
                 if exc is not None:
                     exc.add_note(where)
             else:
@@ -226,7 +229,7 @@ class BakHelper:
             root_name=name if filename is None else None,
             **options,
         )
-        if entry.metadata.get("warning_count"):
+        if not entry.is_complete:
             return entry  # keep the directory: it has the only copy of the files not stored
         for saved in unsaved:
             self._unsaved = {each for each in self._unsaved if not each.is_relative_to(saved)}
@@ -348,6 +351,13 @@ class BakHelper:
         except OSError as exc:
             log.warning("cannot go back to %s: %s", printable(self._former), reason_of(exc))
             os.chdir(directory.parent)
+
+
+def _is_empty(directory: Path) -> bool:
+    try:
+        return not os.listdir(directory)
+    except OSError:
+        return False
 
 
 def _remove(directory: Path) -> None:

@@ -30,6 +30,7 @@ from bakthat.database import is_full as is_full
 from bakthat.errors import CatalogError
 from bakthat.format.description import KEY_VALUE, NAMED
 from bakthat.format.names import KEY_VALUE_EXTENSION, parse_any_name
+from bakthat.policy.outcome import Outcome
 from bakthat.system.paths import expanded
 
 SCHEMA_VERSION = 1
@@ -82,7 +83,7 @@ class _Model(peewee.Model):
         database = _database
 
 
-class Backups(_Model):
+class Backups(Outcome, _Model):
     """One backup that was stored; a deleted one is marked and stays."""
 
     backend = peewee.CharField()
@@ -132,10 +133,7 @@ class Backups(_Model):
 
     @property
     def source_id(self) -> str:
-        """The id of that path, or "named" when the backup was given a name.
-
-        It is "" for a value, and for a backup of bakthat 0.6.0, whose source is not known.
-        """
+        """The id of that path; "named" if a name was given; "" for a value, or one of 0.6.0."""
         return str(self.metadata.get("source_id") or "")
 
     @property
@@ -148,11 +146,7 @@ class Backups(_Model):
 
     @property
     def date(self) -> int:
-        """When it was made, in epoch seconds UTC.
-
-        In rows of 0.6.0, the column ``backup_date`` is off by the time zone of the host, and the
-        stored name is right.
-        """
+        """When it was made, in epoch seconds UTC. 0.6.0's ``backup_date`` is off by a time zone."""
         if "format" in self.metadata or self.is_key_value:
             return self.backup_date
         parsed = parse_any_name(self.stored_filename)

@@ -395,7 +395,7 @@ def test_a_failed_backup_keeps_the_dump_and_says_where(
     assert stat.S_IMODE(where.stat().st_mode) == 0o700
     assert caught.value.__notes__ == [f"its files are still in {where}"]
     assert [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR] == [
-        f"the backup failed: its files are still in {where}"
+        f"the backup failed or is incomplete: its files are still in {where}"
     ]
     assert Path.cwd() == start
 
@@ -598,6 +598,20 @@ def test_a_dump_that_could_not_be_read_completely_is_kept(
     assert made.metadata["warning_count"] == 1
     assert (directory / "dump.sql").read_text() == "precious"
     shutil.rmtree(directory)
+
+
+def test_a_dump_of_nothing_is_incomplete_and_leaves_no_directory(
+    conf: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with BakHelper("mybackup", conf=conf) as bh:
+        directory = bh.directory
+        made = bh.backup()
+    assert not made.is_complete
+    assert not directory.exists(), "there is nothing to keep"
+    [warning] = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert "nothing in it is stored: the directory is empty" in warning
+    with BakHelper("mybackup", conf=conf) as bh:
+        assert bh.backup(allow_empty=True).is_complete
 
 
 def test_a_forked_child_that_ends_leaves_the_dump_to_its_parent(conf: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import socket
 import stat
 import sys
@@ -22,6 +23,7 @@ import bakthat
 from bakthat.errors import ConfigError, NoMatchError, SourceError
 from bakthat.models import Backups
 from bakthat.notify import base, prometheus
+from tests.support.archives import unrestorable
 from tests.support.commandline import CommandLine
 from tests.support.http_listener import HttpListener, http_listener
 from tests.support.needs import package
@@ -94,7 +96,9 @@ def test_healthchecks_reports_an_incomplete_backup_as_a_failure(
         made = bakthat.backup(tree, conf=conf, password="")
     assert made.metadata["warning_count"] == 1
     assert server.paths() == ["/uuid/start", "/uuid/fail"]
-    assert server.requests[1].body.decode().endswith("with 1 warnings")
+    said = server.requests[1].body.decode()
+    assert said.startswith(f"incomplete: stored {made.stored_filename} (")
+    assert said.endswith(f"with 1 warning: {tree}/socket: is a socket; it is not stored")
 
 
 def test_the_text_of_an_exception_of_another_library_is_not_sent(
@@ -253,6 +257,88 @@ def test_a_plugin_set_to_failures_only_sends_nothing_else(
         bakthat.delete("nothing", conf=conf)
     assert len(server.requests) == 1
     assert b"no backup matches" in server.requests[0].body
+
+
+def back_up_nothing(conf: Conf, tree: Path) -> Backups:
+    for each in tree.iterdir():
+        each.unlink()
+    return bakthat.backup(tree, conf=conf, password="")
+
+
+def restore_with_a_warning(conf: Conf, tree: Path) -> Backups:
+    store = Path(conf["local_path"])
+    store.mkdir()
+    unrestorable(store / "mydir.20200101000000.tgz")
+    bakthat.sync(conf=conf)
+    restored = bakthat.restore("mydir", conf=conf, output=tree.parent / "out")
+    assert restored is not None
+    return restored
+
+
+INCOMPLETE: dict[str, Callable[[Conf, Path], Backups]] = {
+    "backup": back_up_nothing,
+    "restore": restore_with_a_warning,
+}
+
+
+@pytest.mark.parametrize("operation", INCOMPLETE)
+@pytest.mark.parametrize("when", ["always", "failure"])
+def test_what_is_incomplete_is_told_as_such(
+    operation: str, when: str, local: Conf, tree: Path, server: HttpListener
+) -> None:
+    conf = with_plugin(local, "Webhook", url=f"{server.url}/x", when=when)
+    found = INCOMPLETE[operation](conf, tree)
+    assert not found.is_complete
+    assert found.warning_count == 1
+    [body] = [json.loads(each.body) for each in server.requests]
+    assert (body["operation"], body["status"]) == (operation, "incomplete")
+    expected = f"{operation} incomplete: {found.stored_filename}, with 1 warning"
+    assert body["message"].startswith(expected)
+    assert body["backups"] == [found.as_dict()]
+
+
+def test_what_is_incomplete_is_a_warning_for_ntfy(
+    local: Conf, tree: Path, server: HttpListener
+) -> None:
+    conf = with_plugin(local, "Webhook", url=f"{server.url}/topic", format="ntfy", when="failure")
+    made = back_up_nothing(conf, tree)
+    [body] = [json.loads(each.body) for each in server.requests]
+    assert body["message"] == (
+        f"backup incomplete: {made.stored_filename}, with 1 warning: {tree}: nothing in it is "
+        "stored: the directory is empty, or its disk is not mounted; "
+        "--allow-empty says that this is meant"
+    )
+    assert (body["tags"], body["priority"]) == (["warning"], 4)
+
+
+@pytest.mark.parametrize("when", ["always", "failure"])
+def test_what_is_incomplete_is_a_warning_for_apprise(
+    when: str, local: Conf, tree: Path, server: HttpListener
+) -> None:
+    need("Apprise")
+    conf = with_plugin(local, "Apprise", when=when, **NAMES["Apprise"](server.url))
+    back_up_nothing(conf, tree)
+    [body] = [json.loads(each.body) for each in server.requests]
+    assert body["type"] == "warning"
+    assert body["message"].startswith("backup incomplete: ")
+
+
+def test_what_is_incomplete_is_no_success_for_prometheus(local: Conf, tree: Path) -> None:
+    textfile = tree.parent / "bakthat.prom"
+    conf = with_plugin(local, "Prometheus", textfile=str(textfile))
+
+    def samples() -> dict[str, float]:
+        lines = [each.rpartition(" ") for each in textfile.read_text().splitlines()]
+        return {name.partition("{")[0]: float(value) for name, _, value in lines if "{" in name}
+
+    bakthat.backup(tree, conf=conf, password="")
+    text = textfile.read_text()
+    textfile.write_text(re.sub(r"(bakthat_last_\w+_seconds\{.*\}) \d+", r"\1 1700000000", text))
+    back_up_nothing(conf, tree)
+    found = samples()
+    assert found["bakthat_last_success_timestamp_seconds"] == 1_700_000_000
+    assert found["bakthat_last_backup_timestamp_seconds"] > 1_700_000_000
+    assert found["bakthat_warnings"] == 1
 
 
 # Apprise.
@@ -445,7 +531,7 @@ def test_two_sources_of_one_name_have_samples_of_their_own(
     paths = [tmp_path / os.fsdecode(name) / "my" for name in (b"a", b'b"\\', b"\xff")]
     for path in paths * 2:
         path.mkdir(parents=True, exist_ok=True)
-        bakthat.backup(path, conf=conf, password="")
+        bakthat.backup(path, conf=conf, password="", allow_empty=True)
     assert len(samples(textfile)) == 3 * len(prometheus.METRICS)
 
 

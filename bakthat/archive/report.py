@@ -29,6 +29,8 @@ class ArchiveReport:
     warnings: list[str] = field(default_factory=list)
     """The first :data:`KEPT_WARNINGS` warnings, one line each."""
     warning_count: int = 0
+    seconds: float = 0.0
+    """How long the content took to store or restore, without questions and a thaw."""
 
     def leave_out(self, is_directory: bool) -> None:
         """Count an entry that the options of the walk leave out."""

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import enum
 import functools
 import json
 import signal
+import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import aaargh  # type: ignore[import-untyped]  # the library ships no types
 
-from bakthat import __version__
-from bakthat.cli.log import start_log
+import bakthat
+from bakthat.cli.log import Summary, print_summary, start_log
+from bakthat.errors import UsageError
 from bakthat.policy.defaults import DESTINATIONS
 from bakthat.system import terminal
+from bakthat.system.text import did_you_mean, printable
 
 Command = Callable[..., int | None]
 """Takes its options as keywords; returns an exit code, or None for 0."""
+
+Result = TypeVar("Result")
 
 
 class ExitCode(enum.IntEnum):
@@ -28,7 +34,7 @@ class ExitCode(enum.IntEnum):
     FAILED = 1
     USAGE = 2
     INCOMPLETE = 3
-    """Backed up, but some files could not be read as they were."""
+    """Done, but not all of it: files could not be stored or restored as they were."""
     NOT_READY = 4
     """The backup or the list is in cold storage and not ready yet."""
     HUNG_UP = 128 + signal.SIGHUP
@@ -38,8 +44,10 @@ class ExitCode(enum.IntEnum):
 
 app = aaargh.App(
     prog="bakthat",
+    # argparse would list the names of all commands at each wrong argument.
+    usage="bakthat [-h] [--version] [--quiet] [--debug] COMMAND ...",
     description="Back up files as plain archives to S3, Glacier or a local directory.",
-    epilog="exit codes: 0 done, 1 failed, 2 usage, 3 some files could not be read, "
+    epilog="exit codes: 0 done, 1 failed, 2 usage, 3 backed up or restored but not all of it, "
     "4 not ready yet (cold storage), 129 hung up, 130 interrupted, 143 terminated",
 )
 _GLOBAL_OPTIONS: dict[str, dict[str, Any]] = {
@@ -56,7 +64,11 @@ _GLOBAL_OPTIONS: dict[str, dict[str, Any]] = {
         "help": "log more, and show the traceback of an error",
     },
 }
-app.arg("--version", action="version", version=f"bakthat {__version__}")
+_options: dict[str, set[str]] = {}
+"""The long options of each command, by its name or alias."""
+_pending_options: set[str] = set()
+
+app.arg("--version", action="version", version=f"bakthat {bakthat.__version__}")
 for _flag, _settings in _GLOBAL_OPTIONS.items():
     app.arg(_flag, **_settings)
 
@@ -73,11 +85,15 @@ def command(
             return function(**arguments)
 
         for flag, settings in _GLOBAL_OPTIONS.items():
-            app.cmd_arg(flag, **settings)
+            _add(flag, **settings)
         dashed = [each.replace("_", "-") for each in (name, *aliases) if "_" in each]
+        known = {"--help", *_pending_options}
+        _options.update((each, known) for each in (name, *aliases, *dashed))
+        _pending_options.clear()
         app.cmd(
             name=name,
             alias=[*aliases, *dashed],
+            prog=f"bakthat {name}",
             help=help_text,
             description=f"{help_text[0].upper()}{help_text[1:]}.",
         )(with_log)
@@ -100,6 +116,7 @@ def option(*flags: str, **settings: Any) -> Callable[[Command], Command]:
 
 
 def _add(*flags: str, **settings: Any) -> None:
+    _pending_options.update(flag for flag in flags if flag.startswith("--"))
     takes_value = settings.get("action") in (None, "append")
     if flags[0].startswith("-") and takes_value and settings.get("default") != "":
         settings.setdefault("type", _given)
@@ -114,6 +131,37 @@ def _given(value: str) -> str:
     if not value:
         raise argparse.ArgumentTypeError("the value is empty; is a variable of a script not set?")
     return value
+
+
+def check_words(arguments: Sequence[str]) -> None:
+    """Raise UsageError, with the nearest name as its hint, for an unknown command or option.
+
+    argparse says only what it knows, which is some thirty names.
+    """
+    words = list(arguments)
+    while words and words[0].startswith("-"):
+        words.pop(0)
+    if not words:
+        return
+    name, *rest = words
+    if name not in _options:
+        near = did_you_mean(name, _options)
+        raise UsageError(
+            f"no command '{printable(name)}'", hint=near or "bakthat --help lists the commands"
+        )
+    for word in rest[: rest.index("--")] if "--" in rest else rest:
+        flag = word.partition("=")[0]
+        # argparse takes the beginning of an option for it, and a word with a space for a name.
+        if (
+            flag.startswith("--")
+            and " " not in word
+            and not any(each.startswith(flag) for each in _options[name])
+        ):
+            near = did_you_mean(flag, _options[name])
+            raise UsageError(
+                f"{name} has no option {printable(flag)}",
+                hint=near or f"bakthat {name} --help lists its options",
+            )
 
 
 def with_profile(function: Command) -> Command:
@@ -142,5 +190,49 @@ def with_source(function: Command) -> Command:
 
 
 def print_json(value: object) -> None:
-    """Print a value to standard output as JSON."""
+    """Print a value to standard output as JSON. Raises OutputError."""
+    if sys.__stdout__ is None:  # it was closed; other output is then not missed, but this is
+        raise terminal.OutputError("cannot write the output: standard output is closed")
     terminal.print_line(json.dumps(value, indent=2, sort_keys=True))
+
+
+def print_result(summary: Summary, output: Callable[[], None] | None = None) -> None:
+    """Call *output*, which prints to standard output, and end with the summary.
+
+    When the output cannot be written, only the summary says what was done, so ``--quiet`` does not
+    silence it then. Raises OutputError.
+    """
+    try:
+        if output is not None:
+            output()
+            terminal.flush()  # before the summary, also where both go to one file
+    except terminal.OutputError:
+        print_summary(summary, always=True)
+        raise
+    print_summary(summary)
+
+
+def run_operation(name: str, run: Callable[[], Result], show: Callable[[Result], None]) -> Result:
+    """Call *run*, then *show* with its result, and return the result.
+
+    *name* is that of the operation's events. When a callback raises, the operation has been done:
+    its result is shown all the same, before the exception propagates.
+    """
+    results: list[Any] = []
+
+    def remember(_session_id: str, result: Any) -> None:
+        results.append(result)
+
+    slot = getattr(bakthat.events, f"on_{name}")
+    slot += remember
+    try:
+        result = run()
+    except BaseException:
+        if results:
+            with contextlib.suppress(terminal.OutputError):
+                show(results[0])
+        raise
+    finally:
+        slot -= remember
+    show(result)
+    return result

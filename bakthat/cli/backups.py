@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import os
+import time
+from typing import TYPE_CHECKING
+
 import bakthat
 from bakthat.cli.app import (
     ExitCode,
     command,
     option,
     print_json,
+    print_result,
+    run_operation,
     with_destination,
     with_host,
     with_profile,
     with_source,
 )
-from bakthat.cli.log import print_error
+from bakthat.cli.log import Summary, print_error
 from bakthat.cli.process import keep_freed_memory
 from bakthat.cli.progress import progress_bar
 from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD, TIERS
 from bakthat.system import terminal
+from bakthat.system.text import counted
+
+if TYPE_CHECKING:
+    from bakthat.models import Backups
 
 
 @command("backup", "back up a file or a directory")
@@ -41,6 +51,7 @@ from bakthat.system import terminal
 @option("--exclude-caches", action="store_true", help="leave out caches marked by CACHEDIR.TAG")
 @option("--one-file-system", action="store_true", help="leave out other mounted file systems")
 @option("--create", action="store_true", help="make a store anew that the catalog knows")
+@option("--allow-empty", action="store_true", help="no warning when there is nothing to store")
 @option("--s3-reduced-redundancy", action="store_true", help="store with less redundancy on S3")
 @option("--json", action="store_true", help="print the backup's entry as JSON")
 @with_destination
@@ -58,6 +69,7 @@ def backup(
     exclude_caches: bool,
     one_file_system: bool,
     create: bool,
+    allow_empty: bool,
     s3_reduced_redundancy: bool,
     json: bool,
     destination: str | None,
@@ -66,33 +78,51 @@ def backup(
 ) -> int | None:
     """Run ``bakthat backup``."""
     keep_freed_memory()
-    with progress_bar("Uploading") as progress:
-        entry = bakthat.backup(
-            filename,
-            destination,
-            profile,
-            config,
-            prompt,
-            tags,
-            exclude_file,
-            s3_reduced_redundancy,
-            custom_filename=custom_filename,
-            host=host,
-            recipients=recipients,
-            ignore_files=not no_ignore,
-            exclude_caches=exclude_caches,
-            one_file_system=one_file_system,
-            create=create,
-            progress=progress,
-        )
-    if json:
-        print_json(entry.as_dict())
-    warnings = entry.metadata.get("warning_count")
-    if warnings:
-        counted = "1 warning" if warnings == 1 else f"{warnings} warnings"
-        print_error(f"stored with {counted}; some files are missing or incomplete")
-        return ExitCode.INCOMPLETE
-    return None
+
+    def run() -> Backups:
+        with progress_bar("Uploading") as progress:
+            return bakthat.backup(
+                filename,
+                destination,
+                profile,
+                config,
+                prompt,
+                tags,
+                exclude_file,
+                s3_reduced_redundancy,
+                custom_filename=custom_filename,
+                host=host,
+                recipients=recipients,
+                ignore_files=not no_ignore,
+                exclude_caches=exclude_caches,
+                one_file_system=one_file_system,
+                create=create,
+                allow_empty=allow_empty,
+                progress=progress,
+            )
+
+    def show(entry: Backups) -> None:
+        if not entry.is_complete:
+            _print_incomplete("stored", entry.warning_count, "incomplete")
+        print_result(_summary_of(entry), (lambda: print_json(entry.as_dict())) if json else None)
+
+    return None if run_operation("backup", run, show).is_complete else ExitCode.INCOMPLETE
+
+
+def _summary_of(entry: Backups) -> Summary:
+    return Summary(
+        f"Stored as {entry.stored_filename}",
+        entry.metadata["seconds"],
+        files=entry.metadata["files"],
+        bytes=entry.metadata["bytes"],
+        stored=entry.size,
+        where=f"on {entry.where}",
+        warnings=entry.warning_count,
+    )
+
+
+def _print_incomplete(done: str, warnings: int, problem: str) -> None:
+    print_error(f"{done} with {counted(warnings, 'warning')}; some files are missing or {problem}")
 
 
 @command("restore", "restore a backup")
@@ -142,26 +172,55 @@ def restore(
     if job_check:
         return _print_thaw_status(filename, destination, profile, config, host=host, source=source)
     keep_freed_memory()
-    with progress_bar("Downloading") as progress:
-        restored = bakthat.restore(
-            filename,
-            destination,
-            profile,
-            config,
-            output=output,
-            host=host,
-            source=source,
-            identity_file=identity_file,
-            prompt=prompt,
-            tier=tier,
-            days=days,
-            wait=wait,
-            any_size=any_size,
-            only=only,
-            keep_going=keep_going,
-            progress=progress,
+    # Imported here, as it is only loaded for a backup and a restore.
+    from bakthat.archive.report import ArchiveReport
+
+    report = ArchiveReport()
+
+    def run() -> Backups | None:
+        with progress_bar("Downloading") as progress:
+            return bakthat.restore(
+                filename,
+                destination,
+                profile,
+                config,
+                output=output,
+                host=host,
+                source=source,
+                identity_file=identity_file,
+                prompt=prompt,
+                tier=tier,
+                days=days,
+                wait=wait,
+                any_size=any_size,
+                only=only,
+                keep_going=keep_going,
+                report=report,
+                progress=progress,
+            )
+
+    def show(entry: Backups | None) -> None:
+        if entry is None:
+            return
+        if not entry.is_complete:
+            _print_incomplete("restored", entry.warning_count, "differ from the backup")
+        print_result(
+            Summary(
+                f"Restored {entry.stored_filename}",
+                report.seconds,
+                files=report.files,
+                bytes=report.bytes,
+                into=output or os.curdir,
+                stored=entry.size,
+                where=f"from {entry.where}",
+                warnings=entry.warning_count,
+            )
         )
-    return ExitCode.NOT_READY if restored is None else None
+
+    restored = run_operation("restore", run, show)
+    if restored is None:
+        return ExitCode.NOT_READY
+    return None if restored.is_complete else ExitCode.INCOMPLETE
 
 
 def _print_thaw_status(
@@ -221,4 +280,15 @@ def delete(
     config: str | None,
 ) -> None:
     """Run ``bakthat delete``."""
-    bakthat.delete(filename, destination, profile, config, host=host, source=source)
+    started = time.monotonic()
+
+    def run() -> Backups:
+        return bakthat.delete(filename, destination, profile, config, host=host, source=source)
+
+    def show(entry: Backups) -> None:
+        seconds = time.monotonic() - started
+        where = f"from {entry.where}"
+        done = f"Deleted {entry.stored_filename}"
+        print_result(Summary(done, seconds, stored=entry.size, where=where))
+
+    run_operation("delete", run, show)

@@ -1,4 +1,4 @@
-"""The log and the errors of a command, on standard error."""
+"""What a command writes to standard error: its log, its errors and its summary."""
 
 from __future__ import annotations
 
@@ -6,17 +6,67 @@ import contextlib
 import logging
 import re
 import sys
+from dataclasses import dataclass
 
-from bakthat.system.text import printable
+from bakthat.system.text import counted, human_seconds, human_size, printable
 
 
-def print_error(message: str, hint: str = "") -> None:
-    """Print an error, and a hint if there is one, to standard error."""
+def print_error(message: str, *hints: str) -> None:
+    """Print an error, and the hints that are not empty, to standard error."""
     lines = [f"bakthat: error: {printable(message)}"]
-    if hint:
-        lines.append(f"bakthat: hint: {printable(hint)}")
+    lines += [f"bakthat: hint: {printable(hint)}" for hint in hints if hint]
+    _write("\n".join(lines))
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a command did. A count that is None is not mentioned."""
+
+    done: str
+    """What was done, and to what: "Stored as mydir.20130604191055.tgz"."""
+    seconds: float
+    stored: int | None = None
+    """Bytes on the storage; -1 when they are not known."""
+    files: int | None = None
+    bytes: int = 0
+    """The content of the files."""
+    where: str = ""
+    """The destination and its container, with a preposition: "on s3 mybucket"."""
+    into: str = ""
+    """The directory that was restored into."""
+    warnings: int = 0
+
+    def line(self) -> str:
+        """Return one line for people."""
+        done = self.done
+        if self.stored is not None and self.stored >= 0:
+            done += f" ({human_size(self.stored)})"
+        if self.files is not None:
+            done += f": {counted(self.files, 'file')} ({human_size(self.bytes)})"
+        if self.where:
+            done += f" {self.where}"
+        if self.into:
+            done += f" into {self.into}"
+        done += f", {human_seconds(self.seconds)}"
+        if self.warnings:
+            done += f", {counted(self.warnings, 'warning')}"
+        return printable(done)
+
+
+def print_summary(summary: Summary, *, always: bool = False) -> None:
+    """Print a summary to standard error; with ``--quiet`` only if *always*."""
+    if always or is_verbose():
+        _write(summary.line())
+
+
+def is_verbose() -> bool:
+    """Return whether the command runs without ``--quiet``."""
+    return logging.getLogger("bakthat").isEnabledFor(logging.INFO)
+
+
+def _write(text: str) -> None:
     with contextlib.suppress(OSError):
-        sys.stderr.write("\n".join(lines) + "\n")
+        sys.stderr.write(f"{text}\n")
 
 
 _URL_SECRET = re.compile(r"//[^/@\s]+@")
@@ -56,3 +106,5 @@ def start_log(*, quiet: bool, debug: bool) -> None:
     handler.setFormatter(_Format("%(message)s"))
     logger.handlers[:] = [handler]
     logger.propagate = False
+    # The results of operations, of which the command prints a summary itself.
+    logging.getLogger("bakthat.results").disabled = True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from bakthat.cli.log import is_verbose
 
 if TYPE_CHECKING:
     from bakthat.system.streams import Progress
@@ -18,8 +19,7 @@ def progress_bar(label: str, *, counts_bytes: bool = True) -> Iterator[Progress 
 
     The bar counts bytes or, with *counts_bytes* False, objects.
     """
-    visible = logging.getLogger("bakthat").isEnabledFor(logging.INFO)
-    if not (visible and sys.stderr.isatty()):
+    if not (is_verbose() and sys.stderr.isatty()):
         yield None
         return
     # Imported here: it takes a tenth of a second, and only a terminal needs it.

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import bakthat
 from bakthat.cli.app import (
     Command,
     command,
     option,
     print_json,
+    print_result,
+    run_operation,
     with_destination,
     with_host,
     with_profile,
     with_source,
 )
+from bakthat.cli.log import Summary
 from bakthat.policy.week_days import WEEK_DAYS, parse_week_day
 from bakthat.system import terminal, text
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from bakthat.models import Backups
     from bakthat.operations.retention import Plan
     from bakthat.policy.rotation import RotationKeywords
+    from bakthat.session.session import Session
 
 log = logging.getLogger("bakthat")
 
@@ -88,17 +92,17 @@ def rotate_backups(
         "years": years,
         "first_week_day": first_week_day,
     }
-    if not dry_run:
-        deleted = bakthat.rotate_backups(
-            filename, destination, profile, config, host=host, source=source, **rules
-        )
-        _show_deleted(deleted, json)
-        return
     from bakthat.operations.retention import plan_rotation
     from bakthat.session.session import Session
 
     session = Session(profile, config, None, destination)
-    _show_plan(plan_rotation(session, filename, host=host, source=source, **rules), json)
+    _delete(
+        session,
+        "rotate_backups",
+        lambda: plan_rotation(session, filename, host=host, source=source, **rules),
+        dry_run=dry_run,
+        as_json=json,
+    )
 
 
 @command("delete_older_than", "delete the backups of a set that are older than an interval")
@@ -123,29 +127,60 @@ def delete_older_than(
     config: str | None,
 ) -> None:
     """Run ``bakthat delete_older_than``."""
-    if not dry_run:
-        deleted = bakthat.delete_older_than(
-            filename, interval, destination, profile, config, host=host, source=source
-        )
-        _show_deleted(deleted, json)
-        return
     from bakthat.operations.retention import plan_by_age
     from bakthat.session.session import Session
 
     session = Session(profile, config, None, destination)
-    _show_plan(plan_by_age(session, filename, interval, host=host, source=source), json)
+    _delete(
+        session,
+        "delete_older_than",
+        lambda: plan_by_age(session, filename, interval, host=host, source=source),
+        dry_run=dry_run,
+        as_json=json,
+    )
 
 
-def _show_deleted(deleted: list[Backups], as_json: bool) -> None:
-    if as_json:
-        print_json([each.as_dict() for each in deleted])
+def _delete(
+    session: Session, name: str, make_plan: Callable[[], Plan], *, dry_run: bool, as_json: bool
+) -> None:
+    """Run the operation *name* by its plan, or show the plan; end with the summary."""
+    from bakthat.operations.retention import delete_by_plan, log_notes
+
+    started = time.monotonic()
+    if dry_run:
+        plan = make_plan()
+        log.info("%s; this is a dry run, nothing is deleted", plan.purpose)
+        log_notes(plan)
+        summary = _summary("Would delete", plan.to_delete, plan, started)
+        print_result(summary, lambda: _print_plan(plan, as_json))
+        return
+    plans: list[Plan] = []
+
+    def run() -> list[Backups]:
+        def remember() -> Plan:
+            plans.append(make_plan())
+            return plans[0]
+
+        return delete_by_plan(session, name, remember)
+
+    def show(deleted: list[Backups]) -> None:
+        rows = [each.as_dict() for each in deleted]
+        summary = _summary("Deleted", deleted, plans[0], started)
+        print_result(summary, (lambda: print_json(rows)) if as_json else None)
+
+    run_operation(name, run, show)
 
 
-def _show_plan(plan: Plan, as_json: bool) -> None:
-    from bakthat.operations.retention import log_notes
+def _summary(done: str, deleted: list[Backups], plan: Plan, started: float) -> Summary:
+    return Summary(
+        f"{done} {len(deleted)} of {text.counted(len(plan.backups), 'backup')}",
+        time.monotonic() - started,
+        stored=sum(max(each.size, 0) for each in deleted),
+        where=f"from {plan.backups[0].backup.where}",
+    )
 
-    log.info("%s; this is a dry run, nothing is deleted", plan.purpose)
-    log_notes(plan)
+
+def _print_plan(plan: Plan, as_json: bool) -> None:
     if as_json:
         print_json(
             [
@@ -169,6 +204,3 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
         for each in plan.backups
     ]
     terminal.print_table(("DATE (UTC)", "WHAT", "SIZE", "NAME", "WHY"), rows, right=frozenset({2}))
-    to_delete = plan.to_delete
-    size = text.human_size(sum(each.size for each in to_delete))
-    log.info("Would delete %d of %d backups (%s)", len(to_delete), len(plan.backups), size)

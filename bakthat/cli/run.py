@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from bakthat.cli.app import ExitCode, app
+from bakthat.cli.app import ExitCode, app, check_words
 from bakthat.cli.log import print_error
 from bakthat.cli.signals import Stopped, end_by_signals, handle_signals
 from bakthat.errors import BakthatError, NotReadyError, UsageError
@@ -35,13 +35,14 @@ def run(arguments: Sequence[str]) -> int:
         return _run(arguments)
     except Stopped as exc:
         end_by_signals()
-        print_error(exc.word)
+        print_error(exc.word, *_notes(exc))
         return ExitCode(128 + exc.number)
 
 
 def _run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     try:
+        check_words(arguments)
         code: int | None = app.run(list(arguments))
         terminal.flush()
         return code or ExitCode.DONE
@@ -50,7 +51,7 @@ def _run(arguments: Sequence[str]) -> int:
     except BakthatError as exc:
         if debug:
             logging.getLogger("bakthat").exception("the traceback of the error")
-        print_error(str(exc), exc.hint or _origin(exc))
+        print_error(str(exc), exc.hint, *_notes(exc))
         return _exit_code(exc)
     except terminal.OutputError as exc:
         # Otherwise Python flushes it at exit, fails again, and prints a traceback.
@@ -64,14 +65,14 @@ def _run(arguments: Sequence[str]) -> int:
             raise
         print_error(
             f"unexpected {type(exc).__name__}: {exc}",
-            f"{_origin(exc) or 'this is a defect in bakthat'}; --debug shows where",
+            f"{'; '.join(_notes(exc)) or 'this is a defect in bakthat'}; --debug shows where",
         )
         return ExitCode.FAILED
 
 
-def _origin(exc: BaseException) -> str:
-    """Return the notes of an exception, which name the callback that raised it; "" for none."""
-    return "; ".join(getattr(exc, "__notes__", ()))
+def _notes(exc: BaseException) -> list[str]:
+    """Return the notes of an exception: the callback that raised it, and what was done before."""
+    return list(getattr(exc, "__notes__", ()))
 
 
 def _exit_code(exc: BakthatError) -> ExitCode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import bakthat
@@ -10,11 +11,12 @@ from bakthat.cli.app import (
     command,
     option,
     print_json,
+    print_result,
     with_destination,
     with_host,
     with_profile,
 )
-from bakthat.cli.log import print_error
+from bakthat.cli.log import Summary, print_error
 from bakthat.cli.progress import progress_bar
 from bakthat.policy.defaults import DEFAULT_LEFTOVER_AGE
 from bakthat.system import terminal, text
@@ -43,15 +45,19 @@ def sync(
     config: str | None,
 ) -> int | None:
     """Run ``bakthat sync``."""
+    started = time.monotonic()
     with progress_bar("Syncing", counts_bytes=False) as progress:
         report = bakthat.sync(
             destination, profile, config, dry_run=dry_run, wait=wait, progress=progress
         )
+    summary = Summary(report.summary(), time.monotonic() - started)
     if json:
-        print_json(report.as_dict())
-    elif dry_run:
-        _print_changes(report.changes)
-    return ExitCode.NOT_READY if report.is_pending else None
+        print_result(summary, lambda: print_json(report.as_dict()))
+    else:
+        print_result(summary, (lambda: _print_changes(report.changes)) if dry_run else None)
+    if report.is_pending:
+        return ExitCode.NOT_READY
+    return None if report.is_complete else ExitCode.INCOMPLETE
 
 
 def _print_changes(changes: list[Change]) -> None:
@@ -94,6 +100,7 @@ def check(
     config: str | None,
 ) -> int | None:
     """Run ``bakthat check``."""
+    started = time.monotonic()
     with progress_bar("Checking", counts_bytes=read_data) as progress:
         found = bakthat.check(
             filename,
@@ -107,15 +114,30 @@ def check(
             prompt=prompt,
             progress=progress,
         )
-    if json:
-        print_json([each.as_dict() for each in found])
-    else:
-        _print_checked(found)
+    summary = Summary(_describe_checked(found, read_data), time.monotonic() - started)
+
+    def show() -> None:
+        if json:
+            print_json([each.as_dict() for each in found])
+        else:
+            _print_checked(found)
+
     bad = sum(not each.is_good for each in found)
     if bad:
-        print_error(f"{bad} of {len(found)} backups failed the check")
+        print_error(f"{bad} of {text.counted(len(found), 'backup')} failed the check")
+    print_result(summary, show)
+    if bad:
         return ExitCode.FAILED
-    return None
+    is_unread = read_data and all(each.verdict == "cold" for each in found)
+    return ExitCode.NOT_READY if is_unread else None
+
+
+def _describe_checked(found: list[CheckResult], read_data: bool) -> str:
+    good = sum(each.is_good for each in found)
+    cold = sum(each.verdict == "cold" for each in found)
+    in_cold = f" ({cold} in cold storage, not read)" if cold and read_data else ""
+    checked = text.counted(len(found), "backup")
+    return f"Checked {checked}: {good} good{in_cold}, {len(found) - good} wrong"
 
 
 def _print_checked(checked: list[CheckResult]) -> None:
@@ -155,11 +177,17 @@ def cleanup(
     config: str | None,
 ) -> None:
     """Run ``bakthat cleanup``."""
+    started = time.monotonic()
     found = bakthat.cleanup(destination, profile, config, older_than=older_than, dry_run=dry_run)
+    done = "Would remove" if dry_run else "Removed"
+    summary = Summary(
+        f"{done} {text.counted(len(found), 'leftover')} older than {older_than}",
+        time.monotonic() - started,
+    )
     if json:
-        print_json([each.as_dict() for each in found])
-    elif dry_run:
-        _print_leftovers(found)
+        print_result(summary, lambda: print_json([each.as_dict() for each in found]))
+    else:
+        print_result(summary, (lambda: _print_leftovers(found)) if dry_run else None)
 
 
 def _print_leftovers(found: list[CleanupItem]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import http.client
 import urllib.error
 import urllib.request
@@ -15,7 +16,7 @@ from bakthat.conf import machine_name
 from bakthat.errors import BakthatError, ConfigError
 from bakthat.hooks import OPERATIONS, EventSlot
 from bakthat.plugin import Plugin
-from bakthat.system.text import printable, reason_of
+from bakthat.system.text import counted, printable, reason_of
 
 if TYPE_CHECKING:
     from bakthat.models import Backups
@@ -140,16 +141,37 @@ def error_text(exception: BaseException) -> str:
     return printable(str(exception)) if isinstance(exception, BakthatError) else name
 
 
-def summary_line(operation: str, result: object) -> str:
+class Status(enum.StrEnum):
+    """How an operation ended."""
+
+    SUCCESS = "success"
+    INCOMPLETE = "incomplete"
+    """It was done, but files are missing or not as they were: exit code 3."""
+    FAILURE = "failure"
+
+
+def status_of(result: object) -> Status:
+    """Return the status of an operation that returned *result*."""
+    is_complete = isinstance(result, Sequence) or getattr(result, "is_complete", True)
+    return Status.SUCCESS if is_complete else Status.INCOMPLETE
+
+
+def summary_line(operation: str, result: Backups | Sequence[Backups]) -> str:
     """Return one line about the result of an operation."""
     if isinstance(result, Sequence):
         return f"{operation}: {len(result)} deleted"
-    return f"{operation}: {printable(str(getattr(result, 'stored_filename', result)))}"
+    name = printable(result.stored_filename)
+    if result.is_complete:
+        return f"{operation}: {name}"
+    return f"{operation} incomplete: {name}, with {describe_warnings(result)}"
 
 
-def warnings_of(backup: Backups) -> int:
-    """Return how many files of a backup are missing or changed while they were read."""
-    return int(backup.metadata.get("warning_count") or 0)
+def describe_warnings(backup: Backups) -> str:
+    """Return the number of an entry's warnings, and the first of a backup's."""
+    number = counted(backup.warning_count, "warning")
+    kept = backup.metadata.get("warnings") if backup.restore_warning_count is None else None
+    first = str(kept[0]) if isinstance(kept, list) and kept else ""
+    return f"{number}: {printable(first)}" if first else number
 
 
 def _describe(exc: Exception) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from bakthat.errors import ConfigError
-from bakthat.notify.base import Notifier, choice, error_text, summary_line
+from bakthat.notify.base import Notifier, Status, choice, error_text, status_of, summary_line
 
 
 def _addresses(value: object) -> str:
@@ -48,8 +48,10 @@ class Apprise(Notifier):
         self.listen_to_all(self._send_result, self._send_error)
 
     def _send_result(self, _session_id: str, operation: str, result: Any) -> None:
-        if self.settings.get("when") != "failure":
-            self._notify(summary_line(operation, result), self._types.SUCCESS)
+        status = status_of(result)
+        if self.settings.get("when") != "failure" or status is not Status.SUCCESS:
+            kind = self._types.SUCCESS if status is Status.SUCCESS else self._types.WARNING
+            self._notify(summary_line(operation, result), kind)
 
     def _send_error(self, _session_id: str, operation: str, exception: BaseException) -> None:
         self._notify(f"{operation} failed: {error_text(exception)}", self._types.FAILURE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from bakthat.notify.base import Notifier, error_text, warnings_of, web_url
+from bakthat.notify.base import Notifier, describe_warnings, error_text, web_url
 from bakthat.system.text import human_size, printable
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Healthchecks(Notifier):
     """Pings a check when a backup starts, succeeds and fails; ``healthchecks: {url: …}``.
 
-    A backup that lacks files counts as failed, as for bakthat's exit code. The pings are those of
+    An incomplete backup counts as failed. The pings are those of
     https://healthchecks.io/docs/http_api/. ``rid`` is the session id, by which the server tells
     overlapping runs apart and measures the duration of each.
     """
@@ -25,19 +25,20 @@ class Healthchecks(Notifier):
     def listen(self) -> None:
         """Add callbacks for backups only; other operations do not prove that a backup was made."""
         self.before_backup += self._start
-        self.on_backup += self._succeed
+        self.on_backup += self._finish
         self.on_error += self._fail
 
     def _start(self, session_id: str) -> None:
         self._ping("/start", session_id, "")
 
-    def _succeed(self, session_id: str, backup: Backups) -> None:
+    def _finish(self, session_id: str, backup: Backups) -> None:
         stored = f"stored {printable(backup.stored_filename)} ({human_size(backup.size)})"
-        warnings = warnings_of(backup)
-        if warnings:
-            self._ping("/fail", session_id, f"{stored}, with {warnings} warnings")
-        else:
+        if backup.is_complete:
             self._ping("", session_id, stored)
+        else:
+            self._ping(
+                "/fail", session_id, f"incomplete: {stored}, with {describe_warnings(backup)}"
+            )
 
     def _fail(self, session_id: str, operation: str, exception: BaseException) -> None:
         if operation == "backup":

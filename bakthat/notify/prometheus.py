@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from bakthat.notify.base import Notifier, text, warnings_of
+from bakthat.notify.base import Notifier, text
 from bakthat.system.files import replace_file
 from bakthat.system.paths import expanded
 from bakthat.system.text import printable
@@ -19,8 +19,10 @@ from bakthat.system.text import printable
 if TYPE_CHECKING:
     from bakthat.models import Backups
 
+LAST_SUCCESS = "bakthat_last_success_timestamp_seconds"
 METRICS = {
-    "bakthat_last_success_timestamp_seconds": "When the last backup of the set was recorded.",
+    LAST_SUCCESS: "When the last complete backup of the set was recorded.",
+    "bakthat_last_backup_timestamp_seconds": "When the last backup of the set was recorded.",
     "bakthat_duration_seconds": "How long the last backup of the set took.",
     "bakthat_stored_bytes": "Size of the last backup of the set, as stored.",
     "bakthat_source_bytes": "Size of the files in the last backup of the set.",
@@ -46,7 +48,7 @@ class Prometheus(Notifier):
         self._path = str(expanded(self.settings["textfile"]))
         self._started: dict[str, float] = {}
         self.before_backup += self._begin
-        self.on_backup += self._succeed
+        self.on_backup += self._finish
         self.on_error += self._forget
 
     def _begin(self, session_id: str) -> None:
@@ -55,17 +57,22 @@ class Prometheus(Notifier):
     def _forget(self, session_id: str, _operation: str, _exception: BaseException) -> None:
         self._started.pop(session_id, None)
 
-    def _succeed(self, session_id: str, backup: Backups) -> None:
+    def _finish(self, session_id: str, backup: Backups) -> None:
         with self.failures_as_warnings():
             took = time.monotonic() - self._started.pop(session_id)
+            now = int(time.time())
             values = (
-                int(time.time()),
+                now,
+                now,
                 round(took, 3),
                 backup.size,
                 int(backup.metadata.get("bytes") or 0),
-                warnings_of(backup),
+                backup.warning_count,
             )
-            _merge(self._path, _labels(backup), dict(zip(METRICS, values, strict=True)))
+            metrics: dict[str, float] = dict(zip(METRICS, values, strict=True))
+            if not backup.is_complete:
+                del metrics[LAST_SUCCESS]  # that of the last complete one stays
+            _merge(self._path, _labels(backup), metrics)
 
 
 def _labels(backup: Backups) -> str:

@@ -7,10 +7,18 @@ import re
 from typing import Any, ClassVar
 
 from bakthat.errors import ConfigError
-from bakthat.notify.base import Notifier, choice, error_text, summary_line, web_url
+from bakthat.notify.base import (
+    Notifier,
+    Status,
+    choice,
+    error_text,
+    status_of,
+    summary_line,
+    web_url,
+)
 
 NTFY_HIGH_PRIORITY = 4
-"""The priority of messages about failures."""
+"""The priority of messages about failures and incomplete backups."""
 
 _NTFY = re.compile(r"https?://[^/]+(/.*)?/[-_A-Za-z0-9]{1,64}/?")
 
@@ -28,9 +36,9 @@ class Webhook(Notifier):
     """Posts each result; ``webhook: {url: …, format: json or ntfy, when: …, headers: …}``.
 
     With ``when: failure``, nothing is sent about a success. With ``format: json`` (the default) the
-    body has operation, status ("success" or "failure"), session_id, host, message, and backups, the
-    catalog entries of a success. With ``format: ntfy`` the url ends with the topic, and the body is
-    that of https://docs.ntfy.sh/publish/#publish-as-json.
+    body has operation, status ("success", "incomplete" or "failure"), session_id, host, message,
+    and backups, the catalog entries unless it failed. With ``format: ntfy`` the url ends with the
+    topic, and the body is that of https://docs.ntfy.sh/publish/#publish-as-json.
     """
 
     section = "webhook"
@@ -48,22 +56,23 @@ class Webhook(Notifier):
         self.listen_to_all(self._send_result, self._send_error)
 
     def _send_result(self, session_id: str, operation: str, result: Any) -> None:
-        if self.settings.get("when") != "failure":
+        status = status_of(result)
+        if self.settings.get("when") != "failure" or status is not Status.SUCCESS:
             backups = result if isinstance(result, list) else [result]
             entries = [each.as_dict() for each in backups]
-            self._send(session_id, operation, "success", summary_line(operation, result), entries)
+            self._send(session_id, operation, status, summary_line(operation, result), entries)
 
     def _send_error(self, session_id: str, operation: str, exception: BaseException) -> None:
         message = f"{operation} failed: {error_text(exception)}"
-        self._send(session_id, operation, "failure", message, [])
+        self._send(session_id, operation, Status.FAILURE, message, [])
 
     def _send(
-        self, session_id: str, operation: str, status: str, message: str, entries: list[Any]
+        self, session_id: str, operation: str, status: Status, message: str, entries: list[Any]
     ) -> None:
         url, host = str(self.settings["url"]), self.host
         body: dict[str, Any] = {
             "operation": operation,
-            "status": status,
+            "status": status.value,
             "session_id": session_id,
             "host": host,
             "message": message,
@@ -72,8 +81,9 @@ class Webhook(Notifier):
         if self.settings.get("format") == "ntfy":
             url, _, topic = url.rstrip("/").rpartition("/")
             body = {"topic": topic, "title": f"bakthat on {host}", "message": message}
-            body["tags"] = ["warning" if status == "failure" else "white_check_mark"]
-            if status == "failure":
+            is_good = status is Status.SUCCESS
+            body["tags"] = ["white_check_mark" if is_good else "warning"]
+            if not is_good:
                 body["priority"] = NTFY_HIGH_PRIORITY
         headers = {"Content-Type": "application/json", **self.settings.get("headers", {})}
         self.post(url, json.dumps(body).encode(), headers)

@@ -52,6 +52,7 @@ def backup(
     exclude_caches: bool = False,
     one_file_system: bool = False,
     create: bool = False,
+    allow_empty: bool = False,
     progress: Progress | None = None,
 ) -> models.Backups:
     """Back up a file or a directory and return its catalog entry.
@@ -72,13 +73,20 @@ def backup(
     A missing bucket, vault or directory is made, unless the catalog lists backups in it: then its
     disk may not be mounted, or the endpoint may be wrong. *create* makes it all the same.
 
+    A backup of nothing but an empty directory, or of one file without a byte, is a warning too: a
+    dump failed, a disk is not mounted, or a pattern fits too much. *allow_empty* says that it is
+    meant.
+
     *progress* is called with the bytes read and the bytes to read. Without it, the log has
     percentages.
 
     A file that cannot be read, or that changes meanwhile, does not stop the backup. Such files are
-    counted in the entry's ``metadata["warning_count"]`` and named in ``metadata["warnings"]``.
+    counted in the entry's ``metadata["warning_count"]`` and named in ``metadata["warnings"]``, and
+    the entry's ``is_complete`` is False.
+
     Raises subclasses of BakthatError. When CatalogError says that the backup was stored but not
-    recorded, or StorageError that it was confirmed but not checked, the object stays.
+    recorded, or StorageError that it was confirmed but not checked, the object stays. An exception
+    after the backup was recorded, such as that of a callback, has a note with the stored filename.
     """
     session = Session(profile, config, conf, destination, host=host)
     if session.loaded.is_unconfigured and session.named_destination is None:
@@ -123,10 +131,25 @@ def backup(
         with open_content(source.path, options, arcname=source.arcname) as content:
             from bakthat.operations.store import NewBackup
 
-            new = NewBackup(session, backend, source, options, keys, joined_tags, progress, create)
+            def finish(entry: models.Backups) -> None:
+                name = printable(entry.stored_filename)
+                current.finish(entry, done=f"stored as {name} on {entry.where}")
+
+            new = NewBackup(
+                session,
+                backend,
+                source,
+                options,
+                keys,
+                joined_tags,
+                progress,
+                create,
+                allow_empty=allow_empty,
+                on_recorded=finish,
+            )
             entry = new.store(content)
         after_change(session, entry.backend, make_bucket=True)
-        return current.finish(entry)
+        return entry
 
 
 def _check_recipients(keys: EncryptionKeys) -> None:

@@ -19,6 +19,7 @@ from bakthat.errors import (
     BakthatError,
     ConfigError,
     KeyFormatError,
+    NoMatchError,
     NotFoundError,
     PasswordError,
     StorageError,
@@ -31,7 +32,7 @@ from bakthat.policy.storage_classes import VAULT, storage_class
 from bakthat.session import cold
 from bakthat.session.lookup import find_backups
 from bakthat.session.reading import byte_counter, expected_of, find_keys, refresh_entry
-from bakthat.session.session import Session, operation
+from bakthat.session.session import Session, operation, result_log
 from bakthat.session.sets import newest_first
 from bakthat.session.stat import batches, stat_by_listing, workers
 from bakthat.system.paths import PathLike
@@ -121,8 +122,8 @@ def check(
     called with the bytes read and the bytes of the stored backups, or without *read_data* with the
     numbers of backups.
 
-    A problem with a backup is in its result, and is not raised. Raises NoMatchError, UsageError,
-    ConfigError.
+    A problem with a backup is in its result, and is not raised. Raises NoMatchError, also when
+    there is no backup to check, UsageError, ConfigError.
     """
     if sample is not None and (isinstance(sample, bool) or sample < 1):
         raise UsageError(f"a sample must be a whole number from 1 on, not {sample!r}")
@@ -136,8 +137,13 @@ def check(
         if read_data:
             keys = _Keys(session, password, identity_file, may_ask(prompt))
             found = list(_read_all(session, found, keys, progress))
+        if not found:
+            raise NoMatchError(
+                f"nothing to check: {_description_of_none(session, host)}",
+                hint="bakthat sync lists what is stored",
+            )
     good = sum(each.is_good for each in found)
-    log.info("Checked %d backups: %d good, %d wrong", len(found), good, len(found) - good)
+    result_log.info("Checked %d backups: %d good, %d wrong", len(found), good, len(found) - good)
     return found
 
 
@@ -148,6 +154,12 @@ def _select(session: Session, filename: str, host: str | None) -> list[models.Ba
     with models.catalog(session.catalog_path):
         found = models.Backups.search("", session.containers(*named))
     return newest_first(each for each in found if host is None or each.host == host)
+
+
+def _description_of_none(session: Session, host: str | None) -> str:
+    of_host = "" if host is None else f" of {printable(host)}"
+    where = session.named_destination or "the profile's containers"
+    return f"the catalog {printable(session.catalog_path)} has no backup{of_host} in {where}"
 
 
 # Existence and size

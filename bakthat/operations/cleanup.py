@@ -23,7 +23,7 @@ from bakthat.policy.defaults import DEFAULT_LEFTOVER_AGE, DESTINATIONS
 from bakthat.policy.intervals import parse_interval
 from bakthat.session import cold
 from bakthat.session.records import CatalogMapping
-from bakthat.session.session import Session, operation
+from bakthat.session.session import Session, operation, result_log
 from bakthat.system.paths import PathLike
 from bakthat.system.text import printable
 
@@ -91,7 +91,9 @@ def cleanup(
         if not named:
             cleaner.clean_reservations()
         doing = "Would remove" if dry_run else "Removed"
-        log.info("%s %d leftovers older than %s", doing, len(cleaner.found), older_than)
+        # The command line has a summary of its own, but not when an exception ends the command.
+        results = log if cleaner.failures else result_log
+        results.info("%s %d leftovers older than %s", doing, len(cleaner.found), older_than)
         for other in cleaner.failures[1:]:
             log.warning("another leftover could not be removed: %s", other)
         if cleaner.failures:

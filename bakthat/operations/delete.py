@@ -56,5 +56,8 @@ def delete(
         ):
             backend.delete(found.stored_filename)
             record_deletion(session, [found])
+            name = printable(found.stored_filename)
+            found.container = backend.container
+            current.finish(found, done=f"deleted {name} from {found.where}")
         after_change(session, found.backend)
-        return current.finish(found)
+        return found

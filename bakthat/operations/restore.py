@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,10 @@ from bakthat.pipeline import read
 from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD, storage_class
 from bakthat.session import cold
 from bakthat.session.reading import byte_counter, expected_of, find_keys, find_to_restore
-from bakthat.session.session import Session, operation
+from bakthat.session.session import Session, operation, result_log
 from bakthat.system.paths import PathLike, expanded
 from bakthat.system.streams import Progress
-from bakthat.system.text import printable
+from bakthat.system.text import counted, human_size, printable
 
 log = logging.getLogger("bakthat")
 
@@ -66,6 +67,7 @@ def restore(
     any_size: bool = False,
     only: str | Sequence[str] = (),
     keep_going: bool = False,
+    report: ArchiveReport | None = None,
     progress: Progress | None = None,
 ) -> models.Backups | None:
     """Restore a backup into the directory *output* (by default the current one); return it.
@@ -83,6 +85,11 @@ def restore(
 
     *keep_going* True leaves out what the file system of *output* cannot hold, such as names that it
     does not allow, devices and files that are too large. A warning names each.
+
+    What cannot be restored exactly, such as an attribute that the file system does not know, is a
+    warning, and the rest is restored. *report* collects the files, directories, bytes and warnings,
+    also while an exception is on its way. The returned entry's ``is_complete`` is False after a
+    warning.
 
     A backup that unpacks to far more than was backed up is refused, since it could fill the disk.
     The limit is twice the size in the catalog of the machine that made the backup plus 64 MiB. For
@@ -131,10 +138,21 @@ def restore(
             return None
         current.begin()
         log.info("Restoring %s", printable(found.stored_filename))
-        report = _fetch(session, found, expected, options)
-        if report.warning_count:
-            log.warning("restored, with %d warnings", report.warning_count)
-        return current.finish(found)
+        _warn_of_incomplete(found)
+        report = ArchiveReport() if report is None else report
+        _fetch(session, found, expected, options, report)
+        found.restore_warning_count = report.warning_count
+        name, target = printable(found.stored_filename), printable(options.target)
+        current.finish(found, done=f"restored {name} into {target}")
+        result_log.info(
+            "Restored %s: %d files (%s) into %s, with %d warnings",
+            name,
+            report.files,
+            human_size(report.bytes),
+            target,
+            report.warning_count,
+        )
+        return found
 
 
 def thaw_status(
@@ -181,11 +199,25 @@ def _target(output: PathLike | None) -> Path:
     return expanded(output or os.curdir)
 
 
+def _warn_of_incomplete(backup: models.Backups) -> None:
+    if not backup.is_complete:
+        log.warning(
+            "%s was stored with %s: some files are missing or incomplete in it",
+            printable(backup.stored_filename),
+            counted(backup.warning_count, "warning"),
+        )
+
+
 def _fetch(
-    session: Session, backup: models.Backups, expected: read.Expected, options: RestoreOptions
-) -> ArchiveReport:
+    session: Session,
+    backup: models.Backups,
+    expected: read.Expected,
+    options: RestoreOptions,
+    report: ArchiveReport,
+) -> None:
     """Restore all of *backup* into a directory; when anything fails, nothing appears there."""
     backend = session.backend(backup.backend)
+    backup.container = backend.container
     key = backup.stored_filename
     log.info("Downloading...")
     keys = find_keys(
@@ -207,7 +239,7 @@ def _fetch(
             )
     if expected.compressed:
         log.info("Uncompressing...")
-    report = ArchiveReport()
+    started = time.monotonic()
     read.read_object(
         backend.download(key),
         expected,
@@ -219,7 +251,7 @@ def _fetch(
         keep_going=options.keep_going,
         reopen=lambda: backend.download(key),
     )
-    return report
+    report.seconds = time.monotonic() - started
 
 
 def _stored_object(session: Session, backup: models.Backups) -> StoredObject:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -44,11 +44,11 @@ from bakthat.session.deletion import (
     record_deletion,
 )
 from bakthat.session.lookup import find_set, other_hosts
-from bakthat.session.session import Session, operation
+from bakthat.session.session import Session, operation, result_log
 from bakthat.session.sets import BackupSet
 from bakthat.system.paths import PathLike
 from bakthat.system.signals import held_back
-from bakthat.system.text import enumerate_some, printable
+from bakthat.system.text import counted, enumerate_some, printable
 
 log = logging.getLogger("bakthat")
 
@@ -113,9 +113,11 @@ def delete_older_than(
     session = Session(profile, config, conf, destination)
     if dry_run:
         return plan_by_age(session, filename, interval, host=host, source=source).to_delete
-    with operation(session, "delete_older_than") as current:
-        plan = plan_by_age(session, filename, interval, host=host, source=source)
-        return current.finish(carry_out(session, plan))
+    return delete_by_plan(
+        session,
+        "delete_older_than",
+        lambda: plan_by_age(session, filename, interval, host=host, source=source),
+    )
 
 
 def rotate_backups(
@@ -157,12 +159,23 @@ def rotate_backups(
     )
     if dry_run:
         return plan_rotation(session, filename, host=host, source=source, **rules).to_delete
-    with operation(session, "rotate_backups") as current:
-        plan = plan_rotation(session, filename, host=host, source=source, **rules)
-        return current.finish(carry_out(session, plan))
+    return delete_by_plan(
+        session,
+        "rotate_backups",
+        lambda: plan_rotation(session, filename, host=host, source=source, **rules),
+    )
 
 
 rotate = rotate_backups
+
+
+def delete_by_plan(
+    session: Session, name: str, make_plan: Callable[[], Plan]
+) -> list[models.Backups]:
+    """Run the operation *name*: make its plan, delete what it says, and return that."""
+    with operation(session, name) as current:
+        deleted = carry_out(session, make_plan())
+        return current.finish(deleted, done=f"deleted {counted(len(deleted), 'backup')}")
 
 
 def plan_by_age(
@@ -219,6 +232,8 @@ def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
             reason = _KEPT_WITHOUT_RULE[each.decision.reasons]
             log.info("Keeping %s: %s", printable(each.backup.stored_filename), reason)
     backend = session.backend(session.destination)
+    for each in plan.backups:
+        each.backup.container = backend.container
     to_delete = plan.to_delete
     if to_delete:
         _check_newest(backend, plan)
@@ -234,7 +249,9 @@ def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
             failures.update(failed)
             deleted += [each for each in batch if each.stored_filename not in failed]
     finally:
-        log.info("Deleted %d of %d backups", len(deleted), len(plan.backups))
+        # The command line has a summary of its own, but not when an exception ends the command.
+        results = result_log if len(deleted) == len(to_delete) else log
+        results.info("Deleted %d of %d backups", len(deleted), len(plan.backups))
         if deleted:
             after_change(session, backend.name)
     if failures:

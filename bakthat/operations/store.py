@@ -27,7 +27,7 @@ from bakthat.operations.sources.files import BackupSource
 from bakthat.passwords import EncryptionKeys
 from bakthat.pipeline.write import write_object
 from bakthat.session.container import make_container
-from bakthat.session.session import Session
+from bakthat.session.session import Session, result_log
 from bakthat.system import text
 from bakthat.system.signals import held_back
 from bakthat.system.streams import Progress
@@ -56,6 +56,10 @@ class NewBackup:
     progress: Progress | None
     create: bool
     """Whether a missing container is made anew though the catalog lists backups in it."""
+    allow_empty: bool
+    """Whether a backup without any content is no warning."""
+    on_recorded: Callable[[models.Backups], object]
+    """Called with the entry as soon as it is in the catalog."""
 
     def store(self, first: BackupContent) -> models.Backups:
         """Write the object under the first free name, record it, and return the entry.
@@ -127,15 +131,24 @@ class NewBackup:
                 report=report,
                 on_bytes=renewing(self.session.catalog_path, key, progress.add),
             )
+            why = "" if self.allow_empty else source.why_empty(report, self.options)
+            if why:
+                report.warn(
+                    f"{printable(source.path)}: nothing in it is stored: {why}; "
+                    "--allow-empty says that this is meant"
+                )
             self._log_excluded(report)
             upload.flush()
             with last_step:
                 row["size"] = upload.commit().size
-                row["metadata"] = description | self._result(report, started)
+                report.seconds = time.monotonic() - started
+                row["metadata"] = description | self._result(report)
                 entry = self._record(row)
+                entry.container = self.backend.container
+                self.on_recorded(entry)
                 progress.finish()
                 size = text.human_size(entry.size)
-                log.info("Stored as %s (%s)", printable(key), size)
+                result_log.info("Stored as %s (%s) on %s", printable(key), size, entry.where)
         finally:
             if not last_step.is_stopped:
                 with held_back(
@@ -154,7 +167,7 @@ class NewBackup:
                 printable(str(self.options.rules.path)),
             )
 
-    def _result(self, report: ArchiveReport, started: float) -> dict[str, Any]:
+    def _result(self, report: ArchiveReport) -> dict[str, Any]:
         """Return the metadata that is known only after the backup was written."""
         result = {
             "is_enc": bool(self.keys),
@@ -167,7 +180,7 @@ class NewBackup:
             "excluded_directories": report.excluded_directories,
             "warning_count": report.warning_count,
             "warnings": report.warnings,
-            "seconds": round(time.monotonic() - started, 3),
+            "seconds": round(report.seconds, 3),
         }
         if report.sha256:
             result["sha256"] = report.sha256

@@ -22,6 +22,8 @@ from bakthat.policy.defaults import DESTINATIONS
 from bakthat.system.paths import expanded
 
 log = logging.getLogger("bakthat")
+result_log = logging.getLogger("bakthat.results")
+"""One line about the result of each operation. The command line prints a summary instead."""
 
 Result = TypeVar("Result")
 
@@ -134,6 +136,7 @@ class Operation:
         self.session_id = str(uuid.uuid4())
         self.has_begun = False
         self.result: object = None
+        self.done = ""
         self._listeners = listeners
 
     def begin(self) -> None:
@@ -142,10 +145,19 @@ class Operation:
         for callback in self._callbacks(f"before_{self.name}"):
             callback(self.session_id)
 
-    def finish(self, result: Result) -> Result:
-        """Set the result and return it; ``on_`` fires when the operation's block ends."""
-        self.result = result
+    def finish(self, result: Result, *, done: str) -> Result:
+        """Set the result and return it; ``on_`` fires when the operation's block ends.
+
+        Call this as soon as the result is recorded. *done* says what was done: a note of any
+        exception that follows, such as that of a callback, has it.
+        """
+        self.result, self.done = result, done
         return result
+
+    def add_note(self, exc: BaseException) -> None:
+        """Add to an exception what was done before it was raised, if anything was."""
+        if self.done:
+            exc.add_note(f"{self.done} before this happened")
 
     def fire_result(self) -> None:
         """Call every ``on_`` callback, then raise the first exception, if any."""
@@ -194,10 +206,15 @@ def operation(session: Session, name: str, *, deferred: bool = False) -> Iterato
             current.begin()
         yield current
     except BaseException as exc:
+        current.add_note(exc)
         current.fire_error(exc)
         raise
     if current.has_begun:
-        current.fire_result()
+        try:
+            current.fire_result()
+        except BaseException as exc:
+            current.add_note(exc)
+            raise
 
 
 def _warn(what: str, exc: Exception) -> None:

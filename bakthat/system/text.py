@@ -105,6 +105,22 @@ def utc_minute(seconds: float | None) -> str:
     return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, ``1 file`` or ``3 files``; *noun* takes an s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def human_seconds(seconds: float) -> str:
+    """Return a duration for people: ``0.4 s``, ``3 min 12 s``, ``2 h 5 min``."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    minutes = whole // 60
+    if minutes < 60:
+        return f"{minutes} min {whole % 60} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 

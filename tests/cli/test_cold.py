@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from bakthat.cli import run
-from tests.support.commandline import CommandLine
+from tests.support.commandline import CommandLine, untimed
 from tests.support.glacier_server import GlacierServer
 from tests.support.profiles import write_config
 from tests.support.servers import S3Server
@@ -40,6 +40,7 @@ def use(home: Path, conf: dict[str, Any]) -> dict[str, Any]:
 def lines(text: str) -> list[str]:
     """Return the lines of a transcript, with what differs from run to run replaced."""
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "DATE", text)
+    text = re.sub(r"\(\d+ B\)", "(SIZE)", untimed(text))
     return re.sub(r"mydir\.\d{14}", "mydir.DATE", text).splitlines()
 
 
@@ -250,4 +251,5 @@ def test_deleting_too_early_is_a_warning(user: CommandLine, conf: dict[str, Any]
         "bakthat: warning: mydir.DATE.tgz is in a vault, which is charged for at least 90 days: "
         "deleting it now saves nothing for 90 days",
         "Deleting mydir.DATE.tgz",
+        f"Deleted mydir.DATE.tgz (SIZE) from glacier {conf['glacier_vault']}",
     ]

@@ -132,6 +132,7 @@ def test_a_name_that_is_not_utf8_is_refused_in_every_locale(
 ) -> None:
     path = user.directory / "b\udce4r"
     path.mkdir()
+    (path / "file").write_text("content")
     refused = user.run("backup", path, "--prompt", "no", env=locale)
     assert refused.code == 2
     assert r"'b\xe4r' is not UTF-8" in refused.stderr

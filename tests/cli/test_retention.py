@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from bakthat import models
-from tests.support.commandline import INTERRUPT, CommandLine
+from tests.support.commandline import INTERRUPT, CommandLine, untimed
 from tests.support.filled_catalog import DAY, at
 from tests.support.profiles import write_config
 
@@ -78,10 +78,10 @@ def test_a_dry_run_prints_what_is_kept_and_deleted_with_the_reasons(user: User) 
         "2020-12-13 12:00:00  delete  1.5 KB  mydir.20201213120000.tgz  not needed by any rule\n"
         "2020-12-12 12:00:00  keep    1.5 KB  mydir.20201212120000.tgz  weekly 1 of 1\n"
     )
-    assert done.stderr == (
+    assert untimed(done.stderr) == (
         "Rotating mydir, keeping 2 daily, 1 weekly (weeks from saturday); "
         "this is a dry run, nothing is deleted\n"
-        "Would delete 2 of 5 backups (3.0 KB)\n"
+        "Would delete 2 of 5 backups (3.0 KB) from local\n"
     )
     assert done.code == 0
     assert user.stored() == made
@@ -90,16 +90,18 @@ def test_a_dry_run_prints_what_is_kept_and_deleted_with_the_reasons(user: User) 
 def test_a_rotation_says_what_it_deletes(user: User) -> None:
     made = user.record_days(5)
     done = user.run("rotate_backups", "mydir", "--last", "3")
-    assert done.stderr.splitlines() == [
+    assert untimed(done.stderr).splitlines() == [
         "Rotating mydir, keeping the last 3",
         f"Deleting {made[0]}",
         f"Deleting {made[1]}",
-        "Deleted 2 of 5 backups",
+        f"Deleted 2 of 5 backups (3.0 KB) from local {user.store}",
     ]
     assert (done.stdout, done.code) == ("", 0)
     assert user.stored() == made[2:]
     again = user.run("rotate_backups", "mydir", "--last", "3")
-    assert again.stderr.splitlines()[1:] == ["Deleted 0 of 3 backups"]
+    assert untimed(again.stderr).splitlines()[1:] == [
+        f"Deleted 0 of 3 backups (0 B) from local {user.store}"
+    ]
     assert again.code == 0
 
 
@@ -117,7 +119,7 @@ def test_deleting_by_age_shows_how_it_reads_the_interval_before_it_acts(
 ) -> None:
     made = user.record_days(3)
     done = user.run(name, "mydir", "1m")
-    messages = done.stderr.splitlines()
+    messages = untimed(done.stderr).splitlines()
     assert re.fullmatch(
         r"Deleting backups of mydir older than 0 days 0:01:00, "
         r"before \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC",
@@ -127,7 +129,7 @@ def test_deleting_by_age_shows_how_it_reads_the_interval_before_it_acts(
         f"Keeping {made[2]}: it is the newest",
         f"Deleting {made[0]}",
         f"Deleting {made[1]}",
-        "Deleted 2 of 3 backups",
+        f"Deleted 2 of 3 backups (3.0 KB) from local {user.store}",
     ]
     assert (done.stdout, done.code) == ("", 0)
     assert user.stored() == made[2:]

@@ -33,7 +33,7 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.system": ["files linux paths signals streams text", "disks terminal"],
     "bakthat.format": ["names description"],
     "bakthat.policy": [
-        "defaults newest week_days",
+        "defaults newest outcome week_days",
         "intervals rotation storage_classes",
         "settings",
     ],
@@ -90,8 +90,8 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.operations.sources": ["files"],
     "bakthat.operations.sync": ["report", "operation"],
     "bakthat.cli": [
-        "log process progress questions signals",
-        "app",
+        "log process questions signals",
+        "app progress",
         "backups cold configuration retention upkeep",
         "run",
     ],
@@ -110,7 +110,7 @@ MAY_IMPORT: dict[str, str] = {
     "crypto": "errors system",
     "backends": "errors system policy",
     "conf": "errors system policy hooks",
-    "models": "errors system format database",
+    "models": "errors system format policy database",
     "passwords": "errors system",
     "plugin": "errors system hooks conf models",
     "pipeline": "errors system archive crypto passwords",
@@ -120,7 +120,7 @@ MAY_IMPORT: dict[str, str] = {
     "operations": "errors system format policy archive crypto backends conf models passwords"
     " pipeline session",
     "helper": "errors system format conf models operations",
-    "cli": "bakthat errors system policy backends conf models session operations",
+    "cli": "bakthat errors system policy archive backends conf models session operations",
     "__main__": "cli",
 }
 

@@ -182,7 +182,7 @@ def test_after_one_signal_the_last_request_is_finished_and_recorded(
         running.process.send_signal(number)
         running.wait_for(AGAIN)
         assert running.process.wait(PATIENCE) == 128 + number
-        assert f"Stored as {name}." in running.rest()
+        assert f"stored as {name}." in running.rest()
     assert listed(user) == stored(proxied_conf) != set()
 
 

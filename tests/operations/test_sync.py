@@ -24,7 +24,7 @@ from bakthat.operations.store import NewBackup
 from bakthat.operations.sync import report as sync_report
 from bakthat.session import session, stat
 from bakthat.session.session import Session
-from tests.support.commandline import CommandLine
+from tests.support.commandline import CommandLine, untimed
 from tests.support.fault_proxy import FaultProxy, refusal
 from tests.support.legacy import PASSWORD, Legacy, beefish, tarball, value
 from tests.support.profiles import Conf, write_config
@@ -652,7 +652,7 @@ def test_on_a_new_machine_sync_and_restore_are_enough(user: CommandLine, tmp_pat
     assert "Would sync local" in before.stderr
     done = user.run("sync")
     assert (done.code, done.stdout) == (0, "")
-    assert done.stderr.endswith("/.bakthat_store: 1 adopted, 0 unchanged\n")
+    assert untimed(done.stderr).endswith("/.bakthat_store: 1 adopted, 0 unchanged\n")
     again = json.loads(user.run("sync", "--json").stdout)
     assert (again["pending"], again["containers"][0]["unchanged"]) == (False, 1)
     assert user.run("restore", "mydir", "-o", "out").code == 0

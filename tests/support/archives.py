@@ -53,6 +53,17 @@ def members(data: bytes) -> dict[str, tarfile.TarInfo]:
         return {member.name: member for member in tar}
 
 
+def unrestorable(path: Path) -> None:
+    """Write a ``.tgz`` of ``mydir/a.txt`` with an attribute that no file system accepts."""
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        directory = tarfile.TarInfo("mydir")
+        directory.type, directory.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(directory)
+        file = tarfile.TarInfo("mydir/a.txt")
+        file.size, file.pax_headers = 5, {"SCHILY.xattr.nonsense.name": "x"}
+        tar.addfile(file, io.BytesIO(b"hello"))
+
+
 def extract_all(tar: tarfile.TarFile, destination: Path) -> None:
     """Extract everything as it is, also with Python before 3.11.4, which knows no filters."""
     if hasattr(tarfile, "fully_trusted_filter"):

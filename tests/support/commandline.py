@@ -159,3 +159,8 @@ class CommandLine:
 def stored_names(text: str) -> list[str]:
     """Return the stored filenames that *text* mentions."""
     return re.findall(r"\S+\.\d{14}\S*", text)
+
+
+def untimed(text: str) -> str:
+    """Return *text* without the seconds in summaries."""
+    return re.sub(r", \d+\.\d s(?=$|,)", "", text, flags=re.MULTILINE)

@@ -6,7 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from bakthat.archive.create.walk import CACHE_TAG, WalkOptions
 from bakthat.archive.gzip.level import DEFAULT_LEVEL
+from bakthat.archive.report import ArchiveReport
 from bakthat.errors import SourceError, UsageError
 from bakthat.format import names
 from bakthat.format.description import NAMED, source_id
@@ -79,3 +81,36 @@ class BackupSource:
             return cls(path, set_name, set_name, ".tgz", True, level, root_name, identity)
         extension = "" if is_file else ".tar"
         return cls(path, set_name, set_name, extension, not is_file, 0, root_name, identity)
+
+    def why_empty(self, report: ArchiveReport, options: WalkOptions) -> str:
+        """Return why nothing but the source itself was stored; "" when there was more.
+
+        It is seldom meant: a dump wrote nothing, a disk is not mounted, or a pattern fits too much.
+        """
+        if report.directories > 1 or report.files > 2:
+            return ""
+        try:
+            if not report.directories:
+                return "" if self.path.stat().st_size else "the file is empty"
+            present = set(os.listdir(self.path))
+        except OSError:
+            return ""  # it vanished or changed
+        # A file that only says what to leave out is no content.
+        markers = {CACHE_TAG} if options.skip_caches else set()
+        rules = options.rules
+        if rules is not None and rules.path.parent.resolve() == self.path.resolve():
+            markers.add(rules.path.name)
+        if rules is not None:
+            markers = {name for name in markers if not rules.excludes(name, is_dir=False)}
+        markers &= present
+        if report.files > len(markers):
+            return ""
+        if present and not present - markers:
+            return f"the directory has {' and '.join(sorted(markers))} only"
+        if not present:
+            return "the directory is empty, or its disk is not mounted"
+        if rules is not None:
+            return f"{printable(rules.path)} leaves out everything"
+        if markers:
+            return "--exclude-caches leaves out everything"
+        return ""  # nothing could be read, and each entry has its warning

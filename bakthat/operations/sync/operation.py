@@ -31,7 +31,7 @@ from bakthat.format.description import sanitized
 from bakthat.operations.sync.report import Action, Change, ContainerSync, SyncReport
 from bakthat.session.cold import Wait
 from bakthat.session.entries import entry_of, is_value, value_entry
-from bakthat.session.session import Session, operation
+from bakthat.session.session import Session, operation, result_log
 from bakthat.session.stat import batches, workers
 from bakthat.session.vault import INVENTORY_KEY, VaultInventory
 from bakthat.system.paths import PathLike
@@ -85,6 +85,11 @@ def sync(
                 continue
             if result is not None:
                 report.containers.append(result)
+        # The command line has a summary of its own, but not when an exception ends the command.
+        results = log if failures else result_log
+        for done in report.containers:
+            if not done.is_pending:
+                results.info("%s", done.summary(dry_run=dry_run))
         for other in failures[1:]:
             log.warning("another container could not be synced: %s", other)
         if failures:
@@ -110,7 +115,6 @@ def _sync_container(
         log.debug("%s does not exist yet", printable(comparison.backend.container))
         return None
     if not result.is_pending:
-        log.info("%s", result.summary(dry_run=dry_run))
         _warn_of_taken_names(result)
     return result
 

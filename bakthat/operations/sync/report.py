@@ -61,8 +61,8 @@ class ContainerSync:
             "pending": self.is_pending,
         }
 
-    def summary(self, *, dry_run: bool) -> str:
-        """Return one line with the number of changes."""
+    def counts(self) -> str:
+        """Return the container and its numbers of changes, for people."""
         counts = dict.fromkeys(Action, 0)
         for change in self.changes:
             counts[change.action] += 1
@@ -70,8 +70,12 @@ class ContainerSync:
         parts.append(f"{self.unchanged} unchanged")
         if self.foreign:
             parts.append(f"{self.foreign} foreign objects left alone")
-        doing = "Would sync" if dry_run else "Synced"
-        return f"{doing} {self.backend} {printable(self.container)}: {', '.join(parts)}"
+        found = "not listed yet" if self.is_pending else ", ".join(parts)
+        return f"{self.backend} {printable(self.container)}: {found}"
+
+    def summary(self, *, dry_run: bool) -> str:
+        """Return one line with the number of changes."""
+        return f"{'Would sync' if dry_run else 'Synced'} {self.counts()}"
 
 
 @dataclass(slots=True)
@@ -90,6 +94,17 @@ class SyncReport:
     def is_pending(self) -> bool:
         """Whether a vault has not made its list yet; sync must be run again later."""
         return any(each.is_pending for each in self.containers)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the catalog can list everything that is stored; no name was taken."""
+        return all(change.action is not Action.NAME_TAKEN for change in self.changes)
+
+    def summary(self) -> str:
+        """Return one line with the number of changes in each container."""
+        done = "Would sync" if self.is_dry_run else "Synced"
+        counts = "; ".join(each.counts() for each in self.containers)
+        return f"{done} {counts or 'nothing: no container exists yet'}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""

@@ -1,0 +1,42 @@
+"""Whether an operation did all of its work, decided once: done, or incomplete.
+
+Exit codes, notifications and BakHelper ask the entry that the operation returned.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bakthat.system.text import printable
+
+
+class Outcome:
+    """What an operation adds to the entry of the catalog that it returns; these are no columns."""
+
+    backend: Any
+    metadata: Any
+    container = ""
+    """The bucket, vault or directory of the backup; "" in an entry that was only listed."""
+    restore_warning_count: int | None = None
+    """The warnings of the restore that returned this entry; None for any other operation."""
+
+    @property
+    def warning_count(self) -> int:
+        """The number of warnings of the restore that returned this entry, else of the backup.
+
+        Each is about a file that is missing, or not as it was.
+        """
+        if self.restore_warning_count is not None:
+            return self.restore_warning_count
+        count = self.metadata.get("warning_count")
+        return count if isinstance(count, int) else 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the restore that returned this entry, else the backup, had no warnings."""
+        return not self.warning_count
+
+    @property
+    def where(self) -> str:
+        """The destination and, where it is known, the container, for messages."""
+        return f"{self.backend} {printable(self.container)}".rstrip()
