@@ -284,6 +284,7 @@ _YAML_PROBLEMS = (
         f"{_QUOTE_IT}, or align the keys",
     ),
     (r"unexpected end of stream", "a quote that is not closed", "close it"),
+    (r"but got '<stream end>'", "a bracket that is not closed", "close it"),
     (r"could not find expected ':'", "a line without a colon", "write it as key: value"),
     (r"expected <block end>, but found '<block mapping", "a wrong indentation", "align the keys"),
     (r"expected (<block end>|'[,}\]]|[,}\]])", "text after the end of a value", _QUOTE_IT),

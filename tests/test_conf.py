@@ -120,6 +120,7 @@ IN_QUOTES = "put the whole value in quotes"
         ("default:\n  password: *SECRET", ":2: a value that begins with *", IN_QUOTES),
         ("default:\n  password: !SECRET", ":2: a value that begins with !", IN_QUOTES),
         ("default:\n  password: SEC: RET", ":2: a colon within a value", IN_QUOTES),
+        ("default:\n  recipients: [a", ":2: a bracket that is not closed", "close it"),
         ("default:\n  prefix: {host}/", ":2: text after the end of a value", IN_QUOTES),
         ("default:\n  prefix: {host}", "'prefix' must be text, not a mapping", "in quotes"),
         ("default:\n  s3_bucket: x\nyes", ":4: a line without a colon", "as key: value"),

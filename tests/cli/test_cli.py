@@ -276,8 +276,9 @@ def test_a_broken_configuration_is_one_line_with_its_place(user: CommandLine) ->
     path.write_text("default:\n  s3_bucket: [unclosed\n")
     path.chmod(0o600)
     done = user.run("backup", "mydir", "--prompt", "no")
-    assert done.stderr.startswith(f"bakthat: error: {path}:")
-    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr == (
+        f"bakthat: error: {path}:2: a bracket that is not closed\nbakthat: hint: close it\n"
+    )
     configure(user, default={"s3_buckt": "x"})
     done = user.run("backup", "mydir", "--prompt", "no")
     assert done.stderr == (
