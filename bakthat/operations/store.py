@@ -89,7 +89,10 @@ class NewBackup:
             except BaseException:
                 _release(catalog_path, key)
                 raise
-        raise StorageError(f"{MAX_COLLISIONS} names in a row are taken on the storage")
+        raise StorageError(
+            f"{MAX_COLLISIONS} names in a row are taken on the storage",
+            hint="check that what answers is the storage, and the clock of this machine",
+        )
 
     def _names_from(self, date: int) -> Iterator[tuple[str, int]]:
         candidates = names.stored_names(

@@ -448,3 +448,27 @@ def test_a_head_that_nothing_explains_names_its_status_once_and_what_to_check(
         backend.stat("set.tgz")
     assert str(caught.value).count(str(status)) == 1
     assert "check" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("fault", "passes"),
+    [
+        (refusal(500, "InternalError"), True),
+        (refusal(503, "SlowDown"), True),
+        (refusal(429, "TooManyRequests"), True),
+        (refusal(400, "RequestTimeout"), True),
+        (Reset(), True),
+        (refusal(403, "AccessDenied"), False),
+        (refusal(404, "NoSuchBucket"), False),
+        (refusal(400, "InvalidArgument"), False),
+        (refusal(501, "NotImplemented"), False),
+    ],
+    ids=str,
+)
+def test_a_failure_says_whether_it_passes_by_itself(
+    conf: dict[str, Any], moto_proxy: FaultProxy, fault: Fault, passes: bool
+) -> None:
+    moto_proxy.on("GET", "", fault)
+    with pytest.raises(StorageError) as caught:
+        list(s3_backend(conf, max_attempts=1).ls())
+    assert caught.value.may_pass is passes

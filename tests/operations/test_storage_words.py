@@ -232,3 +232,27 @@ def test_a_deletion_that_a_lock_refuses_is_told_plainly(proxied: Conf, moto_prox
     assert "retention ends" in caught.value.hint
     assert bakthat.ls(conf=proxied) == [made]
     assert plain(proxied).list_objects_v2(Bucket=proxied["s3_bucket"])["KeyCount"] == 1
+
+
+@pytest.mark.parametrize("name", ["a portal", "a portal without a type", "a web server"])
+def test_a_page_in_the_place_of_a_vault_is_told_plainly(local: Conf, tree: Path, name: str) -> None:
+    answer, message, hint = ANSWERS[name]
+    with answering(*answer) as address:
+        conf = {
+            "access_key": "a",
+            "secret_key": "b",
+            "glacier_vault": "vault",
+            "glacier_endpoint_url": f"http://{address}",
+            "default_destination": "glacier",
+            "database": local["database"],
+            "attempts": 1,
+        }
+        for use in (
+            lambda: bakthat.backup(tree, conf=conf, password=""),
+            lambda: bakthat.jobs("glacier", conf=conf),
+            lambda: bakthat.show_glacier_inventory(conf=conf),
+        ):
+            with pytest.raises(StorageError, match=message) as caught:
+                use()
+            assert hint in caught.value.hint
+    assert bakthat.ls(conf=conf) == []
