@@ -16,7 +16,7 @@ PROBE_BYTES = 64 * 1024
 """How many bytes are written to find out whether a disk is full: more than SQLite needs at once."""
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
-_HINTS = {
+HINTS = {
     errno.ENOSPC: "free some space there",
     errno.EDQUOT: "free some space there, or ask for a larger quota",
     errno.EROFS: "remount the file system for writing",
@@ -40,6 +40,7 @@ _HINTS = {
     errno.ENODEV: "the disk was removed: connect and mount it again",
     errno.ENXIO: "the disk was removed: connect and mount it again",
 }
+"""What to try after an error of the system, by its number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Problem:
 
 def hint_of(error: OSError) -> str:
     """Return what to try after *error*; "" where nothing is known."""
-    return _HINTS.get(error.errno or 0, "")
+    return HINTS.get(error.errno or 0, "")
 
 
 def problem_of_file(path: str | os.PathLike[str]) -> Problem | None:

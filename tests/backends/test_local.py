@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from bakthat.backends import make_backend
+from bakthat.backends.local import files
 from bakthat.backends.local.backend import SIDECAR_SUFFIX, LocalBackend
 from bakthat.errors import (
     ContainerNotFoundError,
@@ -22,6 +24,8 @@ from bakthat.errors import (
     StorageError,
     UsageError,
 )
+from bakthat.system import disks
+from tests.support.needs import as_root
 
 pytestmark = pytest.mark.permissions
 
@@ -164,6 +168,76 @@ def test_a_foreign_file_that_appears_after_the_claim_is_left_as_it_is(
         upload.commit()
     assert everything(store) == ["set.tgz"]
     assert (store / "set.tgz").read_bytes() == b"theirs"
+
+
+def test_the_claim_of_a_writer_at_work_is_never_removed(
+    backend: LocalBackend, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+    removed: list[bool] = []
+
+    def clean_up_before(source: str, target: str, **options: Any) -> None:
+        claims = [each for each in backend.leftovers() if each.kind == "claim"]
+        removed.extend(backend.remove_leftover(each) for each in claims)
+        link(source, target, **options)
+
+    monkeypatch.setattr(os, "link", clean_up_before)
+    put(backend, "set.tgz", b"data")
+    assert removed == [False]
+    assert backend.stat("set.tgz").metadata == {"of": "set.tgz"}
+
+
+def test_a_claim_that_a_cleanup_removes_before_it_is_locked_is_made_again(
+    backend: LocalBackend, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = files.create
+    removed: list[bool] = []
+
+    def clean_up_after(path: str) -> int:
+        descriptor = create(path)
+        if not removed and path.endswith(SIDECAR_SUFFIX):
+            claims = [each for each in backend.leftovers() if each.kind == "claim"]
+            removed.extend(backend.remove_leftover(each) for each in claims)
+        return descriptor
+
+    monkeypatch.setattr(files, "create", clean_up_after)
+    put(backend, "set.tgz", b"data")
+    assert removed == [True]
+    assert backend.stat("set.tgz").metadata == {"of": "set.tgz"}
+
+
+def test_an_object_that_appears_before_its_claim_is_removed_keeps_it(
+    backend: LocalBackend, store: Path
+) -> None:
+    (store / ("set.tgz" + SIDECAR_SUFFIX)).write_text("{}")
+    (claim,) = backend.leftovers()
+    (store / "set.tgz").write_bytes(b"data")
+    assert not backend.remove_leftover(claim)
+    assert everything(store) == ["set.tgz", "set.tgz" + SIDECAR_SUFFIX]
+
+
+@as_root
+def test_an_immutable_object_says_how_to_delete_it(backend: LocalBackend, store: Path) -> None:
+    put(backend, "set.tgz", b"data")
+    if subprocess.run(["chattr", "+i", store / "set.tgz"], capture_output=True).returncode:
+        pytest.skip("the file system has no immutable files")
+    try:
+        with pytest.raises(StorageError, match="operation not permitted") as caught:
+            backend.delete("set.tgz")
+    finally:
+        subprocess.run(["chattr", "-i", store / "set.tgz"], check=True)
+    assert "chattr -i" in caught.value.hint
+    backend.delete("set.tgz")
+
+
+@pytest.mark.parametrize("error", sorted(disks.HINTS), ids=errno.errorcode.get)
+def test_each_error_of_a_disk_has_a_hint(
+    backend: LocalBackend, error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", failing(error, os.fsync))
+    with pytest.raises(StorageError) as caught:
+        put(backend, "set.tgz", b"data")
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 50_000, None])

@@ -42,14 +42,15 @@ from bakthat.backends.base import (
 from bakthat.backends.local.files import (
     METADATA_LIMIT,
     FileRange,
+    claim,
     create,
-    is_locked,
     key_exists_error,
     lock,
     make_directories,
     move_without_replacing,
     read_sidecar,
     remove,
+    remove_abandoned,
     translated_errors,
     write_durably,
 )
@@ -226,17 +227,9 @@ class LocalBackend(BakthatBackend):
         """Remove a temporary file without a writer, or a claim without an object."""
         directory = os.path.dirname(self._file(leftover.key))
         path = os.path.join(directory, to_native(leftover.handle))
-        if leftover.kind == "claim":
-            if os.path.lexists(path.removesuffix(SIDECAR_SUFFIX)):
-                return False
-        elif is_locked(path):
-            return False
+        claimed = path.removesuffix(SIDECAR_SUFFIX) if leftover.kind == "claim" else ""
         with translated_errors("delete", path):
-            try:
-                os.unlink(path)
-            except FileNotFoundError:
-                return False
-        return True
+            return remove_abandoned(path, unless=claimed)
 
     def _directories(self, below: str) -> Iterator[tuple[str, set[str]]]:
         """Yield the directories from *below* on, each with the names of its files.
@@ -449,12 +442,13 @@ class LocalUpload:
         if os.path.lexists(self._path):
             raise key_exists_error(self._path)
         try:
-            claim = create(sidecar)
+            descriptor = claim(sidecar)
         except FileExistsError as exc:
             raise key_exists_error(self._path) from exc
         published = False
         try:
-            write_durably(claim, self._description)
+            write_all(descriptor, self._description.encode("ascii"))
+            os.fsync(descriptor)
             move_without_replacing(self._temporary, self._path)
             published = True
             self._sync_directories()
@@ -464,6 +458,8 @@ class LocalUpload:
                 remove(self._path)
             remove(sidecar)
             raise
+        finally:
+            os.close(descriptor)  # which ends the lock
 
     def _publish_replacing(self) -> None:
         # Not atomic: between the two renames the old object has the new self-description.

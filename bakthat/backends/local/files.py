@@ -25,21 +25,16 @@ METADATA_LIMIT = 64 * 1024
 _DIRECTORY_MODE, _FILE_MODE = 0o700, 0o600
 _NO_HARD_LINKS = NOT_SUPPORTED | {errno.EMLINK}
 _ODD_NAME = "the file system may not allow this name: give another with --name"
-_HINTS = {
-    errno.ENOSPC: "free some space, or set another local_path",
-    errno.EDQUOT: "free some space, or set another local_path",
-    errno.EROFS: "remount the file system for writing, or set another local_path",
-    errno.EACCES: "check the owner and the mode of the directory",
-    errno.EPERM: "check the owner and the mode of the directory",
-    errno.EIO: "check the disk",
-    errno.EFBIG: "the file system holds no file of that size; set another local_path",
+_OWN_HINTS = {
     errno.ENOENT: _ODD_NAME,  # exFAT says so of a colon
     errno.EINVAL: _ODD_NAME,
     errno.EILSEQ: _ODD_NAME,
     errno.ENAMETOOLONG: _ODD_NAME,
-    errno.EEXIST: "a file has the name of a directory; set another local_path",
-    errno.ENOTDIR: "a file has the name of a directory; set another local_path",
 }
+_ELSEWHERE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EEXIST, errno.ENOTDIR}
+)
+"""Errors after which another local_path may help."""
 
 
 @contextmanager
@@ -48,9 +43,14 @@ def translated_errors(doing: str, path: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise StorageError(
-            f"cannot {doing} {path}: {reason_of(exc)}", hint=_HINTS.get(exc.errno or 0, "")
-        ) from exc
+        raise StorageError(f"cannot {doing} {path}: {reason_of(exc)}", hint=_hint_of(exc)) from exc
+
+
+def _hint_of(error: OSError) -> str:
+    from bakthat.system import disks  # only needed here
+
+    hint = _OWN_HINTS.get(error.errno or 0) or disks.hint_of(error)
+    return f"{hint}, or set another local_path" if error.errno in _ELSEWHERE else hint
 
 
 def key_exists_error(path: str) -> KeyExistsError:
@@ -94,21 +94,43 @@ def lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def is_locked(path: str) -> bool:
-    """Return whether a process holds the lock of the file *path*."""
+def claim(path: str) -> int:
+    """Create the sidecar *path*, lock it, and return its descriptor. Raises FileExistsError."""
+    while True:
+        descriptor = create(path)
+        # A cleanup may hold the lock for a moment, and remove what it takes for an old claim.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink and os.path.lexists(path):
+            return descriptor
+        os.close(descriptor)
+
+
+def remove_abandoned(path: str, *, unless: str = "") -> bool:
+    """Remove the file *path*, unless a process holds its lock or the file *unless* exists.
+
+    Returns whether it was removed. No process can take the lock meanwhile. Raises OSError.
+    """
+    descriptor = -1
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
+        with suppress(PermissionError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if descriptor >= 0:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as exc:  # without locks, only the age of the file tells an abandoned one
+            log.debug("%s cannot be locked: %s", path, reason_of(exc))
+        if unless and os.path.lexists(unless):
+            return False
+        os.unlink(path)
+    except FileNotFoundError:
         return False
     finally:
-        os.close(descriptor)
-    return False
+        if descriptor >= 0:
+            os.close(descriptor)
+    return True
 
 
 def write_durably(descriptor: int, text: str) -> None:
