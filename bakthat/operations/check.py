@@ -30,6 +30,7 @@ from bakthat.passwords import DecryptionKeys, may_ask
 from bakthat.pipeline import read
 from bakthat.policy.storage_classes import VAULT, storage_class
 from bakthat.session import cold
+from bakthat.session.container import recognize_moved
 from bakthat.session.lookup import find_backups
 from bakthat.session.reading import byte_counter, expected_of, find_keys, refresh_entry
 from bakthat.session.session import Session, operation, result_log
@@ -151,6 +152,7 @@ def _select(session: Session, filename: str, host: str | None) -> list[models.Ba
     if filename:
         return find_backups(session, filename, host=host)
     named = [session.named_destination] if session.named_destination else []
+    recognize_moved(session)
     with models.catalog(session.catalog_path):
         found = models.Backups.search("", session.containers(*named))
     return newest_first(each for each in found if host is None or each.host == host)

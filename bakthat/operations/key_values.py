@@ -31,7 +31,7 @@ from bakthat.format.description import KEY_VALUE, describe
 from bakthat.format.names import KEY_VALUE_EXTENSION, check_set_name, parse_stored_name
 from bakthat.passwords import encryption_keys
 from bakthat.pipeline import read, write
-from bakthat.session.container import make_container
+from bakthat.session.container import make_container, remember
 from bakthat.session.deletion import UNMARKED
 from bakthat.session.entries import is_value, value_entry
 from bakthat.session.reading import MAX_VALUE_BYTES, expected_of, find_keys
@@ -222,6 +222,7 @@ class KeyValue:
         name = printable(stored.key)
         try:
             with models.catalog(self._session.catalog_path, write=True):
+                remember(self._backend)
                 entry = self._replace_entry(entry)
                 replaced = self._listed(entry.filename)
         except CatalogError as exc:

@@ -8,6 +8,7 @@ from typing import Any
 from bakthat import models
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.format.description import join_tags
+from bakthat.session.container import recognize_moved
 from bakthat.session.session import Session
 from bakthat.session.sets import divide, newest_first
 from bakthat.system import terminal, text
@@ -32,6 +33,7 @@ def ls(
     """
     session = Session(profile, config, conf, destination)
     named = [session.named_destination] if session.named_destination else []
+    recognize_moved(session)
     with models.catalog(session.catalog_path):
         if not text.is_text(query):
             return []  # no name has such bytes, and SQLite refuses the query

@@ -26,7 +26,7 @@ from bakthat.format.description import ARCHIVE, FILE, archive_identity, describe
 from bakthat.operations.sources.files import BackupSource
 from bakthat.passwords import EncryptionKeys
 from bakthat.pipeline.write import write_object
-from bakthat.session.container import make_container
+from bakthat.session.container import make_container, recognize_moved, remember
 from bakthat.session.session import Session, result_log
 from bakthat.system import text
 from bakthat.system.signals import held_back
@@ -69,6 +69,8 @@ class NewBackup:
         StorageError, CatalogError.
         """
         catalog_path = self.session.catalog_path
+        if self.backend.name == "local":
+            recognize_moved(self.session)
         date = int(time.time())
         for attempt in range(MAX_COLLISIONS):
             with models.catalog(catalog_path, write=True):
@@ -205,6 +207,7 @@ class NewBackup:
             with models.catalog(
                 self.session.catalog_path, write=True, patience=models.RECORD_PATIENCE
             ):
+                remember(self.backend)
                 return models.record(row)
         except CatalogError as exc:
             name = printable(row["stored_filename"])

@@ -1,11 +1,27 @@
-"""Make the container of a profile for its first backup, and only then."""
+"""What the catalog knows of a container: whether it is new, not mounted, or was moved.
+
+The catalog records the name of each container in the table ``config``; its entries have a hash.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Iterator
+
 from bakthat import models
 from bakthat.backends.base import Backend
-from bakthat.errors import ContainerNotFoundError
+from bakthat.errors import CatalogError, ContainerNotFoundError
 from bakthat.session.session import Session
+from bakthat.system.text import printable
+
+log = logging.getLogger("bakthat")
+
+_PREFIX = "container "
+"""What the keys of recorded containers in the table ``config`` begin with."""
+
+_OF_EVERY_DISK = frozenset({"lost+found", ".Trash-0", ".fseventsd", ".Spotlight-V100"})
+"""Names that a disk without any backup may have."""
 
 _LISTED = 20
 """How many of the newest backups are looked for in a local directory. If another program removed
@@ -38,3 +54,107 @@ def _newest(session: Session, backend: Backend) -> list[str]:
         rows = models.Backups.not_deleted(session.containers(backend.name))
         newest = rows.order_by(models.Backups.backup_date.desc()).limit(_LISTED)
         return [each.stored_filename for each in newest]
+
+
+def is_bare(directory: str) -> bool:
+    """Return whether a local store has no file at all, as a mount point without its disk has."""
+    try:
+        return set(os.listdir(directory)) <= _OF_EVERY_DISK
+    except OSError:
+        return False  # whatever uses it reports the error
+
+
+def not_mounted_error(backend: Backend, count: int) -> ContainerNotFoundError:
+    """Return the error for a local store without any file that *count* listed backups are in."""
+    return ContainerNotFoundError(
+        f"directory {printable(backend.container)} is empty, but the catalog lists "
+        f"{'a backup' if count == 1 else f'{count} backups'} in it: is its disk mounted?",
+        hint="mount it, or check local_path; bakthat backup --create begins with a new one",
+    )
+
+
+def remember(backend: Backend) -> None:
+    """Record the name of a container. Call this within ``catalog(..., write=True)``."""
+    key = _key_of(backend.name, models.backend_hash(backend.container))
+    if models.Config.get_or_none(models.Config.key == key) is None:
+        models.Config.create(key=key, value={"container": backend.container})
+
+
+def container_of(backup: models.Backups) -> str:
+    """Return the recorded container of an entry; "" when it is not recorded.
+
+    Call this within ``catalog()``.
+    """
+    key = _key_of(backup.backend, str(backup.backend_hash))
+    found = models.Config.get_or_none(models.Config.key == key)
+    return "" if found is None else str(found.value.get("container", ""))
+
+
+def recognize_moved(session: Session, *, dry_run: bool = False) -> None:
+    """List the backups of a local store under its present path, after the store was moved there.
+
+    That are those of another recorded path which are at the present one and not at the other. A
+    copy of a store, whose original is still there, changes nothing.
+    """
+    if session.named_destination not in (None, "local"):
+        return
+    own = session.backend("local")
+    with models.catalog(session.catalog_path):
+        others = _other_stores(own.container)
+        moved = {other: list(_moved(other, own.container)) for other in others}
+    for other, backups in moved.items():
+        if not backups:
+            continue
+        log.info(
+            "%d backups that were in %s are in %s now, and are listed there",
+            len(backups),
+            printable(other),
+            printable(own.container),
+        )
+        if not dry_run:
+            try:
+                _list_here(session, own, other, backups)
+            except CatalogError as exc:
+                log.warning("the catalog still lists them in %s: %s", printable(other), exc)
+
+
+def _other_stores(own: str) -> list[str]:
+    """Return the recorded local stores but *own*; none when *own* is recorded too."""
+    rows = models.Config.select().where(models.Config.key.startswith(_key_of("local", "")))
+    stores = [str(row.value.get("container", "")) for row in rows]
+    return [] if own in stores else [each for each in stores if each]
+
+
+def _moved(former: str, present: str) -> Iterator[models.Backups]:
+    if not os.path.isdir(present):
+        return
+    is_same = os.path.isdir(former) and os.path.samefile(former, present)
+    for each in models.Backups.not_deleted([("local", models.backend_hash(former))]):
+        if _has(present, each) and (is_same or not _has(former, each)):
+            yield each
+
+
+def _has(store: str, backup: models.Backups) -> bool:
+    try:
+        return os.lstat(os.path.join(store, backup.stored_filename)).st_size == backup.size
+    except OSError:
+        return False
+
+
+def _list_here(session: Session, own: Backend, former: str, backups: list[models.Backups]) -> None:
+    former_hash = models.backend_hash(former)
+    with models.catalog(session.catalog_path, write=True):
+        for each in backups:
+            models.Backups.update(backend_hash=models.backend_hash(own.container)).where(
+                (models.Backups.stored_filename == each.stored_filename)
+                & (models.Backups.backend_hash == former_hash)
+            ).execute()
+        if not models.Backups.not_deleted([("local", former_hash)]).exists():
+            models.Config.delete().where(
+                models.Config.key == _key_of("local", former_hash)
+            ).execute()
+        remember(own)
+
+
+def _key_of(backend: str, digest: str) -> str:
+    return f"{_PREFIX}{backend} {digest}"

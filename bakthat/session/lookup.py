@@ -11,6 +11,7 @@ from bakthat.errors import AmbiguousNameError, NoMatchError, UsageError
 from bakthat.format.names import parse_stored_name
 from bakthat.policy.defaults import DESTINATIONS
 from bakthat.policy.newest import is_in_the_future
+from bakthat.session.container import recognize_moved
 from bakthat.session.session import Session
 from bakthat.session.sets import BackupSet, describe_sets, divide, newest_first, parse_source
 from bakthat.system.paths import PathLike
@@ -80,6 +81,7 @@ def find_set(
     session.backend(session.destination)  # raises ConfigError for a missing setting
     host = session.host if host is None else host
     wanted = parse_source(source)
+    recognize_moved(session)
     with models.catalog(session.catalog_path):
         backups = _set_without_values(filename, session.containers(session.destination), host)
         if not backups:
@@ -121,6 +123,7 @@ def _fitting(
     wanted = parse_source(source)
     prefix = session.prefix_of(host)
     of_other_sources: list[BackupSet] = []
+    recognize_moved(session)
     with models.catalog(session.catalog_path):
         if not is_text(name):
             raise NoMatchError(f"no backup matches '{printable(name)}'")

@@ -77,7 +77,8 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.session": [
         "records stat",
         "session",
-        "cold container deletion entries sets",
+        "container",
+        "cold deletion entries sets",
         "lookup",
         "reading vault",
         "changes",

@@ -84,6 +84,10 @@ def test_a_deletion_that_cannot_be_recorded_says_that_it_happened(
     local: Conf, disk: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conf = store(local, disk, tree, store_too=True)
+    (disk / "filler").unlink()
+    (tree / "big").unlink()
+    kept = bakthat.backup(tree, conf=conf, prompt="no", custom_filename="kept").stored_filename
+    fill(disk)
     delete = LocalBackend.delete
 
     def delete_and_fill(self: LocalBackend, key: str) -> None:
@@ -96,7 +100,7 @@ def test_a_deletion_that_cannot_be_recorded_says_that_it_happened(
     ) as caught:
         bakthat.delete("mydir", conf=conf)
     assert "bakthat sync removes the entries" in caught.value.hint
-    assert len(bakthat.ls(conf=conf)) == 1
+    assert len(bakthat.ls(conf=conf)) == 2
     (disk / "filler").unlink()
     assert [each.action for each in bakthat.sync(conf=conf).changes] == ["gone"]
-    assert bakthat.ls(conf=conf) == []
+    assert [each.stored_filename for each in bakthat.ls(conf=conf)] == [kept]

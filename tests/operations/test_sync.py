@@ -196,17 +196,17 @@ def test_a_container_that_does_not_exist_marks_nothing(filled: Conf) -> None:
     assert rows(filled) == before
 
 
-def test_a_disk_that_is_not_mounted_is_pointed_out_and_its_backups_come_back(
-    local: Conf, tree: Path, caplog: pytest.LogCaptureFixture
+def test_a_disk_that_is_not_mounted_is_pointed_out_and_its_backups_stay_listed(
+    local: Conf, tree: Path
 ) -> None:
     bakthat.backup(tree, conf=local, password="")
     before = living(local)
     store = Path(local["local_path"])
     store.rename(store.with_name("mounted elsewhere"))
     store.mkdir()
-    bakthat.sync(conf=local)
-    assert living(local) == set()
-    assert "none of the 1 backups" in caplog.text
+    with pytest.raises(ContainerNotFoundError, match=r"is empty, but .* is its disk mounted"):
+        bakthat.sync(conf=local)
+    assert living(local) == before
     store.rmdir()
     store.with_name("mounted elsewhere").rename(store)
     bakthat.sync(conf=local)

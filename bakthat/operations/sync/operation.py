@@ -30,6 +30,13 @@ from bakthat.format import names
 from bakthat.format.description import sanitized
 from bakthat.operations.sync.report import Action, Change, ContainerSync, SyncReport
 from bakthat.session.cold import Wait
+from bakthat.session.container import (
+    container_of,
+    is_bare,
+    not_mounted_error,
+    recognize_moved,
+    remember,
+)
 from bakthat.session.entries import entry_of, is_value, value_entry
 from bakthat.session.session import Session, operation, result_log
 from bakthat.session.stat import batches, workers
@@ -101,6 +108,8 @@ def _sync_container(
     session: Session, destination: str, dry_run: bool, wait: Wait, progress: Progress | None
 ) -> ContainerSync | None:
     """Return the findings; None for a container that was never used."""
+    if destination == "local":
+        recognize_moved(session, dry_run=dry_run)
     comparison = _Comparison(session, destination, dry_run, progress)
     result = comparison.result
     try:
@@ -114,6 +123,9 @@ def _sync_container(
             raise
         log.debug("%s does not exist yet", printable(comparison.backend.container))
         return None
+    if not (result.is_pending or dry_run):
+        with models.catalog(session.catalog_path, write=True):
+            remember(comparison.backend)
     if not result.is_pending:
         _warn_of_taken_names(result)
     return result
@@ -166,7 +178,7 @@ class _Comparison:
             and key not in seen
             and key.startswith(self.session.shared_prefix)
         ]
-        self._warn_if_empty(len(missing))
+        self._refuse_if_empty(len(missing))
         self.total = len(candidates) + len(missing)
         with workers() as pool:
             self._adopt(pool, candidates)
@@ -316,6 +328,7 @@ class _Comparison:
         is_here = (found.backend, found.backend_hash) in self.containers
         if not (is_here or found.is_deleted or _may_be_the_same(found, entry)):
             self.result.changes.append(Change(Action.NAME_TAKEN, entry))
+            self.result.elsewhere.add(container_of(found))
             return
         if not is_here:
             action = Action.ADOPTED
@@ -377,8 +390,10 @@ class _Comparison:
         if self.progress is not None:
             self.progress(self.steps, self.total)
 
-    def _warn_if_empty(self, missing: int) -> None:
+    def _refuse_if_empty(self, missing: int) -> None:
         listed = sum(not each.is_deleted for each in self.known.values())
+        if missing and self.backend.name == "local" and is_bare(self.backend.container):
+            raise not_mounted_error(self.backend, listed)
         if listed and missing == listed:
             log.warning(
                 "none of the %d backups in the catalog is in %s: if this is the wrong container or "
@@ -423,11 +438,13 @@ def _warn_of_taken_names(result: ContainerSync) -> None:
     taken = [each for each in result.changes if each.action is Action.NAME_TAKEN]
     if taken:
         log.warning(
-            "%d objects of %s %s cannot be listed, since the catalog has their names in another "
-            "container; the first is %s (to list them, give the profile a catalog of its own with "
-            "the key database)",
+            "%d objects of %s %s cannot be listed, since the catalog has their names in %s; the "
+            "first is %s (to list them, give the profile a catalog of its own with the key "
+            "database)",
             len(taken),
             result.backend,
             printable(result.container),
+            " and ".join(map(printable, sorted(filter(None, result.elsewhere))))
+            or "another container",
             printable(taken[0].backup.stored_filename),
         )

@@ -47,6 +47,8 @@ class ContainerSync:
     unchanged: int = 0
     foreign: int = 0
     """The number of objects that are not bakthat's or have another prefix. sync ignores them."""
+    elsewhere: set[str] = field(default_factory=set)
+    """The containers in which the catalog lists objects of this one; "" for an unknown one."""
     is_pending: bool = False
     """The vault has not made its list yet; nothing was compared."""
 
