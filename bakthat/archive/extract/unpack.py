@@ -146,13 +146,13 @@ class _Unpacking:
 
     def _add_members(self, tree: StagedTree, source: _WatchedSource) -> None:
         reader = TarReader(source)
-        selection, links = self._selection, self._links
+        selection, links, hardlink = self._selection, self._links, MemberType.HARDLINK
         for position, member in enumerate(reader):
             if position == 0:
                 self._check_identity(reader)  # before unpacking
             if selection is not None and not selection.includes(member):
                 continue
-            if member.type is MemberType.HARDLINK and self._is_deferred(tree, position, member):
+            if member.type is hardlink and self._is_deferred(tree, position, member):
                 continue
             self._current = member
             try:
