@@ -24,7 +24,7 @@ from bakthat.session.records import vault_records
 from bakthat.session.vault import INVENTORY_KEY, parse_inventory
 from tests.support.glacier_server import GlacierServer
 from tests.support.profiles import Conf
-from tests.support.servers import S3Server, plain, share_service_models
+from tests.support.servers import S3Server, free_port, plain, share_service_models
 
 pytestmark = pytest.mark.slow
 
@@ -111,7 +111,8 @@ def test_a_profile_without_a_bucket_keeps_the_inventory_to_itself(
 def test_an_inventory_that_cannot_be_written_is_a_warning_and_the_backup_stands(
     conf: Conf, tree: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    unreachable = {**conf, "s3_bucket": "no/such/bucket"}
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    unreachable = {**conf, "endpoint_url": nowhere, "attempts": 1}
     made = bakthat.backup(tree, conf=unreachable, password="")
     (warning,) = [each for each in caplog.records if each.levelname == "WARNING"]
     assert "could not be backed up" in warning.getMessage()
