@@ -28,6 +28,10 @@ def _run(arguments: Sequence[str]) -> int:
         from bakthat.cli.run import run
     except KeyboardInterrupt:  # before the command line handles signals itself
         return 130
+    except (MemoryError, OSError) as exc:  # no module can be loaded
+        why = getattr(exc, "strerror", None) or "there is not enough memory"
+        sys.stderr.write(f"bakthat: error: cannot start: {why}\n")
+        return 1
     return run(arguments)
 
 

@@ -8,6 +8,7 @@
     ├── AmbiguousNameError          several sets have that name: of hosts, sources or containers
     ├── ConfigError                 an invalid configuration file, profile or key
     ├── CatalogError                the SQLite catalog cannot be opened, read or written
+    ├── ResourceError               no memory, thread or file descriptor is left
     ├── SourceError                 the source of a backup cannot be read
     ├── DestinationError            the destination of a restore cannot be written
     ├── ArchiveError
@@ -62,6 +63,10 @@ class ConfigError(BakthatError):
 
 class CatalogError(BakthatError):
     """The catalog cannot be opened, read or written."""
+
+
+class ResourceError(BakthatError):
+    """This process or machine has no memory, thread or file descriptor left."""
 
 
 class SourceError(BakthatError):

@@ -13,6 +13,7 @@ from bakthat.cli.log import print_error
 from bakthat.cli.signals import Stopped, end_by_signals, handle_signals
 from bakthat.errors import BakthatError, NotReadyError, UsageError
 from bakthat.system import terminal
+from bakthat.system.text import shortage_error
 
 # A module registers its commands when it is imported, and --help lists them in that order.
 # isort: off
@@ -63,6 +64,10 @@ def _run(arguments: Sequence[str]) -> int:
     except Exception as exc:
         if debug:
             raise
+        shortage = shortage_error(exc)
+        if shortage is not None:
+            print_error(str(shortage), shortage.hint)
+            return ExitCode.FAILED
         print_error(
             f"unexpected {type(exc).__name__}: {exc}",
             f"{'; '.join(_notes(exc)) or 'this is a defect in bakthat'}; --debug shows where",

@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 from bakthat.backends import make_backend
 from bakthat.backends.base import Backend
 from bakthat.conf import LoadedProfile, load_profile, machine_name
-from bakthat.errors import UsageError
+from bakthat.errors import BakthatError, UsageError
 from bakthat.hooks import Events, EventSlot, events
 from bakthat.plugin import activate_plugins
 from bakthat.policy import settings
 from bakthat.policy.defaults import DESTINATIONS
 from bakthat.system.paths import expanded
+from bakthat.system.text import shortage_error
 
 log = logging.getLogger("bakthat")
 result_log = logging.getLogger("bakthat.results")
@@ -206,15 +207,25 @@ def operation(session: Session, name: str, *, deferred: bool = False) -> Iterato
             current.begin()
         yield current
     except BaseException as exc:
-        current.add_note(exc)
-        current.fire_error(exc)
-        raise
+        error = _plain(exc)
+        current.add_note(error)
+        current.fire_error(error)
+        if error is exc:
+            raise
+        raise error from exc
     if current.has_begun:
         try:
             current.fire_result()
         except BaseException as exc:
             current.add_note(exc)
             raise
+
+
+def _plain(exc: BaseException) -> BaseException:
+    """Return ResourceError for an exception that shows a shortage, else *exc*."""
+    if not isinstance(exc, Exception) or isinstance(exc, BakthatError):
+        return exc
+    return shortage_error(exc) or exc
 
 
 def _warn(what: str, exc: Exception) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
+
+from bakthat.errors import ResourceError
 
 
 def printable(name: str | os.PathLike[str]) -> str:
@@ -132,3 +135,57 @@ def human_size(size: int) -> str:
             break
         value /= 1000
     return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+_MEMORY = (
+    "there is not enough memory",
+    "end other programs, or raise the limit of this process (ulimit -v, or the container's)",
+)
+_THREADS = (
+    "no more threads can be started",
+    "raise the limit of processes (ulimit -u, or the container's pids), or end other programs",
+)
+_DESCRIPTORS = "too many open files", "raise the limit of open files (ulimit -n)"
+_ALL_DESCRIPTORS = (
+    "this machine has too many open files",
+    "end other programs, or raise fs.file-max",
+)
+_ERRNOS = {
+    errno.ENOMEM: _MEMORY,
+    errno.EMFILE: _DESCRIPTORS,
+    errno.ENFILE: _ALL_DESCRIPTORS,
+}
+_MOST_CAUSES = 20
+
+
+def shortage_error(exc: BaseException) -> ResourceError | None:
+    """Return the error to raise for *exc*, or None if it or its causes show no shortage.
+
+    The caller raises it ``from exc``.
+    """
+    cause: BaseException | None = exc
+    for _ in range(_MOST_CAUSES):
+        if cause is None:
+            break
+        found = _shortage(cause)
+        if found is not None:
+            message, hint = found
+            return ResourceError(message, hint=hint)
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _shortage(exc: BaseException) -> tuple[str, str] | None:
+    if isinstance(exc, MemoryError):
+        return _MEMORY
+    if isinstance(exc, OSError):
+        return _ERRNOS.get(exc.errno or 0)
+    text = str(exc)
+    if isinstance(exc, RuntimeError) and text.startswith("can't start new thread"):
+        return _THREADS
+    # What the loader of libraries says when mmap is refused.
+    if isinstance(exc, ImportError) and (
+        "failed to map segment" in text or "cannot allocate memory" in text.lower()
+    ):
+        return _MEMORY
+    return None

@@ -24,6 +24,8 @@ STAGING_PREFIX = ".bakthat-restore-"
 
 logger = logging.getLogger("bakthat.archive")
 
+_SPARE_DESCRIPTORS = 3
+"""What the removal of the staging directory opens at once, at most."""
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
@@ -40,6 +42,8 @@ class Staging:
         self._made: list[Path] = []
         self._name = STAGING_PREFIX + secrets.token_hex(8)
         self._fds: list[int] = []
+        self._spare: list[int] = []
+        """Descriptors that are closed before the removal, which needs as many."""
         self._before: os.stat_result | None = None
         self._kept = ""
         self.published = False
@@ -52,6 +56,8 @@ class Staging:
                 os.open(self.destination, os.O_RDONLY | os.O_DIRECTORY)
             )
             self._before = os.fstat(self.destination_fd)
+            for _ in range(_SPARE_DESCRIPTORS):
+                self._spare.append(os.dup(self.destination_fd))
             os.mkdir(self._name, 0o700, dir_fd=self.destination_fd)
             self._fd = self._track(open_private(self._name, self.destination_fd)[0])
             self._make_private()
@@ -62,7 +68,9 @@ class Staging:
             self._remove(failed=True)
             raise DestinationError(
                 f"cannot restore into {quoted(os.fsencode(self.destination))}: {reason_of(exc)}",
-                hint="name a directory that can be written to",
+                hint="raise the limit of open files (ulimit -n)"
+                if exc.errno == errno.EMFILE
+                else "name a directory that can be written to",
             ) from exc
         except BaseException:
             self._remove(failed=True)
@@ -133,6 +141,8 @@ class Staging:
         return fd
 
     def _remove(self, *, failed: bool) -> None:
+        while self._spare:
+            os.close(self._spare.pop())
         where = quoted(os.fsencode(self.destination / self._name))
         with held_back("removing the unpacked files", mend=f"remove {where} by hand"):
             if self._kept:

@@ -22,7 +22,7 @@ from bakthat.errors import (
     UnreachableError,
 )
 from bakthat.policy.defaults import DEFAULT_ATTEMPTS, DEFAULT_REGION, DEFAULT_TIMEOUT
-from bakthat.system.text import reason_of
+from bakthat.system.text import reason_of, shortage_error
 
 MAX_CONNECT_TIMEOUT = 10.0
 """Seconds; a storage that takes longer to accept a connection is hardly ever just slow."""
@@ -200,6 +200,9 @@ class AwsClient(ABC):
         """
         from botocore import exceptions as boto
 
+        shortage = shortage_error(exc)
+        if shortage is not None:
+            return shortage
         if isinstance(exc, boto.ClientError):
             if exc.operation_name in _KEY_OPERATIONS:
                 return self._keys_error(f"{exc.operation_name}: {_message_of(exc)}")

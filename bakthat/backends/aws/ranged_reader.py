@@ -67,7 +67,11 @@ class RangedReader(io.RawIOBase):
         self._pool = ThreadPoolExecutor(ahead, thread_name_prefix="bakthat-download")
         # The other ranges are fetched after the first read: until then, the key derivation of a
         # passphrase takes as much memory as they do.
-        self._ranges.append(self._pool.submit(self._fetch, start, self._next, first))
+        try:
+            self._ranges.append(self._pool.submit(self._fetch, start, self._next, first))
+        except RuntimeError:  # no thread can be started
+            first["Body"].close()
+            raise
         self._begun = False
 
     def readable(self) -> bool:
