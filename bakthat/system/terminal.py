@@ -6,9 +6,12 @@ line ask for a password in the same way.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from bakthat.errors import PasswordError, UsageError
 from bakthat.system.text import is_text, printable, reason_of
@@ -50,6 +53,7 @@ def ask(question: str) -> str:
     """
     print(question, end="", file=sys.stderr, flush=True)  # noqa: T201  # see above
     try:
+        _wait_for_answer()
         line = sys.stdin.readline()
     except KeyboardInterrupt:
         if sys.stdin.isatty():
@@ -76,6 +80,7 @@ def ask_hidden(question: str) -> str:
     try:
         termios.tcsetattr(descriptor, termios.TCSAFLUSH, hidden)
         print(question, end="", file=sys.stderr, flush=True)  # noqa: T201  # see above
+        _wait_for_answer()
         line = sys.stdin.buffer.readline()
     finally:
         termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
@@ -83,6 +88,35 @@ def ask_hidden(question: str) -> str:
     if not line:
         raise EOFError
     return line.removesuffix(b"\n").decode("utf-8", "surrogateescape")
+
+
+def _wait_for_answer() -> None:
+    """Return when the terminal has a line; let the handlers of signals run as soon as one arrives.
+
+    A signal right before a read begins would be noticed only after that read. Here it makes a pipe
+    readable.
+    """
+    if not (sys.stdin.isatty() and threading.current_thread() is threading.main_thread()):
+        return
+    import select  # only a question needs it
+
+    readable, writable = os.pipe()
+    try:
+        os.set_blocking(readable, False)
+        os.set_blocking(writable, False)
+        before = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+        try:
+            poll = select.poll()
+            poll.register(sys.stdin, select.POLLIN)
+            poll.register(readable, select.POLLIN)
+            while readable in {descriptor for descriptor, _ in poll.poll()}:
+                with suppress(BlockingIOError):
+                    os.read(readable, 1024)
+        finally:
+            signal.set_wakeup_fd(before)
+    finally:
+        os.close(readable)
+        os.close(writable)
 
 
 _NOT_TEXT = "the answer is not UTF-8 text"

@@ -133,15 +133,9 @@ class CommandLine:
     @staticmethod
     def _talk(screen: int, answers: list[tuple[str, str]]) -> str:
         seen, searched = "", 0
-        typed = ""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            if not select.select([screen], [], [], 1)[0]:
-                # A signal right before Python begins to wait for input is only noticed after that
-                # input. As people do, press Ctrl-C again when nothing happens.
-                if typed == INTERRUPT:
-                    os.write(screen, typed.encode())
-            else:
+            if select.select([screen], [], [], 1)[0]:
                 try:
                     piece = os.read(screen, 65536)
                 except OSError:  # the other end is closed
@@ -151,8 +145,7 @@ class CommandLine:
                 seen += piece.decode(errors="replace")
             while answers and (found := seen.find(answers[0][0], searched)) >= 0:
                 searched = found + len(answers[0][0])
-                typed = answers.pop(0)[1]
-                os.write(screen, os.fsencode(typed))
+                os.write(screen, os.fsencode(answers.pop(0)[1]))
         raise AssertionError(f"no end in sight; the screen says:\n{seen}")
 
 

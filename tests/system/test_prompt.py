@@ -1,0 +1,62 @@
+"""Signals that arrive right before a question waits for its answer."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.commandline import unmeasured
+
+ASKING = """
+import os, signal, sys, threading
+from bakthat.cli import signals
+from bakthat.system import terminal
+
+def send():
+    # In this thread, the signal interrupts no system call of the one that waits for the answer. So
+    # it is with one that arrives right before that call.
+    os.read(int(sys.argv[2]), 1)
+    signal.pthread_kill(threading.get_ident(), int(sys.argv[3]))
+
+threading.Thread(target=send, daemon=True).start()
+signals.handle_signals()
+try:
+    getattr(terminal, sys.argv[1])("What is it? ")
+except signals.Stopped as exc:
+    sys.exit(128 + exc.number)
+"""
+
+
+@pytest.mark.parametrize("question", ["ask", "ask_secret"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_question_also_when_it_interrupts_no_read(
+    question: str, number: int
+) -> None:
+    screen, terminal = pty.openpty()
+    readable, writable = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", ASKING, question, str(readable), str(int(number))],
+        stdin=terminal,
+        stderr=terminal,
+        pass_fds=[readable],
+        start_new_session=True,
+        env=unmeasured(),
+    )
+    try:
+        os.close(terminal)
+        os.close(readable)
+        seen = b""
+        while b"What is it? " not in seen:
+            seen += os.read(screen, 1000)
+        os.write(writable, b"x")
+        assert process.wait(30) == 128 + number
+    finally:
+        process.kill()
+        process.wait()
+        os.close(writable)
+        os.close(screen)
