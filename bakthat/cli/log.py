@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bakthat.system.text import counted, human_seconds, human_size, printable
 
@@ -18,9 +18,11 @@ def print_error(message: str, *hints: str) -> None:
     _write("\n".join(lines))
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a command did. A count that is None is not mentioned."""
+class Summary(NamedTuple):
+    """What a command did. A count that is None is not mentioned.
+
+    It is no dataclass, since ``bakthat --help`` would then take a tenth longer.
+    """
 
     done: str
     """What was done, and to what: "Stored as mydir.20130604191055.tgz"."""

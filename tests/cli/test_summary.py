@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,11 @@ def store_of(user: CommandLine) -> Path:
 )
 def test_a_summary_is_one_line(summary: Summary, line: str) -> None:
     assert summary.line() == line
+
+
+def test_the_command_line_starts_without_dataclasses() -> None:
+    code = "import sys, bakthat.cli.run; print('dataclasses' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
 
 
 def test_every_command_that_did_something_ends_with_its_summary(user: CommandLine) -> None:
