@@ -33,10 +33,10 @@ with BakHelper({name!r}, tags=["cron"]) as bh:
 
 
 def start_cron_job(script: Path, home: Path, number: int) -> subprocess.Popen[str]:
-    """Run a script with PATH and HOME only, in a session without a terminal."""
+    """Run a script with PATH, HOME and TMPDIR only, in a session without a terminal."""
     return subprocess.Popen(
-        ["env", "-i", f"PATH={os.environ['PATH']}", f"HOME={home}", sys.executable, script,
-         str(number)],
+        ["env", "-i", f"PATH={os.environ['PATH']}", f"HOME={home}",
+         f"TMPDIR={tempfile.gettempdir()}", sys.executable, script, str(number)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
