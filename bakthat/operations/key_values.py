@@ -31,7 +31,7 @@ from bakthat.format.description import KEY_VALUE, describe
 from bakthat.format.names import KEY_VALUE_EXTENSION, check_set_name, parse_stored_name
 from bakthat.passwords import encryption_keys
 from bakthat.pipeline import read, write
-from bakthat.session.container import make_container, remember
+from bakthat.session.container import check_mounted, make_container, remember
 from bakthat.session.deletion import UNMARKED
 from bakthat.session.entries import is_value, value_entry
 from bakthat.session.reading import MAX_VALUE_BYTES, expected_of, find_keys
@@ -149,6 +149,8 @@ class KeyValue:
             keys.add(self._stat_value(name).key)
         with models.catalog(self._session.catalog_path):
             listed = self._listed(name, keyname)
+        if not keys:
+            check_mounted(self._backend, len(listed))
         keys |= {each.stored_filename for each in listed}
         with held_back(f"finishing the deletion of {printable(name)}", mend=UNMARKED):
             for key in keys:

@@ -56,21 +56,24 @@ def _newest(session: Session, backend: Backend) -> list[str]:
         return [each.stored_filename for each in newest]
 
 
-def is_bare(directory: str) -> bool:
-    """Return whether a local store has no file at all, as a mount point without its disk has."""
+def check_mounted(backend: Backend, count: int) -> None:
+    """Raise ContainerNotFoundError for a local store that has no file at all.
+
+    So a mount point looks without its disk. *count* is how many listed backups should be there;
+    with 0, nothing is checked.
+    """
+    if backend.name != "local" or not count:
+        return
     try:
-        return set(os.listdir(directory)) <= _OF_EVERY_DISK
+        is_bare = set(os.listdir(backend.container)) <= _OF_EVERY_DISK
     except OSError:
-        return False  # whatever uses it reports the error
-
-
-def not_mounted_error(backend: Backend, count: int) -> ContainerNotFoundError:
-    """Return the error for a local store without any file that *count* listed backups are in."""
-    return ContainerNotFoundError(
-        f"directory {printable(backend.container)} is empty, but the catalog lists "
-        f"{'a backup' if count == 1 else f'{count} backups'} in it: is its disk mounted?",
-        hint="mount it, or check local_path; bakthat backup --create begins with a new one",
-    )
+        return  # whatever uses it reports the error
+    if is_bare:
+        raise ContainerNotFoundError(
+            f"directory {printable(backend.container)} is empty, but the catalog lists "
+            f"{'a backup' if count == 1 else f'{count} backups'} in it: is its disk mounted?",
+            hint="mount it, or check local_path; bakthat backup --create begins with a new one",
+        )
 
 
 def remember(backend: Backend) -> None:

@@ -15,7 +15,7 @@ from bakthat import models
 from bakthat.backends.base import Backend, ColdStorage, StoredObject
 from bakthat.errors import CatalogError, NotFoundError, StorageError
 from bakthat.policy.storage_classes import LONGEST_MINIMUM_DAYS, VAULT, days_left, storage_class
-from bakthat.session.container import is_bare, not_mounted_error
+from bakthat.session.container import check_mounted
 from bakthat.session.session import Session
 from bakthat.session.stat import stat_by_listing
 from bakthat.system.text import printable
@@ -36,8 +36,7 @@ def check_before_deleting(
     must not mark such a backup as deleted: the archive would stay, and cost money. Raises
     ContainerNotFoundError for a local store that is empty: its disk may not be mounted.
     """
-    if backend.name == "local" and backups and is_bare(backend.container):
-        raise not_mounted_error(backend, len(backups))
+    check_mounted(backend, len(backups))
     unknown = _unknown_archives(backend, backups)
     _warn_of_minimum(backend, [each for each in backups if each.stored_filename not in unknown])
     return unknown

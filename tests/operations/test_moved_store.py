@@ -9,6 +9,7 @@ import pytest
 
 import bakthat
 from bakthat.errors import BakthatError, ContainerNotFoundError
+from bakthat.helper import KeyValue
 from tests.support.profiles import Conf
 
 
@@ -41,12 +42,14 @@ def unmount(store: Path, *, leaves: str) -> Path:
 @pytest.mark.parametrize("leaves", ["an empty mount point", "lost+found"])
 def test_no_entry_is_removed_while_the_disk_is_not_mounted(stored: Conf, leaves: str) -> None:
     store = Path(stored["local_path"])
+    KeyValue(conf=stored).set_key("key", 1)
     listed = names(stored)
     store.rename(store.with_name("unmounted"))
     (store / leaves if leaves == "lost+found" else store).mkdir(parents=True)
     for attempt in (
         lambda: bakthat.delete("mydir", conf=stored),
         lambda: bakthat.sync("local", conf=stored),
+        lambda: KeyValue(conf=stored).delete_key("key"),
     ):
         with pytest.raises(ContainerNotFoundError, match="is its disk mounted"):
             attempt()

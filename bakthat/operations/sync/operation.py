@@ -31,9 +31,8 @@ from bakthat.format.description import sanitized
 from bakthat.operations.sync.report import Action, Change, ContainerSync, SyncReport
 from bakthat.session.cold import Wait
 from bakthat.session.container import (
+    check_mounted,
     container_of,
-    is_bare,
-    not_mounted_error,
     recognize_moved,
     remember,
 )
@@ -392,8 +391,7 @@ class _Comparison:
 
     def _refuse_if_empty(self, missing: int) -> None:
         listed = sum(not each.is_deleted for each in self.known.values())
-        if missing and self.backend.name == "local" and is_bare(self.backend.container):
-            raise not_mounted_error(self.backend, listed)
+        check_mounted(self.backend, missing)
         if listed and missing == listed:
             log.warning(
                 "none of the %d backups in the catalog is in %s: if this is the wrong container or "
