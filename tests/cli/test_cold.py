@@ -253,3 +253,19 @@ def test_deleting_too_early_is_a_warning(user: CommandLine, conf: dict[str, Any]
         "Deleting mydir.DATE.tgz",
         f"Deleted mydir.DATE.tgz (SIZE) from glacier {conf['glacier_vault']}",
     ]
+
+
+def test_a_check_that_can_read_nothing_is_not_ready(
+    user: CommandLine, conf: dict[str, Any]
+) -> None:
+    user.run("backup", "mydir", "--prompt", "no")
+    looked_up = user.run("check")
+    assert (looked_up.code, lines(looked_up.stderr)[-1]) == (
+        READY,
+        "Checked 1 backup: 1 good, 0 wrong",
+    )
+    unread = user.run("check", "--read-data")
+    assert (unread.code, lines(unread.stderr)[-1]) == (
+        NOT_READY,
+        "Checked 1 backup: 1 good (1 in cold storage, not read), 0 wrong",
+    )
