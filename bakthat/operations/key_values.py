@@ -150,7 +150,7 @@ class KeyValue:
         with models.catalog(self._session.catalog_path):
             listed = self._listed(name, keyname)
         if not keys:
-            check_mounted(self._backend, len(listed))
+            check_mounted(self._session, self._backend, len(listed))
         keys |= {each.stored_filename for each in listed}
         with held_back(f"finishing the deletion of {printable(name)}", mend=UNMARKED):
             for key in keys:

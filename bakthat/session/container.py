@@ -20,9 +20,6 @@ log = logging.getLogger("bakthat")
 _PREFIX = "container "
 """What the keys of recorded containers in the table ``config`` begin with."""
 
-_OF_EVERY_DISK = frozenset({"lost+found", ".Trash-0", ".fseventsd", ".Spotlight-V100"})
-"""Names that a disk without any backup may have."""
-
 _LISTED = 20
 """How many of the newest backups are looked for in a local directory. If another program removed
 all of them, the user has to say so."""
@@ -56,31 +53,43 @@ def _newest(session: Session, backend: Backend) -> list[str]:
         return [each.stored_filename for each in newest]
 
 
-def check_mounted(backend: Backend, count: int) -> None:
-    """Raise ContainerNotFoundError for a local store that has no file at all.
+def check_mounted(session: Session, backend: Backend, count: int) -> None:
+    """Raise ContainerNotFoundError for a local store whose disk is not mounted.
 
-    So a mount point looks without its disk. *count* is how many listed backups should be there;
-    with 0, nothing is checked.
+    It was below a mount point when it was recorded, and nothing is mounted there now. *count* is
+    how many listed backups should be in it; with 0, nothing is checked.
     """
     if backend.name != "local" or not count:
         return
-    try:
-        is_bare = set(os.listdir(backend.container)) <= _OF_EVERY_DISK
-    except OSError:
-        return  # whatever uses it reports the error
-    if is_bare:
+    with models.catalog(session.catalog_path):
+        key = _key_of("local", models.backend_hash(backend.container))
+        found = models.Config.get_or_none(models.Config.key == key)
+    mount = "" if found is None else str(found.value.get("mount", ""))
+    if mount and not os.path.ismount(mount):
         raise ContainerNotFoundError(
-            f"directory {printable(backend.container)} is empty, but the catalog lists "
-            f"{'a backup' if count == 1 else f'{count} backups'} in it: is its disk mounted?",
-            hint="mount it, or check local_path; bakthat backup --create begins with a new one",
+            f"the disk of {printable(backend.container)} is not mounted on {printable(mount)}",
+            hint="mount it, or check local_path",
         )
 
 
+def _mount_of(path: str) -> str:
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return path
+
+
 def remember(backend: Backend) -> None:
-    """Record the name of a container. Call this within ``catalog(..., write=True)``."""
+    """Record the name of a container, and where the disk of a local one is mounted.
+
+    Call this within ``catalog(..., write=True)``.
+    """
     key = _key_of(backend.name, models.backend_hash(backend.container))
-    if models.Config.get_or_none(models.Config.key == key) is None:
-        models.Config.create(key=key, value={"container": backend.container})
+    value = {"container": backend.container}
+    if backend.name == "local":
+        value["mount"] = _mount_of(os.path.realpath(backend.container))
+    found = models.Config.get_or_none(models.Config.key == key)
+    if found is None or found.value != value:
+        models.Config.replace(key=key, value=value).execute()
 
 
 def container_of(backup: models.Backups) -> str:

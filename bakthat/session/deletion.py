@@ -33,10 +33,8 @@ def check_before_deleting(
 
     A storage class that cannot be looked up does not prevent the deletion. Returns an error, by
     stored filename, for each backup whose archive id in the vault is not known here. The caller
-    must not mark such a backup as deleted: the archive would stay, and cost money. Raises
-    ContainerNotFoundError for a local store that is empty: its disk may not be mounted.
+    must not mark such a backup as deleted: the archive would stay, and cost money.
     """
-    check_mounted(backend, len(backups))
     unknown = _unknown_archives(backend, backups)
     _warn_of_minimum(backend, [each for each in backups if each.stored_filename not in unknown])
     return unknown
@@ -46,8 +44,9 @@ def check_recordable(session: Session, backend: Backend, backup: models.Backups)
     """Raise CatalogError when the deletion of *backup* could not be recorded.
 
     A deletion from a local store makes room for its record where both are on one full disk, so it
-    is let through.
+    is let through. Raises ContainerNotFoundError for a local store whose disk is not mounted.
     """
+    check_mounted(session, backend, 1)
     try:
         with models.catalog(session.catalog_path, write=True):
             models.check_writable(backup)

@@ -391,7 +391,7 @@ class _Comparison:
 
     def _refuse_if_empty(self, missing: int) -> None:
         listed = sum(not each.is_deleted for each in self.known.values())
-        check_mounted(self.backend, missing)
+        check_mounted(self.session, self.backend, missing)
         if listed and missing == listed:
             log.warning(
                 "none of the %d backups in the catalog is in %s: if this is the wrong container or "
