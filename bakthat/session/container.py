@@ -89,7 +89,8 @@ def remember(backend: Backend) -> None:
         value["mount"] = _mount_of(os.path.realpath(backend.container))
     found = models.Config.get_or_none(models.Config.key == key)
     if found is None or found.value != value:
-        models.Config.replace(key=key, value=value).execute()
+        models.Config.delete().where(models.Config.key == key).execute()
+        models.Config.create(key=key, value=value)
 
 
 def container_of(backup: models.Backups) -> str:
