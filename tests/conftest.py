@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -60,6 +61,19 @@ def isolated_environment(
     # Otherwise boto3 asks the network for the keys of a machine in EC2.
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     return home
+
+
+@pytest.fixture(autouse=True)
+def unchanged_logging() -> Iterator[None]:
+    """Undo what a command that runs in this process does to the loggers of bakthat."""
+    loggers = [
+        logging.getLogger(name) for name in ("bakthat", "bakthat.results", "bakthat.backends")
+    ]
+    before = [(each.level, each.propagate, each.disabled, each.handlers[:]) for each in loggers]
+    yield
+    for each, (level, propagate, disabled, handlers) in zip(loggers, before, strict=True):
+        each.setLevel(level)
+        each.propagate, each.disabled, each.handlers = propagate, disabled, handlers
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from bakthat import models
 from bakthat.backends.base import Backend
 from bakthat.errors import CatalogError, ContainerNotFoundError
 from bakthat.session.session import Session
-from bakthat.system.text import printable
+from bakthat.system.text import printable, to_native
 
 log = logging.getLogger("bakthat")
 
@@ -133,7 +133,11 @@ def recognize_moved(session: Session, *, dry_run: bool = False) -> None:
 
 def _other_stores(own: str) -> list[str]:
     """Return the recorded local stores but *own*; none when *own* is recorded too."""
-    rows = models.Config.select().where(models.Config.key.startswith(_key_of("local", "")))
+    first = _key_of("local", "")
+    # Not LIKE, which would scan the table.
+    rows = models.Config.select().where(
+        (models.Config.key >= first) & (models.Config.key < first + chr(0x10FFFF))
+    )
     stores = [str(row.value.get("container", "")) for row in rows]
     return [] if own in stores else [each for each in stores if each]
 
@@ -149,7 +153,8 @@ def _moved(former: str, present: str) -> Iterator[models.Backups]:
 
 def _has(store: str, backup: models.Backups) -> bool:
     try:
-        return os.lstat(os.path.join(store, backup.stored_filename)).st_size == backup.size
+        path = os.path.join(store, to_native(backup.stored_filename))
+        return os.lstat(path).st_size == backup.size
     except OSError:
         return False
 
