@@ -409,5 +409,6 @@ def machine_name() -> str:
     """
     name = from_native(socket.gethostname())
     if settings.host(name) is not None:
-        name = printable(name).replace("/", "-").strip(". ")[: settings.MAX_HOST_BYTES]
+        name = printable(name).replace("/", "-").strip(". ")
+        name = name.encode()[: settings.MAX_HOST_BYTES].decode(errors="ignore")
     return name if settings.host(name) is None else "localhost"

@@ -29,6 +29,9 @@ _DAMAGED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 _NO_WRITING = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
 """Beginnings of the error codes of a database that cannot be written, and may be readable."""
 
+_IMMUTABLE = "mode=ro&immutable=1"
+"""The parameters that make SQLite use no lock and no file but the database itself."""
+
 
 class _FullError(CatalogError):
     """There is no room for the catalog on its disk."""
@@ -48,6 +51,7 @@ class CatalogDatabase(peewee.SqliteDatabase):
         super().__init__(uri or str(file), timeout=timeout, uri=bool(uri))
         self.file = file
         self.is_read_only = bool(uri)
+        self.is_immutable = uri.endswith(_IMMUTABLE)
 
     def cursor(self, named_cursor: Any = None) -> Any:
         """Return a cursor that raises CatalogError."""
@@ -120,7 +124,8 @@ def opened(
             if write or not _is_about_writing(exc):
                 raise
             database = _open_to_read(stack, file, timeout, prepare, exc)
-        yield database
+        with _unchanged(database):
+            yield database
 
 
 def error_code(error: BaseException) -> str:
@@ -164,17 +169,17 @@ def _open_to_read(
 ) -> CatalogDatabase:
     """Open the catalog without writing to its disk; raise *why* where that is impossible."""
     log.debug("the catalog is opened for reading only: %s", why)
-    if not os.path.lexists(file):
+    if not os.path.lexists(file) or (os.path.isfile(file) and not os.path.getsize(file)):
         return _empty(stack, file, prepare, why)
     if not file.is_file():
         raise why
     uri = file.absolute().as_uri()
-    if not _has_log(file):
-        # Nobody is writing to it: whoever does has a write-ahead log.
-        ways = [(f"{uri}?mode=ro&immutable=1", "")]
-    else:
+    ways = [(f"{uri}?mode=ro", "")]
+    if _has_content(f"{file}-wal"):
         # The index of the log is in a file of its own or, where none can be made, in memory.
-        ways = [(f"{uri}?mode=ro", ""), (uri, "PRAGMA locking_mode = exclusive")]
+        ways.append((uri, "PRAGMA locking_mode = exclusive"))
+    elif not _has_content(f"{file}-journal"):  # else only a writer could undo what it began
+        ways.append((f"{uri}?{_IMMUTABLE}", ""))
     for way, first in ways:
         with contextlib.ExitStack() as attempt:
             try:
@@ -231,11 +236,41 @@ def _may_only_be_read(file: Path) -> bool:
     return file.is_file() and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
 
 
-def _has_log(file: Path) -> bool:
+def _has_content(path: str) -> bool:
     try:
-        return os.stat(f"{file}-wal").st_size > 0
+        return os.stat(path).st_size > 0
     except OSError:
         return False
+
+
+@contextlib.contextmanager
+def _unchanged(database: CatalogDatabase) -> Iterator[None]:
+    """Raise CatalogError when a file that was opened as immutable was written during the block.
+
+    No lock protects such a block, so what it read, or its error, may be wrong.
+    """
+    if not database.is_immutable:
+        yield
+        return
+    before = _state(database.file)
+    try:
+        yield
+    finally:
+        if _state(database.file) != before:
+            raise CatalogError(
+                f"the catalog {printable(database.file)} was written while it was read",
+                hint="try again",
+            )
+
+
+def _state(file: Path) -> list[tuple[int, int]]:
+    """Return size and time of the catalog and of its log; nothing for one that is missing."""
+    found = []
+    for path in (str(file), f"{file}-wal"):
+        with contextlib.suppress(OSError):
+            status = os.stat(path)
+            found.append((status.st_size, status.st_mtime_ns))
+    return found
 
 
 @contextlib.contextmanager
@@ -280,7 +315,6 @@ def catalog_error(file: Path, exc: Exception) -> CatalogError:
             hint=f"{problem.hint}, or name another catalog as database in the profile",
         )
     hint = disks.hint_of(exc) if isinstance(exc, OSError) else ""
-    return CatalogError(
-        f"cannot use the catalog {name}: {reason_of(exc)}",
-        hint=hint or f"check the space, the owner and the mode of {printable(file.parent)}",
-    )
+    if is_about_writing:
+        hint = hint or f"check the space, the owner and the mode of {printable(file.parent)}"
+    return CatalogError(f"cannot use the catalog {name}: {reason_of(exc)}", hint=hint)

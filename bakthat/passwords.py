@@ -194,6 +194,11 @@ def _by_passphrase(passphrase: str, origin: str) -> EncryptionKeys:
                 hint="write the passphrase alone, as one line; a program that prints more needs "
                 "something like: sh -c 'pass show backup | head -n 1'",
             )
+    if passphrase and not passphrase.strip():
+        raise PasswordError(
+            f"{origin} holds only white space, so it cannot be a passphrase",
+            hint="was it read from an empty file or variable?",
+        )
     return EncryptionKeys(passphrase=passphrase or None)
 
 

@@ -50,7 +50,11 @@ if TYPE_CHECKING:
 @option("--no-ignore", action="store_true", help="use neither .bakthatexclude nor .gitignore")
 @option("--exclude-caches", action="store_true", help="leave out caches marked by CACHEDIR.TAG")
 @option("--one-file-system", action="store_true", help="leave out other mounted file systems")
-@option("--create", action="store_true", help="make a store anew that the catalog knows")
+@option(
+    "--create",
+    action="store_true",
+    help="make a store anew that has listed backups",
+)
 @option("--allow-empty", action="store_true", help="no warning when there is nothing to store")
 @option("--s3-reduced-redundancy", action="store_true", help="store with less redundancy on S3")
 @option("--json", action="store_true", help="print the backup's entry as JSON")

@@ -66,14 +66,21 @@ class KeyValue:
         self._destination = "s3" if default == "glacier" else default
 
     def set_key(
-        self, keyname: str, value: Any, *, password: str | None = None, compress: bool = True
+        self,
+        keyname: str,
+        value: Any,
+        *,
+        password: str | None = None,
+        compress: bool = True,
+        create: bool = False,
     ) -> models.Backups:
         """Store *value* under *keyname*, replacing an earlier value; return its catalog entry.
 
         *value* is anything that JSON can hold: None, booleans, numbers, strings, lists and dicts
         with strings as keys. *password* "" means unencrypted. With None, BAKTHAT_PASSWORD is used,
         then the profile's recipients or password; a password is never asked for. *compress* False
-        stores the value without gzip. Raises UsageError for an invalid key or value, before
+        stores the value without gzip. *create* makes a missing container anew though the catalog
+        lists backups in it. Raises UsageError for an invalid key or value, before
         anything is stored; StorageError; and CatalogError when the value was stored but not
         recorded.
         """
@@ -82,7 +89,7 @@ class KeyValue:
         keys = encryption_keys(self._session.profile.as_mapping(), password=password, prompt=False)
         for recipient in keys.recipients:
             parse_recipient(recipient)  # before anything is made on the storage
-        make_container(self._session, self._backend)
+        make_container(self._session, self._backend, create=create)
         body = gzip.compress(text, mtime=0) if compress else text
         upload = self._backend.upload(
             name,

@@ -37,6 +37,7 @@ from bakthat.policy.rotation import (
     keep_also,
 )
 from bakthat.session.changes import after_change
+from bakthat.session.container import check_mounted
 from bakthat.session.deletion import (
     UNMARKED,
     check_before_deleting,
@@ -45,7 +46,7 @@ from bakthat.session.deletion import (
 )
 from bakthat.session.lookup import find_set, other_hosts
 from bakthat.session.session import Session, operation, result_log
-from bakthat.session.sets import BackupSet
+from bakthat.session.sets import BackupSet, id_of_source
 from bakthat.system.paths import PathLike
 from bakthat.system.signals import held_back
 from bakthat.system.text import counted, enumerate_some, printable
@@ -235,9 +236,10 @@ def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
     for each in plan.backups:
         each.backup.container = backend.container
     to_delete = plan.to_delete
-    if to_delete:
-        _check_newest(backend, plan)
     failures: dict[str, BakthatError] = {**check_before_deleting(backend, to_delete)}
+    if to_delete:
+        check_mounted(session, backend, len(to_delete))
+        _check_newest(backend, plan)
     for key, error in failures.items():
         log.warning("%s was not deleted: %s", printable(key), error)
     deletable = [each for each in to_delete if each.stored_filename not in failures]
@@ -336,7 +338,7 @@ def _plan(session: Session, found: BackupSet, purpose: str, decisions: list[Deci
     ids: list[int] = [each.get_id() for each in found.backups]  # type: ignore[no-untyped-call]  # peewee
     decisions = keep_also(decisions, ids.index(max(ids)), RECORDED_LAST)
     # Backups that do not say what their source is may be of another one than those that do.
-    is_known = [bool(each.source_id) for each in found.backups]
+    is_known = [bool(id_of_source(each)) for each in found.backups]
     for each in set(is_known):
         decisions = keep_also(decisions, is_known.index(each), NEWEST_OF_SOURCE)
     planned = (

@@ -166,9 +166,11 @@ class NewBackup:
     def _log_excluded(self, report: ArchiveReport) -> None:
         if self.options.rules is not None:
             log.info(
-                "Left out %d files and %d directories by %s",
-                report.excluded_files,
-                report.excluded_directories,
+                "Left out %s and %s by %s",
+                text.counted(report.excluded_files, "file"),
+                f"{report.excluded_directories} directories"
+                if report.excluded_directories != 1
+                else "1 directory",
                 printable(str(self.options.rules.path)),
             )
 

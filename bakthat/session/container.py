@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from bakthat import models
 from bakthat.backends.base import Backend
 from bakthat.errors import CatalogError, ContainerNotFoundError
 from bakthat.session.session import Session
-from bakthat.system.text import printable, to_native
+from bakthat.system.text import counted, printable, to_native
 
 log = logging.getLogger("bakthat")
 
@@ -33,15 +34,19 @@ def make_container(session: Session, backend: Backend, *, create: bool = False) 
     means that a new one is wanted all the same. Raises ContainerNotFoundError, StorageError.
     """
     listed = [] if create else _newest(session, backend)
+    check_mounted(session, backend, len(listed))
     try:
         backend.check_container(listed)
     except ContainerNotFoundError as exc:
-        if listed:
+        if listed and not _is_on_its_disk(session, backend):
+            local = backend.name == "local"
             raise ContainerNotFoundError(
                 f"{exc}, but the catalog lists backups in it",
-                hint="is its disk mounted, and is the profile right? to begin with a new one, use "
-                "bakthat backup --create (create=True in Python)",
+                hint=f"is {'its disk mounted, and is ' if local else ''}the profile right? to "
+                "begin with a new one, use bakthat backup --create (create=True in Python)",
             ) from exc
+        if listed:
+            log.warning("%s; it begins anew", exc)
         backend.create_container()
 
 
@@ -56,26 +61,52 @@ def _newest(session: Session, backend: Backend) -> list[str]:
 def check_mounted(session: Session, backend: Backend, count: int) -> None:
     """Raise ContainerNotFoundError for a local store whose disk is not mounted.
 
-    It was below a mount point when it was recorded, and nothing is mounted there now. *count* is
-    how many listed backups should be in it; with 0, nothing is checked.
+    It was below a mount point when it was recorded, nothing is mounted there now, and not all of
+    its newest backups are there, as they would be if it was copied to this disk. *count* is how
+    many listed backups should be in it; with 0, nothing is checked.
     """
     if backend.name != "local" or not count:
         return
-    with models.catalog(session.catalog_path):
-        key = _key_of("local", models.backend_hash(backend.container))
-        found = models.Config.get_or_none(models.Config.key == key)
-    mount = "" if found is None else str(found.value.get("mount", ""))
-    if mount and not os.path.ismount(mount):
+    value = _recorded(session, backend)
+    if _is_unmounted(value) and not all(
+        os.path.lexists(os.path.join(backend.container, to_native(name)))
+        for name in _newest(session, backend)
+    ):
         raise ContainerNotFoundError(
-            f"the disk of {printable(backend.container)} is not mounted on {printable(mount)}",
-            hint="mount it, or check local_path",
+            f"the disk of {printable(backend.container)} is not mounted on "
+            f"{printable(str(value['mount']))}",
+            hint="is its disk mounted, and is local_path right? to begin with a new store, use "
+            "bakthat backup --create (create=True in Python)",
         )
+
+
+def _recorded(session: Session, backend: Backend) -> Mapping[str, Any]:
+    """Return what the catalog has recorded of the container; {} for nothing."""
+    with models.catalog(session.catalog_path):
+        key = _key_of(backend.name, models.backend_hash(backend.container))
+        found = models.Config.get_or_none(models.Config.key == key)
+    return {} if found is None else found.value
+
+
+def _is_on_its_disk(session: Session, backend: Backend) -> bool:
+    """Return whether a local store is on the disk on which it was recorded.
+
+    Then it was emptied or removed on purpose.
+    """
+    mount = _recorded(session, backend).get("mount")
+    return bool(mount) and mount == _mount_of(os.path.realpath(backend.container))
 
 
 def _mount_of(path: str) -> str:
     while not os.path.ismount(path):
         path = os.path.dirname(path)
     return path
+
+
+def _is_unmounted(value: Mapping[str, Any]) -> bool:
+    """Return whether the disk of a recorded local store is not mounted where it was."""
+    mount = str(value.get("mount", ""))
+    return bool(mount) and not os.path.ismount(mount)
 
 
 def remember(backend: Backend) -> None:
@@ -119,8 +150,8 @@ def recognize_moved(session: Session, *, dry_run: bool = False) -> None:
         if not backups:
             continue
         log.info(
-            "%d backups that were in %s are in %s now, and are listed there",
-            len(backups),
+            "%s that were in %s are in %s now, and are listed there",
+            counted(len(backups), "backup"),
             printable(other),
             printable(own.container),
         )
@@ -132,14 +163,17 @@ def recognize_moved(session: Session, *, dry_run: bool = False) -> None:
 
 
 def _other_stores(own: str) -> list[str]:
-    """Return the recorded local stores but *own*; none when *own* is recorded too."""
+    """Return the recorded local stores but *own*, without those whose disk is not mounted.
+
+    Those have not moved: they are not there at the moment.
+    """
     first = _key_of("local", "")
     # Not LIKE, which would scan the table.
     rows = models.Config.select().where(
         (models.Config.key >= first) & (models.Config.key < first + chr(0x10FFFF))
     )
-    stores = [str(row.value.get("container", "")) for row in rows]
-    return [] if own in stores else [each for each in stores if each]
+    stores = [str(row.value.get("container", "")) for row in rows if not _is_unmounted(row.value)]
+    return [each for each in stores if each and each != own]
 
 
 def _moved(former: str, present: str) -> Iterator[models.Backups]:

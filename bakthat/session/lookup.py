@@ -140,10 +140,12 @@ def _fitting(
                 sets = _by_sets(session, fitting)
                 if any(each.fits(wanted) for each in sets):
                     return [each for each in sets if each.fits(wanted)]
-                of_other_sources += sets
+                of_other_sources += [each for each in sets if each not in of_other_sources]
         if of_other_sources:
             raise _source_error(name, source, of_other_sources)
-        raise NoMatchError(f"no backup matches '{printable(name)}'", hint=_hint(session, name))
+        raise NoMatchError(
+            f"no backup matches '{printable(name)}'", hint=_hint(session, name, host)
+        )
 
 
 def _by_sets(session: Session, backups: Sequence[models.Backups]) -> list[BackupSet]:
@@ -229,8 +231,10 @@ def _has_whole_set_name(prefix: str, name: str, backup: models.Backups) -> bool:
     return given in (backup.filename, stored) or given.startswith(f"{stem}.")
 
 
-def _hint(session: Session, name: str) -> str:
+def _hint(session: Session, name: str, host: str | None) -> str:
     elsewhere = models.Backups.of_set(name, session.containers())
+    if elsewhere and host is not None and all(each.host != host for each in elsewhere):
+        return _same_name_elsewhere(session, name)
     if elsewhere:
         return f"{printable(name)} is on {elsewhere[0].backend}: name that with --destination"
     known = {
@@ -273,6 +277,8 @@ def _set_hint(session: Session, filename: str) -> str:
     found = models.Backups.of_set(filename, containers) if is_text(filename) else []
     if any(each.is_key_value for each in found):
         return "it is a key of KeyValue, which rotation and expiry leave alone"
+    if found and not any(each.metadata for each in found):
+        return "its entries are damaged; bakthat sync repairs them"
     known = models.Backups.set_names(containers)
     base = filename.rstrip("/").rpartition("/")[2]
     parsed = parse_stored_name(base)

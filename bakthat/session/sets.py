@@ -18,7 +18,11 @@ from bakthat import models
 from bakthat.format.description import NAMED, is_source_id, source_id
 from bakthat.policy.newest import newest_key
 from bakthat.system.paths import PathLike, expanded
-from bakthat.system.text import enumerate_some, printable
+from bakthat.system.text import enumerate_some, printable, to_native
+
+NO_SOURCE = "none"
+"""The word by which a command selects the set without a source. An empty value is refused there,
+since it may be that of a variable which is not set. A path of that name is ``./none``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,9 @@ class BackupSet:
     @property
     def source(self) -> str:
         """The path of its source on its host; "" when the catalog does not know it."""
-        return next((each.source for each in self.backups if each.source_id and each.source), "")
+        return next(
+            (each.source for each in self.backups if id_of_source(each) and each.source), ""
+        )
 
     def fits(self, source: str | None) -> bool:
         """Return whether this is the set that *source*, of :func:`parse_source`, selects."""
@@ -63,7 +69,7 @@ class BackupSet:
         """Return the source for a message, so that ``--source`` can name it."""
         newest = printable(self.backups[0].stored_filename)
         if not self.source_id:
-            return f"without a source (--source '', newest {newest})"
+            return f"without a source (--source {NO_SOURCE}, newest {newest})"
         if self.source:
             return f"from {printable(self.source)}"
         return f"from the source {self.source_id} (newest {newest})"
@@ -81,17 +87,29 @@ def divide(backups: Iterable[models.Backups]) -> list[BackupSet]:
         groups[each.filename, each.host, each.backend, each.is_key_value].append(each)
     sets = []
     for key, members in sorted(groups.items()):
-        known = {each.source_id for each in members} - {""}
+        known = {id_of_source(each) for each in members} - {""}
         only = "".join(known) if len(known) == 1 else ""
         of_source: defaultdict[str, list[models.Backups]] = defaultdict(list)
         for each in members:
-            own = each.source_id or only
+            own = id_of_source(each) or only
             of_source["" if own == NAMED else own].append(each)
         sets += [
             BackupSet(*key, source, not known, tuple(of_source[source]))
             for source in sorted(of_source)
         ]
     return sets
+
+
+def id_of_source(backup: models.Backups) -> str:
+    """Return the id of a backup's source, :data:`NAMED`, or "" when its source is not known.
+
+    An entry from before there were ids has the path. Its base name is the name of the set, unless
+    the backup was given a name.
+    """
+    if backup.source_id or not backup.source:
+        return backup.source_id
+    is_named = os.path.basename(backup.source) != backup.filename
+    return NAMED if is_named else source_id(to_native(backup.source))
 
 
 def newest_first(backups: Iterable[models.Backups]) -> list[models.Backups]:
@@ -110,12 +128,15 @@ def newest_first(backups: Iterable[models.Backups]) -> list[models.Backups]:
 def parse_source(source: PathLike | None) -> str | None:
     """Return the id that *source* selects, "" for the set without a source; None for None.
 
-    *source* is a path on this or another host, or an id of 16 hexadecimal digits.
+    *source* is a path on this or another host, an id of 16 hexadecimal digits, or :data:`NO_SOURCE`
+    or "" for the set without a source.
     """
     if source is None:
         return None
     text = os.fspath(source)
-    return text if not text or is_source_id(text) else source_id(expanded(text))
+    if text in ("", NO_SOURCE):
+        return ""
+    return text if is_source_id(text) else source_id(expanded(text))
 
 
 def describe_sets(sets: Sequence[BackupSet]) -> str:

@@ -171,7 +171,8 @@ def shortage_error(exc: BaseException) -> ResourceError | None:
         if found is not None:
             message, hint = found
             return ResourceError(message, hint=hint)
-        cause = cause.__cause__ or cause.__context__
+        # What was handled before the error was raised "from" another one is no cause of it.
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return None
 
 

@@ -293,7 +293,7 @@ def test_excluded_files_are_left_out_and_reported(
     made = bakthat.backup(tree, conf=local, password="")
     with tarfile.open(stored_path(local, made)) as archive:
         assert archive.getnames() == ["mydir", "mydir/.gitignore", "mydir/a.txt"]
-    assert f"Left out 1 files and 1 directories by {tree}/.gitignore" in caplog.text
+    assert f"Left out 1 file and 1 directory by {tree}/.gitignore" in caplog.text
     assert (made.metadata["excluded_files"], made.metadata["excluded_directories"]) == (1, 1)
     everything = bakthat.backup(tree, conf=local, password="", ignore_files=False)
     assert everything.metadata["files"] == 4

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +37,10 @@ def leave_another_disk(store: Path) -> None:
 
 @pytest.fixture(params=[remove, leave_mount_point, leave_another_disk])
 def unmounted(request: pytest.FixtureRequest, local: Conf, tree: Path) -> Conf:
-    """Store a backup, then take the disk away."""
+    """Store a backup, then take the disk away; nothing has recorded where it was mounted."""
     bakthat.backup(tree, conf=local, password="")
+    with closing(sqlite3.connect(local["database"])) as catalog, catalog:
+        catalog.execute("DELETE FROM config")
     request.param(Path(local["local_path"]))
     return local
 
@@ -83,6 +88,62 @@ def test_backups_in_other_containers_make_no_difference(local: Conf, tree: Path)
     bakthat.backup(tree, conf=local, password="")
     other = {**local, "local_path": f"{local['local_path']}-2"}
     bakthat.backup(tree, conf=other, password="")
+
+
+@pytest.mark.parametrize("empty", [remove, leave_mount_point, leave_another_disk])
+def test_a_store_that_was_emptied_on_its_own_disk_begins_anew(
+    local: Conf, tree: Path, empty: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    bakthat.backup(tree, conf=local, password="")
+    empty(Path(local["local_path"]))
+    made = bakthat.backup(tree, conf=local, password="")
+    assert stored(local)
+    assert "begins anew" in caplog.text
+    assert made.stored_filename in stored(local)
+
+
+@as_root
+def test_a_backup_below_the_mount_point_does_not_hide_that_the_disk_is_missing(
+    local: Conf, tree: Path, tmp_path: Path
+) -> None:
+    """As --create, or an older version, may have left one there."""
+    disk, kept = tmp_path / "disk", tmp_path / "kept"
+    disk.mkdir()
+    kept.mkdir()
+    conf = {**local, "local_path": str(disk / "store")}
+    with mounted(kept, "-t", "tmpfs", "tmpfs"):
+        with mounted(disk, "--bind", str(kept)):
+            bakthat.backup(tree, conf=conf, password="")
+        bakthat.backup(tree, conf=conf, password="", create=True)
+        with mounted(disk, "--bind", str(kept)):
+            bakthat.backup(tree, conf=conf, password="")
+        listed = bakthat.ls(conf=conf)
+        for use in (
+            lambda: bakthat.backup(tree, conf=conf, password=""),
+            lambda: bakthat.rotate_backups("mydir", conf=conf, last=1),
+            lambda: bakthat.sync(conf=conf),
+            lambda: KeyValue(conf=conf).set_key("mykey", 1),
+        ):
+            with pytest.raises(ContainerNotFoundError, match="is not mounted on"):
+                use()
+        assert bakthat.ls(conf=conf) == listed
+
+
+@as_root
+def test_a_copy_does_not_take_the_entries_of_a_store_that_is_not_mounted(
+    local: Conf, tree: Path, tmp_path: Path
+) -> None:
+    disk, kept = tmp_path / "disk", tmp_path / "kept"
+    disk.mkdir()
+    kept.mkdir()
+    original = {**local, "local_path": str(disk / "store")}
+    copy = {**local, "local_path": str(tmp_path / "copy")}
+    with mounted(kept, "-t", "tmpfs", "tmpfs"):
+        with mounted(disk, "--bind", str(kept)):
+            made = bakthat.backup(tree, conf=original, password="")
+            shutil.copytree(original["local_path"], copy["local_path"])
+        assert bakthat.ls(conf=copy) == []
+        assert bakthat.ls(conf=original) == [made]
 
 
 @as_root

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sqlite3
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -404,3 +406,25 @@ def test_the_command_line_selects_a_source(
     assert (user.directory / "out/htdocs/index.html").read_text() == "site1"
     shown = user.run("show").stdout
     assert shown.count("htdocs.") == 2
+
+
+def test_entries_from_before_there_were_ids_are_told_apart_by_their_paths(
+    local: Conf, tmp_path: Path
+) -> None:
+    sources = [tmp_path / site / "htdocs" for site in ("site1", "site2")]
+    for number in range(3):
+        for source in sources:
+            source.mkdir(parents=True, exist_ok=True)
+            (source / "file").write_text(f"{source.parent.name} {number}")
+            bakthat.backup(source, conf=local, password="")
+    bakthat.backup(sources[0], conf=local, password="", custom_filename="given")
+    with closing(sqlite3.connect(local["database"])) as catalog, catalog:
+        catalog.execute("UPDATE backups SET metadata = json_remove(metadata, '$.source_id')")
+    before = {str(each) for each in bakthat.ls(conf=local)}
+    with pytest.raises(AmbiguousNameError, match="site2/htdocs"):
+        bakthat.rotate_backups("htdocs", conf=local, last=1)
+    assert {str(each) for each in bakthat.ls(conf=local)} == before
+    deleted = bakthat.rotate_backups("htdocs", conf=local, last=1, source=sources[0])
+    assert {each.source for each in deleted} == {str(sources[0])}
+    assert len(deleted) == 2
+    assert bakthat.rotate_backups("given", conf=local, last=1, source="none") == []

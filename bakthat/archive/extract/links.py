@@ -172,7 +172,7 @@ def read_data(fd: int) -> Iterator[tuple[int, memoryview]]:
                 return
             hole = end  # the file system does not know its holes
         while offset < hole:
-            count = os.preadv(fd, [buffer[: hole - offset]], offset)
+            count = linux.read_at(fd, buffer[: hole - offset], offset)
             if not count:
                 return
             yield offset, buffer[:count]

@@ -106,7 +106,7 @@ class LocalBackend(BakthatBackend):
                 )
             if keys and not any(os.path.lexists(self._file(key)) for key in keys):
                 raise ContainerNotFoundError(
-                    f"directory {self.container} has none of its backups",
+                    f"directory {self.container} has none of its newest backups",
                     hint="check local_path, and that the disk is mounted",
                 )
 
@@ -381,7 +381,7 @@ class LocalUpload:
             if self._replace:
                 self._publish_replacing()
             else:
-                self._publish_new()
+                self._publish_new(found)
         self._ended = True
         return StoredObject(
             self._key,
@@ -437,7 +437,7 @@ class LocalUpload:
             self.abort()
             raise
 
-    def _publish_new(self) -> None:
+    def _publish_new(self, written: os.stat_result) -> None:
         sidecar = self._path + SIDECAR_SUFFIX
         if os.path.lexists(self._path):
             raise key_exists_error(self._path)
@@ -453,8 +453,9 @@ class LocalUpload:
             published = True
             self._sync_directories()
         except BaseException:
-            # Remove the object first: it must not exist without its self-description.
-            if published:
+            # Remove the object first: it must not exist without its self-description. A second
+            # signal may have arrived between its publication and the next statement.
+            if published or _is_file(self._path, written):
                 remove(self._path)
             remove(sidecar)
             raise
@@ -487,3 +488,11 @@ def is_private(name: str) -> bool:
     """Return whether a file of this name is a sidecar or a temporary file of this module."""
     temporary = name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
     return temporary or name.endswith(SIDECAR_SUFFIX)
+
+
+def _is_file(path: str, status: os.stat_result) -> bool:
+    """Return whether *path* is the file that has *status*."""
+    try:
+        return os.path.samestat(os.lstat(path), status)
+    except OSError:
+        return False

@@ -214,6 +214,8 @@ class S3Client(AwsClient):
         code, message = str(detail.get("Code", "")), str(detail.get("Message", ""))
         status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         answer = f"{code} ({one_line(message)})" if message else code
+        # botocore takes the status for the code of an answer without a body.
+        numbered = answer if code == str(status) else f"{status} {answer}"
         region = _region_of(exc)
         if region and region != self.settings.region and (status in _REDIRECTIONS or status == 400):
             return StorageError(
@@ -249,7 +251,7 @@ class S3Client(AwsClient):
             )
         if status == 507 or _FULL.search(f"{code} {message}"):
             return StorageError(
-                f"{bucket} is full: {status} {answer}",
+                f"{bucket} is full: {numbered}",
                 hint="make room there, with bakthat rotate_backups or bakthat cleanup, or raise "
                 "the quota",
             )
@@ -259,9 +261,7 @@ class S3Client(AwsClient):
                 hint=_RIGHTS_HINT,
             )
         about = f"{key!r} in {bucket}" if key is not None else bucket
-        if code == str(status):
-            answer = f"({one_line(message)})" if message else ""
-        return StorageError(f"{about}: the storage answered {status} {answer}".rstrip())
+        return StorageError(f"{about}: the storage answered {numbered}")
 
     def _explained_error(self, status: int, message: str, key: str | None) -> BakthatError:
         """Return the error for an answer without a body, such as every answer to a HEAD.

@@ -338,7 +338,8 @@ class _Comparison:
         if found.as_dict() == before:
             self.result.unchanged += 1
             return
-        if action is Action.UPDATED and not found.is_key_value and before["size"] >= 0:
+        was_replaced = found.size != before["size"] >= 0 and not found.is_key_value
+        if action is Action.UPDATED and was_replaced:
             log.warning(
                 "%s has %d bytes now, but had %d: it was replaced or truncated after it was stored",
                 printable(found.stored_filename),
