@@ -26,7 +26,10 @@ PATIENCE = 50
 """Seconds; less than a request that is not answered takes."""
 AGAIN = "press Ctrl-C or send the signal again to stop now"
 
-pytestmark = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM]),
+]
 
 
 @pytest.fixture
