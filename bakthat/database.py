@@ -64,7 +64,7 @@ class CatalogDatabase(peewee.SqliteDatabase):
 
     @property
     def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection = self.connection()  # type: ignore[no-untyped-call]
+        connection: sqlite3.Connection = self.connection()  # type: ignore[no-untyped-call]  # no stubs
         return connection
 
     @contextlib.contextmanager
