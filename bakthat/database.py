@@ -247,20 +247,24 @@ def _has_content(path: str) -> bool:
 def _unchanged(database: CatalogDatabase) -> Iterator[None]:
     """Raise CatalogError when a file that was opened as immutable was written during the block.
 
-    No lock protects such a block, so what it read, or its error, may be wrong.
+    No lock protects such a block, so what it read, or the error of a statement, may be wrong. Any
+    other exception of the block stays what it is.
     """
     if not database.is_immutable:
         yield
         return
     before = _state(database.file)
+    written = CatalogError(
+        f"the catalog {printable(database.file)} was written while it was read", hint="try again"
+    )
     try:
         yield
-    finally:
+    except CatalogError as exc:
         if _state(database.file) != before:
-            raise CatalogError(
-                f"the catalog {printable(database.file)} was written while it was read",
-                hint="try again",
-            )
+            raise written from exc
+        raise
+    if _state(database.file) != before:
+        raise written
 
 
 def _state(file: Path) -> list[tuple[int, int]]:

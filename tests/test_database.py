@@ -280,6 +280,57 @@ def test_an_immutable_catalog_is_read_and_named(path: Path) -> None:
     assert "chattr -i" in caught.value.hint
 
 
+@contextmanager
+def read_only_view(path: Path) -> Iterator[Path]:
+    """Yield the catalog as a process sees it that may not write to its file system."""
+    view = path.parent / "view"
+    view.mkdir()
+    path.parent.joinpath("real").mkdir()
+    real = path.rename(path.parent / "real" / path.name)
+    with mounted(view, "--bind", "-o", "ro", str(real.parent)):
+        yield view / path.name
+
+
+def write_elsewhere(view: Path) -> None:
+    """Write to the catalog as another process does."""
+    with closing(sqlite3.connect(view.parent.parent / "real" / view.name)) as other, other:
+        other.execute("UPDATE backups SET tags = 'changed'")
+
+
+@as_root
+@pytest.mark.parametrize("is_written", [True, False])
+def test_a_catalog_that_is_read_without_locks_is_not_believed_if_it_was_written_meanwhile(
+    path: Path, is_written: bool
+) -> None:
+    add(path, row("a.1"))
+    with read_only_view(path) as view:
+        if not is_written:
+            assert names_in(view) == ["a.1"]
+            return
+        with (
+            pytest.raises(CatalogError, match="was written while it was read"),
+            models.catalog(view),
+        ):
+            write_elsewhere(view)
+
+
+@as_root
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "x"), KeyboardInterrupt(), ValueError("x")])
+def test_nor_is_an_error_of_its_block_then_an_error_of_the_catalog(
+    path: Path, error: BaseException
+) -> None:
+    add(path, row("a.1"))
+
+    def use(view: Path) -> None:
+        with models.catalog(view):
+            write_elsewhere(view)
+            raise error
+
+    with read_only_view(path) as view, pytest.raises(type(error)) as caught:
+        use(view)
+    assert caught.value is error
+
+
 def test_a_circle_of_links_is_named(path: Path) -> None:
     path.symlink_to(path)
     with pytest.raises(CatalogError, match="too many levels of symbolic links"):
