@@ -13,6 +13,7 @@
     ├── DestinationError            the destination of a restore cannot be written
     ├── ArchiveError
     │   ├── CorruptArchiveError     an archive that was truncated or altered
+    │   │   └── CorruptIndexError   an index that was altered, or is of another archive
     │   └── UnsafeMemberError       a member that would leave the destination
     ├── CryptoError
     │   ├── KeyFormatError          an invalid recipient or identity
@@ -83,6 +84,10 @@ class ArchiveError(BakthatError):
 
 class CorruptArchiveError(ArchiveError):
     """The archive is truncated or altered, or is no archive."""
+
+
+class CorruptIndexError(CorruptArchiveError):
+    """An index was truncated or altered, or it describes another archive."""
 
 
 class UnsafeMemberError(ArchiveError):

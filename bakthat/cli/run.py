@@ -17,11 +17,11 @@ from bakthat.system.text import shortage_error
 
 # A module registers its commands when it is imported, and --help lists them in that order.
 # isort: off
-from bakthat.cli import backups
-from bakthat.cli import retention
-from bakthat.cli import upkeep
-from bakthat.cli import cold
-from bakthat.cli import configuration
+from bakthat.cli.commands import backups
+from bakthat.cli.commands import retention
+from bakthat.cli.commands import upkeep
+from bakthat.cli.commands import cold
+from bakthat.cli.commands import configuration
 # isort: on
 
 SUBJECTS = (backups, retention, upkeep, cold, configuration)

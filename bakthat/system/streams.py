@@ -30,6 +30,16 @@ class Source(Protocol):
         """Return between 1 and *size* bytes, or ``b""`` at the end and ever after."""
 
 
+class RandomSource(Protocol):
+    """Bytes that can be read in any order, by several threads at once. Its opener closes it."""
+
+    size: int
+    """How many bytes it has."""
+
+    def read_at(self, offset: int, size: int, /) -> bytes:
+        """Return exactly *size* bytes from *offset* on; both must lie within the source."""
+
+
 @runtime_checkable
 class LendingSink(Protocol):
     """A sink that lends its memory, so that data can be read into it without a copy."""

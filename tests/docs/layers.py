@@ -31,7 +31,7 @@ LAYERS: dict[str, list[str]] = {
         "__main__",
     ],
     "bakthat.system": ["files linux paths signals streams text", "disks terminal"],
-    "bakthat.format": ["names description"],
+    "bakthat.format": ["names description entry"],
     "bakthat.policy": [
         "defaults newest outcome week_days",
         "intervals rotation storage_classes",
@@ -93,9 +93,10 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.cli": [
         "log process questions signals",
         "app progress",
-        "backups cold configuration retention upkeep",
+        "commands",
         "run",
     ],
+    "bakthat.cli.commands": ["backups cold configuration retention upkeep"],
 }
 
 MAY_IMPORT: dict[str, str] = {
@@ -135,7 +136,7 @@ ONLY_FROM: dict[str, str] = {
     "backends.glacier": "",
     "backends.glacier.backend": "backends session.vault",
     "backends.glacier.inventory": "backends backends.glacier.* session.records session.vault"
-    " operations.cold cli.cold",
+    " operations.cold cli.commands.cold",
     "backends.local": "",
     "backends.local.backend": "backends",
     "backends.s3": "",
