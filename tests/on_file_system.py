@@ -1,6 +1,6 @@
 """Run the tests with all their files on a file system that is made for it.
 
-    python -m tests.on_file_system btrfs -n 2 -m "not heavy and not slow"
+    python -m tests.on_file_system btrfs -n 2
 
 The first argument is a kind of ``tests/support/file_systems.py``, the others are pytest's.
 """
