@@ -70,13 +70,41 @@ def test_a_directory_has_its_mode_and_those_above_it_are_made(
     assert (tmp_path / "out/mydir/etc/ssl/a.pem").read_text() == "etc/ssl/a.pem"
 
 
-def test_a_name_is_neither_a_pattern_nor_a_beginning(
-    stored: str, conf: dict[str, Any], tmp_path: Path
-) -> None:
-    for only in ("etc/hos", "etc/*", "hosts"):
+def test_what_is_not_there_is_an_error(stored: str, conf: dict[str, Any], tmp_path: Path) -> None:
+    for only in ("etc/hos", "*.pdf", "hosts/"):
         with pytest.raises(NoMatchError, match="the backup holds no"):
             bakthat.restore(stored, conf=conf, output=tmp_path / "out", only=["top", only])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    [
+        ("host?", {"mydir/etc/hosts"}),
+        ("hosts*", {"mydir/etc/hosts", "mydir/etc/hosts.bak"}),
+        ("/etc/*", {f"mydir/etc/{name}" for name in ("hosts", "hosts.bak", "ssl/a.pem", "link")}),
+        ("ssl/", {"mydir/etc/ssl/a.pem"}),
+        (["etc", "!*.bak", "!link"], {"mydir/etc/hosts", "mydir/etc/ssl/a.pem"}),
+    ],
+)
+def test_a_pattern_selects_as_in_gitignore(
+    only: str | list[str], expected: set[str], stored: str, conf: dict[str, Any], tmp_path: Path
+) -> None:
+    bakthat.restore(stored, conf=conf, output=tmp_path / "out", only=only)
+    assert restored(tmp_path / "out") == expected
+
+
+@pytest.mark.parametrize("name", ["same", "[ab]?"])
+def test_a_path_that_is_there_is_no_pattern(
+    name: str, conf: dict[str, Any], tmp_path: Path
+) -> None:
+    tree = tmp_path / "tree"
+    for path in (name, f"below/{name}", "below/ax"):
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text(path)
+    bakthat.backup(tree, conf=conf, password="")
+    bakthat.restore("tree", conf=conf, output=tmp_path / "out", only=name)
+    assert restored(tmp_path / "out") == {f"tree/{name}"}
 
 
 def test_a_hard_link_brings_the_content_that_another_name_holds(

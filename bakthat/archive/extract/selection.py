@@ -1,59 +1,334 @@
-"""Select the members of an archive that a partial restore includes."""
+"""Select the entries of an archive that texts mean: paths that are there, or else patterns."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import groupby
+from typing import Protocol
 
-from bakthat.archive.extract.tree import split_name
-from bakthat.archive.tar.member import Member
+from bakthat.archive.patterns import InvalidPatternError, Pattern, PatternRules, parse_pattern
 from bakthat.errors import NoMatchError, UsageError
+from bakthat.format.entry import Entry, EntryType
 from bakthat.system.text import quoted
+
+_CACHED_BYTES = 4 * 1024 * 1024
+"""How long the names are in sum whose decisions are remembered."""
+
+
+_Step = Callable[[bytes, bytes, bool], bool | None]
+"""Decides about an entry by its path, its path below the top, and whether it is a directory."""
+
+
+class EntrySource(Protocol):
+    """What a selection asks of an index."""
+
+    @property
+    def top(self) -> str:
+        """The first component of the first entry's path; "" without entries."""
+
+    def entries(
+        self,
+        paths: Collection[str] | None = None,
+        *,
+        where: Callable[[str], bool] | None = None,
+    ) -> Iterator[Entry]:
+        """Yield the entries at *paths* and below them that *where* may want; None for all."""
 
 
 class Selection:
-    """The members at *paths*, and everything below them.
+    """The entries that *texts* mean, and everything below them.
 
-    A path begins at the top of the archive, or just below the one directory that is at its top:
-    ``mydir/etc/hosts`` or ``etc/hosts``. Patterns are not supported. Raises UsageError
-    for a path that no member can have.
+    A text is a path that is there, from the top of the archive or from just below the one directory
+    at its top: ``mydir/etc/hosts`` or ``etc/hosts``. One that is not there is a pattern with the
+    rules of .gitignore, relative to that directory. With a "!" at its beginning, it leaves out what
+    it matches; of several texts that match an entry, the last decides. Where all texts leave out,
+    everything else is selected.
+
+    :meth:`resolve` finds out which texts are paths. Without it, while an archive is read front to
+    back, both meanings are tried, and :meth:`settle` says afterwards whether that went wrong.
+
+    Raises UsageError for a text with "..", with a NUL, or without any name.
     """
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        self._paths = [_parts(path) for path in paths]
-        self._unseen = set(range(len(paths)))
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = [_Text(text) for text in texts]
+        self._only_excludes = all(text.excludes for text in self._texts)
+        self._top: bytes | None = None
+        self._settled = False
+        self._seen_as_path: set[int] = set()
+        self._seen_as_pattern: set[int] = set()
+        self._unseen: set[int] = set()
+        """The texts that are patterns and have not matched yet."""
+        self._is_empty = True
+        self._by_directories = any(text.directory_only for text in self._texts)
+        self._steps: list[_Step] = []
+        self._states: dict[bytes, bool | None] = {}
+        self._states_bytes = 0
 
-    def includes(self, member: Member) -> bool:
-        """Return whether the selection includes *member*.
+    def resolve(self, index: EntrySource) -> None:
+        """Find out which texts are paths in *index*; the others are patterns.
 
-        Raises UnsafeMemberError for a name that leads out of the archive.
+        It may be called again, for another index. Raises whatever *index* raises.
         """
-        found = self._find(split_name(member.name, member.name))
-        self._unseen.difference_update(found)
-        return bool(found)
+        self._top = _encoded(index.top)
+        self._is_empty = True
+        candidates: dict[bytes, set[int]] = {}
+        for number, text in enumerate(self._texts):
+            for path in text.paths(self._top):
+                candidates.setdefault(path, set()).add(number)
+        found: set[int] = set()
+        for entry in index.entries([_decoded(path) for path in candidates]):
+            path = _encoded(entry.path)
+            while path:  # the entry itself, or a directory above it
+                found |= candidates.get(path, set())
+                path = path.rpartition(b"/")[0]
+            if len(found) == len(self._texts):
+                break
+        self._settle(found)
 
-    def includes_path(self, path: list[bytes]) -> bool:
-        """Return whether the selection includes a member at *path*."""
-        return bool(self._find(path))
+    def entries(self, index: EntrySource) -> Iterator[Entry]:
+        """Resolve the texts in *index*, and yield the entries that they mean, in its order.
+
+        Call :meth:`check` afterwards, where a text without an entry is an error.
+        """
+        self.resolve(index)
+        paths = self.literal_paths()
+        for entry in index.entries(paths, where=self.includes_name):
+            if self.includes(entry.path, is_directory=entry.type is EntryType.DIRECTORY):
+                yield entry
+
+    def literal_paths(self) -> Collection[str] | None:
+        """Return paths at or below which all selected entries are; None if there is a pattern.
+
+        Call :meth:`resolve` first.
+        """
+        paths: list[str] = []
+        for text in self._texts:
+            if text.is_path:
+                paths.extend(map(_decoded, text.paths(self._top or b"")))
+            elif not text.excludes:
+                return None
+        return None if self._only_excludes else paths
+
+    def includes_name(self, path: str) -> bool:
+        """Return whether the selection may include an entry at *path*, a directory or not."""
+        raw = _encoded(path)
+        return self._includes(raw, is_dir=False) or (
+            (self._by_directories or b"/" not in raw) and self._includes(raw, is_dir=True)
+        )
+
+    def includes(self, path: str, *, is_directory: bool) -> bool:
+        """Return whether the selection includes the entry at *path*."""
+        return self.includes_raw(_encoded(path), is_directory=is_directory)
+
+    def includes_raw(self, path: bytes, *, is_directory: bool) -> bool:
+        """Return whether the selection includes the entry at *path*, normalized.
+
+        Where nothing was resolved, the first call tells the directory at the top of the archive.
+        """
+        if self._top is None:
+            self._top = path.partition(b"/")[0]
+        if not self._includes(path, is_dir=is_directory):
+            return False
+        self._is_empty = False
+        if self._unseen:
+            self._note(path, is_dir=is_directory)
+        return True
+
+    def includes_target(self, path: bytes) -> bool:
+        """Return whether the selection includes the file at *path*, of which there is a link."""
+        return self._includes(path, is_dir=False)
+
+    def settle(self) -> bool:
+        """Decide which texts are paths, by the entries that :meth:`includes_raw` has seen.
+
+        Return False if other entries were included meanwhile than those that the texts mean, so
+        that all must be read again.
+        """
+        if self._settled:
+            return True
+        both = self._seen_as_path & self._seen_as_pattern
+        self._settle(self._seen_as_path)
+        self._unseen -= self._seen_as_pattern
+        self._is_empty = self._is_empty or bool(both)
+        return not both
 
     def check(self) -> None:
-        """Raise NoMatchError unless every path has matched a member."""
-        for number in sorted(self._unseen):
+        """Raise NoMatchError unless every text has matched an entry, and one was included."""
+        missing = self._unseen
+        if not self._settled:
+            seen = self._seen_as_path | self._seen_as_pattern
+            missing = {n for n, text in enumerate(self._texts) if not text.excludes} - seen
+        for number in sorted(missing):
             raise NoMatchError(
-                f"the backup holds no {quoted(b'/'.join(self._paths[number]))}",
-                hint="give paths as they are inside of the backup; patterns are not supported",
+                f"the backup holds no {quoted(self._texts[number].raw)}",
+                hint="bakthat contents lists what it holds; "
+                "give a path as it is there, or a pattern as in .gitignore",
             )
+        if self._is_empty:
+            raise NoMatchError("the backup holds nothing but what is left out")
 
-    def _find(self, member: list[bytes]) -> list[int]:
-        return [
+    def _settle(self, paths: set[int]) -> None:
+        self._settled = True
+        for number, text in enumerate(self._texts):
+            text.is_path = number in paths
+        self._only_excludes = all(text.excludes and not text.is_path for text in self._texts)
+        self._unseen = {
             number
-            for number, path in enumerate(self._paths)
-            if path in (member[: len(path)], member[1 : len(path) + 1])
-        ]
+            for number, text in enumerate(self._texts)
+            if not text.is_path and not text.excludes
+        }
+        self._steps = _steps(self._texts, self._top or b"")
+        self._states.clear()
+        self._states_bytes = 0
+
+    def _includes(self, path: bytes, *, is_dir: bool) -> bool:
+        above = self._state(path.rpartition(b"/")[0])
+        if above is False:
+            return False
+        decided = self._decide(path, is_dir=is_dir)
+        return bool(above) if decided is None else decided
+
+    def _state(self, directory: bytes) -> bool | None:
+        """Return whether what is in *directory* is included; None if no text says so.
+
+        What a text leaves out stays so, with everything below it.
+        """
+        if not directory:
+            return True if self._only_excludes else None
+        try:
+            return self._states[directory]
+        except KeyError:
+            pass
+        state: bool | None = True if self._only_excludes else None
+        end = -1
+        while state is not False and end != len(directory):
+            end = directory.find(b"/", end + 1)
+            end = len(directory) if end < 0 else end
+            decided = self._decide(directory[:end], is_dir=True)
+            state = state if decided is None else decided
+        self._states_bytes += len(directory)
+        if self._states_bytes > _CACHED_BYTES:
+            self._states.clear()
+            self._states_bytes = len(directory)
+        self._states[directory] = state
+        return state
+
+    def _decide(self, path: bytes, *, is_dir: bool) -> bool | None:
+        """Return what the last text says that matches *path* itself; None for none."""
+        if not self._settled:
+            return self._try_both(path, is_dir=is_dir)
+        below = _below(path, self._top or b"", is_dir=is_dir)
+        for step in self._steps:
+            decided = step(path, below, is_dir)
+            if decided is not None:
+                return decided
+        return None
+
+    def _try_both(self, path: bytes, *, is_dir: bool) -> bool | None:
+        top = self._top or b""
+        below = _below(path, top, is_dir=is_dir)
+        result: bool | None = None
+        for number in reversed(range(len(self._texts))):
+            text = self._texts[number]
+            decided = text.match(below, top, is_dir=is_dir) if below else None
+            if path in text.paths(top):
+                self._seen_as_path.add(number)
+                decided = True
+            elif decided is not None:
+                self._seen_as_pattern.add(number)
+            result = decided if result is None else result
+        return result
+
+    def _note(self, path: bytes, *, is_dir: bool) -> None:
+        """Remember which patterns match *path* or a directory above it."""
+        top = self._top or b""
+        while path and self._unseen:
+            below = _below(path, top, is_dir=is_dir)
+            for number in tuple(self._unseen):
+                if below and self._texts[number].match(below, top, is_dir=is_dir):
+                    self._unseen.discard(number)
+            path, is_dir = path.rpartition(b"/")[0], True
 
 
-def _parts(path: str) -> list[bytes]:
-    parts = [part for part in os.fsencode(path).split(b"/") if part not in (b"", b".")]
-    if not parts or b".." in parts or b"\0" in os.fsencode(path):
-        raise UsageError(f"invalid path inside of a backup: {quoted(os.fsencode(path))}")
-    return parts
+class _Text:
+    """One text, in both of its meanings."""
+
+    def __init__(self, text: str) -> None:
+        self.raw = os.fsencode(text)
+        parts = [part for part in self.raw.split(b"/") if part not in (b"", b".")]
+        if not parts or b".." in parts or b"\0" in self.raw:
+            raise UsageError(f"invalid path inside of a backup: {quoted(self.raw)}")
+        self._path = b"/".join(parts)
+        self.excludes = self.raw.startswith(b"!")
+        self.directory_only = self.raw.endswith(b"/")
+        self.is_path = False
+        """Whether the path is there, so that the text is no pattern."""
+        self._top = b""
+        self._patterns = _parse(self.raw)
+        self._rules = PatternRules(self._patterns)
+
+    def paths(self, top: bytes) -> tuple[bytes, ...]:
+        """Return the paths that the text can be where *top* is at the top of the archive."""
+        return (self._path, top + b"/" + self._path) if top else (self._path,)
+
+    def patterns(self, top: bytes) -> list[Pattern]:
+        """Return the text as patterns relative to *top*; none when they could never match."""
+        if top != self._top:
+            sign = b"!" if self.excludes else b""
+            rest = self.raw[len(sign) :].removeprefix(b"/")
+            self._patterns = _parse(self.raw)
+            if rest.startswith(top + b"/"):  # a text may begin with the top, as a path may
+                self._patterns += _parse(sign + rest[len(top) :])
+            self._rules = PatternRules(self._patterns)
+            self._top = top
+        return self._patterns
+
+    def match(self, below: bytes, top: bytes, *, is_dir: bool) -> bool | None:
+        """Return what the text as a pattern says of *below*, a path relative to *top*."""
+        return self._rules.match(below, is_dir=is_dir) if self.patterns(top) else None
+
+
+def _parse(line: bytes) -> list[Pattern]:
+    try:
+        return [parse_pattern(line)]
+    except InvalidPatternError:
+        return []
+
+
+def _steps(texts: Sequence[_Text], top: bytes) -> list[_Step]:
+    """Return what decides about an entry, the first answer counts: the last text's."""
+    steps: list[_Step] = []
+    for is_path, run in groupby(reversed(texts), key=lambda text: text.is_path):
+        if is_path:
+            steps.append(_path_step({path for text in run for path in text.paths(top)}))
+        else:
+            # Of the patterns of one PatternRules, the last decides.
+            patterns = [pattern for text in run for pattern in text.patterns(top)][::-1]
+            steps.append(_pattern_step(PatternRules(patterns)))
+    return steps
+
+
+def _path_step(paths: Collection[bytes]) -> _Step:
+    return lambda path, below, is_dir: True if path in paths else None
+
+
+def _pattern_step(rules: PatternRules) -> _Step:
+    return lambda path, below, is_dir: rules.match(below, is_dir=is_dir) if below else None
+
+
+def _below(path: bytes, top: bytes, *, is_dir: bool) -> bytes:
+    """Return *path* relative to the directory *top*; b"" for that directory itself."""
+    first, _, rest = path.partition(b"/")
+    if first != top or (not rest and not is_dir):
+        return path
+    return rest
+
+
+def _encoded(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")
+
+
+def _decoded(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")

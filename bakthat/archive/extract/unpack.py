@@ -12,7 +12,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,17 +77,32 @@ def extract(
 
     A hard link may be restored without its first name, which was not selected or cannot be held.
     Then *read_again* is called, and returns a context manager that opens the same archive from its
-    beginning. Without it, such a link raises NoMatchError.
+    beginning. Without it, such a link raises NoMatchError. So it is where a selection that no index
+    resolved turns out to mean a path, after members were restored that are like it.
 
     *source* is read to its end and not closed. Raises CorruptArchiveError, UnsafeMemberError for
     a member that would leave *destination*, DestinationError, and whatever *source* raises; then
     nothing is left behind.
     """
-    with Staging(destination) as staging:
-        staging.warn_of_losses(report)
-        unpacking = _Unpacking(staging, report, check_comment, selection, keep_going, read_again)
-        implied_directories = unpacking.run(source)
-        return publish(staging, implied_directories, report)
+    with ExitStack() as readings:
+        before = replace(report, warnings=list(report.warnings))
+        while True:
+            with Staging(destination) as staging:
+                staging.warn_of_losses(report)
+                unpacking = _Unpacking(
+                    staging, report, check_comment, selection, keep_going, read_again
+                )
+                implied_directories = unpacking.run(source)
+                if selection is None or selection.settle():
+                    return publish(staging, implied_directories, report)
+            if read_again is None:
+                raise NoMatchError(
+                    "what was chosen is the path of one member and a pattern for others",
+                    hint="give whole paths, from the directory at the top of the backup",
+                )
+            logger.info("Reading the backup again, without what is only like a chosen path")
+            vars(report).update(vars(before))
+            source = readings.enter_context(read_again())
 
 
 class _Unpacking:
@@ -150,7 +165,7 @@ class _Unpacking:
         for position, member in enumerate(reader):
             if position == 0:
                 self._check_identity(reader)  # before unpacking
-            if selection is not None and not selection.includes(member):
+            if selection is not None and not _is_selected(selection, member):
                 continue
             if member.type is hardlink and self._is_deferred(tree, position, member):
                 continue
@@ -171,7 +186,7 @@ class _Unpacking:
     def _is_deferred(self, tree: StagedTree, position: int, link: Member) -> bool:
         """Defer *link*, and return True, if its content was skipped and can be read again."""
         target = split_name(link.linkname, link.name)
-        if self._selection is None or self._selection.includes_path(target):
+        if self._selection is None or self._selection.includes_target(b"/".join(target)):
             was_skipped = self._keep_going and target in tree.skipped
         else:
             was_skipped = True
@@ -329,6 +344,11 @@ def verify(
     if check_comment is not None:
         check_comment(reader.comment)
     return report
+
+
+def _is_selected(selection: Selection, member: Member) -> bool:
+    path = b"/".join(split_name(member.name, member.name))
+    return selection.includes_raw(path, is_directory=member.type is MemberType.DIRECTORY)
 
 
 def _is_about_one_member(error: OSError | NameCollisionError, member: Member) -> bool:
