@@ -37,7 +37,7 @@ LAYERS: dict[str, list[str]] = {
         "intervals rotation storage_classes",
         "settings",
     ],
-    "bakthat.archive": ["report acl patterns", "tar gzip worker", "create extract"],
+    "bakthat.archive": ["report acl content_hash patterns", "tar gzip worker", "create extract"],
     "bakthat.archive.tar": ["fields member", "header sparse", "reader"],
     "bakthat.archive.gzip": ["level members", "reader writer"],
     "bakthat.archive.worker": ["messages", "process shared_memory"],
