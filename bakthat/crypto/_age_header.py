@@ -42,6 +42,11 @@ class Header:
     """The bytes that the MAC covers: everything up to and including its ``---``."""
     mac: bytes
 
+    @property
+    def size(self) -> int:
+        """The length of the whole header in bytes: where the payload's nonce begins."""
+        return len(self.signed) + len(b" ") + len(_base64.encode(self.mac)) + len(b"\n")
+
     def verify(self, file_key: bytes) -> None:
         """Raise DecryptionError unless the header was made with *file_key*."""
         if not hmac.compare_digest(self.mac, _mac(self.signed, file_key)):

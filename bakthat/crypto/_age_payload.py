@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from bakthat.crypto._age_header import derive_key
+from bakthat.errors import DecryptionError
 
 NONCE_SIZE = 16
 CHUNK_SIZE = 64 * 1024
-SEALED_SIZE = CHUNK_SIZE + 16
+TAG_SIZE = 16
+SEALED_SIZE = CHUNK_SIZE + TAG_SIZE
 """A chunk with its tag."""
 
 
@@ -21,14 +23,14 @@ class Sealer:
 
     def seal(self, chunk: memoryview, target: memoryview, *, final: bool) -> int:
         """Encrypt *chunk* to the beginning of *target*; return the bytes written, tag included."""
-        size = len(chunk) + SEALED_SIZE - CHUNK_SIZE
+        size = len(chunk) + TAG_SIZE
         self._cipher.encrypt_into(_nonce(self._counter, final), chunk, None, target[:size])
         self._counter += 1
         return size
 
 
 class Opener:
-    """Decrypt the chunks of a payload in order."""
+    """Decrypt the chunks of a payload."""
 
     def __init__(self, file_key: bytes, nonce: bytes) -> None:
         from cryptography.exceptions import InvalidTag
@@ -44,15 +46,32 @@ class Opener:
         Returns False when authentication fails; *target* is then zeroed, and the same chunk may be
         tried again.
         """
-        size = len(sealed) - (SEALED_SIZE - CHUNK_SIZE)
+        authentic = self.open_at(self.counter, sealed, target, final=final)
+        self.counter += authentic
+        return authentic
+
+    def open_at(self, number: int, sealed: memoryview, target: memoryview, *, final: bool) -> bool:
+        """Decrypt chunk *number*, counted from 0, as :meth:`open` does the next one.
+
+        Several threads may call it at once.
+        """
+        size = len(sealed) - TAG_SIZE
         try:
-            self._cipher.decrypt_into(_nonce(self.counter, final), sealed, None, target[:size])
+            self._cipher.decrypt_into(_nonce(number, final), sealed, None, target[:size])
         except self._invalid_tag:
             # The cipher decrypts before it compares tags; what it wrote must never be read.
             target[:size] = bytes(size)
             return False
-        self.counter += 1
         return True
+
+
+def chunk_error(number: int, how: str) -> DecryptionError:
+    """Return the error for chunk *number*, counted from 0, which is *how*, such as "truncated"."""
+    return DecryptionError(
+        f"the age file is {how} at chunk {number + 1}, "
+        f"after {number * CHUNK_SIZE} bytes of content",
+        hint="fetch the file again, or use another copy",
+    )
 
 
 def _payload_key(file_key: bytes, nonce: bytes) -> bytes:

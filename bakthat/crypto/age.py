@@ -23,18 +23,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from bakthat.crypto import _age_keys as keys
-from bakthat.crypto._age_header import MAX_HEADER_SIZE, Stanza, encode_header, read_header
-from bakthat.crypto._age_payload import CHUNK_SIZE, NONCE_SIZE, SEALED_SIZE, Opener, Sealer
-from bakthat.crypto._armor import without_armor
-from bakthat.crypto._lookahead import LookaheadReader
-from bakthat.errors import (
-    AgeFormatError,
-    CryptoError,
-    DecryptionError,
-    KeyFormatError,
-    PasswordError,
-    WrongKeyError,
+from bakthat.crypto._age_header import MAX_HEADER_SIZE, encode_header
+from bakthat.crypto._age_payload import (
+    CHUNK_SIZE,
+    NONCE_SIZE,
+    SEALED_SIZE,
+    TAG_SIZE,
+    Opener,
+    Sealer,
+    chunk_error,
 )
+from bakthat.crypto._age_unlock import FileKeys, known_identities, read_start, refuse_bare_text
+from bakthat.crypto._armor import without_armor
+from bakthat.errors import CryptoError, DecryptionError, KeyFormatError, PasswordError
 from bakthat.system.streams import Buffer, Sink, Source
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DecryptReader",
     "EncryptWriter",
+    "FileKeys",
     "generate_identity",
     "parse_identities",
     "parse_identity",
@@ -188,8 +190,9 @@ class DecryptReader(io.BufferedIOBase):
     """Decrypt the age file that *source* holds, armored or not.
 
     *identities* are private keys (``AGE-SECRET-KEY-1…``); they and *passphrase* may both be given,
-    and those that match the file are used. The constructor reads and checks the header. *source*
-    is read, up to 1 MiB at once, and never closed; the caller closes it.
+    and those that match the file are used. The constructor reads and checks the header; one that
+    *file_keys* knows is not opened again. *source* is read, up to 1 MiB at once, and never closed;
+    the caller closes it.
 
     It is a binary file that cannot seek, so tarfile and gzip accept it as ``fileobj``. What
     :meth:`read` returns is authenticated; only after ``b""`` is the file known to be complete.
@@ -205,14 +208,16 @@ class DecryptReader(io.BufferedIOBase):
         *,
         passphrase: str | None = None,
         identities: Sequence[str] = (),
+        file_keys: FileKeys | None = None,
     ) -> None:
         self._failure: Exception | None = None
         self._plain = memoryview(b"")
         self._start = 0
         self._end = 0
-        known = _identities(passphrase, identities)
+        known = known_identities(passphrase, identities)
         self._source = without_armor(source)
-        self._opener = _open_payload(self._source, known)
+        _, file_key, nonce = read_start(self._source, known, file_keys)
+        self._opener = Opener(file_key, nonce)
         # One byte more than the chunks shows whether another chunk follows.
         self._sealed = memoryview(bytearray(_BATCH * SEALED_SIZE + 1))
         self._sealed_size = 0
@@ -313,9 +318,9 @@ class DecryptReader(io.BufferedIOBase):
         raise self._chunk_error("altered or reordered")
 
     def _open_last(self, sealed: memoryview) -> None:
-        if len(sealed) < SEALED_SIZE - CHUNK_SIZE:
+        if len(sealed) < TAG_SIZE:
             raise self._chunk_error("truncated")
-        if len(sealed) == SEALED_SIZE - CHUNK_SIZE and self._opener.counter:
+        if len(sealed) == TAG_SIZE and self._opener.counter:
             raise DecryptionError("the final chunk of the age file is empty")
         if self._open(sealed, final=True):
             return
@@ -326,15 +331,11 @@ class DecryptReader(io.BufferedIOBase):
     def _open(self, sealed: memoryview, *, final: bool) -> bool:
         authentic = self._opener.open(sealed, self._plain[self._end :], final=final)
         if authentic:
-            self._end += len(sealed) - (SEALED_SIZE - CHUNK_SIZE)
+            self._end += len(sealed) - TAG_SIZE
         return authentic
 
     def _chunk_error(self, how: str) -> DecryptionError:
-        return DecryptionError(
-            f"the age file is {how} at chunk {self._opener.counter + 1}, "
-            f"after {self._opener.counter * CHUNK_SIZE} bytes of content",
-            hint="fetch the file again, or use another copy",
-        )
+        return chunk_error(self._opener.counter, how)
 
 
 def generate_identity() -> str:
@@ -391,7 +392,7 @@ def parse_identities(text: str) -> list[str]:
 def _recipients(
     passphrase: str | None, recipients: Sequence[str], work_factor: int
 ) -> list[keys.Recipient]:
-    _refuse_bare_text("recipients", recipients)
+    refuse_bare_text("recipients", recipients)
     if passphrase is not None and recipients:
         raise TypeError("give a passphrase or recipients, not both")
     if passphrase is not None:
@@ -401,62 +402,3 @@ def _recipients(
             "neither a passphrase nor recipients to encrypt to", hint="give one of the two"
         )
     return [keys.X25519Recipient(recipient) for recipient in recipients]
-
-
-def _identities(passphrase: str | None, identities: Sequence[str]) -> list[keys.Identity]:
-    _refuse_bare_text("identities", identities)
-    known: list[keys.Identity] = [keys.X25519Identity(identity) for identity in identities]
-    if passphrase is not None:
-        known.append(keys.ScryptPassphrase(passphrase))
-    if not known:
-        raise PasswordError(
-            "neither a passphrase nor an identity to decrypt with", hint="give one of the two"
-        )
-    return known
-
-
-def _refuse_bare_text(name: str, value: Sequence[str]) -> None:
-    if isinstance(value, str):
-        raise TypeError(f"{name} must be a list of texts, not one text")
-
-
-def _open_payload(source: LookaheadReader, identities: Sequence[keys.Identity]) -> Opener:
-    header = read_header(source)
-    scrypt = keys.ScryptPassphrase.type
-    if len(header.stanzas) > 1 and any(stanza.type == scrypt for stanza in header.stanzas):
-        raise AgeFormatError("a scrypt stanza is not the only one in the age header")
-    for identity in identities:
-        file_key = identity.unwrap(header.stanzas)
-        if file_key is not None:
-            break
-    else:
-        raise _wrong_key_error(header.stanzas, identities)
-    header.verify(file_key)
-    nonce = bytearray(NONCE_SIZE)
-    if source.readinto(memoryview(nonce)) < NONCE_SIZE:
-        raise AgeFormatError("the age file is truncated: it ends after its header")
-    return Opener(file_key, bytes(nonce))
-
-
-def _wrong_key_error(
-    stanzas: Sequence[Stanza], identities: Sequence[keys.Identity]
-) -> WrongKeyError:
-    by_passphrase = stanzas[0].type == keys.ScryptPassphrase.type
-    given = {type(identity) for identity in identities}
-    if by_passphrase and keys.ScryptPassphrase not in given:
-        return WrongKeyError(
-            "the age file is encrypted with a passphrase, and only identities were given",
-            hint="give the passphrase",
-        )
-    if by_passphrase:
-        return WrongKeyError("the passphrase does not open the age file")
-    count = f"{len(stanzas)} recipient{'s' if len(stanzas) > 1 else ''}"
-    if keys.X25519Identity not in given:
-        return WrongKeyError(
-            f"the age file is encrypted to {count}, and only a passphrase was given",
-            hint="give the identity file of a recipient",
-        )
-    return WrongKeyError(
-        f"the age file is encrypted to {count}, and to none of the identities given",
-        hint="give the identity file of a recipient",
-    )

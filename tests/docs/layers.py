@@ -39,7 +39,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.archive": ["report acl content_hash patterns", "tar gzip worker", "create extract"],
     "bakthat.archive.tar": ["fields member", "header sparse", "reader"],
-    "bakthat.archive.gzip": ["level members", "reader writer"],
+    "bakthat.archive.gzip": ["level members", "inflate", "reader writer"],
     "bakthat.archive.worker": ["messages", "process shared_memory"],
     "bakthat.archive.create": [
         "blocks excludes extents hard_links xattrs",
@@ -60,9 +60,10 @@ LAYERS: dict[str, list[str]] = {
         "_base64 _bech32 _lookahead",
         "_armor _age_header",
         "_age_keys _age_payload",
-        "age beefish",
+        "_age_unlock",
+        "age age_ranges beefish",
     ],
-    "bakthat.backends": ["base", "aws", "s3 glacier local"],
+    "bakthat.backends": ["base", "aws ranges", "s3 glacier local"],
     "bakthat.backends.aws": ["network", "client part_upload", "ranged_reader"],
     "bakthat.backends.s3": ["features", "client", "download thaw upload", "backend"],
     "bakthat.backends.glacier": [
@@ -72,7 +73,7 @@ LAYERS: dict[str, list[str]] = {
         "backend",
     ],
     "bakthat.backends.local": ["files", "backend"],
-    "bakthat.pipeline": ["legacy", "read write"],
+    "bakthat.pipeline": ["legacy ranges", "read write"],
     "bakthat.notify": ["base", "desktop healthchecks prometheus webhook"],
     "bakthat.session": [
         "records stat",

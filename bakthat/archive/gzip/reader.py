@@ -12,11 +12,11 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NoReturn
 
+from bakthat.archive.gzip.inflate import corrupt_member_error, inflate_body
 from bakthat.archive.gzip.members import (
     GZIP_MAGIC,
     HEADER_BYTES,
     MAX_MEMBER_BYTES,
-    TRAILER_BYTES,
     member_length,
 )
 from bakthat.errors import CorruptArchiveError
@@ -142,19 +142,19 @@ class GzipReader:
         rest = length - HEADER_BYTES
         # Read the next header too. The buffer is then empty, and the next read copies nothing.
         if not self._fill(rest, beyond=HEADER_BYTES):
-            raise _corrupt(offset, "is truncated")
+            raise corrupt_member_error(offset, "is truncated")
         member = memoryview(self._raw)[self._raw_at : self._raw_at + rest]
         self._raw_at += rest
         size = int.from_bytes(member[-4:], "little")
         if size > MAX_MEMBER_BYTES:
-            raise _corrupt(offset, f"declares {size} bytes, more than any that bakthat writes")
+            raise corrupt_member_error(
+                offset, f"declares {size} bytes, more than any that bakthat writes"
+            )
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="bakthat-gunzip")
         self._members += 1
         self._pending_bytes += length + size
-        self._pending.append(
-            (length + size, self._pool.submit(_inflate_member, member, size, offset))
-        )
+        self._pending.append((length + size, self._pool.submit(inflate_body, member, size, offset)))
 
     def _begin_other_member(self) -> bool:
         # ISA-L fails on a header with a name and a comment that arrives in two pieces.
@@ -223,26 +223,4 @@ class GzipReader:
         return self._raw_offset + self._raw_at
 
     def _refuse(self, reason: str) -> NoReturn:
-        raise _corrupt(self._offset, reason)
-
-
-def _inflate_member(member: memoryview, size: int, offset: int) -> bytes:
-    """Inflate *member*, which holds *size* bytes and comes without its header."""
-    from isal import isal_zlib
-
-    isal_error: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # stub: instance
-    inflater = isal_zlib.decompressobj(-15)
-    try:
-        # Ask for one byte more than declared: otherwise an overlong member would look complete.
-        inflated = inflater.decompress(member[:-TRAILER_BYTES], size + 1)
-    except isal_error as exc:
-        raise _corrupt(offset, f"is damaged: {exc}") from exc
-    if not inflater.eof or inflater.unused_data or len(inflated) != size:
-        raise _corrupt(offset, "does not hold as many bytes as it declares")
-    if isal_zlib.crc32(inflated) != int.from_bytes(member[-8:-4], "little"):
-        raise _corrupt(offset, "fails its checksum")
-    return inflated
-
-
-def _corrupt(offset: int, reason: str) -> CorruptArchiveError:
-    return CorruptArchiveError(f"the gzip member at byte {offset} {reason}")
+        raise corrupt_member_error(self._offset, reason)
