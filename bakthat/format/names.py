@@ -19,6 +19,8 @@ from bakthat.system.text import is_text, printable
 ENCRYPTED_EXTENSION = ".age"
 KEY_VALUE_EXTENSION = ".keyvalue"
 """The end of the keys of KeyValue; those of backups end with their date and extensions."""
+INDEX_EXTENSION = ".index"
+"""The end of the key of an index; the rest is the key of its archive."""
 MAX_SET_BYTES = 255
 """The longest name of a set, in bytes: that of a file in most file systems."""
 
@@ -153,4 +155,18 @@ def _parsed(match: re.Match[str] | None) -> StoredName | None:
         return None
     return StoredName(
         match["stem"], calendar.timegm(moment), match["extension"], match["encryption"]
+    )
+
+
+def index_key(key: str) -> str:
+    """Return the key of the index of the archive *key*."""
+    return key + INDEX_EXTENSION
+
+
+def is_index_key(key: str) -> bool:
+    """Return whether *key* is that of an index, by the stored name of an archive in it."""
+    name = key.rpartition("/")[2]
+    return (
+        name.endswith(INDEX_EXTENSION)
+        and parse_any_name(name.removesuffix(INDEX_EXTENSION)) is not None
     )

@@ -26,13 +26,13 @@ from bakthat.errors import (
     UsageError,
     WrongKeyError,
 )
-from bakthat.passwords import DecryptionKeys, may_ask
+from bakthat.passwords import may_ask
 from bakthat.pipeline import read
 from bakthat.policy.storage_classes import VAULT, storage_class
 from bakthat.session import cold
 from bakthat.session.container import recognize_moved
 from bakthat.session.lookup import find_backups
-from bakthat.session.reading import byte_counter, expected_of, find_keys, refresh_entry
+from bakthat.session.reading import KeyFinder, byte_counter, expected_of, refresh_entry
 from bakthat.session.session import Session, operation, result_log
 from bakthat.session.sets import newest_first
 from bakthat.session.stat import batches, stat_by_listing, workers
@@ -136,7 +136,7 @@ def check(
             backups = [each for each in backups if each.stored_filename in picked]
         found = _stat_all(session, backups, None if read_data else progress)
         if read_data:
-            keys = _Keys(session, password, identity_file, may_ask(prompt))
+            keys = KeyFinder(session, password, identity_file, may_ask(prompt))
             found = list(_read_all(session, found, keys, progress))
         if not found:
             raise NoMatchError(
@@ -233,7 +233,7 @@ def _still_listed(session: Session, checked: Iterable[CheckResult]) -> set[str]:
 
 
 def _read_all(
-    session: Session, found: Sequence[CheckResult], keys: _Keys, progress: Progress | None
+    session: Session, found: Sequence[CheckResult], keys: KeyFinder, progress: Progress | None
 ) -> Iterator[CheckResult]:
     total = sum(max(each.backup.size, 0) for each in found if each.is_good)
     count = byte_counter(progress, total)
@@ -248,7 +248,9 @@ def _read_all(
         yield checked
 
 
-def _read(session: Session, stored: CheckResult, keys: _Keys, count: ByteCounter) -> CheckResult:
+def _read(
+    session: Session, stored: CheckResult, keys: KeyFinder, count: ByteCounter
+) -> CheckResult:
     backup = stored.backup
     try:
         backend = session.backend(backup.backend)
@@ -274,41 +276,3 @@ def _read(session: Session, stored: CheckResult, keys: _Keys, count: ByteCounter
     except BakthatError as exc:
         return CheckResult(backup, Verdict.DAMAGED, str(exc))
     return CheckResult(backup, Verdict.READ)
-
-
-class _Keys:
-    """The keys that open backups. A password is asked for once."""
-
-    def __init__(
-        self,
-        session: Session,
-        password: str | None,
-        identity_file: PathLike | None,
-        prompt: bool,
-    ) -> None:
-        self._session = session
-        self._password = password
-        self._identity_file = identity_file
-        self._prompt = prompt
-
-    def of(
-        self, backend: Backend, backup: models.Backups, expected: read.Expected
-    ) -> DecryptionKeys:
-        """Return the keys of *backup*; see :func:`bakthat.session.reading.find_keys`."""
-        try:
-            keys = find_keys(
-                self._session,
-                backend,
-                backup,
-                expected,
-                password=self._password,
-                identity_file=self._identity_file,
-                prompt=self._prompt,
-            )
-        except PasswordError:
-            if backup.metadata.get("encryption") != "recipients":
-                self._prompt = False  # the answer was empty: do not ask again
-            raise
-        if keys.passphrase is not None:
-            self._password = keys.passphrase
-        return keys

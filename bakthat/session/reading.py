@@ -19,6 +19,7 @@ from bakthat.errors import (
     CorruptArchiveError,
     NoMatchError,
     NotFoundError,
+    PasswordError,
     UsageError,
 )
 from bakthat.format import names
@@ -100,6 +101,44 @@ def find_keys(
         text = identity_text(profile, identity_file=identity_file)
         return DecryptionKeys(identities=tuple(age.parse_identities(text)))
     return DecryptionKeys(decryption_passphrase(profile, password=password, prompt=prompt))
+
+
+class KeyFinder:
+    """Finds the keys of backups for one operation. A password is asked for once."""
+
+    def __init__(
+        self,
+        session: Session,
+        password: str | None = None,
+        identity_file: PathLike | None = None,
+        prompt: bool = True,
+    ) -> None:
+        self._session = session
+        self._password = password
+        self._identity_file = identity_file
+        self._prompt = prompt
+
+    def of(
+        self, backend: Backend, backup: models.Backups, expected: read.Expected
+    ) -> DecryptionKeys:
+        """Return the keys of *backup*; see :func:`find_keys`."""
+        try:
+            keys = find_keys(
+                self._session,
+                backend,
+                backup,
+                expected,
+                password=self._password,
+                identity_file=self._identity_file,
+                prompt=self._prompt,
+            )
+        except PasswordError:
+            if backup.metadata.get("encryption") != "recipients":
+                self._prompt = False  # the answer was empty: do not ask again
+            raise
+        if keys.passphrase is not None:
+            self._password = keys.passphrase
+        return keys
 
 
 def expected_of(backup: models.Backups, *, any_size: bool = False) -> read.Expected:

@@ -82,8 +82,9 @@ LAYERS: dict[str, list[str]] = {
         "cold deletion entries sets",
         "lookup",
         "reading vault",
-        "changes",
+        "changes indexes",
     ],
+    "bakthat.session.indexes": ["cache home"],
     "bakthat.operations": [
         "sources",
         "store",

@@ -120,3 +120,27 @@ def test_tarballs_are_known_by_name(name: str, is_one: bool) -> None:
 def test_the_stem_of_a_tarball_has_no_extension() -> None:
     assert names.tarball_stem("site.tar.gz") == "site"
     assert names.tarball_stem("custom") == "custom"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "mydir.20130604191055.tgz",
+        "hosts/one/mydir.20130604191055.tgz.age",
+        "data.csv.20130604191055",
+        "mydir20130604191055.tgz.enc",
+        "bakthat_glacier_indexes/vault/mydir.20130604191055.tar",
+    ],
+)
+def test_the_key_of_an_index_is_that_of_its_archive_and_an_extension(key: str) -> None:
+    assert names.index_key(key) == f"{key}.index"
+    assert names.is_index_key(names.index_key(key))
+    assert not names.is_index_key(key)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [".index", "book.index", "a.index/mydir.20130604191055.tgz", "mydir.20130604191055.index.age"],
+)
+def test_other_keys_are_not_those_of_indexes(key: str) -> None:
+    assert not names.is_index_key(key)
