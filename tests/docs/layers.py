@@ -88,8 +88,9 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.operations": [
         "sources",
         "store",
-        "backup check cleanup cold delete key_values listing restore retention sync",
+        "backup browse check cleanup cold delete key_values listing restore retention sync",
     ],
+    "bakthat.operations.browse": ["comparison order disk"],
     "bakthat.operations.sources": ["files"],
     "bakthat.operations.sync": ["report", "operation"],
     "bakthat.cli": [

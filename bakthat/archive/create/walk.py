@@ -49,6 +49,21 @@ class Entry(NamedTuple):
     an lstat before it would only cost time."""
 
 
+class Unread(NamedTuple):
+    """An entry that the walk could not read."""
+
+    path: str
+    name: str
+    """As that of an :class:`Entry`."""
+    why: str
+    lost: str
+    """What is lost, with its verb: "it is", or "its contents are"."""
+
+    def text(self, done: str) -> str:
+        """Return one line that says what could not be *done*: "stored", "compared"."""
+        return f"{printable(self.path)}: {self.why}; {self.lost} not {done}"
+
+
 class DirectoryCache:
     """The directory listings of a scan, so that the walk right after it need not list again.
 
@@ -103,20 +118,37 @@ class Scan:
 
 
 def walk(
-    root: Path, options: WalkOptions, report: ArchiveReport, cache: DirectoryCache | None = None
+    root: Path,
+    options: WalkOptions,
+    report: ArchiveReport,
+    cache: DirectoryCache | None = None,
+    *,
+    purpose: str = "back up",
+    on_unread: Callable[[Unread], object] | None = None,
 ) -> Iterator[Entry]:
     """Yield *root* and everything below it that *options* do not leave out.
 
     Depth first: a directory, then its contents, sorted by the bytes of their names. A *root*
     that is a symbolic link is followed, no other link is. Entries below the root that cannot be
     read or vanish become warnings in *report*, which also counts the entries that are left out.
-    Those are neither opened nor looked at. Directories in *cache* are not listed again.
+    Those are neither opened nor looked at. Directories in *cache* are not listed again. *on_unread*
+    is called in place of each warning, before the next entry.
 
     Raises SourceError, before the first entry, when the root is missing, cannot be read, or is
-    neither a file nor a directory.
+    neither a file nor a directory; its message says that the *purpose* cannot be met.
     """
-    path, status = check_root(root)
-    walker = _Walk(options, status.st_dev, warn=report.warn, left_out=report.leave_out, cache=cache)
+    path, status = check_root(root, purpose)
+
+    def warn(problem: Unread) -> None:
+        report.warn(problem.text("stored"))
+
+    walker = _Walk(
+        options,
+        status.st_dev,
+        on_unread=on_unread or warn,
+        left_out=report.leave_out,
+        cache=cache,
+    )
     return walker.entries(Entry(path, "", status))
 
 
@@ -167,7 +199,7 @@ def _first_bytes(path: str, status: os.stat_result, links: HardLinks) -> int:
     return stored_bytes(path, status)
 
 
-def check_root(root: Path) -> tuple[str, os.stat_result]:
+def check_root(root: Path, purpose: str = "back up") -> tuple[str, os.stat_result]:
     """Return the real path and the status of *root*. Raises SourceError as :func:`walk` does."""
     try:
         path = os.path.realpath(root, strict=True)
@@ -178,12 +210,12 @@ def check_root(root: Path) -> tuple[str, os.stat_result]:
             os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as exc:
         raise SourceError(
-            f"cannot back up {printable(root)}: {reason_of(exc)}",
+            f"cannot {purpose} {printable(root)}: {reason_of(exc)}",
             hint="check the name and that this user may read it",
         ) from exc
     if not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
         raise SourceError(
-            f"cannot back up {printable(root)}: it is neither a file nor a directory",
+            f"cannot {purpose} {printable(root)}: it is neither a file nor a directory",
             hint="name a file or a directory that contains it",
         )
     return path, status
@@ -204,14 +236,14 @@ class _Level:
 
 
 class _Walk:
-    """One walk, with its callbacks for warnings and for entries that are left out."""
+    """One walk, with its callbacks for entries that cannot be read or are left out."""
 
     def __init__(
         self,
         options: WalkOptions,
         device: int,
         *,
-        warn: Callable[[str], None] = _ignore,
+        on_unread: Callable[[Unread], object] = _ignore,
         left_out: Callable[[bool], None] = _ignore,
         cache: DirectoryCache | None = None,
     ) -> None:
@@ -219,7 +251,7 @@ class _Walk:
         whether it is a directory."""
         self._options = options
         self._device = device
-        self._warn = warn
+        self._on_unread = on_unread
         self._left_out = left_out
         self._cache = cache
 
@@ -244,7 +276,7 @@ class _Walk:
                 continue
             status = None
             if is_dir is not None:
-                status = self._lstat(path)
+                status = self._lstat(path, name)
                 if status is None:
                     continue
                 replaced = is_dir != stat.S_ISDIR(status.st_mode)
@@ -257,14 +289,15 @@ class _Walk:
             if is_dir:
                 levels.append(self._enter(entry))
 
-    def _lstat(self, path: str) -> os.stat_result | None:
-        """Return the status of *path*; None after a warning where there is none."""
+    def _lstat(self, path: str, name: str) -> os.stat_result | None:
+        """Return the status of *path*; None, and call back, where there is none."""
         try:
             return os.lstat(path)
         except FileNotFoundError:
-            self._warn(f"{printable(path)}: vanished before it was read; it is not stored")
+            why = "vanished before it was read"
         except OSError as exc:
-            self._warn(f"{printable(path)}: {reason_of(exc)}; it is not stored")
+            why = reason_of(exc)
+        self._on_unread(Unread(path, name, why, "it is"))
         return None
 
     def _enter(self, entry: Entry) -> _Level:
@@ -279,7 +312,7 @@ class _Walk:
         if (status.st_dev, status.st_ino) in self._options.unvisited:
             return level
         known = self._cache.take(status) if self._cache is not None else None
-        leaves, level.others = known or self._list(entry.path, status)
+        leaves, level.others = known or self._list(entry, status)
         if self._options.skip_caches and CACHE_TAG in leaves and _is_tagged(level.path + CACHE_TAG):
             for leaf in leaves:
                 if leaf != CACHE_TAG:
@@ -288,7 +321,7 @@ class _Walk:
         level.leaves = leaves
         return level
 
-    def _list(self, path: str, status: os.stat_result) -> tuple[list[str], dict[str, bool]]:
+    def _list(self, directory: Entry, status: os.stat_result) -> tuple[list[str], dict[str, bool]]:
         """Return the names in reverse order, and for those that are not regular files, whether
         they are directories.
 
@@ -298,7 +331,7 @@ class _Walk:
         others: dict[str, bool] = {}
         problem = None
         try:
-            fd = _open_directory(path)
+            fd = _open_directory(directory.path)
             try:
                 with os.scandir(fd) as entries:
                     for entry in entries:
@@ -314,9 +347,9 @@ class _Walk:
             if self._cache is not None:
                 self._cache.keep(status, names, others)
         else:
+            why = f"cannot list this directory: {reason_of(problem)}"
             lost = "some of its contents are" if names else "its contents are"
-            why = f"cannot list this directory: {reason_of(problem)}; {lost} not stored"
-            self._warn(f"{printable(path)}: {why}")
+            self._on_unread(Unread(directory.path, directory.name, why, lost))
         return names, others
 
 

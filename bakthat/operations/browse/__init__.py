@@ -1,0 +1,1 @@
+"""Look into backups without restoring them: list, search, compare, read one file."""
