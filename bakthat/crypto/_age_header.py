@@ -43,9 +43,9 @@ class Header:
     mac: bytes
 
     @property
-    def size(self) -> int:
-        """The length of the whole header in bytes: where the payload's nonce begins."""
-        return len(self.signed) + len(b" ") + len(_base64.encode(self.mac)) + len(b"\n")
+    def encoded(self) -> bytes:
+        """The whole header; the payload's nonce follows it."""
+        return self.signed + b" " + _base64.encode(self.mac) + b"\n"
 
     def verify(self, file_key: bytes) -> None:
         """Raise DecryptionError unless the header was made with *file_key*."""

@@ -19,15 +19,23 @@ class FileKeys:
     """
 
     def __init__(self) -> None:
-        self._found: dict[tuple[bytes, bytes], bytes] = {}
+        self._found: dict[bytes, bytes] = {}
+        self.last: tuple[bytes, bytes] | None = None
+        """The header that was opened last, whole, and its file key; another file for the same
+        readers may have them too."""
 
     def get(self, header: Header) -> bytes | None:
         """Return the file key of *header*, whose MAC was verified with it; None if unknown."""
-        return self._found.get((header.signed, header.mac))
+        encoded = header.encoded
+        file_key = self._found.get(encoded)
+        if file_key is not None:
+            self.last = encoded, file_key
+        return file_key
 
     def add(self, header: Header, file_key: bytes) -> None:
         """Remember the file key of *header*, which it verifies."""
-        self._found[header.signed, header.mac] = file_key
+        self.last = header.encoded, file_key
+        self._found[header.encoded] = file_key
 
 
 def known_identities(

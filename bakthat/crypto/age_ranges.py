@@ -99,7 +99,7 @@ class AgeRanges:
                 hint="bakthat writes no armor: another program has changed the file",
             )
         header, file_key, nonce = read_start(source, known, file_keys)
-        self._payload = header.size + NONCE_SIZE
+        self._payload = len(header.encoded) + NONCE_SIZE
         self._opener = Opener(file_key, nonce)
         sealed = self._stored.size - self._payload
         self._last_number = max(sealed - 1, 0) // SEALED_SIZE

@@ -202,6 +202,10 @@ def test_files_with_one_header_cost_one_scrypt(
     assert len(derived) == 1
     AgeRanges(Bytes(other), passphrase="secret", file_keys=keys)
     assert len(derived) == 2
+    assert keys.last is not None
+    assert other.startswith(keys.last[0])
+    AgeRanges(Bytes(stored), passphrase="secret", file_keys=keys)
+    assert stored.startswith(keys.last[0])
     assert "secret" not in repr(keys)
 
 
