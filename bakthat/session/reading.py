@@ -117,11 +117,17 @@ class KeyFinder:
         self._password = password
         self._identity_file = identity_file
         self._prompt = prompt
+        self._found: dict[str, DecryptionKeys] = {}
+        self.file_keys = age.FileKeys()
+        """The file keys of what was opened: an archive and its index have the same."""
 
     def of(
         self, backend: Backend, backup: models.Backups, expected: read.Expected
     ) -> DecryptionKeys:
         """Return the keys of *backup*; see :func:`find_keys`."""
+        known = self._found.get(backup.stored_filename)
+        if known is not None:
+            return known
         try:
             keys = find_keys(
                 self._session,
@@ -138,6 +144,7 @@ class KeyFinder:
             raise
         if keys.passphrase is not None:
             self._password = keys.passphrase
+        self._found[backup.stored_filename] = keys
         return keys
 
 

@@ -252,3 +252,16 @@ def test_only_a_few_members_are_read_ahead() -> None:
     with GzipReader(source, threads=2) as reader:
         reader.read(1)
         assert len(source._data) > len(file) * 9 // 10
+
+
+def test_the_members_that_are_read_are_told() -> None:
+    data = NOISE[: MEMBER_BYTES + 5]
+    file = own_file(data) + gzip.compress(b"foreign") + own_member(b"")
+    found: list[tuple[int, int]] = []
+    with GzipReader(
+        Pieces(file), on_member=lambda length, size: found.append((length, size))
+    ) as reader:
+        assert reader.read() == data + b"foreign"
+    assert [size for _, size in found] == [MEMBER_BYTES, 5, 0, 0]
+    assert [length > 0 for length, _ in found] == [True, True, False, True]
+    assert sum(length for length, _ in found) == len(file) - len(gzip.compress(b"foreign"))

@@ -487,3 +487,52 @@ def test_most_members_take_the_fast_path(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(TarReader, "_next_member", noted)
     assert len(list(TarReader(Pieces(_usual_archive())))) == 6
     assert len(slow) == 2  # the first, and the end
+
+
+SPARSE = [
+    ["--format=gnu"],
+    *(["--format=pax", f"--sparse-version={version}"] for version in ("0.0", "0.1", "1.0")),
+]
+
+
+@pytest.mark.needs("GNU tar")
+@pytest.mark.parametrize("options", SPARSE, ids=" ".join)
+@pytest.mark.parametrize("piece", [1 << 20, 700])
+def test_the_place_of_each_member_is_known(tmp_path: Path, options: list[str], piece: int) -> None:
+    tree = tmp_path / "d"
+    tree.mkdir()
+    (tree / "plain").write_bytes(b"p" * 700)
+    (tree / ("long" * 40)).write_bytes(b"l" * 512)
+    with open(tree / "sparse", "wb") as stream:
+        for extent in range(30):  # more than fit into one header of GNU's old format
+            stream.seek(extent * 100_000)
+            stream.write(b"s" * 4096)
+        stream.truncate(4_000_000)
+    (tree / "link").symlink_to("plain")
+    packed = subprocess.run(
+        ["tar", "-c", "-S", "--sort=name", *options, "-C", tmp_path, "d"],
+        check=True,
+        capture_output=True,
+    ).stdout
+    end = 0
+    reader = TarReader(Pieces(packed, piece))
+    for one in reader:
+        assert reader.position == end
+        content = reader.content_position
+        assert (content - end) % 512 == 0
+        assert content > end
+        alone = packed[end : content + reader.stored_bytes]
+        [(same, data)] = read_tar(padded(alone) + END)
+        assert same == one
+        if one.name == b"d/plain":
+            assert packed[content:].startswith(data)
+        end = content + reader.stored_bytes + -reader.stored_bytes % 512
+    assert packed[end:].strip(b"\0") == b""
+
+
+def test_global_headers_are_before_a_member_and_all_other_headers_are_its_own() -> None:
+    comment = pax([(b"comment", b"c")], kind=b"g")
+    own = pax([(b"mtime", b"1.5")])
+    reader = TarReader(Pieces(comment + own + member(b"a", b"1") + member(b"b") + END))
+    places = [(reader.position, reader.content_position, reader.stored_bytes) for _ in reader]
+    assert places == [(1024, 1024 + 1536, 1), (1024 + 2048, 1024 + 2560, 0)]

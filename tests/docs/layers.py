@@ -37,7 +37,11 @@ LAYERS: dict[str, list[str]] = {
         "intervals rotation storage_classes",
         "settings",
     ],
-    "bakthat.archive": ["report acl content_hash patterns", "tar gzip worker", "create extract"],
+    "bakthat.archive": [
+        "report acl attributes content_hash patterns",
+        "tar gzip worker",
+        "create extract",
+    ],
     "bakthat.archive.tar": ["fields member", "header sparse", "reader"],
     "bakthat.archive.gzip": ["level members", "inflate", "reader writer"],
     "bakthat.archive.worker": ["messages", "process shared_memory"],

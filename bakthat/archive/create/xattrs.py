@@ -6,6 +6,7 @@ import errno
 import os
 
 from bakthat.archive.acl import acl_text
+from bakthat.archive.attributes import xattr_keyword
 from bakthat.system import linux
 
 _ACL_RECORDS = {
@@ -15,11 +16,8 @@ _ACL_RECORDS = {
 
 
 def attribute_record(name: bytes, value: bytes) -> tuple[bytes, bytes]:
-    """Return the key and the value of the record of an extended attribute.
-
-    In the name GNU tar writes "%" and "=" as ``%25`` and ``%3D``. The value is raw bytes.
-    """
-    return b"SCHILY.xattr." + name.replace(b"%", b"%25").replace(b"=", b"%3D"), value
+    """Return the key and the value of the record of an extended attribute; raw bytes."""
+    return xattr_keyword(name), value
 
 
 class AttributeReader:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NoReturn
 
@@ -39,6 +40,10 @@ _MAX_THREADS = 8
 _MAX_STORED_BYTES = MAX_MEMBER_BYTES + MAX_MEMBER_BYTES // 65535 * 10 + 1024
 
 
+OnMember = Callable[[int, int], object]
+"""Called with the stored length of a gzip member and the bytes that it holds."""
+
+
 class GzipReader:
     """Inflate the gzip file that *source* holds, from its next byte to its end.
 
@@ -48,8 +53,15 @@ class GzipReader:
     in a ``with`` or close it, which ends its threads.
     """
 
-    def __init__(self, source: Source, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        threads: int | None = None,
+        on_member: OnMember | None = None,
+    ) -> None:
         self._source = source
+        self._on_member = on_member
         self._threads = min(threads or os.cpu_count() or 1, _MAX_THREADS)
         self._pool: ThreadPoolExecutor | None = None
         self._pending: deque[tuple[int, Future[bytes]]] = deque()
@@ -153,6 +165,8 @@ class GzipReader:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="bakthat-gunzip")
         self._members += 1
+        if self._on_member is not None:
+            self._on_member(length, size)
         self._pending_bytes += length + size
         self._pending.append((length + size, self._pool.submit(inflate_body, member, size, offset)))
 
@@ -164,6 +178,8 @@ class GzipReader:
             from isal import igzip_lib
 
             self._members += 1
+            if self._on_member is not None:
+                self._on_member(0, 0)
             self._serial = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
             return True
         if not self._members:

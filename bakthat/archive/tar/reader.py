@@ -98,6 +98,8 @@ class TarReader:
         self._at = 0
         self._offset = 0
         self._content_left = 0
+        self._content_read = 0
+        """Bytes of the content that were read as a sparse map."""
         self._padding = 0
         self._current: Member | None = None
         self._globals: dict[bytes, bytes] = {}
@@ -106,10 +108,22 @@ class TarReader:
         size field: most of them have the same block."""
         self.content_bytes = 0
         """Bytes of content that :meth:`read_content` has yielded."""
+        self.position = 0
+        """Where the headers of the current member begin, in bytes; global headers are before it."""
+        self.content_position = 0
+        """Where its content begins, in bytes; that of a sparse file may begin with its map."""
+        self.stored_bytes = 0
+        """Bytes of its content, without padding; of a sparse file, its map and its data."""
 
     def __iter__(self) -> Iterator[Member]:
-        while (member := self._usual_member() or self._next_member()) is not None:
+        while True:
+            self.position = self._offset + self._at
+            member = self._usual_member() or self._next_member()
+            if member is None:
+                break
             self._current = member
+            self.content_position = self._offset + self._at - self._content_read
+            self.stored_bytes = self._content_read + self._content_left
             yield member
             self._current = None
             self._skip(self._content_left + self._padding)
@@ -182,7 +196,7 @@ class TarReader:
         ):
             return None
         self._at = end
-        self._content_left = stored
+        self._content_left, self._content_read = stored, 0
         self._padding = -stored % BLOCK_BYTES
         return Member(name, type_, *identity, stored, mtime_ns)
 
@@ -211,6 +225,8 @@ class TarReader:
                 pax = [only] if (only := only_mtime(payload)) else parse_pax_records(payload)
             elif kind == b"g":
                 self._update_globals(parse_pax_records(payload))
+                if not (pax or long_name or long_link):
+                    self.position = self._offset + self._at
             elif kind == b"L":
                 long_name = payload.partition(b"\0")[0]
             elif kind == b"K":
@@ -266,7 +282,7 @@ class TarReader:
     def _expect_content(self, size: int) -> None:
         if not 0 <= size <= MAX_SIZE:
             raise self._corrupt(f"a member of {size} bytes")
-        self._content_left = size
+        self._content_left, self._content_read = size, 0
         self._padding = -size % BLOCK_BYTES
 
     def _check(self, member: Member) -> None:
@@ -391,6 +407,7 @@ class TarReader:
                 raise self._corrupt("a sparse map that is longer than its member")
             pieces.append(bytes(self._content(count)))
             count -= len(pieces[-1])
+            self._content_read += len(pieces[-1])
         return b"".join(pieces)
 
     def _content(self, limit: int) -> memoryview:
