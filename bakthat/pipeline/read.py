@@ -5,7 +5,6 @@ Each stage pulls from the one before it. When one fails, nothing appears in the 
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import json
@@ -15,15 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from bakthat.archive.extract.selection import Selection
-from bakthat.archive.extract.unpack import extract, restore_file, verify
+from bakthat.archive.extract.index_check import NO_INDEX_HINT, IndexCheck
+from bakthat.archive.extract.selection import EntrySource, Selection
+from bakthat.archive.extract.unpack import Reading, extract, restore_file, verify
 from bakthat.archive.gzip.reader import GzipReader
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar.fields import BLOCK_BYTES
 from bakthat.archive.tar.member import Owner
-from bakthat.crypto.age import DecryptReader
+from bakthat.crypto.age import DecryptReader, FileKeys
 from bakthat.crypto.beefish import BeefishReader
 from bakthat.errors import ArchiveError, CorruptArchiveError, PasswordError
+from bakthat.format.entry import Entry
 from bakthat.passwords import DecryptionKeys
 from bakthat.pipeline.legacy import (
     GZIP_HEADER_BYTES,
@@ -86,26 +87,32 @@ def read_object(
     selection: Selection | None = None,
     keep_going: bool = False,
     reopen: Callable[[], BinaryIO] | None = None,
+    index: EntrySource | None = None,
+    file_keys: FileKeys | None = None,
 ) -> list[Path]:
     """Pull an object through the chain into *destination*; all of it appears, or nothing.
 
     With *selection*, only the members of an archive that it includes are restored; with
     *keep_going*, all that the file system can hold. *reopen* opens the object again from its
     beginning; it is called where the content of a hard link was left out under its first name.
+    With *index*, each member must be as it says, and each file's content have its SHA-256.
+    *file_keys* is as for :func:`open_stages`.
     *stream* is always closed. *on_bytes* is called with the number of bytes read from it. Returns
     the restored paths at the top of *destination*. Raises ArchiveError, CryptoError,
     DestinationError, NoMatchError for a *selection* without a match, and StorageError.
     """
 
     @contextmanager
-    def read_again(reopen: Callable[[], BinaryIO]) -> Iterator[Source]:
+    def read_again(reopen: Callable[[], BinaryIO]) -> Iterator[Reading]:
         with ExitStack() as stages:
-            yield _open(stages, stages.enter_context(closing(reopen())), expected, keys)
+            stored = stages.enter_context(closing(reopen()))
+            source = open_stages(stages, stored, expected, keys, file_keys=file_keys)
+            yield Reading(source, _index_check(stages, index))
 
     with ExitStack() as stages:
         stages.enter_context(closing(stream))
         counted = _Counted(stream, on_bytes)
-        source = _open(stages, counted, expected, keys)
+        source = open_stages(stages, counted, expected, keys, file_keys=file_keys)
         if expected.is_value:
             source = io.BytesIO(_read_json(source, expected))
         if expected.is_archive:
@@ -116,9 +123,10 @@ def read_object(
                 check_comment=expected.check_identity,
                 selection=selection,
                 keep_going=keep_going,
-                read_again=functools.partial(read_again, reopen) if reopen is not None else None,
+                read_again=(lambda _: read_again(reopen)) if reopen is not None else None,
+                check=_index_check(stages, index),
             )
-        hashed = _Hashed(source, expected.sha256)
+        hashed = _Hashed(source, expected, index)
         return [
             restore_file(
                 hashed,
@@ -138,21 +146,28 @@ def verify_object(
     *,
     keys: DecryptionKeys,
     on_bytes: ByteCounter,
+    index: EntrySource | None = None,
+    on_difference: Callable[[Entry], None] | None = None,
+    file_keys: FileKeys | None = None,
 ) -> None:
     """Pull an object through the chain to its end, and write nothing.
 
-    *stream* is always closed. *on_bytes* is called with the number of bytes read from it. Raises
-    the errors of :func:`read_object`, except those of writing files.
+    *stream* is always closed. *on_bytes* is called with the number of bytes read from it. With
+    *index*, each member of an archive must be as it says. *on_difference* is called with the entry
+    of each file that has another SHA-256; without it, that is an error. *file_keys* is as for
+    :func:`open_stages`. Raises the errors of :func:`read_object`, except those of writing files.
     """
     with ExitStack() as stages:
         stages.enter_context(closing(stream))
-        source = _open(stages, _Counted(stream, on_bytes), expected, keys)
+        counted = _Counted(stream, on_bytes)
+        source = open_stages(stages, counted, expected, keys, file_keys=file_keys)
         if expected.is_value:
             _read_json(source, expected)
         elif expected.is_archive:
-            verify(source, check_comment=expected.check_identity)
+            check = _index_check(stages, index, on_difference)
+            verify(source, check_comment=expected.check_identity, check=check)
         else:
-            hashed = _Hashed(source, expected.sha256)
+            hashed = _Hashed(source, expected, index, on_difference)
             while hashed.read(_READ_BYTES):
                 pass
 
@@ -164,11 +179,21 @@ def read_value(stream: BinaryIO, expected: Expected, *, keys: DecryptionKeys) ->
     """
     with ExitStack() as stages:
         stages.enter_context(closing(stream))
-        return _read_json(_open(stages, stream, expected, keys), expected)
+        return _read_json(open_stages(stages, stream, expected, keys), expected)
 
 
-def _open(stages: ExitStack, source: Source, expected: Expected, keys: DecryptionKeys) -> Source:
-    """Put the stages that read an object on top of *source*."""
+def open_stages(
+    stages: ExitStack,
+    source: Source,
+    expected: Expected,
+    keys: DecryptionKeys,
+    *,
+    file_keys: FileKeys | None = None,
+) -> Source:
+    """Put the stages that read an object on top of *source*; *stages* closes them.
+
+    *file_keys* remembers the key of the object. Raises PasswordError.
+    """
     if expected.encrypted and expected.is_legacy:
         if keys.passphrase is None:
             raise PasswordError("bakthat 0.6.0 encrypted this object: give its password")
@@ -177,7 +202,12 @@ def _open(stages: ExitStack, source: Source, expected: Expected, keys: Decryptio
             source = RecognisedSource(source, GZIP_HEADER_BYTES, begins_gzip)
     elif expected.encrypted:
         source = stages.enter_context(
-            DecryptReader(source, passphrase=keys.passphrase, identities=keys.identities)
+            DecryptReader(
+                source,
+                passphrase=keys.passphrase,
+                identities=keys.identities,
+                file_keys=file_keys,
+            )
         )
     if expected.compressed:
         source = stages.enter_context(GzipReader(source))
@@ -186,6 +216,16 @@ def _open(stages: ExitStack, source: Source, expected: Expected, keys: Decryptio
     if expected.is_archive and expected.encrypted and expected.is_legacy:
         source = RecognisedSource(source, BLOCK_BYTES, begins_tar)
     return source
+
+
+def _index_check(
+    stages: ExitStack,
+    index: EntrySource | None,
+    on_difference: Callable[[Entry], None] | None = None,
+) -> IndexCheck | None:
+    if index is None:
+        return None
+    return stages.enter_context(IndexCheck(index.entries(), on_difference=on_difference))
 
 
 def _read_json(source: Source, expected: Expected) -> bytes:
@@ -236,18 +276,41 @@ class _Bounded:
 
 
 class _Hashed:
-    """A source that checks the SHA-256 of all its bytes when it ends."""
+    """A source of a plain file that checks the SHA-256 of all its bytes when it ends.
 
-    def __init__(self, source: Source, expected: str) -> None:
+    It must be the recorded one, and that of the entry in *index*.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        expected: Expected,
+        index: EntrySource | None,
+        on_difference: Callable[[Entry], None] | None = None,
+    ) -> None:
         self._source = source
-        self._expected = expected
+        self._recorded = expected.sha256
+        self._entry = next(iter(index.entries()), None) if index is not None else None
+        self._on_difference = on_difference
         self._digest = hashlib.sha256()
 
     def read(self, size: int, /) -> bytes:
         data = self._source.read(size)
         self._digest.update(data)
-        if not data and self._expected and self._digest.hexdigest() != self._expected:
+        if not data:
+            self._check()
+        return data
+
+    def _check(self) -> None:
+        found, entry = self._digest.hexdigest(), self._entry
+        if entry is not None and self._on_difference is not None:
+            if found != (entry.sha256 or found):
+                self._on_difference(entry)
+        elif self._recorded and found != self._recorded:
             raise CorruptArchiveError(
                 "the SHA-256 of the stored file differs from the recorded one"
             )
-        return data
+        elif entry is not None and found != (entry.sha256 or found):
+            raise CorruptArchiveError(
+                "the SHA-256 of the stored file differs from that in the index", hint=NO_INDEX_HINT
+            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bakthat.archive.extract.unpack import extract
+from bakthat.archive.extract.unpack import Reading, extract
 from bakthat.archive.report import ArchiveReport
 from bakthat.errors import DestinationError
 from tests.support.tar_bytes import END, Pieces, header, member
@@ -40,8 +40,8 @@ CALLS = {
 
 def keep_going(archive: bytes, out: Path) -> ArchiveReport:
     @contextmanager
-    def read_again() -> Iterator[Pieces]:
-        yield Pieces(archive)
+    def read_again(_: Collection[bytes]) -> Iterator[Reading]:
+        yield Reading(Pieces(archive))
 
     report = ArchiveReport()
     extract(Pieces(archive), out, report=report, keep_going=True, read_again=read_again)

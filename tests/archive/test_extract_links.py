@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bakthat.archive.extract import links
 from bakthat.archive.extract.selection import Selection
-from bakthat.archive.extract.unpack import extract
+from bakthat.archive.extract.unpack import Reading, extract
 from bakthat.archive.report import ArchiveReport
 from bakthat.errors import CorruptArchiveError, NoMatchError
 from tests.support.tar_bytes import END, Pieces, header, member, snapshot
@@ -26,9 +26,9 @@ def restore_only(archive: bytes, out: Path, *paths: str, again: bytes | None = N
     drained = []
 
     @contextmanager
-    def read_again() -> Iterator[Pieces]:
+    def read_again(_: Collection[bytes]) -> Iterator[Reading]:
         source = Pieces(archive if again is None else again)
-        yield source
+        yield Reading(source)
         drained.append(source.drained)
 
     extract(

@@ -57,7 +57,7 @@ LAYERS: dict[str, list[str]] = {
         "metadata",
         "staging",
         "tree",
-        "selection publish",
+        "index_check selection publish",
         "unpack",
     ],
     "bakthat.crypto": [
@@ -122,7 +122,7 @@ MAY_IMPORT: dict[str, str] = {
     "models": "errors system format policy database",
     "passwords": "errors system",
     "plugin": "errors system hooks conf models",
-    "pipeline": "errors system archive crypto passwords",
+    "pipeline": "errors system format archive crypto passwords",
     "notify": "errors system hooks conf models plugin",
     "session": "errors system format policy hooks archive crypto backends conf models passwords"
     " plugin pipeline",

@@ -26,7 +26,7 @@ _Path = tuple[bytes, ...]
 class _Deferred:
     member: Member
     position: int
-    """The number of the link among the members of the archive."""
+    """Grows from member to member of the archive."""
     target: _Path
 
 
@@ -45,7 +45,7 @@ class DeferredLinks:
         return tuple(path) in self._links
 
     def add(self, path: list[bytes], position: int, member: Member, target: list[bytes]) -> None:
-        """Remember the hard link *member* at *path*, the archive's member number *position*.
+        """Remember the hard link *member* at *path*; *position* grows from member to member.
 
         Raises NoMatchError when there are too many.
         """
@@ -76,6 +76,8 @@ class DeferredContent:
         self._by_target: dict[_Path, list[_Deferred]] = defaultdict(list)
         for link in links:
             self._by_target[link.target].append(link)
+        self.targets = [b"/".join(target) for target in self._by_target]
+        """The paths of the members that hold the content."""
         self._unmet: dict[_Path, BakthatError] = {
             target: CorruptArchiveError(
                 f"the hard link {quoted(waiting[0].member.name)} needs "
@@ -85,8 +87,9 @@ class DeferredContent:
         }
 
     def links_to(self, path: list[bytes], position: int, member: Member) -> list[Member]:
-        """Return the links whose content *member* holds, the archive's member number *position*.
+        """Return the links whose content *member* holds.
 
+        *position* grows from member to member, as that of :meth:`DeferredLinks.add`.
         A later member of the same path may hold newer content for them, or none.
         """
         target = tuple(path)

@@ -11,12 +11,14 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
-from bakthat.archive.extract.links import DeferredLinks
+from bakthat.archive.extract.index_check import IndexCheck
+from bakthat.archive.extract.links import DeferredContent, DeferredLinks
 from bakthat.archive.extract.metadata import MetadataWriter
 from bakthat.archive.extract.publish import publish
 from bakthat.archive.extract.selection import Selection
@@ -32,8 +34,17 @@ from bakthat.system.text import quoted, reason_of
 
 logger = logging.getLogger("bakthat.archive")
 
-ReadAgain = Callable[[], AbstractContextManager[Source]]
-"""Opens an archive again from its beginning."""
+
+class Reading(NamedTuple):
+    """An archive to read front to back, or a stream of some of its members."""
+
+    source: Source
+    check: IndexCheck | None = None
+    """Compares the members with the index, where there is one."""
+
+
+ReadAgain = Callable[[Collection[bytes]], AbstractContextManager[Reading]]
+"""Opens an archive again, or at least its members at the given paths; none stands for all."""
 
 _READ_BYTES = 1024 * 1024
 _SPECIAL = (MemberType.FIFO, MemberType.CHARDEV, MemberType.BLOCKDEV)
@@ -64,6 +75,7 @@ def extract(
     selection: Selection | None = None,
     keep_going: bool = False,
     read_again: ReadAgain | None = None,
+    check: IndexCheck | None = None,
 ) -> list[Path]:
     """Restore the tar archive in *source* into the directory *destination*.
 
@@ -73,11 +85,12 @@ def extract(
     *check_comment* is called with the comment of a global pax header, ``b""`` if there is none,
     and may raise. With *selection*, only the members that it includes are restored, and the
     directories that they need. With *keep_going*, members that the file system cannot hold are left
-    out, each with a warning. Returns the paths that are now at the top of *destination*, sorted.
+    out, each with a warning. *check* compares each member with the index. Returns the paths that
+    are now at the top of *destination*, sorted.
 
     A hard link may be restored without its first name, which was not selected or cannot be held.
-    Then *read_again* is called, and returns a context manager that opens the same archive from its
-    beginning. Without it, such a link raises NoMatchError. So it is where a selection that no index
+    Then *read_again* is called, and returns a context manager that opens the same archive again.
+    Without it, such a link raises NoMatchError. So it is where a selection that no index
     resolved turns out to mean a path, after members were restored that are like it.
 
     *source* is read to its end and not closed. Raises CorruptArchiveError, UnsafeMemberError for
@@ -92,7 +105,7 @@ def extract(
                 unpacking = _Unpacking(
                     staging, report, check_comment, selection, keep_going, read_again
                 )
-                implied_directories = unpacking.run(source)
+                implied_directories = unpacking.run(Reading(source, check))
                 if selection is None or selection.settle():
                     return publish(staging, implied_directories, report)
             if read_again is None:
@@ -102,7 +115,7 @@ def extract(
                 )
             logger.info("Reading the backup again, without what is only like a chosen path")
             vars(report).update(vars(before))
-            source = readings.enter_context(read_again())
+            source, check = readings.enter_context(read_again(()))
 
 
 class _Unpacking:
@@ -127,19 +140,20 @@ class _Unpacking:
         self._left_out = False
         self._current: Member | None = None
 
-    def run(self, source: Source) -> PathSet:
+    def run(self, reading: Reading) -> PathSet:
         """Create the tree; return the directories that are not members."""
-        watched = _WatchedSource(source)
+        watched = _WatchedSource(reading.source)
         try:
             with StagedTree(self._staging.tree_fd, self._report, self._staging.file_system) as tree:
-                self._add_members(tree, watched)
+                self._add_members(tree, watched, reading.check)
                 if self._selection is not None:
                     self._selection.check()
                 if self._links.count and self._read_again is not None:
+                    deferred = self._links.by_target()
                     logger.info("Reading the backup again, for the content of hard links")
-                    with self._read_again() as again:
-                        watched = _WatchedSource(again)
-                        self._add_deferred(tree, watched)
+                    with self._read_again(deferred.targets) as again:
+                        watched = _WatchedSource(again.source)
+                        self._add_deferred(tree, deferred, watched, again.check)
         except OSError as exc:
             if exc is watched.failure:
                 raise
@@ -159,23 +173,29 @@ class _Unpacking:
             hint = _KEEP_GOING if _is_about_one_member(error, self._current) else ""
         return _cannot_write(path, error, hint)
 
-    def _add_members(self, tree: StagedTree, source: _WatchedSource) -> None:
+    def _add_members(
+        self, tree: StagedTree, source: _WatchedSource, check: IndexCheck | None
+    ) -> None:
         reader = TarReader(source)
         selection, links, hardlink = self._selection, self._links, MemberType.HARDLINK
-        for position, member in enumerate(reader):
-            if position == 0:
+        for number, member in enumerate(reader):
+            if number == 0:
                 self._check_identity(reader)  # before unpacking
+            position = number if check is None else check.begin(member, reader.end)
             if selection is not None and not _is_selected(selection, member):
                 continue
             if member.type is hardlink and self._is_deferred(tree, position, member):
                 continue
             self._current = member
+            content = reader.read_content(member)
             try:
-                tree.add(member, reader.read_content(member))
+                tree.add(member, content if check is None else check.content(content))
             except (OSError, NameCollisionError) as exc:
                 self._leave_out_or_raise(tree, source, member, exc)
             if links.count:
                 links.discard(split_name(member.name, member.name))
+        if check is not None:
+            check.finish()
         self._check_identity(reader)
         self._report.bytes += reader.content_bytes
 
@@ -201,14 +221,22 @@ class _Unpacking:
         self._links.add(split_name(link.name, link.name), position, link, target)
         return True
 
-    def _add_deferred(self, tree: StagedTree, source: _WatchedSource) -> None:
+    def _add_deferred(
+        self,
+        tree: StagedTree,
+        deferred: DeferredContent,
+        source: _WatchedSource,
+        check: IndexCheck | None,
+    ) -> None:
         """Create the deferred links, with the content in a second reading of the archive."""
         reader = TarReader(source)
-        deferred = self._links.by_target()
-        for position, member in enumerate(reader):
+        for number, member in enumerate(reader):
+            position = number if check is None else check.begin(member, reader.end)
             path = split_name(member.name, member.name)
             links = deferred.links_to(path, position, member)
             content = reader.read_content(member)
+            if check is not None:
+                content = check.content(content)
             before = reader.content_bytes
             first = None
             for link in links:
@@ -219,6 +247,8 @@ class _Unpacking:
                     self._leave_out(tree, link, "its content cannot be held")
                 elif self._add(tree, source, replace(member, name=link.name), content):
                     first = link
+        if check is not None:
+            check.finish()
         self._check_identity(reader)
         self._report.bytes += reader.content_bytes
         deferred.check()
@@ -319,21 +349,27 @@ def verify(
     *,
     on_bytes: ByteCounter | None = None,
     check_comment: Callable[[bytes], None] | None = None,
+    check: IndexCheck | None = None,
 ) -> ArchiveReport:
     """Read the tar archive in *source* to its end, without writing any file, and return the counts.
 
     *on_bytes* is called with the number of bytes of content that were read, *check_comment* as by
-    :func:`extract`. Raises the errors of :func:`extract`, except those of writing files.
+    :func:`extract`. *check* compares each member with the index. Raises the errors of
+    :func:`extract`, except those of writing files.
     """
     report = ArchiveReport()
     reader = TarReader(source)
     for member in reader:
         if check_comment is not None and not (report.files or report.directories):
             check_comment(reader.comment)  # check before reading the content
+        content = reader.read_content(member)
+        if check is not None:
+            check.begin(member, reader.end)
+            content = check.content(content)
         path = split_name(member.name, member.name)
         if member.type is MemberType.HARDLINK:
             split_name(member.linkname, member.name)
-        for _, piece in reader.read_content(member):
+        for _, piece in content:
             report.bytes += len(piece)
             if on_bytes is not None:
                 on_bytes(len(piece))
@@ -341,6 +377,8 @@ def verify(
             report.files += 1
         elif path:
             report.directories += 1
+    if check is not None:
+        check.finish()
     if check_comment is not None:
         check_comment(reader.comment)
     return report

@@ -134,6 +134,11 @@ class TarReader:
         """The comment in the global pax headers that were read so far, or ``b""``."""
         return self._globals.get(b"comment", b"")
 
+    @property
+    def end(self) -> int:
+        """Where the current member ends in the archive, in bytes, with its padding."""
+        return self._offset + self._at + self._content_left + self._padding
+
     def read_content(self, member: Member) -> Iterator[tuple[int, memoryview]]:
         """Yield the offset and the bytes of each piece of *member*'s content, without its holes.
 

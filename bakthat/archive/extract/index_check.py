@@ -1,0 +1,201 @@
+"""Check the members of an archive against the entries of its index, and files by their SHA-256."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NoReturn
+
+from bakthat.archive.content_hash import ContentHash
+from bakthat.archive.extract.tree import split_name
+from bakthat.archive.tar.member import Member, MemberType
+from bakthat.errors import CorruptArchiveError
+from bakthat.format.entry import Entry, EntryType
+from bakthat.system.text import quoted
+
+_BATCH_BYTES = 512 * 1024
+_BATCH_PIECES = 256
+"""The thread gets pieces in such batches: each handover takes as long as hashing a small file."""
+_MAX_BATCHES = 4
+"""Batches that wait to be hashed; each keeps up to two buffers of the reader alive."""
+
+NO_INDEX_HINT = "--no-index (use_index=False in Python) restores without the index"
+
+_TYPES = {
+    EntryType.FILE: MemberType.FILE,
+    EntryType.DIRECTORY: MemberType.DIRECTORY,
+    EntryType.SYMLINK: MemberType.SYMLINK,
+    EntryType.HARDLINK: MemberType.HARDLINK,
+    EntryType.CHARACTER: MemberType.CHARDEV,
+    EntryType.BLOCK: MemberType.BLOCKDEV,
+    EntryType.FIFO: MemberType.FIFO,
+}
+_Piece = tuple[ContentHash, int, memoryview | Entry]
+"""Bytes at an offset of a file, or the entry of the file, at its end."""
+
+
+class IndexCheck:
+    """Compare what is read from an archive with *entries*, those of the same members in order.
+
+    With *parts*, what is read is a stream of these members alone, without any others.
+    *on_difference* is called with the entry of each file whose content has another SHA-256; without
+    it, that raises CorruptArchiveError, at once or from a later call. Used in a ``with``, which
+    ends its thread: files are hashed beside what the caller does with them.
+    """
+
+    def __init__(
+        self,
+        entries: Iterable[Entry],
+        *,
+        parts: bool = False,
+        on_difference: Callable[[Entry], None] | None = None,
+    ) -> None:
+        self._entries = iter(entries)
+        self._parts = parts
+        self._parts_end = 0
+        self._on_difference = on_difference
+        self._current: Entry | None = None
+        self._batch: list[_Piece] = []
+        self._batch_bytes = 0
+        self._pool: ThreadPoolExecutor | None = None
+        self._pending: deque[Future[list[Entry]]] = deque()
+
+    def __enter__(self) -> IndexCheck:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def begin(self, member: Member, end: int) -> int:
+        """Compare the header of the next *member*, which ends at byte *end* of what is read.
+
+        Return where it begins in the archive, in bytes. Raises CorruptArchiveError where it
+        differs, and what reading the index raises.
+        """
+        entry = next(self._entries, None)
+        if entry is None:
+            self._disagree(member.name, "is not in the index")
+        self._current = entry
+        path = entry.path.encode("utf-8", "surrogateescape")
+        if member.name.rstrip(b"/") != path and _joined(member.name, member) != path:
+            self._disagree(member.name, f"is {quoted(path)} in the index")
+        difference = _difference(member, entry)
+        if difference:
+            self._disagree(path, f"has {difference} than in the index")
+        if self._parts:
+            self._parts_end += entry.end - entry.position
+        if end != (self._parts_end if self._parts else entry.end):
+            self._disagree(path, "has another length than in the index")
+        return entry.position
+
+    def content(
+        self, content: Iterable[tuple[int, memoryview]]
+    ) -> Iterator[tuple[int, memoryview]]:
+        """Yield *content*, that of the current member, and hash it; at its end, it is compared.
+
+        Content that is not read to its end is not compared.
+        """
+        entry = self._current
+        if entry is None or entry.type is not EntryType.FILE:
+            yield from content
+            return
+        hashing = ContentHash()
+        for offset, piece in content:
+            self._add((hashing, offset, piece), len(piece))
+            yield offset, piece
+        self._add((hashing, 0, entry), 0)
+
+    def finish(self) -> None:
+        """Wait for the hashes. Raises CorruptArchiveError for a difference or a missing member."""
+        missing = next(self._entries, None)
+        if missing is not None:
+            path = missing.path.encode("utf-8", "surrogateescape")
+            self._disagree(path, "is in the index, but not in the archive")
+        self._flush()
+        while self._pending:
+            self._collect()
+
+    def _add(self, piece: _Piece, size: int) -> None:
+        self._batch.append(piece)
+        self._batch_bytes += size
+        if self._batch_bytes >= _BATCH_BYTES or len(self._batch) >= _BATCH_PIECES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._batch:
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="bakthat-hash")
+        while len(self._pending) >= _MAX_BATCHES:
+            self._collect()
+        self._pending.append(self._pool.submit(_hash, self._batch))
+        self._batch, self._batch_bytes = [], 0
+
+    def _collect(self) -> None:
+        for entry in self._pending.popleft().result():
+            if self._on_difference is not None:
+                self._on_difference(entry)
+                continue
+            path = quoted(entry.path.encode("utf-8", "surrogateescape"))
+            raise CorruptArchiveError(
+                f"the content of {path} differs from its SHA-256 in the index", hint=NO_INDEX_HINT
+            )
+
+    def _disagree(self, name: bytes, what: str) -> NoReturn:
+        raise CorruptArchiveError(
+            f"the archive and its index disagree: {quoted(name)} {what}", hint=NO_INDEX_HINT
+        )
+
+
+def _hash(batch: list[_Piece]) -> list[Entry]:
+    """Hash the pieces of *batch*; return the entries of files with another content."""
+    different = []
+    for hashing, offset, piece in batch:
+        if isinstance(piece, Entry):
+            if hashing.digest(piece.size) != piece.digest and (piece.size or piece.digest):
+                different.append(piece)
+        else:
+            hashing.update_at(offset, piece)
+    return different
+
+
+def _difference(member: Member, entry: Entry) -> str:
+    """Return in what *member* differs from *entry*; "" for nothing."""
+    if (
+        member.mode == entry.mode
+        and member.mtime_ns == entry.mtime_ns
+        and member.size == entry.size
+        and member.type is _TYPES[entry.type]
+        and member.uid == entry.uid
+        and member.gid == entry.gid
+        and (member.type is MemberType.FILE or not _target_difference(member, entry))
+    ):
+        return ""
+    if member.type is not _TYPES[entry.type]:
+        return "another type"
+    if member.size != entry.size:
+        return "another size"
+    if member.mode != entry.mode:
+        return "another mode"
+    if member.mtime_ns != entry.mtime_ns:
+        return "another time"
+    if (member.uid, member.gid) != (entry.uid, entry.gid):
+        return "another owner"
+    return _target_difference(member, entry)
+
+
+def _target_difference(member: Member, entry: Entry) -> str:
+    target = entry.target.encode("utf-8", "surrogateescape")
+    if member.type is MemberType.SYMLINK and member.linkname != target:
+        return "another target"
+    if member.type is MemberType.HARDLINK and member.linkname != target:
+        return "" if _joined(member.linkname, member) == target else "another target"
+    if member.type in (MemberType.CHARDEV, MemberType.BLOCKDEV):
+        return "" if (member.major, member.minor) == entry.device else "another device"
+    return ""
+
+
+def _joined(name: bytes, member: Member) -> bytes:
+    return b"/".join(split_name(name, member.name))
