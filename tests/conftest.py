@@ -16,7 +16,7 @@ from tests.support.file_systems import KINDS, FileSystem, mounted_file_system
 from tests.support.glacier_server import GlacierServer, glacier_server
 from tests.support.needs import gnu_tar, program
 from tests.support.profiles import Conf
-from tests.support.servers import S3Server, moto_server, plain, rclone_server
+from tests.support.servers import S3Server, moto_server, plain, rclone_server, seaweedfs_server
 
 
 def pytest_configure() -> None:
@@ -149,6 +149,13 @@ def rclone_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Serv
         yield server
 
 
+@pytest.fixture(scope="session")
+def seaweedfs_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Serve S3 with SeaweedFS for the whole session."""
+    with seaweedfs_server(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
 @pytest.fixture
 def glacier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlacierServer]:
     """Serve Glacier, with a clock that stands still until the test moves it."""
@@ -183,7 +190,13 @@ def rclone_conf(rclone_endpoint: S3Server) -> Conf:
     return rclone_endpoint.conf()
 
 
-@pytest.fixture(params=["moto", "rclone"])
+@pytest.fixture
+def seaweedfs_conf(seaweedfs_endpoint: S3Server) -> Conf:
+    """Return a flat profile for SeaweedFS; its bucket is not made yet."""
+    return seaweedfs_endpoint.conf()
+
+
+@pytest.fixture(params=["moto", "rclone", "seaweedfs"])
 def s3_conf(request: pytest.FixtureRequest) -> Conf:
     """Return a flat profile for each of the S3 servers in turn; its bucket is not made yet."""
     conf: Conf = request.getfixturevalue(f"{request.param}_conf")

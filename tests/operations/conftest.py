@@ -13,7 +13,7 @@ from tests.support.profiles import Conf
 from tests.support.servers import share_service_models
 
 
-@pytest.fixture(params=["local", "moto", "rclone"])
+@pytest.fixture(params=["local", "moto", "rclone", "seaweedfs"])
 def conf(request: pytest.FixtureRequest, local: Conf) -> Conf:
     """Return a flat profile for each storage in turn; the catalog is the same for all."""
     share_service_models()

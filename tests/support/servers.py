@@ -6,7 +6,9 @@ pytest's request, from which it takes the fixtures it needs.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import os
 import shutil
 import socket
@@ -60,6 +62,17 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def free_ports(count: int) -> list[int]:
+    """Return *count* different loopback ports that nothing listens on now."""
+    with contextlib.ExitStack() as probes:
+        ports = []
+        for _ in range(count):
+            probe = probes.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            ports.append(int(probe.getsockname()[1]))
+        return ports
 
 
 def tool(name: str) -> str:
@@ -143,6 +156,51 @@ def rclone_server(home: Path) -> Iterator[S3Server]:
         yield S3Server(f"http://127.0.0.1:{port}", access_key, secret_key, pid)
 
 
+@contextmanager
+def seaweedfs_server(home: Path) -> Iterator[S3Server]:
+    """Run SeaweedFS (master, volume server, filer and S3 in one process)."""
+    access_key, secret_key = "seaweedfs-access-key", "seaweedfs-secret-key"
+    identity = {
+        "name": "tests",
+        "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
+        "actions": ["Admin", "Read", "List", "Tagging", "Write"],
+    }
+    keys = home / "s3.json"
+    keys.write_text(json.dumps({"identities": [identity]}))
+    (home / "data").mkdir()
+    port, *others = free_ports(8)
+    names = [
+        *("master.port", "master.port.grpc", "volume.port", "volume.port.grpc"),
+        *("filer.port", "filer.port.grpc", "s3.port.grpc"),
+    ]
+    command = [
+        tool("weed"),
+        "-logtostderr",
+        "server",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        f"-dir={home / 'data'}",
+        "-master.telemetry=false",
+        "-master.volumeSizeLimitMB=64",
+        "-volume.max=10000",  # each bucket takes several
+        "-volume.preStopSeconds=0",
+        "-s3",
+        "-s3.ip.bind=127.0.0.1",
+        f"-s3.config={keys}",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        f"-s3.port={port}",
+        *(f"-{name}={number}" for name, number in zip(names, others, strict=True)),
+    ]
+    try:
+        with running(command, port, home) as pid:
+            yield S3Server(f"http://127.0.0.1:{port}", access_key, secret_key, pid)
+    finally:
+        for number in (port, *others):  # it leaves its Unix sockets in /tmp, whatever TMPDIR is
+            for left in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
+                left.unlink(missing_ok=True)
+
+
 @dataclass(frozen=True)
 class Storage:
     """A backend under test, with an empty container, and the properties of its storage."""
@@ -158,6 +216,8 @@ class Storage:
     """Bytes; sizes around its multiples are the interesting ones."""
     refuses_racing_writers: bool = True
     """Whether of several writers of one key exactly one wins."""
+    uploads_make_containers: bool = False
+    """Whether the storage makes a missing container for an upload, without being asked."""
 
 
 StorageFactory = Callable[[pytest.FixtureRequest], Storage]
@@ -237,7 +297,9 @@ def s3_backend(conf: dict[str, Any], **more: Any) -> S3Backend:
     return S3Backend(conf, settings=replace(S3Backend.settings_of(conf), **settings))
 
 
-def s3_storage(server: S3Server, *, refuses_racing_writers: bool) -> Storage:
+def s3_storage(
+    server: S3Server, *, refuses_racing_writers: bool, uploads_make_containers: bool = False
+) -> Storage:
     """Return an S3 server as the conformance suite takes it, with a new bucket."""
     conf = server.conf()
     backend = s3_backend(conf)
@@ -249,6 +311,7 @@ def s3_storage(server: S3Server, *, refuses_racing_writers: bool) -> Storage:
         leftovers=lambda: parts_under_way(conf),
         part_size=S3_PART,
         refuses_racing_writers=refuses_racing_writers,
+        uploads_make_containers=uploads_make_containers,
     )
 
 
@@ -267,6 +330,12 @@ def _rclone_storage(request: pytest.FixtureRequest) -> Storage:
     # It ignores If-None-Match; bakthat only looks before it writes.
     server = request.getfixturevalue("rclone_endpoint")
     return s3_storage(server, refuses_racing_writers=False)
+
+
+@storage("s3 on seaweedfs")
+def _seaweedfs_storage(request: pytest.FixtureRequest) -> Storage:
+    server = request.getfixturevalue("seaweedfs_endpoint")
+    return s3_storage(server, refuses_racing_writers=True, uploads_make_containers=True)
 
 
 @storage("local")
