@@ -126,7 +126,7 @@ def backup(
             rules=rules,
             one_file_system=one_file_system,
             skip_caches=exclude_caches,
-            unvisited=_inode_of_store(session),
+            unvisited=session.store_inode() if session.destination == "local" else frozenset(),
         )
         with open_content(source.path, options, arcname=source.arcname) as content:
             from bakthat.operations.store import NewBackup
@@ -171,14 +171,3 @@ def _refuse_source_in_store(session: Session, source: Path) -> None:
             f"'{printable(source)}' is inside of the local destination {printable(store)}",
             hint="choose another destination with -d, or another local_path in the profile",
         )
-
-
-def _inode_of_store(session: Session) -> frozenset[tuple[int, int]]:
-    """Return device and inode of the local destination, so that the walk skips it."""
-    if session.destination != "local":
-        return frozenset()
-    try:
-        status = expanded(session.profile.local_path).stat()
-    except OSError:
-        return frozenset()  # the upload reports it
-    return frozenset({(status.st_dev, status.st_ino)})

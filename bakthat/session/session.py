@@ -86,6 +86,14 @@ class Session:
         """The path of the catalog."""
         return expanded(self.profile.database)
 
+    def store_inode(self) -> frozenset[tuple[int, int]]:
+        """Return device and inode of the local store, which a walk skips; empty without one."""
+        try:
+            status = expanded(self.profile.local_path).stat()
+        except OSError:
+            return frozenset()  # an upload reports it
+        return frozenset({(status.st_dev, status.st_ino)})
+
     def backend(self, destination: str, **overrides: Any) -> Backend:
         """Return the backend of a destination; *overrides* replace keys of the profile.
 

@@ -42,6 +42,9 @@ class Aspect(enum.StrEnum):
     """Extended attributes and ACLs."""
 
 
+_ORDER = tuple(Aspect)
+
+
 class Change(NamedTuple):
     """One entry that two trees do not have alike."""
 
@@ -198,10 +201,6 @@ class _Side:
         return f"{self.top}/{path}" if path else self.top
 
 
-_NODE_ASPECTS = (Aspect.TYPE, Aspect.CONTENT, Aspect.TARGET, Aspect.DEVICE)
-"""What a hard link shares with its target besides what its own entry says."""
-
-
 class _Comparison:
     def __init__(self, before: Tree, after: Tree, totals: Totals) -> None:
         self._before = _Side(before)
@@ -209,7 +208,7 @@ class _Comparison:
         self._totals = totals
         self._have_attributes = before.has_attributes and after.has_attributes
         self._changed: dict[int, tuple[Aspect, ...] | None] = {}
-        """Which of _NODE_ASPECTS changed, by the hash of the key; None for what is not known."""
+        """What changed in an entry, by the hash of its key, for hard links; None for not known."""
         self._common: set[bytes] = set()
         """Keys of first names that both trees have."""
 
@@ -252,12 +251,13 @@ class _Comparison:
             aspects.append(Aspect.OWNER)
         if not self._same_time(a, b):
             aspects.append(Aspect.TIMES)
-        if self._have_attributes and a.attributes != b.attributes:
-            aspects.append(Aspect.ATTRIBUTES)
-        return tuple(aspects)
+        return tuple(sorted(aspects, key=_ORDER.index)) if len(aspects) > 1 else tuple(aspects)
 
     def _node(self, key: bytes, a: Entry, b: Entry) -> tuple[Aspect, ...] | None:
-        """Return which of _NODE_ASPECTS changed; None when that cannot be known."""
+        """Return what changed of what all names of a file share; None when that cannot be known.
+
+        The entries of hard links have only the mode, the owner and the time of it.
+        """
         link = EntryType.HARDLINK
         if a.type is not link and b.type is not link:
             found = self._contents(a, b)
@@ -328,12 +328,20 @@ class _Comparison:
         """Compare two entries that are no hard links by what is in them."""
         if a.type is not b.type:
             return (Aspect.TYPE,)
+        found: list[Aspect] = []
         if a.type is EntryType.FILE:
             same = self._same_content(a, b)
-            return None if same is None else () if same else (Aspect.CONTENT,)
+            if same is None:
+                return None
+            if not same:
+                found.append(Aspect.CONTENT)
         if a.target != b.target:
-            return (Aspect.TARGET,)
-        return () if a.device == b.device else (Aspect.DEVICE,)
+            found.append(Aspect.TARGET)
+        if a.device != b.device:
+            found.append(Aspect.DEVICE)
+        if self._have_attributes and a.attributes != b.attributes:
+            found.append(Aspect.ATTRIBUTES)
+        return tuple(found)
 
     def _same_content(self, a: Entry, b: Entry) -> bool | None:
         if a.size != b.size:

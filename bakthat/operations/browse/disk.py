@@ -10,10 +10,12 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
+from bakthat.archive.attributes import attributes_digest
 from bakthat.archive.content_hash import ContentHash
 from bakthat.archive.create.extents import data_extents, looks_sparse
 from bakthat.archive.create.hard_links import HardLinks
 from bakthat.archive.create.walk import Unread, WalkOptions, walk
+from bakthat.archive.create.xattrs import AttributeReader
 from bakthat.archive.report import ArchiveReport
 from bakthat.format.entry import Entry, EntryType
 from bakthat.system.linux import NO_ATIME, read_at
@@ -41,7 +43,7 @@ class DiskTree:
     """
 
     has_whole_seconds = False
-    has_attributes = False
+    has_attributes = True
 
     def __init__(
         self, root: Path, top: str, options: WalkOptions, report: ArchiveReport, *, reads: bool
@@ -56,6 +58,7 @@ class DiskTree:
         self._first_names: set[str] = set()
         self._digests: dict[tuple[int, int], bytes] = {}
         """Those of files with several names, by device and inode number."""
+        self._attributes = AttributeReader()
         self._user = lru_cache(maxsize=4096)(_user_name)
         self._group = lru_cache(maxsize=4096)(_group_name)
 
@@ -166,7 +169,9 @@ class DiskTree:
                 target = from_native(os.readlink(where))
             except OSError:
                 return None  # it was just removed or replaced
-        return self._entry(path, status, kind, target=target)
+        entry = self._entry(path, status, kind, target=target)
+        records = self._attributes.records(where, status.st_dev)
+        return entry._replace(attributes=attributes_digest(records)) if records else entry
 
     def _entry(
         self, path: str, status: os.stat_result, kind: EntryType, *, target: str = ""

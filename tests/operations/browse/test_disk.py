@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import hashlib
 import os
@@ -180,6 +181,9 @@ def test_two_directories_are_compared_as_they_are(tmp_path: Path) -> None:
         os.utime(root, ns=(1, 1))
     same = [each.path for each in compare(disk(before), disk(after), Totals())]
     assert same == []
+    attributes: dict[str, tuple[Aspect, ...]] = {}
+    if os.listxattr(after / "text"):
+        attributes["text"] = (Aspect.CONTENT, Aspect.TIMES, Aspect.TARGET, Aspect.ATTRIBUTES)
     (after / "text").unlink()
     (after / "text").write_text("other")
     owner = os.lstat(after / "link")
@@ -188,13 +192,17 @@ def test_two_directories_are_compared_as_they_are(tmp_path: Path) -> None:
     os.chown(after / "link", owner.st_uid, owner.st_gid, follow_symlinks=False)
     (after / "new").mkdir()
     (after / "fifo").chmod(0o600)
+    with contextlib.suppress(OSError):  # not on every file system
+        os.setxattr(after / "random", "user.colour", b"red")
+        attributes["random"] = (Aspect.ATTRIBUTES,)
     found = compare(disk(before), disk(after), Totals())
     changed = {each.path.removeprefix("top/"): each.aspects for each in found}
     assert changed == {
         "top": (Aspect.TIMES,),
         "fifo": (Aspect.MODE,),
-        "link": (Aspect.TARGET, Aspect.TIMES),
+        "link": (Aspect.TIMES, Aspect.TARGET),
         "new": (),
-        "text": (Aspect.CONTENT, Aspect.TARGET, Aspect.TIMES),
+        "text": (Aspect.CONTENT, Aspect.TIMES, Aspect.TARGET),
         "the same fifo": (Aspect.MODE,),
+        **attributes,
     }
