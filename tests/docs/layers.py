@@ -40,10 +40,12 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.archive": [
         "report acl attributes content_hash patterns",
         "tar gzip worker",
+        "index",
         "create extract",
     ],
     "bakthat.archive.tar": ["fields member", "header sparse", "reader"],
     "bakthat.archive.gzip": ["level members", "inflate", "reader writer"],
+    "bakthat.archive.index": ["scan"],
     "bakthat.archive.worker": ["messages", "process shared_memory"],
     "bakthat.archive.create": [
         "blocks excludes extents hard_links xattrs",
@@ -98,7 +100,7 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.operations.sources": ["files"],
     "bakthat.operations.sync": ["report", "operation"],
     "bakthat.cli": [
-        "log process questions signals",
+        "log process questions signals tar_listing",
         "app progress",
         "commands",
         "run",
@@ -129,7 +131,7 @@ MAY_IMPORT: dict[str, str] = {
     "operations": "errors system format policy archive crypto backends conf models passwords"
     " pipeline session",
     "helper": "errors system format conf models operations",
-    "cli": "bakthat errors system policy archive backends conf models session operations",
+    "cli": "bakthat errors system format policy archive backends conf models session operations",
     "__main__": "cli",
 }
 

@@ -1,0 +1,1 @@
+"""The index of an archive: what is in it, and where."""
