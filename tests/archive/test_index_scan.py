@@ -43,7 +43,7 @@ def test_every_kind_of_entry_is_found(tmp_path: Path, sparse_format: str) -> Non
     else:
         kind = ["--format=pax", "--xattrs", f"--sparse-version={sparse_format}"]
         kind = ["--format=gnu"] if sparse_format == "gnu" else kind
-        command = ["tar", "-c", "-S", "--sort=name", *kind, "-C", tmp_path, "set"]
+        command = ["tar", "-c", "-S", "--sort=name", *kind, "-C", str(tmp_path), "set"]
         archive = subprocess.run(command, capture_output=True, check=True).stdout
     entries, found = scan(archive)
     check_places(entries, archive)
