@@ -17,7 +17,7 @@ from typing import BinaryIO
 from bakthat.archive.extract.index_check import NO_INDEX_HINT, IndexCheck
 from bakthat.archive.extract.selection import EntrySource, Selection
 from bakthat.archive.extract.unpack import Reading, extract, restore_file, verify
-from bakthat.archive.gzip.reader import GzipReader
+from bakthat.archive.gzip.reader import GzipReader, OnMember
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar.fields import BLOCK_BYTES
 from bakthat.archive.tar.member import Owner
@@ -33,7 +33,7 @@ from bakthat.pipeline.legacy import (
     begins_tar,
     wrong_password_error,
 )
-from bakthat.system.streams import ByteCounter, Source
+from bakthat.system.streams import ByteCounter, CountedSource, Source
 from bakthat.system.text import human_size
 
 _READ_BYTES = 1024 * 1024
@@ -111,7 +111,7 @@ def read_object(
 
     with ExitStack() as stages:
         stages.enter_context(closing(stream))
-        counted = _Counted(stream, on_bytes)
+        counted = CountedSource(stream, on_bytes)
         source = open_stages(stages, counted, expected, keys, file_keys=file_keys)
         if expected.is_value:
             source = io.BytesIO(_read_json(source, expected))
@@ -159,7 +159,7 @@ def verify_object(
     """
     with ExitStack() as stages:
         stages.enter_context(closing(stream))
-        counted = _Counted(stream, on_bytes)
+        counted = CountedSource(stream, on_bytes)
         source = open_stages(stages, counted, expected, keys, file_keys=file_keys)
         if expected.is_value:
             _read_json(source, expected)
@@ -189,10 +189,12 @@ def open_stages(
     keys: DecryptionKeys,
     *,
     file_keys: FileKeys | None = None,
+    on_member: OnMember | None = None,
 ) -> Source:
     """Put the stages that read an object on top of *source*; *stages* closes them.
 
-    *file_keys* remembers the key of the object. Raises PasswordError.
+    *file_keys* remembers the key of the object. *on_member* is as for :class:`GzipReader`, and is
+    not called where the object is not compressed. Raises PasswordError.
     """
     if expected.encrypted and expected.is_legacy:
         if keys.passphrase is None:
@@ -210,7 +212,7 @@ def open_stages(
             )
         )
     if expected.compressed:
-        source = stages.enter_context(GzipReader(source))
+        source = stages.enter_context(GzipReader(source, on_member=on_member))
     if expected.limit is not None:
         source = _Bounded(source, expected.limit)
     if expected.is_archive and expected.encrypted and expected.is_legacy:
@@ -237,19 +239,6 @@ def _read_json(source: Source, expected: Expected) -> bytes:
             raise wrong_password_error() from exc
         raise CorruptArchiveError("the stored value is not valid JSON") from exc
     return text
-
-
-class _Counted:
-    """A source that reports the number of bytes read from it."""
-
-    def __init__(self, source: Source, on_bytes: ByteCounter) -> None:
-        self._source = source
-        self._on_bytes = on_bytes
-
-    def read(self, size: int, /) -> bytes:
-        data = self._source.read(size)
-        self._on_bytes(len(data))
-        return data
 
 
 class _Bounded:

@@ -40,6 +40,25 @@ class RandomSource(Protocol):
         """Return exactly *size* bytes from *offset* on; both must lie within the source."""
 
 
+class CountedSource:
+    """A source that counts the bytes that are read from another one, which it does not close."""
+
+    def __init__(self, source: Source, on_bytes: ByteCounter | None = None) -> None:
+        """*on_bytes* is called for each read."""
+        self._source = source
+        self._on_bytes = on_bytes
+        self.bytes = 0
+        """How many bytes were read so far."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read from the source, as :class:`Source` says."""
+        data = self._source.read(size)
+        self.bytes += len(data)
+        if self._on_bytes is not None:
+            self._on_bytes(len(data))
+        return data
+
+
 @runtime_checkable
 class LendingSink(Protocol):
     """A sink that lends its memory, so that data can be read into it without a copy."""

@@ -10,7 +10,7 @@ from bakthat.archive.tar.member import Member, MemberType
 from bakthat.archive.tar.reader import TarReader
 from bakthat.errors import UnsafeMemberError
 from bakthat.format.entry import Entry, EntryType
-from bakthat.system.streams import Source
+from bakthat.system.streams import CountedSource, Source
 from bakthat.system.text import quoted
 
 ROOT = "."
@@ -36,7 +36,7 @@ class TarScan:
     """
 
     def __init__(self, source: Source) -> None:
-        self._source = _Counted(source)
+        self._source = CountedSource(source)
         self._reader = TarReader(self._source)
         self.is_sorted = True
         """Whether the entries so far are in the order of this version, and no path occurs twice."""
@@ -118,16 +118,3 @@ def _device(member: Member) -> tuple[int, int] | None:
 
 def _text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
-
-
-class _Counted:
-    """A source that counts what was read from it."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self.bytes = 0
-
-    def read(self, size: int, /) -> bytes:
-        data = self._source.read(size)
-        self.bytes += len(data)
-        return data
