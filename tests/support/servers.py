@@ -271,15 +271,19 @@ def parts_under_way(conf: dict[str, Any]) -> list[str]:
 
 @functools.cache
 def share_service_models() -> None:
-    """Let every client of boto3 in this process use one parsed model of S3.
+    """Let every client in this process use one parsed model of S3, and all of boto3 another one.
 
     Parsing it takes a tenth of a second, and nearly every test makes a client or two.
     """
     import botocore.session
     from botocore.loaders import create_loader
 
-    loader = create_loader()
-    botocore.session.create_loader = lambda *_: loader
+    from bakthat.backends.aws import loader as own
+
+    shared = create_loader()
+    botocore.session.create_loader = lambda *_: shared
+    make_loader = functools.cache(own.make_loader)
+    own.make_loader = lambda service, search_path: make_loader(service, search_path)
 
 
 def s3_backend(conf: dict[str, Any], **more: Any) -> S3Backend:
