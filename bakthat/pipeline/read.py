@@ -213,11 +213,15 @@ def open_stages(
         )
     if expected.compressed:
         source = stages.enter_context(GzipReader(source, on_member=on_member))
-    if expected.limit is not None:
-        source = _Bounded(source, expected.limit)
+    source = bounded(source, expected)
     if expected.is_archive and expected.encrypted and expected.is_legacy:
         source = RecognisedSource(source, BLOCK_BYTES, begins_tar)
     return source
+
+
+def bounded(source: Source, expected: Expected) -> Source:
+    """Return *source*, which refuses to return more than an object may unpack to."""
+    return source if expected.limit is None else _Bounded(source, expected.limit)
 
 
 def _index_check(

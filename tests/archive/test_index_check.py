@@ -28,7 +28,7 @@ ARCHIVE = b"".join(
         header(b"d/link", b"2", linkname=b"a"),
         header(b"d/other", b"1", linkname=b"d/a"),
         header(b"d/device", b"3"),
-        pax([(b"mtime", b"1234567890.123456789")]),
+        pax([(b"mtime", b"1234567890.123456789"), (b"SCHILY.xattr.user.x", b"1")]),
         member(b"d/z", b"the end"),
         END,
     )
@@ -72,6 +72,8 @@ def test_an_archive_that_is_as_its_index_says_is_restored(piece: int, tmp_path: 
         ("d/other", {"target": "d/empty"}, "'d/other' has another target"),
         ("d/device", {"device": (1, 4)}, "'d/device' has another device"),
         ("d/device", {"device": None}, "'d/device' has another device"),
+        ("d/z", {"attributes": ""}, "'d/z' has other attributes"),
+        ("d/a", {"attributes": "0" * 16}, "'d/a' has other attributes"),
         ("d/z", {"mtime_ns": 1_234_567_890_123_456_788}, "'d/z' has another time"),
     ],
 )

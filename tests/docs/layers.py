@@ -79,7 +79,7 @@ LAYERS: dict[str, list[str]] = {
         "backend",
     ],
     "bakthat.backends.local": ["files", "backend"],
-    "bakthat.pipeline": ["legacy one_file ranges", "read write"],
+    "bakthat.pipeline": ["legacy one_file ranges", "read write", "parts"],
     "bakthat.notify": ["base", "desktop healthchecks prometheus webhook"],
     "bakthat.session": [
         "records stat",

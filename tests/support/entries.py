@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 
+from bakthat.archive.attributes import attribute_records, attributes_digest
 from bakthat.archive.content_hash import ContentHash
 from bakthat.archive.extract.tree import split_name
 from bakthat.archive.tar.member import Member, MemberType
@@ -79,6 +80,7 @@ def _entry(member: Member, digest: bytes, position: int, header: int, stored: in
         owner=_text(member.uname),
         group=_text(member.gname),
         target=_text(target) if member.type in (MemberType.SYMLINK, MemberType.HARDLINK) else "",
+        attributes=attributes_digest(attribute_records(member.xattrs, member.acls)),
         device=(member.major, member.minor) if is_device else None,
         position=position,
         header_bytes=header,

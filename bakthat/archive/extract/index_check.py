@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NoReturn
 
+from bakthat.archive.attributes import attribute_records, attributes_digest
 from bakthat.archive.content_hash import ContentHash
 from bakthat.archive.extract.tree import split_name
 from bakthat.archive.tar.member import Member, MemberType
@@ -171,6 +172,10 @@ def _difference(member: Member, entry: Entry) -> str:
         and member.uid == entry.uid
         and member.gid == entry.gid
         and (member.type is MemberType.FILE or not _target_difference(member, entry))
+        and not (
+            (member.xattrs or member.acls or entry.attributes)
+            and _attributes(member) != entry.attributes
+        )
     ):
         return ""
     if member.type is not _TYPES[entry.type]:
@@ -183,7 +188,13 @@ def _difference(member: Member, entry: Entry) -> str:
         return "another time"
     if (member.uid, member.gid) != (entry.uid, entry.gid):
         return "another owner"
+    if _attributes(member) != entry.attributes:
+        return "other attributes"
     return _target_difference(member, entry)
+
+
+def _attributes(member: Member) -> str:
+    return attributes_digest(attribute_records(member.xattrs, member.acls))
 
 
 def _target_difference(member: Member, entry: Entry) -> str:

@@ -1,0 +1,218 @@
+"""Restore some members of an archive: read the parts of the object that hold them, and no others.
+
+The index says where they are. Their bytes make a tar stream of their own, which is unpacked, and
+compared with the index, as a whole archive would be.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from bakthat.archive.extract.index_check import NO_INDEX_HINT, IndexCheck
+from bakthat.archive.extract.selection import EntrySource, Selection
+from bakthat.archive.extract.unpack import Reading, extract
+from bakthat.archive.report import ArchiveReport
+from bakthat.archive.tar.fields import BLOCK_BYTES
+from bakthat.crypto.age import FileKeys
+from bakthat.errors import CorruptArchiveError, CorruptIndexError
+from bakthat.format.entry import Entry, EntryType
+from bakthat.passwords import DecryptionKeys
+from bakthat.pipeline.ranges import MAX_GAP, MemberTable, TarRanges, plain_ranges
+from bakthat.pipeline.read import Expected, bounded
+from bakthat.system.streams import ByteCounter, RandomSource
+
+SMALL_BYTES = 1024 * 1024
+"""An archive that is stored in so many bytes is read front to back: one request, all checked."""
+MAX_SHARE = 0.5
+"""So it is when more than this share of it is needed."""
+
+_END_MARK = bytes(2 * BLOCK_BYTES)
+
+
+class Footer(Protocol):
+    """What the end of an index says of its archive."""
+
+    @property
+    def tar_bytes(self) -> int:
+        """Bytes of the tar."""
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the archive, before age."""
+
+
+class Index(EntrySource, Protocol):
+    """An index; :class:`bakthat.archive.index.reader.IndexReader`."""
+
+    @property
+    def footer(self) -> Footer:
+        """What its end says."""
+
+    def members(self) -> MemberTable | None:
+        """Return where the gzip members of the archive are; None if that is not known."""
+
+
+class Spans:
+    """Parts of a tar of *size* bytes, in order: those that hold *entries*.
+
+    Takes 16 bytes for each gap between them. Raises CorruptIndexError for a part outside.
+    """
+
+    def __init__(self, entries: Iterable[Entry], size: int) -> None:
+        self._size = size
+        self._bounds = array("Q")
+        self.bytes = 0
+        for entry in entries:
+            self._add(entry.position, entry.end)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        bounds = iter(self._bounds)
+        return zip(bounds, bounds, strict=True)
+
+    def covered(self, gap: int) -> int:
+        """Return the bytes of the parts and of all gaps of at most *gap* bytes between them."""
+        total, previous = 0, None
+        for start, end in self:
+            total += end - start
+            if previous is not None and start - previous <= gap:
+                total += start - previous
+            previous = end
+        return total
+
+    def _add(self, start: int, end: int) -> None:
+        if not (self._bounds[-1] if self._bounds else 0) <= start < end <= self._size:
+            raise CorruptIndexError(
+                f"the index has an entry out of place, from byte {start} to {end}",
+                hint=NO_INDEX_HINT,
+            )
+        if self._bounds and start == self._bounds[-1]:
+            self._bounds[-1] = end
+        else:
+            self._bounds.extend((start, end))
+        self.bytes += end - start
+
+
+def find_parts(index: Index, selection: Selection, expected: Expected) -> Spans | None:
+    """Return which parts of the archive hold what *selection* means, by *index*.
+
+    None stands for the archive as a whole, since most of it is needed, or since it can only be read
+    front to back. *selection* is resolved in both cases. Raises NoMatchError where it does not
+    match, and what reading *index* raises.
+    """
+    footer = index.footer
+    spans = Spans(selection.entries(index), footer.tar_bytes)
+    selection.check()
+    if expected.encrypted and expected.is_legacy:
+        return None
+    if expected.compressed and index.members() is None:
+        return None
+    if footer.stored_bytes <= SMALL_BYTES or spans.covered(MAX_GAP) > footer.tar_bytes * MAX_SHARE:
+        return None
+    return spans
+
+
+def read_parts(
+    stored: RandomSource,
+    expected: Expected,
+    destination: Path,
+    *,
+    index: Index,
+    selection: Selection,
+    spans: Spans,
+    keys: DecryptionKeys,
+    file_keys: FileKeys,
+    report: ArchiveReport,
+    on_bytes: ByteCounter,
+    keep_going: bool = False,
+) -> list[Path]:
+    """Restore what *selection* means into *destination*; all of it appears, or nothing.
+
+    *selection* and *spans* are those of :func:`find_parts`. *stored* holds the object, and is not
+    closed. *on_bytes* is called with the bytes of the tar that were read. Returns the restored
+    paths at the top of *destination*. Raises what :func:`bakthat.pipeline.read.read_object` raises.
+    """
+    with ExitStack() as stages:
+        plain = plain_ranges(stored, expected, keys, file_keys)
+        if plain.size != index.footer.stored_bytes:
+            raise CorruptArchiveError(
+                f"the index is of an archive of {index.footer.stored_bytes} bytes, but "
+                f"this one has {plain.size}",
+                hint=NO_INDEX_HINT,
+            )
+        size = index.footer.tar_bytes
+        tar = stages.enter_context(TarRanges(_Within(plain), index.members(), size))
+
+        @contextmanager
+        def read(spans: Spans, entries: Iterable[Entry]) -> Iterator[Reading]:
+            stream = _Stream(tar.pieces(spans), on_bytes)
+            with IndexCheck(entries, parts=True) as check:
+                yield Reading(bounded(stream, expected), check)
+
+        @contextmanager
+        def read_again(paths: Collection[bytes]) -> Iterator[Reading]:
+            wanted = {path.decode("utf-8", "surrogateescape") for path in paths}
+            entries = [
+                entry
+                for entry in index.entries(wanted)
+                if entry.path in wanted and entry.type is not EntryType.DIRECTORY
+            ]
+            with read(Spans(entries, size), entries) as reading:
+                yield reading
+
+        reading = stages.enter_context(read(spans, selection.entries(index)))
+        return extract(
+            reading.source,
+            destination,
+            report=report,
+            selection=selection,
+            keep_going=keep_going,
+            read_again=read_again,
+            check=reading.check,
+        )
+
+
+class _Within:
+    """A source whose size an index may exceed."""
+
+    def __init__(self, source: RandomSource) -> None:
+        self._source = source
+        self.size = source.size
+
+    def read_at(self, offset: int, size: int, /) -> bytes:
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise CorruptIndexError(
+                f"the index has a gzip member outside of the archive, at byte {offset}",
+                hint=NO_INDEX_HINT,
+            )
+        return self._source.read_at(offset, size)
+
+
+class _Stream:
+    """Pieces of a tar and then its end mark, as a source."""
+
+    def __init__(self, pieces: Iterator[bytes], on_bytes: ByteCounter) -> None:
+        self._pieces = pieces
+        self._on_bytes = on_bytes
+        self._piece = b""
+        self._at = 0
+        self._ended = False
+
+    def read(self, size: int, /) -> bytes:
+        while self._at == len(self._piece):
+            piece = next(self._pieces, None)
+            if piece is None:
+                if self._ended:
+                    return b""
+                self._ended = True
+                piece = _END_MARK
+            else:
+                self._on_bytes(len(piece))
+            self._piece, self._at = piece, 0
+        start, self._at = self._at, min(self._at + size, len(self._piece))
+        return (
+            self._piece if self._at - start == len(self._piece) else self._piece[start : self._at]
+        )
