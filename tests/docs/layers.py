@@ -31,7 +31,8 @@ LAYERS: dict[str, list[str]] = {
         "__main__",
     ],
     "bakthat.system": ["files linux paths signals streams text", "disks terminal"],
-    "bakthat.format": ["names description entry"],
+    "bakthat.format": ["names description entry", "index"],
+    "bakthat.format.index": ["values", "layout", "records"],
     "bakthat.policy": [
         "defaults newest outcome week_days",
         "intervals rotation storage_classes",
@@ -45,7 +46,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.archive.tar": ["fields member", "header sparse", "reader"],
     "bakthat.archive.gzip": ["level members", "inflate", "reader writer"],
-    "bakthat.archive.index": ["scan"],
+    "bakthat.archive.index": ["framing", "reader writer", "scan"],
     "bakthat.archive.worker": ["messages", "process shared_memory"],
     "bakthat.archive.create": [
         "blocks excludes extents hard_links xattrs",
@@ -159,6 +160,7 @@ EXCEPTIONS = {
     ("bakthat.hooks", "bakthat.models.Backups"),
     # An object says which version of bakthat wrote it.
     ("bakthat.format.description", "bakthat.__version__"),
+    ("bakthat.format.index.layout", "bakthat.__version__"),
 }
 
 LIBRARIES: dict[str, str] = {

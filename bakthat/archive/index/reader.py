@@ -1,0 +1,214 @@
+"""Read an index, all of it or only the parts that are needed."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import NamedTuple
+
+from bakthat.archive.index.framing import (
+    TAIL_BYTES,
+    inflate,
+    length_of_first,
+    parse_tail,
+)
+from bakthat.errors import CorruptIndexError
+from bakthat.format.entry import Entry
+from bakthat.format.index.layout import (
+    IndexFooter,
+    IndexHeader,
+    SegmentPlace,
+    TablePlace,
+    parse_table,
+)
+from bakthat.format.index.records import MAX_SEGMENT_BYTES, parse_segment
+from bakthat.format.index.values import sort_key
+from bakthat.system.streams import RandomSource
+from bakthat.system.text import printable
+
+_END_BYTES = 64 * 1024
+"""What is read of the end at first; the footer of a million files fits."""
+_MAX_HEADER_BYTES = 256 * 1024
+_MAX_FOOTER_BYTES = 64 * 1024 * 1024
+_MAX_TABLE_BYTES = 16 * 1024 * 1024
+
+
+class StoredMember(NamedTuple):
+    """Where a gzip member of an archive is."""
+
+    start: int
+    """Where its content begins in the tar archive, in bytes."""
+    stored_start: int
+    """Where it begins in the archive, in bytes, before age."""
+    stored_end: int
+
+
+class IndexReader:
+    """The index of *key* in *source*, which the caller closes. Memory is bounded by its footer.
+
+    Raises CorruptIndexError, also for the index of another object, and what *source* raises.
+    """
+
+    def __init__(self, source: RandomSource, *, key: str) -> None:
+        self._source = source
+        size = source.size
+        if size < TAIL_BYTES:
+            raise CorruptIndexError("the index is truncated")
+        start = max(size - _END_BYTES, 0)
+        end = source.read_at(start, size - start)
+        footer = parse_tail(end[-TAIL_BYTES:])
+        if not 0 < footer < size - TAIL_BYTES:
+            raise CorruptIndexError("the index has no footer")
+        if footer < start:
+            if size - footer > _MAX_FOOTER_BYTES:
+                raise CorruptIndexError("the footer of the index is too long")
+            start, end = footer, source.read_at(footer, start - footer) + end
+        first = end if start == 0 else source.read_at(0, min(footer, 4096))
+        length = length_of_first(first)
+        if length > min(footer, _MAX_HEADER_BYTES):
+            raise CorruptIndexError("the header of the index is too long")
+        if length > len(first):
+            first = source.read_at(0, length)
+        self.header = IndexHeader.parse(inflate(first[:length], limit=_MAX_HEADER_BYTES, offset=0))
+        if self.header.key != key:
+            raise CorruptIndexError(
+                f"the index says that it is of {printable(self.header.key)}, not of "
+                f"{printable(key)}",
+                hint="another object was put in its place on the storage",
+            )
+        text = inflate(end[footer - start : -TAIL_BYTES], limit=_MAX_FOOTER_BYTES, offset=footer)
+        self.footer = IndexFooter.parse(text, self.header, begin=length, end=footer)
+        self._firsts = [sort_key(each.first) for each in self.footer.segments]
+
+    @property
+    def top(self) -> str:
+        """The first component of the first entry's path; "" without entries."""
+        segments = self.footer.segments
+        return segments[0].first.partition("/")[0] if segments else ""
+
+    def entries(
+        self,
+        paths: Collection[str] | None = None,
+        *,
+        where: Callable[[str], bool] | None = None,
+    ) -> Iterator[Entry]:
+        """Yield entries in the order of the archive.
+
+        With *paths*, only the entries at these paths and below them; only the segments that can
+        hold them are read. *where* is called with each path and says whether its entry is wanted.
+        Raises CorruptIndexError, and what the source raises.
+        """
+        if paths is None:
+            yield from self._entries_of(range(len(self.footer.segments)), where)
+            return
+        wanted = frozenset(paths)
+
+        def is_wanted(path: str) -> bool:
+            above = path
+            while above not in wanted:
+                above = above.rpartition("/")[0]
+                if not above:
+                    return False
+            return where is None or where(path)
+
+        yield from self._entries_of(self._segments_with(wanted), is_wanted)
+
+    def members(self) -> MemberTable | None:
+        """Return where the archive's gzip members are; None when it has none of known lengths."""
+        if not self.header.member_bytes:
+            return None
+        return MemberTable(
+            self._source, self.header.member_bytes, self.footer.tables, self.footer.stored_bytes
+        )
+
+    def _segments_with(self, paths: Collection[str]) -> Sequence[int]:
+        """Return the numbers of the segments that can hold an entry at or below one of *paths*."""
+        if not self.header.is_sorted:
+            return range(len(self._firsts))
+        found: set[int] = set()
+        for key in map(sort_key, paths):
+            first = max(bisect_right(self._firsts, key) - 1, 0)
+            # b"\1" is the first byte that can follow the name of a sibling.
+            last = bisect_left(self._firsts, key + b"\1")
+            found.update(range(first, last))
+        return sorted(found)
+
+    def _entries_of(
+        self, numbers: Sequence[int], where: Callable[[str], bool] | None
+    ) -> Iterator[Entry]:
+        segments = self.footer.segments
+        for number in numbers:
+            place = segments[number]
+            is_last = number + 1 == len(segments)
+            yield from parse_segment(
+                self._text(place),
+                place,
+                end=self.footer.tar_bytes if is_last else segments[number + 1].at,
+                is_sorted=self.header.is_sorted,
+                kind=self.header.kind,
+                where=where,
+            )
+
+    def _text(self, place: SegmentPlace) -> bytes:
+        data = self._source.read_at(place.offset, place.length)
+        return inflate(data, limit=MAX_SEGMENT_BYTES, offset=place.offset)
+
+
+class MemberTable:
+    """Where the gzip members of an archive are. Several threads may use it at once."""
+
+    def __init__(
+        self,
+        source: RandomSource,
+        member_bytes: int,
+        places: Sequence[TablePlace],
+        stored_bytes: int,
+    ) -> None:
+        self.member_bytes = member_bytes
+        """Bytes of the tar archive in each member but the last."""
+        self._source = source
+        self._places = places
+        self._stored_bytes = stored_bytes
+        self._firsts = [0]
+        for each in places:
+            self._firsts.append(self._firsts[-1] + each.members)
+        self._lock = threading.Lock()
+        self._kept: tuple[int, list[int]] = (-1, [])
+        """The number of the table read last, and where its members begin, with the end."""
+
+    def locate(self, start: int, end: int) -> list[StoredMember]:
+        """Return the members that hold bytes *start* to *end* of the tar archive, in order.
+
+        Raises CorruptIndexError, also for bytes that no member holds, and what the source raises.
+        """
+        if end <= start:
+            return []
+        first, last = start // self.member_bytes, (end - 1) // self.member_bytes
+        if start < 0 or last >= self._firsts[-1]:
+            raise CorruptIndexError("the index has no gzip member for a position in the archive")
+        return [self._member(number) for number in range(first, last + 1)]
+
+    def _member(self, number: int) -> StoredMember:
+        table = bisect_right(self._firsts, number) - 1
+        begins = self._begins(table)
+        within = number - self._firsts[table]
+        return StoredMember(number * self.member_bytes, begins[within], begins[within + 1])
+
+    def _begins(self, number: int) -> list[int]:
+        with self._lock:
+            if self._kept[0] != number:
+                self._kept = number, self._read(number)
+            return self._kept[1]
+
+    def _read(self, number: int) -> list[int]:
+        place = self._places[number]
+        data = self._source.read_at(place.offset, place.length)
+        text = inflate(data, limit=_MAX_TABLE_BYTES, offset=place.offset)
+        begins = [place.stored]
+        for length in parse_table(text, place):
+            begins.append(begins[-1] + length)
+        is_last = number + 1 == len(self._places)
+        if begins[-1] != (self._stored_bytes if is_last else self._places[number + 1].stored):
+            raise CorruptIndexError("the lengths of gzip members in the index do not add up")
+        return begins

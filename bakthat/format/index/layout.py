@@ -1,0 +1,282 @@
+"""The header, the footer and the tables of an index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from bakthat import __version__
+from bakthat.errors import CorruptIndexError
+from bakthat.format.entry import BLOCK
+from bakthat.format.index.values import (
+    BAD_PATH,
+    MAX_BLOCKS,
+    MAX_NS,
+    MAX_NUMBER,
+    MAX_PATH_BYTES,
+    pack_line,
+    pack_text,
+    parse_list,
+    parse_number,
+    parse_object,
+    parse_text,
+    sort_key,
+)
+
+FORMAT = 1
+"""The version of the format of an index."""
+ARCHIVE, FILE = "archive", "file"
+"""The kinds of objects that have an index; the content of a ``file`` is no tar archive."""
+MAX_SEGMENT_RECORDS = 2048
+"""The most records that a reader accepts in one segment."""
+COLUMNS = (
+    "path",
+    "kind",
+    "mode",
+    "uid",
+    "gid",
+    "mtime",
+    "ctime",
+    "inode",
+    "size",
+    "sha256",
+    "more",
+)
+"""The columns of a record; missing ones at its end have no value."""
+
+
+class SegmentPlace(NamedTuple):
+    """Where a segment of records is in the index."""
+
+    first: str
+    """The path of its first record."""
+    records: int
+    at: int
+    """Where the first record's headers begin in the tar archive, in bytes."""
+    offset: int
+    """Where its gzip member begins in the index, in bytes, before age."""
+    length: int
+    """Bytes of its gzip member."""
+
+
+class TablePlace(NamedTuple):
+    """Where a table of lengths is in the index."""
+
+    members: int
+    """The number of its gzip members of the archive."""
+    stored: int
+    """Where the first of them begins in the archive, in bytes, before age."""
+    offset: int
+    """Where its own gzip member begins in the index, in bytes, before age."""
+    length: int
+    """Bytes of its own gzip member."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexHeader:
+    """The first line of an index: which object it describes."""
+
+    key: str
+    """The key of the archive, or of the file."""
+    set_name: str
+    host: str
+    source: str
+    """The path that was backed up, on its host; "" when it is not known."""
+    source_id: str
+    date: int
+    """Epoch seconds, UTC."""
+    kind: str = ARCHIVE
+    begun_ns: int = 0
+    """When the first file was looked at, in nanoseconds since 1970 UTC; 0 when it is not known."""
+    member_bytes: int = 0
+    """Bytes of the tar archive in each of its gzip members but the last; 0 when it is not
+    compressed, or by another program."""
+    is_sorted: bool = True
+    """Whether the paths ascend, component by component, in their bytes, and each is there once."""
+
+    def pack(self) -> bytes:
+        """Return the line."""
+        return pack_line(
+            {
+                "bakthat": "index",
+                "format": FORMAT,
+                "version": __version__,
+                "key": pack_text(self.key),
+                "set": pack_text(self.set_name),
+                "host": pack_text(self.host),
+                "source": pack_text(self.source),
+                "source_id": self.source_id,
+                "date": self.date,
+                "kind": self.kind,
+                "begun": self.begun_ns,
+                "member": self.member_bytes,
+                "sorted": self.is_sorted,
+                "columns": COLUMNS,
+            }
+        )
+
+    @classmethod
+    def parse(cls, line: bytes) -> IndexHeader:
+        """Parse the line. Raises CorruptIndexError, also for a format that this version lacks."""
+        found = parse_object(line, "header")
+        if found.get("bakthat") != "index":
+            raise CorruptIndexError("it is not an index of bakthat")
+        version = found.get("format")
+        if version != FORMAT:
+            raise CorruptIndexError(
+                f"the index has the format {version!r}, and this version of bakthat reads {FORMAT}",
+                hint="upgrade bakthat",
+            )
+        kind = found.get("kind")
+        if kind not in (ARCHIVE, FILE):
+            raise CorruptIndexError("the index describes an object of an unknown kind")
+        return cls(
+            key=parse_text(found.get("key")),
+            set_name=parse_text(found.get("set")),
+            host=parse_text(found.get("host")),
+            source=parse_text(found.get("source", "")),
+            source_id=parse_text(found.get("source_id", "")),
+            date=parse_number(found.get("date"), 0, MAX_NUMBER),
+            kind=kind,
+            begun_ns=parse_number(found.get("begun", 0), 0, MAX_NS),
+            member_bytes=parse_number(found.get("member"), 0, 1 << 30),
+            is_sorted=found.get("sorted") is True,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFooter:
+    """The last line of an index: counts, and where its segments and tables are."""
+
+    records: int
+    files: int
+    """Entries that are not directories."""
+    directories: int
+    content_bytes: int
+    """Bytes of the content of all files, without holes; hard links have none."""
+    tar_bytes: int
+    """Bytes of the tar archive, or of the file."""
+    stored_bytes: int
+    """Bytes of the object before age; 0 when they are not known."""
+    segments: Sequence[SegmentPlace]
+    tables: Sequence[TablePlace]
+
+    def pack(self) -> bytes:
+        """Return the line."""
+        return pack_line(
+            {
+                "footer": 1,
+                "records": self.records,
+                "files": self.files,
+                "directories": self.directories,
+                "bytes": self.content_bytes,
+                "tar": self.tar_bytes,
+                "stored": self.stored_bytes,
+                "removed": [],
+                "segments": [[pack_text(each.first), *each[1:]] for each in self.segments],
+                "members": [list(each) for each in self.tables],
+            }
+        )
+
+    @classmethod
+    def parse(cls, line: bytes, header: IndexHeader, *, begin: int, end: int) -> IndexFooter:
+        """Parse the line; segments and tables fill the index from *begin* to *end*.
+
+        Raises CorruptIndexError.
+        """
+        found = parse_object(line, "footer")
+        if found.get("footer") != 1:
+            raise CorruptIndexError("the index has no footer")
+        tar_bytes = parse_number(found.get("tar"), 0, MAX_BLOCKS * BLOCK)
+        stored = parse_number(found.get("stored"), 0, MAX_NUMBER)
+        segments = [_segment_place(each) for each in parse_list(found.get("segments"))]
+        tables = [_table_place(each) for each in parse_list(found.get("members"))]
+        at = begin
+        parts = [each[-2:] for each in segments] + [each[-2:] for each in tables]
+        for offset, length in parts:
+            if offset != at:
+                raise CorruptIndexError("the parts of the index do not follow each other")
+            at += length
+        if at != end:
+            raise CorruptIndexError("the parts of the index do not fill it")
+        records = parse_number(found.get("records"), 0, MAX_NUMBER)
+        if sum(each.records for each in segments) != records:
+            raise CorruptIndexError("the index has not as many records as its footer says")
+        position = 0
+        previous = b""
+        for each in segments:
+            if not position <= each.at <= tar_bytes:
+                raise CorruptIndexError("a position in the index is outside of the archive")
+            position = each.at
+            if header.is_sorted:
+                key = sort_key(each.first)
+                if key <= previous:
+                    raise CorruptIndexError("the segments of the index are not in order")
+                previous = key
+        _check_tables(tables, header, tar_bytes, stored)
+        return cls(
+            records,
+            parse_number(found.get("files"), 0, records),
+            parse_number(found.get("directories"), 0, records),
+            parse_number(found.get("bytes"), 0, MAX_NUMBER),
+            tar_bytes,
+            stored,
+            segments,
+            tables,
+        )
+
+
+def _check_tables(
+    tables: Sequence[TablePlace], header: IndexHeader, tar_bytes: int, stored: int
+) -> None:
+    expected = -(-tar_bytes // header.member_bytes) if header.member_bytes else 0
+    if sum(each.members for each in tables) != expected:
+        raise CorruptIndexError("the index has not as many gzip members as the archive")
+    position = -1
+    for each in tables:
+        if each.stored <= position or each.stored > stored:
+            raise CorruptIndexError("a gzip member in the index is outside of the archive")
+        position = each.stored
+    if tables and tables[0].stored != 0:
+        raise CorruptIndexError("the gzip members in the index do not begin at the beginning")
+
+
+def pack_table(lengths: Sequence[int]) -> bytes:
+    """Return the line with the stored lengths of some of the archive's gzip members."""
+    return pack_line({"members": list(lengths)})
+
+
+def parse_table(line: bytes, place: TablePlace) -> list[int]:
+    """Return the lengths, in bytes. Raises CorruptIndexError."""
+    lengths = parse_list(parse_object(line, "table").get("members"))
+    if len(lengths) != place.members:
+        raise CorruptIndexError("a table of the index has another number of gzip members")
+    return [parse_number(each, 1, 1 << 32) for each in lengths]
+
+
+def _segment_place(value: object) -> SegmentPlace:
+    parts = parse_list(value)
+    if len(parts) != 5:
+        raise CorruptIndexError("the index has an invalid place of a segment")
+    first = parse_text(parts[0])
+    if BAD_PATH.search(first) or len(first) > MAX_PATH_BYTES:
+        raise CorruptIndexError(f"the index has an invalid path: {first[:200]!r}")
+    return SegmentPlace(
+        first,
+        parse_number(parts[1], 1, MAX_SEGMENT_RECORDS),
+        parse_number(parts[2], 0, MAX_BLOCKS * BLOCK),
+        *_place(parts[3:]),
+    )
+
+
+def _table_place(value: object) -> TablePlace:
+    parts = parse_list(value)
+    if len(parts) != 4:
+        raise CorruptIndexError("the index has an invalid place of a table")
+    count, stored = parse_number(parts[0], 1, 1 << 20), parse_number(parts[1], 0, MAX_NUMBER)
+    return TablePlace(count, stored, *_place(parts[2:]))
+
+
+def _place(values: Sequence[object]) -> tuple[int, int]:
+    return parse_number(values[0], 0, MAX_NUMBER), parse_number(values[1], 1, 1 << 32)

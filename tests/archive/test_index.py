@@ -1,0 +1,186 @@
+"""An index in gzip members: written by segments, and read whole or in parts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterable
+
+import pytest
+
+from bakthat.archive.index.reader import IndexReader, StoredMember
+from bakthat.archive.index.writer import IndexSpool, SegmentWriter
+from bakthat.errors import CorruptIndexError
+from bakthat.format.entry import Entry, EntryType
+from bakthat.format.index.layout import IndexHeader
+
+HEADER = IndexHeader("key", "set", "host", "/srv/set", "named", 1_700_000_000, member_bytes=1 << 20)
+
+
+class Bytes:
+    """A RandomSource that counts what is read of it."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.size = len(data)
+        self.read = 0
+
+    def read_at(self, offset: int, size: int, /) -> bytes:
+        assert 0 <= offset <= offset + size <= self.size
+        self.read += size
+        return self.data[offset : offset + size]
+
+
+class Collected(bytearray):
+    """A sink in memory."""
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> None:
+        self.extend(data)
+
+
+def tree(count: int) -> Iterable[Entry]:
+    """Yield the entries of a tree with *count* files, in order."""
+    at = 1024
+    top = Entry("set", EntryType.DIRECTORY, 0o755, 0, 0, 10**18, 10**18 + 5, 2, position=at)
+    yield top
+    at = top.end
+    for number in range(count):
+        size = number % 5000
+        digest = hashlib.sha256(b"%d" % number).digest()
+        entry = Entry(
+            f"set/directory-{number // 100:05}-file-{number:07}.txt",
+            EntryType.FILE,
+            0o644,
+            1000,
+            100,
+            10**18 + number * 1_234_567_891,
+            10**18 + number * 1_234_567_891 + 1_000,
+            10_000 + number,
+            size,
+            digest,
+            "user",
+            "users",
+            position=at,
+            stored_bytes=size,
+        )
+        yield entry
+        at = entry.end
+
+
+def written(entries: Iterable[Entry], header: IndexHeader = HEADER) -> Bytes:
+    with IndexSpool() as spool:
+        writer = SegmentWriter(spool.add_segment)
+        last = 0
+        for entry in entries:
+            writer.add(entry)
+            last = entry.end
+        writer.close()
+        members = -(-(last + 1024) // (1 << 20))
+        for number in range(members):
+            spool.add_member(1000 + number)
+        sink = Collected()
+        spool.write_to(sink, header, tar_bytes=last + 1024)
+        again = Collected()
+        spool.write_to(again, header, tar_bytes=last + 1024)
+        assert sink == again
+    return Bytes(bytes(sink))
+
+
+def test_what_is_written_is_read() -> None:
+    expected = list(tree(10_000))
+    reader = IndexReader(written(expected), key="key")
+    assert list(reader.entries()) == expected
+    assert (reader.top, reader.header) == ("set", HEADER)
+    footer = reader.footer
+    assert (footer.records, footer.files, footer.directories) == (10_001, 10_000, 1)
+    assert footer.content_bytes == sum(entry.size for entry in expected)
+
+
+def test_gzip_and_jq_need_no_bakthat() -> None:
+    expected = list(tree(3000))
+    text = subprocess.run(
+        ["gzip", "-dc"], input=written(expected).data, capture_output=True, check=True
+    )
+    lines = [json.loads(line) for line in text.stdout.splitlines()]
+    assert lines[0]["bakthat"] == "index"
+    assert [line[0] for line in lines if isinstance(line, list)] == [each.path for each in expected]
+    assert lines[-1]["records"] == 3001
+
+
+def test_one_file_costs_its_segment_and_the_end() -> None:
+    source = written(tree(60_000))
+    reader = IndexReader(source, key="key")
+    path = "set/directory-00300-file-0030000.txt"
+    (found,) = reader.entries([path])
+    assert found.path == path
+    assert source.read < 300_000 < source.size
+
+
+def test_a_directory_has_all_that_is_below_it() -> None:
+    names = ["set", "set/a", "set/a!", "set/a/b", "set/a/c", "set/a/c/d", "set/ab", "set/b"]
+    names.sort(key=lambda name: name.split("/"))
+    at = 0
+    entries = []
+    for name in names:
+        entries.append(Entry(name, EntryType.DIRECTORY, 0o755, 0, 0, 0, position=at))
+        at = entries[-1].end
+    reader = IndexReader(written(entries), key="key")
+    found = [entry.path for entry in reader.entries(["set/a"])]
+    assert found == ["set/a", "set/a/b", "set/a/c", "set/a/c/d"]
+    assert [entry.path for entry in reader.entries(["set/a/c", "set/b"])] == [
+        "set/a/c",
+        "set/a/c/d",
+        "set/b",
+    ]
+    assert [entry.path for entry in reader.entries(["a"])] == []
+
+
+def test_where_is_asked_before_an_entry_is_made() -> None:
+    reader = IndexReader(written(tree(5000)), key="key")
+    found = list(reader.entries(where=lambda path: path.endswith("4321.txt")))
+    assert [entry.path for entry in found] == ["set/directory-00043-file-0004321.txt"]
+    assert found == [entry for entry in tree(5000) if entry.path.endswith("4321.txt")]
+
+
+def test_members_are_located_by_their_lengths() -> None:
+    members = IndexReader(written(tree(20_000)), key="key").members()
+    assert members is not None
+    mib = 1 << 20
+    assert members.locate(0, 1) == [StoredMember(0, 0, 1000)]
+    assert members.locate(mib - 1, 2 * mib + 1) == [
+        StoredMember(0, 0, 1000),
+        StoredMember(mib, 1000, 2001),
+        StoredMember(2 * mib, 2001, 3003),
+    ]
+    with pytest.raises(CorruptIndexError):
+        members.locate(1 << 50, (1 << 50) + 1)
+
+
+def test_an_index_of_another_object_is_refused() -> None:
+    with pytest.raises(CorruptIndexError, match="of key, not of other"):
+        IndexReader(written(tree(1)), key="other")
+
+
+def test_an_index_that_is_cut_or_altered_anywhere_is_refused() -> None:
+    data = written(tree(50)).data
+    for size in range(len(data)):
+        with pytest.raises(CorruptIndexError):
+            list(IndexReader(Bytes(data[:size]), key="key").entries())
+    for position in range(len(data)):
+        altered = bytearray(data)
+        altered[position] ^= 0x55
+        try:
+            reader = IndexReader(Bytes(bytes(altered)), key="key")
+            found = list(reader.entries())
+            members = reader.members()
+            assert members is not None
+            members.locate(0, 1)
+        except CorruptIndexError:
+            continue
+        pytest.fail(f"byte {position} was altered, and {len(found)} entries were read")
+
+
+def test_an_entry_takes_at_most_seventy_bytes() -> None:
+    count = 60_000
+    assert written(tree(count)).size / count < 70

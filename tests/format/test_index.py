@@ -1,0 +1,167 @@
+"""The lines of an index: records go in and come out the same, and nothing invalid comes out."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bakthat.errors import CorruptIndexError
+from bakthat.format.entry import BLOCK, Entry, EntryType
+from bakthat.format.index.layout import IndexHeader, SegmentPlace
+from bakthat.format.index.records import SegmentPacker, parse_segment
+from bakthat.format.index.values import sort_key
+
+NAMES = st.binary(min_size=1, max_size=12).filter(
+    lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b"..")
+)
+PATHS = st.lists(NAMES, min_size=1, max_size=4).map(
+    lambda parts: b"/".join(parts).decode("utf-8", "surrogateescape")
+)
+NUMBERS = st.integers(0, 2**62)
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> Entry:
+    type_ = draw(st.sampled_from(EntryType))
+    is_file = type_ is EntryType.FILE
+    size = draw(st.integers(0, 2**50)) if is_file else 0
+    is_link = type_ in (EntryType.SYMLINK, EntryType.HARDLINK)
+    is_device = type_ in (EntryType.CHARACTER, EntryType.BLOCK)
+    return Entry(
+        path=draw(PATHS),
+        type=type_,
+        mode=draw(st.integers(0, 0o7777)),
+        uid=draw(st.integers(0, 3)),
+        gid=draw(st.integers(0, 3)),
+        mtime_ns=draw(st.integers(-(2**62), 2**62)),
+        ctime_ns=draw(st.none() | NUMBERS),
+        inode=draw(st.none() | NUMBERS),
+        size=size,
+        digest=draw(st.just(b"") | st.binary(min_size=32, max_size=32)) if is_file else b"",
+        owner=draw(st.sampled_from(["", "root", "\udcff", "käse"])),
+        target=draw(PATHS) if is_link else "",
+        device=draw(st.tuples(st.integers(0, 255), st.integers(0, 255))) if is_device else None,
+        attributes=draw(st.sampled_from(["", "0123456789abcdef"])),
+        is_volatile=draw(st.booleans()),
+        header_bytes=draw(st.integers(1, 9)) * BLOCK,
+        stored_bytes=draw(st.sampled_from([size, size // 2])),
+    )
+
+
+@given(st.lists(entries(), min_size=1, max_size=20))
+def test_what_is_packed_is_parsed(given_entries: list[Entry]) -> None:
+    """A segment ends where the next entry does not fit; each is read alone."""
+    segments: list[tuple[list[Entry], SegmentPacker]] = [([], SegmentPacker())]
+    at = 0
+    for each in given_entries:
+        entry = each._replace(position=at)
+        at = entry.end
+        if not segments[-1][1].fits(entry):
+            segments.append(([], SegmentPacker()))
+        segments[-1][0].append(entry)
+        segments[-1][1].add(entry)
+    for added, packer in segments:
+        place = SegmentPlace(packer.first, len(packer), packer.at, 0, 1)
+        assert parse_segment(packer.pack(), place, end=at, is_sorted=False) == added
+
+
+@given(PATHS, PATHS)
+def test_paths_sort_by_their_components(one: str, other: str) -> None:
+    def components(path: str) -> list[bytes]:
+        return path.encode("utf-8", "surrogateescape").split(b"/")
+
+    assert (sort_key(one) < sort_key(other)) == (components(one) < components(other))
+
+
+def segment(*records: object, at: int = 0, **head: object) -> tuple[bytes, SegmentPlace]:
+    lines = [{"segment": len(records), "at": at, "owners": {}, "groups": {}, **head}, *records]
+    first = records[0][0] if records and isinstance(records[0], list) else "a"
+    place = SegmentPlace(str(first), len(records), at, 0, 1)
+    return "".join(json.dumps(line) + "\n" for line in lines).encode(), place
+
+
+FILE = ["a", "f", 420, 0, 0, 0, 0, 1, 5, "A" * 43]
+
+
+def test_a_usual_record_is_read() -> None:
+    text, place = segment(FILE)
+    (found,) = parse_segment(text, place, end=4 * BLOCK, is_sorted=True)
+    assert (found.path, found.size, found.sha256, found.end) == ("a", 5, "00" * 32, 4 * BLOCK)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        ["/a", "f", 420, 0, 0, 0],
+        ["a/../b", "f", 420, 0, 0, 0],
+        ["..", "d", 420, 0, 0, 0],
+        ["a/./b", "f", 420, 0, 0, 0],
+        ["a//b", "f", 420, 0, 0, 0],
+        ["a/", "d", 420, 0, 0, 0],
+        ["", "d", 420, 0, 0, 0],
+        ["a\0b", "f", 420, 0, 0, 0],
+        ["\udcff", "f", 420, 0, 0, 0],
+        [{"b64": "?"}, "f", 420, 0, 0, 0],
+        [{"b64": 3}, "f", 420, 0, 0, 0],
+        [3, "f", 420, 0, 0, 0],
+        ["a" * 70_000, "f", 420, 0, 0, 0],
+        ["a", "x", 420, 0, 0, 0],
+        ["a", ["f"], 420, 0, 0, 0],
+        ["a", "f", -1, 0, 0, 0],
+        ["a", "f", 0o10000, 0, 0, 0],
+        ["a", "f", True, 0, 0, 0],
+        ["a", "f", 420, 2**32, 0, 0],
+        ["a", "f", 420, 0, 0.5, 0],
+        ["a", "f", 420, 0, 0, 2**99],
+        ["a", "f", 420, 0, 0, "now"],
+        ["a", "f", 420, 0, 0],
+        [*FILE, {}, 1],
+        ["a", "f", 420, 0, 0, 0, 0, 0, -5],
+        ["a", "f", 420, 0, 0, 0, 0, 0, 2**63],
+        ["a", "d", 420, 0, 0, 0, 0, 0, 5],
+        ["a", "f", 420, 0, 0, 0, 0, 0, 5, "A" * 42],
+        ["a", "f", 420, 0, 0, 0, 0, 0, 5, "A" * 42 + "*"],
+        ["a", "f", 420, 0, 0, 0, 0, 0, 5, 7],
+        ["a", "f", 420, 0, 0, 0, 0, 0, 5, "", []],
+        ["a", "l", 511, 0, 0, 0, 0, 0, 0, "", {}],
+        ["a", "f", 420, 0, 0, 0, 0, 0, 0, "", {"t": "b"}],
+        ["a", "h", 420, 0, 0, 0, 0, 0, 0, "", {"t": "../b"}],
+        ["a", "c", 420, 0, 0, 0, 0, 0, 0, "", {"d": [1]}],
+        ["a", "c", 420, 0, 0, 0, 0, 0, 0, "", {"d": [1, -1]}],
+        ["a", "f", 420, 0, 0, 0, 0, 0, 0, "", {"n": 0}],
+        ["a", "f", 420, 0, 0, 0, 0, 0, 0, "", {"n": -3}],
+        ["a", "d", 420, 0, 0, 0, 0, 0, 0, "", {"k": 512}],
+        ["a", "f", 420, 0, 0, 0, 0, 0, 0, "", {"x": "nothing"}],
+        {"path": "a"},
+        None,
+    ],
+    ids=str,
+)
+def test_an_invalid_record_is_refused(record: object) -> None:
+    text, place = segment(record)
+    with pytest.raises(CorruptIndexError):
+        parse_segment(text, place, end=2**40, is_sorted=True)
+
+
+@pytest.mark.parametrize("second", ["a", "A", "a\0"])
+def test_paths_that_do_not_ascend_are_refused(second: str) -> None:
+    text, place = segment(FILE, [second, *FILE[1:]])
+    with pytest.raises(CorruptIndexError):
+        parse_segment(text, place, end=2**40, is_sorted=True)
+
+
+def test_a_position_behind_the_end_is_refused() -> None:
+    text, place = segment(FILE)
+    with pytest.raises(CorruptIndexError, match="outside of the archive"):
+        parse_segment(text, place, end=3 * BLOCK, is_sorted=True)
+
+
+def test_another_format_is_refused_with_what_to_do() -> None:
+    line = IndexHeader("key", "set", "host", "/set", "named", 1).pack()
+    newer = line.replace(b'"format":1', b'"format":2')
+    with pytest.raises(CorruptIndexError, match="format 2") as caught:
+        IndexHeader.parse(newer)
+    assert caught.value.hint == "upgrade bakthat"
