@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from bakthat.format.entry import Entry, EntryType
+from bakthat.format.index.values import sort_key
 
 _SECOND = 10**9
 
@@ -185,13 +186,12 @@ class _Side:
     def key(self, path: str) -> bytes:
         """Return a key that orders paths below the top directory as an archive does.
 
-        No name has a NUL, so "a/b" comes before "a.b". What is not below the top directory, in
-        archives that others made, comes last.
+        What is not below the top directory, in archives that others made, comes last.
         """
         top, _, rest = path.partition("/")
         if top == self.top:
-            return b"\0" + rest.encode("utf-8", "surrogateescape").replace(b"/", b"\0")
-        return b"\1" + path.encode("utf-8", "surrogateescape").replace(b"/", b"\0")
+            return b"\0" + sort_key(rest)
+        return b"\1" + sort_key(path)
 
     def path(self, key: bytes) -> str:
         """Return the path with *key* in this tree."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from bakthat.format.entry import Entry, EntryType
+from bakthat.format.index.values import sort_key
 
 RUN_ENTRIES = 50_000
 """How many entries are sorted in memory at once; of more, each sorted run goes to a file."""
@@ -26,7 +27,7 @@ def in_order(entries: Iterable[Entry], *, run_entries: int = RUN_ENTRIES) -> Ite
     try:
         run: list[_Keyed] = []
         for entry in entries:
-            run.append((_key(entry), entry))
+            run.append((sort_key(entry.path), entry))
             if len(run) == run_entries:
                 files.append(_write(_sorted(run)))
                 run = []
@@ -42,11 +43,6 @@ def in_order(entries: Iterable[Entry], *, run_entries: int = RUN_ENTRIES) -> Ite
     finally:
         for file in files:
             file.close()
-
-
-def _key(entry: Entry) -> bytes:
-    # No name has a NUL, so "a/b" comes before "a.b".
-    return entry.path.encode("utf-8", "surrogateescape").replace(b"/", b"\0")
 
 
 def _by_key(keyed: _Keyed) -> bytes:
@@ -78,4 +74,4 @@ def _read(file: IO[bytes]) -> Iterator[_Keyed]:
         except EOFError:
             return
         entry = Entry(path, EntryType(kind), *rest)
-        yield _key(entry), entry
+        yield sort_key(entry.path), entry
