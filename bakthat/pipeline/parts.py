@@ -18,10 +18,16 @@ from bakthat.archive.extract.unpack import Reading, extract
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar.fields import BLOCK_BYTES
 from bakthat.crypto.age import FileKeys
-from bakthat.errors import CorruptArchiveError, CorruptIndexError
+from bakthat.errors import CorruptIndexError
 from bakthat.format.entry import Entry, EntryType
 from bakthat.passwords import DecryptionKeys
-from bakthat.pipeline.ranges import MAX_GAP, MemberTable, TarRanges, plain_ranges
+from bakthat.pipeline.ranges import (
+    MAX_GAP,
+    ArchiveIndex,
+    plain_ranges,
+    plain_size,
+    tar_ranges,
+)
 from bakthat.pipeline.read import Expected, bounded
 from bakthat.system.streams import ByteCounter, RandomSource
 
@@ -33,27 +39,8 @@ MAX_SHARE = 0.5
 _END_MARK = bytes(2 * BLOCK_BYTES)
 
 
-class Footer(Protocol):
-    """What the end of an index says of its archive."""
-
-    @property
-    def tar_bytes(self) -> int:
-        """Bytes of the tar."""
-
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of the archive, before age."""
-
-
-class Index(EntrySource, Protocol):
+class Index(EntrySource, ArchiveIndex, Protocol):
     """An index; :class:`bakthat.archive.index.reader.IndexReader`."""
-
-    @property
-    def footer(self) -> Footer:
-        """What its end says."""
-
-    def members(self) -> MemberTable | None:
-        """Return where the gzip members of the archive are; None if that is not known."""
 
 
 class Spans:
@@ -110,7 +97,7 @@ def find_parts(index: Index, selection: Selection, expected: Expected) -> Spans 
         return None
     if expected.compressed and index.members() is None:
         return None
-    if footer.stored_bytes <= SMALL_BYTES or spans.covered(MAX_GAP) > footer.tar_bytes * MAX_SHARE:
+    if plain_size(index) <= SMALL_BYTES or spans.covered(MAX_GAP) > footer.tar_bytes * MAX_SHARE:
         return None
     return spans
 
@@ -137,14 +124,8 @@ def read_parts(
     """
     with ExitStack() as stages:
         plain = plain_ranges(stored, expected, keys, file_keys)
-        if plain.size != index.footer.stored_bytes:
-            raise CorruptArchiveError(
-                f"the index is of an archive of {index.footer.stored_bytes} bytes, but "
-                f"this one has {plain.size}",
-                hint=NO_INDEX_HINT,
-            )
+        tar = stages.enter_context(tar_ranges(plain, index))
         size = index.footer.tar_bytes
-        tar = stages.enter_context(TarRanges(_Within(plain), index.members(), size))
 
         @contextmanager
         def read(spans: Spans, entries: Iterable[Entry]) -> Iterator[Reading]:
@@ -173,22 +154,6 @@ def read_parts(
             read_again=read_again,
             check=reading.check,
         )
-
-
-class _Within:
-    """A source whose size an index may exceed."""
-
-    def __init__(self, source: RandomSource) -> None:
-        self._source = source
-        self.size = source.size
-
-    def read_at(self, offset: int, size: int, /) -> bytes:
-        if offset < 0 or size < 0 or offset + size > self.size:
-            raise CorruptIndexError(
-                f"the index has a gzip member outside of the archive, at byte {offset}",
-                hint=NO_INDEX_HINT,
-            )
-        return self._source.read_at(offset, size)
 
 
 class _Stream:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from bakthat.archive.gzip.inflate import inflate_front, inflate_whole
 from bakthat.archive.gzip.members import HEADER_BYTES
+from bakthat.archive.index.reader import MemberTable
 from bakthat.crypto.age import FileKeys
 from bakthat.crypto.age_ranges import AgeRanges
-from bakthat.errors import CorruptArchiveError
+from bakthat.errors import CorruptArchiveError, CorruptIndexError
 from bakthat.passwords import DecryptionKeys
 from bakthat.system.streams import RandomSource
 
@@ -33,31 +34,27 @@ _KEPT_MEMBERS = 8
 """Inflated members that read_at keeps for its next call."""
 
 
-class StoredMember(Protocol):
-    """Where a gzip member is; :class:`bakthat.archive.index.reader.StoredMember`."""
+class Footer(Protocol):
+    """What the end of an index says of its archive."""
 
     @property
-    def start(self) -> int:
-        """Where its content begins in the tar."""
+    def tar_bytes(self) -> int:
+        """Bytes of the tar, or of a file that is stored as it is."""
 
     @property
-    def stored_start(self) -> int:
-        """Where it begins in the archive, before age."""
+    def stored_bytes(self) -> int:
+        """Bytes of the gzip members, before age; 0 when there are none."""
+
+
+class ArchiveIndex(Protocol):
+    """What an index says of its archive; :class:`bakthat.archive.index.reader.IndexReader`."""
 
     @property
-    def stored_end(self) -> int:
-        """Where the next one begins in the archive, before age."""
+    def footer(self) -> Footer:
+        """What its end says."""
 
-
-class MemberTable(Protocol):
-    """Where the gzip members are; :class:`bakthat.archive.index.reader.MemberTable`."""
-
-    @property
-    def member_bytes(self) -> int:
-        """Bytes of the tar in each member but the last."""
-
-    def locate(self, start: int, end: int) -> Sequence[StoredMember]:
-        """Return the members that hold bytes *start* to *end* of the tar, in order."""
+    def members(self) -> MemberTable | None:
+        """Return where the gzip members of the archive are; None if that is not known."""
 
 
 class HowToRead(Protocol):
@@ -90,6 +87,27 @@ def plain_ranges(
     return AgeRanges(
         stored, passphrase=keys.passphrase, identities=keys.identities, file_keys=file_keys
     )
+
+
+def tar_ranges(plain: RandomSource, index: ArchiveIndex) -> TarRanges:
+    """Return the tar in an archive, whose decrypted bytes are *plain*, by its *index*.
+
+    A file that is stored as it is counts as a tar of this one file. Raises CorruptArchiveError when
+    *plain* has another size than *index* says, and what reading *index* raises.
+    """
+    members, size = index.members(), plain_size(index)
+    if plain.size != size:
+        raise CorruptArchiveError(
+            f"the index is of an archive of {size} bytes, but this one has {plain.size}",
+            hint="--no-index restores without the index; bakthat sync --indexes makes it again",
+        )
+    return TarRanges(plain, members, index.footer.tar_bytes)
+
+
+def plain_size(index: ArchiveIndex) -> int:
+    """Return how many bytes the decrypted archive has, if parts of it can be read."""
+    footer = index.footer
+    return footer.tar_bytes if index.members() is None else footer.stored_bytes
 
 
 class TarRanges:
@@ -227,18 +245,15 @@ class TarRanges:
             return
         for at in range(start, end, _LOCATED_BYTES):
             stop = min(at + _LOCATED_BYTES, end)
-            covered = at
             for member in self._members.locate(at, stop):
                 size = min(self._members.member_bytes, self.size - member.start)
                 window = max(at - member.start, 0), min(stop - member.start, size)
-                if member.start + window[0] != covered or window[1] <= window[0]:
-                    break
-                covered = member.start + window[1]
+                if member.stored_end > self._plain.size:
+                    raise CorruptIndexError(
+                        f"the index has a gzip member outside of the archive, "
+                        f"at byte {member.stored_start}"
+                    )
                 yield _Part(member.stored_start, member.stored_end, size, True, [window])
-            if covered != stop:
-                raise CorruptArchiveError(
-                    f"the index names no gzip member for byte {covered} of the tar archive"
-                )
 
     def _inflate(self, part: _Part, data: bytes | memoryview) -> bytes:
         length = part.stored_end - part.start

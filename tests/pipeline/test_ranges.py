@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from bakthat.archive.gzip.inflate import inflate_front
 from bakthat.archive.gzip.members import HEADER_BYTES, MEMBER_BYTES, member_length
 from bakthat.archive.gzip.writer import GzipWriter
+from bakthat.archive.index.reader import MemberTable, StoredMember
 from bakthat.crypto.age import EncryptWriter, FileKeys
-from bakthat.errors import CorruptArchiveError, WrongKeyError
+from bakthat.errors import CorruptArchiveError, CorruptIndexError, WrongKeyError
 from bakthat.passwords import DecryptionKeys
 from bakthat.pipeline.ranges import (
     MAX_GAP,
@@ -25,6 +26,7 @@ from bakthat.pipeline.ranges import (
     REQUESTS,
     TarRanges,
     plain_ranges,
+    tar_ranges,
 )
 from bakthat.system.streams import RandomSource
 from tests.crypto.test_age import IDENTITY, RECIPIENT, Pieces
@@ -34,27 +36,19 @@ MIB = 1024 * 1024
 SIZE = 9 * MIB + 700
 
 
-class Member(NamedTuple):
-    """A gzip member, as the index has it."""
-
-    start: int
-    stored_start: int
-    stored_end: int
-
-
-@dataclass
-class Table:
+class Table(MemberTable):
     """The members of an archive, as the index has them."""
 
-    lengths: Sequence[int]
-    member_bytes: int = MEMBER_BYTES
+    def __init__(self, lengths: Sequence[int]) -> None:
+        self.lengths = lengths
+        self.member_bytes = MEMBER_BYTES
 
-    def locate(self, start: int, end: int) -> list[Member]:
+    def locate(self, start: int, end: int) -> list[StoredMember]:
         found, stored = [], 0
         for number, length in enumerate(self.lengths):
             at = number * self.member_bytes
             if at < end and at + self.member_bytes > start:
-                found.append(Member(at, stored, stored + length))
+                found.append(StoredMember(at, stored, stored + length))
             stored += length
         return found
 
@@ -232,13 +226,43 @@ def test_a_table_of_another_archive_is_refused(archive: tuple[bytes, Table]) -> 
         list(ranges.pieces([(0, 10)]))
 
 
-def test_a_table_without_the_wanted_member_is_refused(archive: tuple[bytes, Table]) -> None:
+def test_a_member_outside_of_the_archive_is_refused(archive: tuple[bytes, Table]) -> None:
     stored, table = archive
     with (
-        TarRanges(Bytes(stored), Table(table.lengths[:-1]), SIZE) as ranges,
-        pytest.raises(CorruptArchiveError, match="names no gzip member"),
+        TarRanges(Bytes(stored[:-1]), table, SIZE) as ranges,
+        pytest.raises(CorruptIndexError, match="outside of the archive"),
     ):
         list(ranges.pieces([(SIZE - 10, SIZE)]))
+
+
+@dataclass
+class Index:
+    """What an index says of its archive."""
+
+    table: Table | None
+    tar_bytes: int
+    stored_bytes: int
+
+    @property
+    def footer(self) -> Index:
+        return self
+
+    def members(self) -> Any:
+        return self.table
+
+
+def test_an_archive_of_another_size_than_in_the_index_is_refused(
+    tar: bytes, archive: tuple[bytes, Table]
+) -> None:
+    stored, table = archive
+    for data, index in (
+        (stored, Index(table, SIZE, len(stored))),
+        (tar, Index(None, SIZE, 0)),
+    ):
+        with tar_ranges(Bytes(data), index) as ranges:
+            assert b"".join(ranges.pieces([(5, 10)])) == tar[5:10]
+        with pytest.raises(CorruptArchiveError, match="index is of an archive of"):
+            tar_ranges(Bytes(data + b"x"), index)
 
 
 def test_a_tar_of_another_size_is_refused(archive: tuple[bytes, Table]) -> None:

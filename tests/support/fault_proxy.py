@@ -98,6 +98,8 @@ class FaultProxy:
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     """Method, path with query, and headers in lower case, of every request."""
     rules: list[Rule] = field(default_factory=list)
+    answered_bytes: int = 0
+    """Bytes of all answers, their headers included."""
     ended: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -121,6 +123,11 @@ class FaultProxy:
     def seen(self, method: str, part: str = "") -> int:
         """Return how many requests of *method* had *part* in their path or query."""
         return sum(1 for verb, path, _ in self.requests if verb == method and part in path)
+
+    def count(self, size: int) -> None:
+        """Add to the bytes of all answers."""
+        with self.lock:
+            self.answered_bytes += size
 
     def fault_for(self, method: str, path: str, headers: dict[str, str]) -> Fault | None:
         """Record a request and return its fault, or None."""
@@ -196,9 +203,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_response_only(status)
         for name, value in headers.items():
             self.send_header(name, value)
+        heading = sum(len(f"{name}: {value}\r\n") for name, value in headers.items()) + 40
+        sent = b"" if self.command == "HEAD" else body
+        self.proxy.count(heading + len(sent))
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        self.wfile.write(sent)
 
     def _reset(self) -> None:
         # Lingering for zero seconds makes closing a reset.
