@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from bakthat.errors import BakthatError
     from bakthat.hooks import events
     from bakthat.operations.backup import backup
+    from bakthat.operations.browse.contents import contents
+    from bakthat.operations.browse.find import find
     from bakthat.operations.check import check
     from bakthat.operations.cleanup import cleanup
     from bakthat.operations.cold import (
@@ -35,9 +37,11 @@ __all__ = [
     "backup_glacier_inventory",
     "check",
     "cleanup",
+    "contents",
     "delete",
     "delete_older_than",
     "events",
+    "find",
     "jobs",
     "ls",
     "restore",
@@ -57,9 +61,11 @@ _HOMES = {
     "backup_glacier_inventory": "bakthat.operations.cold",
     "check": "bakthat.operations.check",
     "cleanup": "bakthat.operations.cleanup",
+    "contents": "bakthat.operations.browse.contents",
     "delete": "bakthat.operations.delete",
     "delete_older_than": "bakthat.operations.retention",
     "events": "bakthat.hooks",
+    "find": "bakthat.operations.browse.find",
     "jobs": "bakthat.operations.cold",
     "ls": "bakthat.operations.listing",
     "restore": "bakthat.operations.restore",

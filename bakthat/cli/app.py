@@ -9,7 +9,7 @@ import functools
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import aaargh  # type: ignore[import-untyped]  # the library ships no types
@@ -191,9 +191,24 @@ def with_source(function: Command) -> Command:
 
 def print_json(value: object) -> None:
     """Print a value to standard output as JSON. Raises OutputError."""
-    if sys.__stdout__ is None:  # it was closed; other output is then not missed, but this is
-        raise terminal.OutputError("cannot write the output: standard output is closed")
+    _check_output()
     terminal.print_line(json.dumps(value, indent=2, sort_keys=True))
+
+
+def _check_output() -> None:
+    """Raise OutputError if standard output was closed: unlike other output, JSON is missed."""
+    if sys.__stdout__ is None:
+        raise terminal.OutputError("cannot write the output: standard output is closed")
+
+
+def print_json_line(message_type: str, value: Mapping[str, Any]) -> None:
+    """Print *value* to standard output as one line of JSON, with its *message_type*.
+
+    Raises OutputError.
+    """
+    _check_output()
+    line = json.dumps({"message_type": message_type, **value})
+    terminal.print_line(line.replace("\x7f", "\\u007f"))  # DEL, which JSON does not escape
 
 
 def print_result(summary: Summary, output: Callable[[], None] | None = None) -> None:

@@ -18,13 +18,14 @@ from bakthat.system.text import shortage_error
 # A module registers its commands when it is imported, and --help lists them in that order.
 # isort: off
 from bakthat.cli.commands import backups
+from bakthat.cli.commands import browse
 from bakthat.cli.commands import retention
 from bakthat.cli.commands import upkeep
 from bakthat.cli.commands import cold
 from bakthat.cli.commands import configuration
 # isort: on
 
-SUBJECTS = (backups, retention, upkeep, cold, configuration)
+SUBJECTS = (backups, browse, retention, upkeep, cold, configuration)
 """The modules of commands, in the order in which ``--help`` lists them."""
 
 

@@ -167,6 +167,25 @@ def print_line(text: str) -> None:
         print("\n".join(map(printable, text.split("\n"))))  # noqa: T201  # see above
 
 
+def write_bytes(data: bytes) -> None:
+    """Write *data* to standard output as it is. Raises OutputError.
+
+    Where that is a terminal, it must be safe to show.
+    """
+    with _output():
+        binary = getattr(sys.stdout, "buffer", None)
+        if binary is None:  # a stream of text in its place
+            sys.stdout.write(data.decode("utf-8", "backslashreplace"))
+        else:
+            sys.stdout.flush()  # text that was printed before
+            binary.write(data)
+
+
+def shows_output() -> bool:
+    """Return whether standard output is a terminal."""
+    return sys.stdout.isatty()
+
+
 def flush() -> None:
     """Write out what was printed. Raises OutputError."""
     with _output():

@@ -88,7 +88,6 @@ def test_names_lose_needless_parts_and_the_order_is_told() -> None:
     archive = member(b"./", kind=b"5") + member(b"./a//b/./c", b"1") + member(b"a/")
     entries, found = scan(archive + END)
     assert [(entry.path, entry.type) for entry in entries] == [
-        (".", EntryType.DIRECTORY),
         ("a/b/c", EntryType.FILE),
         ("a", EntryType.DIRECTORY),
     ]
@@ -131,3 +130,20 @@ def test_a_path_that_leaves_the_archive_is_refused(name: bytes) -> None:
 def test_a_truncated_archive_is_refused() -> None:
     with pytest.raises(CorruptArchiveError, match="truncated"):
         list(TarScan(io.BytesIO(member(b"a", b"1" * 5000)[:2000])))
+
+
+def test_the_list_in_a_directory_of_gnu_tar_counts_as_its_header(tmp_path: Path) -> None:
+    archive = member(b"d/", b"Ya\0\0", kind=b"D") + member(b"d/a", b"1")
+    entries, _ = scan(archive + END)
+    check_places(entries, archive)
+    assert [(entry.header_bytes, entry.stored_bytes) for entry in entries] == [(1024, 0), (512, 1)]
+
+
+def test_a_directory_without_a_name_between_others_is_left_out() -> None:
+    archive = member(b"a", b"1") + member(b"./", kind=b"5") + member(b"b", b"2")
+    entries, _ = scan(archive + END)
+    assert [(entry.position, entry.header_bytes) for entry in entries] == [(0, 512), (1536, 512)]
+    with pytest.raises(CorruptArchiveError, match="has no name"):
+        scan(member(b"./", b"1") + member(b".", b"1") + END)
+    with pytest.raises(CorruptArchiveError, match="links to no name"):
+        scan(member(b"a", kind=b"1", linkname=b".") + END)

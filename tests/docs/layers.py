@@ -80,7 +80,7 @@ LAYERS: dict[str, list[str]] = {
         "backend",
     ],
     "bakthat.backends.local": ["files", "backend"],
-    "bakthat.pipeline": ["legacy one_file ranges", "read write", "parts"],
+    "bakthat.pipeline": ["legacy one_file ranges", "read write", "parts scan"],
     "bakthat.notify": ["base", "desktop healthchecks prometheus webhook"],
     "bakthat.session": [
         "records stat",
@@ -91,13 +91,13 @@ LAYERS: dict[str, list[str]] = {
         "reading vault",
         "changes indexes",
     ],
-    "bakthat.session.indexes": ["cache home"],
+    "bakthat.session.indexes": ["cache home scanning", "opening"],
     "bakthat.operations": [
         "sources",
         "store",
         "backup browse check cleanup cold delete key_values listing restore retention sync",
     ],
-    "bakthat.operations.browse": ["comparison order disk"],
+    "bakthat.operations.browse": ["comparison order disk", "contents find"],
     "bakthat.operations.sources": ["files"],
     "bakthat.operations.sync": ["report", "operation"],
     "bakthat.cli": [
@@ -106,7 +106,7 @@ LAYERS: dict[str, list[str]] = {
         "commands",
         "run",
     ],
-    "bakthat.cli.commands": ["backups cold configuration retention upkeep"],
+    "bakthat.cli.commands": ["backups browse cold configuration retention upkeep"],
 }
 
 MAY_IMPORT: dict[str, str] = {

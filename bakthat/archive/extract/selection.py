@@ -136,6 +136,22 @@ class Selection:
             self._note(path, is_dir=is_directory)
         return True
 
+    def matches_name(self, path: str) -> bool:
+        """Return whether :meth:`matches` may say yes for *path*, a directory or not."""
+        return self.matches(path, is_directory=False) or (
+            (self._by_directories or "/" not in path) and self.matches(path, is_directory=True)
+        )
+
+    def matches(self, path: str, *, is_directory: bool) -> bool:
+        """Return whether a text means the entry at *path* itself, not only a directory above it.
+
+        Call :meth:`resolve` first. Where all texts leave out, everything else is meant.
+        """
+        raw = _encoded(path)
+        if not self._includes(raw, is_dir=is_directory):
+            return False
+        return self._only_excludes or self._decide(raw, is_dir=is_directory) is True
+
     def includes_target(self, path: bytes) -> bool:
         """Return whether the selection includes the file at *path*, of which there is a link."""
         return self._includes(path, is_dir=False)

@@ -8,13 +8,11 @@ from bakthat.archive.attributes import attribute_records, attributes_digest
 from bakthat.archive.content_hash import ContentHash
 from bakthat.archive.tar.member import Member, MemberType
 from bakthat.archive.tar.reader import TarReader
-from bakthat.errors import UnsafeMemberError
-from bakthat.format.entry import Entry, EntryType
+from bakthat.errors import CorruptArchiveError, UnsafeMemberError
+from bakthat.format.entry import BLOCK, Entry, EntryType
+from bakthat.format.index.values import sort_key
 from bakthat.system.streams import CountedSource, Source
 from bakthat.system.text import quoted
-
-ROOT = "."
-"""The path of an entry for the directory that the archive is relative to."""
 
 _TYPES = {
     MemberType.FILE: EntryType.FILE,
@@ -30,7 +28,8 @@ _TYPES = {
 class TarScan:
     """Iterates over the entries of the tar archive that *source* holds; hashes their content.
 
-    They have neither ctime nor inode, which an archive does not say. *source* is read to its end,
+    They have neither ctime nor inode, which an archive does not say. The directory that the archive
+    is relative to is left out. *source* is read to its end,
     and not closed. Raises CorruptArchiveError, UnsafeMemberError for a path that is absolute or has
     "..", and whatever *source* raises.
     """
@@ -60,9 +59,16 @@ class TarScan:
             position = reader.position if end is None else end
             header_bytes = reader.content_position - position
             stored_bytes = reader.stored_bytes
-            path = entry_path(member.name)
+            path = _text(entry_path(member.name))
+            if not path:  # the directory that the archive is relative to
+                _check_directory(member)
+                end = None
+                continue
+            if member.type is not MemberType.FILE:  # such as GNU's list of a directory
+                header_bytes += stored_bytes + -stored_bytes % BLOCK
+                stored_bytes = 0
             entry = Entry(
-                _text(path),
+                path,
                 _TYPES[member.type],
                 member.mode,
                 member.uid,
@@ -79,8 +85,8 @@ class TarScan:
                 header_bytes=header_bytes,
                 stored_bytes=stored_bytes,
             )
-            key = path.replace(b"/", b"\0")  # no name has a NUL, so "a/b" comes before "a.b"
-            self.is_sorted = self.is_sorted and (end is None or last < key)
+            key = sort_key(path)
+            self.is_sorted = self.is_sorted and last < key
             last, end = key, entry.end
             yield entry
 
@@ -94,7 +100,8 @@ class TarScan:
 def entry_path(name: bytes) -> bytes:
     """Return the path of the entry for a member called *name*, without needless parts.
 
-    Raises UnsafeMemberError for an absolute path and for one with "..".
+    It is empty for the directory that the archive is relative to. Raises UnsafeMemberError for an
+    absolute path and for one with "..".
     """
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     if name.startswith(b"/") or b".." in parts:
@@ -102,12 +109,20 @@ def entry_path(name: bytes) -> bytes:
             f"the member {quoted(name)} would leave the directory that it is restored into",
             hint="bakthat stores no such names; inspect the archive with tar tzf",
         )
-    return b"/".join(parts) or ROOT.encode()
+    return b"/".join(parts)
+
+
+def _check_directory(member: Member) -> None:
+    if member.type is not MemberType.DIRECTORY:
+        raise CorruptArchiveError(f"the member {quoted(member.name)} has no name")
 
 
 def _target(member: Member) -> str:
     if member.type is MemberType.HARDLINK:
-        return _text(entry_path(member.linkname))
+        target = entry_path(member.linkname)
+        if not target:
+            raise CorruptArchiveError(f"the member {quoted(member.name)} links to no name")
+        return _text(target)
     return _text(member.linkname) if member.type is MemberType.SYMLINK else ""
 
 

@@ -1,0 +1,224 @@
+"""Look into backups: list what they hold, and search them."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import bakthat
+from bakthat.cli.app import (
+    ExitCode,
+    command,
+    option,
+    print_json_line,
+    print_result,
+    with_destination,
+    with_host,
+    with_profile,
+    with_source,
+)
+from bakthat.cli.log import Summary, print_error
+from bakthat.cli.progress import progress_bar
+from bakthat.system import terminal, text
+
+if TYPE_CHECKING:
+    from bakthat.format.entry import Entry
+    from bakthat.operations.browse.find import FindReport, Match
+
+_LINES_AT_ONCE = 1000
+
+
+@command("contents", "list what is in a backup, as tar tv does")
+@option("filename", help="stored filename, name of the backup, or beginning of a stored filename")
+@option(
+    "patterns",
+    nargs="*",
+    metavar="PATTERN",
+    help="only this file or directory of the backup, or what this .gitignore pattern matches",
+)
+@option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
+@option("--identity-file", metavar="FILE", help="age private keys")
+@option("--json", action="store_true", help="print one JSON object a line")
+@with_destination
+@with_host
+@with_source
+@with_profile
+def contents(
+    *,
+    filename: str,
+    patterns: list[str],
+    prompt: str,
+    identity_file: str | None,
+    json: bool,
+    destination: str | None,
+    host: str | None,
+    source: str | None,
+    profile: str,
+    config: str | None,
+) -> None:
+    """Run ``bakthat contents``."""
+    started = time.monotonic()
+    with progress_bar("Reading") as progress:
+        found = bakthat.contents(
+            filename,
+            patterns,
+            destination,
+            profile,
+            config,
+            host=host,
+            source=source,
+            identity_file=identity_file,
+            prompt=prompt,
+            progress=progress,
+        )
+        first = list(itertools.islice(found, 1))  # after it, the bar is not needed any more
+    count = _Count(itertools.chain(first, found))
+    if json:
+        for entry in count:
+            print_json_line("entry", entry.as_dict())
+        name = found.backup.stored_filename
+        print_json_line("summary", {"stored_filename": name, **count.as_dict()})
+    else:
+        _print_entries(count)
+    print_result(
+        Summary(
+            f"Listed {found.backup.stored_filename}",
+            time.monotonic() - started,
+            files=count.files,
+            bytes=count.bytes,
+        ),
+        terminal.flush,
+    )
+
+
+class _Count:
+    """Iterates over entries, and counts them."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._entries = entries
+        self.files = self.directories = self.bytes = 0
+
+    def __iter__(self) -> Iterator[Entry]:
+        from bakthat.format.entry import EntryType
+
+        for entry in self._entries:
+            if entry.type is EntryType.DIRECTORY:
+                self.directories += 1
+            else:
+                self.files += 1
+                self.bytes += entry.size
+            yield entry
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the counts, for JSON."""
+        return {"files": self.files, "directories": self.directories, "bytes": self.bytes}
+
+
+def _print_entries(entries: Iterable[Entry]) -> None:
+    """Print the lines of tar; on a terminal, what it cannot show is escaped."""
+    from bakthat.cli.tar_listing import TarListing
+
+    lines = map(TarListing().line, entries)
+    if terminal.shows_output():
+        for line in lines:
+            terminal.print_line(text.printable(line))
+        return
+    while batch := list(itertools.islice(lines, _LINES_AT_ONCE)):
+        terminal.write_bytes("\n".join([*batch, ""]).encode("utf-8", "surrogateescape"))
+
+
+@command("find", "search all backups for files, and show which backups have them")
+@option(
+    "patterns",
+    nargs="+",
+    metavar="PATTERN",
+    help="path of a file or directory in a backup, or a .gitignore pattern",
+)
+@option("-t", "--tags", default="", help="only backups with one of these tags")
+@option("--set", dest="set_name", metavar="NAME", help="only backups of this name")
+@option("--since", metavar="WHEN", help="only backups since then: 2W, 2026-09-01 (UTC)")
+@option("--read-archives", action="store_true", help="read backups that have no index")
+@option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
+@option("--identity-file", metavar="FILE", help="age private keys")
+@option("--json", action="store_true", help="print one JSON object a line")
+@with_destination
+@with_host
+@with_profile
+def find(
+    *,
+    patterns: list[str],
+    tags: str,
+    set_name: str | None,
+    since: str | None,
+    read_archives: bool,
+    prompt: str,
+    identity_file: str | None,
+    json: bool,
+    destination: str | None,
+    host: str | None,
+    profile: str,
+    config: str | None,
+) -> int | None:
+    """Run ``bakthat find``."""
+    started = time.monotonic()
+    with progress_bar("Searching", counts_bytes=False) as progress:
+        report = bakthat.find(
+            patterns,
+            destination,
+            tags,
+            profile,
+            config,
+            host=host,
+            set_name=set_name,
+            since=since,
+            read_archives=read_archives,
+            identity_file=identity_file,
+            prompt=prompt,
+            progress=progress,
+        )
+    if json:
+        for match in report:
+            print_json_line("match", match.as_dict())
+        print_json_line("summary", report.as_dict())
+    elif report.matches:
+        _print_matches(report.matches)
+    versions = text.counted(len(report), "version")
+    searched = text.counted(report.searched, "backup")
+    print_result(
+        Summary(f"Found {versions} in {searched}", time.monotonic() - started), terminal.flush
+    )
+    return _exit_code(report, patterns)
+
+
+def _exit_code(report: FindReport, patterns: list[str]) -> int | None:
+    if not report.is_complete:
+        count = len(report.unsearched)
+        print_error(f"{text.counted(count, 'backup')} {'was' if count == 1 else 'were'} left out")
+        return ExitCode.INCOMPLETE
+    if not report.matches:
+        wanted = " or ".join(f"'{each}'" for each in patterns)
+        print_error(f"no backup holds {wanted}")
+        return ExitCode.FAILED
+    return None
+
+
+def _print_matches(matches: list[Match]) -> None:
+    hosts = {each.newest.host for each in matches}
+    rows = [
+        (
+            text.utc_time(each.entry.mtime),
+            text.human_size(each.entry.size) if each.entry.type == "file" else each.entry.type,
+            each.entry.sha256[:12],
+            str(len(each.backups)),
+            text.utc_time(each.oldest.date),
+            *((each.newest.host,) if len(hosts) > 1 else ()),
+            each.newest.stored_filename,
+            each.entry.path,
+        )
+        for each in matches
+    ]
+    host = ("HOST",) if len(hosts) > 1 else ()
+    header = ("MODIFIED (UTC)", "SIZE", "SHA-256", "IN", "FROM (UTC)", *host, "NEWEST", "PATH")
+    terminal.print_table(header, rows, right=frozenset({1, 3}))

@@ -1,0 +1,349 @@
+"""Search all backups for files: which backups have them, in which versions."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from calendar import timegm
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from bakthat import models
+from bakthat.archive.extract.selection import Selection
+from bakthat.archive.index.reader import IndexReader
+from bakthat.conf import DEFAULT_PROFILE
+from bakthat.errors import (
+    BakthatError,
+    ContainerNotFoundError,
+    CredentialsError,
+    UnreachableError,
+    UsageError,
+)
+from bakthat.format.description import join_tags
+from bakthat.format.entry import Entry, EntryType
+from bakthat.format.index.values import sort_key
+from bakthat.passwords import may_ask
+from bakthat.policy.intervals import parse_interval
+from bakthat.session.container import recognize_moved
+from bakthat.session.indexes.opening import open_cached_index, open_index
+from bakthat.session.reading import KeyFinder
+from bakthat.session.session import Session
+from bakthat.session.sets import id_of_source, newest_first
+from bakthat.system.paths import PathLike
+from bakthat.system.streams import Progress
+from bakthat.system.text import counted, is_text, printable
+
+log = logging.getLogger("bakthat")
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?")
+_REMEMBERED_PATHS = 500_000
+"""How many paths are remembered with whether they match: backups of one set have the same ones."""
+
+
+class Match(NamedTuple):
+    """One version of a file or of another entry, and the backups of its set that have it."""
+
+    entry: Entry
+    """As the newest of these backups has it."""
+    backups: tuple[models.Backups, ...]
+    """The newest first."""
+
+    @property
+    def newest(self) -> models.Backups:
+        """The newest backup that has this version."""
+        return self.backups[0]
+
+    @property
+    def oldest(self) -> models.Backups:
+        """The oldest backup that has this version."""
+        return self.backups[-1]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``--json`` prints of a match."""
+        newest = self.newest
+        return {
+            **self.entry.as_dict(),
+            "set": newest.filename,
+            "host": newest.host,
+            "source": newest.set_source,
+            "backend": newest.backend,
+            "count": len(self.backups),
+            "newest": _named(newest),
+            "oldest": _named(self.oldest),
+            "backups": [each.stored_filename for each in self.backups],
+        }
+
+
+class Unsearched(NamedTuple):
+    """A backup that was left out of a search."""
+
+    backup: models.Backups
+    reason: str
+    """Why; "" when it has no index."""
+
+
+@dataclass(slots=True)
+class FindReport:
+    """What a search found; iterates over the matches."""
+
+    matches: list[Match] = field(default_factory=list)
+    """By their paths; of the versions of one, the newest first."""
+    searched: int = 0
+    """How many backups were searched."""
+    unsearched: list[Unsearched] = field(default_factory=list)
+    """The backups that were left out."""
+
+    def __iter__(self) -> Iterator[Match]:
+        return iter(self.matches)
+
+    def __len__(self) -> int:
+        return len(self.matches)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no backup was left out."""
+        return not self.unsearched
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the counts and the backups that were left out, for JSON."""
+        return {
+            "matches": len(self.matches),
+            "searched": self.searched,
+            "unsearched": [
+                {"stored_filename": each.backup.stored_filename, "reason": each.reason}
+                for each in self.unsearched
+            ],
+        }
+
+
+def find(
+    patterns: str | Sequence[str],
+    destination: str | None = None,
+    tags: str | Sequence[str] = "",
+    profile: str = DEFAULT_PROFILE,
+    config: PathLike | None = None,
+    *,
+    conf: Mapping[str, Any] | None = None,
+    host: str | None = None,
+    set_name: str | None = None,
+    since: str | float | None = None,
+    read_archives: bool = False,
+    password: str | None = None,
+    identity_file: PathLike | None = None,
+    prompt: str | bool = "yes",
+    progress: Progress | None = None,
+) -> FindReport:
+    """Search the backups in the catalog for entries, and return each version of what was found.
+
+    *patterns* are paths, from the top of a backup or from just below the directory at its top, or
+    else patterns as in .gitignore; what is below a directory that matches is found only if it
+    matches itself. A version is the path, type, size, time, content and target of an entry in one
+    set of backups.
+
+    By default all backups of the profile's containers are searched. *destination* restricts the
+    search to one container, *tags* to backups with at least one of the tags, *host* to one host,
+    *set_name* to the sets of that name, and *since* to backups made since then: an interval before
+    now such as ``2W``, a date in UTC such as ``2026-09-01`` or ``2026-09-01 03:00``, or epoch
+    seconds.
+
+    Indexes are fetched once, and kept in a cache. A backup without one is left out, unless
+    *read_archives* is true; the report says which were. *password*, *identity_file* and *prompt*
+    are as for :func:`bakthat.restore`; a password is asked for once. *progress* is called with the
+    numbers of backups searched and to search.
+
+    A backup that cannot be searched is in the report, and does not stop the search of the others.
+    If none can be searched, this raises what the first one raised: StorageError, CryptoError,
+    ArchiveError. Raises UsageError, ConfigError.
+    """
+    texts = [patterns] if isinstance(patterns, str) else list(patterns)
+    if not texts:
+        raise UsageError("nothing to search for was named")
+    selection = Selection(texts)
+    session = Session(profile, config, conf, destination)
+    moment = None if since is None else parse_since(since, time.time())
+    backups = _backups(session, join_tags(tags).split(), host, set_name, moment)
+    keys = KeyFinder(session, password, identity_file, may_ask(prompt))
+    search = _Search(session, selection, keys, read_archives=read_archives)
+    for number, backup in enumerate(backups, 1):
+        search.look_into(backup)
+        if progress is not None:
+            progress(number, len(backups))
+    return search.finish()
+
+
+def parse_since(since: str | float, now: float) -> float:
+    """Return epoch seconds: those of a date in UTC, or of an interval before *now*.
+
+    Raises UsageError.
+    """
+    if not isinstance(since, str):
+        return float(since)
+    if _DATE.fullmatch(since) is None:
+        return now - parse_interval(since)
+    text = since.replace("T", " ")
+    shape = "%Y-%m-%d %H:%M:%S"[: {10: 8, 16: 14, 19: 17}[len(text)]]
+    try:
+        return timegm(time.strptime(text, shape))
+    except ValueError as exc:
+        raise UsageError(f"there is no date '{since}'") from exc
+
+
+def _named(backup: models.Backups) -> dict[str, Any]:
+    return {"stored_filename": backup.stored_filename, "backup_date": backup.date}
+
+
+def _backups(
+    session: Session,
+    tags: Sequence[str],
+    host: str | None,
+    set_name: str | None,
+    since: float | None,
+) -> list[models.Backups]:
+    """Return the backups to search, the newest first."""
+    named = [session.named_destination] if session.named_destination else []
+    recognize_moved(session)
+    if set_name is not None and not is_text(set_name):
+        return []  # no set has such a name, and SQLite refuses the query
+    with models.catalog(session.catalog_path):
+        containers = session.containers(*named)
+        found = models.Backups.search(set_name or "", containers, tags)
+    return newest_first(
+        each
+        for each in found
+        if not each.is_key_value
+        and (set_name is None or each.filename == set_name)
+        and (host is None or each.host == host)
+        and (since is None or each.date >= since)
+    )
+
+
+class _Search:
+    """Looks into one backup after the other, the newest first."""
+
+    def __init__(
+        self, session: Session, selection: Selection, keys: KeyFinder, *, read_archives: bool
+    ) -> None:
+        self._session = session
+        self._selection = selection
+        self._keys = keys
+        self._read_archives = read_archives
+        self._report = FindReport()
+        self._found: dict[tuple[Any, ...], tuple[Entry, list[models.Backups]]] = {}
+        self._failure: BakthatError | None = None
+        self._unreachable: dict[str, BakthatError] = {}
+        """The destinations that do not answer."""
+        self._names = _KnownNames(selection)
+
+    def look_into(self, backup: models.Backups) -> None:
+        """Search one backup."""
+        failure = self._unreachable.get(backup.backend)
+        if failure is None:
+            try:
+                if not self._search(backup):
+                    self._report.unsearched.append(Unsearched(backup, ""))
+                return
+            except (UnreachableError, CredentialsError, ContainerNotFoundError) as exc:
+                failure = self._unreachable[backup.backend] = exc
+            except (UsageError, NotImplementedError):
+                raise
+            except BakthatError as exc:
+                failure = exc
+        self._failure = self._failure or failure
+        log.warning("%s was not searched: %s", printable(backup.stored_filename), failure)
+        self._report.unsearched.append(Unsearched(backup, str(failure)))
+
+    def finish(self) -> FindReport:
+        """Return the report. Raises the first failure if nothing could be searched."""
+        report = self._report
+        if not report.searched and self._failure is not None:
+            raise self._failure
+        missing = [each.backup for each in report.unsearched if not each.reason]
+        if missing:
+            log.warning(
+                "%s without an index left out, the first is %s: bakthat sync --indexes makes "
+                "the indexes, --read-archives reads the backups",
+                f"{counted(len(missing), 'backup')} {'is' if len(missing) == 1 else 'are'}",
+                printable(missing[0].stored_filename),
+            )
+        matches = [Match(entry, tuple(backups)) for entry, backups in self._found.values()]
+        report.matches = sorted(matches, key=_order)
+        return report
+
+    def _search(self, backup: models.Backups) -> bool:
+        """Search one backup; return False when it has no index."""
+        with open_cached_index(backup) as index:
+            if index is not None:
+                self._add(backup, index)
+                return True
+        with open_index(
+            self._session,
+            backup,
+            self._keys,
+            whole=True,
+            may_read_archive=self._read_archives,
+            is_quiet=True,
+        ) as index:
+            if index is None:
+                return False
+            self._add(backup, index)
+        return True
+
+    def _add(self, backup: models.Backups, index: IndexReader) -> None:
+        owner = (backup.filename, backup.host, backup.backend, id_of_source(backup))
+        found = list(self._names.entries(index))  # nothing of it counts if it is damaged
+        for entry in found:
+            version = (
+                *owner,
+                entry.path,
+                entry.type,
+                entry.size,
+                entry.mtime_ns,
+                entry.digest,
+                entry.target,
+                entry.device,
+            )
+            known = self._found.get(version)
+            if known is None:
+                self._found[version] = (entry, [backup])
+            elif known[1][-1] is not backup:  # not twice in one archive
+                known[1].append(backup)
+        self._report.searched += 1
+
+
+class _KnownNames:
+    """Remembers which paths a selection matches, since one set has the same ones many times."""
+
+    def __init__(self, selection: Selection) -> None:
+        self._selection = selection
+        self._known: dict[str, bool] = {}
+        self._meaning: object = None
+
+    def entries(self, index: IndexReader) -> Iterable[Entry]:
+        """Yield the entries of *index* that match themselves, not only a directory above them."""
+        selection = self._selection
+        selection.resolve(index)
+        paths = selection.literal_paths()
+        meaning = (index.top, None if paths is None else tuple(paths))
+        if meaning != self._meaning or len(self._known) > _REMEMBERED_PATHS:
+            self._known.clear()
+            self._meaning = meaning
+        for entry in index.entries(paths, where=self._where()):
+            if selection.matches(entry.path, is_directory=entry.type is EntryType.DIRECTORY):
+                yield entry
+
+    def _where(self) -> Callable[[str], bool]:
+        known, matches = self._known, self._selection.matches_name
+
+        def where(path: str) -> bool:
+            found = known.get(path)
+            if found is None:
+                found = known[path] = matches(path)
+            return found
+
+        return where
+
+
+def _order(match: Match) -> tuple[bytes, float]:
+    return sort_key(match.entry.path), -match.newest.date

@@ -1,0 +1,211 @@
+"""Open the index of a backup: from the cache, from the storage, or by reading the archive."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import TYPE_CHECKING
+
+from bakthat import models
+from bakthat.archive.index.reader import IndexReader
+from bakthat.backends.base import Backend
+from bakthat.errors import (
+    AgeFormatError,
+    ContainerNotFoundError,
+    CorruptIndexError,
+    DecryptionError,
+    NotFoundError,
+    NotReadyError,
+)
+from bakthat.session.indexes import cache
+from bakthat.session.indexes.cache import IndexCache
+from bakthat.session.indexes.home import home_of_index
+from bakthat.session.session import Session
+from bakthat.system.streams import Progress, RandomSource, Sink
+from bakthat.system.text import printable
+
+if TYPE_CHECKING:
+    from bakthat.pipeline.read import Expected
+    from bakthat.session.reading import KeyFinder
+
+log = logging.getLogger("bakthat")
+
+WHOLE_BYTES = 512 * 1024
+"""An index of up to this size is always fetched whole: that is one request, and it is kept."""
+_COPY_BYTES = 1024 * 1024
+
+_REMEDY = "bakthat sync --indexes makes it again"
+
+
+@contextmanager
+def open_cached_index(backup: models.Backups) -> Iterator[IndexReader | None]:
+    """Open the index of a backup if it is in the cache of this machine, else yield None.
+
+    It needs neither a request nor a key. Raises CorruptIndexError while it is read.
+    """
+    with ExitStack() as stack, _forgetting(backup):
+        yield _from_cache(stack, backup)
+
+
+@contextmanager
+def open_index(
+    session: Session,
+    backup: models.Backups,
+    keys: KeyFinder,
+    *,
+    whole: bool,
+    may_read_archive: bool = True,
+    is_quiet: bool = False,
+    progress: Progress | None = None,
+) -> Iterator[IndexReader | None]:
+    """Open the index of a backup; yield None where it has none.
+
+    It comes from the cache, or else from the storage. With *whole* all of it is fetched, and kept
+    in the cache; else only the parts that are read. Where it is missing or damaged, that is said,
+    and with *may_read_archive* it is made in the cache by reading the archive; *progress* is then
+    called with the bytes read and the size of the archive. With *is_quiet*, it is not said that an
+    index is missing. A value of KeyValue has none.
+
+    Raises StorageError, CryptoError and ArchiveError; CorruptIndexError also while it is read.
+    """
+    with ExitStack() as stack, _forgetting(backup):
+        index = _from_cache(stack, backup)
+        if index is None and not backup.is_key_value:
+            problem = ""
+            try:
+                index = _from_storage(stack, session, backup, keys, whole=whole)
+            except (NotFoundError, ContainerNotFoundError):
+                if not is_quiet:
+                    log.info(
+                        "%s has no index, so all of it is read; bakthat sync --indexes makes one",
+                        printable(backup.stored_filename),
+                    )
+            except NotReadyError:
+                problem = "is in cold storage, where a rule of the bucket moved it"
+            except (CorruptIndexError, DecryptionError, AgeFormatError) as exc:
+                problem = f"cannot be used: {exc}; {_REMEDY}"
+            if problem:
+                log.warning("the index of %s %s", printable(backup.stored_filename), problem)
+            if index is None and may_read_archive:
+                index = _by_reading(stack, session, backup, keys, progress)
+        yield index
+
+
+@contextmanager
+def _forgetting(backup: models.Backups) -> Iterator[None]:
+    """Remove an index that turns out to be damaged from the cache."""
+    try:
+        yield
+    except CorruptIndexError as exc:
+        IndexCache().forget([backup])
+        exc.hint = exc.hint or _REMEDY
+        raise
+
+
+def _from_cache(stack: ExitStack, backup: models.Backups) -> IndexReader | None:
+    kept = IndexCache().open(backup)
+    if kept is None:
+        return None
+    stack.enter_context(kept)
+    try:
+        return IndexReader(kept, key=backup.stored_filename)
+    except CorruptIndexError as exc:
+        log.debug("the index in the cache is damaged: %s", exc)
+        return None
+
+
+def _from_storage(
+    stack: ExitStack, session: Session, backup: models.Backups, keys: KeyFinder, *, whole: bool
+) -> IndexReader:
+    backend = session.backend(backup.backend)
+    stored = _StoredIndex(session, backend, backup, keys)
+    size = backup.metadata.get("index_size")
+    if isinstance(size, int) and not isinstance(size, bool) and size > 0:
+        try:
+            return stored.open(stack, size, whole=whole)
+        except (CorruptIndexError, DecryptionError):
+            present = stored.stat_size()  # another machine may have made it again
+            if present == size:
+                raise
+            size = present
+    else:
+        size = stored.stat_size()
+    return stored.open(stack, size, whole=whole)
+
+
+class _StoredIndex:
+    """The index of a backup as it is stored."""
+
+    def __init__(
+        self, session: Session, backend: Backend, backup: models.Backups, keys: KeyFinder
+    ) -> None:
+        self._backend = backend
+        self._backup = backup
+        self._keys = keys
+        self._home, self._key = home_of_index(session, backend, backup.stored_filename)
+
+    def stat_size(self) -> int:
+        """Return its size as stored, in bytes. Raises NotFoundError."""
+        return self._home.stat(self._key).size
+
+    def open(self, stack: ExitStack, size: int, *, whole: bool) -> IndexReader:
+        """Open the index, which has *size* bytes as stored.
+
+        One that is larger than the cache is never fetched whole, whoever made it.
+        """
+        if size <= WHOLE_BYTES or (whole and size < cache.MAX_BYTES):
+            kept = stack.enter_context(IndexCache().keep(self._backup, self._fetch))
+            return self._read(kept)
+        return self._read(self._ranges(size))
+
+    def _read(self, source: RandomSource) -> IndexReader:
+        with _forgetting(self._backup):
+            return IndexReader(source, key=self._backup.stored_filename)
+
+    def _ranges(self, size: int) -> RandomSource:
+        from bakthat.backends.ranges import ObjectRanges
+        from bakthat.pipeline.ranges import plain_ranges
+
+        ranges = ObjectRanges(self._home, self._key, size)
+        expected = self._expected()
+        keys = self._keys.of(self._backend, self._backup, expected)
+        return plain_ranges(ranges, _how_to_read(expected), keys, file_keys=self._keys.file_keys)
+
+    def _fetch(self, sink: Sink) -> None:
+        from bakthat.pipeline.read import open_stages
+
+        with ExitStack() as stages:
+            stream = stages.enter_context(closing(self._home.download(self._key)))
+            expected = self._expected()
+            keys = self._keys.of(self._backend, self._backup, expected)
+            source = open_stages(
+                stages, stream, _how_to_read(expected), keys, file_keys=self._keys.file_keys
+            )
+            while piece := source.read(_COPY_BYTES):
+                sink.write(piece)
+
+    def _expected(self) -> Expected:
+        from bakthat.session.reading import expected_of
+
+        return expected_of(self._backup, any_size=True)
+
+
+def _how_to_read(expected: Expected) -> Expected:
+    """Return how to read the index of an archive that is *expected*: 0.6.0 made none."""
+    return dataclasses.replace(expected, is_archive=False, compressed=False, is_legacy=False)
+
+
+def _by_reading(
+    stack: ExitStack,
+    session: Session,
+    backup: models.Backups,
+    keys: KeyFinder,
+    progress: Progress | None,
+) -> IndexReader:
+    from bakthat.session.indexes.scanning import scan_backup
+
+    with scan_backup(session, backup, keys, progress=progress) as scanned:
+        kept = stack.enter_context(IndexCache().keep(backup, scanned.write_to))
+    return IndexReader(kept, key=backup.stored_filename)
