@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import IO, NamedTuple, Self
@@ -110,7 +111,7 @@ class IndexSpool:
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115
         self._segments: list[SegmentPlace] = []
         self._size = 0
-        self._lengths: list[int] = []
+        self._lengths = array("L")
         self.files = 0
         self.directories = 0
         self.bytes = 0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import binascii
+import itertools
 import json
+import operator
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, cast
 
 from bakthat.errors import CorruptIndexError
 from bakthat.format.entry import BLOCK, Entry, EntryType
@@ -31,6 +33,7 @@ from bakthat.format.index.values import (
 
 MAX_SEGMENT_BYTES = 4 * 1024 * 1024
 """The most bytes of text that a reader accepts in one segment."""
+MAX_INODE = 1 << 65
 MAX_HEADER_BLOCKS = 1 << 18
 """The most blocks of one member's headers: 128 MiB, for a sparse map of 64 MiB."""
 
@@ -46,7 +49,10 @@ _KINDS = {
 _LETTERS = {kind: letter for letter, kind in _KINDS.items()}
 
 _USUAL_HEADER_BLOCKS = 3
-_DIGEST = re.compile(r"[A-Za-z0-9+/]{43}")
+_DIGESTS = re.compile(r"[A-Za-z0-9+/]*")
+_DIGEST_LETTERS = 43
+_LEAST_COLUMNS = 6
+_LINKS = frozenset((EntryType.SYMLINK, EntryType.HARDLINK))
 _ATTRIBUTES = re.compile(r"[0-9a-f]{16}")
 _PLAIN = re.compile(r"[ !#-\[\]-~]*")
 """Text that JSON writes as it is."""
@@ -186,33 +192,15 @@ def parse_segment(
         raise CorruptIndexError("a segment of the index has another number of records")
     if parse_number(head.get("at"), 0, MAX_BLOCKS * BLOCK) != place.at:
         raise CorruptIndexError("a segment of the index has another position")
-    wanted: Sequence[bool] | None = None
-    if where is not None:
-        wanted = [where(_path_of(record)) for record in records]
-        if not any(wanted):
-            return []
-    owners, groups = parse_names(head.get("owners")), parse_names(head.get("groups"))
-    entries: list[Entry] = []
-    at, inode, previous = place.at, 0, b""
-    for number, record in enumerate(records):
-        entry = _entry(record, at, inode, owners, groups, kind)
-        at = entry.end
-        if entry.inode is not None:
-            inode = entry.inode
-        if is_sorted:
-            key = sort_key(entry.path)
-            if key <= previous:
-                raise CorruptIndexError(
-                    "the paths in the index are not in order, or one is there twice"
-                )
-            previous = key
-        if wanted is None or wanted[number]:
-            entries.append(entry)
-        if number == 0 and entry.path != place.first:
-            raise CorruptIndexError("a segment of the index begins with another path")
-    if at > end:
-        raise CorruptIndexError("a position in the index is outside of the archive")
-    return entries
+    paths = _paths_of(records)
+    wanted = None if where is None else [where(path) for path in paths]
+    if wanted is not None and not any(wanted):
+        return []
+    if paths[0] != place.first:
+        raise CorruptIndexError("a segment of the index begins with another path")
+    _check_paths(paths, is_sorted=is_sorted)
+    rows = _Columns(paths, records, head, kind).rows(place.at, end)
+    return list(map(Entry._make, rows if wanted is None else itertools.compress(rows, wanted)))
 
 
 def _records(body: bytes) -> list[Any]:
@@ -224,76 +212,150 @@ def _records(body: bytes) -> list[Any]:
     return records
 
 
-def _path_of(record: object) -> str:
-    if not isinstance(record, list) or not record:
+def _paths_of(records: Sequence[object]) -> list[str]:
+    if not all(isinstance(record, list) and record for record in records):
         raise CorruptIndexError("a record of the index is not a list")
-    path = record[0]
-    return path if isinstance(path, str) and path.isascii() else parse_text(path)
+    paths = [record[0] for record in cast("Sequence[list[Any]]", records)]
+    if set(map(type, paths)) == {str} and "".join(paths).isascii():
+        return paths
+    return [parse_text(path) for path in paths]
 
 
-def _entry(
-    record: object,
-    at: int,
-    previous_inode: int,
-    owners: dict[int, str],
-    groups: dict[int, str],
-    kind: str,
-) -> Entry:
-    path = _path_of(record)
-    assert isinstance(record, list)
-    if BAD_PATH.search(path) or len(path) > MAX_PATH_BYTES:
-        raise CorruptIndexError(f"the index has an invalid path: {path[:200]!r}")
-    try:
-        values = (*record, *_MISSING[len(record) :])
-        _, letter, mode, uid, gid, mtime, ctime, inode, size, digest, more = values
-        type_ = _KINDS[letter]
-    except (ValueError, KeyError, TypeError) as exc:
-        raise CorruptIndexError(f"a record of the index is not valid: {path[:200]!r}") from exc
-    # One comparison for each usual value; what is not usual is looked at below.
-    if not (
-        type(mode) is type(uid) is type(gid) is type(mtime) is type(size) is int
-        and 0 <= mode <= 0o7777
-        and 0 <= uid <= MAX_ID
-        and 0 <= gid <= MAX_ID
-        and -MAX_NS <= mtime <= MAX_NS
-        and 0 <= size < MAX_NUMBER
-        and (ctime is None or (type(ctime) is int and -2 * MAX_NS <= ctime <= 2 * MAX_NS))
-        and (inode is None or (type(inode) is int and abs(inode) < 1 << 65))
+def _check_paths(paths: Sequence[str], *, is_sorted: bool) -> None:
+    joined = "/" + "/\0/".join(paths) + "/"
+    is_bad = any(bad in joined for bad in ("//", "/./", "/../"))
+    if is_bad or joined.count("\0") != len(paths) - 1:
+        bad = next((path for path in paths if BAD_PATH.search(path)), "")
+        raise CorruptIndexError(f"the index has an invalid path: {bad[:200]!r}")
+    if max(map(len, paths)) > MAX_PATH_BYTES:
+        raise CorruptIndexError("the index has a path that is too long")
+    keys = [sort_key(path) for path in paths] if is_sorted else []
+    if not all(map(operator.lt, keys, keys[1:])):
+        raise CorruptIndexError("the paths in the index are not in order, or one is there twice")
+
+
+class _Columns:
+    """The records of a segment, checked column by column, in half the time of one by one.
+
+    Raises CorruptIndexError.
+    """
+
+    def __init__(
+        self, paths: Sequence[str], records: Sequence[list[Any]], head: dict[str, Any], kind: str
+    ) -> None:
+        for record in records:
+            if not _LEAST_COLUMNS <= len(record) <= len(_MISSING):
+                raise CorruptIndexError("a record of the index has not as many columns as it must")
+            record += _MISSING[len(record) :]
+        columns = list(zip(*records, strict=True))
+        _, letters, modes, uids, gids, mtimes, ctimes, inodes, sizes, digests, more = columns
+        _check_numbers(modes, 0, 0o7777)
+        _check_numbers(uids, 0, MAX_ID)
+        _check_numbers(gids, 0, MAX_ID)
+        _check_numbers(mtimes, -MAX_NS, MAX_NS)
+        _check_numbers(sizes, 0, MAX_NUMBER)
+        _check_numbers([each for each in ctimes if each is not None], -2 * MAX_NS, 2 * MAX_NS)
+        _check_numbers([each for each in inodes if each is not None], -MAX_INODE, MAX_INODE)
+        try:
+            types = [_KINDS[letter] for letter in letters]
+        except (KeyError, TypeError) as exc:
+            raise CorruptIndexError("the index has an entry of an unknown kind") from exc
+        for type_, size, digest in zip(types, sizes, digests, strict=True):
+            if (size or digest) and type_ is not EntryType.FILE:
+                raise CorruptIndexError("the index gives content to an entry that can have none")
+        owners, groups = parse_names(head.get("owners")), parse_names(head.get("groups"))
+        self._known: tuple[Sequence[Any], ...] = (
+            paths,
+            types,
+            modes,
+            uids,
+            gids,
+            mtimes,
+            _sums_of_pairs(mtimes, ctimes),
+            _running_sums(inodes),
+            sizes,
+            _decoded(digests),
+            [owners.get(uid, "") for uid in uids],
+            [groups.get(gid, "") for gid in gids],
+        )
+        count = len(records)
+        self._headers: Sequence[int] = [_USUAL_HEADER_BLOCKS * BLOCK] * count
+        self._stored: Sequence[int] = sizes
+        self._extras: Sequence[Iterable[Any]] = [itertools.repeat(each) for each in _NO_MORE[:4]]
+        if more.count(None) < count or not _LINKS.isdisjoint(types):
+            self._add_more(more, types)
+        if any((header == 0) != (kind == FILE) for header in self._headers):
+            raise CorruptIndexError("the index has an entry with another kind of headers")
+
+    def _add_more(self, more: Sequence[object], types: Sequence[EntryType]) -> None:
+        parsed = [_parse_more(each, type_) for each, type_ in zip(more, types, strict=True)]
+        self._extras = list(zip(*parsed, strict=True))[:4]
+        self._headers = [
+            header if each.blocks is None else each.blocks * BLOCK
+            for header, each in zip(self._headers, parsed, strict=True)
+        ]
+        self._stored = [
+            size if each.stored is None else each.stored
+            for size, each in zip(self._stored, parsed, strict=True)
+        ]
+
+    def rows(self, at: int, end: int) -> Iterator[tuple[Any, ...]]:
+        """Return the fields of each Entry; the first begins *at*, and the last ends at *end*."""
+        positions = list(
+            itertools.accumulate(
+                map(_step, self._headers, self._stored),
+                initial=at,
+            )
+        )
+        if positions[-1] > end:
+            raise CorruptIndexError("a position in the index is outside of the archive")
+        return zip(
+            *self._known, *self._extras, positions, self._headers, self._stored, strict=False
+        )
+
+
+def _step(header: int, stored: int) -> int:
+    return header + stored + -stored % BLOCK
+
+
+def _check_numbers(column: Sequence[object], lowest: int, highest: int) -> None:
+    if column and (
+        set(map(type, column)) != {int}
+        or min(cast("Sequence[int]", column)) < lowest
+        or max(cast("Sequence[int]", column)) > highest
     ):
-        raise CorruptIndexError(f"a number in the index is out of its range: {path[:200]!r}")
-    is_file = type_ is EntryType.FILE
-    if (size or digest) and not is_file:
-        raise CorruptIndexError(f"the index gives content to what has none: {path[:200]!r}")
-    if digest:
-        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-            raise CorruptIndexError(f"the index has an invalid SHA-256: {path[:200]!r}")
-        digest = binascii.a2b_base64(digest + "=")
-    extra = _parse_more(more, type_, path) if more is not None else _NO_MORE
-    header = (_USUAL_HEADER_BLOCKS if extra.blocks is None else extra.blocks) * BLOCK
-    if (header == 0) != (kind == FILE):
-        raise CorruptIndexError(f"the index has an entry without headers: {path[:200]!r}")
-    stored = size if extra.stored is None else extra.stored
-    return Entry(
-        path,
-        type_,
-        mode,
-        uid,
-        gid,
-        mtime,
-        None if ctime is None else mtime + ctime,
-        None if inode is None else previous_inode + inode,
-        size,
-        digest or b"",
-        owners.get(uid, ""),
-        groups.get(gid, ""),
-        extra.target,
-        extra.device,
-        extra.attributes,
-        extra.is_volatile,
-        at,
-        header,
-        stored,
-    )
+        raise CorruptIndexError("a number in the index is missing or out of its range")
+
+
+def _sums_of_pairs(numbers: Sequence[int], others: Sequence[int | None]) -> Sequence[int | None]:
+    if None not in others:
+        return list(map(operator.add, numbers, others))
+    return [
+        None if other is None else number + other
+        for number, other in zip(numbers, others, strict=True)
+    ]
+
+
+def _running_sums(numbers: Sequence[int | None]) -> Sequence[int | None]:
+    if None not in numbers:
+        return list(itertools.accumulate(numbers, operator.add))
+    total = 0
+    sums: list[int | None] = []
+    for number in numbers:
+        total += number or 0
+        sums.append(None if number is None else total)
+    return sums
+
+
+def _decoded(digests: Sequence[object]) -> list[bytes]:
+    if not all(isinstance(each, str) for each in digests):
+        raise CorruptIndexError("the index has an invalid SHA-256")
+    known = [str(each) for each in digests if each]
+    if known and (
+        set(map(len, known)) != {_DIGEST_LETTERS} or not _DIGESTS.fullmatch("".join(known))
+    ):
+        raise CorruptIndexError("the index has an invalid SHA-256")
+    return [binascii.a2b_base64(f"{each}=") if each else b"" for each in digests]
 
 
 _MISSING = (None, None, None, None, None, None, None, None, 0, "", None)
@@ -302,44 +364,42 @@ _MISSING = (None, None, None, None, None, None, None, None, 0, "", None)
 class _More(NamedTuple):
     target: str = ""
     device: tuple[int, int] | None = None
-    blocks: int | None = None
-    stored: int | None = None
     attributes: str = ""
     is_volatile: bool = False
+    blocks: int | None = None
+    stored: int | None = None
 
 
 _NO_MORE = _More()
 
 
-def _parse_more(more: object, type_: EntryType, path: str) -> _More:
+def _parse_more(more: object, type_: EntryType) -> _More:
+    if more is None:
+        more = {}
     if not isinstance(more, dict):
-        raise CorruptIndexError(f"a record of the index is not valid: {path[:200]!r}")
+        raise CorruptIndexError("a record of the index is not valid")
     target = parse_text(more.get("t", ""))
-    if bool(target) != (type_ in (EntryType.SYMLINK, EntryType.HARDLINK)):
-        raise CorruptIndexError(f"the index has a link without a target: {path[:200]!r}")
-    if len(target) > MAX_PATH_BYTES or "\0" in target:
-        raise CorruptIndexError(f"the index has an invalid target: {path[:200]!r}")
-    if type_ is EntryType.HARDLINK and BAD_PATH.search(target):
-        raise CorruptIndexError(f"the index has an invalid target: {path[:200]!r}")
+    if bool(target) != (type_ in _LINKS):
+        raise CorruptIndexError("the index has a link without a target")
+    is_bad = type_ is EntryType.HARDLINK and BAD_PATH.search(target)
+    if len(target) > MAX_PATH_BYTES or "\0" in target or is_bad:
+        raise CorruptIndexError(f"the index has an invalid target: {target[:200]!r}")
     device = None
     if "d" in more:
         numbers = parse_list(more["d"])
         if len(numbers) != 2:
-            raise CorruptIndexError(f"the index has an invalid device: {path[:200]!r}")
+            raise CorruptIndexError("the index has an invalid device")
         device = parse_number(numbers[0], 0, MAX_ID), parse_number(numbers[1], 0, MAX_ID)
     attributes = more.get("x", "")
     if attributes and not (isinstance(attributes, str) and _ATTRIBUTES.fullmatch(attributes)):
-        raise CorruptIndexError(f"the index has an invalid hash of attributes: {path[:200]!r}")
-    stored = None
-    if "k" in more:
-        if type_ is not EntryType.FILE:
-            raise CorruptIndexError(f"the index gives content to what has none: {path[:200]!r}")
-        stored = parse_number(more["k"], 0, MAX_NUMBER)
+        raise CorruptIndexError("the index has an invalid hash of attributes")
+    if "k" in more and type_ is not EntryType.FILE:
+        raise CorruptIndexError("the index gives content to an entry that can have none")
     return _More(
         target,
         device,
-        parse_number(more["n"], 0, MAX_HEADER_BLOCKS) if "n" in more else None,
-        stored,
-        attributes,
+        attributes or "",
         bool(more.get("v")),
+        parse_number(more["n"], 0, MAX_HEADER_BLOCKS) if "n" in more else None,
+        parse_number(more["k"], 0, MAX_NUMBER) if "k" in more else None,
     )
