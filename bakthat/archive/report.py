@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 logger = logging.getLogger("bakthat.archive")
 
@@ -31,6 +31,14 @@ class ArchiveReport:
     warning_count: int = 0
     seconds: float = 0.0
     """How long the content took to store or restore, without questions and a thaw."""
+
+    def copy(self) -> ArchiveReport:
+        """Return a report with the same counts and warnings."""
+        return replace(self, warnings=list(self.warnings))
+
+    def go_back_to(self, earlier: ArchiveReport) -> None:
+        """Take the counts and warnings of *earlier* again, before another attempt."""
+        vars(self).update(vars(earlier.copy()))
 
     def leave_out(self, is_directory: bool) -> None:
         """Count an entry that the options of the walk leave out."""

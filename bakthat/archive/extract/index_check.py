@@ -209,4 +209,4 @@ def _target_difference(member: Member, entry: Entry) -> str:
 
 
 def _joined(name: bytes, member: Member) -> bytes:
-    return b"/".join(split_name(name, member.name))
+    return b"/".join(split_name(name, member.name)) or b"."

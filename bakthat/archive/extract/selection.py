@@ -12,6 +12,9 @@ from bakthat.errors import NoMatchError, UsageError
 from bakthat.format.entry import Entry, EntryType
 from bakthat.system.text import quoted
 
+_ROOT = "."
+"""The path of an entry for the directory that the archive is relative to."""
+_SPECIAL = frozenset(b"*?[\\")
 _CACHED_BYTES = 4 * 1024 * 1024
 """How long the names are in sum whose decisions are remembered."""
 
@@ -36,11 +39,28 @@ class EntrySource(Protocol):
         """Yield the entries at *paths* and below them that *where* may want; None for all."""
 
 
+class OneFile:
+    """What a backup of one file, called *name*, is to a selection."""
+
+    def __init__(self, name: str) -> None:
+        self.top = name
+
+    def entries(
+        self,
+        paths: Collection[str] | None = None,
+        *,
+        where: Callable[[str], bool] | None = None,
+    ) -> Iterator[Entry]:
+        """Yield the one entry, if it is wanted."""
+        if (paths is None or self.top in paths) and (where is None or where(self.top)):
+            yield Entry(self.top, EntryType.FILE, 0, 0, 0, 0)
+
+
 class Selection:
     """The entries that *texts* mean, and everything below them.
 
     A text is a path that is there, from the top of the archive or from just below the one directory
-    at its top: ``mydir/etc/hosts`` or ``etc/hosts``. One that is not there is a pattern with the
+    at its top: ``mydir/etc/hosts`` or ``etc/hosts``. A text that is not there is a pattern with the
     rules of .gitignore, relative to that directory. With a "!" at its beginning, it leaves out what
     it matches; of several texts that match an entry, the last decides. Where all texts leave out,
     everything else is selected.
@@ -56,7 +76,7 @@ class Selection:
         self._only_excludes = all(text.excludes for text in self._texts)
         self._top: bytes | None = None
         self._settled = False
-        self._seen_as_path: set[int] = set()
+        self._seen_paths: set[tuple[int, bytes]] = set()
         self._seen_as_pattern: set[int] = set()
         self._unseen: set[int] = set()
         """The texts that are patterns and have not matched yet."""
@@ -66,26 +86,27 @@ class Selection:
         self._states: dict[bytes, bool | None] = {}
         self._states_bytes = 0
 
+    @property
+    def looks_like_paths(self) -> bool:
+        """Whether no text has a character of patterns, so that a few entries will be asked for."""
+        return not any(text.excludes or _SPECIAL.intersection(text.raw) for text in self._texts)
+
     def resolve(self, index: EntrySource) -> None:
         """Find out which texts are paths in *index*; the others are patterns.
 
         It may be called again, for another index. Raises whatever *index* raises.
         """
-        self._top = _encoded(index.top)
+        self._top = top = b"" if index.top == _ROOT else _encoded(index.top)
         self._is_empty = True
-        candidates: dict[bytes, set[int]] = {}
-        for number, text in enumerate(self._texts):
-            for path in text.paths(self._top):
-                candidates.setdefault(path, set()).add(number)
-        found: set[int] = set()
-        for entry in index.entries([_decoded(path) for path in candidates]):
-            path = _encoded(entry.path)
-            while path:  # the entry itself, or a directory above it
-                found |= candidates.get(path, set())
-                path = path.rpartition(b"/")[0]
-            if len(found) == len(self._texts):
-                break
-        self._settle(found)
+        # The likely paths first, since a look for what is not there may read a segment more.
+        missing = set(range(len(self._texts)))
+        paths: dict[int, bytes] = {}
+        for attempt in (0, 1):
+            wanted = {n: self._texts[n].paths(top)[attempt : attempt + 1] for n in missing}
+            found = _find(index, {path for each in wanted.values() for path in each})
+            paths |= {n: each[0] for n, each in wanted.items() if found.intersection(each)}
+            missing -= paths.keys()
+        self._settle(paths)
 
     def entries(self, index: EntrySource) -> Iterator[Entry]:
         """Resolve the texts in *index*, and yield the entries that they mean, in its order.
@@ -105,8 +126,8 @@ class Selection:
         """
         paths: list[str] = []
         for text in self._texts:
-            if text.is_path:
-                paths.extend(map(_decoded, text.paths(self._top or b"")))
+            if text.found is not None:
+                paths.append(_decoded(text.found))
             elif not text.excludes:
                 return None
         return None if self._only_excludes else paths
@@ -128,7 +149,7 @@ class Selection:
         Where nothing was resolved, the first call tells the directory at the top of the archive.
         """
         if self._top is None:
-            self._top = path.partition(b"/")[0]
+            self._top = b"" if path == _ROOT.encode() else path.partition(b"/")[0]
         if not self._includes(path, is_dir=is_directory):
             return False
         self._is_empty = False
@@ -164,17 +185,21 @@ class Selection:
         """
         if self._settled:
             return True
-        both = self._seen_as_path & self._seen_as_pattern
-        self._settle(self._seen_as_path)
+        paths: dict[int, bytes] = {}
+        for number, text in enumerate(self._texts):
+            seen = [p for p in text.paths(self._top or b"") if (number, p) in self._seen_paths]
+            paths |= {number: seen[0]} if seen else {}
+        is_wrong = len(self._seen_paths) > len(paths) or bool(paths.keys() & self._seen_as_pattern)
+        self._settle(paths)
         self._unseen -= self._seen_as_pattern
-        self._is_empty = self._is_empty or bool(both)
-        return not both
+        self._is_empty = self._is_empty or is_wrong
+        return not is_wrong
 
     def check(self) -> None:
         """Raise NoMatchError unless every text has matched an entry, and one was included."""
         missing = self._unseen
         if not self._settled:
-            seen = self._seen_as_path | self._seen_as_pattern
+            seen = {number for number, _ in self._seen_paths} | self._seen_as_pattern
             missing = {n for n, text in enumerate(self._texts) if not text.excludes} - seen
         for number in sorted(missing):
             raise NoMatchError(
@@ -185,21 +210,24 @@ class Selection:
         if self._is_empty:
             raise NoMatchError("the backup holds nothing but what is left out")
 
-    def _settle(self, paths: set[int]) -> None:
+    def _settle(self, paths: dict[int, bytes]) -> None:
+        """Take the texts with these numbers for *paths*, and the others for patterns."""
         self._settled = True
         for number, text in enumerate(self._texts):
-            text.is_path = number in paths
-        self._only_excludes = all(text.excludes and not text.is_path for text in self._texts)
+            text.found = paths.get(number)
+        self._only_excludes = all(text.excludes and text.found is None for text in self._texts)
         self._unseen = {
             number
             for number, text in enumerate(self._texts)
-            if not text.is_path and not text.excludes
+            if text.found is None and not text.excludes
         }
         self._steps = _steps(self._texts, self._top or b"")
         self._states.clear()
         self._states_bytes = 0
 
     def _includes(self, path: bytes, *, is_dir: bool) -> bool:
+        if path == _ROOT.encode():
+            return self._only_excludes
         above = self._state(path.rpartition(b"/")[0])
         if above is False:
             return False
@@ -250,7 +278,7 @@ class Selection:
             text = self._texts[number]
             decided = text.match(below, top, is_dir=is_dir) if below else None
             if path in text.paths(top):
-                self._seen_as_path.add(number)
+                self._seen_paths.add((number, path))
                 decided = True
             elif decided is not None:
                 self._seen_as_pattern.add(number)
@@ -276,18 +304,22 @@ class _Text:
         parts = [part for part in self.raw.split(b"/") if part not in (b"", b".")]
         if not parts or b".." in parts or b"\0" in self.raw:
             raise UsageError(f"invalid path inside of a backup: {quoted(self.raw)}")
-        self._path = b"/".join(parts)
+        self._parts = parts
         self.excludes = self.raw.startswith(b"!")
         self.directory_only = self.raw.endswith(b"/")
-        self.is_path = False
-        """Whether the path is there, so that the text is no pattern."""
+        self.found: bytes | None = None
+        """The path that is there; None when the text is a pattern."""
         self._top = b""
         self._patterns = _parse(self.raw)
         self._rules = PatternRules(self._patterns)
 
     def paths(self, top: bytes) -> tuple[bytes, ...]:
-        """Return the paths that the text can be where *top* is at the top of the archive."""
-        return (self._path, top + b"/" + self._path) if top else (self._path,)
+        """Return the paths that the text can be where *top* is at the top, the likelier first."""
+        path = b"/".join(self._parts)
+        if not top:
+            return (path,)
+        below = top + b"/" + path
+        return (path, below) if self._parts[0] == top else (below, path)
 
     def patterns(self, top: bytes) -> list[Pattern]:
         """Return the text as patterns relative to *top*; none when they could never match."""
@@ -313,12 +345,28 @@ def _parse(line: bytes) -> list[Pattern]:
         return []
 
 
+def _find(index: EntrySource, paths: Collection[bytes]) -> set[bytes]:
+    """Return which of *paths* have an entry in *index*, at the path or below it."""
+    found: set[bytes] = set()
+    if not paths:
+        return found
+    for entry in index.entries([_decoded(path) for path in paths]):
+        path = _encoded(entry.path)
+        while path:
+            if path in paths:
+                found.add(path)
+            path = path.rpartition(b"/")[0]
+        if len(found) == len(paths):
+            break
+    return found
+
+
 def _steps(texts: Sequence[_Text], top: bytes) -> list[_Step]:
     """Return what decides about an entry, the first answer counts: the last text's."""
     steps: list[_Step] = []
-    for is_path, run in groupby(reversed(texts), key=lambda text: text.is_path):
+    for is_path, run in groupby(reversed(texts), key=lambda text: text.found is not None):
         if is_path:
-            steps.append(_path_step({path for text in run for path in text.paths(top)}))
+            steps.append(_path_step({text.found for text in run if text.found is not None}))
         else:
             # Of the patterns of one PatternRules, the last decides.
             patterns = [pattern for text in run for pattern in text.patterns(top)][::-1]

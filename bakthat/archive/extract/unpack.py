@@ -98,7 +98,7 @@ def extract(
     nothing is left behind.
     """
     with ExitStack() as readings:
-        before = replace(report, warnings=list(report.warnings))
+        before = report.copy()
         while True:
             with Staging(destination) as staging:
                 staging.warn_of_losses(report)
@@ -114,7 +114,7 @@ def extract(
                     hint="give whole paths, from the directory at the top of the backup",
                 )
             logger.info("Reading the backup again, without what is only like a chosen path")
-            vars(report).update(vars(before))
+            report.go_back_to(before)
             source, check = readings.enter_context(read_again(()))
 
 
@@ -385,7 +385,7 @@ def verify(
 
 
 def _is_selected(selection: Selection, member: Member) -> bool:
-    path = b"/".join(split_name(member.name, member.name))
+    path = b"/".join(split_name(member.name, member.name)) or b"."
     return selection.includes_raw(path, is_directory=member.type is MemberType.DIRECTORY)
 
 
