@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import stat
 import time
+from collections.abc import Iterable
 from functools import lru_cache
 
 from bakthat.format.entry import Entry, EntryType
@@ -24,6 +25,8 @@ _SECOND = 10**9
 _FIRST_OWNER_WIDTH = 19
 """The width of owner, group and size in the first line, at least."""
 _FIRST_TIME_WIDTH = len("YYYY-MM-DD HH:MM")
+_REMEMBERED = 10_000
+"""How many beginnings of lines are remembered."""
 
 
 class TarListing:
@@ -33,31 +36,53 @@ class TarListing:
         self._owner_width = _FIRST_OWNER_WIDTH
         self._time_width = _FIRST_TIME_WIDTH
         self._minute = lru_cache(maxsize=4096)(_minute)  # its own, since TZ may change
+        self._beginnings: dict[tuple[object, ...], tuple[str, int]] = {}
+        """Mode, owner and group as they are shown, with the bytes of the latter two, by what
+        makes them: few of them occur in an archive."""
 
-    def line(self, entry: Entry) -> str:
-        """Return the line of *entry*, which is after those that were asked for before it.
+    def lines(self, entries: Iterable[Entry]) -> list[str]:
+        """Return the lines of *entries*, which are after those of the calls before.
 
-        Bytes that are not UTF-8 are surrogates in it.
+        Bytes that are not UTF-8 are surrogates in them.
         """
-        kind = entry.type
-        owner = f"{entry.owner or entry.uid}/{entry.group or entry.gid}"
-        size = str(entry.size) if entry.device is None else "{},{}".format(*entry.device)
-        length = len(owner) if owner.isascii() else _length(owner)
-        width = length + 1 + len(size)
-        if width > self._owner_width:
-            self._owner_width = width
-        moment = self._minute(_seconds(entry.mtime_ns))
-        if len(moment) > self._time_width:
-            self._time_width = len(moment)
-        name = f"{entry.path}/" if kind is EntryType.DIRECTORY else entry.path
-        if kind is EntryType.SYMLINK:
-            name += f" -> {entry.target}"
-        elif kind is EntryType.HARDLINK:
-            name += f" link to {entry.target}"
-        return (
-            f"{_mode(kind, entry.mode)} {owner} {size:>{self._owner_width - length - 1}} "
-            f"{moment:<{self._time_width}} {name}"
-        )
+        lines = []
+        beginnings, minute = self._beginnings, self._minute
+        owner_width, time_width = self._owner_width, self._time_width
+        for entry in entries:
+            path, kind, mode, uid, gid, mtime_ns, _, _, length, _, owner, group = entry[:12]
+            key = (kind, mode, uid, gid, owner, group)
+            found = beginnings.get(key)
+            if found is None:
+                names = f"{owner or uid}/{group or gid}"
+                found = (f"{_mode(kind, mode)} {names} ", _length(names) + 1)
+                if len(beginnings) < _REMEMBERED:
+                    beginnings[key] = found
+            beginning, width = found
+            size = str(length)
+            name = path
+            if kind is not EntryType.FILE:
+                if kind is EntryType.DIRECTORY:
+                    name += "/"
+                elif kind is EntryType.SYMLINK:
+                    name += f" -> {entry.target}"
+                elif kind is EntryType.HARDLINK:
+                    name += f" link to {entry.target}"
+                elif entry.device is not None:
+                    size = "{},{}".format(*entry.device)
+            room = owner_width - width
+            if len(size) > room:
+                room = len(size)
+                owner_width = width + room
+            seconds, fraction = divmod(mtime_ns, _SECOND)
+            if seconds < 0 and fraction:  # tar rounds times before 1970 up
+                seconds += 1
+            moment = minute(seconds)
+            if len(moment) != time_width:
+                time_width = max(time_width, len(moment))
+                moment = moment.ljust(time_width)
+            lines.append(f"{beginning}{size.rjust(room)} {moment} {name}")
+        self._owner_width, self._time_width = owner_width, time_width
+        return lines
 
 
 @lru_cache(maxsize=1024)
@@ -70,12 +95,6 @@ def _mode(kind: EntryType, mode: int) -> str:
 def _length(text: str) -> int:
     """Return how many bytes *text* has, by which tar aligns its columns."""
     return len(text.encode("utf-8", "surrogateescape"))
-
-
-def _seconds(mtime_ns: int) -> int:
-    """Return the seconds since 1970, rounded down; before 1970 they are rounded up."""
-    seconds, fraction = divmod(mtime_ns, _SECOND)
-    return seconds + 1 if seconds < 0 and fraction else seconds
 
 
 def _minute(seconds: int) -> str:

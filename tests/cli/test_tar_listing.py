@@ -40,9 +40,10 @@ def of_tar(archive: bytes) -> list[bytes]:
 
 
 def own(archive: bytes) -> list[bytes]:
+    entries = list(TarScan(io.BytesIO(archive)))
     listing = TarListing()
-    lines = "".join(f"{listing.line(entry)}\n" for entry in TarScan(io.BytesIO(archive)))
-    return lines.encode("utf-8", "surrogateescape").split(b"\n")
+    lines = listing.lines(entries[:3]) + listing.lines(entries[3:])
+    return "\n".join([*lines, ""]).encode("utf-8", "surrogateescape").split(b"\n")
 
 
 def test_every_kind_of_entry(tmp_path: Path, time_zone: None) -> None:

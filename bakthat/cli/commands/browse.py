@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bakthat.format.entry import Entry
     from bakthat.operations.browse.find import FindReport, Match
 
-_LINES_AT_ONCE = 1000
+_ENTRIES_AT_ONCE = 1000
 
 
 @command("contents", "list what is in a backup, as tar tv does")
@@ -74,59 +74,54 @@ def contents(
             progress=progress,
         )
         first = list(itertools.islice(found, 1))  # after it, the bar is not needed any more
-    count = _Count(itertools.chain(first, found))
+    count = _Count()
+    batches = _batches(itertools.chain(first, found), count)
+    name = found.backup.stored_filename
     if json:
-        for entry in count:
+        for entry in itertools.chain.from_iterable(batches):
             print_json_line("entry", entry.as_dict())
-        name = found.backup.stored_filename
         print_json_line("summary", {"stored_filename": name, **count.as_dict()})
     else:
-        _print_entries(count)
+        _print_entries(batches)
+    seconds = time.monotonic() - started
     print_result(
-        Summary(
-            f"Listed {found.backup.stored_filename}",
-            time.monotonic() - started,
-            files=count.files,
-            bytes=count.bytes,
-        ),
-        terminal.flush,
+        Summary(f"Listed {name}", seconds, files=count.files, bytes=count.bytes), terminal.flush
     )
 
 
 class _Count:
-    """Iterates over entries, and counts them."""
+    """The number of entries that were listed, and the bytes of the files."""
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
-        self._entries = entries
+    def __init__(self) -> None:
         self.files = self.directories = self.bytes = 0
-
-    def __iter__(self) -> Iterator[Entry]:
-        from bakthat.format.entry import EntryType
-
-        for entry in self._entries:
-            if entry.type is EntryType.DIRECTORY:
-                self.directories += 1
-            else:
-                self.files += 1
-                self.bytes += entry.size
-            yield entry
 
     def as_dict(self) -> dict[str, int]:
         """Return the counts, for JSON."""
         return {"files": self.files, "directories": self.directories, "bytes": self.bytes}
 
 
-def _print_entries(entries: Iterable[Entry]) -> None:
+def _batches(entries: Iterable[Entry], count: _Count) -> Iterator[list[Entry]]:
+    """Yield *entries* in batches, and count them."""
+    remaining = iter(entries)
+    while batch := list(itertools.islice(remaining, _ENTRIES_AT_ONCE)):
+        directories = sum(entry.type == "directory" for entry in batch)
+        count.directories += directories
+        count.files += len(batch) - directories
+        count.bytes += sum(entry.size for entry in batch)
+        yield batch
+
+
+def _print_entries(batches: Iterable[list[Entry]]) -> None:
     """Print the lines of tar; on a terminal, what it cannot show is escaped."""
     from bakthat.cli.tar_listing import TarListing
 
-    lines = map(TarListing().line, entries)
-    if terminal.shows_output():
-        for line in lines:
-            terminal.print_line(text.printable(line))
-        return
-    while batch := list(itertools.islice(lines, _LINES_AT_ONCE)):
-        terminal.write_bytes("\n".join([*batch, ""]).encode("utf-8", "surrogateescape"))
+    listing = TarListing()
+    for batch in batches:
+        lines = listing.lines(batch)
+        if terminal.shows_output():
+            terminal.print_line("\n".join(map(text.printable, lines)))
+        else:
+            terminal.write_bytes("\n".join([*lines, ""]).encode("utf-8", "surrogateescape"))
 
 
 @command("find", "search all backups for files, and show which backups have them")
