@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bakthat.operations.backup import backup
     from bakthat.operations.browse.contents import contents
     from bakthat.operations.browse.find import find
+    from bakthat.operations.browse.open_file import open_file
     from bakthat.operations.check import check
     from bakthat.operations.cleanup import cleanup
     from bakthat.operations.cold import (
@@ -44,6 +45,7 @@ __all__ = [
     "find",
     "jobs",
     "ls",
+    "open_file",
     "restore",
     "restore_glacier_inventory",
     "rotate",
@@ -68,6 +70,7 @@ _HOMES = {
     "find": "bakthat.operations.browse.find",
     "jobs": "bakthat.operations.cold",
     "ls": "bakthat.operations.listing",
+    "open_file": "bakthat.operations.browse.open_file",
     "restore": "bakthat.operations.restore",
     "restore_glacier_inventory": "bakthat.operations.cold",
     "rotate": "bakthat.operations.retention",

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from bakthat.errors import PasswordError, UsageError
+from bakthat.system.streams import Buffer
 from bakthat.system.text import is_text, printable, reason_of
 
 
@@ -167,7 +168,7 @@ def print_line(text: str) -> None:
         print("\n".join(map(printable, text.split("\n"))))  # noqa: T201  # see above
 
 
-def write_bytes(data: bytes) -> None:
+def write_bytes(data: Buffer) -> None:
     """Write *data* to standard output as it is. Raises OutputError.
 
     Where that is a terminal, it must be safe to show.
@@ -175,7 +176,7 @@ def write_bytes(data: bytes) -> None:
     with _output():
         binary = getattr(sys.stdout, "buffer", None)
         if binary is None:  # a stream of text in its place
-            sys.stdout.write(data.decode("utf-8", "backslashreplace"))
+            sys.stdout.write(bytes(data).decode("utf-8", "backslashreplace"))
         else:
             sys.stdout.flush()  # text that was printed before
             binary.write(data)

@@ -97,7 +97,7 @@ LAYERS: dict[str, list[str]] = {
         "store",
         "backup browse check cleanup cold delete key_values listing restore retention sync",
     ],
-    "bakthat.operations.browse": ["comparison order disk", "contents find"],
+    "bakthat.operations.browse": ["comparison order disk", "contents find open_file"],
     "bakthat.operations.sources": ["files"],
     "bakthat.operations.sync": ["report", "operation"],
     "bakthat.cli": [

@@ -1,8 +1,10 @@
-"""Look into backups: list what they hold, and search them."""
+"""Look into backups: list what they hold, search them, and write out a file of one."""
 
 from __future__ import annotations
 
 import itertools
+import os
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -26,6 +28,7 @@ from bakthat.system import terminal, text
 if TYPE_CHECKING:
     from bakthat.format.entry import Entry
     from bakthat.operations.browse.find import FindReport, Match
+    from bakthat.system.streams import Buffer
 
 _ENTRIES_AT_ONCE = 1000
 
@@ -217,3 +220,59 @@ def _print_matches(matches: list[Match]) -> None:
     host = ("HOST",) if len(hosts) > 1 else ()
     header = ("MODIFIED (UTC)", "SIZE", "SHA-256", "IN", "FROM (UTC)", *host, "NEWEST", "PATH")
     terminal.print_table(header, rows, right=frozenset({1, 3}))
+
+
+@command("cat", "write one file of a backup to standard output")
+@option("filename", help="stored filename, name of the backup, or beginning of a stored filename")
+@option("path", help="path in the backup, or a .gitignore pattern that one file matches")
+@option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
+@option("--identity-file", metavar="FILE", help="age private keys")
+@with_destination
+@with_host
+@with_source
+@with_profile
+def cat(
+    *,
+    filename: str,
+    path: str,
+    prompt: str,
+    identity_file: str | None,
+    destination: str | None,
+    host: str | None,
+    source: str | None,
+    profile: str,
+    config: str | None,
+) -> None:
+    """Run ``bakthat cat``."""
+    # Imported here, as only this command needs it.
+    from bakthat.operations.browse.open_file import cat as write_file
+
+    try:
+        write_file(
+            filename,
+            path,
+            _Output(),
+            destination,
+            profile,
+            config,
+            host=host,
+            source=source,
+            identity_file=identity_file,
+            prompt=prompt,
+        )
+        terminal.flush()
+    except terminal.OutputError as exc:
+        if not isinstance(exc.__cause__, BrokenPipeError):
+            raise
+        # The reader wants no more, as head does after its lines: that is no failure.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # until the process ends
+
+
+class _Output:
+    """Standard output as a sink."""
+
+    def write(self, data: Buffer, /) -> None:
+        """Write all of *data*. Raises OutputError."""
+        if sys.__stdout__ is None:
+            raise terminal.OutputError("cannot write the output: standard output is closed")
+        terminal.write_bytes(data)

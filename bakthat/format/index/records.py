@@ -284,6 +284,7 @@ class _Columns:
         self._extras: Sequence[Iterable[Any]] = [itertools.repeat(each) for each in _NO_MORE[:4]]
         if more.count(None) < count or not _LINKS.isdisjoint(types):
             self._add_more(more, types)
+        self._is_padded = kind != FILE
         if any((header == 0) != (kind == FILE) for header in self._headers):
             raise CorruptIndexError("the index has an entry with another kind of headers")
 
@@ -307,7 +308,9 @@ class _Columns:
                 initial=at,
             )
         )
-        if positions[-1] > end:
+        # A file that is stored as it is has no padding.
+        last = positions[-1] if self._is_padded else positions[-2] + self._stored[-1]
+        if last > end:
             raise CorruptIndexError("a position in the index is outside of the archive")
         return zip(
             *self._known, *self._extras, positions, self._headers, self._stored, strict=False

@@ -1,0 +1,303 @@
+"""One file of a backup: opened with seeks, or written out, on every storage."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import random
+import socket
+import tarfile
+import threading
+from pathlib import Path
+
+import pytest
+
+import bakthat
+from bakthat.errors import (
+    AmbiguousNameError,
+    BakthatError,
+    CorruptArchiveError,
+    NoMatchError,
+    NotReadyError,
+    PasswordError,
+    UsageError,
+    WrongKeyError,
+)
+from bakthat.helper import KeyValue
+from bakthat.operations.browse.open_file import CHECKED_BYTES, cat
+from tests.support.glacier_server import GlacierServer
+from tests.support.legacy import PASSWORD, Legacy, beefish, tarball
+from tests.support.profiles import Conf
+from tests.support.servers import S3Server, share_service_models
+
+MIB = 1024 * 1024
+NOISE = random.Random(8).randbytes(3 * MIB)
+TEXT = b"some text\n" * 100_000
+
+
+@pytest.fixture(autouse=True)
+def cheap_work(cheap_passphrases: None) -> None:
+    """Spend no second on each passphrase."""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, bytes]:
+    """Make a tree, and return its files."""
+    contents = {
+        "a/noise": NOISE,
+        "a/text": TEXT,
+        "b/empty": b"",
+        "b/small": b"small",
+        "b/odd\n\udcff": b"odd",
+        "[ab]?": b"a name that is a pattern",
+        "ax": b"ax",
+        "mydir/inner": b"inner",
+    }
+    root = tmp_path / "data"
+    for name, content in contents.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    os.link(root / "a/noise", root / "hard")
+    os.symlink("a/text", root / "soft")
+    os.mkfifo(root / "pipe")
+    with (root / "sparse").open("wb") as sparse:
+        sparse.seek(2 * MIB)
+        sparse.write(b"in the middle")
+        sparse.truncate(5 * MIB)
+    contents["hard"] = NOISE
+    contents["sparse"] = (root / "sparse").read_bytes()
+    return contents
+
+
+def written(name: str, path: str, conf: Conf, **more: str) -> bytes:
+    output = io.BytesIO()
+    cat(name, path, output, conf=conf, **more)
+    return output.getvalue()
+
+
+@pytest.mark.parametrize("password", ["", "a passphrase"])
+def test_each_file_is_what_was_backed_up(
+    files: dict[str, bytes], conf: Conf, tmp_path: Path, password: str
+) -> None:
+    bakthat.backup(tmp_path / "data", conf=conf, password=password)
+    keys = {"password": password} if password else {}
+    before = threading.active_count()
+    for name, content in files.items():
+        with bakthat.open_file("data", name, conf=conf, **keys) as file:
+            assert file.read() == content
+            assert file.seek(len(content) // 2) == len(content) // 2
+            assert file.read(10) == content[len(content) // 2 :][:10]
+        assert written("data", f"data/{name}", conf, **keys) == content
+    assert threading.active_count() <= before
+
+
+def test_a_path_wins_over_a_pattern_and_a_pattern_must_match_one_file(
+    files: dict[str, bytes], local: Conf, tmp_path: Path
+) -> None:
+    bakthat.backup(tmp_path / "data", conf=local, password="")
+    assert written("data", "[ab]?", local) == files["[ab]?"]
+    assert written("data", "mydir/inner", local) == b"inner"
+    assert written("data", "sma*", local) == b"small"
+    assert written("data", "/b/sma??", local) == b"small"
+    assert written("data", "**/mydir/**", local) == b"inner"
+    for path, error, message in (
+        ("*", UsageError, "matches more than one file, such as 'data/"),
+        ("b/*", UsageError, "more than one"),
+        ("*.pdf", NoMatchError, "holds no"),
+        ("b/missing", NoMatchError, "holds no"),
+        ("b", UsageError, "is a directory"),
+        ("data/b", UsageError, "is a directory"),
+        ("data/", UsageError, "is a directory"),
+        ("soft", UsageError, "is a symbolic link to 'a/text'"),
+        ("pipe", UsageError, "is a fifo"),
+        ("../x", UsageError, "invalid path"),
+        ("", UsageError, "invalid path"),
+    ):
+        with pytest.raises(error, match=message):
+            written("data", path, local)
+        with pytest.raises(error, match=message):
+            bakthat.open_file("data", path, conf=local)
+
+
+def test_the_directory_at_the_top_wins_over_a_file_of_its_name(local: Conf, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/x").write_bytes(b"the file")
+    bakthat.backup(tmp_path / "x", conf=local, password="")
+    assert written("x", "x/x", local) == b"the file"
+    with pytest.raises(UsageError, match="is a directory"):
+        written("x", "x", local)
+
+
+def test_files_that_are_stored_as_they_are(conf: Conf, tmp_path: Path) -> None:
+    (tmp_path / "image.iso").write_bytes(NOISE)
+    with tarfile.open(tmp_path / "ready.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "image.iso", "inside")
+    for name in ("image.iso", "ready.tar.gz"):
+        content = (tmp_path / name).read_bytes()
+        for password in ("", "a passphrase"):
+            made = bakthat.backup(tmp_path / name, conf=conf, password=password)
+            stored = made.stored_filename
+            keys = {"password": password or None}
+            assert written(stored, name, conf, **keys) == content  # type: ignore[arg-type]
+            with bakthat.open_file(stored, name, conf=conf, **keys) as file:  # type: ignore[arg-type]
+                file.seek(-100, os.SEEK_END)
+                assert file.read() == content[-100:]
+            bakthat.delete(stored, conf=conf)
+
+
+def test_the_keys_are_checked(files: dict[str, bytes], local: Conf, tmp_path: Path) -> None:
+    made = bakthat.backup(tmp_path / "data", conf=local, password="right")
+    for password, error in (("wrong", WrongKeyError), (None, PasswordError)):
+        with pytest.raises(error):
+            bakthat.open_file("data", "ax", conf=local, password=password, prompt=False)
+    assert written("data", "ax", local, password="right") == b"ax"
+    with pytest.raises(NoMatchError):
+        written(made.stored_filename + "x", "ax", local)
+
+
+def test_another_host_and_another_source_are_told_apart(local: Conf, tmp_path: Path) -> None:
+    for source in ("one/data", "two/data"):
+        (tmp_path / source).mkdir(parents=True)
+        (tmp_path / source / "file").write_text(source)
+        bakthat.backup(tmp_path / source, conf=local, password="")
+    with pytest.raises(AmbiguousNameError):
+        written("data", "file", local)
+    assert written("data", "file", local, source=str(tmp_path / "one/data")) == b"one/data"
+
+
+def test_a_value_has_no_files(conf: Conf) -> None:
+    KeyValue(conf=conf).set_key("settings", {"a": 1}, password="")
+    with pytest.raises(UsageError, match="is a value"):
+        bakthat.open_file("settings", "settings.json", conf=conf)
+
+
+def flip(path: Path, at: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+def stored_file(conf: Conf, name: str) -> Path:
+    return Path(conf["local_path"], name)
+
+
+class Refusing:
+    """A sink that takes nothing."""
+
+    def write(self, data: object, /) -> None:
+        raise AssertionError("bytes were written")
+
+
+@pytest.mark.parametrize("password", ["", "a passphrase"])
+def test_damage_is_found_before_a_small_file_is_written(
+    local: Conf, tmp_path: Path, password: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/noise").write_bytes(NOISE)
+    made = bakthat.backup(tmp_path / "data", conf=local, password=password)
+    assert list(bakthat.contents("data", conf=local, password=password or None))
+    flip(stored_file(local, made.stored_filename), made.size // 2)
+    with pytest.raises(BakthatError):
+        cat("data", "noise", Refusing(), conf=local, password=password or None)
+    with (
+        bakthat.open_file("data", "noise", conf=local, password=password or None) as file,
+        pytest.raises(BakthatError),
+    ):
+        file.read()
+
+
+def test_another_object_in_the_place_of_the_archive_is_refused(local: Conf, tmp_path: Path) -> None:
+    """Of two archives of the same size, one takes the place of the other."""
+    made = []
+    for content in (b"first", b"other"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data/file").write_bytes(content * 100_000)
+        made.append(bakthat.backup(tmp_path / "data", conf=local, password="").stored_filename)
+        (tmp_path / "data/file").unlink()
+    first, other = (stored_file(local, name) for name in made)
+    first.write_bytes(other.read_bytes())
+    with pytest.raises(CorruptArchiveError):
+        cat(made[0], "file", Refusing(), conf=local)
+
+
+def test_a_large_file_is_written_as_it_is_read_and_checked_at_its_end(
+    local: Conf, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    with (tmp_path / "data/large").open("wb") as large:
+        large.write(NOISE)
+        large.seek(CHECKED_BYTES)
+        large.write(NOISE)
+    content = (tmp_path / "data/large").read_bytes()
+    made = bakthat.backup(tmp_path / "data", conf=local, password="")
+    assert written("data", "large", local) == content
+    path = stored_file(local, made.stored_filename)
+    whole = path.read_bytes()
+    # The last noise is stored as it is, in deflate blocks.
+    flip(path, whole.rindex(NOISE[2 * MIB + 5000 : 2 * MIB + 5100]))
+    output = io.BytesIO()
+    with pytest.raises(CorruptArchiveError):
+        cat("data", "large", output, conf=local)
+    assert len(output.getvalue()) > MIB
+
+
+def test_an_archive_of_060_and_one_of_another_gzip_are_read_from_their_beginning(
+    moto_endpoint: S3Server, tmp_path: Path
+) -> None:
+    share_service_models()
+    old = Legacy(moto_endpoint.conf(), tmp_path / "bakthat.sqlite")
+    contents = {"a.txt": b"hello", "big": bytes(range(256)) * 3000}
+    host = socket.gethostname()
+    plain = {"is_enc": False, "client": host}
+    old.store("www.20130604200000.tgz", "www", tarball("www", contents), plain, 1370376000)
+    secret = beefish(tarball("mydir", contents))
+    encrypted = {"is_enc": True, "client": host}
+    old.store("mydir.20130604191055.tgz.enc", "mydir", secret, encrypted, 1370373055)
+    for name, keys in (("www", {}), ("mydir", {"password": PASSWORD})):
+        for path, content in contents.items():
+            assert written(name, path, old.conf, **keys) == content
+            with bakthat.open_file(name, path, conf=old.conf, **keys) as file:
+                file.seek(3)
+                assert file.read() == content[3:]
+
+
+def test_a_vault_must_be_thawed_first(
+    glacier: GlacierServer, tmp_path: Path, files: dict[str, bytes]
+) -> None:
+    share_service_models()
+    conf = glacier.conf()
+    bakthat.backup(tmp_path / "data", conf=conf, password="")
+    with pytest.raises(NotReadyError, match="must be thawed") as raised:
+        bakthat.open_file("data", "a/text", conf=conf)
+    assert "bakthat restore" in raised.value.hint
+    assert not glacier.asked  # nothing was requested that costs money
+    assert bakthat.restore("data", conf=conf, output=tmp_path / "out") is None
+    glacier.advance(hours=6)
+    with bakthat.open_file("data", "a/text", conf=conf) as file:
+        assert file.read() == TEXT
+    assert written("data", "a/noise", conf) == NOISE
+
+
+def test_it_closes_what_it_opened(files: dict[str, bytes], conf: Conf, tmp_path: Path) -> None:
+    bakthat.backup(tmp_path / "data", conf=conf, password="")
+    file = bakthat.open_file("data", "a/noise", conf=conf)
+    file.read(2 * MIB)
+    file.close()
+    file.close()
+    with pytest.raises(ValueError, match="closed"):
+        file.read(1)
+    names = [each.name for each in threading.enumerate()]
+    assert not [name for name in names if name.startswith("bakthat")]
+
+
+def test_the_sha256_of_the_entry_is_that_of_the_content(
+    files: dict[str, bytes], local: Conf, tmp_path: Path
+) -> None:
+    bakthat.backup(tmp_path / "data", conf=local, password="")
+    entry = cat("data", "a/text", io.BytesIO(), conf=local)
+    assert entry.path == "data/a/text"
+    assert entry.sha256 == hashlib.sha256(TEXT).hexdigest()
