@@ -161,10 +161,11 @@ class Backend(Protocol):
     def stat(self, key: str) -> StoredObject:
         """Return *key* with its self-description. Raises NotFoundError."""
 
-    def ls(self, prefix: str = "") -> Iterator[StoredObject]:
+    def ls(self, prefix: str = "", *, indexes: bool = False) -> Iterator[StoredObject]:
         """Yield every object whose key begins with *prefix*, in any order.
 
-        Files of the backend itself (sidecars, temporary files) are left out.
+        Indexes are left out; with *indexes*, only they are listed. Files of the backend itself
+        (sidecars, temporary files) are left out always.
         """
 
     def is_unknown(self, key: str) -> bool:

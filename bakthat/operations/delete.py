@@ -13,6 +13,7 @@ from bakthat.session.deletion import (
     UNMARKED,
     check_before_deleting,
     check_recordable,
+    delete_indexes,
     record_deletion,
 )
 from bakthat.session.lookup import find_backup
@@ -59,5 +60,6 @@ def delete(
             name = printable(found.stored_filename)
             found.container = backend.container
             current.finish(found, done=f"deleted {name} from {found.where}")
+        delete_indexes(session, backend, [found])
         after_change(session, found.backend)
         return found

@@ -42,6 +42,7 @@ from bakthat.session.deletion import (
     UNMARKED,
     check_before_deleting,
     check_recordable,
+    delete_indexes,
     record_deletion,
 )
 from bakthat.session.lookup import find_set, other_hosts
@@ -324,7 +325,9 @@ def _delete_batch(
         failed = backend.delete_many([backup.stored_filename for backup in batch])
         for key, error in failed.items():
             log.warning("%s was not deleted: %s", printable(key), error)
-        record_deletion(session, [each for each in batch if each.stored_filename not in failed])
+        deleted = [each for each in batch if each.stored_filename not in failed]
+        record_deletion(session, deleted)
+    delete_indexes(session, backend, deleted)
     return failed
 
 

@@ -13,9 +13,17 @@ from pathlib import Path
 
 from bakthat import models
 from bakthat.backends.base import Backend, ColdStorage, StoredObject
-from bakthat.errors import CatalogError, NotFoundError, StorageError
+from bakthat.errors import (
+    BakthatError,
+    CatalogError,
+    ContainerNotFoundError,
+    NotFoundError,
+    StorageError,
+)
 from bakthat.policy.storage_classes import LONGEST_MINIMUM_DAYS, VAULT, days_left, storage_class
 from bakthat.session.container import check_mounted
+from bakthat.session.indexes.cache import forget_index
+from bakthat.session.indexes.home import home_of_index
 from bakthat.session.session import Session
 from bakthat.session.stat import stat_by_listing
 from bakthat.system.text import printable
@@ -71,6 +79,33 @@ def record_deletion(session: Session, backups: Sequence[models.Backups]) -> None
             f"but not from the catalog: {exc}",
             hint=f"{exc.hint}; then bakthat sync removes the entries",
         ) from exc
+
+
+def delete_indexes(session: Session, backend: Backend, backups: Sequence[models.Backups]) -> None:
+    """Remove the indexes of backups whose deletion is recorded, also from this machine's cache.
+
+    An index that cannot be removed is harmless without its archive, so that is only a warning.
+    """
+    by_home: dict[Backend, dict[str, str]] = {}
+    for each in backups:
+        if not each.is_key_value:
+            home, key = home_of_index(session, backend, each.stored_filename)
+            by_home.setdefault(home, {})[key] = each.stored_filename
+    for home, keys in by_home.items():
+        failed: Mapping[str, BakthatError] = {}
+        try:
+            failed = home.delete_many(list(keys))
+        except ContainerNotFoundError as exc:
+            log.debug("there are no indexes: %s", exc)
+        except StorageError as exc:
+            failed = dict.fromkeys(keys, exc)
+        for key, error in failed.items():
+            log.warning(
+                "the index of %s was not deleted: %s; bakthat cleanup removes it later",
+                printable(keys[key]),
+                error,
+            )
+    forget_index(backups)
 
 
 def _makes_room(backend: Backend, directory: Path) -> bool:

@@ -77,7 +77,8 @@ def _list_into(
             found[each.key] = each
             continue
         others += 1
-        if backend.page_size and others > requests * backend.page_size:
+        # Half of a page is indexes, which the listing leaves out.
+        if backend.page_size and others > requests * backend.page_size // 2:
             return False
     return True
 

@@ -485,3 +485,20 @@ def test_memory_does_not_grow_with_the_object(storage: Storage) -> None:
     # Five parts sent or queued and one being filled; growing buffers overshoot by an eighth.
     # The proxy of the tests holds each request under way once more.
     assert peak < 13 * storage.part_size + 4 * 1024 * 1024
+
+
+def test_indexes_are_listed_on_request_only(storage: Storage) -> None:
+    archives = ["my.20261126010203.tgz", "host/my.20261126010203.tgz.age", "plain.20261126010203"]
+    if storage.backend.name == "glacier":
+        pytest.skip("an index of an archive in a vault is in a bucket or beside the catalog")
+    others = ["notes.index", "set.index.20261126010203.tgz"]
+    for key in (*archives, *others):
+        put(storage.backend, key, b"x")
+    for key in archives:
+        put(storage.backend, f"{key}.index", b"x")
+    assert keys(storage.backend) == sorted([*archives, *others])
+    listed = [found.key for found in storage.backend.ls(indexes=True)]
+    assert sorted(listed) == sorted(f"{key}.index" for key in archives)
+    assert [found.key for found in storage.backend.ls("my", indexes=True)] == [
+        "my.20261126010203.tgz.index"
+    ]

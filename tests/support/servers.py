@@ -85,8 +85,11 @@ def tool(name: str) -> str:
 
 
 @contextmanager
-def running(command: list[str], port: int, home: Path) -> Iterator[int]:
-    """Run *command* until the block ends, entering it with its number when *port* answers."""
+def running(command: list[str], port: int, home: Path, *, grace: float = 10) -> Iterator[int]:
+    """Run *command* until the block ends, entering it with its number when *port* answers.
+
+    It is killed *grace* seconds after it was asked to end.
+    """
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -107,7 +110,7 @@ def running(command: list[str], port: int, home: Path) -> Iterator[int]:
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(grace)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -183,7 +186,6 @@ def seaweedfs_server(home: Path) -> Iterator[S3Server]:
         "-master.telemetry=false",
         "-master.volumeSizeLimitMB=64",
         "-volume.max=10000",  # each bucket takes several
-        "-volume.preStopSeconds=0",
         "-s3",
         "-s3.ip.bind=127.0.0.1",
         f"-s3.config={keys}",
@@ -193,7 +195,7 @@ def seaweedfs_server(home: Path) -> Iterator[S3Server]:
         *(f"-{name}={number}" for name, number in zip(names, others, strict=True)),
     ]
     try:
-        with running(command, port, home) as pid:
+        with running(command, port, home, grace=1) as pid:  # it would take ten seconds
             yield S3Server(f"http://127.0.0.1:{port}", access_key, secret_key, pid)
     finally:
         for number in (port, *others):  # it leaves its Unix sockets in /tmp, whatever TMPDIR is

@@ -182,9 +182,11 @@ class GlacierBackend(BakthatBackend):
             facts = self._record(key, job)
         return described_object(key, archive_id, facts)
 
-    def ls(self, prefix: str = "") -> Iterator[StoredObject]:
-        """Yield every archive of the inventory whose key begins with *prefix*."""
+    def ls(self, prefix: str = "", *, indexes: bool = False) -> Iterator[StoredObject]:
+        """Yield every archive of the inventory whose key begins with *prefix*; it has no index."""
         self._client.call("describe_vault")
+        if indexes:
+            return
         facts = dict(self.records.archives.items())
         for key, archive_id in list(self.records.inventory.items()):
             recorded = facts.get(archive_id, {})

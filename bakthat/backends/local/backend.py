@@ -61,6 +61,7 @@ from bakthat.errors import (
     StorageError,
     UsageError,
 )
+from bakthat.format.names import is_index_key
 from bakthat.policy.defaults import DEFAULT_LOCAL_PATH
 from bakthat.system.files import sync_directory, write_all
 from bakthat.system.paths import expanded
@@ -150,10 +151,10 @@ class LocalBackend(BakthatBackend):
         """Return *key* with its self-description. Raises NotFoundError."""
         return self._describe(key)
 
-    def ls(self, prefix: str = "") -> Iterator[StoredObject]:
-        """Yield every regular file whose key begins with *prefix*, one directory at a time."""
+    def ls(self, prefix: str = "", *, indexes: bool = False) -> Iterator[StoredObject]:
+        """Yield regular files, one directory at a time; see :class:`.base.Backend`."""
         self.check_container()
-        yield from self._ls("", prefix)
+        yield from self._ls("", prefix, indexes=indexes)
 
     def delete(self, key: str) -> None:
         """Remove *key*, then its self-description. A missing key is not an error."""
@@ -304,7 +305,7 @@ class LocalBackend(BakthatBackend):
             metadata=read_sidecar(self._file(key) + SIDECAR_SUFFIX),
         )
 
-    def _ls(self, below: str, prefix: str) -> Iterator[StoredObject]:
+    def _ls(self, below: str, prefix: str, *, indexes: bool) -> Iterator[StoredObject]:
         directory = self._file(below)
         with translated_errors("list", directory):
             try:
@@ -322,9 +323,9 @@ class LocalBackend(BakthatBackend):
                     continue
             if stat.S_ISDIR(details.st_mode):
                 if (key + "/").startswith(prefix) or prefix.startswith(key + "/"):
-                    yield from self._ls(key + "/", prefix)
+                    yield from self._ls(key + "/", prefix, indexes=indexes)
             elif stat.S_ISREG(details.st_mode) and key.startswith(prefix):
-                if is_private(entry.name):
+                if is_private(entry.name) or is_index_key(key) is not indexes:
                     continue
                 try:
                     check_key(key)

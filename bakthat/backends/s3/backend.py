@@ -34,6 +34,7 @@ from bakthat.errors import (
     UnreachableError,
     UsageError,
 )
+from bakthat.format.names import is_index_key
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,8 @@ class S3Backend(BakthatBackend):
             headers["ContentType"] = content_type
         if content_encoding:
             headers["ContentEncoding"] = content_encoding
-        if self._storage_class:
+        # An index is read when its backup still is in cold storage.
+        if self._storage_class and not is_index_key(key):
             headers["StorageClass"] = self._storage_class
         return S3Upload(
             self._client,
@@ -230,8 +232,8 @@ class S3Backend(BakthatBackend):
             raise NotFoundError(f"{self._client.shown} has no {key!r}")
         return found
 
-    def ls(self, prefix: str = "") -> Iterator[StoredObject]:
-        """Yield every object whose key begins with *prefix*; request a page at a time."""
+    def ls(self, prefix: str = "", *, indexes: bool = False) -> Iterator[StoredObject]:
+        """Yield objects, a request for each page; see :class:`~bakthat.backends.base.Backend`."""
         listing = self._client.pages(
             "list_objects_v2",
             Prefix=prefix,
@@ -239,6 +241,8 @@ class S3Backend(BakthatBackend):
         )
         for page in listing:
             for found in page.get("Contents", ()):
+                if is_index_key(found["Key"]) is not indexes:
+                    continue
                 yield StoredObject(
                     found["Key"],
                     int(found["Size"]),
