@@ -1,9 +1,9 @@
 """Remove what killed processes left behind, and expired records of the catalog.
 
 Leftovers are the parts of unfinished uploads, which cost money; temporary files and claims of the
-local destination; and in the catalog expired thaws, expired jobs and reservations of names. A
-backup is never removed. Neither is an object without a name of bakthat's, nor a leftover younger
-than a limit.
+local destination; indexes whose archive is not stored; and in the catalog expired thaws, expired
+jobs and reservations of names. A backup is never removed. Neither is an object without a name of
+bakthat's, nor a leftover younger than a limit.
 """
 
 from __future__ import annotations
@@ -15,13 +15,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from bakthat import models
-from bakthat.backends.base import UNKNOWN_PROGRESS, Backend, ColdStorage, Leftover
+from bakthat.backends.base import (
+    UNKNOWN_PROGRESS,
+    Backend,
+    ColdStorage,
+    Leftover,
+    StoredObject,
+)
 from bakthat.conf import DEFAULT_PROFILE
-from bakthat.errors import BakthatError, ContainerNotFoundError, StorageError, UsageError
+from bakthat.errors import (
+    BakthatError,
+    ContainerNotFoundError,
+    NotFoundError,
+    StorageError,
+    UsageError,
+)
 from bakthat.format import names
 from bakthat.policy.defaults import DEFAULT_LEFTOVER_AGE, DESTINATIONS
 from bakthat.policy.intervals import parse_interval
 from bakthat.session import cold
+from bakthat.session.indexes.home import archive_key, home_of_indexes
 from bakthat.session.records import CatalogMapping
 from bakthat.session.session import Session, operation, result_log
 from bakthat.system.paths import PathLike
@@ -40,7 +53,8 @@ class CleanupItem:
     """"s3", "glacier", "local" or "catalog"."""
     container: str
     kind: str
-    """"upload", "temporary file", "claim", "expired job", "expired thaw" or "reservation"."""
+    """"upload", "temporary file", "claim", "index", "expired job", "expired thaw" or
+    "reservation"."""
     name: str
     begun_at: float | None = None
     """Epoch seconds, UTC; None when it is not known."""
@@ -71,7 +85,8 @@ def cleanup(
     """Remove what killed processes left in the profile's containers and the catalog; return it.
 
     It removes unfinished uploads to S3 and to the vault whose keys are this profile's, temporary
-    files and claims of the local directory, and the catalog's expired jobs, thaws and reservations.
+    files and claims of the local directory, indexes whose archive is not stored, and the catalog's
+    expired jobs, thaws and reservations.
     A vault does not say when a part was written: an upload to it is removed by the second cleanup
     that finds it with the same number of parts, the interval *older_than* after the first.
     With *destination*, it cleans up that container only, and no reservations. It touches nothing
@@ -153,6 +168,8 @@ class _Cleaner:
         try:
             for leftover in list(self._old_leftovers(backend)):
                 self._remove(backend, leftover)
+            for home, index in self._old_indexes(backend):
+                self._remove_index(home, index)
             for kind, keys in self._expired(backend):
                 for key in keys:
                     self._add(CleanupItem(CATALOG, backend.container, kind, key))
@@ -227,6 +244,55 @@ class _Cleaner:
                 leftover.key,
                 leftover.begun_at,
                 leftover.size,
+            )
+        )
+
+    def _old_indexes(self, backend: Backend) -> list[tuple[Backend, StoredObject]]:
+        """Return the indexes whose archive is not stored, and the backend that stores them."""
+        home, within = home_of_indexes(self.session, backend)
+        prefix = within + self.session.shared_prefix
+        try:
+            indexes = {
+                archive: each
+                for each in home.ls(prefix, indexes=True)
+                if (archive := archive_key(each.key, within)) is not None
+                and self._is_ours(archive)
+                and time.time() - (each.last_modified or 0) >= self.seconds
+            }
+        except ContainerNotFoundError:
+            if home is backend:
+                raise
+            return []
+        if indexes and backend.name != "glacier":
+            for stored in backend.ls(self.session.shared_prefix):
+                indexes.pop(stored.key, None)
+        return [(home, each) for key, each in indexes.items() if self._is_gone(backend, key)]
+
+    def _is_gone(self, backend: Backend, key: str) -> bool:
+        """Return whether the archive *key* is certainly not stored, and nobody is writing it."""
+        if backend.name == "glacier":
+            # The vault may hold archives that only another machine knows.
+            with models.catalog(self.session.catalog_path):
+                row = models.Backups.get_or_none(models.Backups.stored_filename == key)
+            return row is not None and row.is_deleted
+        if self._is_reserved(key):
+            return False
+        try:
+            backend.stat(key)
+        except NotFoundError:
+            return True
+        return False
+
+    def _remove_index(self, home: Backend, index: StoredObject) -> None:
+        try:
+            if not self.dry_run:
+                home.delete(index.key)
+        except (StorageError, UsageError) as exc:
+            self.failures.append(exc)
+            return
+        self._add(
+            CleanupItem(
+                home.name, home.container, "index", index.key, index.last_modified, index.size
             )
         )
 

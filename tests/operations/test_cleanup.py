@@ -14,9 +14,13 @@ import pytest
 
 import bakthat
 from bakthat import models
+from bakthat.backends.base import StoredObject
 from bakthat.errors import ContainerNotFoundError, StorageError, UsageError
+from bakthat.format import names
 from bakthat.operations.cleanup import CleanupItem
 from bakthat.operations.store import renewing
+from bakthat.session.entries import entry_of
+from bakthat.session.session import Session
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import FaultProxy, Hold, fault_proxy, refusal
 from tests.support.glacier_server import GlacierServer
@@ -27,6 +31,7 @@ from tests.support.servers import (
     glacier_backend,
     parts_under_way,
     plain,
+    put,
     s3_backend,
     share_service_models,
 )
@@ -372,3 +377,55 @@ def test_invalid_arguments_are_refused(local: Conf, moto_endpoint: S3Server) -> 
         bakthat.cleanup(conf=local, older_than="soon")
     with pytest.raises(ContainerNotFoundError):
         bakthat.cleanup(conf={**moto_endpoint.conf(), "database": local["database"]})
+
+
+@pytest.mark.parametrize("storage", ["local", "moto", "rclone", "seaweedfs"])
+def test_an_index_without_its_archive_is_removed_after_a_day(
+    request: pytest.FixtureRequest, storage: str, local: Conf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup that was killed between its two commits leaves it, and so does a deletion."""
+    conf = local
+    if storage != "local":
+        conf = {**request.getfixturevalue(f"{storage}_conf"), "database": local["database"]}
+    (Path(local["local_path"]).parent / "kept").write_text("hello")
+    kept = bakthat.backup(Path(local["local_path"]).parent / "kept", conf=conf, password="")
+    backend = Session("default", None, conf).backend(kept.backend)
+    dead, foreign = f"{DEAD}.index", "notes.index"
+    for key in (dead, f"{kept.stored_filename}.index", foreign):
+        if key not in {each.key for each in backend.ls(indexes=True)}:
+            put(backend, key, b"x")
+    assert bakthat.cleanup(conf=conf) == []
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 2 * DAY)
+    assert [each.name for each in bakthat.cleanup(conf=conf, dry_run=True)] == [dead]
+    assert reported(bakthat.cleanup(conf=conf)) == {("index", dead)}
+    assert bakthat.cleanup(conf=conf) == []
+    stored = {each.key for each in [*backend.ls(), *backend.ls(indexes=True)]}
+    assert {kept.stored_filename, f"{kept.stored_filename}.index", foreign} <= stored
+
+
+def test_an_index_of_a_vault_stays_until_its_archive_was_deleted(
+    local: Conf, glacier: GlacierServer, moto_conf: Conf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vault may hold archives that only another machine knows."""
+    conf = {**local, **moto_conf, **glacier.conf(), "default_destination": "glacier"}
+    conf["database"] = local["database"]
+    share_service_models()
+    plain(moto_conf).create_bucket(Bucket=moto_conf["s3_bucket"])
+    bucket = s3_backend(moto_conf)
+    within = f"bakthat_glacier_indexes/{conf['glacier_vault']}/"
+    put(bucket, f"{within}{DEAD}.index", b"x")
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 2 * DAY)
+    s3_only = {**moto_conf, "database": local["database"]}
+    assert bakthat.cleanup("s3", conf=s3_only) == []
+    session = Session("default", None, conf, "glacier")
+    glacier_backend(glacier.conf() | {"glacier_vault": conf["glacier_vault"]}).create_container()
+    assert bakthat.cleanup("glacier", conf=conf) == []
+    with models.catalog(session.catalog_path, write=True):
+        row = entry_of(
+            session.backend("glacier"), StoredObject(DEAD, 1), names.StoredName("set", 1, "", "")
+        )
+        row.is_deleted = True
+        row.save()
+    assert reported(bakthat.cleanup("glacier", conf=conf)) == {("index", f"{within}{DEAD}.index")}

@@ -30,7 +30,7 @@ def test_that_of_a_vault_is_in_the_bucket_of_the_profile(local: dict[str, Any]) 
     backend, key = home_of_index(session, session.backend("glacier"), KEY)
     assert (backend.name, backend.container) == ("s3", "bucket")
     assert key == f"bakthat_glacier_indexes/vault/{KEY}.index"
-    assert backend is session.backend("s3", storage_class=None)
+    assert backend is session.backend("s3")
 
 
 def test_without_a_bucket_it_is_beside_the_catalog(local: dict[str, Any]) -> None:

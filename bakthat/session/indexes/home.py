@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bakthat.backends.base import Backend
-from bakthat.format.names import index_key
+from bakthat.format.names import INDEX_EXTENSION, index_key
 from bakthat.session.session import Session
 
 VAULT_INDEXES = "bakthat_glacier_indexes"
@@ -14,17 +14,35 @@ of a vault's inventory has none."""
 def home_of_index(session: Session, backend: Backend, key: str) -> tuple[Backend, str]:
     """Return the backend that stores the index of the archive *key* of *backend*, and its key.
 
-    It is beside its archive. A vault would answer after hours, so the profile's bucket has the
-    indexes of its archives or, without a bucket, a directory beside the catalog, which may be
+    See :func:`home_of_indexes`.
+    """
+    home, within = home_of_indexes(session, backend)
+    return home, within + index_key(key)
+
+
+def home_of_indexes(session: Session, backend: Backend) -> tuple[Backend, str]:
+    """Return the backend that stores the indexes of *backend*, and what their keys begin with.
+
+    They are beside their archives. A vault would answer after hours, so the profile's bucket has
+    the indexes of its archives or, without a bucket, a directory beside the catalog, which may be
     missing and is lost with this machine. The bucket may be missing too. Raises ConfigError.
     """
     if backend.name != "glacier":
-        return backend, index_key(key)
-    in_vault = f"{backend.container}/{index_key(key)}"
+        return backend, ""
     if session.profile.s3_bucket is not None:
-        # Readable at once, whatever the storage class of the backups is.
-        return session.backend("s3", storage_class=None), f"{VAULT_INDEXES}/{in_vault}"
-    return session.backend("local", local_path=directory_of_indexes(session)), in_vault
+        return session.backend("s3"), f"{VAULT_INDEXES}/{backend.container}/"
+    home = session.backend("local", local_path=directory_of_indexes(session))
+    return home, f"{backend.container}/"
+
+
+def archive_key(key: str, within: str) -> str | None:
+    """Return the key of the archive whose index is *key*; None when it is elsewhere.
+
+    *within* is what the keys of the indexes begin with.
+    """
+    if not within and key.startswith(f"{VAULT_INDEXES}/"):
+        return None
+    return key.removeprefix(within).removesuffix(INDEX_EXTENSION)
 
 
 def directory_of_indexes(session: Session) -> str:
