@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bakthat.errors import BakthatError
+    from bakthat.format.entry import Entry
     from bakthat.hooks import events
     from bakthat.operations.backup import backup
     from bakthat.operations.browse.contents import contents
+    from bakthat.operations.browse.diff import diff
     from bakthat.operations.browse.find import find
     from bakthat.operations.browse.open_file import open_file
     from bakthat.operations.check import check
@@ -34,6 +36,7 @@ __version__ = "1.0.0.dev0"
 
 __all__ = [
     "BakthatError",
+    "Entry",
     "backup",
     "backup_glacier_inventory",
     "check",
@@ -41,6 +44,7 @@ __all__ = [
     "contents",
     "delete",
     "delete_older_than",
+    "diff",
     "events",
     "find",
     "jobs",
@@ -59,6 +63,7 @@ __all__ = [
 
 _HOMES = {
     "BakthatError": "bakthat.errors",
+    "Entry": "bakthat.format.entry",
     "backup": "bakthat.operations.backup",
     "backup_glacier_inventory": "bakthat.operations.cold",
     "check": "bakthat.operations.check",
@@ -66,6 +71,7 @@ _HOMES = {
     "contents": "bakthat.operations.browse.contents",
     "delete": "bakthat.operations.delete",
     "delete_older_than": "bakthat.operations.retention",
+    "diff": "bakthat.operations.browse.diff",
     "events": "bakthat.hooks",
     "find": "bakthat.operations.browse.find",
     "jobs": "bakthat.operations.cold",

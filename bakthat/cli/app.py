@@ -32,6 +32,8 @@ class ExitCode(enum.IntEnum):
 
     DONE = 0
     FAILED = 1
+    DIFFERENT = 1
+    """The trees that ``diff --exit-code`` compared differ."""
     USAGE = 2
     INCOMPLETE = 3
     """Done, but not all of it: files could not be stored or restored as they were."""

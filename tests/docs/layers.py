@@ -98,7 +98,7 @@ LAYERS: dict[str, list[str]] = {
         "store",
         "backup browse check cleanup cold delete key_values listing restore retention sync",
     ],
-    "bakthat.operations.browse": ["comparison order disk", "contents find open_file"],
+    "bakthat.operations.browse": ["comparison order disk", "contents diff find open_file"],
     "bakthat.operations.sources": ["files"],
     "bakthat.operations.sync": ["report", "operation"],
     "bakthat.cli": [
@@ -112,7 +112,7 @@ LAYERS: dict[str, list[str]] = {
 
 MAY_IMPORT: dict[str, str] = {
     # What each package or module at the top imports; "bakthat" is bakthat/__init__.py.
-    "bakthat": "errors hooks operations",
+    "bakthat": "errors format hooks operations",
     "errors": "",
     "system": "errors",
     "format": "errors system",

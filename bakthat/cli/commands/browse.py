@@ -1,4 +1,4 @@
-"""Look into backups: list what they hold, search them, and write out a file of one."""
+"""Look into backups: list what they hold, search and compare them, and write out a file of one."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from bakthat.system import terminal, text
 
 if TYPE_CHECKING:
     from bakthat.format.entry import Entry
+    from bakthat.operations.browse.comparison import Change
+    from bakthat.operations.browse.diff import DiffReport
     from bakthat.operations.browse.find import FindReport, Match
     from bakthat.system.streams import Buffer
 
@@ -276,3 +278,129 @@ class _Output:
         if sys.__stdout__ is None:
             raise terminal.OutputError("cannot write the output: standard output is closed")
         terminal.write_bytes(data)
+
+
+@command("diff", "compare a backup with another one, or with the disk")
+@option("filename", help="the older backup: stored filename, name of the backup, or beginning")
+@option("other", nargs="?", help="the newer backup (default: what is on the disk)")
+@option("--path", metavar="DIR", help="compare with this file or directory of the disk")
+@option("--hash", action="store_true", help="read the files of the disk; do not trust their times")
+@option(
+    "--exclude-file", metavar="FILE", help="leave out what the .gitignore patterns in FILE match"
+)
+@option("--no-ignore", action="store_true", help="use neither .bakthatexclude nor .gitignore")
+@option("--exclude-caches", action="store_true", help="leave out caches marked by CACHEDIR.TAG")
+@option("--one-file-system", action="store_true", help="leave out other mounted file systems")
+@option("--exit-code", action="store_true", help="exit with 1 when there are differences")
+@option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
+@option("--identity-file", metavar="FILE", help="age private keys")
+@option("--json", action="store_true", help="print one JSON object a line")
+@with_destination
+@with_host
+@with_source
+@with_profile
+def diff(
+    *,
+    filename: str,
+    other: str | None,
+    path: str | None,
+    hash: bool,
+    exclude_file: str | None,
+    no_ignore: bool,
+    exclude_caches: bool,
+    one_file_system: bool,
+    exit_code: bool,
+    prompt: str,
+    identity_file: str | None,
+    json: bool,
+    destination: str | None,
+    host: str | None,
+    source: str | None,
+    profile: str,
+    config: str | None,
+) -> int | None:
+    """Run ``bakthat diff``."""
+    started = time.monotonic()
+    with progress_bar("Reading") as progress:
+        changes = bakthat.diff(
+            filename,
+            other,
+            destination,
+            profile,
+            config,
+            host=host,
+            source=source,
+            path=path,
+            read_files=hash,
+            exclude_file=exclude_file,
+            ignore_files=not no_ignore,
+            exclude_caches=exclude_caches,
+            one_file_system=one_file_system,
+            identity_file=identity_file,
+            prompt=prompt,
+            progress=progress,
+        )
+        first = list(itertools.islice(changes, 1))  # after it, the bar is not needed any more
+    for change in itertools.chain(first, changes):
+        if json:
+            print_json_line("change", change.as_dict())
+        else:
+            terminal.print_line(_change_line(change))
+    report = changes.report
+    if json:
+        print_json_line("summary", report.as_dict())
+    seconds = time.monotonic() - started
+    print_result(
+        Summary(_describe_diff(report), seconds, warnings=report.warning_count), terminal.flush
+    )
+    if exit_code and report.totals.differs:
+        return ExitCode.DIFFERENT
+    return ExitCode.INCOMPLETE if report.warning_count else None
+
+
+_SIGNS = {"added": "+", "removed": "-", "changed": "M"}
+
+
+def _change_line(change: Change) -> str:
+    """Return one line for people: a sign, the path, and what changed from what into what."""
+    entry = change.after or change.before
+    assert entry is not None
+    slash = "/" if entry.type == "directory" else ""
+    line = f"{_SIGNS[change.kind]} {text.printable(change.path)}{slash}"
+    if change.before is None or change.after is None or not change.aspects:
+        return line
+    both = change.before, change.after
+    return f"{line}: {', '.join(_aspect(each.value, *both) for each in change.aspects)}"
+
+
+def _aspect(aspect: str, before: Entry, after: Entry) -> str:
+    old, new = (_value(aspect, each) for each in (before, after))
+    return aspect if old == new or not (old and new) else f"{aspect} {old} -> {new}"
+
+
+def _value(aspect: str, entry: Entry) -> str:
+    """Return what an entry has, for people; "" for what has no short form."""
+    if aspect == "type":
+        return entry.type.value
+    if aspect == "content":
+        return text.human_size(entry.size) if entry.type == "file" else ""
+    if aspect == "mode":
+        return f"{entry.mode:04o}"
+    if aspect == "owner":
+        return text.printable(f"{entry.owner or entry.uid}:{entry.group or entry.gid}")
+    if aspect == "times":
+        return text.utc_time(entry.mtime)
+    if aspect == "target":
+        return text.printable(entry.target)
+    if aspect == "device" and entry.device is not None:
+        return f"{entry.device[0]},{entry.device[1]}"
+    return ""
+
+
+def _describe_diff(report: DiffReport) -> str:
+    totals = report.totals
+    counts = [f"{totals.added} added, {totals.removed} removed, {totals.changed} changed"]
+    if totals.unknown:
+        counts.append(f"{totals.unknown} not compared")
+    sizes = f"+{text.human_size(totals.bytes_added)}, -{text.human_size(totals.bytes_removed)}"
+    return f"Compared {report.before} with {report.after}: {', '.join(counts)} ({sizes})"
