@@ -10,6 +10,9 @@ from bakthat.format import names
 from bakthat.format.description import ARCHIVE, FILE, KEY_VALUE, sanitized
 
 _VALUE_KEYS = ("KeyValue", "is_gzipped")
+_INDEX_FACTS = ("files", "directories", "bytes", "warning_count", "seconds", "sha256")
+"""What the self-description of an index knows better than that of its archive, which was written
+before the archive was made."""
 
 
 def is_value(stored: StoredObject) -> bool:
@@ -68,3 +71,10 @@ def entry_of(backend: Backend, stored: StoredObject, parsed: names.StoredName) -
         tags=str(description.get("tags") or ""),
         last_updated=int(time.time()),
     )
+
+
+def add_index_facts(entry: models.Backups, index: StoredObject) -> None:
+    """Add to *entry* what only the self-description of its index knows. Nobody vouches for it."""
+    found = sanitized(index.metadata)
+    entry.metadata |= {key: found[key] for key in _INDEX_FACTS if key in found}
+    entry.metadata["index_size"] = index.size

@@ -190,8 +190,9 @@ def unpacked_limit(backup: models.Backups) -> read.SizeLimit:
     content: int = description["bytes"] + members * MEMBER_BYTES
     limit = content * SLACK_FACTOR + SLACK_BYTES
     size = human_size(description["bytes"])
-    # Only the entry of a finished backup has its duration. sync knows the description alone.
-    if "seconds" in backup.metadata:
+    # Only the machine that made the backup knows the path of its source. To others, sync tells what
+    # the storage says.
+    if "source" in backup.metadata and "seconds" in backup.metadata:
         return read.SizeLimit(limit, f"{size} were backed up", _REPLACED)
     known = f"{size} were counted before the backup was made"
     return read.SizeLimit(max(limit, unannounced), known, _GREW_OR_REPLACED)

@@ -36,7 +36,8 @@ from bakthat.session.container import (
     recognize_moved,
     remember,
 )
-from bakthat.session.entries import entry_of, is_value, value_entry
+from bakthat.session.entries import add_index_facts, entry_of, is_value, value_entry
+from bakthat.session.indexes.home import home_of_index
 from bakthat.session.session import Session, operation, result_log
 from bakthat.session.stat import batches, workers
 from bakthat.session.vault import INVENTORY_KEY, VaultInventory
@@ -265,24 +266,32 @@ class _Comparison:
                 map(self._described, batch) if pool is None else pool.map(self._described, batch)
             )
             entries = []
-            for found in described:
+            for found, index in described:
                 self._step()
                 if found is None:
                     continue
                 entry = self._entry(found)
                 if entry is None:
                     self.result.foreign += 1
-                else:
-                    entries.append(entry)
+                    continue
+                if index is not None:
+                    add_index_facts(entry, index)
+                entries.append(entry)
             with self._catalog():
                 for entry in entries:
                     self._merge(entry)
 
-    def _described(self, stored: StoredObject) -> StoredObject | None:
-        """Return *stored* with its self-description; None when it cannot be looked up."""
-        if stored.metadata is not None:
-            return stored
-        return self._stat_or_none(stored.key)
+    def _described(self, stored: StoredObject) -> tuple[StoredObject | None, StoredObject | None]:
+        """Return *stored* with its self-description, and its index; None for what is not found."""
+        found = stored if stored.metadata is not None else self._stat_or_none(stored.key)
+        if found is None or "index" not in sanitized(found.metadata):
+            return found, None
+        home, key = home_of_index(self.session, self.backend, stored.key)
+        try:
+            return found, home.stat(key)
+        except (StorageError, UsageError) as exc:
+            log.debug("the index of %s cannot be looked up: %s", printable(stored.key), exc)
+            return found, None
 
     def _stat_or_none(self, key: str) -> StoredObject | None:
         """Return the object *key*; None when it is missing, or when this request failed."""
