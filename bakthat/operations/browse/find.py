@@ -261,10 +261,12 @@ class _Search:
             raise self._failure
         missing = [each.backup for each in report.unsearched if not each.reason]
         if missing:
+            count = len(missing)
             log.warning(
-                "%s without an index left out, the first is %s: bakthat sync --indexes makes "
-                "the indexes, --read-archives reads the backups",
-                f"{counted(len(missing), 'backup')} {'is' if len(missing) == 1 else 'are'}",
+                "%s no index and %s left out, the first is %s: bakthat sync --indexes makes "
+                "indexes, and --read-archives reads such backups",
+                f"{counted(count, 'backup')} {'has' if count == 1 else 'have'}",
+                "was" if count == 1 else "were",
                 printable(missing[0].stored_filename),
             )
         matches = [Match(entry, tuple(backups)) for entry, backups in self._found.values()]
