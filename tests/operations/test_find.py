@@ -196,7 +196,7 @@ def test_another_moment_is_refused(since: str) -> None:
 
 
 def test_nothing_to_search_for_is_refused(local: Conf) -> None:
-    for patterns in ([], "", "../up"):
+    for patterns in ([""], "", "../up"):
         with pytest.raises(UsageError):
             bakthat.find(patterns, conf=local)
 

@@ -193,7 +193,7 @@ def parse_segment(
     if parse_number(head.get("at"), 0, MAX_BLOCKS * BLOCK) != place.at:
         raise CorruptIndexError("a segment of the index has another position")
     paths = _paths_of(records)
-    wanted = None if where is None else [where(path) for path in paths]
+    wanted = None if where is None else list(map(where, paths))
     if wanted is not None and not any(wanted):
         return []
     if paths[0] != place.first:
@@ -213,7 +213,7 @@ def _records(body: bytes) -> list[Any]:
 
 
 def _paths_of(records: Sequence[object]) -> list[str]:
-    if not all(isinstance(record, list) and record for record in records):
+    if not (set(map(type, records)) <= {list} and all(records)):
         raise CorruptIndexError("a record of the index is not a list")
     paths = [record[0] for record in cast("Sequence[list[Any]]", records)]
     if set(map(type, paths)) == {str} and "".join(paths).isascii():

@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from calendar import timegm
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -314,13 +314,17 @@ class _Search:
         self._report.searched += 1
 
 
-class _KnownNames:
+class _KnownNames(dict[str, bool]):
     """Remembers which paths a selection matches, since one set has the same ones many times."""
 
     def __init__(self, selection: Selection) -> None:
+        super().__init__()
         self._selection = selection
-        self._known: dict[str, bool] = {}
         self._meaning: object = None
+
+    def __missing__(self, path: str) -> bool:
+        found = self[path] = self._selection.matches_name(path)
+        return found
 
     def entries(self, index: IndexReader) -> Iterable[Entry]:
         """Yield the entries of *index* that match themselves, not only a directory above them."""
@@ -328,23 +332,12 @@ class _KnownNames:
         selection.resolve(index)
         paths = selection.literal_paths()
         meaning = (index.top, None if paths is None else tuple(paths))
-        if meaning != self._meaning or len(self._known) > _REMEMBERED_PATHS:
-            self._known.clear()
+        if meaning != self._meaning or len(self) > _REMEMBERED_PATHS:
+            self.clear()
             self._meaning = meaning
-        for entry in index.entries(paths, where=self._where()):
+        for entry in index.entries(paths, where=self.__getitem__):
             if selection.matches(entry.path, is_directory=entry.type is EntryType.DIRECTORY):
                 yield entry
-
-    def _where(self) -> Callable[[str], bool]:
-        known, matches = self._known, self._selection.matches_name
-
-        def where(path: str) -> bool:
-            found = known.get(path)
-            if found is None:
-                found = known[path] = matches(path)
-            return found
-
-        return where
 
 
 def _order(match: Match) -> tuple[bytes, float]:
