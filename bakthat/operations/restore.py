@@ -6,21 +6,34 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bakthat import models
-from bakthat.archive.extract.selection import Selection
+from bakthat.archive.extract.selection import OneFile, Selection
+from bakthat.archive.index.reader import IndexReader
 from bakthat.archive.report import ArchiveReport
 from bakthat.backends.base import StoredObject, ThawStatus
+from bakthat.backends.ranges import ObjectRanges
 from bakthat.conf import DEFAULT_PROFILE
-from bakthat.errors import CorruptArchiveError, NotFoundError, UsageError
-from bakthat.passwords import may_ask
+from bakthat.errors import (
+    AgeFormatError,
+    BakthatError,
+    CorruptArchiveError,
+    CorruptIndexError,
+    DecryptionError,
+    NotFoundError,
+    UsageError,
+)
+from bakthat.passwords import DecryptionKeys, may_ask
 from bakthat.pipeline import read
+from bakthat.pipeline.parts import Spans, find_parts, read_parts
 from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD, storage_class
 from bakthat.session import cold
-from bakthat.session.reading import byte_counter, expected_of, find_keys, find_to_restore
+from bakthat.session.indexes.opening import open_index
+from bakthat.session.reading import KeyFinder, byte_counter, expected_of, find_to_restore
 from bakthat.session.session import Session, operation, result_log
 from bakthat.system.paths import PathLike, expanded
 from bakthat.system.streams import Progress
@@ -40,8 +53,10 @@ class RestoreOptions:
     thaw: cold.ThawOptions
     any_size: bool
     """Whether the unpacked size is unlimited."""
-    selection: Selection | None
-    """The wanted members of an archive; None for all."""
+    only: Sequence[str]
+    """Paths and patterns of the wanted members of an archive; empty for all."""
+    use_index: bool
+    """Whether the index of an archive is read and compared with it."""
     keep_going: bool
     """Whether members that the file system cannot hold are left out."""
     progress: Progress | None
@@ -67,6 +82,7 @@ def restore(
     any_size: bool = False,
     only: str | Sequence[str] = (),
     keep_going: bool = False,
+    use_index: bool = True,
     report: ArchiveReport | None = None,
     progress: Progress | None = None,
 ) -> models.Backups | None:
@@ -79,9 +95,13 @@ def restore(
     checked to its end before the first file appears in *output*; when anything fails, no file
     appears. *progress* is called with the bytes downloaded and the bytes of the whole object.
 
-    *only* names files and directories inside the backup; nothing else is restored. The whole backup
-    is still read and checked. It is read a second time for a chosen hard link whose content is
-    stored under a name that was not chosen.
+    *only* names files and directories inside the backup, as ``bakthat contents`` shows them, and
+    nothing else is restored. What is no path in the backup is a pattern with the rules of
+    .gitignore; with "!" at its beginning, it leaves out what it matches. Only those parts of the
+    object are read that hold what is wanted, unless that is most of it, or it has no index.
+
+    Each restored file must be as the index of the backup says, and have its SHA-256. *use_index*
+    False ignores the index: the whole object is read, and what is in it is restored.
 
     *keep_going* True leaves out what the file system of *output* cannot hold, such as names that it
     does not allow, devices and files that are too large. A warning names each.
@@ -110,7 +130,7 @@ def restore(
             filename, destination, profile, config, conf=conf, host=host, source=source
         )
     paths = [only] if isinstance(only, str) else list(only)
-    repeated = _arguments_to_repeat(output, identity_file, prompt, paths, keep_going)
+    repeated = _arguments_to_repeat(output, identity_file, prompt, paths, keep_going, use_index)
     options = RestoreOptions(
         target=_target(output),
         password=password,
@@ -118,29 +138,30 @@ def restore(
         prompt=may_ask(prompt),
         thaw=cold.ThawOptions(tier, days, wait, repeated),
         any_size=any_size,
-        selection=Selection(paths) if paths else None,
+        only=paths,
+        use_index=use_index,
         keep_going=keep_going,
         progress=progress,
     )
     options.thaw.check()
+    Selection(paths)  # invalid paths are an error before anything else
     session = Session(profile, config, conf, destination)
     with operation(session, "restore", deferred=True) as current:
         found = find_to_restore(session, filename, host, source)
         expected = expected_of(found, any_size=options.any_size)
-        # Before the thaw, which costs money.
-        if not expected.is_archive and options.selection is not None:
-            raise UsageError(
-                f"{printable(found.stored_filename)} holds one file: it cannot be restored in part"
-            )
         stored = _stored_object(session, found)
+        keys = KeyFinder(session, password, identity_file, options.prompt)
+        reading = _Reading(session, found, expected, keys, options)
         is_cold = storage_class(stored.storage_class).is_cold
+        if is_cold:
+            reading.check_selection()  # before the thaw, which costs money
         if is_cold and not cold.make_readable(session, found, options.thaw):
             return None
         current.begin()
         log.info("Restoring %s", printable(found.stored_filename))
         _warn_of_incomplete(found)
         report = ArchiveReport() if report is None else report
-        _fetch(session, found, expected, options, report)
+        reading.run(report)
         found.restore_warning_count = report.warning_count
         name, target = printable(found.stored_filename), printable(options.target)
         current.finish(found, done=f"restored {name} into {target}")
@@ -181,6 +202,7 @@ def _arguments_to_repeat(
     prompt: str | bool,
     only: Sequence[str],
     keep_going: bool,
+    use_index: bool,
 ) -> list[str]:
     """Return the arguments that the restore after the thaw needs too.
 
@@ -190,6 +212,7 @@ def _arguments_to_repeat(
     given += ("--identity-file", os.fspath(identity_file)) if identity_file else ()
     given += [word for path in only for word in ("--only", path)]
     given += ["--keep-going"] if keep_going else []
+    given += [] if use_index else ["--no-index"]
     return given + ([] if may_ask(prompt) else ["--prompt", "no"])
 
 
@@ -208,50 +231,174 @@ def _warn_of_incomplete(backup: models.Backups) -> None:
         )
 
 
-def _fetch(
-    session: Session,
-    backup: models.Backups,
-    expected: read.Expected,
-    options: RestoreOptions,
-    report: ArchiveReport,
-) -> None:
-    """Restore all of *backup* into a directory; when anything fails, nothing appears there."""
-    backend = session.backend(backup.backend)
-    backup.container = backend.container
-    key = backup.stored_filename
-    log.info("Downloading...")
-    keys = find_keys(
-        session,
-        backend,
-        backup,
-        expected,
-        password=options.password,
-        identity_file=options.identity_file,
-        prompt=options.prompt,
-    )
-    if expected.encrypted:
-        log.info("Decrypting...")
-        if expected.is_legacy and not (expected.compressed or expected.is_value):
-            log.warning(
-                "%s was stored uncompressed by bakthat 0.6.0, so a wrong password cannot be "
-                "detected: check the restored file",
-                printable(key),
-            )
-    if expected.compressed:
-        log.info("Uncompressing...")
-    started = time.monotonic()
-    read.read_object(
-        backend.download(key),
-        expected,
-        options.target,
-        keys=keys,
-        report=report,
-        on_bytes=byte_counter(options.progress, backup.size),
-        selection=options.selection,
-        keep_going=options.keep_going,
-        reopen=lambda: backend.download(key),
-    )
-    report.seconds = time.monotonic() - started
+class _Reading:
+    """The reading of one backup, by its index where it has one."""
+
+    def __init__(
+        self,
+        session: Session,
+        backup: models.Backups,
+        expected: read.Expected,
+        keys: KeyFinder,
+        options: RestoreOptions,
+    ) -> None:
+        self._session = session
+        self._backup = backup
+        self._expected = expected
+        self._keys = keys
+        self._options = options
+        self._key = backup.stored_filename
+        self._backend = session.backend(backup.backend)
+        # Without any hint of an index, one is looked for only where it saves a lot.
+        is_known = not {"index", "index_size"}.isdisjoint(backup.metadata)
+        self._has_index = (
+            options.use_index and not expected.is_value and (is_known or bool(options.only))
+        )
+        self._spans: Spans | None = None
+
+    def check_selection(self) -> None:
+        """Raise NoMatchError or UsageError where the index says that a wanted member is missing."""
+        selection = self._selection()
+        if selection is None:
+            return
+        if not self._expected.is_archive:
+            self._check_name(selection)
+        elif self._has_index:
+            with self._open_index(selection) as index:
+                if index is not None:
+                    self._find_parts(index, selection)
+
+    def run(self, report: ArchiveReport) -> None:
+        """Restore all that is wanted into a directory; when anything fails, nothing appears there.
+
+        *report* takes the counts and warnings, and the duration.
+        """
+        self._backup.container = self._backend.container
+        log.info("Downloading...")
+        keys = self._keys.of(self._backend, self._backup, self._expected)
+        self._log_stages()
+        started = time.monotonic()
+        selection = self._selection()
+        if selection is not None and not self._expected.is_archive:
+            self._check_name(selection)
+        if not (self._has_index and self._run_by_index(keys, report)):
+            self._read_whole(keys, report, self._selection(), None)
+        report.seconds = time.monotonic() - started
+
+    def _run_by_index(self, keys: DecryptionKeys, report: ArchiveReport) -> bool:
+        """Restore by the index; return False, with nothing done, where none can be read."""
+        before = report.copy()
+        selection = self._selection() if self._expected.is_archive else None
+        with self._open_index(selection) as index:
+            if index is None or not self._find_parts(index, selection):
+                return False
+            try:
+                if self._spans is not None and selection is not None:
+                    self._read_parts(keys, report, selection, index, self._spans)
+                else:
+                    self._read_whole(keys, report, selection, index)
+            except CorruptIndexError as exc:
+                self._warn_of_index(exc)
+                report.go_back_to(before)
+                return False
+        return True
+
+    def _find_parts(self, index: IndexReader, selection: Selection | None) -> bool:
+        """Find the parts to read, None for all; return False where the index is damaged."""
+        self._spans = None
+        try:
+            if selection is not None:
+                self._spans = find_parts(index, selection, self._expected)
+        except (CorruptIndexError, DecryptionError, AgeFormatError) as exc:
+            self._warn_of_index(exc)
+            return False
+        return True
+
+    def _warn_of_index(self, error: BakthatError) -> None:
+        name = printable(self._key)
+        log.warning("the index of %s is damaged, so it is not used: %s", name, error)
+
+    def _read_parts(
+        self,
+        keys: DecryptionKeys,
+        report: ArchiveReport,
+        selection: Selection,
+        index: IndexReader,
+        spans: Spans,
+    ) -> None:
+        wanted, total = human_size(spans.bytes), human_size(index.footer.tar_bytes)
+        log.info("Reading %s of %s", wanted, total)
+        read_parts(
+            ObjectRanges(self._backend, self._key, self._backup.size),
+            self._expected,
+            self._options.target,
+            index=index,
+            selection=selection,
+            spans=spans,
+            keys=keys,
+            file_keys=self._keys.file_keys,
+            report=report,
+            on_bytes=byte_counter(self._options.progress, spans.bytes),
+            keep_going=self._options.keep_going,
+        )
+
+    def _read_whole(
+        self,
+        keys: DecryptionKeys,
+        report: ArchiveReport,
+        selection: Selection | None,
+        index: IndexReader | None,
+    ) -> None:
+        read.read_object(
+            self._backend.download(self._key),
+            self._expected,
+            self._options.target,
+            keys=keys,
+            report=report,
+            on_bytes=byte_counter(self._options.progress, self._backup.size),
+            selection=selection,
+            keep_going=self._options.keep_going,
+            reopen=lambda: self._backend.download(self._key),
+            index=index,
+            file_keys=self._keys.file_keys,
+        )
+
+    def _open_index(
+        self, selection: Selection | None
+    ) -> AbstractContextManager[IndexReader | None]:
+        """Open the index: for patterns, and for the whole archive, all of it is needed."""
+        return open_index(
+            self._session,
+            self._backup,
+            self._keys,
+            whole=selection is None or not selection.looks_like_paths,
+            may_read_archive=False,
+            is_quiet=selection is None,
+        )
+
+    def _selection(self) -> Selection | None:
+        return Selection(self._options.only) if self._options.only else None
+
+    def _check_name(self, selection: Selection) -> None:
+        """Raise unless *selection* has the one file of the backup."""
+        if self._expected.is_value:
+            raise UsageError(f"{printable(self._key)} is a value: it cannot be restored in part")
+        name = os.fsencode(self._expected.name).decode("utf-8", "surrogateescape")
+        list(selection.entries(OneFile(name)))
+        selection.check()
+
+    def _log_stages(self) -> None:
+        expected = self._expected
+        if expected.encrypted:
+            log.info("Decrypting...")
+            if expected.is_legacy and not (expected.compressed or expected.is_value):
+                log.warning(
+                    "%s was stored uncompressed by bakthat 0.6.0, so a wrong password cannot be "
+                    "detected: check the restored file",
+                    printable(self._key),
+                )
+        if expected.compressed:
+            log.info("Uncompressing...")
 
 
 def _stored_object(session: Session, backup: models.Backups) -> StoredObject:

@@ -18,7 +18,7 @@ from bakthat.archive.extract.unpack import Reading, extract
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar.fields import BLOCK_BYTES
 from bakthat.crypto.age import FileKeys
-from bakthat.errors import CorruptIndexError
+from bakthat.errors import CorruptArchiveError, CorruptIndexError
 from bakthat.format.entry import Entry, EntryType
 from bakthat.passwords import DecryptionKeys
 from bakthat.pipeline.ranges import (
@@ -145,15 +145,23 @@ def read_parts(
                 yield reading
 
         reading = stages.enter_context(read(spans, selection.entries(index)))
-        return extract(
-            reading.source,
-            destination,
-            report=report,
-            selection=selection,
-            keep_going=keep_going,
-            read_again=read_again,
-            check=reading.check,
-        )
+        try:
+            return extract(
+                reading.source,
+                destination,
+                report=report,
+                selection=selection,
+                keep_going=keep_going,
+                read_again=read_again,
+                check=reading.check,
+            )
+        except CorruptArchiveError as exc:
+            if exc.hint or isinstance(exc, CorruptIndexError):
+                raise
+            # Where no member begins, for example, the index may be what is wrong.
+            raise CorruptArchiveError(
+                f"the archive is not as its index says: {exc}", hint=NO_INDEX_HINT
+            ) from exc
 
 
 class _Stream:

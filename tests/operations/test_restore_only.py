@@ -10,6 +10,7 @@ import pytest
 
 import bakthat
 from bakthat.errors import CorruptArchiveError, NoMatchError, UsageError
+from bakthat.helper import KeyValue
 from tests.support.commandline import CommandLine
 from tests.support.tar_bytes import snapshot
 
@@ -146,14 +147,23 @@ def test_an_invalid_path_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_backup_of_one_file_cannot_be_restored_in_part(
-    conf: dict[str, Any], tmp_path: Path
-) -> None:
-    (tmp_path / "file").write_text("text")
-    made = bakthat.backup(tmp_path / "file", conf={**conf, "compress": False}, password="")
-    with pytest.raises(UsageError, match="holds one file"):
-        bakthat.restore(made.stored_filename, conf=conf, output=tmp_path / "out", only="file")
-    assert not (tmp_path / "out").exists()
+def test_a_backup_of_one_file_is_restored_by_its_name(conf: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("text")
+    made = bakthat.backup(tmp_path / "file.txt", conf={**conf, "compress": False}, password="")
+    for number, only in enumerate(("file.txt", "*.txt", "/file*")):
+        out = tmp_path / f"out{number}"
+        bakthat.restore(made.stored_filename, conf=conf, output=out, only=only)
+        assert (out / "file.txt").read_text() == "text"
+    for only in ("other", "!*.txt"):
+        with pytest.raises(NoMatchError, match="the backup holds n"):
+            bakthat.restore(made.stored_filename, conf=conf, output=tmp_path / "none", only=only)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_value_cannot_be_restored_in_part(conf: dict[str, Any], tmp_path: Path) -> None:
+    KeyValue(conf=conf).set_key("key", {"a": 1}, password="")
+    with pytest.raises(UsageError, match="is a value"):
+        bakthat.restore("key", conf=conf, output=tmp_path / "out", only="key")
 
 
 def test_damage_after_the_selected_members_is_found(

@@ -139,8 +139,10 @@ def _print_incomplete(done: str, warnings: int, problem: str) -> None:
     action="append",
     default=[],
     metavar="PATH",
-    help="only this file or directory of the backup; may be given several times",
+    help="only this file or directory of the backup, or what this pattern of .gitignore matches; "
+    "may be given several times",
 )
+@option("--no-index", action="store_true", help="read all, and ignore what the index says")
 @option("--keep-going", action="store_true", help="leave out what the file system cannot hold")
 @option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
 @option("--identity-file", metavar="FILE", help="age private keys")
@@ -158,6 +160,7 @@ def restore(
     filename: str,
     output: str | None,
     only: list[str],
+    no_index: bool,
     keep_going: bool,
     prompt: str,
     identity_file: str | None,
@@ -198,6 +201,7 @@ def restore(
                 wait=wait,
                 any_size=any_size,
                 only=only,
+                use_index=not no_index,
                 keep_going=keep_going,
                 report=report,
                 progress=progress,
