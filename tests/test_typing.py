@@ -7,14 +7,17 @@ mypy does not find is an error itself.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, assert_type
+from typing import TYPE_CHECKING, Any, BinaryIO, assert_type
 
 import bakthat
-from bakthat import events
+from bakthat import Entry, events
+from bakthat.format.entry import EntryType
 from bakthat.helper import BakHelper, KeyValue
 from bakthat.hooks import EventSlot
 from bakthat.models import Backups
+from bakthat.operations.browse.comparison import Aspect, ChangeKind, EntryChange
 from bakthat.plugin import Plugin
 from tests.support.commandline import PROJECT
 
@@ -80,6 +83,30 @@ if TYPE_CHECKING:  # never run: what is wrong here must be found by reading
         assert_type(bakthat.backup("mydir"), Backups)
         assert_type(bakthat.ls(), list[Backups])
         assert_type(bakthat.rotate("mydir"), list[Backups])
+        assert_type(bakthat.restore("mydir", only=["etc/hosts", "*.conf"]), Backups | None)
+        assert_type(bakthat.restore("mydir", only="etc/hosts"), Backups | None)
+
+    def look_into_backups() -> None:
+        entries: Iterator[Entry] = bakthat.contents("mydir", ["*.conf"])
+        for entry in entries:
+            assert_type(entry, Entry)
+            assert_type(entry.sha256, str)
+            assert_type(entry.type, EntryType)
+            assert_type(entry.device, tuple[int, int] | None)
+        assert_type(bakthat.contents("mydir").backup, Backups)
+        bakthat.contents("mydir", pattern="*.conf")  # type: ignore[call-arg]  # must be refused
+        for match in bakthat.find("*.conf", since="1W"):
+            assert_type(match.entry, Entry)
+            assert_type(match.backups, tuple[Backups, ...])
+        changes: Iterator[EntryChange] = bakthat.diff("mydir", path="/srv/mydir")
+        for change in changes:
+            assert_type(change.kind, ChangeKind)
+            assert_type(change.aspects, tuple[Aspect, ...])
+            assert_type(change.before, Entry | None)
+        assert_type(bakthat.diff("mydir", "mydir").report.totals.differs, bool)
+        with bakthat.open_file("mydir", "etc/hosts") as file:
+            assert_type(file, BinaryIO)
+            assert_type(file.read(), bytes)
 
 
 def test_the_typed_plugin_works() -> None:

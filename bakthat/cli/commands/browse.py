@@ -27,7 +27,7 @@ from bakthat.system import terminal, text
 
 if TYPE_CHECKING:
     from bakthat.format.entry import Entry
-    from bakthat.operations.browse.comparison import Change
+    from bakthat.operations.browse.comparison import EntryChange
     from bakthat.operations.browse.diff import DiffReport
     from bakthat.operations.browse.find import FindReport, Match
     from bakthat.system.streams import Buffer
@@ -361,7 +361,7 @@ def diff(
 _SIGNS = {"added": "+", "removed": "-", "changed": "M"}
 
 
-def _change_line(change: Change) -> str:
+def _change_line(change: EntryChange) -> str:
     """Return one line for people: a sign, the path, and what changed from what into what."""
     entry = change.after or change.before
     assert entry is not None

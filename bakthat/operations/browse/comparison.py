@@ -46,7 +46,7 @@ class Aspect(enum.StrEnum):
 _ORDER = tuple(Aspect)
 
 
-class Change(NamedTuple):
+class EntryChange(NamedTuple):
     """One entry that two trees do not have alike."""
 
     path: str
@@ -90,7 +90,7 @@ class Totals:
         """Whether any entry was added, removed or changed."""
         return bool(self.added or self.removed or self.changed)
 
-    def count(self, change: Change) -> None:
+    def count(self, change: EntryChange) -> None:
         """Count one change."""
         if change.before is None:
             self.added += 1
@@ -148,7 +148,7 @@ class Tree(Protocol):
         """Return whether *path* is at or below an entry that could not be read."""
 
 
-def compare(before: Tree, after: Tree, totals: Totals) -> Iterator[Change]:
+def compare(before: Tree, after: Tree, totals: Totals) -> Iterator[EntryChange]:
     """Yield what differs between two trees, in the order of an archive, and count it in *totals*.
 
     The name of the top directory is not compared. A hard link is compared as the file that it is
@@ -212,7 +212,7 @@ class _Comparison:
         self._common: set[bytes] = set()
         """Keys of first names that both trees have."""
 
-    def changes(self) -> Iterator[Change]:
+    def changes(self) -> Iterator[EntryChange]:
         left, right = self._before.keyed(), self._after.keyed()
         a, b = next(left, None), next(right, None)
         while a is not None or b is not None:
@@ -221,17 +221,17 @@ class _Comparison:
                 if self._after.tree.is_unread(self._after.path(a[0])):
                     self._totals.unknown += 1
                 else:
-                    yield Change(a[1].path, ChangeKind.REMOVED, (), a[1], None)
+                    yield EntryChange(a[1].path, ChangeKind.REMOVED, (), a[1], None)
                 a = next(left, None)
             elif a is None or b[0] < a[0]:
-                yield Change(b[1].path, ChangeKind.ADDED, (), None, b[1])
+                yield EntryChange(b[1].path, ChangeKind.ADDED, (), None, b[1])
                 b = next(right, None)
             else:
                 aspects = self._pair(a[0], a[1], b[1])
                 if aspects is None:
                     self._totals.unknown += 1
                 elif aspects:
-                    yield Change(b[1].path, ChangeKind.CHANGED, aspects, a[1], b[1])
+                    yield EntryChange(b[1].path, ChangeKind.CHANGED, aspects, a[1], b[1])
                 else:
                     self._totals.unchanged += 1
                 a, b = next(left, None), next(right, None)

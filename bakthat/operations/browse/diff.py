@@ -17,7 +17,7 @@ from bakthat.archive.report import ArchiveReport
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import UsageError
 from bakthat.format.entry import Entry, EntryType
-from bakthat.operations.browse.comparison import Change, Totals, compare
+from bakthat.operations.browse.comparison import EntryChange, Totals, compare
 from bakthat.operations.browse.disk import DiskTree
 from bakthat.operations.browse.order import in_order
 from bakthat.passwords import may_ask
@@ -56,10 +56,10 @@ class DiffReport:
         }
 
 
-class Differences(Iterator[Change]):
+class Differences(Iterator[EntryChange]):
     """What two trees do not have alike, in the order of an archive."""
 
-    def __init__(self, report: DiffReport, changes: Generator[Change, None, None]) -> None:
+    def __init__(self, report: DiffReport, changes: Generator[EntryChange, None, None]) -> None:
         self.report = report
         """It is complete at the end of the iteration."""
         self._changes = changes
@@ -67,7 +67,7 @@ class Differences(Iterator[Change]):
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Change:
+    def __next__(self) -> EntryChange:
         return next(self._changes)
 
     def close(self) -> None:
@@ -177,13 +177,13 @@ class _Comparison:
 
     def with_backup(
         self, first: models.Backups, second: models.Backups
-    ) -> Generator[Change, None, None]:
+    ) -> Generator[EntryChange, None, None]:
         """Yield what changed from one backup to another."""
         with ExitStack() as stack:
             before, after = (self._open(stack, each) for each in (first, second))
             yield from compare(before, after, self.report.totals)
 
-    def with_disk(self, backup: models.Backups, disk: _Disk) -> Generator[Change, None, None]:
+    def with_disk(self, backup: models.Backups, disk: _Disk) -> Generator[EntryChange, None, None]:
         """Yield what changed since a backup."""
         with ExitStack() as stack:
             before = self._open(stack, backup)

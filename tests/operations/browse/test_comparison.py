@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bakthat.format.entry import Entry, EntryType
-from bakthat.operations.browse.comparison import Aspect, Change, ChangeKind, Totals, compare
+from bakthat.operations.browse.comparison import Aspect, ChangeKind, EntryChange, Totals, compare
 from bakthat.operations.browse.order import in_order
 
 FILE, DIRECTORY, LINK = EntryType.FILE, EntryType.DIRECTORY, EntryType.HARDLINK
@@ -88,7 +88,7 @@ def link(path: str, target: str, **values: object) -> Entry:
     return entry(path, type=LINK, size=0, digest=b"", target=target, **values)
 
 
-def changes(before: Sequence[Entry], after: Sequence[Entry]) -> list[Change]:
+def changes(before: Sequence[Entry], after: Sequence[Entry]) -> list[EntryChange]:
     return list(compare(ListedTree(before), ListedTree(after), Totals()))
 
 
@@ -105,8 +105,8 @@ def test_what_one_tree_lacks_was_added_or_removed() -> None:
     totals = Totals()
     found = list(compare(ListedTree(before), ListedTree(after), totals))
     assert found == [
-        Change("d/new", ChangeKind.ADDED, (), None, after[2]),
-        Change("d/old", ChangeKind.REMOVED, (), before[2], None),
+        EntryChange("d/new", ChangeKind.ADDED, (), None, after[2]),
+        EntryChange("d/old", ChangeKind.REMOVED, (), before[2], None),
     ]
     assert totals.as_dict() == {
         "added": 1,
