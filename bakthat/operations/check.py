@@ -8,16 +8,20 @@ from __future__ import annotations
 import enum
 import logging
 import random
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bakthat import models
+from bakthat.archive.index.reader import IndexReader
 from bakthat.backends.base import Backend, StoredObject
+from bakthat.backends.ranges import ObjectRanges
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import (
     BakthatError,
     ConfigError,
+    ContainerNotFoundError,
     KeyFormatError,
     NoMatchError,
     NotFoundError,
@@ -26,11 +30,16 @@ from bakthat.errors import (
     UsageError,
     WrongKeyError,
 )
+from bakthat.format.entry import Entry
+from bakthat.format.names import index_key
 from bakthat.passwords import may_ask
 from bakthat.pipeline import read
+from bakthat.pipeline.sample import verify_share
 from bakthat.policy.storage_classes import VAULT, storage_class
 from bakthat.session import cold
 from bakthat.session.container import recognize_moved
+from bakthat.session.indexes.home import home_of_indexes
+from bakthat.session.indexes.opening import open_index
 from bakthat.session.lookup import find_backups
 from bakthat.session.reading import KeyFinder, byte_counter, expected_of, refresh_entry
 from bakthat.session.session import Session, operation, result_log
@@ -46,11 +55,20 @@ MAX_SINGLE_REQUESTS = 20
 """The most backups that are looked up one by one; for more, the container is listed."""
 
 
+_MOST_NAMED = 20
+"""The most files that are named when they differ."""
+_REMEDY = "bakthat sync --indexes makes it again"
+_NO_INDEX = f"its index is missing; {_REMEDY}"
+_BAD_INDEX = f"its index cannot be used; {_REMEDY}"
+
+
 class Verdict(enum.StrEnum):
     """The finding about one backup."""
 
     STORED = "stored"
     """It is stored with its size; its data was not read."""
+    SAMPLED = "sampled"
+    """A share of it was read, and every checksum in that is right."""
     READ = "read"
     """It was read to its end, and every checksum in it is right."""
     COLD = "cold"
@@ -67,7 +85,7 @@ class Verdict(enum.StrEnum):
     """The storage could not be reached or read."""
 
 
-_GOOD = (Verdict.STORED, Verdict.READ, Verdict.COLD)
+_GOOD = (Verdict.STORED, Verdict.SAMPLED, Verdict.READ, Verdict.COLD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +95,10 @@ class CheckResult:
     backup: models.Backups
     verdict: Verdict
     detail: str = ""
-    """One line about the problem."""
+    """One line about the problem, or about the part that was read."""
+    index_problem: str = ""
+    """One line about an index that should be there and is not; the backup can be restored all the
+    same."""
 
     @property
     def is_good(self) -> bool:
@@ -91,6 +112,7 @@ class CheckResult:
             "good": self.is_good,
             "verdict": self.verdict.value,
             "detail": self.detail,
+            "index_problem": self.index_problem,
         }
 
 
@@ -103,7 +125,7 @@ def check(
     conf: Mapping[str, Any] | None = None,
     host: str | None = None,
     read_data: bool = False,
-    sample: int | None = None,
+    sample: int | str | None = None,
     password: str | None = None,
     identity_file: PathLike | None = None,
     prompt: str | bool = "yes",
@@ -114,30 +136,33 @@ def check(
     By default all backups of the profile's containers are checked. *destination* restricts the
     check to one container, and *host* to one host. *filename* restricts it to a backup by its
     stored filename, to a set by its name, or to the backups whose stored filename begins with it.
-    *sample* is a number of backups to pick at random.
+    *sample* is a number of backups to pick at random, or text such as ``5%``: that share of the
+    data of each backup is read, from a random place on, so that each check reads another part.
 
-    By default existence and size are checked. With *read_data*, each backup is downloaded,
-    decrypted, decompressed and read to the end of its archive; nothing is written. *password*,
-    *identity_file* and *prompt* are as for :func:`bakthat.restore`; a password is asked for once.
-    A backup in cold storage is not thawed, and is read only if it is thawed already. *progress* is
-    called with the bytes read and the bytes of the stored backups, or without *read_data* with the
-    numbers of backups.
+    By default existence and size are checked, and whether the index is there. With *read_data*,
+    each backup is downloaded, decrypted, decompressed and read to the end of its archive; nothing
+    is written. Each file is compared with the SHA-256 in the index, and the files that differ are
+    named. *password*, *identity_file* and *prompt* are as for :func:`bakthat.restore`; a password
+    is asked for once. A backup in cold storage is not thawed, and is read only if it is thawed
+    already. *progress* is called with the bytes read and the bytes to read, or where nothing is
+    read with the numbers of backups.
 
     A problem with a backup is in its result, and is not raised. Raises NoMatchError, also when
     there is no backup to check, UsageError, ConfigError.
     """
-    if sample is not None and (isinstance(sample, bool) or sample < 1):
-        raise UsageError(f"a sample must be a whole number from 1 on, not {sample!r}")
+    number, share = _parse_sample(sample)
     session = Session(profile, config, conf, destination)
     with operation(session, "check", deferred=True):
         backups = _select(session, filename, host)
-        if sample is not None and sample < len(backups):
-            picked = {each.stored_filename for each in random.sample(backups, sample)}
+        if number is not None and number < len(backups):
+            picked = {each.stored_filename for each in random.sample(backups, number)}
             backups = [each for each in backups if each.stored_filename in picked]
-        found = _stat_all(session, backups, None if read_data else progress)
-        if read_data:
+        is_read = read_data or share is not None
+        found = _stat_all(session, backups, None if is_read else progress)
+        found = list(_with_index_problems(session, found))
+        if is_read:
             keys = KeyFinder(session, password, identity_file, may_ask(prompt))
-            found = list(_read_all(session, found, keys, progress))
+            found = list(_read_all(session, found, keys, 1.0 if read_data else share, progress))
         if not found:
             raise NoMatchError(
                 f"nothing to check: {_description_of_none(session, host)}",
@@ -146,6 +171,22 @@ def check(
     good = sum(each.is_good for each in found)
     result_log.info("Checked %d backups: %d good, %d wrong", len(found), good, len(found) - good)
     return found
+
+
+def _parse_sample(sample: int | str | None) -> tuple[int | None, float | None]:
+    """Return the number of backups, and the share of their data. Raises UsageError."""
+    if isinstance(sample, str) and re.fullmatch(r"\d{1,3}(\.\d+)?%", sample):
+        share = float(sample[:-1]) / 100
+        if 0 < share <= 1:
+            return None, share
+    elif isinstance(sample, str) and sample.isdecimal():
+        return _parse_sample(int(sample))
+    elif sample is None or (isinstance(sample, int) and sample is not True and sample >= 1):
+        return sample, None
+    raise UsageError(
+        f"invalid sample {sample!r}",
+        hint="give a number of backups from 1 on, or a share of their data such as 5%",
+    )
 
 
 def _select(session: Session, filename: str, host: str | None) -> list[models.Backups]:
@@ -218,6 +259,44 @@ def _stat(backend: Backend, backup: models.Backups, stored: StoredObject | None)
     return CheckResult(backup, Verdict.STORED)
 
 
+def _with_index_problems(session: Session, found: Sequence[CheckResult]) -> Iterator[CheckResult]:
+    """Yield the results, with the problem of an index that should be stored and is not."""
+    expected = [each for each in found if each.is_good and "index" in each.backup.metadata]
+    missing: set[str] = set()
+    for destination in dict.fromkeys(each.backup.backend for each in expected):
+        keys = [
+            each.backup.stored_filename for each in expected if each.backup.backend == destination
+        ]
+        try:
+            missing |= _missing_indexes(session, session.backend(destination), keys)
+        except (StorageError, ConfigError) as exc:
+            log.warning("the indexes on %s cannot be looked up: %s", destination, exc)
+    for each in found:
+        is_missing = each.backup.stored_filename in missing
+        yield replace(each, index_problem=_NO_INDEX) if is_missing else each
+
+
+def _missing_indexes(session: Session, backend: Backend, keys: Sequence[str]) -> set[str]:
+    home, within = home_of_indexes(session, backend)
+    if len(keys) > MAX_SINGLE_REQUESTS:
+        prefix = within + session.shared_prefix
+        listed = {each.key for each in home.ls(prefix, indexes=True)}
+        keys = [key for key in keys if index_key(within + key) not in listed]
+        if len(keys) > MAX_SINGLE_REQUESTS:
+            return set(keys)
+    with workers() as pool:
+        present = pool.map(lambda key: _is_stored(home, index_key(within + key)), keys)
+        return {key for key, is_present in zip(keys, present, strict=True) if not is_present}
+
+
+def _is_stored(home: Backend, key: str) -> bool:
+    try:
+        home.stat(key)
+    except (NotFoundError, ContainerNotFoundError):
+        return False
+    return True
+
+
 def _still_listed(session: Session, checked: Iterable[CheckResult]) -> set[str]:
     """Return the stored filenames, without backups deleted since the catalog was read."""
     names = {each.backup.stored_filename for each in checked}
@@ -233,23 +312,27 @@ def _still_listed(session: Session, checked: Iterable[CheckResult]) -> set[str]:
 
 
 def _read_all(
-    session: Session, found: Sequence[CheckResult], keys: KeyFinder, progress: Progress | None
+    session: Session,
+    found: Sequence[CheckResult],
+    keys: KeyFinder,
+    share: float | None,
+    progress: Progress | None,
 ) -> Iterator[CheckResult]:
     total = sum(max(each.backup.size, 0) for each in found if each.is_good)
-    count = byte_counter(progress, total)
+    count = byte_counter(progress, round(total * (share or 1)))
     for each in found:
         if not each.is_good:
             yield each
             continue
         log.info("Reading %s", printable(each.backup.stored_filename))
-        checked = _read(session, each, keys, count)
+        checked = _read(session, each, keys, share or 1, count)
         if not checked.is_good:
             log.warning("%s: %s", printable(each.backup.stored_filename), checked.detail)
         yield checked
 
 
 def _read(
-    session: Session, stored: CheckResult, keys: KeyFinder, count: ByteCounter
+    session: Session, stored: CheckResult, keys: KeyFinder, share: float, count: ByteCounter
 ) -> CheckResult:
     backup = stored.backup
     try:
@@ -257,22 +340,76 @@ def _read(
         if stored.verdict is Verdict.COLD:
             state = cold.thaw_status(session, backup)
             if not state.is_readable:
-                return CheckResult(backup, Verdict.COLD, cold.describe(state))
+                return replace(stored, detail=cold.describe(state))
         refresh_entry(session, backup)
         expected = expected_of(backup, any_size=True)
         backup_keys = keys.of(backend, backup, expected)
-        read.verify_object(
-            backend.download(backup.stored_filename),
-            expected,
-            keys=backup_keys,
-            on_bytes=count,
-        )
+        differences = _Differences()
+        with open_index(
+            session, backup, keys, whole=True, may_read_archive=False, is_quiet=True
+        ) as index:
+            if share < 1 and not _has_parts(index, expected):
+                detail = "without an index, no part of it can be read alone"
+                return replace(stored, verdict=Verdict.STORED, detail=detail)
+            if index is None and "index" in backup.metadata:
+                stored = replace(stored, index_problem=stored.index_problem or _BAD_INDEX)
+            if share < 1 and index is not None:
+                verify_share(
+                    ObjectRanges(backend, backup.stored_filename, backup.size),
+                    expected,
+                    index=index,
+                    share=share,
+                    keys=backup_keys,
+                    file_keys=keys.file_keys,
+                    on_bytes=count,
+                    on_difference=differences.add,
+                )
+            else:
+                read.verify_object(
+                    backend.download(backup.stored_filename),
+                    expected,
+                    keys=backup_keys,
+                    on_bytes=count,
+                    index=index,
+                    on_difference=differences.add,
+                    file_keys=keys.file_keys,
+                )
     except (PasswordError, WrongKeyError, KeyFormatError, ConfigError) as exc:
-        return CheckResult(backup, Verdict.NO_KEY, str(exc))
+        return replace(stored, verdict=Verdict.NO_KEY, detail=str(exc))
     except NotFoundError as exc:
-        return CheckResult(backup, Verdict.MISSING, str(exc))
+        return replace(stored, verdict=Verdict.MISSING, detail=str(exc))
     except (StorageError, UsageError) as exc:
-        return CheckResult(backup, Verdict.UNKNOWN, str(exc))
+        return replace(stored, verdict=Verdict.UNKNOWN, detail=str(exc))
     except BakthatError as exc:
-        return CheckResult(backup, Verdict.DAMAGED, str(exc))
-    return CheckResult(backup, Verdict.READ)
+        return replace(stored, verdict=Verdict.DAMAGED, detail=str(exc))
+    if differences.count:
+        return replace(stored, verdict=Verdict.DAMAGED, detail=differences.describe())
+    if share < 1:
+        return replace(stored, verdict=Verdict.SAMPLED, detail=f"{share:.3g} of it was read")
+    return replace(stored, verdict=Verdict.READ, detail="")
+
+
+class _Differences:
+    """The files that have another SHA-256 than their index says: some of them, and how many."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._paths: list[str] = []
+
+    def add(self, entry: Entry) -> None:
+        self.count += 1
+        if len(self._paths) < _MOST_NAMED:
+            self._paths.append(printable(entry.path))
+
+    def describe(self) -> str:
+        more = f" and {self.count - len(self._paths)} more" if self.count > _MOST_NAMED else ""
+        one = self.count == 1
+        files = "1 file differs" if one else f"{self.count} files differ"
+        return f"{files} from the SHA-256 in the index: {', '.join(self._paths)}{more}"
+
+
+def _has_parts(index: IndexReader | None, expected: read.Expected) -> bool:
+    """Return whether a part of a backup can be read alone."""
+    if index is None or (expected.encrypted and expected.is_legacy):
+        return False
+    return not expected.compressed or index.members() is not None

@@ -60,6 +60,11 @@ class Spans:
         bounds = iter(self._bounds)
         return zip(bounds, bounds, strict=True)
 
+    @property
+    def bounds(self) -> tuple[int, int] | None:
+        """Where the first part begins and the last one ends; None if there is none."""
+        return (self._bounds[0], self._bounds[-1]) if self._bounds else None
+
     def covered(self, gap: int) -> int:
         """Return the bytes of the parts and of all gaps of at most *gap* bytes between them."""
         total, previous = 0, None
@@ -129,7 +134,7 @@ def read_parts(
 
         @contextmanager
         def read(spans: Spans, entries: Iterable[Entry]) -> Iterator[Reading]:
-            stream = _Stream(tar.pieces(spans), on_bytes)
+            stream = PartsStream(tar.pieces(spans), on_bytes)
             with IndexCheck(entries, parts=True) as check:
                 yield Reading(bounded(stream, expected), check)
 
@@ -164,7 +169,7 @@ def read_parts(
             ) from exc
 
 
-class _Stream:
+class PartsStream:
     """Pieces of a tar and then its end mark, as a source."""
 
     def __init__(self, pieces: Iterator[bytes], on_bytes: ByteCounter) -> None:
@@ -175,6 +180,7 @@ class _Stream:
         self._ended = False
 
     def read(self, size: int, /) -> bytes:
+        """Return between 1 and *size* bytes, or ``b""`` at the end."""
         while self._at == len(self._piece):
             piece = next(self._pieces, None)
             if piece is None:

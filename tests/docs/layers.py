@@ -80,7 +80,7 @@ LAYERS: dict[str, list[str]] = {
         "backend",
     ],
     "bakthat.backends.local": ["files", "backend"],
-    "bakthat.pipeline": ["legacy one_file ranges", "read write", "parts scan"],
+    "bakthat.pipeline": ["legacy one_file ranges", "read write", "parts scan", "sample"],
     "bakthat.notify": ["base", "desktop healthchecks prometheus webhook"],
     "bakthat.session": [
         "records stat",

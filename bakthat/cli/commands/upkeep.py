@@ -79,7 +79,11 @@ def _print_changes(changes: list[Change]) -> None:
 @command("check", "check that the backups in the catalog are stored and can be read")
 @option("filename", nargs="?", default="", help="stored filename, name of the backup, or beginning")
 @option("--read-data", action="store_true", help="read each backup to its end; writes nothing")
-@option("--sample", type=int, metavar="N", help="check only N backups, picked at random")
+@option(
+    "--sample",
+    metavar="N|P%",
+    help="check N backups, picked at random; or read P percent of each, another part each time",
+)
 @option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
 @option("--identity-file", metavar="FILE", help="age private keys")
 @option("--json", action="store_true", help="print JSON")
@@ -90,7 +94,7 @@ def check(
     *,
     filename: str,
     read_data: bool,
-    sample: int | None,
+    sample: str | None,
     prompt: str,
     identity_file: str | None,
     json: bool,
@@ -101,7 +105,8 @@ def check(
 ) -> int | None:
     """Run ``bakthat check``."""
     started = time.monotonic()
-    with progress_bar("Checking", counts_bytes=read_data) as progress:
+    reads = read_data or "%" in (sample or "")
+    with progress_bar("Checking", counts_bytes=reads) as progress:
         found = bakthat.check(
             filename,
             destination,
@@ -114,7 +119,7 @@ def check(
             prompt=prompt,
             progress=progress,
         )
-    summary = Summary(_describe_checked(found, read_data), time.monotonic() - started)
+    summary = Summary(_describe_checked(found, reads), time.monotonic() - started)
 
     def show() -> None:
         if json:
@@ -128,14 +133,14 @@ def check(
     print_result(summary, show)
     if bad:
         return ExitCode.FAILED
-    is_unread = read_data and all(each.verdict == "cold" for each in found)
+    is_unread = reads and all(each.verdict == "cold" for each in found)
     return ExitCode.NOT_READY if is_unread else None
 
 
-def _describe_checked(found: list[CheckResult], read_data: bool) -> str:
+def _describe_checked(found: list[CheckResult], reads: bool) -> str:
     good = sum(each.is_good for each in found)
     cold = sum(each.verdict == "cold" for each in found)
-    in_cold = f" ({cold} in cold storage, not read)" if cold and read_data else ""
+    in_cold = f" ({cold} in cold storage, not read)" if cold and reads else ""
     checked = text.counted(len(found), "backup")
     return f"Checked {checked}: {good} good{in_cold}, {len(found) - good} wrong"
 
@@ -148,7 +153,7 @@ def _print_checked(checked: list[CheckResult]) -> None:
             each.backup.backend,
             text.human_size(each.backup.size),
             each.backup.stored_filename,
-            each.detail,
+            "; ".join(filter(None, (each.detail, each.index_problem))),
         )
         for each in checked
     ]
