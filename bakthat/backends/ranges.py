@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 from bakthat.backends.base import Backend
 from bakthat.errors import StorageError
+from bakthat.system.streams import RandomSource
 from bakthat.system.text import printable
 
 
@@ -38,3 +41,40 @@ class ObjectRanges:
                 hint="bakthat sync updates the catalog",
             )
         return data
+
+
+class EndsAtOnce:
+    """*source*, of which the first *head* and the last *tail* bytes are each read by one call.
+
+    They are read when a part of them is, and kept: for a format with small pieces at its ends.
+    """
+
+    def __init__(self, source: RandomSource, *, head: int, tail: int) -> None:
+        self._source = source
+        self.size = source.size
+        head = min(head, self.size)
+        self._ends = [_End(source, 0, head), _End(source, max(head, self.size - tail), self.size)]
+
+    def read_at(self, offset: int, size: int, /) -> bytes:
+        """Return *size* bytes from *offset* on; raises what the source raises."""
+        for end in self._ends:
+            if end.start <= offset and offset + size <= end.stop and size:
+                return end.read()[offset - end.start : offset - end.start + size]
+        return self._source.read_at(offset, size)
+
+
+class _End:
+    """Bytes *start* to *stop* of a source, read once."""
+
+    def __init__(self, source: RandomSource, start: int, stop: int) -> None:
+        self._source = source
+        self.start = start
+        self.stop = stop
+        self._data: bytes | None = None
+        self._lock = threading.Lock()
+
+    def read(self) -> bytes:
+        with self._lock:
+            if self._data is None:
+                self._data = self._source.read_at(self.start, self.stop - self.start)
+            return self._data

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from bakthat.backends.glacier.backend import GlacierBackend
-from bakthat.backends.ranges import ObjectRanges
+from bakthat.backends.ranges import EndsAtOnce, ObjectRanges
 from bakthat.errors import NotFoundError, StorageError
+from tests.support.ranges import Bytes
 from tests.support.servers import STORAGES, Storage, put
 
 CONTENT = bytes(range(256)) * 1000
@@ -46,3 +47,36 @@ def test_an_object_that_is_shorter_or_missing_is_an_error(storage: Storage) -> N
         longer.read_at(len(CONTENT) - 5, 10)
     with pytest.raises(NotFoundError):
         ObjectRanges(storage.backend, "missing.tgz", 100).read_at(0, 10)
+
+
+def test_each_end_of_an_object_is_read_once() -> None:
+    source = Bytes(CONTENT)
+    ranges = EndsAtOnce(source, head=1000, tail=2000)
+    size = len(CONTENT)
+    assert ranges.size == size
+    for start, end in (
+        (0, 10),
+        (990, 1000),
+        (0, 1000),
+        (990, 1010),
+        (size - 2000, size - 1999),
+        (size - 1, size),
+        (size - 2001, size),
+        (5, 5),
+    ):
+        assert ranges.read_at(start, end - start) == CONTENT[start:end]
+    assert sorted(source.calls) == [
+        (0, 1000),
+        (5, 0),
+        (990, 20),
+        (size - 2001, 2001),
+        (size - 2000, 2000),
+    ]
+
+
+@pytest.mark.parametrize(("head", "tail"), [(10, 10**6), (10**6, 10), (10**6, 10**6)])
+def test_ends_that_overlap_are_those_of_the_object(head: int, tail: int) -> None:
+    ranges = EndsAtOnce(Bytes(CONTENT), head=head, tail=tail)
+    assert ranges.read_at(0, len(CONTENT)) == CONTENT
+    assert ranges.read_at(5, 5) == CONTENT[5:10]
+    assert ranges.read_at(len(CONTENT) - 5, 5) == CONTENT[-5:]

@@ -35,6 +35,10 @@ log = logging.getLogger("bakthat")
 WHOLE_BYTES = 512 * 1024
 """An index of up to this size is always fetched whole: that is one request, and it is kept."""
 _COPY_BYTES = 1024 * 1024
+_HEAD_BYTES = 72 * 1024
+"""One request: the header of age and that of the index, which is in the first chunk of age."""
+_TAIL_BYTES = 130 * 1024
+"""Another one: the last two chunks of age, with the footer and the table of the members."""
 
 _REMEDY = "bakthat sync --indexes makes it again"
 
@@ -165,10 +169,11 @@ class _StoredIndex:
             return IndexReader(source, key=self._backup.stored_filename)
 
     def _ranges(self, size: int) -> RandomSource:
-        from bakthat.backends.ranges import ObjectRanges
+        from bakthat.backends.ranges import EndsAtOnce, ObjectRanges
         from bakthat.pipeline.ranges import plain_ranges
 
-        ranges = ObjectRanges(self._home, self._key, size)
+        stored = ObjectRanges(self._home, self._key, size)
+        ranges = EndsAtOnce(stored, head=_HEAD_BYTES, tail=_TAIL_BYTES)
         expected = self._expected()
         keys = self._keys.of(self._backend, self._backup, expected)
         return plain_ranges(ranges, _how_to_read(expected), keys, file_keys=self._keys.file_keys)
