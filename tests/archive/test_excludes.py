@@ -16,8 +16,11 @@ from hypothesis import strategies as st
 
 from bakthat.archive.create.excludes import ExcludeRules, find_rules
 from bakthat.archive.create.walk import WalkOptions, walk
+from bakthat.archive.extract.selection import Selection
 from bakthat.archive.report import ArchiveReport
 from bakthat.errors import UsageError
+from bakthat.format.entry import Entry, EntryType
+from tests.support.entries import EntryList
 
 pytestmark = pytest.mark.needs("git")  # the oracle of these tests
 
@@ -103,6 +106,30 @@ _files = st.lists(_patterns, min_size=1, max_size=5).map("\n".join)
 def test_any_patterns_keep_the_files_that_git_keeps(oracle: Oracle, text: str) -> None:
     oracle.rules_file.write_bytes(os.fsencode(text))
     assert oracle.kept_by_walk() == oracle.kept()
+
+
+_selecting = _patterns.filter(
+    lambda text: text.strip("/") and not (text[0] in "#!" or text[-1] in " \r" or "\0" in text)
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(text=_selecting)
+def test_a_selection_by_a_pattern_has_what_git_ignores(oracle: Oracle, text: str) -> None:
+    oracle.rules_file.write_bytes(os.fsencode(text))
+    path = "/".join(part for part in text.split("/") if part)
+    at_path = [name for name in oracle.names if f"{name}/".startswith(f"{path}/")]
+    ignored = sorted(set(oracle.names) - set(oracle.kept()))
+    index = EntryList([_entry("T", is_directory=True)])
+    for name in sorted(oracle.names):
+        is_directory = (oracle.path / name).is_dir()
+        index.all.append(_entry(f"T/{name}", is_directory=is_directory))
+    found = [entry.path.removeprefix("T/") for entry in Selection([text]).entries(index)]
+    assert found == (sorted(at_path) or ignored)
+
+
+def _entry(path: str, *, is_directory: bool) -> Entry:
+    return Entry(path, EntryType.DIRECTORY if is_directory else EntryType.FILE, 0, 0, 0, 0)
 
 
 _names = st.lists(st.sampled_from(["a", "b", "c", "ab"]), min_size=1, max_size=4).map("/".join)

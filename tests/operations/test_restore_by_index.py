@@ -19,10 +19,10 @@ from bakthat.pipeline import parts
 from tests.support.changed_indexes import (
     Contents,
     change_index,
-    forget_indexes,
     index_path,
     replaced,
 )
+from tests.support.indexes import forget_cache
 from tests.support.legacy import PASSWORD, beefish, tarball
 from tests.support.profiles import Conf
 from tests.support.trees import fingerprint, make_every_kind
@@ -105,7 +105,7 @@ def test_an_archive_without_an_index_is_read_front_to_back(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     index_path(local, stored).unlink()
-    forget_indexes()
+    forget_cache()
     with caplog.at_level(logging.INFO, "bakthat"):
         bakthat.restore(stored, conf=local, output=tmp_path / "out", only=["etc/host*", "z"])
     assert restored(tmp_path / "out") == {"mydir/etc/hosts", "mydir/etc/hosts.bak", "mydir/z"}
@@ -118,7 +118,7 @@ def test_a_full_restore_does_not_ask_for_an_index_that_is_not_there(
     stored: str, local: Conf, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     index_path(local, stored).unlink()
-    forget_indexes()
+    forget_cache()
     with caplog.at_level(logging.INFO, "bakthat"):
         bakthat.restore(stored, conf=local, output=tmp_path / "out")
     assert len(restored(tmp_path / "out")) == 10

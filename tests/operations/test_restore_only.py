@@ -188,6 +188,9 @@ def test_the_command_line_takes_several_paths(isolated_environment: Path, tmp_pa
     done = user.run("restore", "mydir", "-o", "out", "--only", "a", "--only", "mydir/c")
     assert done.code == 0, done.stderr
     assert restored(user.directory / "out") == {"mydir/a", "mydir/c"}
+    done = user.run("restore", "mydir", "-o", "most", "--only", "!b", "--no-index")
+    assert done.code == 0, done.stderr
+    assert restored(user.directory / "most") == {"mydir/a", "mydir/c"}
     missing = user.run("restore", "mydir", "-o", "other", "--only", "d")
     assert missing.code == 1
     assert "bakthat: error: the backup holds no 'd'" in missing.stderr

@@ -1,10 +1,8 @@
-"""Indexes of backups for the tests: made by reading, read, and made again with changes."""
+"""Indexes of backups for the tests: read, changed, and written again."""
 
 from __future__ import annotations
 
 import io
-import os
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from bakthat.format.index.layout import IndexHeader
 from bakthat.session.indexes.scanning import scan_backup
 from bakthat.session.reading import KeyFinder, find_to_restore
 from bakthat.session.session import Session
+from tests.support.indexes import forget_cache
 from tests.support.ranges import Bytes
 
 
@@ -70,17 +69,12 @@ def change_index(
     contents = Contents.of(index_by_reading(conf, name), name)
     change(contents)
     index_path(conf, name).write_bytes(contents.packed())
-    forget_indexes()
+    forget_cache()
 
 
 def index_path(conf: dict[str, Any], name: str) -> Path:
     """Return where the local store of *conf* has the index of a backup."""
     return Path(conf["local_path"], f"{name}.index")
-
-
-def forget_indexes() -> None:
-    """Empty the cache of indexes."""
-    shutil.rmtree(Path(os.environ["HOME"], ".cache", "bakthat"), ignore_errors=True)
 
 
 def replaced(entries: Iterable[Entry], which: str, **fields: Any) -> list[Entry]:
