@@ -17,7 +17,10 @@ from pathlib import Path
 from bakthat.archive.create.excludes import find_rules
 from bakthat.archive.extract.unpack import verify
 from bakthat.archive.gzip.reader import GzipReader
-from bakthat.archive.gzip.writer import GzipWriter
+from bakthat.archive.gzip.writer import GzipWriter, compress_member
+from bakthat.archive.index.framing import pack_tail
+from bakthat.archive.index.reader import IndexReader
+from bakthat.archive.index.writer import IndexSpool, SegmentWriter
 from bakthat.backends.base import decode_metadata
 from bakthat.backends.glacier.client import Description
 from bakthat.conf import load_profile
@@ -26,6 +29,8 @@ from bakthat.crypto.age import DecryptReader, EncryptWriter
 from bakthat.crypto.beefish import BeefishReader
 from bakthat.errors import BakthatError
 from bakthat.format.description import sanitized
+from bakthat.format.entry import Entry, EntryType
+from bakthat.format.index.layout import IndexHeader
 from bakthat.format.names import parse_stored_name
 from bakthat.models import Backups
 from bakthat.session.reading import expected_of
@@ -78,6 +83,53 @@ def tar_archive(data: bytes) -> None:
     """Walk through a tar archive."""
     with suppress(BakthatError):
         verify(io.BytesIO(data))
+
+
+def index_file(data: bytes) -> None:
+    """Read an index: its ends, all entries, and where the gzip members are."""
+    with suppress(BakthatError):
+        reader = IndexReader(_Memory(data), key="key")
+        for entry in reader.entries():
+            entry.as_dict()
+            json.dumps([entry.path, entry.target])
+        list(reader.entries([reader.top, "set/a"]))
+        members = reader.members()
+        if members is not None:
+            members.locate(0, reader.footer.tar_bytes)
+
+
+def index_lines(data: bytes) -> None:
+    """Read an index whose lines are hostile, but not its gzip members.
+
+    *data* holds the header, a segment, a table and the footer with NUL between them. In the footer,
+    O1, L1, O2 and L2 stand for where the segment and the table are, and how long.
+    """
+    lines = (data.split(b"\0") + [b""] * 4)[:4]
+    members = [compress_member(line, 3) for line in lines[:3]]
+    offsets = [0]
+    for member_ in members:
+        offsets.append(offsets[-1] + len(member_))
+    footer = lines[3]
+    for name, number in (
+        (b"O1", offsets[1]),
+        (b"L1", len(members[1])),
+        (b"O2", offsets[2]),
+        (b"L2", len(members[2])),
+    ):
+        footer = footer.replace(name, b"%d" % number)
+    index_file(b"".join([*members, compress_member(footer, 3), pack_tail(offsets[3])]))
+
+
+class _Memory:
+    """A source of any bytes, which may be asked for what it does not have."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def read_at(self, offset: int, size: int, /) -> bytes:
+        assert 0 <= offset <= offset + size <= self.size
+        return self._data[offset : offset + size]
 
 
 def self_description(data: bytes) -> None:
@@ -169,12 +221,41 @@ _DESCRIPTION = {
     "is_enc": False,
 }
 
+_INDEX_LINES = b"\0".join(
+    [
+        IndexHeader("key", "set", "host", "/set", "named", 1, member_bytes=1 << 20).pack(),
+        b'{"segment":4,"at":1024,"owners":{"0":"root"},"groups":{}}\n'
+        b'["set","d",493,0,0,1,1,2]\n'
+        b'["set/a","f",420,0,0,1,1,1,5,"' + b"A" * 43 + b'"]\n'
+        b'["set/b","h",420,0,0,1,1,1,0,"",{"t":"set/a"}]\n'
+        b'["set/c","c",420,0,0,1,null,1,0,"",{"d":[1,3],"n":1,"x":"0123456789abcdef","v":1}]\n',
+        b'{"members":[9000]}\n',
+        b'{"footer":1,"records":4,"files":3,"directories":1,"bytes":5,"tar":10240,"stored":9000,'
+        b'"removed":[],"segments":[["set",4,1024,O1,L1]],"members":[[1,0,O2,L2]]}\n',
+    ]
+)
+
+
+def _index_seed() -> bytes:
+    sink = io.BytesIO()
+    with IndexSpool() as spool:
+        writer = SegmentWriter(spool.add_segment)
+        writer.add(Entry("set", EntryType.DIRECTORY, 0o755, 0, 0, 1, 1, 2, position=1024))
+        writer.close()
+        spool.add_member(9000)
+        header = IndexHeader("key", "set", "host", "/set", "named", 1, member_bytes=1 << 20)
+        spool.write_to(sink, header, tar_bytes=10240)
+    return sink.getvalue()
+
+
 TARGETS: dict[str, tuple[Target, list[bytes]]] = {
     "age": (age_file, [_age_seed(b"text", recipients=[age.recipient_of(_IDENTITY)])]),
     "age-keys": (age_keys, [_IDENTITY.encode(), age.recipient_of(_IDENTITY).encode()]),
     "beefish": (legacy_encryption, [bytes(64)]),
     "gzip": (gzip_file, [_gzip_seed(b"text" * 50), gzip.compress(b"text" * 50)]),
     "tar": (tar_archive, [_TAR]),
+    "index": (index_file, [_index_seed()]),
+    "index-lines": (index_lines, [_INDEX_LINES]),
     "metadata": (
         self_description,
         [json.dumps(_DESCRIPTION).encode(), b'{"key": "s.20200202020202", "about": {}}'],
