@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from bakthat.backends.ranges import ObjectRanges
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import (
     AgeFormatError,
-    BakthatError,
     CorruptArchiveError,
     CorruptIndexError,
     DecryptionError,
@@ -254,7 +253,6 @@ class _Reading:
         self._has_index = (
             options.use_index and not expected.is_value and (is_known or bool(options.only))
         )
-        self._spans: Spans | None = None
 
     def check_selection(self) -> None:
         """Raise NoMatchError or UsageError where the index says that a wanted member is missing."""
@@ -264,7 +262,8 @@ class _Reading:
         if not self._expected.is_archive:
             self._check_name(selection)
         elif self._has_index:
-            with self._open_index(selection) as index:
+            # What is wrong with the index is said after the thaw.
+            with suppress(CorruptIndexError), self._open_index(selection) as index:
                 if index is not None:
                     self._find_parts(index, selection)
 
@@ -289,34 +288,32 @@ class _Reading:
         """Restore by the index; return False, with nothing done, where none can be read."""
         before = report.copy()
         selection = self._selection() if self._expected.is_archive else None
-        with self._open_index(selection) as index:
-            if index is None or not self._find_parts(index, selection):
-                return False
-            try:
-                if self._spans is not None and selection is not None:
-                    self._read_parts(keys, report, selection, index, self._spans)
+        try:
+            with self._open_index(selection) as index:
+                if index is None:
+                    return False
+                spans = self._find_parts(index, selection) if selection is not None else None
+                if spans is not None and selection is not None:
+                    self._read_parts(keys, report, selection, index, spans)
                 else:
                     self._read_whole(keys, report, selection, index)
-            except CorruptIndexError as exc:
-                self._warn_of_index(exc)
-                report.go_back_to(before)
-                return False
-        return True
-
-    def _find_parts(self, index: IndexReader, selection: Selection | None) -> bool:
-        """Find the parts to read, None for all; return False where the index is damaged."""
-        self._spans = None
-        try:
-            if selection is not None:
-                self._spans = find_parts(index, selection, self._expected)
-        except (CorruptIndexError, DecryptionError, AgeFormatError) as exc:
-            self._warn_of_index(exc)
+        except CorruptIndexError as exc:
+            log.warning(
+                "the index of %s is damaged, so it is not used: %s; %s",
+                printable(self._key),
+                exc,
+                exc.hint,
+            )
+            report.go_back_to(before)
             return False
         return True
 
-    def _warn_of_index(self, error: BakthatError) -> None:
-        name = printable(self._key)
-        log.warning("the index of %s is damaged, so it is not used: %s", name, error)
+    def _find_parts(self, index: IndexReader, selection: Selection) -> Spans | None:
+        """Find the parts to read, None for all. Raises CorruptIndexError, and NoMatchError."""
+        try:
+            return find_parts(index, selection, self._expected)
+        except (DecryptionError, AgeFormatError) as exc:  # nothing but the index was read
+            raise CorruptIndexError(str(exc)) from exc
 
     def _read_parts(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import os
@@ -23,6 +24,7 @@ from bakthat.passwords import DecryptionKeys
 from bakthat.pipeline import parts
 from bakthat.pipeline.parts import find_parts, read_parts
 from bakthat.pipeline.read import Expected, SizeLimit, read_object
+from tests.archive.test_extract_keep_going import refused_names
 from tests.crypto.test_age import IDENTITY, RECIPIENT
 from tests.crypto.test_age import Pieces as Sink
 from tests.pipeline.test_ranges import Table, compressed
@@ -164,6 +166,17 @@ def test_links_that_were_selected_together_are_one_file(tree: Path, tmp_path: Pa
     assert (out / "z/text").samefile(out / "text")
     assert not (out / "hard link").exists()
     assert (out / "z/text").read_text() == (tree / "text").read_text()
+
+
+def test_a_link_has_the_content_of_a_name_that_the_file_system_cannot_hold(
+    tree: Path, tmp_path: Path
+) -> None:
+    stored = Stored(store(tree)[0])
+    with refused_names("open", {b"hard link"}, errno.EILSEQ):
+        report = stored.restore(tmp_path / "out", "hard link", "z/text", keep_going=True)
+    assert (tmp_path / "out/set/z/text").read_text() == (tree / "text").read_text()
+    assert report.warning_count == 1
+    assert "left out the file 'set/hard link'" in report.warnings[0]
 
 
 def test_little_is_read_for_a_little(tmp_path: Path) -> None:
