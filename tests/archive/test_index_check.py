@@ -122,6 +122,16 @@ def test_missing_and_additional_entries_are_found(tmp_path: Path) -> None:
         assert not (tmp_path / "out").exists()
 
 
+def test_a_directory_without_a_name_is_passed_over(tmp_path: Path) -> None:
+    top = member(b"./", kind=b"5")
+    archive = top + member(b"./a", b"1") + top + header(b"b", b"1", linkname=b"./a") + END
+    entries = entries_of(archive)
+    assert [entry.path for entry in entries] == ["a", "b"]
+    assert restore(tmp_path / "out", entries, archive) == 2
+    with pytest.raises(CorruptArchiveError, match="disagree"):
+        restore(tmp_path / "other", entries[:1], archive)
+
+
 def test_a_stream_of_parts_is_compared_by_the_lengths_of_its_members(tmp_path: Path) -> None:
     chosen = [entry for entry in ENTRIES if entry.path in ("d/a", "d/link", "d/z")]
     stream = b"".join(ARCHIVE[entry.position : entry.end] for entry in chosen) + END

@@ -51,6 +51,7 @@ def entries_of(archive: bytes) -> list[Entry]:
     position = 0
     for member in reader:
         end = reader.end
+        path = split_name(member.name, member.name)
         hashing = ContentHash()
         stored = 0
         for offset, piece in reader.read_content(member):
@@ -58,7 +59,8 @@ def entries_of(archive: bytes) -> list[Entry]:
             stored += len(piece)
         digest = hashing.digest(member.size) if member.type is MemberType.FILE else b""
         header = end - position - stored - -stored % BLOCK
-        found.append(_entry(member, digest, position, header, stored))
+        if path:  # not the directory that the archive is relative to
+            found.append(_entry(member, digest, position, header, stored))
         position = end
     return found
 

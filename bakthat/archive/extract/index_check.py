@@ -57,6 +57,7 @@ class IndexCheck:
         self._parts_end = 0
         self._on_difference = on_difference
         self._current: Entry | None = None
+        self._position = 0
         self._batch: list[_Piece] = []
         self._batch_bytes = 0
         self._pool: ThreadPoolExecutor | None = None
@@ -72,13 +73,17 @@ class IndexCheck:
     def begin(self, member: Member, end: int) -> int:
         """Compare the header of the next *member*, which ends at byte *end* of what is read.
 
-        Return where it begins in the archive, in bytes. Raises CorruptArchiveError where it
-        differs, and what reading the index raises.
+        Return where it begins in the archive, in bytes. A directory without a name has no entry,
+        and is passed over. Raises CorruptArchiveError where the member differs, and what reading
+        the index raises.
         """
+        if member.type is MemberType.DIRECTORY and not _joined(member.name, member):
+            self._current = None  # the directory that the archive is relative to
+            return self._position
         entry = next(self._entries, None)
         if entry is None:
             self._disagree(member.name, "is not in the index")
-        self._current = entry
+        self._current, self._position = entry, entry.position
         path = entry.path.encode("utf-8", "surrogateescape")
         if member.name.rstrip(b"/") != path and _joined(member.name, member) != path:
             self._disagree(member.name, f"is {quoted(path)} in the index")
@@ -209,4 +214,4 @@ def _target_difference(member: Member, entry: Entry) -> str:
 
 
 def _joined(name: bytes, member: Member) -> bytes:
-    return b"/".join(split_name(name, member.name)) or b"."
+    return b"/".join(split_name(name, member.name))

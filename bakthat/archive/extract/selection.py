@@ -12,8 +12,6 @@ from bakthat.errors import NoMatchError, UsageError
 from bakthat.format.entry import Entry, EntryType
 from bakthat.system.text import quoted
 
-_ROOT = "."
-"""The path of an entry for the directory that the archive is relative to."""
 _SPECIAL = frozenset(b"*?[\\")
 _CACHED_BYTES = 4 * 1024 * 1024
 """How long the names are in sum whose decisions are remembered."""
@@ -96,7 +94,7 @@ class Selection:
 
         It may be called again, for another index. Raises whatever *index* raises.
         """
-        self._top = top = b"" if index.top == _ROOT else _encoded(index.top)
+        self._top = top = _encoded(index.top)
         self._is_empty = True
         # The likely paths first, since a look for what is not there may read a segment more.
         missing = set(range(len(self._texts)))
@@ -149,7 +147,7 @@ class Selection:
         Where nothing was resolved, the first call tells the directory at the top of the archive.
         """
         if self._top is None:
-            self._top = b"" if path == _ROOT.encode() else path.partition(b"/")[0]
+            self._top = path.partition(b"/")[0]
         if not self._includes(path, is_dir=is_directory):
             return False
         self._is_empty = False
@@ -226,8 +224,6 @@ class Selection:
         self._states_bytes = 0
 
     def _includes(self, path: bytes, *, is_dir: bool) -> bool:
-        if path == _ROOT.encode():
-            return self._only_excludes
         above = self._state(path.rpartition(b"/")[0])
         if above is False:
             return False

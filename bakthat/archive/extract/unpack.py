@@ -385,8 +385,11 @@ def verify(
 
 
 def _is_selected(selection: Selection, member: Member) -> bool:
-    path = b"/".join(split_name(member.name, member.name)) or b"."
-    return selection.includes_raw(path, is_directory=member.type is MemberType.DIRECTORY)
+    path = b"/".join(split_name(member.name, member.name))
+    # The directory that the archive is relative to has no name, and no entry in an index.
+    return bool(path) and selection.includes_raw(
+        path, is_directory=member.type is MemberType.DIRECTORY
+    )
 
 
 def _is_about_one_member(error: OSError | NameCollisionError, member: Member) -> bool:
