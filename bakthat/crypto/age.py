@@ -45,6 +45,7 @@ __all__ = [
     "DecryptReader",
     "EncryptWriter",
     "FileKeys",
+    "SharedHeader",
     "generate_identity",
     "parse_identities",
     "parse_identity",
@@ -63,11 +64,45 @@ def load() -> None:
     import cryptography.hazmat.primitives.kdf.hkdf  # noqa: F401
 
 
+class SharedHeader:
+    """An age header for two files that belong together, such as an archive and its index.
+
+    With a passphrase, writing and reading both costs one scrypt instead of two. Each file has a
+    nonce of its own, from which and from the file key its payload's key is derived, so no two
+    payloads have one key (docs/threat-model.rst). It holds a secret: *file_key*, that of *encoded*.
+    """
+
+    def __init__(self, encoded: bytes, file_key: bytes) -> None:
+        """*encoded* and *file_key* are those of a header that was opened: :attr:`FileKeys.last`."""
+        self.encoded = encoded
+        self.file_key = file_key
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        passphrase: str | None = None,
+        recipients: Sequence[str] = (),
+        work_factor: int = 18,
+    ) -> Self:
+        """Make a header with a new file key; arguments and errors as of :class:`EncryptWriter`."""
+        file_key = os.urandom(keys.FILE_KEY_SIZE)
+        stanzas = [
+            recipient.wrap(file_key)
+            for recipient in _recipients(passphrase, recipients, work_factor)
+        ]
+        encoded = encode_header(stanzas, file_key)
+        if len(encoded) > MAX_HEADER_SIZE:
+            raise CryptoError(f"{len(stanzas)} recipients are more than an age header can hold")
+        return cls(encoded, file_key)
+
+
 class EncryptWriter:
     """Encrypt the written bytes and pass them to *sink*, in pieces of about 1 MiB.
 
     *recipients* are public keys (``age1…``), *passphrase* is any text; exactly one of the two is
-    given. *work_factor* is the base-two logarithm of the cost of trying a passphrase, 1 to 22.
+    given, or else *header*. *work_factor* is the base-two logarithm of the cost of trying a
+    passphrase, 1 to 22.
 
     Only :meth:`close` makes the file complete: it writes the chunk that marks the end, without
     which no reader accepts the file. It never closes *sink*; the caller finishes or aborts that.
@@ -85,19 +120,18 @@ class EncryptWriter:
         passphrase: str | None = None,
         recipients: Sequence[str] = (),
         work_factor: int = 18,
+        header: SharedHeader | None = None,
     ) -> None:
-        file_key = os.urandom(keys.FILE_KEY_SIZE)
+        if header is None:
+            header = SharedHeader.make(
+                passphrase=passphrase, recipients=recipients, work_factor=work_factor
+            )
+        elif passphrase is not None or recipients:
+            raise TypeError("give a header, or a passphrase or recipients, not both")
         nonce = os.urandom(NONCE_SIZE)
-        stanzas = [
-            recipient.wrap(file_key)
-            for recipient in _recipients(passphrase, recipients, work_factor)
-        ]
-        header = encode_header(stanzas, file_key)
-        if len(header) > MAX_HEADER_SIZE:
-            raise CryptoError(f"{len(stanzas)} recipients are more than an age header can hold")
-        start = header + nonce
+        start = header.encoded + nonce
         self._sink = sink
-        self._sealer = Sealer(file_key, nonce)
+        self._sealer = Sealer(header.file_key, nonce)
         # A full chunk waits here until further data shows that it is not the final one.
         self._waiting = memoryview(bytearray(CHUNK_SIZE))
         self._waiting_size = 0

@@ -21,6 +21,13 @@ FORMAT = 1
 ARCHIVE, FILE, KEY_VALUE = "archive", "file", "keyvalue"
 """The kinds of objects: a tar archive, a file as it is, and a value of KeyValue."""
 
+INDEX = "index"
+"""The kind of the index of an archive or a file."""
+
+INDEX_FORMAT = 1
+"""The version of the format of an index, which its archive's self-description has as ``index``: so
+it is known that there must be one."""
+
 NAMED = "named"
 """The source id of a backup that was given a name: its source makes no difference."""
 
@@ -125,6 +132,14 @@ def _source_id(value: object) -> bool:
     return value == NAMED or (isinstance(value, str) and is_source_id(value))
 
 
+def _seconds(value: object) -> bool:
+    return isinstance(value, float) and 0 <= value < _LAST_DATE
+
+
+def _sha256(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
 def _boolean(value: object) -> bool:
     return isinstance(value, bool)
 
@@ -150,6 +165,11 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
     "directories": _number(0, 2**40),
     "owner": _text,
     "group": _text,
+    "index": _number(1, 2**31),
+    "warning_count": _number(0, 2**40),
+    "seconds": _seconds,
+    "stored": _number(0, 2**62),
+    "sha256": _sha256,
     "KeyValue": _boolean,
     "is_gzipped": _boolean,
     "is_enc": _boolean,

@@ -100,7 +100,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.operations.browse": ["comparison order disk", "contents diff find open_file"],
     "bakthat.operations.sources": ["files"],
-    "bakthat.operations.sync": ["report", "operation"],
+    "bakthat.operations.sync": ["report", "indexes", "operation"],
     "bakthat.cli": [
         "log process questions signals tar_listing",
         "app progress",

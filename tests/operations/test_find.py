@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 
 import bakthat
+from bakthat import models
+from bakthat.backends import LocalBackend
 from bakthat.errors import StorageError, UsageError, WrongKeyError
 from bakthat.helper import KeyValue
 from bakthat.models import Backups
+from bakthat.operations.browse import find as find_module
 from bakthat.operations.browse.find import FindReport, parse_since
 from tests.support.commandline import CommandLine
 from tests.support.indexes import forget_cache, lose_indexes
@@ -243,3 +246,18 @@ def test_the_exit_code_says_whether_something_was_found(user: CommandLine, tree:
     assert (done.code, done.stdout) == (3, "")
     assert "bakthat: error: 1 backup was left out" in done.stderr
     assert user.run("find", "a.txt", "--since", "now").code == 2
+
+
+def test_for_many_backups_without_an_index_one_listing_is_enough(
+    local: Conf, backups: list[Backups], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bakthat.sync(conf=local, indexes=True)
+    lose_indexes(local, *names(*backups[1:]))
+    with models.catalog(local["database"], write=True):  # as an earlier version stored them
+        for each in models.Backups.select():
+            each.metadata = {k: v for k, v in each.metadata.items() if k != "index_size"}
+            each.save()
+    monkeypatch.setattr(find_module, "MAX_SINGLE_REQUESTS", 2)
+    monkeypatch.setattr(LocalBackend, "stat", None)
+    report = bakthat.find("hosts", conf=local)
+    assert names(*(each.backup for each in report.unsearched)) == names(*reversed(backups[1:]))

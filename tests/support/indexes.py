@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
 
+from bakthat.errors import ContainerNotFoundError
 from bakthat.session.indexes.home import home_of_index
 from bakthat.session.session import Session
 from tests.support.profiles import Conf
@@ -21,5 +23,6 @@ def lose_indexes(conf: Conf, *names: str) -> None:
     session = Session("default", None, conf)
     for name in names:
         home, key = home_of_index(session, session.backend(session.destination), name)
-        home.delete(key)
+        with contextlib.suppress(ContainerNotFoundError):  # that of a vault's indexes
+            home.delete(key)
     forget_cache()

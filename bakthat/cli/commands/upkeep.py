@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import bakthat
@@ -24,7 +25,7 @@ from bakthat.system import terminal, text
 if TYPE_CHECKING:
     from bakthat.operations.check import CheckResult
     from bakthat.operations.cleanup import CleanupItem
-    from bakthat.operations.sync.report import Change
+    from bakthat.operations.sync.report import Change, IndexChange
 
 
 @command("sync", "make the catalog agree with what is stored; deletes nothing from the storage")
@@ -32,6 +33,13 @@ if TYPE_CHECKING:
 @option(
     "--wait", action="store_true", help="wait until the vault has made its list, which takes hours"
 )
+@option(
+    "--indexes",
+    action="store_true",
+    help="make missing and damaged indexes again, by reading the backups",
+)
+@option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
+@option("--identity-file", metavar="FILE", help="age private keys")
 @option("--json", action="store_true", help="print what changed as JSON")
 @with_destination
 @with_profile
@@ -39,6 +47,9 @@ def sync(
     *,
     dry_run: bool,
     wait: bool,
+    indexes: bool,
+    prompt: str,
+    identity_file: str | None,
     json: bool,
     destination: str | None,
     profile: str,
@@ -48,22 +59,35 @@ def sync(
     started = time.monotonic()
     with progress_bar("Syncing", counts_bytes=False) as progress:
         report = bakthat.sync(
-            destination, profile, config, dry_run=dry_run, wait=wait, progress=progress
+            destination,
+            profile,
+            config,
+            dry_run=dry_run,
+            wait=wait,
+            indexes=indexes,
+            identity_file=identity_file,
+            prompt=prompt,
+            progress=progress,
         )
     summary = Summary(report.summary(), time.monotonic() - started)
+    if report.has_failed:
+        print_error("the index of some backups could not be made")
     if json:
         print_result(summary, lambda: print_json(report.as_dict()))
     else:
-        print_result(summary, (lambda: _print_changes(report.changes)) if dry_run else None)
+        changes: list[Change | IndexChange] = [*report.changes, *report.index_changes]
+        print_result(summary, (lambda: _print_changes(changes)) if dry_run else None)
+    if report.has_failed:
+        return ExitCode.FAILED
     if report.is_pending:
         return ExitCode.NOT_READY
     return None if report.is_complete else ExitCode.INCOMPLETE
 
 
-def _print_changes(changes: list[Change]) -> None:
+def _print_changes(changes: Sequence[Change | IndexChange]) -> None:
     rows = [
         (
-            change.action.value,
+            change.what,
             text.utc_time(change.backup.backup_date),
             change.backup.backend,
             change.backup.host,

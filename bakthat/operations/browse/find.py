@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from calendar import timegm
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from bakthat.format.index.values import sort_key
 from bakthat.passwords import may_ask
 from bakthat.policy.intervals import parse_interval
 from bakthat.session.container import recognize_moved
+from bakthat.session.indexes.home import keys_with_index
 from bakthat.session.indexes.opening import open_cached_index, open_index
 from bakthat.session.reading import KeyFinder
 from bakthat.session.session import Session
@@ -38,6 +40,8 @@ from bakthat.system.text import counted, is_text, printable
 log = logging.getLogger("bakthat")
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?")
+MAX_SINGLE_REQUESTS = 20
+"""The most indexes that are looked for one by one; for more, the container is listed."""
 _REMEMBERED_PATHS = 500_000
 """How many paths are remembered with whether they match: backups of one set have the same ones."""
 
@@ -165,7 +169,7 @@ def find(
     moment = None if since is None else parse_since(since, time.time())
     backups = _backups(session, join_tags(tags).split(), host, set_name, moment)
     keys = KeyFinder(session, password, identity_file, may_ask(prompt))
-    search = _Search(session, selection, keys, read_archives=read_archives)
+    search = _Search(session, selection, keys, backups, read_archives=read_archives)
     for number, backup in enumerate(backups, 1):
         search.look_into(backup)
         if progress is not None:
@@ -223,9 +227,18 @@ class _Search:
     """Looks into one backup after the other, the newest first."""
 
     def __init__(
-        self, session: Session, selection: Selection, keys: KeyFinder, *, read_archives: bool
+        self,
+        session: Session,
+        selection: Selection,
+        keys: KeyFinder,
+        backups: Sequence[models.Backups],
+        *,
+        read_archives: bool,
     ) -> None:
         self._session = session
+        self._unknown = Counter(each.backend for each in backups if not _has_index(each))
+        """How many backups of each destination may have an index or not."""
+        self._with_index: dict[str, set[str]] = {}
         self._selection = selection
         self._keys = keys
         self._read_archives = read_archives
@@ -279,6 +292,8 @@ class _Search:
             if index is not None:
                 self._add(backup, index)
                 return True
+        if not (self._read_archives or self._may_have_index(backup)):
+            return False
         with open_index(
             self._session,
             backup,
@@ -291,6 +306,15 @@ class _Search:
                 return False
             self._add(backup, index)
         return True
+
+    def _may_have_index(self, backup: models.Backups) -> bool:
+        """Return whether a request for the index is worth it; for many, one listing says so."""
+        where = backup.backend
+        if _has_index(backup) or self._unknown[where] <= MAX_SINGLE_REQUESTS:
+            return True
+        if where not in self._with_index:
+            self._with_index[where] = keys_with_index(self._session, self._session.backend(where))
+        return backup.stored_filename in self._with_index[where]
 
     def _add(self, backup: models.Backups, index: IndexReader) -> None:
         owner = (backup.filename, backup.host, backup.backend, id_of_source(backup))
@@ -312,6 +336,11 @@ class _Search:
             elif known[1][-1] is not backup:  # not twice in one archive
                 known[1].append(backup)
         self._report.searched += 1
+
+
+def _has_index(backup: models.Backups) -> bool:
+    """Return whether the catalog knows that a backup has an index. Earlier versions made none."""
+    return "index_size" in backup.metadata
 
 
 class _KnownNames(dict[str, bool]):

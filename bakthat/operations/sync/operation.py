@@ -28,7 +28,9 @@ from bakthat.errors import (
 )
 from bakthat.format import names
 from bakthat.format.description import sanitized
+from bakthat.operations.sync.indexes import make_indexes
 from bakthat.operations.sync.report import Action, Change, ContainerSync, SyncReport
+from bakthat.passwords import may_ask
 from bakthat.session.cold import Wait
 from bakthat.session.container import (
     check_mounted,
@@ -38,6 +40,7 @@ from bakthat.session.container import (
 )
 from bakthat.session.entries import add_index_facts, entry_of, is_value, value_entry
 from bakthat.session.indexes.home import home_of_index
+from bakthat.session.reading import KeyFinder
 from bakthat.session.session import Session, operation, result_log
 from bakthat.session.stat import batches, workers
 from bakthat.session.vault import INVENTORY_KEY, VaultInventory
@@ -62,6 +65,10 @@ def sync(
     conf: Mapping[str, Any] | None = None,
     dry_run: bool = False,
     wait: Wait = False,
+    indexes: bool = False,
+    password: str | None = None,
+    identity_file: PathLike | None = None,
+    prompt: str | bool = "yes",
     progress: Progress | None = None,
 ) -> SyncReport:
     """Make the catalog agree with the profile's containers, or with *destination* alone.
@@ -74,6 +81,12 @@ def sync(
     the report's ``is_pending`` is true. With *wait* True the call waits instead; a function is
     called with the seconds to wait. *progress* is called with the number of objects looked up and
     the number of objects to look up.
+
+    With *indexes*, the index of each listed backup is read to its end then. One that is missing or
+    damaged is made by reading the backup, and stored beside it; a good one is never replaced. That
+    needs the keys: *password*, *identity_file* and *prompt* are as for :func:`bakthat.restore`, and
+    a password is asked for once. A backup in cold storage is left out. The report says what was
+    done about each.
 
     Raises StorageError, after all other containers are done, when one could not be read.
     """
@@ -92,6 +105,12 @@ def sync(
                 continue
             if result is not None:
                 report.containers.append(result)
+        if indexes:
+            keys = KeyFinder(session, password, identity_file, may_ask(prompt))
+            done_in = [each.backend for each in report.containers]
+            report.indexes = make_indexes(
+                session, done_in, keys, dry_run=dry_run, progress=progress
+            )
         # The command line has a summary of its own, but not when an exception ends the command.
         results = log if failures else result_log
         for done in report.containers:

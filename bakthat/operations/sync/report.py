@@ -32,9 +32,48 @@ class Change:
     action: Action
     backup: models.Backups
 
+    @property
+    def what(self) -> str:
+        """What is done, for people."""
+        return self.action.value
+
     def as_dict(self) -> dict[str, Any]:
         """Return the entry's columns and the action."""
         return {"action": self.action.value, **self.backup.as_dict()}
+
+
+class IndexAction(enum.StrEnum):
+    """What sync finds out about the index of a backup, and does."""
+
+    GOOD = "good"
+    """It is stored, and was read to its end."""
+    MADE = "made"
+    """It was missing, and was made by reading the backup."""
+    REPLACED = "replaced"
+    """It was damaged, and was made again by reading the backup."""
+    COLD = "cold"
+    """It is missing or damaged, and the backup is in cold storage."""
+    FAILED = "failed"
+    """It is missing or damaged, and the backup could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexChange:
+    """A backup and what was done about its index."""
+
+    action: IndexAction
+    backup: models.Backups
+    detail: str = ""
+    """One line about the problem."""
+
+    @property
+    def what(self) -> str:
+        """What is done, for people."""
+        return f"index {self.action.value}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry's columns, the action and the problem."""
+        return {"action": self.action.value, "detail": self.detail, **self.backup.as_dict()}
 
 
 @dataclass(slots=True)
@@ -86,6 +125,8 @@ class SyncReport:
 
     is_dry_run: bool
     containers: list[ContainerSync] = field(default_factory=list)
+    indexes: list[IndexChange] | None = None
+    """What was done about the index of each backup; None when that was not asked for."""
 
     @property
     def changes(self) -> list[Change]:
@@ -99,14 +140,33 @@ class SyncReport:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the catalog can list everything that is stored; no name was taken."""
-        return all(change.action is not Action.NAME_TAKEN for change in self.changes)
+        """Whether all is done: no name was taken, and each backup has an index."""
+        is_listed = all(change.action is not Action.NAME_TAKEN for change in self.changes)
+        return is_listed and not self._indexes_of(IndexAction.COLD, IndexAction.FAILED)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the index of a backup could not be made, although it is not in cold storage."""
+        return bool(self._indexes_of(IndexAction.FAILED))
+
+    @property
+    def index_changes(self) -> list[IndexChange]:
+        """What was done about the indexes that are not good."""
+        return [each for each in self.indexes or () if each.action is not IndexAction.GOOD]
+
+    def _indexes_of(self, *actions: IndexAction) -> list[IndexChange]:
+        return [each for each in self.indexes or () if each.action in actions]
 
     def summary(self) -> str:
         """Return one line with the number of changes in each container."""
         done = "Would sync" if self.is_dry_run else "Synced"
         counts = "; ".join(each.counts() for each in self.containers)
-        return f"{done} {counts or 'nothing: no container exists yet'}"
+        summary = f"{done} {counts or 'nothing: no container exists yet'}"
+        if self.indexes is None:
+            return summary
+        found = [(action, len(self._indexes_of(action))) for action in IndexAction]
+        parts = [f"{count} {action.value}" for action, count in found if count]
+        return f"{summary}; indexes: {', '.join(parts) or 'none'}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -114,4 +174,9 @@ class SyncReport:
             "dry_run": self.is_dry_run,
             "pending": self.is_pending,
             "containers": [each.as_dict() for each in self.containers],
+            **(
+                {}
+                if self.indexes is None
+                else {"indexes": [each.as_dict() for each in self.indexes]}
+            ),
         }

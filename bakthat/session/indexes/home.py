@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bakthat.backends.base import Backend
+from bakthat.errors import ContainerNotFoundError
 from bakthat.format.names import INDEX_EXTENSION, index_key
 from bakthat.session.session import Session
 
@@ -33,6 +34,18 @@ def home_of_indexes(session: Session, backend: Backend) -> tuple[Backend, str]:
         return session.backend("s3"), f"{VAULT_INDEXES}/{backend.container}/"
     home = session.backend("local", local_path=directory_of_indexes(session))
     return home, f"{backend.container}/"
+
+
+def keys_with_index(session: Session, backend: Backend) -> set[str]:
+    """Return the keys of *backend* that have an index, by a listing. Raises StorageError."""
+    home, within = home_of_indexes(session, backend)
+    try:
+        listed = [each.key for each in home.ls(within + session.shared_prefix, indexes=True)]
+    except ContainerNotFoundError:
+        if home is backend:
+            raise
+        return set()
+    return {key for each in listed if (key := archive_key(each, within)) is not None}
 
 
 def archive_key(key: str, within: str) -> str | None:

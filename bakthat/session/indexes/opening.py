@@ -15,9 +15,12 @@ from bakthat.errors import (
     AgeFormatError,
     ContainerNotFoundError,
     CorruptIndexError,
+    CredentialsError,
     DecryptionError,
     NotFoundError,
     NotReadyError,
+    StorageError,
+    UnreachableError,
 )
 from bakthat.session.indexes import cache
 from bakthat.session.indexes.cache import IndexCache
@@ -39,6 +42,8 @@ _HEAD_BYTES = 72 * 1024
 """One request: the header of age and that of the index, which is in the first chunk of age."""
 _TAIL_BYTES = 130 * 1024
 """Another one: the last two chunks of age, with the footer and the table of the members."""
+_LOCATED_BYTES = 16 * 1024**3
+"""Bytes of an archive whose gzip members are looked up at once."""
 
 _REMEDY = "bakthat sync --indexes makes it again"
 
@@ -97,6 +102,26 @@ def open_index(
         yield index
 
 
+def check_stored_index(session: Session, backup: models.Backups, keys: KeyFinder) -> int:
+    """Read the stored index of a backup to its end, whatever the cache has; return its size.
+
+    Raises NotFoundError when there is none, CorruptIndexError and DecryptionError for one that is
+    damaged, and what :func:`open_index` raises.
+    """
+    backend = session.backend(backup.backend)
+    stored = _StoredIndex(session, backend, backup, keys)
+    with ExitStack() as stack, _forgetting(backup):
+        size = stored.stat_size()
+        index = stored.open(stack, size, whole=True)
+        for _ in index.entries():
+            pass
+        members = index.members()
+        if members is not None:
+            for start in range(0, index.footer.tar_bytes, _LOCATED_BYTES):
+                members.locate(start, min(start + _LOCATED_BYTES, index.footer.tar_bytes))
+    return size
+
+
 @contextmanager
 def _forgetting(backup: models.Backups) -> Iterator[None]:
     """Remove an index that turns out to be damaged from the cache."""
@@ -129,7 +154,9 @@ def _from_storage(
     if isinstance(size, int) and not isinstance(size, bool) and size > 0:
         try:
             return stored.open(stack, size, whole=whole)
-        except (CorruptIndexError, DecryptionError):
+        except (NotFoundError, NotReadyError, UnreachableError, CredentialsError):
+            raise
+        except (CorruptIndexError, DecryptionError, StorageError):
             present = stored.stat_size()  # another machine may have made it again
             if present == size:
                 raise
