@@ -15,6 +15,7 @@ import pytest
 import bakthat
 from bakthat import models
 from bakthat.backends import LocalBackend
+from bakthat.backends.base import StoredObject
 from bakthat.errors import StorageError, UsageError, WrongKeyError
 from bakthat.helper import KeyValue
 from bakthat.models import Backups
@@ -258,6 +259,13 @@ def test_for_many_backups_without_an_index_one_listing_is_enough(
             each.metadata = {k: v for k, v in each.metadata.items() if k != "index_size"}
             each.save()
     monkeypatch.setattr(find_module, "MAX_SINGLE_REQUESTS", 2)
-    monkeypatch.setattr(LocalBackend, "stat", None)
+    stat, looked_up = LocalBackend.stat, []
+
+    def counted(self: LocalBackend, key: str) -> StoredObject:
+        looked_up.append(key)
+        return stat(self, key)
+
+    monkeypatch.setattr(LocalBackend, "stat", counted)
     report = bakthat.find("hosts", conf=local)
+    assert looked_up == [f"{backups[0].stored_filename}.index"]
     assert names(*(each.backup for each in report.unsearched)) == names(*reversed(backups[1:]))
