@@ -153,3 +153,11 @@ def test_no_match_is_an_exit_code(user: CommandLine, tree: Path) -> None:
     done = user.run("contents", "mydir", "nothing")
     assert (done.code, done.stdout) == (1, "")
     assert "bakthat: error: the backup holds no 'nothing'" in done.stderr
+
+
+def test_a_backup_that_the_catalog_does_not_list_is_found_on_the_storage(
+    conf: Conf, made: Path, tmp_path: Path
+) -> None:
+    name = bakthat.backup(made, conf=conf, password="").stored_filename
+    elsewhere = {**conf, "database": str(tmp_path / "elsewhere.sqlite")}
+    assert paths(name, "b.conf", conf=elsewhere) == ["mydir/b.conf"]

@@ -42,7 +42,7 @@ log = logging.getLogger("bakthat")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?")
 MAX_SINGLE_REQUESTS = 20
 """The most indexes that are looked for one by one; for more, the container is listed."""
-_REMEMBERED_PATHS = 500_000
+_REMEMBERED_PATHS = 250_000
 """How many paths are remembered with whether they match: backups of one set have the same ones."""
 
 
@@ -352,7 +352,9 @@ class _KnownNames(dict[str, bool]):
         self._meaning: object = None
 
     def __missing__(self, path: str) -> bool:
-        found = self[path] = self._selection.matches_name(path)
+        found = self._selection.matches_name(path)
+        if len(self) < _REMEMBERED_PATHS:
+            self[path] = found
         return found
 
     def entries(self, index: IndexReader) -> Iterable[Entry]:
@@ -361,7 +363,7 @@ class _KnownNames(dict[str, bool]):
         selection.resolve(index)
         paths = selection.literal_paths()
         meaning = (index.top, None if paths is None else tuple(paths))
-        if meaning != self._meaning or len(self) > _REMEMBERED_PATHS:
+        if meaning != self._meaning:
             self.clear()
             self._meaning = meaning
         for entry in index.entries(paths, where=self.__getitem__):
