@@ -128,7 +128,9 @@ def backup(
             skip_caches=exclude_caches,
             unvisited=session.store_inode() if session.destination == "local" else frozenset(),
         )
-        with open_content(source.path, options, arcname=source.arcname) as content:
+        with open_content(
+            source.path, options, arcname=source.arcname, unchanged=not source.is_archive
+        ) as content:
             from bakthat.operations.store import NewBackup
 
             def finish(entry: models.Backups) -> None:

@@ -60,6 +60,6 @@ def delete(
             name = printable(found.stored_filename)
             found.container = backend.container
             current.finish(found, done=f"deleted {name} from {found.where}")
-        delete_indexes(session, backend, [found])
+            delete_indexes(session, backend, [found])
         after_change(session, found.backend)
         return found

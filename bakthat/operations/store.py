@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import grp
 import logging
 import os
-import pwd
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,23 +12,33 @@ from pathlib import Path
 from typing import Any
 
 from bakthat import models
-from bakthat.archive.create.content import BackupContent
+from bakthat.archive.create.content import BackupContent, owner_names
 from bakthat.archive.create.walk import Scan, WalkOptions
 from bakthat.archive.create.worker import open_content
+from bakthat.archive.gzip.members import MEMBER_BYTES
 from bakthat.archive.report import ArchiveReport
-from bakthat.backends.base import Backend
+from bakthat.backends.base import Backend, StoredObject, Upload
 from bakthat.crypto import age
 from bakthat.errors import CatalogError, KeyExistsError, StorageError
 from bakthat.format import names
-from bakthat.format.description import ARCHIVE, FILE, archive_identity, describe
+from bakthat.format.description import (
+    ARCHIVE,
+    FILE,
+    INDEX,
+    INDEX_FORMAT,
+    archive_identity,
+    describe,
+)
+from bakthat.format.index.layout import IndexHeader
 from bakthat.operations.sources.files import BackupSource
 from bakthat.passwords import EncryptionKeys
-from bakthat.pipeline.write import write_object
+from bakthat.pipeline.write import shared_header, write_object
 from bakthat.session.container import make_container, recognize_moved, remember
+from bakthat.session.indexes.upload import NewIndex
 from bakthat.session.session import Session, result_log
 from bakthat.system import text
 from bakthat.system.signals import held_back
-from bakthat.system.streams import Progress
+from bakthat.system.streams import Buffer, Progress, Sink
 from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
@@ -80,7 +88,10 @@ class NewBackup:
                 if not attempt:
                     return self._store_as(key, date, first)
                 with open_content(
-                    self.source.path, self.options, arcname=self.source.arcname
+                    self.source.path,
+                    self.options,
+                    arcname=self.source.arcname,
+                    unchanged=not self.source.is_archive,
                 ) as again:
                     return self._store_as(key, date, again)
             except KeyExistsError:
@@ -113,9 +124,20 @@ class NewBackup:
         if self.keys:
             log.info("Encrypting...")
         log.info("Uploading...")
-        started = time.monotonic()
+        index = NewIndex(self.session, self.backend, key)
+        with contextlib.closing(index):
+            entry = self._upload(key, date, content, counted, index)
+            index.remember(entry)
+        return entry
+
+    def _upload(
+        self, key: str, date: int, content: BackupContent, counted: Scan, index: NewIndex
+    ) -> models.Backups:
+        """Store *content*, after its index, and record it. What is left is removed on a failure."""
+        started, begun_ns = time.monotonic(), time.time_ns()
         progress = UploadProgress(counted.bytes, self.progress)
         report = ArchiveReport()
+        shared = shared_header(self.keys)
         description = self._describe(date, counted, content.status)
         row = self._row(key, date)
         upload = self.backend.upload(key, metadata=description, size_hint=_size_hint(counted))
@@ -125,29 +147,32 @@ class NewBackup:
             mend="if it was stored, bakthat sync lists it; bakthat cleanup removes other remains",
         )
         try:
-            write_object(
-                upload,
+            sink = _CountedSink(upload)
+            tar_bytes = write_object(
+                sink,
                 content,
-                identity=archive_identity(
-                    source.set_name, date, self.session.host, source.source_id
-                ),
-                level=source.level,
+                identity=self._identity(date),
+                level=self.source.level,
                 keys=self.keys,
+                shared=shared,
                 report=report,
                 on_bytes=renewing(self.session.catalog_path, key, progress.add),
+                spool=index.spool,
             )
-            why = "" if self.allow_empty else source.why_empty(report, self.options)
-            if why:
-                report.warn(
-                    f"{printable(source.path)}: nothing in it is stored: {why}; "
-                    "--allow-empty says that this is meant"
-                )
-            self._log_excluded(report)
+            self._check_content(report)
             upload.flush()
+            report.seconds = time.monotonic() - started
+            index.send(
+                self._describe_index(date, report, sink.size),
+                self._index_header(key, date, begun_ns),
+                tar_bytes=tar_bytes,
+                keys=self.keys,
+                shared=shared,
+            )
             with last_step:
-                row["size"] = upload.commit().size
+                row["size"] = _commit(upload, index).size
                 report.seconds = time.monotonic() - started
-                row["metadata"] = description | self._result(report)
+                row["metadata"] = description | self._result(report, index.size)
                 entry = self._record(row)
                 entry.container = self.backend.container
                 self.on_recorded(entry)
@@ -161,7 +186,22 @@ class NewBackup:
                     mend="bakthat cleanup removes what is left",
                 ):
                     upload.abort()
+                    index.abort()
         return entry
+
+    def _identity(self, date: int) -> str:
+        source = self.source
+        return archive_identity(source.set_name, date, self.session.host, source.source_id)
+
+    def _check_content(self, report: ArchiveReport) -> None:
+        """Warn when nothing was stored, and log what was left out."""
+        why = "" if self.allow_empty else self.source.why_empty(report, self.options)
+        if why:
+            report.warn(
+                f"{printable(self.source.path)}: nothing in it is stored: {why}; "
+                "--allow-empty says that this is meant"
+            )
+        self._log_excluded(report)
 
     def _log_excluded(self, report: ArchiveReport) -> None:
         if self.options.rules is not None:
@@ -174,7 +214,7 @@ class NewBackup:
                 printable(str(self.options.rules.path)),
             )
 
-    def _result(self, report: ArchiveReport) -> dict[str, Any]:
+    def _result(self, report: ArchiveReport, index_size: int | None) -> dict[str, Any]:
         """Return the metadata that is known only after the backup was written."""
         result = {
             "is_enc": bool(self.keys),
@@ -191,6 +231,8 @@ class NewBackup:
         }
         if report.sha256:
             result["sha256"] = report.sha256
+        if index_size is not None:
+            result["index_size"] = index_size
         return result
 
     def _row(self, key: str, date: int) -> dict[str, Any]:
@@ -233,6 +275,7 @@ class NewBackup:
             compressed=bool(source.level),
             source_id=source.source_id,
         )
+        description["index"] = INDEX_FORMAT
         if self.tags:
             description["tags"] = self.tags
         if status is None:
@@ -244,20 +287,78 @@ class NewBackup:
             description["mode"] = status.st_mode & 0o7777
             description["mtime_ns"] = status.st_mtime_ns
             description["uid"], description["gid"] = status.st_uid, status.st_gid
-            description |= _owner_names(status)
-            name = text.from_native(source.path.name)
-            if name != source.set_name:
-                description["name"] = name
+            owner, group = owner_names(status)
+            description |= {"owner": owner} if owner else {}
+            description |= {"group": group} if group else {}
+            if source.arcname != source.set_name:
+                description["name"] = source.arcname
         return description
 
+    def _describe_index(self, date: int, report: ArchiveReport, stored: int) -> dict[str, Any]:
+        """Return the self-description of the index.
 
-def _owner_names(status: os.stat_result) -> dict[str, str]:
-    found = {}
-    with contextlib.suppress(KeyError):
-        found["owner"] = text.from_native(pwd.getpwuid(status.st_uid).pw_name)
-    with contextlib.suppress(KeyError):
-        found["group"] = text.from_native(grp.getgrgid(status.st_gid).gr_name)
-    return found
+        It has what is known only at the end of a backup, when that of the archive is sent already.
+        *stored* is the size of the archive on the storage.
+        """
+        description = describe(
+            INDEX,
+            self.source.set_name,
+            date,
+            self.session.host,
+            encryption=self.keys.kind,
+            compressed=True,
+            source_id=self.source.source_id,
+        )
+        description |= {
+            "files": report.files,
+            "directories": report.directories,
+            "bytes": report.bytes,
+            "warning_count": report.warning_count,
+            "seconds": round(report.seconds, 3),
+            "stored": stored,
+        }
+        if report.sha256:
+            description["sha256"] = report.sha256
+        return description
+
+    def _index_header(self, key: str, date: int, begun_ns: int) -> IndexHeader:
+        source = self.source
+        return IndexHeader(
+            key=key,
+            set_name=source.set_name,
+            host=self.session.host,
+            source=text.from_native(str(source.path)),
+            source_id=source.source_id,
+            date=date,
+            kind=ARCHIVE if source.is_archive else FILE,
+            begun_ns=begun_ns,
+            member_bytes=MEMBER_BYTES if source.level else 0,
+            is_sorted=True,
+        )
+
+
+def _commit(upload: Upload, index: NewIndex) -> StoredObject:
+    """Publish the index, then its archive; return the archive. Raises StorageError."""
+    index.commit()
+    try:
+        stored = upload.commit()
+    except KeyExistsError:
+        index.withdraw()  # the archive that is there is another one
+        raise
+    index.keep()
+    return stored
+
+
+class _CountedSink:
+    """A sink that counts what it passes on."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self.size = 0
+
+    def write(self, data: Buffer, /) -> None:
+        self._sink.write(data)
+        self.size += len(data)
 
 
 def renewing(

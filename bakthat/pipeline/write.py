@@ -1,4 +1,4 @@
-"""The chain of stages that writes an object: content, gzip members, age, upload."""
+"""The chain of stages that writes an object, content, gzip members, age, upload, and its index."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from contextlib import ExitStack, contextmanager
 
 from bakthat.archive.create.content import BackupContent
 from bakthat.archive.gzip.writer import GzipWriter
+from bakthat.archive.index.writer import IndexSpool
 from bakthat.archive.report import ArchiveReport
-from bakthat.crypto.age import EncryptWriter
+from bakthat.crypto.age import EncryptWriter, SharedHeader
+from bakthat.format.index.layout import IndexHeader
 from bakthat.passwords import EncryptionKeys
 from bakthat.system.streams import ByteCounter, Sink
 
@@ -24,34 +26,75 @@ def write_object(
     identity: str,
     level: int,
     keys: EncryptionKeys,
+    shared: SharedHeader | None = None,
     report: ArchiveReport,
     on_bytes: ByteCounter,
-) -> None:
+    spool: IndexSpool,
+) -> int:
     """Push all of *content* through the chain into *sink*, which the caller finishes or aborts.
 
-    *identity* becomes the comment of an archive; *level* is gzip's, 0 for no compression. After an
-    exception all stages are aborted, and *sink* holds no complete object.
+    *identity* becomes the comment of an archive; *level* is gzip's, 0 for no compression. *shared*
+    is the header of :func:`shared_header`. *spool* collects the index. Return how many bytes
+    *content* wrote. After an exception all stages are aborted, and *sink* holds no complete object.
     """
     with ExitStack() as stages:
-        sink = stages.enter_context(encrypted(sink, keys))
+        sink = stages.enter_context(encrypted(sink, keys, shared))
         if level:
-            sink = stages.enter_context(GzipWriter(sink, level=level))
-        content.write(sink, identity=identity, report=report, on_bytes=on_bytes)
+            sink = stages.enter_context(GzipWriter(sink, level=level, on_member=spool.add_member))
+        return content.write(
+            sink,
+            identity=identity,
+            report=report,
+            on_bytes=on_bytes,
+            on_segment=spool.add_segment,
+        )
+
+
+def write_index(
+    sink: Sink,
+    spool: IndexSpool,
+    header: IndexHeader,
+    *,
+    tar_bytes: int,
+    keys: EncryptionKeys,
+    shared: SharedHeader | None = None,
+) -> None:
+    """Write the index in *spool* into *sink*, encrypted as its archive is."""
+    with encrypted(sink, keys, shared) as stage:
+        spool.write_to(stage, header, tar_bytes=tar_bytes)
+
+
+def shared_header(keys: EncryptionKeys) -> SharedHeader | None:
+    """Return the age header that an archive shares with its index; None when each has its own.
+
+    A passphrase costs a scrypt for each header, to write and to read.
+    """
+    if keys.passphrase is None:
+        return None
+    return SharedHeader.make(passphrase=keys.passphrase, work_factor=PASSPHRASE_WORK_FACTOR)
 
 
 @contextmanager
-def encrypted(sink: Sink, keys: EncryptionKeys) -> Iterator[Sink]:
+def encrypted(
+    sink: Sink, keys: EncryptionKeys, shared: SharedHeader | None = None
+) -> Iterator[Sink]:
     """Yield a sink that encrypts into *sink*; without *keys*, yield *sink* itself.
 
-    When the block raises, the stage is aborted; the caller finishes or aborts *sink*.
+    *shared* is a header that was made for *keys*. When the block raises, the stage is aborted; the
+    caller finishes or aborts *sink*.
     """
     if not keys:
         yield sink
         return
-    with EncryptWriter(
-        sink,
-        passphrase=keys.passphrase,
-        recipients=keys.recipients,
-        work_factor=PASSPHRASE_WORK_FACTOR,
-    ) as stage:
+    stage = (
+        EncryptWriter(sink, header=shared)
+        if shared is not None
+        else EncryptWriter(
+            sink,
+            passphrase=keys.passphrase,
+            recipients=keys.recipients,
+            work_factor=PASSPHRASE_WORK_FACTOR,
+        )
+    )
+    with stage:
         yield stage

@@ -67,7 +67,10 @@ class LendingSink(Protocol):
         """Return memory to fill from its start, and to give back by :meth:`take`."""
 
     def take(self, lent: memoryview, size: int, /) -> None:
-        """Take the first *size* bytes of *lent*, which the caller must not touch any more."""
+        """Take the first *size* bytes of *lent*.
+
+        The caller must not change *lent* any more, and may read it until it calls :meth:`lend`.
+        """
 
 
 @runtime_checkable

@@ -27,6 +27,7 @@ from bakthat.archive.create import worker as create_worker
 from bakthat.archive.create.walk import Scan, WalkOptions
 from bakthat.archive.create.worker import open_content
 from bakthat.archive.gzip.writer import GzipWriter
+from bakthat.archive.index.writer import Segment
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.worker.process import WorkerProcess, may_fork
 from bakthat.backends.local.backend import LocalBackend
@@ -99,13 +100,20 @@ def forking(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def archived(
     root: Path, sink: Any, options: WalkOptions | None = None
-) -> tuple[Scan, ArchiveReport, int]:
+) -> tuple[Scan, ArchiveReport, int, int, list[Segment]]:
     report = ArchiveReport()
     read: list[int] = []
+    segments: list[Segment] = []
     with open_content(root, options or WalkOptions(), arcname="set") as archive:
         counted = archive.count()
-        archive.write(sink, identity="this one", report=report, on_bytes=read.append)
-    return counted, report, sum(read)
+        size = archive.write(
+            sink,
+            identity="this one",
+            report=report,
+            on_bytes=read.append,
+            on_segment=segments.append,
+        )
+    return counted, report, sum(read), size, segments
 
 
 def assert_archived_alike(root: Path, options: WalkOptions | None = None) -> ArchiveReport:
@@ -119,6 +127,7 @@ def assert_archived_alike(root: Path, options: WalkOptions | None = None) -> Arc
             assert archived(root, writer, options) == expected
     assert forked.data == here.data
     assert gzip.decompress(packed.data) == here.data
+    assert expected[3] == len(here.data)
     return expected[1]
 
 
@@ -164,7 +173,13 @@ def test_a_worker_that_is_killed_after_counting_is_an_error(tmp_path: Path, fork
         [process] = children() - before
         os.kill(process, signal.SIGKILL)
         with pytest.raises(ArchiveError, match="the process that makes the archive ended"):
-            archive.write(Collector(), identity="", report=ArchiveReport(), on_bytes=lambda _: None)
+            archive.write(
+                Collector(),
+                identity="",
+                report=ArchiveReport(),
+                on_bytes=lambda _: None,
+                on_segment=lambda _: None,
+            )
 
 
 def test_an_error_in_the_worker_is_raised_here(
@@ -259,7 +274,13 @@ def test_directories_that_changed_since_the_scan_are_listed_again(tmp_path: Path
             assert archive.count().files == 3
             (tmp_path / "more" / "new").touch()
             (tmp_path / "less" / "old").unlink()
-            archive.write(sink, identity="", report=report, on_bytes=lambda _: None)
+            archive.write(
+                sink,
+                identity="",
+                report=report,
+                on_bytes=lambda _: None,
+                on_segment=lambda _: None,
+            )
     assert not report.warning_count
     names = set(members(sink.data))
     assert {"set/same/old", "set/more/old", "set/more/new"} <= names
@@ -412,7 +433,8 @@ def test_an_archive_is_made_whatever_number_of_descriptors_is_left(tmp_path: Pat
         "    with open_content(Path(sys.argv[1]), WalkOptions(), arcname='set') as content:\n"
         "        content.count()\n"
         "        content.write(\n"
-        "            sink, identity='', report=ArchiveReport(), on_bytes=lambda _: None)\n"
+        "            sink, identity='', report=ArchiveReport(), on_bytes=lambda _: None,\n"
+        "            on_segment=lambda _: None)\n"
         "archive(Sink())\n"
         "highest = max(map(int, os.listdir('/proc/self/fd')))\n"
         "before = os.listdir('/proc/self/fd')\n"
@@ -479,7 +501,7 @@ def test_the_worker_of_a_name_that_is_taken_ends_at_once(
 
     monkeypatch.setattr(LocalBackend, "upload", refuse_first)
     bakthat.backup(tree, conf=local, password="")
-    assert running == [1, 1]
+    assert running == [1, 1, 1]  # the archive twice, and the index
 
 
 def test_the_command_line_archives_in_a_worker(tmp_path: Path) -> None:

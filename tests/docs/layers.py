@@ -49,7 +49,7 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.archive.index": ["framing", "reader writer", "scan"],
     "bakthat.archive.worker": ["messages", "process shared_memory"],
     "bakthat.archive.create": [
-        "blocks excludes extents hard_links xattrs",
+        "blocks excludes extents hard_links recorder xattrs",
         "walk",
         "writer",
         "content",
@@ -92,7 +92,7 @@ LAYERS: dict[str, list[str]] = {
         "changes indexes",
         "deletion",
     ],
-    "bakthat.session.indexes": ["cache home scanning", "opening"],
+    "bakthat.session.indexes": ["cache home scanning", "opening upload"],
     "bakthat.operations": [
         "sources",
         "store",

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import bakthat
+from bakthat.format.names import index_key, is_index_key
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import FaultProxy, Hold
 from tests.support.profiles import Conf, write_config
@@ -54,8 +55,11 @@ def listed(user: CommandLine) -> list[str]:
 
 
 def stored(conf: dict[str, Any]) -> list[str]:
-    found = plain(conf).list_objects_v2(Bucket=conf["s3_bucket"])
-    return [each["Key"] for each in found.get("Contents", [])]
+    """Return the keys of the archives, each of which has its index, and of nothing else."""
+    found = plain(conf).list_objects_v2(Bucket=conf["s3_bucket"]).get("Contents", [])
+    archives = [each["Key"] for each in found if not is_index_key(each["Key"])]
+    assert {each["Key"] for each in found} == {*archives, *map(index_key, archives)}
+    return archives
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,10 @@ def conf(
     }
 
 
+STORING_INDEX = [LOOK_FOR_KEY, "PUT key", LOOK_FOR_KEY]
+"""As for a backup that is stored with one request."""
+
+
 def requests(proxy: FaultProxy, conf: dict[str, Any]) -> list[str]:
     """Return the requests since the last call, parts of an upload as one."""
     found: list[str] = []
@@ -49,12 +53,14 @@ def test_a_backup_looks_for_its_bucket_and_twice_for_its_key(
     assert requests(moto_proxy, conf) == [
         LOOK_FOR_BUCKET,
         "PUT bucket",
+        *STORING_INDEX,
         LOOK_FOR_KEY,  # by another writer, where the storage ignores If-None-Match
         "PUT key",
         LOOK_FOR_KEY,  # is it all there, and is it ours?
     ]
     bakthat.backup(tmp_path / "small", conf=conf, password="", custom_filename="other")
-    assert requests(moto_proxy, conf) == [LOOK_FOR_BUCKET, LOOK_FOR_KEY, "PUT key", LOOK_FOR_KEY]
+    storing = [LOOK_FOR_KEY, "PUT key", LOOK_FOR_KEY]
+    assert requests(moto_proxy, conf) == [LOOK_FOR_BUCKET, *STORING_INDEX, *storing]
 
 
 def test_a_backup_in_parts_looks_for_its_key_before_the_first_part_too(
@@ -69,6 +75,7 @@ def test_a_backup_in_parts_looks_for_its_key_before_the_first_part_too(
         LOOK_FOR_KEY,  # before all of it is sent for nothing
         "POST key uploads",
         "PUT key partNumber",
+        *STORING_INDEX,
         LOOK_FOR_KEY,
         "POST key uploadId",
         LOOK_FOR_KEY,

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bakthat.system.streams import LendingSink, Sink
 
 _BUFFER_BYTES = 1024 * 1024
 
 
 class BlockBuffer:
-    """Buffer the written bytes, and pass them to the sink in pieces of one size."""
+    """Buffer the written bytes, and pass them to the sink in pieces of one size.
 
-    def __init__(self, sink: Sink | LendingSink) -> None:
+    *on_sent* is called with each piece after the sink has taken it, and with its position in the
+    archive. The piece must not be changed, nor used after the call.
+    """
+
+    def __init__(
+        self, sink: Sink | LendingSink, on_sent: Callable[[memoryview, int], object]
+    ) -> None:
         self._sink: LendingSink = sink if isinstance(sink, LendingSink) else _LendingAdapter(sink)
         self._view = self._sink.lend()
         self._size = len(self._view)
         self._filled = 0
         self._flushed = 0
+        self._on_sent = on_sent
+
+    @property
+    def position(self) -> int:
+        """The length of the archive so far, in bytes."""
+        return self._flushed + self._filled
 
     def put(self, data: bytes) -> None:
         """Write all of *data*."""
@@ -51,12 +65,13 @@ class BlockBuffer:
 
     def pad(self, multiple: int) -> None:
         """Write zeros until the length of the archive is a multiple of *multiple*."""
-        self.put(bytes(-(self._flushed + self._filled) % multiple))
+        self.put(bytes(-self.position % multiple))
 
     def flush(self) -> None:
         """Write the buffered bytes to the sink."""
         if self._filled:
             self._sink.take(self._view, self._filled)
+            self._on_sent(self._view[: self._filled], self._flushed)
             self._flushed += self._filled
             self._filled = 0
             self._view = self._sink.lend()

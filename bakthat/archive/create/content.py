@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import grp
 import hashlib
 import os
+import pwd
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from bakthat.archive.create.walk import DirectoryCache, Scan, WalkOptions, scan
 from bakthat.archive.create.writer import write_tree
+from bakthat.archive.index.writer import Segment, SegmentWriter
 from bakthat.archive.report import ArchiveReport
 from bakthat.errors import SourceError
+from bakthat.format.entry import Entry, EntryType
 from bakthat.system.streams import ByteCounter, LendingSink, Sink
-from bakthat.system.text import printable, reason_of
+from bakthat.system.text import from_native, printable, reason_of
 
 _READ_BYTES = 1024 * 1024
 """Bytes of an unchanged file that are read at once."""
+
+SegmentReceiver = Callable[[Segment], object]
+"""Called with each segment of the index, in order."""
 
 
 class BackupContent(Protocol):
@@ -29,13 +38,19 @@ class BackupContent(Protocol):
         """Estimate what :meth:`write` will store; call it once, and first. Raises SourceError."""
 
     def write(
-        self, sink: Sink, *, identity: str, report: ArchiveReport, on_bytes: ByteCounter
-    ) -> None:
-        """Write the content to *sink*; call it once.
+        self,
+        sink: Sink,
+        *,
+        identity: str,
+        report: ArchiveReport,
+        on_bytes: ByteCounter,
+        on_segment: SegmentReceiver,
+    ) -> int:
+        """Write the content to *sink*, and return how many bytes that were; call it once.
 
         *identity* becomes the comment of an archive. *report* takes the counts and the warnings;
-        *on_bytes* is called with the number of bytes that were read. Raises SourceError,
-        ArchiveError, and whatever *sink* raises.
+        *on_bytes* is called with the number of bytes that were read, *on_segment* with the index.
+        Raises SourceError, ArchiveError, and whatever *sink* and *on_segment* raise.
         """
 
     def close(self) -> None:
@@ -49,9 +64,13 @@ class PlainFile:
     may take its name meanwhile.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Raises SourceError when *path* cannot be read, before the storage is used."""
+    def __init__(self, path: Path, name: str) -> None:
+        """*name* is that of the file in the index.
+
+        Raises SourceError when *path* cannot be read, before the storage is used.
+        """
         self._path = path
+        self._name = name
         try:
             self._stream = path.open("rb", buffering=0)
         except OSError as exc:
@@ -68,8 +87,14 @@ class PlainFile:
         return Scan(files=1, bytes=self.status.st_size)
 
     def write(
-        self, sink: Sink, *, identity: str, report: ArchiveReport, on_bytes: ByteCounter
-    ) -> None:
+        self,
+        sink: Sink,
+        *,
+        identity: str,
+        report: ArchiveReport,
+        on_bytes: ByteCounter,
+        on_segment: SegmentReceiver,
+    ) -> int:
         """Write the file to *sink* as it is; *identity* is not stored.
 
         Bytes that are appended meanwhile are left for the next backup. Raises SourceError when it
@@ -90,10 +115,36 @@ class PlainFile:
             sink.write(piece)
             report.bytes += len(piece)
             on_bytes(len(piece))
-        if _version(self.status) != _version(self._status()):
+        has_changed = _version(self.status) != _version(self._status())
+        if has_changed:
             report.warn(f"{printable(self._path)}: changed while it was read")
         report.files = 1
         report.sha256 = digest.hexdigest()
+        segments = SegmentWriter(on_segment)
+        segments.add(self._entry(report.bytes, digest.digest(), has_changed))
+        segments.close()
+        return report.bytes
+
+    def _entry(self, size: int, digest: bytes, has_changed: bool) -> Entry:
+        assert self.status is not None
+        owner, group = owner_names(self.status)
+        return Entry(
+            self._name,
+            EntryType.FILE,
+            self.status.st_mode & 0o7777,
+            self.status.st_uid,
+            self.status.st_gid,
+            self.status.st_mtime_ns,
+            self.status.st_ctime_ns,
+            self.status.st_ino,
+            size,
+            digest,
+            owner,
+            group,
+            is_volatile=has_changed,
+            header_bytes=0,
+            stored_bytes=size,
+        )
 
     def _status(self) -> os.stat_result:
         try:
@@ -106,6 +157,16 @@ class PlainFile:
             f"cannot read '{printable(self._path)}': {reason_of(error)}",
             hint="check the name and that this user may read it",
         )
+
+
+def owner_names(status: os.stat_result) -> tuple[str, str]:
+    """Return the names of the owner and the group of a file; "" for an id without a name."""
+    owner = group = ""
+    with suppress(KeyError):
+        owner = from_native(pwd.getpwuid(status.st_uid).pw_name)
+    with suppress(KeyError):
+        group = from_native(grp.getgrgid(status.st_gid).gr_name)
+    return owner, group
 
 
 def _version(status: os.stat_result) -> tuple[int, int, int]:
@@ -135,18 +196,23 @@ class TreeArchive:
         identity: str,
         report: ArchiveReport,
         on_bytes: ByteCounter,
-    ) -> None:
+        on_segment: SegmentReceiver,
+    ) -> int:
         """Write the archive to *sink*. Raises SourceError."""
-        write_tree(
+        segments = SegmentWriter(on_segment)
+        size = write_tree(
             self.root,
             self.arcname,
             sink,
             self.options,
             report=report,
             on_bytes=on_bytes,
+            on_entry=segments.add,
             comment=identity,
             cache=self._cache,
         )
+        segments.close()
+        return size
 
     def close(self) -> None:
         """Do nothing: between calls, nothing is open."""

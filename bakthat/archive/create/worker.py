@@ -16,8 +16,14 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from bakthat.archive.create.content import BackupContent, PlainFile, TreeArchive
+from bakthat.archive.create.content import (
+    BackupContent,
+    PlainFile,
+    SegmentReceiver,
+    TreeArchive,
+)
 from bakthat.archive.create.walk import Scan, WalkOptions, check_root
+from bakthat.archive.index.writer import Segment
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.worker.messages import ConnectionEndedError, receive, send
 from bakthat.archive.worker.process import WorkerProcess, may_fork
@@ -31,24 +37,27 @@ _PIECE_BYTES = 1024 * 1024
 pieces."""
 
 # The kinds of messages: those from the worker, besides FILLED, and the one to it.
-_COUNT, _READ, _WARNING, _RESULT = "count", "read", "warning", "result"
+_COUNT, _READ, _WARNING, _SEGMENT = "count", "read", "warning", "segment"
+_RESULT = "result"
 _WRITE = "write"
 
 _RESULT_COUNTS = ("files", "directories", "bytes", "excluded_files", "excluded_directories")
-"""The attributes of the report that the last message holds, in order."""
+"""The attributes of the report that the last message holds, in order; the length
+of the archive precedes them."""
 
 
 @contextlib.contextmanager
 def open_content(
-    path: Path, options: WalkOptions, *, arcname: str | None
+    path: Path, options: WalkOptions, *, arcname: str, unchanged: bool = False
 ) -> Iterator[BackupContent]:
     """Open *path* for archiving; where possible, a worker process starts to count it at once.
 
-    *arcname* is the name of *path* in the archive; None stores *path*, a file, unchanged. The
-    worker has ended when the block ends. Raises SourceError when *path* cannot be read.
+    *arcname* is the name of *path* in the archive and in the index. *unchanged* stores *path*, a
+    file, as it is. The worker has ended when the block ends. Raises SourceError when *path* cannot
+    be read.
     """
-    if arcname is None:
-        with contextlib.closing(PlainFile(path)) as file:
+    if unchanged:
+        with contextlib.closing(PlainFile(path, arcname)) as file:
             yield file
         return
     check_root(path)  # before any process is started
@@ -83,8 +92,14 @@ class _WorkerArchive:
         return Scan(*numbers)
 
     def write(
-        self, sink: Sink, *, identity: str, report: ArchiveReport, on_bytes: ByteCounter
-    ) -> None:
+        self,
+        sink: Sink,
+        *,
+        identity: str,
+        report: ArchiveReport,
+        on_bytes: ByteCounter,
+        on_segment: SegmentReceiver,
+    ) -> int:
         with contextlib.suppress(OSError):  # if it has ended, its last message says why
             send(self._worker.connection, _WRITE, identity)
         while True:
@@ -95,10 +110,13 @@ class _WorkerArchive:
                 on_bytes(content)
             elif kind == _WARNING:
                 report.warn(content)
+            elif kind == _SEGMENT:
+                on_segment(Segment(*content))
             else:
-                for name, count in zip(_RESULT_COUNTS, content, strict=True):
+                size, *counts = content
+                for name, count in zip(_RESULT_COUNTS, counts, strict=True):
                     setattr(report, name, count)
-                return
+                return int(size)
 
     def _receive(self) -> tuple[str, Any]:
         try:
@@ -125,10 +143,12 @@ def _work(archive: TreeArchive, ring: SharedRing, connection: socket.socket) -> 
     send(connection, _COUNT, astuple(archive.count()))
     _, identity = receive(connection)
     report = _SendingReport(connection)
-    archive.write(
+    size = archive.write(
         RingSink(ring, connection),
         identity=identity,
         report=report,
         on_bytes=lambda count: send(connection, _READ, count),
+        # A plain tuple: marshal supports no class.
+        on_segment=lambda segment: send(connection, _SEGMENT, tuple(segment)),
     )
-    send(connection, _RESULT, tuple(getattr(report, name) for name in _RESULT_COUNTS))
+    send(connection, _RESULT, (size, *(getattr(report, name) for name in _RESULT_COUNTS)))

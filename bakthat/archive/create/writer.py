@@ -7,13 +7,16 @@ import grp
 import os
 import pwd
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+from bakthat.archive.attributes import attributes_digest
 from bakthat.archive.create.blocks import BlockBuffer
 from bakthat.archive.create.extents import data_extents, looks_sparse
 from bakthat.archive.create.hard_links import HardLinks
+from bakthat.archive.create.recorder import EntryRecorder
 from bakthat.archive.create.walk import DirectoryCache, Entry, WalkOptions, walk
 from bakthat.archive.create.xattrs import AttributeReader
 from bakthat.archive.report import ArchiveReport
@@ -30,6 +33,8 @@ from bakthat.archive.tar.header import (
 )
 from bakthat.archive.tar.sparse import Extents, pack_pax_1_0
 from bakthat.errors import SourceError
+from bakthat.format.entry import Entry as IndexEntry
+from bakthat.format.entry import EntryType
 from bakthat.system.linux import NO_ATIME, read_at
 from bakthat.system.streams import LendingSink, Sink
 from bakthat.system.text import printable, reason_of
@@ -38,6 +43,7 @@ _REPORTED_BYTES = 1024 * 1024
 """The most bytes that are read before *on_bytes* is called."""
 _MAX_ATTRIBUTES = 4 * 1024 * 1024
 """Bytes of extended attributes of one member; half of what the reader accepts as a header."""
+_DEVICES = (EntryType.CHARACTER, EntryType.BLOCK)
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -49,10 +55,11 @@ def write_tree(
     *,
     report: ArchiveReport,
     on_bytes: Callable[[int], None] | None = None,
+    on_entry: Callable[[IndexEntry], object] | None = None,
     comment: str = "",
     cache: DirectoryCache | None = None,
-) -> None:
-    """Write *root* and all entries below it to *sink* as one whole PAX archive.
+) -> int:
+    """Write *root* and all entries below it to *sink* as one whole PAX archive; return its bytes.
 
     The members are called *arcname* and ``arcname/…``. An entry that cannot be read, or changes
     while it is read, becomes a warning in *report*, which also counts the members; the archive
@@ -60,12 +67,14 @@ def write_tree(
     least every MiB. Names and attributes follow GNU tar's use of the PAX format: bytes that are
     not UTF-8 are written as they are, attributes as ``SCHILY.xattr.*``, sparse files in the
     format 1.0. *comment*, when not empty, is written to a global header before the members.
+    *on_entry* gets the entry of each member in order, with the hash of its content, once the member
+    is in *sink*.
     *cache* is the one that a scan just before has filled.
 
     Raises SourceError when the root itself cannot be read, and whatever *sink* and *on_bytes*
     raise; the archive is incomplete then and its end is not written. *sink* stays open.
     """
-    writer = _TreeWriter(arcname, sink, report, on_bytes or _ignore)
+    writer = _TreeWriter(arcname, sink, report, on_bytes or _ignore, on_entry or _ignore)
     if comment:
         writer.add_comment(comment)
     for entry in walk(root, options, report, cache):
@@ -73,10 +82,10 @@ def write_tree(
             writer.add(entry)
         except HeaderError as exc:  # no byte of the member was written
             writer.skip(entry, exc)
-    writer.finish()
+    return writer.finish()
 
 
-def _ignore(_count: int) -> None:
+def _ignore(_: object) -> None:
     pass
 
 
@@ -89,9 +98,11 @@ class _TreeWriter:
         sink: Sink | LendingSink,
         report: ArchiveReport,
         on_bytes: Callable[[int], None],
+        on_entry: Callable[[IndexEntry], object],
     ) -> None:
         self._arcname = os.fsencode(arcname)
-        self._blocks = BlockBuffer(sink)
+        self._recorder = EntryRecorder(on_entry)
+        self._blocks = BlockBuffer(sink, self._recorder.hash_piece)
         self._report = report
         self._on_bytes = on_bytes
         self._unreported = 0
@@ -119,19 +130,23 @@ class _TreeWriter:
         if kind == stat.S_IFREG:
             self._add_file(entry, name)
         elif kind == stat.S_IFDIR:
+            begin = self._blocks.position
             records = self._records(entry, entry.path, status.st_dev)
             self._put_header(name + b"/", tar_header.DIRECTORY, status, 0, records)
+            self._record(begin, name, EntryType.DIRECTORY, status, records)
             self._report.directories += 1
         elif self._add_hard_link(name, status):
             pass
         elif kind == stat.S_IFLNK:
             self._add_symbolic_link(entry, name, status)
         elif kind == stat.S_IFIFO:
-            self._add_special(entry, name, tar_header.FIFO, status)
+            self._add_node(
+                entry, self._member(name, tar_header.FIFO, status), EntryType.FIFO, status
+            )
         elif kind == stat.S_IFCHR:
-            self._add_special(entry, name, tar_header.CHARACTER_DEVICE, status)
+            self._add_device(entry, name, tar_header.CHARACTER_DEVICE, EntryType.CHARACTER, status)
         elif kind == stat.S_IFBLK:
-            self._add_special(entry, name, tar_header.BLOCK_DEVICE, status)
+            self._add_device(entry, name, tar_header.BLOCK_DEVICE, EntryType.BLOCK, status)
         else:
             what = "a socket" if kind == stat.S_IFSOCK else "of an unknown kind"
             self._warn(entry, f"is {what}; it is not stored")
@@ -148,13 +163,17 @@ class _TreeWriter:
             self._unreported = 0
         self._unreported += size
 
-    def finish(self) -> None:
-        """Write the end of the archive: two zero blocks, and padding to a whole record."""
+    def finish(self) -> int:
+        """Write the end of the archive: two zero blocks, and padding to a whole record.
+
+        Return the length of the archive in bytes.
+        """
         if self._unreported:
             self._on_bytes(self._unreported)
         self._blocks.zeros(2 * BLOCK_BYTES)
         self._blocks.pad(tar_header.RECORD_BYTES)
         self._blocks.flush()
+        return self._blocks.position
 
     def _warn(self, entry: Entry, text: str) -> None:
         self._report.warn(f"{printable(entry.path)}: {text}")
@@ -171,14 +190,41 @@ class _TreeWriter:
             group=self._group(status.st_gid),
         )
 
-    def _add_node(self, entry: Entry, member: MemberHeader, status: os.stat_result) -> None:
+    def _add_node(
+        self, entry: Entry, member: MemberHeader, kind: EntryType, status: os.stat_result
+    ) -> None:
         """Write a member without data, with the attributes of *entry*."""
-        member.records = self._records(entry, entry.path, status.st_dev)
+        begin = self._blocks.position
+        records = member.records = self._records(entry, entry.path, status.st_dev)
         self._blocks.put(pack_member_header(member))
+        device = member.device if kind in _DEVICES else None
+        self._record(begin, member.name, kind, status, records, member.link, device)
+        self._links.add(member.name, status)
+        self._report.files += 1
+
+    def _record(
+        self,
+        begin: int,
+        name: bytes,
+        kind: EntryType,
+        status: os.stat_result,
+        records: Sequence[tuple[bytes, bytes]] = (),
+        link: bytes = b"",
+        device: tuple[int, int] | None = None,
+    ) -> None:
+        """Record the member without data whose headers begin at *begin* and end here."""
+        header_bytes = self._blocks.position - begin
+        rest = (attributes_digest(records), False, begin, header_bytes, 0)
+        self._recorder.add_other(
+            _identity(name, kind, status, 0), (*self._owners(status), _text(link), device, *rest)
+        )
+
+    def _owners(self, status: os.stat_result) -> tuple[str, str]:
+        return _text(self._owner(status.st_uid)), _text(self._group(status.st_gid))
 
     def _records(
         self, entry: Entry, target: int | str, device: int
-    ) -> Iterable[tuple[bytes, bytes]]:
+    ) -> Sequence[tuple[bytes, bytes]]:
         records = self._attributes.records(target, device)
         if records and sum(len(key) + len(value) for key, value in records) > _MAX_ATTRIBUTES:
             self._warn(entry, "its extended attributes are too large; they are not stored")
@@ -192,17 +238,18 @@ class _TreeWriter:
             return False
         member = self._member(name, tar_header.HARD_LINK, status)
         member.link = first
+        begin = self._blocks.position
         self._blocks.put(pack_member_header(member))
+        self._record(begin, name, EntryType.HARDLINK, status, link=first)
         self._report.files += 1
         return True
 
-    def _add_special(self, entry: Entry, name: bytes, kind: bytes, status: os.stat_result) -> None:
-        member = self._member(name, kind, status)
-        if kind != tar_header.FIFO:
-            member.device = (os.major(status.st_rdev), os.minor(status.st_rdev))
-        self._add_node(entry, member, status)
-        self._links.add(name, status)
-        self._report.files += 1
+    def _add_device(
+        self, entry: Entry, name: bytes, flag: bytes, kind: EntryType, status: os.stat_result
+    ) -> None:
+        member = self._member(name, flag, status)
+        member.device = (os.major(status.st_rdev), os.minor(status.st_rdev))
+        self._add_node(entry, member, kind, status)
 
     def _add_symbolic_link(self, entry: Entry, name: bytes, status: os.stat_result) -> None:
         try:
@@ -212,9 +259,7 @@ class _TreeWriter:
             return
         member = self._member(name, tar_header.SYMBOLIC_LINK, status)
         member.link = os.fsencode(target)
-        self._add_node(entry, member, status)
-        self._links.add(name, status)
-        self._report.files += 1
+        self._add_node(entry, member, EntryType.SYMLINK, status)
 
     def _add_file(self, entry: Entry, name: bytes) -> None:
         try:
@@ -261,24 +306,34 @@ class _TreeWriter:
             return
         records = self._records(entry, fd, status.st_dev)
         size = status.st_size
+        begin = self._blocks.position
         extents = data_extents(fd, size) if looks_sparse(status) else None
         if extents is None:
-            extents = [(0, size)]
+            extents, map_bytes = [(0, size)], 0
             self._put_header(name, tar_header.REGULAR, status, size, records)
         else:
             member = self._member(name, tar_header.REGULAR, status)
             member.records = records
-            self._put_sparse_header(member, extents, size)
+            map_bytes = self._put_sparse_header(member, extents, size)
+        content = self._blocks.position
+        self._recorder.begin_content(content, extents)
         if status.st_nlink > 1:
             self._links.add(name, status)
         self._report.files += 1
         problem = ""
         for offset, length in extents:
             problem = self._copy(fd, offset, length) or problem
+        stored_bytes = self._blocks.position - content + map_bytes
         self._blocks.pad(BLOCK_BYTES)
         problem = problem or _change(status, fd)
         if problem:
             self._warn(entry, problem)
+        digest = attributes_digest(records) if records else ""
+        where = (begin, content - map_bytes - begin, stored_bytes)
+        self._recorder.add_file(
+            _identity(name, EntryType.FILE, status, size),
+            (*self._owners(status), "", None, digest, bool(problem), *where),
+        )
 
     def _put_header(
         self,
@@ -305,7 +360,8 @@ class _TreeWriter:
         owner, group = self._owner(uid), self._group(gid)
         return shared_pieces(MemberHeader(b"", kind, mode, uid, gid, 0, owner=owner, group=group))
 
-    def _put_sparse_header(self, member: MemberHeader, extents: Extents, size: int) -> None:
+    def _put_sparse_header(self, member: MemberHeader, extents: Extents, size: int) -> int:
+        """Write the header and the map of a sparse file; return the bytes of the map."""
         sparse_map = pack_pax_1_0(extents, size)
         directory, slash, leaf = member.name.rpartition(b"/")
         member.records = [
@@ -321,6 +377,7 @@ class _TreeWriter:
         member.size = len(sparse_map) + sum(length for _, length in extents)
         self._blocks.put(pack_member_header(member))
         self._blocks.put(sparse_map)
+        return len(sparse_map)
 
     def _copy(self, fd: int, offset: int, length: int) -> str:
         """Write *length* bytes of *fd* from *offset* on, zeros for those that are missing.
@@ -376,6 +433,26 @@ def _change(before: os.stat_result, fd: int) -> str:
     ):
         return "changed while it was read; what is stored may mix old and new"
     return ""
+
+
+def _identity(name: bytes, kind: EntryType, status: os.stat_result, size: int) -> tuple[Any, ...]:
+    """Return the fields of an index entry up to its size."""
+    return (
+        _text(name),
+        kind,
+        status.st_mode & 0o7777,
+        status.st_uid,
+        status.st_gid,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        status.st_ino,
+        size,
+    )
+
+
+def _text(name: bytes) -> str:
+    # Not os.fsdecode, which decodes as the locale says: an index means the same on each host.
+    return name.decode("utf-8", "surrogateescape")
 
 
 def _why(error: OSError) -> str:

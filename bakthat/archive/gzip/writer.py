@@ -38,7 +38,8 @@ class GzipWriter:
     *level* is gzip's, 1 (fastest) to 9 (smallest). *threads* is the number of compressing threads,
     by default one for each processor that this process may use, at most :data:`MAX_THREADS`. Only
     the thread that calls the methods writes to the sink, which is never closed. Memory is bounded
-    by two members of input and output for each thread, and four more.
+    by two members of input and output for each thread, and four more. *on_member* is called with
+    the length of each member, after the sink has taken it.
 
     End it with :meth:`close` or :meth:`abort`; as a context manager it closes after the block
     and aborts on an exception. It is not an ``io.IOBase``, whose destructor would finish half a
@@ -46,7 +47,12 @@ class GzipWriter:
     """
 
     def __init__(
-        self, sink: Sink, *, level: int = DEFAULT_LEVEL, threads: int | None = None
+        self,
+        sink: Sink,
+        *,
+        level: int = DEFAULT_LEVEL,
+        threads: int | None = None,
+        on_member: Callable[[int], object] | None = None,
     ) -> None:
         if not 1 <= level <= 9:
             raise UsageError(f"invalid compression level {level}", hint="choose 1 (fastest) to 9")
@@ -57,6 +63,7 @@ class GzipWriter:
         self._sink = sink
         self._level = level
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bakthat-gzip")
+        self._on_member = on_member
         self._limit = 2 * threads + 4
         self._pending: deque[tuple[Future[bytes], Callable[[], None]]] = deque()
         self._spare: list[memoryview] = []
@@ -195,7 +202,10 @@ class GzipWriter:
         """Write finished members to the sink, waiting while more than *keep* are unfinished."""
         while self._pending and (len(self._pending) > keep or self._pending[0][0].done()):
             future, give_back = self._pending.popleft()
-            self._sink.write(future.result())
+            member = future.result()
+            self._sink.write(member)
+            if self._on_member is not None:
+                self._on_member(len(member))
             give_back()
 
     def _fail(self, error: BaseException) -> None:

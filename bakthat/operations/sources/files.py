@@ -12,7 +12,7 @@ from bakthat.archive.report import ArchiveReport
 from bakthat.errors import SourceError, UsageError
 from bakthat.format import names
 from bakthat.format.description import NAMED, source_id
-from bakthat.system.text import from_native, printable, reason_of, to_native
+from bakthat.system.text import from_native, is_text, printable, reason_of, to_native
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,13 @@ class BackupSource:
     """What identifies the set besides its name: the source, or that the name was given."""
 
     @property
-    def arcname(self) -> str | None:
-        """The name of the root of the archive; None for a file that is stored as it is."""
-        return self.root_name if self.is_archive else None
+    def arcname(self) -> str:
+        """The name of the root of the archive; of a file that is stored as it is, its name when it
+        is restored, which is that of the set where its own is no printable text."""
+        if self.is_archive:
+            return self.root_name
+        name = from_native(self.path.name)
+        return name if is_text(name) and name.isprintable() else self.set_name
 
     @classmethod
     def find(

@@ -101,7 +101,6 @@ class TestTwoBackups:
         first, second = stored(mydir, local), stored(other, local, custom_filename="named")
         assert found(first, second, conf=local) == {"copy/link": "times"}
 
-    @pytest.mark.xfail(reason="a backup makes no index yet", strict=True)
     def test_encrypted_ones_are_compared_by_their_keys(
         self, local: Conf, mydir: Path, tmp_path: Path
     ) -> None:
@@ -194,7 +193,6 @@ class TestDisk:
         assert "--path" in caught.value.hint
         assert found(name, conf=local, path=mydir) == {}
 
-    @pytest.mark.xfail(reason="a backup makes no index yet", strict=True)
     def test_a_catalog_that_was_rebuilt_knows_the_place_by_the_index(
         self, local: Conf, mydir: Path
     ) -> None:
