@@ -375,6 +375,8 @@ def _change_line(change: EntryChange) -> str:
 
 def _aspect(aspect: str, before: Entry, after: Entry) -> str:
     old, new = (_value(aspect, each) for each in (before, after))
+    if aspect == "times" and old == new:
+        old, new = (f"{old}.{each.mtime_ns % 10**9:09}" for each in (before, after))
     return aspect if old == new or not (old and new) else f"{aspect} {old} -> {new}"
 
 
