@@ -34,6 +34,7 @@ from bakthat.format import names
 from bakthat.policy.defaults import DEFAULT_LEFTOVER_AGE, DESTINATIONS
 from bakthat.policy.intervals import parse_interval
 from bakthat.session import cold
+from bakthat.session.indexes.cache import forget_index
 from bakthat.session.indexes.home import archive_key, home_of_indexes
 from bakthat.session.records import CatalogMapping
 from bakthat.session.session import Session, operation, result_log
@@ -170,6 +171,7 @@ class _Cleaner:
                 self._remove(backend, leftover)
             for home, index in self._old_indexes(backend):
                 self._remove_index(home, index)
+            self._forget_cached(backend)
             for kind, keys in self._expired(backend):
                 for key in keys:
                     self._add(CleanupItem(CATALOG, backend.container, kind, key))
@@ -272,9 +274,12 @@ class _Cleaner:
         """Return whether the archive *key* is certainly not stored, and nobody is writing it."""
         if backend.name == "glacier":
             # The vault may hold archives that only another machine knows.
+            containers = self.session.containers(backend.name)
             with models.catalog(self.session.catalog_path):
-                row = models.Backups.get_or_none(models.Backups.stored_filename == key)
-            return row is not None and row.is_deleted
+                rows = models.Backups.within(containers).where(
+                    models.Backups.stored_filename == key, models.Backups.is_deleted
+                )
+                return bool(rows.exists())
         if self._is_reserved(key):
             return False
         try:
@@ -295,6 +300,15 @@ class _Cleaner:
                 home.name, home.container, "index", index.key, index.last_modified, index.size
             )
         )
+
+    def _forget_cached(self, backend: Backend) -> None:
+        """Remove the indexes of backups that are gone from the cache of this machine."""
+        if self.dry_run:
+            return
+        containers = self.session.containers(backend.name)
+        with models.catalog(self.session.catalog_path):
+            rows = models.Backups.within(containers).where(models.Backups.is_deleted)
+            forget_index(rows.iterator())
 
     def _expired(self, backend: Backend) -> Iterator[tuple[str, list[str]]]:
         if not isinstance(backend, ColdStorage):

@@ -51,7 +51,7 @@ def delete(
             raise unknown
         log.info("Deleting %s", printable(found.stored_filename))
         check_recordable(session, backend, found)
-        # An interrupt must not leave it in the catalog but not on the storage.
+        # An interrupt must not leave it in the catalog but not on the storage, nor its index.
         with held_back(
             f"finishing the deletion of {printable(found.stored_filename)}", mend=UNMARKED
         ):

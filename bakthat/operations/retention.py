@@ -320,14 +320,14 @@ def _delete_batch(
     for backup in batch:
         log.info("Deleting %s", printable(backup.stored_filename))
     check_recordable(session, backend, batch[0])
-    # An interrupt must not leave any of them in the catalog but not on the storage.
+    # An interrupt must not leave any of them in the catalog but not on the storage, nor an index.
     with held_back(f"finishing the deletion of {len(batch)} backups", mend=UNMARKED):
         failed = backend.delete_many([backup.stored_filename for backup in batch])
         for key, error in failed.items():
             log.warning("%s was not deleted: %s", printable(key), error)
         deleted = [each for each in batch if each.stored_filename not in failed]
         record_deletion(session, deleted)
-    delete_indexes(session, backend, deleted)
+        delete_indexes(session, backend, deleted)
     return failed
 
 

@@ -20,17 +20,18 @@ from bakthat.errors import (
     NotFoundError,
     StorageError,
 )
+from bakthat.format.names import index_key
 from bakthat.policy.storage_classes import LONGEST_MINIMUM_DAYS, VAULT, days_left, storage_class
 from bakthat.session.container import check_mounted
 from bakthat.session.indexes.cache import forget_index
-from bakthat.session.indexes.home import home_of_index
+from bakthat.session.indexes.home import home_of_indexes
 from bakthat.session.session import Session
 from bakthat.session.stat import stat_by_listing
 from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
 
-UNMARKED = "bakthat sync then brings the catalog up to date"
+UNMARKED = "bakthat sync then brings the catalog up to date, bakthat cleanup removes indexes"
 """What mends a deletion that was stopped before it was recorded."""
 
 
@@ -86,26 +87,35 @@ def delete_indexes(session: Session, backend: Backend, backups: Sequence[models.
 
     An index that cannot be removed is harmless without its archive, so that is only a warning.
     """
-    by_home: dict[Backend, dict[str, str]] = {}
-    for each in backups:
-        if not each.is_key_value:
-            home, key = home_of_index(session, backend, each.stored_filename)
-            by_home.setdefault(home, {})[key] = each.stored_filename
-    for home, keys in by_home.items():
-        failed: Mapping[str, BakthatError] = {}
-        try:
-            failed = home.delete_many(list(keys))
-        except ContainerNotFoundError as exc:
-            log.debug("there are no indexes: %s", exc)
-        except StorageError as exc:
-            failed = dict.fromkeys(keys, exc)
-        for key, error in failed.items():
-            log.warning(
-                "the index of %s was not deleted: %s; bakthat cleanup removes it later",
-                printable(keys[key]),
-                error,
-            )
+    archives = [each.stored_filename for each in backups if not each.is_key_value]
+    for key, error in _delete_indexes(session, backend, archives).items():
+        log.warning(
+            "the index of %s was not deleted: %s; bakthat cleanup removes it later",
+            printable(key),
+            error,
+        )
     forget_index(backups)
+
+
+def _delete_indexes(
+    session: Session, backend: Backend, archives: Sequence[str]
+) -> dict[str, BakthatError]:
+    """Remove the indexes of *archives*; return an error for each that may still be stored."""
+    if not archives:
+        return {}
+    try:
+        home, within = home_of_indexes(session, backend)
+        failed = home.delete_many([within + index_key(each) for each in archives])
+    except ContainerNotFoundError as exc:
+        log.debug("there are no indexes: %s", exc)
+        return {}
+    except BakthatError as exc:
+        return dict.fromkeys(archives, exc)
+    return {
+        each: failed[within + index_key(each)]
+        for each in archives
+        if within + index_key(each) in failed
+    }
 
 
 def _makes_room(backend: Backend, directory: Path) -> bool:

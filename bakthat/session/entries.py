@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from bakthat import models
 from bakthat.backends.base import Backend, StoredObject
@@ -71,6 +72,15 @@ def entry_of(backend: Backend, stored: StoredObject, parsed: names.StoredName) -
         tags=str(description.get("tags") or ""),
         last_updated=int(time.time()),
     )
+
+
+def exact_facts(entry: models.Backups) -> dict[str, Any]:
+    """Return what this machine counted when it made the backup of *entry*; empty for others.
+
+    Only the machine that makes a backup records the path of its source.
+    """
+    found = entry.metadata
+    return {key: found[key] for key in _INDEX_FACTS if key in found and "source" in found}
 
 
 def add_index_facts(entry: models.Backups, index: StoredObject) -> None:

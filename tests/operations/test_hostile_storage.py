@@ -117,6 +117,24 @@ def test_the_size_comes_from_the_catalog_not_from_the_object(
     assert "unpacks to more than" in refusal(local, out, "mydir")
 
 
+def test_sync_replaces_nothing_that_this_machine_counted(
+    local: Conf, out: Path, made: Backups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by the description of a replaced archive nor by that of its index."""
+    forged = {"bytes": 2**60, "files": 2**30, "warning_count": 7, "sha256": "0" * 64}
+    replace(local, made, header(b"zeros", size=3 * MIB) + bytes(3 * MIB) + END)
+    content = (Path(local["local_path"]) / made.stored_filename).read_bytes()
+    described = {"format": 1, "kind": "archive", "index": 1, "host": made.host}
+    plant(local, content + bytes(9), key=made.stored_filename, **described, **forged)
+    plant(local, b"x", key=f"{made.stored_filename}.index", kind="index", **forged)
+    [change] = bakthat.sync(conf=local).changes
+    assert change.action.value == "updated"
+    counted = {key: made.metadata.get(key) for key in forged}
+    assert {key: change.backup.metadata.get(key) for key in forged} == counted
+    monkeypatch.setattr(reading, "SLACK_BYTES", MIB)
+    assert "0 B were backed up" in refusal(local, out, made.stored_filename)
+
+
 def test_more_members_than_were_backed_up_are_refused(
     local: Conf, out: Path, made: Backups, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,6 +104,22 @@ def test_an_interrupted_deletion_is_done_in_both_places(
     assert listed(user) == stored(conf) == []
 
 
+@pytest.mark.parametrize("arguments", [("delete", "small"), ("delete_older_than", "small", "1s")])
+def test_an_interrupted_deletion_removes_the_index_too(
+    user: CommandLine, conf: dict[str, Any], moto_proxy: FaultProxy, arguments: tuple[str, ...]
+) -> None:
+    for _ in range(2):
+        user.run("backup", "small", "--prompt", "no")
+    stays = sorted(listed(user))[0 if arguments[0] == "delete" else 1]
+    hold = Hold()
+    verb = "DELETE" if arguments[0] == "delete" else "POST"
+    moto_proxy.on(verb, "/small." if verb == "DELETE" else "?delete", hold, times=1)
+    code, output = interrupt(user, hold, *arguments, number=signal.SIGTERM)
+    assert code == 143, output
+    assert listed(user) == [stays]
+    assert [each.removesuffix(".index") for each in stored(conf)] in ([stays], [stays, stays])
+
+
 PLUGIN = """
 from bakthat.plugin import Plugin
 

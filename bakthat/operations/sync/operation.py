@@ -38,7 +38,8 @@ from bakthat.session.container import (
     recognize_moved,
     remember,
 )
-from bakthat.session.entries import add_index_facts, entry_of, is_value, value_entry
+from bakthat.session.entries import add_index_facts, entry_of, exact_facts, is_value, value_entry
+from bakthat.session.indexes.cache import forget_index
 from bakthat.session.indexes.home import home_of_index
 from bakthat.session.reading import KeyFinder
 from bakthat.session.session import Session, operation, result_log
@@ -388,6 +389,7 @@ class _Comparison:
             self._record_gone(gone)
 
     def _record_gone(self, keys: Iterable[str]) -> None:
+        gone = []
         with self._catalog():
             for key in keys:
                 found = models.Backups.get_or_none(models.Backups.stored_filename == key)
@@ -401,6 +403,9 @@ class _Comparison:
                     continue
                 found.is_deleted = True
                 self._change(Action.GONE, found)
+                gone.append(found)
+        if not self.dry_run:
+            forget_index(gone)
 
     def _change(self, action: Action, backup: models.Backups) -> None:
         backup.last_updated = int(time.time())
@@ -447,8 +452,8 @@ def _update_entry(found: models.Backups, entry: models.Backups, *, is_here: bool
         found.metadata = {**entry.metadata, **kept}
         found.filename, found.backup_date = entry.filename, entry.backup_date
     elif "format" in entry.metadata or not found.metadata:
-        # Keep what only the backup itself could find out, such as a checksum.
-        found.metadata = {**found.metadata, **entry.metadata}
+        # Keep what only the backup itself could find out: others may have written the description.
+        found.metadata = {**found.metadata, **entry.metadata, **exact_facts(found)}
 
 
 def _may_be_the_same(found: models.Backups, entry: models.Backups) -> bool:
