@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import BinaryIO, Protocol, runtime_checkable
 
 from bakthat.backends.base import Backend
 from bakthat.errors import StorageError
@@ -14,13 +15,16 @@ class ObjectRanges:
     """The bytes of the object *key*, which has *size* of them; a :class:`.RandomSource`.
 
     Each call of :meth:`read_at` is a request, and several threads may call it at once. It holds
-    nothing open between the calls.
+    nothing open between the calls. After :meth:`cancel`, every call fails soon.
     """
 
     def __init__(self, backend: Backend, key: str, size: int) -> None:
         self._backend = backend
         self._key = key
         self.size = size
+        self._lock = threading.Lock()
+        self._open: set[BinaryIO] = set()
+        self._is_cancelled = False
 
     def read_at(self, offset: int, size: int, /) -> bytes:
         """Return *size* bytes from *offset* on.
@@ -33,7 +37,15 @@ class ObjectRanges:
         if not size:
             return b""
         with self._backend.download(self._key, start=offset, end=offset + size) as stream:
-            data = stream.read(size)
+            with self._lock:
+                self._open.add(stream)
+            try:
+                if self._is_cancelled:
+                    raise StorageError("the download was closed")
+                data = stream.read(size)
+            finally:
+                with self._lock:
+                    self._open.discard(stream)
         if len(data) != size:
             raise StorageError(
                 f"{printable(self._key)} has fewer than {self.size} bytes on the storage: "
@@ -41,6 +53,23 @@ class ObjectRanges:
                 hint="bakthat sync updates the catalog",
             )
         return data
+
+    def cancel(self) -> None:
+        """Let the calls that wait for the storage fail, so that nobody waits for their ends."""
+        self._is_cancelled = True
+        with self._lock:
+            for stream in self._open:
+                raw = getattr(stream, "raw", None)
+                if isinstance(raw, Cancellable):
+                    raw.cancel()
+
+
+@runtime_checkable
+class Cancellable(Protocol):
+    """A download that another thread can end, as those of S3 and of vaults."""
+
+    def cancel(self) -> None:
+        """Let a read that waits fail soon."""
 
 
 class EndsAtOnce:

@@ -180,6 +180,10 @@ class StoredFile(io.RawIOBase):
         self._at += count
         return count
 
+    def readall(self) -> bytes:
+        """Return all bytes up to the end; Python's own way reads 8 KiB at once."""
+        return b"".join(iter(lambda: self.read(_READ_BYTES), b""))
+
     def close(self) -> None:
         """End the downloads. May be called again."""
         if self.closed:

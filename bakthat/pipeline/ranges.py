@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -89,11 +89,15 @@ def plain_ranges(
     )
 
 
-def tar_ranges(plain: RandomSource, index: ArchiveIndex) -> TarRanges:
+def tar_ranges(
+    plain: RandomSource, index: ArchiveIndex, *, cancel: Callable[[], object] | None = None
+) -> TarRanges:
     """Return the tar in an archive, whose decrypted bytes are *plain*, by its *index*.
 
-    A file that is stored as it is counts as a tar of this one file. Raises CorruptArchiveError when
-    *plain* has another size than *index* says, and what reading *index* raises.
+    A file that is stored as it is counts as a tar of this one file. *cancel* lets the calls of
+    *plain* that are under way fail, when the tar is closed before they end. Raises
+    CorruptArchiveError when *plain* has another size than *index* says, and what reading *index*
+    raises.
     """
     members, size = index.members(), plain_size(index)
     if plain.size != size:
@@ -101,7 +105,7 @@ def tar_ranges(plain: RandomSource, index: ArchiveIndex) -> TarRanges:
             f"the index is of an archive of {size} bytes, but this one has {plain.size}",
             hint="--no-index restores without the index; bakthat sync --indexes makes it again",
         )
-    return TarRanges(plain, members, index.footer.tar_bytes)
+    return TarRanges(plain, members, index.footer.tar_bytes, cancel=cancel)
 
 
 def plain_size(index: ArchiveIndex) -> int:
@@ -121,8 +125,16 @@ class TarRanges:
     read in part there is no checksum, so the caller checks what it takes against the index.
     """
 
-    def __init__(self, plain: RandomSource, members: MemberTable | None, size: int) -> None:
+    def __init__(
+        self,
+        plain: RandomSource,
+        members: MemberTable | None,
+        size: int,
+        *,
+        cancel: Callable[[], object] | None = None,
+    ) -> None:
         self._plain = plain
+        self._cancel = cancel
         self._members = members
         self.size = size
         self._pool: ThreadPoolExecutor | None = None
@@ -136,9 +148,11 @@ class TarRanges:
         self.close()
 
     def close(self) -> None:
-        """End the threads, and wait for requests that are under way. May be called again."""
+        """End the threads and the requests that are under way. May be called again."""
         pool, self._pool = self._pool, None
         if pool is not None:
+            if self._cancel is not None:
+                self._cancel()
             pool.shutdown(wait=True, cancel_futures=True)
         self._kept.clear()
 

@@ -9,8 +9,10 @@ import pytest
 from bakthat.backends.glacier.backend import GlacierBackend
 from bakthat.backends.ranges import EndsAtOnce, ObjectRanges
 from bakthat.errors import NotFoundError, StorageError
+from tests.support.fault_proxy import Cut, FaultProxy, Stall
+from tests.support.profiles import Conf
 from tests.support.ranges import Bytes
-from tests.support.servers import STORAGES, Storage, put
+from tests.support.servers import STORAGES, TWO_PARTS, Storage, put, s3_backend
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -80,3 +82,25 @@ def test_ends_that_overlap_are_those_of_the_object(head: int, tail: int) -> None
     assert ranges.read_at(0, len(CONTENT)) == CONTENT
     assert ranges.read_at(5, 5) == CONTENT[5:10]
     assert ranges.read_at(len(CONTENT) - 5, 5) == CONTENT[-5:]
+
+
+def test_a_request_that_is_not_answered_can_be_cancelled(
+    moto_proxy: FaultProxy, proxied_conf: Conf
+) -> None:
+    backend = s3_backend(proxied_conf)
+    backend.create_container()
+    put(backend, "set.tgz", TWO_PARTS)
+    stall = Stall()
+    moto_proxy.on("GET", "set.tgz", Cut(after=100_000), times=1)
+    moto_proxy.on("GET", "set.tgz", stall)
+    ranges = ObjectRanges(backend, "set.tgz", len(TWO_PARTS))
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(ranges.read_at, 0, 300_000)
+        assert stall.reached.wait(60)
+        ranges.cancel()
+        moto_proxy.ended.set()
+        with pytest.raises(StorageError):
+            reading.result(60)
+    assert moto_proxy.seen("GET", "set.tgz") == 2  # it was not asked for again
+    with pytest.raises(StorageError, match="closed"):
+        ranges.read_at(0, 10)

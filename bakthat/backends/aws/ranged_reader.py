@@ -119,6 +119,13 @@ class RangedReader(io.RawIOBase):
         finally:
             super().close()
 
+    def cancel(self) -> None:
+        """Let the ranges that are being fetched fail soon, and a read that waits for them.
+
+        Another thread may call it; :meth:`close` is still called by the one that reads.
+        """
+        self._cancelled.set()
+
     def _look_ahead(self) -> None:
         while len(self._ranges) < self._ahead and self._next < self._end:
             # Ranges end at multiples of their size: for those, Glacier sends checksums.

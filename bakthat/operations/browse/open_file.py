@@ -181,7 +181,7 @@ def _tar_ranges(
         return None  # of some archives in vaults, it is known only when the inventory arrives
     stored = ObjectRanges(backend, key, size)
     plain = plain_ranges(stored, expected, keys.of(backend, backup, expected), keys.file_keys)
-    return stages.enter_context(tar_ranges(plain, index))
+    return stages.enter_context(tar_ranges(plain, index, cancel=stored.cancel))
 
 
 def _one_entry(index: IndexReader, text: str) -> Entry:
