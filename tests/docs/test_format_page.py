@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import os
 import pty
 import re
@@ -33,7 +36,7 @@ COMMANDS = [
 PASSPHRASE = "correct horse"
 IDENTITY = age.generate_identity()
 
-pytestmark = [pytest.mark.permissions, pytest.mark.needs("age", "GNU tar")]
+pytestmark = [pytest.mark.permissions, pytest.mark.needs("age", "GNU tar", "jq")]
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +121,9 @@ def same(sources: Path, here: Path, name: str, look: Callable[[Path], Any]) -> b
 
 
 def test_the_page_has_a_line_for_each_form() -> None:
-    assert len(COMMANDS) == 12
-    assert {command.split()[0] for command in COMMANDS} == {"tar", "age", "cp", "gzip", "cat"}
+    assert len(COMMANDS) == 16
+    first_words = {command.split()[0] for command in COMMANDS}
+    assert first_words == {"tar", "age", "cp", "gzip", "cat", "zcat"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -132,6 +136,10 @@ def test_what_the_page_says_restores(
     code, seen = typed(command, here)
     assert code == 0, seen
     made = set(os.listdir(here)) - before
+    if "jq" in command:
+        assert made == set()
+        check_of_index(command, seen, sources)
+        return
     if command.startswith(("gzip -t", "tar t", "cat")) or "tar t" in command:
         assert made == set()
         if "tar t" in command:
@@ -142,3 +150,21 @@ def test_what_the_page_says_restores(
     assert not {"bakthat", "python"} & set(command.split())
     whole = "--xattrs" in command and os.geteuid() == 0
     assert same(sources, here, name, fingerprint if whole else without_times_of_links)
+
+
+def check_of_index(command: str, seen: str, sources: Path) -> None:
+    """Compare what a line of the page shows of an index with the files themselves."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", seen)  # jq shows colours on a terminal
+    lines = [json.loads(line) for line in plain.splitlines()]
+    if "[.[9], .[0]]" in command:
+        for digest, path in lines:
+            name = path if isinstance(path, str) else base64.b64decode(path["b64"])
+            content = (sources / os.fsdecode(name)).read_bytes()
+            assert base64.b64decode(f"{digest}=") == hashlib.sha256(content).digest()
+        assert len(lines) > 3
+    elif "mydir/empty" in command:
+        ((path, kind, *_),) = lines
+        assert (path, kind) == ("mydir/empty", "f")
+    else:
+        assert (lines[0]["bakthat"], lines[-1]["footer"]) == ("index", 1)
+        assert sum(isinstance(line, list) for line in lines) == lines[-1]["records"]
