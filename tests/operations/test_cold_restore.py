@@ -28,6 +28,7 @@ from bakthat.errors import (
 )
 from bakthat.session import cold as thawing
 from tests.support.glacier_server import GlacierServer
+from tests.support.indexes import forget_cache
 from tests.support.profiles import Conf
 from tests.support.servers import S3Server, share_service_models
 from tests.support.thaw_proxy import ThawProxy, thaw_proxy
@@ -399,6 +400,29 @@ def test_no_thaw_is_requested_for_a_backup_that_cannot_be_restored(
     with pytest.raises(CorruptArchiveError, match="not valid"):
         bakthat.restore(made.stored_filename, conf=conf, output=out)
     assert glacier.asked == []
+
+
+@pytest.mark.parametrize("password", ["", "secret"])
+def test_a_part_is_looked_for_in_the_index_before_a_thaw_is_paid(
+    cold: Cold, tree: Path, tmp_path: Path, out: Path, password: str
+) -> None:
+    (tree / "large.bin").write_bytes(os.urandom(3_000_000))
+    made = bakthat.backup(tree, conf=cold.conf, password=password)
+    forget_cache()
+    options: dict[str, Any] = {"conf": cold.conf, "output": out, "password": password}
+    with pytest.raises(NoMatchError, match="the backup holds no 'nothing'"):
+        bakthat.restore(made.stored_filename, only=["b.bin", "nothing"], **options)
+    assert cold.paid() == 0
+    assert bakthat.restore(made.stored_filename, only="*.bin", **options) is None
+    assert cold.paid() == 1
+    cold.advance(12)
+    for number, only in enumerate(("b.bin", "*.bin")):
+        options["output"] = tmp_path / f"part{number}"
+        assert bakthat.restore(made.stored_filename, only=only, **options) is not None
+        restored = {path.name for path in (tmp_path / f"part{number}/mydir").iterdir()}
+        assert restored == {"b.bin"} | ({"large.bin"} if number else set())
+        found = tmp_path / f"part{number}/mydir/b.bin"
+        assert found.read_bytes() == (tree / "b.bin").read_bytes()
 
 
 # Bad input, on vaults.

@@ -16,6 +16,7 @@ import pytest
 import bakthat
 from bakthat.errors import CorruptArchiveError, NoMatchError
 from bakthat.pipeline import parts
+from tests.crypto.test_age import IDENTITY, RECIPIENT
 from tests.support.changed_indexes import (
     Contents,
     change_index,
@@ -87,6 +88,38 @@ def test_only_the_wanted_parts_are_read(
     assert all(end is not None for _, end in ranges)
     assert sum(end - start for start, end in ranges if end) < 3 * MIB
     assert seen[-1][0] == seen[-1][1]
+
+
+@pytest.mark.usefixtures("cheap_passphrases")
+@pytest.mark.parametrize("kind", ["plain", "passphrase", "recipients", "not compressed"])
+def test_a_part_comes_back_from_every_storage(kind: str, conf: Conf, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    noise = random.Random(5)
+    for number in range(5):
+        (tree / f"large{number}").write_bytes(noise.randbytes(MIB + number))
+    (tree / "sub/small").write_text("small")
+    os.link(tree / "sub/small", tree / "a link")
+    (tmp_path / "key.txt").write_text(IDENTITY)
+    password = "secret" if kind == "passphrase" else ""
+    if kind == "recipients":
+        conf = {**conf, "recipients": [RECIPIENT], "identity_file": str(tmp_path / "key.txt")}
+    elif kind == "not compressed":
+        conf = {**conf, "compress": False}
+    options: dict[str, Any] = {"conf": conf}
+    options |= {} if kind == "recipients" else {"password": password}
+    name = bakthat.backup(tree, **options).stored_filename
+    for number, is_cached in enumerate((True, False)):
+        if not is_cached:
+            forget_cache()
+        out = tmp_path / f"out{number}"
+        bakthat.restore(name, output=out, only=["sub", "large3"], **options)
+        assert restored(out) == {"tree/sub/small", "tree/large3"}
+        assert (out / "tree/large3").read_bytes() == (tree / "large3").read_bytes()
+        assert (out / "tree/sub/small").read_text() == "small"
+        assert (out / "tree/sub").stat().st_mtime_ns == (tree / "sub").stat().st_mtime_ns
+        bakthat.restore(name, output=tmp_path / f"all{number}", **options)
+        assert fingerprint(tmp_path / f"all{number}/tree") == fingerprint(tree)
 
 
 def test_all_of_it_is_read_where_most_is_wanted(
