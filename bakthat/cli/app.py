@@ -9,7 +9,7 @@ import functools
 import json
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import aaargh  # type: ignore[import-untyped]  # the library ships no types
@@ -208,9 +208,16 @@ def print_json_line(message_type: str, value: Mapping[str, Any]) -> None:
 
     Raises OutputError.
     """
+    print_json_lines(message_type, [value])
+
+
+def print_json_lines(message_type: str, values: Iterable[Mapping[str, Any]]) -> None:
+    """Print each of *values* as :func:`print_json_line` does, all at once. Raises OutputError."""
     _check_output()
-    line = json.dumps({"message_type": message_type, **value})
-    terminal.print_line(line.replace("\x7f", "\\u007f"))  # DEL, which JSON does not escape
+    lines = [json.dumps({"message_type": message_type, **value}) for value in values]
+    text = "".join(f"{line}\n" for line in lines)
+    # It is ASCII; of DEL, which JSON does not escape, a terminal might make something.
+    terminal.write_bytes(text.replace("\x7f", "\\u007f").encode())
 
 
 def print_result(summary: Summary, output: Callable[[], None] | None = None) -> None:

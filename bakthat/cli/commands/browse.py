@@ -15,6 +15,7 @@ from bakthat.cli.app import (
     command,
     option,
     print_json_line,
+    print_json_lines,
     print_result,
     with_destination,
     with_host,
@@ -83,8 +84,8 @@ def contents(
     batches = _batches(itertools.chain(first, found), count)
     name = found.backup.stored_filename
     if json:
-        for entry in itertools.chain.from_iterable(batches):
-            print_json_line("entry", entry.as_dict())
+        for batch in batches:
+            print_json_lines("entry", (entry.as_dict() for entry in batch))
         print_json_line("summary", {"stored_filename": name, **count.as_dict()})
     else:
         _print_entries(batches)
@@ -179,8 +180,7 @@ def find(
             progress=progress,
         )
     if json:
-        for match in report:
-            print_json_line("match", match.as_dict())
+        print_json_lines("match", (match.as_dict() for match in report))
         print_json_line("summary", report.as_dict())
     elif report.matches:
         _print_matches(report.matches)
