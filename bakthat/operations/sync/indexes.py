@@ -136,9 +136,19 @@ class _Maker:
             self._home.create_container()
             size = self._upload(scanned, keys, replace=replace)
         except KeyExistsError:
-            log.info("the index of %s is there by now", printable(self._backup.stored_filename))
-            return False
+            if self._is_stored():
+                log.info("the index of %s is there by now", printable(self._backup.stored_filename))
+                return False
+            # Only its description is: in a local store that is a second file.
+            size = self._upload(scanned, keys, replace=True)
         self._record(size)
+        return True
+
+    def _is_stored(self) -> bool:
+        try:
+            self._home.stat(self._key)
+        except NotFoundError:
+            return False
         return True
 
     def _upload(self, scanned: ScannedIndex, keys: DecryptionKeys, *, replace: bool) -> int:
