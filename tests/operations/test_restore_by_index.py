@@ -6,7 +6,6 @@ import hashlib
 import logging
 import os
 import random
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,9 +41,7 @@ def stored(local: Conf, tmp_path: Path) -> str:
     for name in ("etc/hosts", "etc/hosts.bak", "z"):
         (tree / name).write_text(name)
     os.link(tree / "etc/hosts", tree / "linked")
-    name = str(bakthat.backup(tree, conf=local, password="").stored_filename)
-    change_index(local, name)
-    return name
+    return str(bakthat.backup(tree, conf=local, password="").stored_filename)
 
 
 @pytest.fixture
@@ -183,6 +180,7 @@ def test_a_damaged_index_is_a_warning_and_not_used(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     DAMAGE[what](index_path(local, stored))
+    forget_cache()
     with caplog.at_level(logging.INFO, "bakthat"):
         found = bakthat.restore(stored, conf=local, output=tmp_path / "out", only=only)
     assert found is not None
@@ -192,10 +190,9 @@ def test_a_damaged_index_is_a_warning_and_not_used(
         assert restored(tmp_path / "out") == (wanted if only == ["etc"] else wanted - {min(wanted)})
     else:
         assert len(restored(tmp_path / "out")) == 10
-    if only or not found.metadata.keys().isdisjoint(("index", "index_size")):
-        warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
-        assert len(warnings) == 1
-        assert warnings[0].startswith(f"the index of {stored} ")
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"the index of {stored} ")
 
 
 def change_entry(which: str, **fields: Any) -> Callable[[Contents], object]:
@@ -241,7 +238,6 @@ def test_an_index_that_disagrees_with_the_archive_is_an_error(
     what: str, stored: str, local: Conf, tmp_path: Path
 ) -> None:
     change_index(local, stored, HOSTILE[what])
-    know_index(local, stored)
     with pytest.raises(CorruptArchiveError) as caught:
         bakthat.restore(stored, conf=local, output=tmp_path / "out")
     assert "--no-index" in caught.value.hint
@@ -264,17 +260,6 @@ def test_a_part_that_disagrees_with_its_index_is_an_error(
     assert restored(tmp_path / "out") == {"mydir/z"}
 
 
-def know_index(conf: Conf, name: str) -> None:
-    """Note in the catalog that the backup has an index."""
-    with sqlite3.connect(conf["database"]) as catalog:
-        catalog.execute(
-            "UPDATE backups SET metadata = json_set(metadata, '$.index', 1) "
-            "WHERE stored_filename = ?",
-            (name,),
-        )
-    catalog.close()
-
-
 def test_an_altered_file_in_an_archive_that_is_not_compressed_is_found(
     local: Conf, tmp_path: Path
 ) -> None:
@@ -283,8 +268,6 @@ def test_an_altered_file_in_an_archive_that_is_not_compressed_is_found(
     tree.mkdir()
     (tree / "text").write_text("the original text")
     name = bakthat.backup(tree, conf=conf, password="").stored_filename
-    change_index(conf, name)
-    know_index(conf, name)
     path = Path(conf["local_path"], name)
     path.write_bytes(path.read_bytes().replace(b"original", b"replaced"))
     for only in ([], ["text"]):
@@ -311,8 +294,7 @@ def test_each_entry_of_every_kind_is_restored_alone(
     monkeypatch.setattr(parts, "MAX_SHARE", 1)
     tree = make_every_kind(tmp_path / "tree")
     name = bakthat.backup(tree, conf=local, password="").stored_filename
-    contents: list[str] = []
-    change_index(local, name, lambda each: contents.extend(e.path for e in each.entries))
+    contents = [entry.path for entry in bakthat.contents(name, conf=local)]
     bakthat.restore(name, conf=local, output=tmp_path / "full")
     wanted = fingerprint(tmp_path / "full/tree")
     assert {path: state[:7] for path, state in wanted.items()} == {
