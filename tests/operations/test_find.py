@@ -269,3 +269,16 @@ def test_for_many_backups_without_an_index_one_listing_is_enough(
     report = bakthat.find("hosts", conf=local)
     assert looked_up == [f"{backups[0].stored_filename}.index"]
     assert names(*(each.backup for each in report.unsearched)) == names(*reversed(backups[1:]))
+
+
+def test_a_hard_link_has_the_content_of_the_file(local: Conf, tree: Path) -> None:
+    os.link(tree / "a.txt", tree / "z.txt")
+    bakthat.backup(tree, conf=local, password="")
+    (tree / "a.txt").write_text("hello, again")
+    bakthat.backup(tree, conf=local, password="")
+    report = bakthat.find("z.txt", conf=local)
+    assert [(each.entry.type, each.entry.size, each.entry.sha256) for each in report] == [
+        ("hardlink", len(content), hashlib.sha256(content).hexdigest())
+        for content in (b"hello, again", b"hello")
+    ]
+    assert [each.as_dict()["target"] for each in report] == ["mydir/a.txt"] * 2

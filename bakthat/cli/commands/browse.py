@@ -209,7 +209,7 @@ def _print_matches(matches: list[Match]) -> None:
     rows = [
         (
             text.utc_time(each.entry.mtime),
-            text.human_size(each.entry.size) if each.entry.type == "file" else each.entry.type,
+            _size_or_type(each.entry),
             each.entry.sha256[:12],
             str(len(each.backups)),
             text.utc_time(each.oldest.date),
@@ -222,6 +222,12 @@ def _print_matches(matches: list[Match]) -> None:
     host = ("HOST",) if len(hosts) > 1 else ()
     header = ("MODIFIED (UTC)", "SIZE", "SHA-256", "IN", "FROM (UTC)", *host, "NEWEST", "PATH")
     terminal.print_table(header, rows, right=frozenset({1, 3}))
+
+
+def _size_or_type(entry: Entry) -> str:
+    """Return the size of what has content, and the type of everything else."""
+    has_content = entry.type == "file" or entry.digest or entry.size
+    return text.human_size(entry.size) if has_content else entry.type
 
 
 @command("cat", "write one file of a backup to standard output")

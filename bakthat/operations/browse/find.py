@@ -50,7 +50,8 @@ class Match(NamedTuple):
     """One version of a file or of another entry, and the backups of its set that have it."""
 
     entry: Entry
-    """As the newest of these backups has it."""
+    """As the newest of these backups has it; a hard link with the size and the SHA-256 of the file
+    that it is another name of."""
     backups: tuple[models.Backups, ...]
     """The newest first."""
 
@@ -318,7 +319,8 @@ class _Search:
 
     def _add(self, backup: models.Backups, index: IndexReader) -> None:
         owner = (backup.filename, backup.host, backup.backend, id_of_source(backup))
-        found = list(self._names.entries(index))  # nothing of it counts if it is damaged
+        # Nothing of it counts if it is damaged.
+        found = _with_content(list(self._names.entries(index)), index)
         for entry in found:
             version = (
                 *owner,
@@ -336,6 +338,20 @@ class _Search:
             elif known[1][-1] is not backup:  # not twice in one archive
                 known[1].append(backup)
         self._report.searched += 1
+
+
+def _with_content(entries: list[Entry], index: IndexReader) -> list[Entry]:
+    """Return *entries*; the hard links with the size and the hash of what they link to."""
+    targets = {each.target for each in entries if each.type is EntryType.HARDLINK}
+    if not targets:
+        return entries
+    known = {each.path: each for each in index.entries(targets) if each.path in targets}
+    return [
+        each._replace(size=known[each.target].size, digest=known[each.target].digest)
+        if each.type is EntryType.HARDLINK and each.target in known
+        else each
+        for each in entries
+    ]
 
 
 def _has_index(backup: models.Backups) -> bool:
