@@ -385,7 +385,8 @@ def _read(
     if differences.count:
         return replace(stored, verdict=Verdict.DAMAGED, detail=differences.describe())
     if share < 1:
-        return replace(stored, verdict=Verdict.SAMPLED, detail=f"{share * 100:.3g} % of it was read")
+        detail = f"{share * 100:.3g} % of it was read"
+        return replace(stored, verdict=Verdict.SAMPLED, detail=detail)
     return replace(stored, verdict=Verdict.READ, detail="")
 
 
