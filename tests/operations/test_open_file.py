@@ -9,6 +9,8 @@ import random
 import socket
 import tarfile
 import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from bakthat.errors import (
     NoMatchError,
     NotReadyError,
     PasswordError,
+    StorageError,
     UsageError,
     WrongKeyError,
 )
@@ -30,9 +33,11 @@ from tests.support.glacier_server import GlacierServer
 from tests.support.legacy import PASSWORD, Legacy, beefish, tarball
 from tests.support.profiles import Conf
 from tests.support.servers import S3Server, share_service_models
+from tests.support.thaw_proxy import thaw_proxy
 
 MIB = 1024 * 1024
 NOISE = random.Random(8).randbytes(3 * MIB)
+NOISE_BYTES = 200_000
 TEXT = b"some text\n" * 100_000
 
 
@@ -199,7 +204,6 @@ def test_damage_is_found_before_a_small_file_is_written(
     (tmp_path / "data").mkdir()
     (tmp_path / "data/noise").write_bytes(NOISE)
     made = bakthat.backup(tmp_path / "data", conf=local, password=password)
-    assert list(bakthat.contents("data", conf=local, password=password or None))
     flip(stored_file(local, made.stored_filename), made.size // 2)
     with pytest.raises(BakthatError):
         cat("data", "noise", Refusing(), conf=local, password=password or None)
@@ -210,17 +214,19 @@ def test_damage_is_found_before_a_small_file_is_written(
         file.read()
 
 
-def test_another_object_in_the_place_of_the_archive_is_refused(local: Conf, tmp_path: Path) -> None:
-    """Of two archives of the same size, one takes the place of the other."""
+@pytest.mark.parametrize("size", [100, NOISE_BYTES])
+def test_another_object_in_the_place_of_the_archive_is_refused(
+    local: Conf, tmp_path: Path, size: int
+) -> None:
     made = []
-    for content in (b"first", b"other"):
+    for content in (NOISE[:NOISE_BYTES], NOISE[-size:]):
         (tmp_path / "data").mkdir(exist_ok=True)
-        (tmp_path / "data/file").write_bytes(content * 100_000)
+        (tmp_path / "data/file").write_bytes(content)
         made.append(bakthat.backup(tmp_path / "data", conf=local, password="").stored_filename)
         (tmp_path / "data/file").unlink()
     first, other = (stored_file(local, name) for name in made)
     first.write_bytes(other.read_bytes())
-    with pytest.raises(CorruptArchiveError):
+    with pytest.raises((CorruptArchiveError, StorageError)):
         cat(made[0], "file", Refusing(), conf=local)
 
 
@@ -265,21 +271,51 @@ def test_an_archive_of_060_and_one_of_another_gzip_are_read_from_their_beginning
                 assert file.read() == content[3:]
 
 
-def test_a_vault_must_be_thawed_first(
-    glacier: GlacierServer, tmp_path: Path, files: dict[str, bytes]
-) -> None:
+@dataclass
+class Cold:
+    """A cold storage."""
+
+    conf: Conf
+    advance: Callable[..., None]
+    """Moves its clock by *hours*."""
+    asked: Sequence[object]
+    """The thaws that were requested; each costs money."""
+
+
+@pytest.fixture(params=["VAULT", "GLACIER"])
+def cold(request: pytest.FixtureRequest) -> Iterator[Cold]:
     share_service_models()
-    conf = glacier.conf()
-    bakthat.backup(tmp_path / "data", conf=conf, password="")
-    with pytest.raises(NotReadyError, match="must be thawed") as raised:
-        bakthat.open_file("data", "a/text", conf=conf)
+    if request.param == "VAULT":
+        server: GlacierServer = request.getfixturevalue("glacier")
+        server.asked.clear()
+        yield Cold(server.conf(), server.advance, server.asked)
+        return
+    moto: S3Server = request.getfixturevalue("moto_endpoint")
+    with thaw_proxy(moto.endpoint_url) as proxy:
+        conf = moto.conf(endpoint_url=proxy.endpoint_url, storage_class=request.param)
+        yield Cold(conf, proxy.advance, proxy.asked)
+
+
+@pytest.mark.parametrize("password", ["", "a passphrase"])
+def test_what_is_in_cold_storage_must_be_thawed_first(
+    cold: Cold, local: Conf, tmp_path: Path, files: dict[str, bytes], password: str
+) -> None:
+    conf = {**cold.conf, "database": local["database"]}
+    keys = {"password": password} if password else {}
+    bakthat.backup(tmp_path / "data", conf=conf, password=password)
+    with pytest.raises(NotReadyError, match=r"must be thawed|in cold storage") as raised:
+        bakthat.open_file("data", "a/text", conf=conf, **keys)
     assert "bakthat restore" in raised.value.hint
-    assert not glacier.asked  # nothing was requested that costs money
-    assert bakthat.restore("data", conf=conf, output=tmp_path / "out") is None
-    glacier.advance(hours=6)
-    with bakthat.open_file("data", "a/text", conf=conf) as file:
+    with pytest.raises(NoMatchError):  # the index can be read all the same
+        bakthat.open_file("data", "a/missing", conf=conf, **keys)
+    assert not cold.asked
+    out = tmp_path / "out"
+    assert bakthat.restore("data", conf=conf, output=out, password=password or None) is None
+    cold.advance(hours=6)
+    with bakthat.open_file("data", "a/text", conf=conf, **keys) as file:
         assert file.read() == TEXT
-    assert written("data", "a/noise", conf) == NOISE
+    assert written("data", "a/noise", conf, **keys) == NOISE
+    assert len(cold.asked) == 1
 
 
 def test_it_closes_what_it_opened(files: dict[str, bytes], conf: Conf, tmp_path: Path) -> None:
