@@ -145,9 +145,12 @@ def _find(
         raise UsageError(
             f"{name} is a value, which has no files", hint=f"bakthat restore {name} restores it"
         )
-    index = stages.enter_context(open_index(session, backup, keys, whole=False))
+    selection = Selection([path])
+    # A pattern needs all of the index, a path one part of it.
+    whole = not selection.looks_like_paths
+    index = stages.enter_context(open_index(session, backup, keys, whole=whole))
     assert index is not None  # where there is none, it is made by reading the archive
-    entry = _one_entry(index, path)
+    entry = _one_entry(index, selection, path)
     backend = session.backend(backup.backend)
     expected = expected_of(backup)
     return _Found(
@@ -184,12 +187,11 @@ def _tar_ranges(
     return stages.enter_context(tar_ranges(plain, index, cancel=stored.cancel))
 
 
-def _one_entry(index: IndexReader, text: str) -> Entry:
-    """Return the entry that *text* means: what is at this path, or the one match of a pattern.
+def _one_entry(index: IndexReader, selection: Selection, text: str) -> Entry:
+    """Return the entry that *selection*, that of *text*, means: one path, or the one match.
 
     Raises NoMatchError without a match, UsageError for several and for a directory.
     """
-    selection = Selection([text])
     selection.resolve(index)
     paths = selection.literal_paths()
     if paths is None:
