@@ -111,8 +111,12 @@ class Totals:
 class Tree(Protocol):
     """One side of a comparison: the entries of a backup, or of a directory on the disk.
 
-    All paths are those of its entries: they begin with the name of its top directory.
+    All paths are those of its entries.
     """
+
+    @property
+    def top(self) -> str:
+        """The directory at the top, with which all paths begin; "" without one."""
 
     has_whole_seconds: bool
     """Whether its times have no fractions, since what made it does not keep them."""
@@ -174,20 +178,17 @@ class _Side:
 
     def keyed(self) -> Iterator[tuple[bytes, Entry]]:
         """Yield the entries with the keys by which they are ordered."""
-        entries = self.tree.entries()
-        first = next(entries, None)
-        if first is None:
-            return
-        self.top = first.path.partition("/")[0]
-        yield self.key(first.path), first
-        for entry in entries:
+        self.top = self.tree.top
+        for entry in self.tree.entries():
             yield self.key(entry.path), entry
 
     def key(self, path: str) -> bytes:
         """Return a key that orders paths below the top directory as an archive does.
 
-        What is not below the top directory, in archives that others made, comes last.
+        What is not below the top directory comes last.
         """
+        if not self.top:
+            return b"\0" + sort_key(path)
         top, _, rest = path.partition("/")
         if top == self.top:
             return b"\0" + sort_key(rest)
@@ -196,7 +197,7 @@ class _Side:
     def path(self, key: bytes) -> str:
         """Return the path with *key* in this tree."""
         path = key[1:].replace(b"\0", b"/").decode("utf-8", "surrogateescape")
-        if key[:1] == b"\1":
+        if key[:1] == b"\1" or not self.top:
             return path
         return f"{self.top}/{path}" if path else self.top
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -222,10 +224,16 @@ class IndexTree:
         self._index = index
         self.has_whole_seconds = has_whole_seconds
 
-    @property
+    @cached_property
     def top(self) -> str:
-        """The name of the top directory, or of the only file."""
-        return self._index.top
+        """The top directory, or the only file; "" where there are several entries at the top."""
+        top = self._index.top
+        # This version's archives have one. An index that was made later may be of any archive.
+        if any(entry.ctime_ns is None for entry in itertools.islice(self._index.entries(), 1)):
+            for entry in self._index.entries():
+                if entry.path != top and not entry.path.startswith(f"{top}/"):
+                    return ""
+        return top
 
     @property
     def source(self) -> str:

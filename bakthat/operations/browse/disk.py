@@ -48,9 +48,9 @@ class DiskTree:
     def __init__(
         self, root: Path, top: str, options: WalkOptions, report: ArchiveReport, *, reads: bool
     ) -> None:
-        """*top* is the name that the entries get for *root*."""
+        """*top* is the name that the entries get for *root*; "" leaves *root* itself out."""
         self._root = Path(os.path.realpath(root))
-        self._top = top
+        self.top = top
         self._options = options
         self._report = report
         self._reads = reads
@@ -77,6 +77,8 @@ class DiskTree:
             purpose="compare with",
             on_unread=self._warn,
         ):
+            if not (found.name or self.top):
+                continue
             status = found.stat
             if status is None:
                 try:
@@ -144,10 +146,12 @@ class DiskTree:
         self._unread.add(self._path_in_tree(problem.name))
 
     def _path_in_tree(self, name: str) -> str:
-        return f"{self._top}/{from_native(name)}" if name else self._top
+        if not (name and self.top):
+            return from_native(name) or self.top
+        return f"{self.top}/{from_native(name)}"
 
     def _path_on_disk(self, path: str) -> str:
-        name = path.removeprefix(self._top).removeprefix("/")
+        name = path.removeprefix(self.top).removeprefix("/")
         return os.path.join(self._root, to_native(name)) if name else str(self._root)
 
     def _look(self, path: str) -> Entry | None:

@@ -28,6 +28,10 @@ class ListedTree:
         self.unreadable: set[str] = set()
         self.walks = 0
 
+    @property
+    def top(self) -> str:
+        return self.listed[0].path.partition("/")[0] if self.listed else ""
+
     def entries(self) -> Iterator[Entry]:
         self.walks += 1
         return iter(self.listed)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,9 @@ from bakthat.crypto import age
 from bakthat.errors import NoMatchError, SourceError, UsageError
 from bakthat.operations.browse.diff import DiffReport
 from tests.support.commandline import CommandLine, untimed
+from tests.support.legacy import Legacy, tarball
 from tests.support.profiles import Conf
+from tests.support.servers import S3Server, share_service_models
 from tests.support.trees import make_every_kind
 
 pytestmark = pytest.mark.permissions
@@ -228,6 +232,56 @@ class TestDisk:
             f"{mydir}/etc: cannot list this directory: permission denied; "
             "its contents are not compared"
         ]
+
+
+class TestOldBackups:
+    """Those of bakthat 0.6.0 have another order, whole seconds, and perhaps no top directory."""
+
+    @pytest.fixture
+    def old(self, moto_endpoint: S3Server, tmp_path: Path) -> Legacy:
+        share_service_models()
+        return Legacy(moto_endpoint.conf(), tmp_path / "bakthat.sqlite")
+
+    def test_they_are_compared_in_order_and_by_whole_seconds(
+        self, old: Legacy, mydir: Path
+    ) -> None:
+        shutil.rmtree(mydir / "etc")
+        os.utime(mydir / "a.txt", ns=(1, 1_700_000_000_123_456_789))
+        stored = io.BytesIO()
+        with tarfile.open(fileobj=stored, mode="w:gz", format=tarfile.GNU_FORMAT) as archive:
+            archive.add(mydir, "mydir", recursive=False)
+            for name in ("link", "b.txt", "a.txt"):
+                archive.add(mydir / name, f"mydir/{name}")
+        metadata = {"is_enc": False}
+        name = "mydir.20130604191055.tgz"
+        old.store(name, "mydir", stored.getvalue(), metadata, 1370373055)
+        assert found(name, conf=old.conf, path=mydir, read_files=True) == {}
+        (mydir / "b.txt").write_text("other")
+        os.utime(mydir / "a.txt", ns=(1, 1_700_000_001_000_000_000))
+        changed = found(name, conf=old.conf, path=mydir, read_files=True)
+        assert changed["mydir/a.txt"] == "times"
+        assert changed["mydir/b.txt"].startswith("content")
+        assert set(changed) == {"mydir/a.txt", "mydir/b.txt"}
+
+    def test_one_without_a_top_directory_is_compared_by_what_is_in_it(
+        self, old: Legacy, mydir: Path
+    ) -> None:
+        stored = io.BytesIO()
+        with tarfile.open(fileobj=stored, mode="w:gz", format=tarfile.GNU_FORMAT) as archive:
+            archive.add(mydir, ".")
+        name = "here.20130604191055.tgz"
+        old.store(name, "here", stored.getvalue(), {"is_enc": False}, 1370373055)
+        assert found(name, conf=old.conf, path=mydir, read_files=True) == {}
+        (mydir / "b.txt").chmod(0)
+        (mydir / "new").write_text("")
+        assert found(name, conf=old.conf, path=mydir) == {"b.txt": "mode", "new": "added"}
+
+    def test_where_they_were_made_is_not_known(self, old: Legacy, mydir: Path) -> None:
+        name = "mydir.20130604191055.tgz"
+        stored = tarball("mydir", {"a.txt": b"a"})
+        old.store(name, "mydir", stored, {"is_enc": False}, 1370373055)
+        with pytest.raises(UsageError, match="it is not known which file or directory"):
+            found(name, conf=old.conf)
 
 
 def test_an_iteration_may_end_early(local: Conf, mydir: Path) -> None:
