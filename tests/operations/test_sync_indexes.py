@@ -14,7 +14,6 @@ import pytest
 import bakthat
 from bakthat.backends.base import Backend
 from bakthat.crypto import age
-from bakthat.errors import NotReadyError
 from bakthat.format.entry import Entry
 from bakthat.helper import KeyValue
 from bakthat.models import Backups
@@ -24,7 +23,6 @@ from bakthat.session.indexes.opening import check_stored_index
 from bakthat.session.reading import KeyFinder
 from bakthat.session.session import Session
 from tests.support.commandline import CommandLine
-from tests.support.glacier_server import GlacierServer
 from tests.support.indexes import forget_cache, lose_indexes
 from tests.support.legacy import PASSWORD, Legacy, beefish, tarball
 from tests.support.profiles import Conf
@@ -227,23 +225,6 @@ def test_backups_of_060_get_an_index(old: Legacy) -> None:
         plain: "good",
         encrypted: "good",
     }
-
-
-def test_a_backup_in_cold_storage_is_left_out(
-    glacier: GlacierServer, tree: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO", "bakthat")
-    conf = glacier.conf()
-    made = bakthat.backup(tree, conf=conf, password="")
-    lose_indexes({**conf, "default_destination": "glacier"}, made.stored_filename)
-    with pytest.raises(NotReadyError):
-        entries(conf, made.stored_filename, destination="glacier")
-    session = Session("default", None, conf)
-    from bakthat.operations.sync.indexes import make_indexes
-
-    (change,) = make_indexes(session, ["glacier"], KeyFinder(session), dry_run=False, progress=None)
-    assert change.action == "cold"
-    assert f"{made.stored_filename} is in cold storage, so its index is not made" in caplog.text
 
 
 def test_the_command_says_what_it_did(user: CommandLine, tree: Path) -> None:

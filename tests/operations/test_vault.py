@@ -23,6 +23,7 @@ from bakthat.session import vault
 from bakthat.session.records import vault_records
 from bakthat.session.vault import INVENTORY_KEY, parse_inventory
 from tests.support.glacier_server import GlacierServer
+from tests.support.indexes import lose_indexes
 from tests.support.profiles import Conf
 from tests.support.servers import S3Server, free_port, plain, share_service_models
 
@@ -114,9 +115,11 @@ def test_an_inventory_that_cannot_be_written_is_a_warning_and_the_backup_stands(
     nowhere = f"http://127.0.0.1:{free_port()}"
     unreachable = {**conf, "endpoint_url": nowhere, "attempts": 1}
     made = bakthat.backup(tree, conf=unreachable, password="")
-    (warning,) = [each for each in caplog.records if each.levelname == "WARNING"]
-    assert "could not be backed up" in warning.getMessage()
-    assert "bakthat backup_glacier_inventory" in warning.getMessage()
+    index, inventory = (each.getMessage() for each in caplog.records if each.levelname == "WARNING")
+    assert f"{made.stored_filename}.index could not be stored" in index
+    assert "bakthat sync --indexes" in index
+    assert "could not be backed up" in inventory
+    assert "bakthat backup_glacier_inventory" in inventory
     assert bakthat.ls(conf=unreachable) == [made]
     bakthat.delete(made.stored_filename, conf=unreachable)
     assert bakthat.ls(conf=unreachable) == []
@@ -427,10 +430,12 @@ def test_two_archives_with_one_name_both_stay_in_the_bucket(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    # A vault has no names, so that nothing keeps two machines from the same second.
+    # A vault has no names, so that nothing but their indexes keeps two machines from the same
+    # second; earlier versions made none.
     monkeypatch.setattr("bakthat.operations.store.time.time", lambda: 1370373055.0)
     second = elsewhere(conf, tmp_path)
     name = bakthat.backup(tree, conf=conf, password="").stored_filename
+    lose_indexes({**conf, "default_destination": "glacier"}, name)
     assert bakthat.backup(tree, conf=second, password="").stored_filename == name
     ids = {bakthat.show_local_glacier_inventory(conf=each)[name] for each in (conf, second)}
     assert len(ids) == 2
@@ -491,3 +496,13 @@ def test_an_existing_inventory_of_060_is_used_as_it_is(
     assert bakthat.restore("mydir", conf=conf, output=tmp_path / "out") is None
     assert bakthat.restore("mydir", conf=conf, output=tmp_path / "out") is not None
     assert (tmp_path / "out" / "mydir" / "a.txt").read_text() == "hello"
+
+
+def test_the_index_keeps_two_machines_from_one_name(
+    conf: Conf, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bakthat.operations.store.time.time", lambda: 1370373055.0)
+    first = bakthat.backup(tree, conf=conf, password="").stored_filename
+    other = bakthat.backup(tree, conf=elsewhere(conf, tmp_path), password="").stored_filename
+    assert [first, other] == ["mydir.20130604191055.tgz", "mydir.20130604191056.tgz"]
+    assert sorted(each["filename"] for each in in_bucket(conf)) == [first, other]

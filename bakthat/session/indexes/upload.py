@@ -131,13 +131,15 @@ class NewIndex:
         return self._home is not self._archive[0]
 
     def _begin(self, description: Mapping[str, Any]) -> Upload:
-        try:
-            return self._home.upload(self._key, metadata=description)
-        except ContainerNotFoundError:
-            if not self._is_apart:
-                raise
-            self._home.create_container()
-            return self._home.upload(self._key, metadata=description)
+        if self._is_apart:
+            # Only the first parts of an upload would tell that the container is missing.
+            try:
+                self._home.check_container()
+            except ContainerNotFoundError:
+                self._home.create_container()
+            except StorageError as exc:
+                log.debug("%s cannot be looked up: %s", printable(self._home.container), exc)
+        return self._home.upload(self._key, metadata=description)
 
     def _discard(self) -> None:
         upload, self._upload = self._upload, None
