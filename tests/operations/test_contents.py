@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,3 +162,25 @@ def test_a_backup_that_the_catalog_does_not_list_is_found_on_the_storage(
     name = bakthat.backup(made, conf=conf, password="").stored_filename
     elsewhere = {**conf, "database": str(tmp_path / "elsewhere.sqlite")}
     assert paths(name, "b.conf", conf=elsewhere) == ["mydir/b.conf"]
+
+
+def test_from_the_cache_nothing_is_loaded_that_reads_storages_or_ciphers(
+    user: CommandLine, tree: Path
+) -> None:
+    user.run("backup", tree, "-d", "local", "--prompt", "no")
+    code = (
+        "import sys; from bakthat.__main__ import main; main(['contents', 'mydir', '--quiet']); "
+        "print('|', *sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=user.environment,
+    )
+    listed, _, modules = done.stdout.partition("|")
+    assert listed.endswith("mydir/a.txt\n")
+    loaded = set(modules.split())
+    assert loaded.isdisjoint({"botocore", "boto3", "cryptography", "urllib3", "rich", "email"})
+    assert "bakthat.session.reading" not in loaded
