@@ -83,6 +83,9 @@ class Selection:
         self._steps: list[_Step] = []
         self._states: dict[bytes, bool | None] = {}
         self._states_bytes = 0
+        self.found: dict[str, Entry] = {}
+        """The first entry at each text that is a path, by this path, as :meth:`resolve` saw them.
+        A directory may have no entry."""
 
     @property
     def looks_like_paths(self) -> bool:
@@ -96,13 +99,15 @@ class Selection:
         """
         self._top = top = _encoded(index.top)
         self._is_empty = True
+        self.found.clear()
         # The likely paths first, since a look for what is not there may read a segment more.
         missing = set(range(len(self._texts)))
         paths: dict[int, bytes] = {}
         for attempt in (0, 1):
             wanted = {n: self._texts[n].paths(top)[attempt : attempt + 1] for n in missing}
             found = _find(index, {path for each in wanted.values() for path in each})
-            paths |= {n: each[0] for n, each in wanted.items() if found.intersection(each)}
+            paths |= {n: each[0] for n, each in wanted.items() if found.keys() & each}
+            self.found.update((_decoded(path), entry) for path, entry in found.items() if entry)
             missing -= paths.keys()
         self._settle(paths)
 
@@ -341,17 +346,18 @@ def _parse(line: bytes) -> list[Pattern]:
         return []
 
 
-def _find(index: EntrySource, paths: Collection[bytes]) -> set[bytes]:
-    """Return which of *paths* have an entry in *index*, at the path or below it."""
-    found: set[bytes] = set()
+def _find(index: EntrySource, paths: Collection[bytes]) -> dict[bytes, Entry | None]:
+    """Return which of *paths* have an entry in *index*: the one at the path, None if only below."""
+    found: dict[bytes, Entry | None] = {}
     if not paths:
         return found
     for entry in index.entries([_decoded(path) for path in paths]):
         path = _encoded(entry.path)
-        while path:
+        if path in paths:
+            found.setdefault(path, entry)
+        while path := path.rpartition(b"/")[0]:
             if path in paths:
-                found.add(path)
-            path = path.rpartition(b"/")[0]
+                found.setdefault(path, None)
         if len(found) == len(paths):
             break
     return found

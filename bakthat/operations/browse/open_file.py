@@ -196,7 +196,9 @@ def _one_entry(index: IndexReader, selection: Selection, text: str) -> Entry:
     paths = selection.literal_paths()
     if paths is None:
         return _one_match(index, selection, text)
-    found = {entry.path: entry for entry in index.entries(paths) if entry.path in paths}
+    found = selection.found
+    if not index.header.is_sorted:  # of several entries of one path, the last counts
+        found = {entry.path: entry for entry in index.entries(paths) if entry.path in paths}
     for path in paths:
         if path in found and found[path].type is not EntryType.DIRECTORY:
             return found[path]
