@@ -20,6 +20,7 @@ from bakthat.errors import (
     AmbiguousNameError,
     BakthatError,
     CorruptArchiveError,
+    DecryptionError,
     NoMatchError,
     NotReadyError,
     PasswordError,
@@ -29,6 +30,7 @@ from bakthat.errors import (
 )
 from bakthat.helper import KeyValue
 from bakthat.operations.browse.open_file import CHECKED_BYTES, cat
+from tests.support.fault_proxy import Alter, Cut, FaultProxy
 from tests.support.glacier_server import GlacierServer
 from tests.support.legacy import PASSWORD, Legacy, beefish, tarball
 from tests.support.profiles import Conf
@@ -337,3 +339,18 @@ def test_the_sha256_of_the_entry_is_that_of_the_content(
     entry = cat("data", "a/text", io.BytesIO(), conf=local)
     assert entry.path == "data/a/text"
     assert entry.sha256 == hashlib.sha256(TEXT).hexdigest()
+
+
+def test_connections_that_break_are_made_again(
+    proxied_conf: Conf, moto_proxy: FaultProxy, local: Conf, tmp_path: Path
+) -> None:
+    conf = {**proxied_conf, "database": local["database"]}
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/noise").write_bytes(NOISE)
+    bakthat.backup(tmp_path / "data", conf=conf, password="a passphrase")
+    moto_proxy.on("GET", ".tgz.age", Cut(after=30_000), times=3)
+    assert written("data", "noise", conf, password="a passphrase") == NOISE
+    moto_proxy.on("GET", ".tgz.age", Alter(flip=20_000), times=3)
+    with pytest.raises(DecryptionError):
+        written("data", "noise", conf, password="a passphrase")
+    assert written("data", "noise", conf, password="a passphrase") == NOISE
