@@ -15,6 +15,8 @@ from bakthat.format.entry import Entry, EntryType
 from bakthat.format.index.values import sort_key
 
 _SECOND = 10**9
+_MAX_LINKS = 40
+"""The most hard links from one to the next; bakthat writes one."""
 
 
 class ChangeKind(enum.StrEnum):
@@ -137,7 +139,7 @@ class Tree(Protocol):
         """Return the targets of all hard links; empty where that would mean a second walk."""
 
     def find(self, paths: Collection[str]) -> Mapping[str, Entry]:
-        """Return the entries at those of *paths* that exist, none of them as a hard link."""
+        """Return the entries at those of *paths* that exist."""
 
     def resolve(self, link: Entry) -> Entry | None:
         """Return a hard link that :meth:`link_targets` did not know as the file that it names."""
@@ -309,7 +311,12 @@ class _Comparison:
         if target is None:
             return entry
         assert side.found is not None
-        return side.found[target] if target in side.found else side.tree.resolve(entry)
+        for _ in range(_MAX_LINKS):
+            found = side.found.get(target)
+            if found is None or found.type is not EntryType.HARDLINK:
+                return found or side.tree.resolve(entry)
+            target = side.key(found.target)
+        return None
 
     def _group(self, side: _Side, key: bytes, target: bytes | None) -> bytes:
         """Return the key of the first of a file's names that both trees have.

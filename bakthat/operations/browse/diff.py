@@ -250,12 +250,8 @@ class IndexTree:
         return {each.target for each in self._index.entries() if each.type is EntryType.HARDLINK}
 
     def find(self, paths: Collection[str]) -> Mapping[str, Entry]:
-        """Return the entries at those of *paths* that are no hard links."""
-        return {
-            each.path: each
-            for each in self._index.entries(where=paths.__contains__)
-            if each.type is not EntryType.HARDLINK
-        }
+        """Return the entries at those of *paths* that the backup has."""
+        return {each.path: each for each in self._index.entries(where=paths.__contains__)}
 
     def resolve(self, _link: Entry) -> Entry | None:
         """Return None: the archive has no entry at the target of the hard link."""

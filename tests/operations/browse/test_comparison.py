@@ -243,6 +243,13 @@ class TestHardLinks:
         found = list(compare(ListedTree(before), kind(after), Totals()))
         assert [each.aspects for each in found] == [(), (Aspect.CONTENT,)]
 
+    def test_one_to_another_one_has_the_content_of_its_target(self) -> None:
+        before = [directory("d"), entry("d/a"), link("d/b", "d/a"), link("d/c", "d/b")]
+        after = [directory("d"), entry("d/a"), link("d/b", "d/a"), entry("d/c", digest=b"y" * 32)]
+        assert described(before, after) == [("d/c", "content target")]
+        before[1] = link("d/a", "d/c")
+        assert described(before, after)[-1] == ("d/c", "target")
+
     def test_without_a_target_in_the_archive_it_has_another_target(self) -> None:
         before = [directory("d"), link("d/b", "d/nowhere")]
         after = [directory("d"), entry("d/b")]

@@ -105,6 +105,24 @@ class TestTwoBackups:
         first, second = stored(mydir, local), stored(other, local, custom_filename="named")
         assert found(first, second, conf=local) == {"copy/link": "times"}
 
+    def test_another_name_of_a_file_changes_none_of_the_others(
+        self, local: Conf, mydir: Path
+    ) -> None:
+        os.link(mydir / "b.txt", mydir / "z")
+        first = stored(mydir, local)
+        before = os.stat(mydir).st_mtime_ns
+        (mydir / "a.txt").unlink()
+        os.link(mydir / "b.txt", mydir / "a first name")
+        os.utime(mydir, ns=(before, before))
+        second = stored(mydir, local)
+        changed = {"mydir/a first name": "added", "mydir/a.txt": "removed"}
+        assert found(first, second, conf=local) == changed
+        assert found(first, conf=local) == changed
+        (mydir / "z").unlink()
+        shutil.copy2(mydir / "b.txt", mydir / "z")
+        os.utime(mydir, ns=(before, before))
+        assert found(second, conf=local, read_files=True) == {"mydir/z": "target"}
+
     def test_encrypted_ones_are_compared_by_their_keys(
         self, local: Conf, mydir: Path, tmp_path: Path
     ) -> None:
