@@ -21,6 +21,8 @@ _TYPES = {
     EntryType.BLOCK: stat.S_IFBLK,
     EntryType.FIFO: stat.S_IFIFO,
 }
+# Python 3.11 takes longer to find a member of an enumeration than to make the rest of a line.
+_FILE, _DIRECTORY = EntryType.FILE, EntryType.DIRECTORY
 _SECOND = 10**9
 _FIRST_OWNER_WIDTH = 19
 """The width of owner, group and size in the first line, at least."""
@@ -60,8 +62,8 @@ class TarListing:
             beginning, width = found
             size = str(length)
             name = path
-            if kind is not EntryType.FILE:
-                if kind is EntryType.DIRECTORY:
+            if kind is not _FILE:
+                if kind is _DIRECTORY:
                     name += "/"
                 elif kind is EntryType.SYMLINK:
                     name += f" -> {entry.target}"
@@ -73,9 +75,8 @@ class TarListing:
             if len(size) > room:
                 room = len(size)
                 owner_width = width + room
-            seconds, fraction = divmod(mtime_ns, _SECOND)
-            if seconds < 0 and fraction:  # tar rounds times before 1970 up
-                seconds += 1
+            # Times before 1970 are rounded up, as tar does.
+            seconds = mtime_ns // _SECOND if mtime_ns >= 0 else -(-mtime_ns // _SECOND)
             moment = minute(seconds)
             if len(moment) != time_width:
                 time_width = max(time_width, len(moment))
