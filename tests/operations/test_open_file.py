@@ -354,3 +354,16 @@ def test_connections_that_break_are_made_again(
     with pytest.raises(DecryptionError):
         written("data", "noise", conf, password="a passphrase")
     assert written("data", "noise", conf, password="a passphrase") == NOISE
+
+
+@pytest.mark.parametrize("password", ["", "a passphrase"])
+def test_a_small_archive_costs_one_request_where_the_index_is_known(
+    proxied_conf: Conf, moto_proxy: FaultProxy, local: Conf, tree: Path, password: str
+) -> None:
+    conf = {**proxied_conf, "database": local["database"]}
+    bakthat.backup(tree, conf=conf, password=password)
+    moto_proxy.requests.clear()
+    assert (
+        written("mydir", "a.txt", conf, **({"password": password} if password else {})) == b"hello"
+    )
+    assert [verb for verb, _, _ in moto_proxy.requests] == ["GET"]

@@ -11,7 +11,7 @@ from bakthat import models
 from bakthat.archive.extract.selection import Selection
 from bakthat.archive.index.reader import IndexReader
 from bakthat.backends.base import Backend
-from bakthat.backends.ranges import ObjectRanges
+from bakthat.backends.ranges import EndsAtOnce, ObjectRanges
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import CorruptIndexError, UsageError
 from bakthat.format.entry import Entry, EntryType
@@ -28,6 +28,8 @@ from bakthat.system.text import printable
 CHECKED_BYTES = 64 * 1024 * 1024
 """A file of up to so many bytes is checked before its first byte is written."""
 
+_SMALL_BYTES = 1024 * 1024
+"""An archive of up to so many bytes is fetched by one request."""
 _ZEROS = bytes(1024 * 1024)
 _MAX_LINKS = 40
 """The most hard links from one to the next; bakthat writes one."""
@@ -183,7 +185,8 @@ def _tar_ranges(
     if size < 0:
         return None  # of some archives in vaults, it is known only when the inventory arrives
     stored = ObjectRanges(backend, key, size)
-    plain = plain_ranges(stored, expected, keys.of(backend, backup, expected), keys.file_keys)
+    ends = EndsAtOnce(stored, head=size if size <= _SMALL_BYTES else 0, tail=0)
+    plain = plain_ranges(ends, expected, keys.of(backend, backup, expected), keys.file_keys)
     return stages.enter_context(tar_ranges(plain, index, cancel=stored.cancel))
 
 
