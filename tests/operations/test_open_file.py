@@ -9,6 +9,7 @@ import random
 import socket
 import tarfile
 import threading
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -367,3 +368,25 @@ def test_a_small_archive_costs_one_request_where_the_index_is_known(
         written("mydir", "a.txt", conf, **({"password": password} if password else {})) == b"hello"
     )
     assert [verb for verb, _, _ in moto_proxy.requests] == ["GET"]
+
+
+def test_other_libraries_read_from_it(local: Conf, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with zipfile.ZipFile(tmp_path / "data/a.zip", "w") as made:
+        made.writestr("noise", NOISE)
+        made.writestr("text", TEXT, zipfile.ZIP_DEFLATED)
+    with tarfile.open(tmp_path / "data/a.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "data/a.zip", "inside.zip")
+    (tmp_path / "data/lines").write_bytes(TEXT)
+    bakthat.backup(tmp_path / "data", conf=local, password="")
+    with bakthat.open_file("data", "a.zip", conf=local) as file, zipfile.ZipFile(file) as found:
+        assert found.read("text") == TEXT
+        assert found.read("noise") == NOISE
+    with (
+        bakthat.open_file("data", "a.tar.gz", conf=local) as file,
+        tarfile.open(fileobj=file) as archive,
+        archive.extractfile("inside.zip") or io.BytesIO() as member,
+    ):
+        assert member.read() == (tmp_path / "data/a.zip").read_bytes()
+    with io.TextIOWrapper(bakthat.open_file("data", "lines", conf=local)) as lines:
+        assert sum(1 for _ in lines) == 100_000
