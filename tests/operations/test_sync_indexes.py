@@ -14,12 +14,14 @@ import pytest
 import bakthat
 from bakthat.backends.base import Backend
 from bakthat.crypto import age
+from bakthat.errors import StorageError
 from bakthat.format.entry import Entry
 from bakthat.helper import KeyValue
 from bakthat.models import Backups
 from bakthat.operations.sync.report import SyncReport
 from bakthat.session.indexes.home import home_of_index
 from bakthat.session.indexes.opening import check_stored_index
+from bakthat.session.indexes.scanning import scan_backup
 from bakthat.session.reading import KeyFinder
 from bakthat.session.session import Session
 from tests.support.commandline import CommandLine
@@ -181,6 +183,49 @@ def test_without_the_key_it_is_a_failure(local: Conf, tree: Path) -> None:
         assert actions(report) == {made.stored_filename: "failed"}
     report = bakthat.sync(conf=local, indexes=True, password="secret")
     assert actions(report) == {made.stored_filename: "made"}
+
+
+@pytest.mark.parametrize("step", ["write", "commit"])
+@pytest.mark.parametrize("how", [KeyboardInterrupt, StorageError])
+def test_what_is_stopped_leaves_nothing_and_can_be_done_again(
+    local: Conf,
+    indexed: Backups,
+    step: str,
+    how: type[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = indexed.stored_filename
+    lose_indexes(local, name)
+
+    def stop(*_: object) -> None:
+        raise how("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"bakthat.backends.local.backend.LocalUpload.{step}", stop)
+        if how is KeyboardInterrupt:
+            with pytest.raises(KeyboardInterrupt):
+                bakthat.sync(conf=local, indexes=True)
+        else:
+            assert actions(bakthat.sync(conf=local, indexes=True)) == {name: "failed"}
+    store = Path(local["local_path"])
+    assert sorted(path.name for path in store.iterdir()) == [name, f"{name}.bakthat.json"]
+    assert actions(bakthat.sync(conf=local, indexes=True)) == {name: "made"}
+
+
+def test_a_backup_that_is_deleted_meanwhile_gets_no_index(
+    local: Conf, indexed: Backups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = indexed.stored_filename
+    lose_indexes(local, name)
+
+    def scan_and_delete(*arguments: Any, **options: Any) -> Any:
+        scanned = scan_backup(*arguments, **options)
+        bakthat.delete(name, conf=local)
+        return scanned
+
+    monkeypatch.setattr("bakthat.operations.sync.indexes.scan_backup", scan_and_delete)
+    assert actions(bakthat.sync(conf=local, indexes=True)) == {name: "failed"}
+    assert list(Path(local["local_path"]).iterdir()) == []
 
 
 def test_values_have_no_index(local: Conf, indexed: Backups) -> None:
