@@ -59,11 +59,12 @@ def test_what_is_packed_is_parsed(given_entries: list[Entry]) -> None:
     for each in given_entries:
         entry = each._replace(position=at)
         at = entry.end
-        if not segments[-1][1].fits(entry):
+        if not segments[-1][1].add(entry):
             segments.append(([], SegmentPacker()))
+            assert segments[-1][1].add(entry)
         segments[-1][0].append(entry)
-        segments[-1][1].add(entry)
     for added, packer in segments:
+        assert packer.files == sum(each.type is not EntryType.DIRECTORY for each in added)
         place = SegmentPlace(packer.first, len(packer), packer.at, 0, 1)
         assert parse_segment(packer.pack(), place, end=at, is_sorted=False) == added
 

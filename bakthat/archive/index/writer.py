@@ -11,7 +11,7 @@ from typing import IO, NamedTuple, Self
 from bakthat.archive.gzip.writer import compress_member
 from bakthat.archive.index.framing import LEVEL, pack_tail
 from bakthat.errors import ArchiveError
-from bakthat.format.entry import Entry, EntryType
+from bakthat.format.entry import Entry
 from bakthat.format.index.layout import (
     IndexFooter,
     IndexHeader,
@@ -23,9 +23,6 @@ from bakthat.format.index.records import SegmentPacker
 from bakthat.system.streams import Sink
 from bakthat.system.text import reason_of
 
-_SEGMENT_RECORDS = 2048
-_SEGMENT_BYTES = 1024 * 1024
-"""When a segment ends; with long paths it has fewer records."""
 _TABLE_LENGTHS = 16_384
 _MEMORY_BYTES = 16 * 1024 * 1024
 """Bytes of segments that are kept in memory: those of some 250,000 files."""
@@ -56,25 +53,13 @@ class SegmentWriter:
 
     def __init__(self, on_segment: Callable[[Segment], object]) -> None:
         self._on_segment = on_segment
-        self._begin()
+        self._packer = SegmentPacker()
 
     def add(self, entry: Entry) -> None:
         """Add an entry. Raises what *on_segment* raises."""
-        packer = self._packer
-        if not packer.fits(entry):
+        if not self._packer.add(entry):
             self.close()
-            packer = self._packer
-        packer.add(entry)
-        kind = entry.type
-        if kind is EntryType.FILE:
-            self._files += 1
-            self._bytes += entry.stored_bytes
-        elif kind is EntryType.DIRECTORY:
-            self._directories += 1
-        else:
-            self._files += 1
-        if len(packer) >= _SEGMENT_RECORDS or packer.bytes >= _SEGMENT_BYTES:
-            self.close()
+            self._packer.add(entry)
 
     def close(self) -> None:
         """Pass on the entries that are still here. Raises what *on_segment* raises."""
@@ -87,16 +72,12 @@ class SegmentWriter:
             len(packer),
             packer.at,
             data,
-            self._files,
-            self._directories,
-            self._bytes,
+            packer.files,
+            len(packer) - packer.files,
+            packer.content_bytes,
         )
-        self._begin()
-        self._on_segment(segment)
-
-    def _begin(self) -> None:
         self._packer = SegmentPacker()
-        self._files = self._directories = self._bytes = 0
+        self._on_segment(segment)
 
 
 class IndexSpool:

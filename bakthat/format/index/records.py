@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 
 from bakthat.errors import CorruptIndexError
 from bakthat.format.entry import BLOCK, Entry, EntryType
-from bakthat.format.index.layout import ARCHIVE, FILE, SegmentPlace
+from bakthat.format.index.layout import ARCHIVE, FILE, MAX_SEGMENT_RECORDS, SegmentPlace
 from bakthat.format.index.values import (
     BAD_PATH,
     MAX_BLOCKS,
@@ -33,6 +33,8 @@ from bakthat.format.index.values import (
 
 MAX_SEGMENT_BYTES = 4 * 1024 * 1024
 """The most bytes of text that a reader accepts in one segment."""
+_FULL_BYTES = 1024 * 1024
+"""Bytes of text after which a segment ends; with long paths it has fewer records."""
 MAX_INODE = 1 << 65
 MAX_HEADER_BLOCKS = 1 << 18
 """The most blocks of one member's headers: 128 MiB, for a sparse map of 64 MiB."""
@@ -49,13 +51,16 @@ _KINDS = {
 _LETTERS = {kind: letter for letter, kind in _KINDS.items()}
 
 _USUAL_HEADER_BLOCKS = 3
+_USUAL_HEADER_BYTES = _USUAL_HEADER_BLOCKS * BLOCK
 _DIGESTS = re.compile(r"[A-Za-z0-9+/]*")
 _DIGEST_LETTERS = 43
 _LEAST_COLUMNS = 6
 _LINKS = frozenset((EntryType.SYMLINK, EntryType.HARDLINK))
 _ATTRIBUTES = re.compile(r"[0-9a-f]{16}")
-_PLAIN = re.compile(r"[ !#-\[\]-~]*")
-"""Text that JSON writes as it is."""
+_PLAIN = re.compile(r"[ !#-\[\]-~]*").fullmatch
+"""Whether JSON writes a text as it is."""
+_FILE, _DIRECTORY = EntryType.FILE, EntryType.DIRECTORY
+_base64 = binascii.b2a_base64
 
 
 class SegmentPacker:
@@ -65,34 +70,92 @@ class SegmentPacker:
         self._lines: list[str] = []
         self._owners: dict[int, str] = {}
         self._groups: dict[int, str] = {}
+        # What usual records have after their path, by mode, owner and names.
+        self._of_files: dict[tuple[int, int, int, str, str], str] = {}
+        self._of_directories: dict[tuple[int, int, int, str, str], str] = {}
         self._inode = 0
         self._next: int | None = None
+        self._bytes = 0
         self.first = ""
         self.at = 0
-        self.bytes = 0
-        """Bytes of text, about."""
+        self.files = 0
+        """Entries that are not directories."""
+        self.content_bytes = 0
+        """Bytes of the content of the files, without holes."""
 
     def __len__(self) -> int:
         return len(self._lines)
 
-    def fits(self, entry: Entry) -> bool:
-        """Return whether *entry* may follow: right after the last one, with the same names."""
-        return self._next is None or (
-            entry.position == self._next
-            and self._owners.get(entry.uid, entry.owner) == entry.owner
-            and self._groups.get(entry.gid, entry.group) == entry.group
-        )
+    def add(self, entry: Entry) -> bool:
+        """Add a record; return False when it must begin another segment, for this one is full.
 
-    def add(self, entry: Entry) -> None:
-        """Add a record; it must fit."""
-        if self._next is None:
-            self.first, self.at = entry.path, entry.position
-        self._next = entry.end
-        self._owners[entry.uid] = entry.owner
-        self._groups[entry.gid] = entry.group
-        line = self._pack(entry)
-        self.bytes += len(line) + 1
-        self._lines.append(line)
+        A record also follows right after the one before it, with the same names of owners.
+        """
+        # This runs for each file of a backup, so it looks up as little as it can.
+        (
+            path,
+            kind,
+            mode,
+            uid,
+            gid,
+            mtime,
+            ctime,
+            inode,
+            size,
+            digest,
+            owner,
+            group,
+            _target,
+            _device,
+            attributes,
+            is_volatile,
+            position,
+            header_bytes,
+            stored_bytes,
+        ) = entry
+        lines = self._lines
+        if position != self._next:
+            if lines:
+                return False
+            self.first, self.at = path, position
+        known = self._of_directories if kind is _DIRECTORY else self._of_files
+        middle = known.get((mode, uid, gid, owner, group))
+        if middle is None:
+            if self._owners.setdefault(uid, owner) != owner:
+                return False
+            if self._groups.setdefault(gid, group) != group:
+                return False
+            letter = "d" if kind is _DIRECTORY else "f"
+            middle = known[mode, uid, gid, owner, group] = f'","{letter}",{mode},{uid},{gid},'
+        if (
+            header_bytes != _USUAL_HEADER_BYTES
+            or inode is None
+            or ctime is None
+            or attributes
+            or is_volatile
+            or not _PLAIN(path)
+        ):
+            line = self._pack(entry)
+        elif kind is _FILE and digest and stored_bytes == size:
+            checked = _base64(digest, newline=False)[:_DIGEST_LETTERS].decode()
+            line = (
+                f'["{path}{middle}{mtime},{ctime - mtime},{inode - self._inode},{size},"{checked}"]'
+            )
+            self._inode = inode
+        elif kind is _DIRECTORY and not stored_bytes:
+            line = f'["{path}{middle}{mtime},{ctime - mtime},{inode - self._inode}]'
+            self._inode = inode
+        else:
+            line = self._pack(entry)
+        lines.append(line)
+        if kind is not _DIRECTORY:
+            self.files += 1
+            self.content_bytes += stored_bytes
+        self._bytes += len(line)
+        is_full = len(lines) >= MAX_SEGMENT_RECORDS or self._bytes >= _FULL_BYTES
+        end = position + header_bytes + stored_bytes + -stored_bytes % BLOCK
+        self._next = None if is_full else end
+        return True
 
     def pack(self) -> bytes:
         """Return the lines of the segment."""
@@ -105,43 +168,28 @@ class SegmentPacker:
         return pack_line(head) + "\n".join([*self._lines, ""]).encode()
 
     def _pack(self, entry: Entry) -> str:
-        path = entry.path
+        """Return the record of any entry."""
         inode, ctime = entry.inode, entry.ctime_ns
-        more = "" if _is_usual(entry) else _pack_more(entry)
-        if inode is not None and ctime is not None and _PLAIN.fullmatch(path):
-            line = '["%s","%s",%d,%d,%d,%d,%d,%d' % (  # noqa: UP031  # half the time of an f-string
-                path,
-                _LETTERS[entry.type],
-                entry.mode,
-                entry.uid,
-                entry.gid,
-                entry.mtime_ns,
-                ctime - entry.mtime_ns,
-                inode - self._inode,
-            )
+        values: list[Any] = [
+            pack_text(entry.path),
+            _LETTERS[entry.type],
+            entry.mode,
+            entry.uid,
+            entry.gid,
+            entry.mtime_ns,
+            None if ctime is None else ctime - entry.mtime_ns,
+            None if inode is None else inode - self._inode,
+        ]
+        if inode is not None:
             self._inode = inode
-        else:
-            values = [
-                pack_text(path),
-                _LETTERS[entry.type],
-                entry.mode,
-                entry.uid,
-                entry.gid,
-                entry.mtime_ns,
-                None if ctime is None else ctime - entry.mtime_ns,
-                None if inode is None else inode - self._inode,
-            ]
-            if inode is not None:
-                self._inode = inode
-            line = json.dumps(values, separators=(",", ":"), ensure_ascii=False)[:-1]
-        if entry.digest:
-            digest = binascii.b2a_base64(entry.digest, newline=False)[:43].decode()
-            line = f'{line},{entry.size},"{digest}"'
-        elif more:
-            line = f'{line},{entry.size},""'
-        elif entry.size:
-            line = f"{line},{entry.size}"
-        return f"{line},{more}]" if more else f"{line}]"
+        more = {} if _is_usual(entry) else _more(entry)
+        if entry.digest or entry.size or more:
+            values.append(entry.size)
+        if entry.digest or more:
+            values.append(_base64(entry.digest, newline=False)[:_DIGEST_LETTERS].decode())
+        if more:
+            values.append(more)
+        return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
 
 
 def _is_usual(entry: Entry) -> bool:
@@ -153,7 +201,7 @@ def _is_usual(entry: Entry) -> bool:
     )
 
 
-def _pack_more(entry: Entry) -> str:
+def _more(entry: Entry) -> dict[str, Any]:
     more: dict[str, Any] = {}
     if entry.target:
         more["t"] = pack_text(entry.target)
@@ -167,7 +215,7 @@ def _pack_more(entry: Entry) -> str:
         more["x"] = entry.attributes
     if entry.is_volatile:
         more["v"] = 1
-    return json.dumps(more, separators=(",", ":"), ensure_ascii=False)
+    return more
 
 
 def parse_segment(
