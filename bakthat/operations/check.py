@@ -10,6 +10,7 @@ import logging
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,17 +20,22 @@ from bakthat.backends.base import Backend, StoredObject
 from bakthat.backends.ranges import ObjectRanges
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import (
+    AgeFormatError,
     BakthatError,
     ConfigError,
     ContainerNotFoundError,
+    CorruptIndexError,
+    DecryptionError,
     KeyFormatError,
     NoMatchError,
     NotFoundError,
+    NotReadyError,
     PasswordError,
     StorageError,
     UsageError,
     WrongKeyError,
 )
+from bakthat.format.description import INDEX, sanitized
 from bakthat.format.entry import Entry
 from bakthat.format.names import index_key
 from bakthat.passwords import may_ask
@@ -39,7 +45,7 @@ from bakthat.policy.storage_classes import VAULT, storage_class
 from bakthat.session import cold
 from bakthat.session.container import recognize_moved
 from bakthat.session.indexes.home import home_of_indexes
-from bakthat.session.indexes.opening import open_index
+from bakthat.session.indexes.opening import check_stored_index, open_index
 from bakthat.session.lookup import find_backups
 from bakthat.session.reading import KeyFinder, byte_counter, expected_of, refresh_entry
 from bakthat.session.session import Session, operation, result_log
@@ -59,6 +65,7 @@ _MOST_NAMED = 20
 """The most files that are named when they differ."""
 _REMEDY = "bakthat sync --indexes makes it again"
 _NO_INDEX = f"its index is missing; {_REMEDY}"
+_WRONG_INDEX = f"its index says that it is that of another archive; {_REMEDY}"
 _BAD_INDEX = f"its index cannot be used; {_REMEDY}"
 
 
@@ -261,40 +268,58 @@ def _stat(backend: Backend, backup: models.Backups, stored: StoredObject | None)
 
 def _with_index_problems(session: Session, found: Sequence[CheckResult]) -> Iterator[CheckResult]:
     """Yield the results, with the problem of an index that should be stored and is not."""
-    expected = [each for each in found if each.is_good and "index" in each.backup.metadata]
-    missing: set[str] = set()
-    for destination in dict.fromkeys(each.backup.backend for each in expected):
-        keys = [
-            each.backup.stored_filename for each in expected if each.backup.backend == destination
-        ]
+    expected = [each.backup for each in found if each.is_good and _should_have_index(each.backup)]
+    problems: dict[str, str] = {}
+    for destination in dict.fromkeys(each.backend for each in expected):
+        backups = [each for each in expected if each.backend == destination]
         try:
-            missing |= _missing_indexes(session, session.backend(destination), keys)
+            problems |= _index_problems(session, session.backend(destination), backups)
         except (StorageError, ConfigError) as exc:
             log.warning("the indexes on %s cannot be looked up: %s", destination, exc)
     for each in found:
-        is_missing = each.backup.stored_filename in missing
-        yield replace(each, index_problem=_NO_INDEX) if is_missing else each
+        problem = problems.get(each.backup.stored_filename, "")
+        yield replace(each, index_problem=problem) if problem else each
 
 
-def _missing_indexes(session: Session, backend: Backend, keys: Sequence[str]) -> set[str]:
+def _index_problems(
+    session: Session, backend: Backend, backups: Sequence[models.Backups]
+) -> dict[str, str]:
+    """Return the problem of each index that is missing, or is that of another archive."""
     home, within = home_of_indexes(session, backend)
-    if len(keys) > MAX_SINGLE_REQUESTS:
+    if len(backups) > MAX_SINGLE_REQUESTS:
+        # A listing tells those whose size is known; another size may have a reason.
         prefix = within + session.shared_prefix
-        listed = {each.key for each in home.ls(prefix, indexes=True)}
-        keys = [key for key in keys if index_key(within + key) not in listed]
-        if len(keys) > MAX_SINGLE_REQUESTS:
-            return set(keys)
+        try:
+            sizes = {each.key: each.size for each in home.ls(prefix, indexes=True)}
+        except ContainerNotFoundError:
+            sizes = {}
+        backups = [
+            each
+            for each in backups
+            if sizes.get(index_key(within + each.stored_filename), -1)
+            != each.metadata.get("index_size")
+        ]
     with workers() as pool:
-        present = pool.map(lambda key: _is_stored(home, index_key(within + key)), keys)
-        return {key for key, is_present in zip(keys, present, strict=True) if not is_present}
+        problems = pool.map(lambda each: _index_problem(home, within, each), backups)
+        return {
+            each.stored_filename: problem
+            for each, problem in zip(backups, problems, strict=True)
+            if problem
+        }
 
 
-def _is_stored(home: Backend, key: str) -> bool:
+def _index_problem(home: Backend, within: str, backup: models.Backups) -> str:
+    """Return what is wrong with an index by its self-description; "" if it seems right."""
     try:
-        home.stat(key)
+        stored = home.stat(index_key(within + backup.stored_filename))
     except (NotFoundError, ContainerNotFoundError):
-        return False
-    return True
+        return _NO_INDEX
+    description = sanitized(stored.metadata)
+    right = {"kind": INDEX, "date": backup.backup_date}
+    if backup.size >= 0:
+        right["stored"] = backup.size
+    is_another = any(description.get(key, value) != value for key, value in right.items())
+    return _WRONG_INDEX if is_another else ""
 
 
 def _still_listed(session: Session, checked: Iterable[CheckResult]) -> set[str]:
@@ -345,14 +370,14 @@ def _read(
         expected = expected_of(backup, any_size=True)
         backup_keys = keys.of(backend, backup, expected)
         differences = _Differences()
-        with open_index(
-            session, backup, keys, whole=True, may_read_archive=False, is_quiet=True
-        ) as index:
+        if share == 1:
+            stored = _with_index_read(session, stored, keys)
+        with _usable_index(session, stored, keys) as index:
+            if index is None and _should_have_index(backup):
+                stored = replace(stored, index_problem=stored.index_problem or _BAD_INDEX)
             if share < 1 and not _has_parts(index, expected):
                 detail = "without an index, no part of it can be read alone"
                 return replace(stored, verdict=Verdict.STORED, detail=detail)
-            if index is None and "index" in backup.metadata:
-                stored = replace(stored, index_problem=stored.index_problem or _BAD_INDEX)
             if share < 1 and index is not None:
                 verify_share(
                     ObjectRanges(backend, backup.stored_filename, backup.size),
@@ -378,6 +403,9 @@ def _read(
         return replace(stored, verdict=Verdict.NO_KEY, detail=str(exc))
     except NotFoundError as exc:
         return replace(stored, verdict=Verdict.MISSING, detail=str(exc))
+    except CorruptIndexError as exc:
+        problem = stored.index_problem or _BAD_INDEX
+        return replace(stored, verdict=Verdict.STORED, detail=str(exc), index_problem=problem)
     except (StorageError, UsageError) as exc:
         return replace(stored, verdict=Verdict.UNKNOWN, detail=str(exc))
     except BakthatError as exc:
@@ -385,9 +413,48 @@ def _read(
     if differences.count:
         return replace(stored, verdict=Verdict.DAMAGED, detail=differences.describe())
     if share < 1:
-        detail = f"{share * 100:.3g} % of it was read"
-        return replace(stored, verdict=Verdict.SAMPLED, detail=detail)
+        return replace(
+            stored, verdict=Verdict.SAMPLED, detail=f"{share * 100:.3g} % of it was read"
+        )
     return replace(stored, verdict=Verdict.READ, detail="")
+
+
+def _with_index_read(session: Session, stored: CheckResult, keys: KeyFinder) -> CheckResult:
+    """Return *stored* with the problem of its index, which is read to its end as it is stored.
+
+    Raises StorageError, WrongKeyError.
+    """
+    if stored.index_problem or not _should_have_index(stored.backup):
+        return stored
+    try:
+        check_stored_index(session, stored.backup, keys)
+    except (NotFoundError, ContainerNotFoundError):
+        return replace(stored, index_problem=_NO_INDEX)
+    except (CorruptIndexError, DecryptionError, AgeFormatError) as exc:
+        log.warning("the index of %s: %s", printable(stored.backup.stored_filename), exc)
+        return replace(stored, index_problem=_BAD_INDEX)
+    except NotReadyError as exc:
+        log.warning("the index of %s: %s", printable(stored.backup.stored_filename), exc)
+    return stored
+
+
+@contextmanager
+def _usable_index(
+    session: Session, stored: CheckResult, keys: KeyFinder
+) -> Iterator[IndexReader | None]:
+    """Open the index of a backup; yield None for one that has none, or a bad one."""
+    if stored.index_problem and stored.index_problem != _NO_INDEX:
+        yield None
+        return
+    with open_index(
+        session, stored.backup, keys, whole=True, may_read_archive=False, is_quiet=True
+    ) as index:
+        yield index
+
+
+def _should_have_index(backup: models.Backups) -> bool:
+    """Return whether an index was stored with a backup, or later by sync."""
+    return "index" in backup.metadata or "index_size" in backup.metadata
 
 
 class _Differences:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,20 +13,25 @@ import pytest
 import bakthat
 from bakthat.backends.base import Backend
 from bakthat.crypto import age
+from bakthat.crypto.age import EncryptWriter
 from bakthat.errors import NoMatchError, UsageError
 from bakthat.helper import KeyValue
 from bakthat.operations.check import CheckResult, Verdict
+from bakthat.session.indexes.home import home_of_index
 from bakthat.session.session import Session
 from bakthat.system import terminal
+from tests.support.changed_indexes import Contents, change_index, index_by_reading, replaced
 from tests.support.commandline import CommandLine, untimed
 from tests.support.fault_proxy import FaultProxy, refusal
 from tests.support.glacier_server import GlacierServer
+from tests.support.indexes import forget_cache, lose_indexes
 from tests.support.legacy import PASSWORD, Legacy, beefish, tarball
 from tests.support.profiles import Conf
 from tests.support.servers import S3Server, plain, share_service_models
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap_passphrases")]
 
+KIB, MIB = 1024, 1024 * 1024
 IDENTITY = age.generate_identity()
 
 
@@ -95,7 +103,9 @@ def test_nothing_is_written(filled: Conf, tmp_path: Path, identity_file: Path) -
         roots = (tmp_path, Path(filled["database"]).parent)
         found = [path for root in roots for path in root.rglob("*")]
         return sorted(
-            (str(path), path.stat().st_mtime_ns) for path in found if "sqlite" not in path.name
+            (str(path), path.stat().st_mtime_ns)
+            for path in found
+            if "sqlite" not in path.name and ".cache" not in path.parts
         )
 
     before = everything()
@@ -133,11 +143,8 @@ def test_one_altered_byte_is_found_by_reading(filled: Conf, identity_file: Path,
     found = verdicts(
         bakthat.check(conf=filled, read_data=True, password="secret", identity_file=identity_file)
     )
-    if name == "tar":  # without compression and encryption nothing covers the contents of files
-        assert found[name] in ("read", "damaged")
-    else:
-        assert found.pop(name) == "damaged"
-        assert set(found.values()) == {"read"}
+    assert found.pop(name) == "damaged"
+    assert set(found.values()) == {"read"}
 
 
 @pytest.mark.parametrize("cut", [1, 5, 9, 20, 700])
@@ -221,8 +228,9 @@ def test_a_sample_has_the_given_size(local: Conf, tree: Path) -> None:
         picked |= {each.backup.stored_filename for each in found}
     assert len(picked) > 2
     assert len(bakthat.check(conf=local, sample=100)) == 6
-    with pytest.raises(UsageError, match="a sample must be a whole number from 1 on"):
-        bakthat.check(conf=local, sample=0)
+    for invalid in (0, True, "0", "0%", "101%", "-5%", "5 %", "some", "5.%", ""):
+        with pytest.raises(UsageError, match="invalid sample"):
+            bakthat.check(conf=local, sample=invalid)
 
 
 def test_many_backups_are_looked_up_in_one_listing(
@@ -237,8 +245,9 @@ def test_many_backups_are_looked_up_in_one_listing(
     proxied = {**conf, "endpoint_url": moto_proxy.endpoint_url}
     found = bakthat.check(conf=proxied)
     assert [each.backup.stored_filename for each in found if not each.is_good] == [gone]
-    # The one that the listing lacks is asked for itself, and the bucket with it.
-    assert (moto_proxy.seen("GET"), moto_proxy.seen("HEAD")) == (1, 2)
+    # The one that the listing lacks is asked for itself, and the bucket with it. The other listing
+    # is that of the indexes.
+    assert (moto_proxy.seen("GET"), moto_proxy.seen("HEAD")) == (2, 2)
 
 
 def test_a_refusal_of_the_storage_is_reported_for_each_backup_and_stops_no_other(
@@ -312,6 +321,250 @@ def test_a_value_that_another_machine_replaced_is_no_damage(conf: Conf, tmp_path
     }
 
 
+# Indexes.
+
+
+def home_of(conf: Conf, key: str) -> tuple[Backend, str]:
+    session = Session("default", None, conf)
+    return home_of_index(session, session.backend(session.destination), key)
+
+
+def index_problems(found: list[CheckResult]) -> dict[str, str]:
+    return {each.backup.filename: each.index_problem for each in found if each.index_problem}
+
+
+def test_a_missing_index_is_told_without_reading_and_is_no_damage(
+    filled: Conf, identity_file: Path
+) -> None:
+    assert index_problems(bakthat.check(conf=filled)) == {}
+    missing = dict.fromkeys(
+        ("phrase", "a.txt"), "its index is missing; bakthat sync --indexes makes it again"
+    )
+    lose_indexes(filled, *(stored(filled, name) for name in missing))
+    found = bakthat.check(conf=filled)
+    assert all(each.is_good for each in found)
+    assert index_problems(found) == missing
+    found = bakthat.check(
+        conf=filled, read_data=True, password="secret", identity_file=identity_file
+    )
+    assert set(verdicts(found).values()) == {"read"}
+    assert index_problems(found) == missing
+    as_json = {each["filename"]: each["index_problem"] for each in map(CheckResult.as_dict, found)}
+    assert as_json == {**dict.fromkeys(verdicts(found), ""), **missing}
+
+
+def test_an_index_of_another_archive_is_told(filled: Conf) -> None:
+    for name, other, sizes in (("clear", "tar", True), ("a.txt", "phrase", False)):
+        home, key = home_of(filled, stored(filled, name))
+        _, wrong = home_of(filled, stored(filled, other))
+        content = home.download(wrong).read()
+        upload = home.upload(
+            key, metadata=dict(home.stat(wrong if sizes else key).metadata or {}), replace=True
+        )
+        upload.write(content)
+        upload.commit()
+    forget_cache()
+    another = "its index says that it is that of another archive"
+    problems = index_problems(bakthat.check(conf=filled))
+    assert [each.split(";")[0] for each in problems.values()] == [another]
+    assert list(problems) == ["clear"]
+    # What says that it is the right one is found by reading it.
+    problems = index_problems(bakthat.check("a.txt", conf=filled, read_data=True, prompt="no"))
+    assert problems["a.txt"].startswith("its index cannot be used; ")
+
+
+def test_a_damaged_index_is_told_by_reading(local: Conf, tree: Path) -> None:
+    made = bakthat.backup(tree, conf=local, password="secret")
+    path = Path(local["local_path"], f"{made.stored_filename}.index")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    forget_cache()
+    for sample in (None, "50%"):
+        [found] = bakthat.check(conf=local, read_data=not sample, sample=sample, password="secret")
+        assert (found.verdict.value, found.is_good) == ("stored" if sample else "read", True)
+        assert found.index_problem.startswith("its index cannot be used; ")
+
+
+def test_the_indexes_of_many_backups_are_looked_up_in_one_listing(
+    moto_conf: Conf, local: Conf, moto_proxy: FaultProxy, tree: Path
+) -> None:
+    conf = {**moto_conf, "database": local["database"]}
+    made = [bakthat.backup(tree / "b.txt", conf=conf, password="") for _ in range(22)]
+    lose_indexes(conf, made[5].stored_filename)
+    found = bakthat.check(conf={**conf, "endpoint_url": moto_proxy.endpoint_url})
+    assert [each.backup.stored_filename for each in found if each.index_problem] == [
+        made[5].stored_filename
+    ]
+    # The listing of the archives, that of the indexes, and a look at what that lacks.
+    assert (moto_proxy.seen("GET"), moto_proxy.seen("HEAD")) == (2, 2)
+
+
+def test_no_index_is_missed_that_was_never_made(moto_endpoint: S3Server, local: Conf) -> None:
+    share_service_models()
+    legacy = Legacy(moto_endpoint.conf(), Path(local["database"]))
+    body = tarball("mydir", {"a.txt": b"hello"})
+    legacy.store("mydir.20130604191055.tgz", "mydir", body, {"client": "oldhost"}, 1370373055)
+    KeyValue(conf=legacy.conf).set_key("mykey", "value")
+    for sample, verdict in ((None, "read"), ("50%", "stored")):
+        found = bakthat.check(conf=legacy.conf, read_data=sample is None, sample=sample)
+        assert set(verdicts(found).values()) == {verdict}
+        assert index_problems(found) == {}
+
+
+@pytest.mark.parametrize("password", ["", "secret"])
+@pytest.mark.parametrize("compress", [True, False])
+def test_files_that_differ_from_the_index_are_named(
+    local: Conf, tree: Path, password: str, compress: bool
+) -> None:
+    """The archive was replaced by whoever has the keys, or the index was."""
+    conf = {**local, "compress": compress}
+    for number in range(25):
+        (tree / f"{number:02}").write_text(f"{number}\n")
+    first = bakthat.backup(tree, conf=conf, password=password)
+    for name in ("03", "b.txt"):
+        (tree / name).write_text((tree / name).read_text().swapcase().replace("3", "8"))
+    second = bakthat.backup(tree, conf=conf, password=password)
+    store = Path(local["local_path"])
+    plain_index = index_by_reading(conf, second.stored_filename, password)
+    contents = Contents.of(plain_index, second.stored_filename)
+    old = Contents.of(
+        index_by_reading(conf, first.stored_filename, password), first.stored_filename
+    )
+    hashes = {each.path: each.digest for each in old.entries}
+    contents.entries = [each._replace(digest=hashes[each.path]) for each in contents.entries]
+    if password:
+        sink = io.BytesIO()
+        with EncryptWriter(sink, passphrase=password, work_factor=1) as stage:
+            stage.write(contents.packed())
+        (store / f"{second.stored_filename}.index").write_bytes(sink.getvalue())
+    else:
+        (store / f"{second.stored_filename}.index").write_bytes(contents.packed())
+    forget_cache()
+    [found] = bakthat.check(second.stored_filename, conf=conf, read_data=True, password=password)
+    assert (found.verdict, found.is_good) == (Verdict.DAMAGED, False)
+    assert found.detail == ("2 files differ from the SHA-256 in the index: mydir/03, mydir/b.txt")
+
+
+def test_of_many_files_that_differ_some_are_named(local: Conf, tree: Path) -> None:
+    for number in range(30):
+        (tree / f"{number:02}").write_text(f"{number}\n")
+    made = bakthat.backup(tree, conf=local, password="")
+
+    def forge(contents: Contents) -> None:
+        contents.entries = [
+            each._replace(digest=bytes(32)) if each.digest and each.path[6:7] in "012" else each
+            for each in contents.entries
+        ]
+
+    change_index(local, made.stored_filename, forge)
+    [found] = bakthat.check(conf=local, read_data=True)
+    assert found.detail.startswith("30 files differ from the SHA-256 in the index: mydir/00, ")
+    assert found.detail.endswith(", mydir/19 and 10 more")
+
+
+# A share of the data.
+
+
+@pytest.fixture
+def large(tree: Path) -> Path:
+    """Return a tree of 20 members of random bytes, in files of several sizes."""
+    for number in range(300):
+        (tree / f"small{number}").write_bytes(os.urandom(16 * KIB))
+    for number in range(3):
+        (tree / f"large{number}").write_bytes(os.urandom(5 * MIB))
+    return tree
+
+
+def positions(monkeypatch: pytest.MonkeyPatch, share: float) -> Callable[[int], None]:
+    """Return a function that chooses where the next check begins, in shares."""
+
+    def choose(number: int) -> None:
+        monkeypatch.setattr(
+            "bakthat.pipeline.sample.random.randrange", lambda count: round(number * count * share)
+        )
+
+    return choose
+
+
+@pytest.mark.parametrize("name", ["clear", "phrase", "keys", "tar", "file"])
+def test_a_share_of_the_data_is_read_by_ranges(
+    moto_conf: Conf,
+    moto_proxy: FaultProxy,
+    local: Conf,
+    large: Path,
+    identity_file: Path,
+    name: str,
+) -> None:
+    conf = {**moto_conf, "database": local["database"], "compress": name not in ("tar", "file")}
+    made = bakthat.backup(
+        large / "large0" if name == "file" else large,
+        conf=conf,
+        password="secret" if name == "phrase" else "",
+        recipients=[age.recipient_of(IDENTITY)] if name == "keys" else [],
+    )
+    conf = {**conf, "endpoint_url": moto_proxy.endpoint_url}
+    for share in (5, 30):
+        before = moto_proxy.answered_bytes
+        [found] = bakthat.check(
+            conf=conf, sample=f"{share}%", password="secret", identity_file=identity_file
+        )
+        assert (found.verdict.value, found.is_good) == ("sampled", True), found.detail
+        assert found.detail == f"{share} % of it was read"
+        received = moto_proxy.answered_bytes - before
+        # Two members more, where the share begins and ends; and the index.
+        assert 0.6 * share / 100 < received / made.size < share / 100 + 2.5 * MIB / made.size
+
+
+@pytest.mark.parametrize("compress", [True, False])
+@pytest.mark.parametrize("password", ["", "secret"])
+def test_shares_one_after_the_other_read_everything(
+    local: Conf, large: Path, monkeypatch: pytest.MonkeyPatch, compress: bool, password: str
+) -> None:
+    """What is damaged is found by the share that it is in, and by no other."""
+    conf = {**local, "compress": compress}
+    made = bakthat.backup(large, conf=conf, password=password)
+    path = Path(local["local_path"], made.stored_filename)
+    intact = path.read_bytes()
+    choose = positions(monkeypatch, 0.25)
+    for place in (0.1, 0.4, 0.6, 0.9):
+        content = bytearray(intact)
+        content[int(len(content) * place)] ^= 1
+        path.write_bytes(content)
+        verdicts = []
+        for number in range(4):
+            choose(number)
+            [found] = bakthat.check(conf=conf, sample="25%", password=password)
+            verdicts.append(found.verdict.value)
+        expected = ["sampled"] * 4
+        # Without compression and encryption, a hash covers only files that are whole in a share.
+        if compress or password:
+            expected[int(place * 4)] = "damaged"
+            assert verdicts == expected, place
+        path.write_bytes(intact)
+
+
+def test_a_file_in_the_share_that_differs_from_the_index_is_named(
+    local: Conf, large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bakthat.backup(large, conf=local, password="")
+    wrong = "mydir/small77"
+
+    def forge(contents: Contents) -> None:
+        contents.entries = replaced(contents.entries, wrong, digest=bytes(32))
+
+    change_index(local, made.stored_filename, forge)
+    choose, details = positions(monkeypatch, 0.1), []
+    for number in range(10):
+        choose(number)
+        [found] = bakthat.check(conf=local, sample="10%")
+        details.append(found.detail)
+    assert sorted(set(details)) == [
+        "1 file differs from the SHA-256 in the index: mydir/small77",
+        "10 % of it was read",
+    ]
+
+
 # The command line.
 
 
@@ -330,6 +583,16 @@ def test_the_exit_code_is_0_for_good_backups_and_1_for_bad_ones(user: CommandLin
     assert header.split() == ["FOUND", "DATE", "(UTC)", "WHERE", "SIZE", "NAME", "DETAIL"]
     assert row.startswith("stored  20")
     assert untimed(good.stderr) == "Checked 1 backup: 1 good, 0 wrong\n"
+    share = user.run("check", "--sample", "5%", env=env)
+    assert (share.code, share.stdout.split()[7]) == (0, "sampled")
+    [index] = (user.home / ".bakthat_store").glob("*.index")
+    index.rename(index.with_name("elsewhere"))
+    without = user.run("check")
+    assert (without.code, without.stdout.count("its index is missing; bakthat sync")) == (0, 1)
+    assert untimed(without.stderr) == (
+        "Checked 1 backup: 1 good, 0 wrong; 1 backup without a good index\n"
+    )
+    index.with_name("elsewhere").rename(index)
     read = user.run("check", "--read-data", "--sample", "3", env=env)
     assert (read.code, read.stdout.split()[7]) == (0, "read")
     no_key = user.run("check", "--read-data", "--json")
@@ -345,7 +608,8 @@ def test_the_exit_code_is_0_for_good_backups_and_1_for_bad_ones(user: CommandLin
     assert untimed(bad.stderr) == (
         "bakthat: error: 1 of 1 backup failed the check\nChecked 1 backup: 0 good, 1 wrong\n"
     )
-    assert user.run("check", "--sample", "0").code == 2
+    for sample in ("0", "0%", "x"):
+        assert user.run("check", "--sample", sample).code == 2
     assert user.run("check", "nothing").code == 1
     assert user.run("check", "--read-data", "--prompt", "maybe").code == 2
 

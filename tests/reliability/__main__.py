@@ -57,6 +57,11 @@ def _run(options: argparse.Namespace, root: Path, rng: random.Random) -> int:
             killed = kills.kill(world, options.kills // 2)
             figures += [(f"kills of ``{each}``, {name}", count) for each, count in killed.items()]
             _say(began, f"{sum(killed.values())} kills over {name}")
+            if options.steps_every:
+                offset = rng.randrange(options.steps_every)
+                killed = kills.kill_at_steps(world, every=options.steps_every, offset=offset)
+                figures.append((f"kills at a step, {name}", sum(killed.values())))
+                _say(began, f"{killed} kills at steps over {name}")
         if options.disk_every:
             offset = rng.randrange(options.disk_every)
             faults = disks.fail(local, every=options.disk_every, offset=offset)
@@ -88,6 +93,7 @@ def _say(began: float, what: str) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.reliability", description=__doc__)
     parser.add_argument("--kills", type=int, default=200, help="half local, half S3")
+    parser.add_argument("--steps-every", type=int, default=1, help="of the steps; 0: none")
     parser.add_argument(
         "--disk-every", type=int, default=1, help="of the changes to a disk; 0: none"
     )

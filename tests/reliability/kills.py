@@ -1,4 +1,4 @@
-"""kill -9 at random moments of backup, delete, rotate and sync."""
+"""kill -9 at random moments of backup, delete, rotate and sync, and at each step of them."""
 
 from __future__ import annotations
 
@@ -35,6 +35,36 @@ def kill(world: World, number: int) -> dict[str, int]:
         if len(world.keys()) > 6:
             world.tidy(2)
     return killed
+
+
+def kill_at_steps(world: World, *, every: int, offset: int = 0) -> dict[str, int]:
+    """Kill each command before each of its steps, or only one of *every*; return how many were.
+
+    A step is a change to the disk, a request, or a statement that changes the catalog.
+    """
+    killed = dict.fromkeys(_PREPARE, 0)
+    for name, prepare in _PREPARE.items():
+        number = 1 + offset
+        while _kill_at_step(world, prepare(world), number):
+            killed[name] += 1
+            number += every
+            if len(world.keys()) > 6:
+                world.tidy(2)
+    return killed
+
+
+def _kill_at_step(world: World, prepared: Prepared, number: int) -> bool:
+    """Return whether the command has a step of that *number*, before which it was killed."""
+    command, must_remain = prepared
+    try:
+        ended = world.run(*command, kill_before=number)
+        if not ended.killed and ended.result != 0:
+            world.problems.append(f"{command} exits with {ended.result}: {ended.output}")
+    except AssertionError as exc:
+        world.problems.append(f"{command} at step {number}: {exc}")
+        return False
+    world.examine(must_remain, f"{' '.join(command)}, killed before step {number}")
+    return ended.killed
 
 
 def _backup(world: World) -> Prepared:

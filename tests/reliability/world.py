@@ -27,8 +27,10 @@ from bakthat.backends import make_backend
 from bakthat.backends.aws.client import AwsClient
 from bakthat.crypto import age
 from bakthat.errors import NotFoundError
+from bakthat.format.names import index_key
 from bakthat.operations import cleanup, store
 from tests.support.servers import parts_under_way
+from tests.support.steps import kill_before_step
 from tests.support.trees import fingerprint
 
 PATIENCE = 120.0
@@ -57,8 +59,8 @@ def in_child(
 ) -> Ended:
     """Call *function* in a forked process, which begins with everything imported.
 
-    Kills it after *kill_after* seconds, if it still runs then. An exception of its own is raised
-    here as AssertionError, and so is that it hangs.
+    Kills it after *kill_after* seconds, if it still runs then; it may also kill itself. An
+    exception of its own is raised here as AssertionError, and so is that it hangs.
     """
     answer, give = os.pipe()
     began = time.monotonic()
@@ -79,7 +81,7 @@ def in_child(
         output = file.read().decode(errors="replace")
     seconds = time.monotonic() - began
     if os.waitstatus_to_exitcode(status) == -signal.SIGKILL and not content:
-        if kill_after is None:
+        if kill_after is None and not ended_by_itself:
             raise AssertionError(f"no end after {seconds:.0f} seconds; its output:\n{output}")
         return Ended(None, output, killed=True, seconds=seconds)
     failure, result = pickle.loads(content)
@@ -150,10 +152,16 @@ class World:
         """What is backed up."""
         return self.home.parent / "source" / SET
 
-    def run(self, *arguments: str, **options: Any) -> Ended:
-        """Run a command of bakthat; its exit code is the result."""
+    def run(self, *arguments: str, kill_before: int = 0, **options: Any) -> Ended:
+        """Run a command of bakthat, or kill it before a step; its exit code is the result."""
         environment = {"HOME": str(self.home), **options.pop("environment", {})}
-        return in_child(lambda: main(list(arguments)), environment=environment, **options)
+
+        def command() -> int:
+            if kill_before:
+                kill_before_step(kill_before)
+            return main(list(arguments))
+
+        return in_child(command, environment=environment, **options)
 
     def back_up(self, days_ago: int = 0) -> None:
         """Make a backup, perhaps one of an earlier day."""
@@ -206,7 +214,8 @@ class World:
             return parts_under_way(self.conf)
         store = Path(self.conf["local_path"])
         found = {str(path.relative_to(store)) for path in store.rglob("*") if path.is_file()}
-        objects = {each.key for each in self._backend().ls()}
+        backend = self._backend()
+        objects = {each.key for each in [*backend.ls(), *backend.ls(indexes=True)]}
         return sorted(found - objects - {f"{key}.bakthat.json" for key in objects})
 
 
@@ -264,6 +273,11 @@ def _examine(world: World, must_remain: set[str]) -> tuple[list[str], int]:
     listed = {each.stored_filename for each in bakthat.ls(conf=world.conf)}
     if stored != listed:
         problems.append(f"stored and listed differ: {stored ^ listed}")
+    indexes = {each.key for each in world._backend().ls(indexes=True)}
+    if different := indexes ^ {index_key(key) for key in stored}:
+        problems.append(f"the archives and the indexes differ: {different}")
+    checked = bakthat.check(conf=world.conf) if listed else []
+    problems += [f"{each.backup}: {each.index_problem}" for each in checked if each.index_problem]
     if left := world.leftovers():
         problems.append(f"left behind: {left}")
     with models.catalog(catalog):

@@ -166,7 +166,9 @@ def _describe_checked(found: list[CheckResult], reads: bool) -> str:
     cold = sum(each.verdict == "cold" for each in found)
     in_cold = f" ({cold} in cold storage, not read)" if cold and reads else ""
     checked = text.counted(len(found), "backup")
-    return f"Checked {checked}: {good} good{in_cold}, {len(found) - good} wrong"
+    without = sum(bool(each.index_problem) for each in found)
+    indexes = f"; {text.counted(without, 'backup')} without a good index" if without else ""
+    return f"Checked {checked}: {good} good{in_cold}, {len(found) - good} wrong{indexes}"
 
 
 def _print_checked(checked: list[CheckResult]) -> None:
