@@ -16,11 +16,12 @@ import bakthat
 from bakthat import models
 from bakthat.backends import LocalBackend
 from bakthat.backends.base import StoredObject
-from bakthat.errors import StorageError, UsageError, WrongKeyError
+from bakthat.errors import StorageError, UnreachableError, UsageError, WrongKeyError
 from bakthat.helper import KeyValue
 from bakthat.models import Backups
 from bakthat.operations.browse import find as find_module
 from bakthat.operations.browse.find import FindReport, parse_since
+from bakthat.session.indexes.cache import forget_index
 from tests.support.commandline import CommandLine
 from tests.support.indexes import forget_cache, lose_indexes
 from tests.support.profiles import Conf
@@ -177,6 +178,39 @@ def test_from_the_cache_neither_a_key_nor_the_storage_is_needed(
 ) -> None:
     shutil.rmtree(local["local_path"])
     assert len(bakthat.find("hosts", conf=local, prompt="no")) == 2
+
+
+def test_of_a_storage_that_is_missing_what_is_in_the_cache_is_searched(
+    local: Conf, backups: list[Backups], caplog: pytest.LogCaptureFixture
+) -> None:
+    forget_index([backups[1], backups[3]])
+    shutil.rmtree(local["local_path"])
+    report = bakthat.find("hosts", conf=local)
+    assert names(*(each.backup for each in report.unsearched)) == names(backups[3], backups[1])
+    assert (report.searched, len(report)) == (2, 2)
+    assert caplog.text.count("was not searched") == 1
+    assert f"directory {local['local_path']} does not exist" in caplog.text
+
+
+def test_a_storage_that_cannot_be_reached_is_asked_once(
+    local: Conf,
+    backups: list[Backups],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    forget_index([backups[1], backups[3]])
+    asked = []
+
+    def fail(_: LocalBackend, key: str, **__: object) -> None:
+        asked.append(key)
+        raise UnreachableError("no answer")
+
+    for request in ("stat", "download"):
+        monkeypatch.setattr(LocalBackend, request, fail)
+    report = bakthat.find("hosts", conf=local)
+    assert [each.reason for each in report.unsearched] == ["no answer"] * 2
+    assert (report.searched, len(report), len(asked)) == (2, 2, 1)
+    assert caplog.text.count("was not searched") == 1
 
 
 @pytest.mark.parametrize(

@@ -247,25 +247,26 @@ class _Search:
         self._found: dict[tuple[Any, ...], tuple[Entry, list[models.Backups]]] = {}
         self._failure: BakthatError | None = None
         self._unreachable: dict[str, BakthatError] = {}
-        """The destinations that do not answer."""
+        """The destinations that do not answer: only what is in the cache is searched there."""
+        self._present: set[str] = set()
+        """The destinations that are there, although an index is not."""
         self._names = _KnownNames(selection)
 
     def look_into(self, backup: models.Backups) -> None:
         """Search one backup."""
-        failure = self._unreachable.get(backup.backend)
-        if failure is None:
-            try:
-                if not self._search(backup):
-                    self._report.unsearched.append(Unsearched(backup, ""))
-                return
-            except (UnreachableError, CredentialsError, ContainerNotFoundError) as exc:
-                failure = self._unreachable[backup.backend] = exc
-            except (UsageError, NotImplementedError):
-                raise
-            except BakthatError as exc:
-                failure = exc
+        try:
+            if not self._search(backup):
+                self._report.unsearched.append(Unsearched(backup, ""))
+            return
+        except UsageError:
+            raise
+        except BakthatError as exc:
+            failure = exc
+        if self._unreachable.get(backup.backend) is not failure:  # else it was said already
+            log.warning("%s was not searched: %s", printable(backup.stored_filename), failure)
+        if isinstance(failure, (UnreachableError, CredentialsError, ContainerNotFoundError)):
+            self._unreachable[backup.backend] = failure
         self._failure = self._failure or failure
-        log.warning("%s was not searched: %s", printable(backup.stored_filename), failure)
         self._report.unsearched.append(Unsearched(backup, str(failure)))
 
     def finish(self) -> FindReport:
@@ -293,6 +294,9 @@ class _Search:
             if index is not None:
                 self._add(backup, index)
                 return True
+        unreachable = self._unreachable.get(backup.backend)
+        if unreachable is not None:
+            raise unreachable
         if not (self._read_archives or self._may_have_index(backup)):
             return False
         with open_index(
@@ -303,10 +307,14 @@ class _Search:
             may_read_archive=self._read_archives,
             is_quiet=True,
         ) as index:
-            if index is None:
-                return False
-            self._add(backup, index)
-        return True
+            if index is not None:
+                self._add(backup, index)
+                return True
+        if _has_index(backup) and backup.backend not in self._present:
+            # Perhaps the disk of a local store is not mounted.
+            self._session.backend(backup.backend).check_container()
+            self._present.add(backup.backend)
+        return False
 
     def _may_have_index(self, backup: models.Backups) -> bool:
         """Return whether a request for the index is worth it; for many, one listing says so."""
