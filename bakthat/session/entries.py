@@ -74,13 +74,15 @@ def entry_of(backend: Backend, stored: StoredObject, parsed: names.StoredName) -
     )
 
 
-def exact_facts(entry: models.Backups) -> dict[str, Any]:
-    """Return what this machine counted when it made the backup of *entry*; empty for others.
+def merged_metadata(found: models.Backups, entry: models.Backups) -> dict[str, Any]:
+    """Return the metadata of *found*, updated from *entry*, which describes the stored object.
 
-    Only the machine that makes a backup records the path of its source.
+    What the machine that made the backup counted is kept: others may have written the description.
+    Only that machine has recorded the path of the source.
     """
-    found = entry.metadata
-    return {key: found[key] for key in _INDEX_FACTS if key in found and "source" in found}
+    kept = _INDEX_FACTS if "source" in found.metadata else ()
+    described = {key: value for key, value in entry.metadata.items() if key not in kept}
+    return {**found.metadata, **described}
 
 
 def add_index_facts(entry: models.Backups, index: StoredObject) -> None:

@@ -19,6 +19,7 @@ from bakthat.helper import KeyValue
 from bakthat.models import Backups
 from bakthat.session import reading
 from tests.support.commandline import CommandLine
+from tests.support.indexes import lose_indexes
 from tests.support.profiles import Conf
 from tests.support.tar_bytes import END, header, member, pax
 
@@ -56,6 +57,8 @@ def replace(conf: Conf, made: Backups, tar: bytes) -> None:
     identity = archive_identity(made.filename, made.backup_date, made.host, made.source_id).encode()
     bomb = gzip.compress(pax([(b"comment", identity)], b"g") + tar)
     plant(conf, bomb, key=made.stored_filename, bytes=2**60, files=1)
+    # An index that disagrees would be refused for that alone.
+    lose_indexes(conf, made.stored_filename)
     # Of the same size, or it would be refused for that alone.
     with sqlite3.connect(conf["database"]) as catalog:
         catalog.execute("UPDATE backups SET size = ?", (len(bomb),))

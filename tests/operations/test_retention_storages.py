@@ -127,15 +127,15 @@ def through_proxy(moto_proxy: FaultProxy, moto_endpoint: S3Server) -> Conf:
     return server.conf()
 
 
-def test_a_set_on_s3_is_deleted_in_one_request(
+def test_a_set_on_s3_is_deleted_in_one_request_and_its_indexes_in_another(
     through_proxy: Conf, moto_proxy: FaultProxy, source: Path
 ) -> None:
     mine = back_up_daily(through_proxy, source, 5)
     moto_proxy.requests.clear()
     assert len(bakthat.rotate_backups("mydir", conf=through_proxy, last=1)) == 4
     assert moto_proxy.seen("HEAD", mine[4]) == 1  # is the newest there?
-    assert moto_proxy.seen("POST", "?delete") == 1
-    assert len(moto_proxy.requests) == 2
+    assert moto_proxy.seen("POST", "?delete") == 2
+    assert len(moto_proxy.requests) == 3
     assert stored(through_proxy) == {mine[4]}
 
 

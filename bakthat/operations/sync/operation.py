@@ -38,7 +38,13 @@ from bakthat.session.container import (
     recognize_moved,
     remember,
 )
-from bakthat.session.entries import add_index_facts, entry_of, exact_facts, is_value, value_entry
+from bakthat.session.entries import (
+    add_index_facts,
+    entry_of,
+    is_value,
+    merged_metadata,
+    value_entry,
+)
 from bakthat.session.indexes.cache import forget_index
 from bakthat.session.indexes.home import home_of_index
 from bakthat.session.reading import KeyFinder
@@ -452,8 +458,7 @@ def _update_entry(found: models.Backups, entry: models.Backups, *, is_here: bool
         found.metadata = {**entry.metadata, **kept}
         found.filename, found.backup_date = entry.filename, entry.backup_date
     elif "format" in entry.metadata or not found.metadata:
-        # Keep what only the backup itself could find out: others may have written the description.
-        found.metadata = {**found.metadata, **entry.metadata, **exact_facts(found)}
+        found.metadata = merged_metadata(found, entry)
 
 
 def _may_be_the_same(found: models.Backups, entry: models.Backups) -> bool:
