@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -134,6 +136,67 @@ def test_a_directory_has_all_that_is_below_it() -> None:
         "set/b",
     ]
     assert [entry.path for entry in reader.entries(["a"])] == []
+
+
+def test_nested_paths_yield_each_entry_once() -> None:
+    expected = list(tree(10))
+    reader = IndexReader(written(expected), key="key")
+    found = list(reader.entries([expected[3].path, "set", expected[3].path]))
+    assert found == expected
+
+
+def chained(paths: Iterable[str], at: int = 0) -> list[Entry]:
+    entries = []
+    for path in paths:
+        entries.append(Entry(path, EntryType.FILE, 0o644, 0, 0, 0, position=at))
+        at = entries[-1].end
+    return entries
+
+
+def test_deep_paths_take_no_longer_than_flat_ones() -> None:
+    """To look at each directory above would be 32,000 copies of 64 KB for each path."""
+    entries = chained(f"{number:03}/" + "a/" * 32_000 + "b" for number in range(100))
+    reader = IndexReader(written(entries), key="key")
+    begun = time.process_time()
+    found = list(reader.entries(["050/a/a", "nowhere"]))
+    assert time.process_time() - begun < 3
+    assert found == entries[50:51]
+
+
+def test_an_index_of_long_names_beyond_ascii_is_read() -> None:
+    """A segment is bounded in bytes, not in letters, of which one can have four bytes."""
+    name = "/".join(["\U0001f4be" * 63] * 15)
+    entries = chained(f"{number:04}/{name}" for number in range(1500))
+    reader = IndexReader(written(entries), key="key")
+    assert list(reader.entries()) == entries
+    assert len(reader.footer.segments) > 4
+
+
+@pytest.mark.parametrize("second", ["a0", "b"])
+def test_segments_that_overlap_are_refused(second: str) -> None:
+    """The first path of each ascends, but not all of them do, or one is there twice."""
+    entries = chained(["a", "b"]) + chained([second, "c"], at=8192)
+    reader = IndexReader(written(entries), key="key")
+    assert len(reader.footer.segments) == 2
+    for paths in (None, ["a"]):
+        with pytest.raises(CorruptIndexError, match="not in order"):
+            list(reader.entries(paths))
+
+
+@pytest.mark.parametrize("name", ["files", "directories", "bytes"])
+def test_counts_that_differ_from_the_footer_are_refused(name: str) -> None:
+    expected = list(tree(100))
+    sink = Collected()
+    with IndexSpool() as spool:
+        writer = SegmentWriter(spool.add_segment)
+        for entry in expected:
+            writer.add(entry)
+        writer.close()
+        setattr(spool, name, getattr(spool, name) - 1)
+        spool.write_to(sink, replace(HEADER, member_bytes=0), tar_bytes=expected[-1].end)
+    reader = IndexReader(Bytes(bytes(sink)), key="key")
+    with pytest.raises(CorruptIndexError, match="as its footer says"):
+        list(reader.entries())
 
 
 def test_where_is_asked_before_an_entry_is_made() -> None:

@@ -131,6 +131,10 @@ def test_a_usual_record_is_read() -> None:
         ["a", "f", 420, 0, 0, 0, 0, 0, 0, "", {"t": "b"}],
         ["a", "h", 420, 0, 0, 0, 0, 0, 0, "", {"t": "../b"}],
         ["a", "c", 420, 0, 0, 0, 0, 0, 0, "", {"d": [1]}],
+        ["a", "c", 420, 0, 0, 0],
+        ["a", "f", 420, 0, 0, 0, 0, 0, 0, "", {"d": [1, 1]}],
+        ["\U0001f4be" * 20_000, "f", 420, 0, 0, 0],
+        ["a", "l", 511, 0, 0, 0, 0, 0, 0, "", {"t": "\U0001f4be" * 20_000}],
         ["a", "c", 420, 0, 0, 0, 0, 0, 0, "", {"d": [1, -1]}],
         ["a", "f", 420, 0, 0, 0, 0, 0, 0, "", {"n": 0}],
         ["a", "f", 420, 0, 0, 0, 0, 0, 0, "", {"n": -3}],
@@ -158,6 +162,29 @@ def test_a_position_behind_the_end_is_refused() -> None:
     text, place = segment(FILE)
     with pytest.raises(CorruptIndexError, match="outside of the archive"):
         parse_segment(text, place, end=3 * BLOCK, is_sorted=True)
+
+
+def test_the_next_segment_begins_behind_the_last_path() -> None:
+    text, place = segment(FILE, ["c", *FILE[1:]])
+    assert len(parse_segment(text, place, end=2**40, is_sorted=True, before="c/d")) == 2
+    for before in ("b", "c"):
+        with pytest.raises(CorruptIndexError, match="not in order"):
+            parse_segment(text, place, end=2**40, is_sorted=True, before=before)
+        assert len(parse_segment(text, place, end=2**40, is_sorted=False, before=before)) == 2
+
+
+def test_another_encoding_than_utf_8_is_refused() -> None:
+    line = IndexHeader("key", "set", "host", "/set", "named", 1).pack()
+    for encoding in ("utf-16", "utf-16-le", "utf-32", "utf-8-sig"):
+        with pytest.raises(CorruptIndexError):
+            IndexHeader.parse(line.decode().encode(encoding))
+
+
+@pytest.mark.parametrize("size", [-1, 1, 4096, 1 << 25, 1 << 70])
+def test_gzip_members_of_a_size_that_costs_memory_are_refused(size: int) -> None:
+    line = IndexHeader("key", "set", "host", "/set", "named", 1, member_bytes=size).pack()
+    with pytest.raises(CorruptIndexError):
+        IndexHeader.parse(line)
 
 
 def test_another_format_is_refused_with_what_to_do() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from bakthat.archive.index.framing import (
@@ -14,7 +15,7 @@ from bakthat.archive.index.framing import (
     parse_tail,
 )
 from bakthat.errors import CorruptIndexError
-from bakthat.format.entry import Entry
+from bakthat.format.entry import Entry, EntryType
 from bakthat.format.index.layout import (
     IndexFooter,
     IndexHeader,
@@ -27,11 +28,13 @@ from bakthat.format.index.values import sort_key
 from bakthat.system.streams import RandomSource
 from bakthat.system.text import printable
 
+_DIRECTORY = EntryType.DIRECTORY
 _END_BYTES = 64 * 1024
 """What is read of the end at first; the footer of a million files fits."""
 _MAX_HEADER_BYTES = 256 * 1024
-_MAX_FOOTER_BYTES = 64 * 1024 * 1024
-_MAX_TABLE_BYTES = 16 * 1024 * 1024
+_MAX_FOOTER_BYTES = 16 * 1024 * 1024
+"""Enough for a hundred million files."""
+_MAX_TABLE_BYTES = 256 * 1024
 
 
 class StoredMember(NamedTuple):
@@ -100,19 +103,19 @@ class IndexReader:
         Raises CorruptIndexError, and what the source raises.
         """
         if paths is None:
-            yield from self._entries_of(range(len(self.footer.segments)), where)
+            segments = self._entries_of(range(len(self.footer.segments)), where)
+            yield from self._counted(segments) if where is None else chain.from_iterable(segments)
             return
-        wanted = frozenset(paths)
+        wanted = _tops_of(paths)
 
         def is_wanted(path: str) -> bool:
-            above = path
-            while above not in wanted:
-                above = above.rpartition("/")[0]
-                if not above:
-                    return False
+            key = sort_key(path)
+            number = bisect_right(wanted, key) - 1
+            if number < 0 or not (key + b"\0").startswith(wanted[number] + b"\0"):
+                return False
             return where is None or where(path)
 
-        yield from self._entries_of(self._segments_with(wanted), is_wanted)
+        yield from chain.from_iterable(self._entries_of(self._segments_with(wanted), is_wanted))
 
     def members(self) -> MemberTable | None:
         """Return where the archive's gzip members are; None when it has none of known lengths."""
@@ -122,12 +125,32 @@ class IndexReader:
             self._source, self.header.member_bytes, self.footer.tables, self.footer.stored_bytes
         )
 
-    def _segments_with(self, paths: Collection[str]) -> Sequence[int]:
-        """Return the numbers of the segments that can hold an entry at or below one of *paths*."""
+    def _counted(self, segments: Iterable[list[Entry]]) -> Iterator[Entry]:
+        """Yield the entries of all segments; at the end, compare them with what the footer says."""
+        files = directories = content_bytes = 0
+        for entries in segments:
+            yield from entries
+            here = [entry.type for entry in entries].count(_DIRECTORY)
+            directories += here
+            files += len(entries) - here
+            content_bytes += sum([entry.stored_bytes for entry in entries])
+        footer = self.footer
+        if (files, directories, content_bytes) != (
+            footer.files,
+            footer.directories,
+            footer.content_bytes,
+        ):
+            raise CorruptIndexError("the index has not as many files or bytes as its footer says")
+
+    def _segments_with(self, paths: Iterable[bytes]) -> Sequence[int]:
+        """Return the numbers of the segments that can hold an entry at or below one of *paths*.
+
+        *paths* are the keys that they are sorted by.
+        """
         if not self.header.is_sorted:
             return range(len(self._firsts))
         found: set[int] = set()
-        for key in map(sort_key, paths):
+        for key in paths:
             first = max(bisect_right(self._firsts, key) - 1, 0)
             # b"\1" is the first byte that can follow the name of a sibling.
             last = bisect_left(self._firsts, key + b"\1")
@@ -136,15 +159,16 @@ class IndexReader:
 
     def _entries_of(
         self, numbers: Sequence[int], where: Callable[[str], bool] | None
-    ) -> Iterator[Entry]:
+    ) -> Iterator[list[Entry]]:
         segments = self.footer.segments
         for number in numbers:
             place = segments[number]
-            is_last = number + 1 == len(segments)
-            yield from parse_segment(
+            following = segments[number + 1] if number + 1 < len(segments) else None
+            yield parse_segment(
                 self._text(place),
                 place,
-                end=self.footer.tar_bytes if is_last else segments[number + 1].at,
+                end=self.footer.tar_bytes if following is None else following.at,
+                before=None if following is None else following.first,
                 is_sorted=self.header.is_sorted,
                 kind=self.header.kind,
                 where=where,
@@ -153,6 +177,15 @@ class IndexReader:
     def _text(self, place: SegmentPlace) -> bytes:
         data = self._source.read_at(place.offset, place.length)
         return inflate(data, limit=MAX_SEGMENT_BYTES, offset=place.offset)
+
+
+def _tops_of(paths: Iterable[str]) -> list[bytes]:
+    """Return the sorted keys of *paths*, without those below another one."""
+    tops: list[bytes] = []
+    for key in sorted(map(sort_key, paths)):
+        if not tops or not (key + b"\0").startswith(tops[-1] + b"\0"):
+            tops.append(key)
+    return tops
 
 
 class MemberTable:

@@ -13,6 +13,7 @@ from bakthat.archive.index.framing import LEVEL, pack_tail
 from bakthat.errors import ArchiveError
 from bakthat.format.entry import Entry
 from bakthat.format.index.layout import (
+    MAX_TABLE_MEMBERS,
     IndexFooter,
     IndexHeader,
     SegmentPlace,
@@ -23,7 +24,6 @@ from bakthat.format.index.records import SegmentPacker
 from bakthat.system.streams import Sink
 from bakthat.system.text import reason_of
 
-_TABLE_LENGTHS = 16_384
 _MEMORY_BYTES = 16 * 1024 * 1024
 """Bytes of segments that are kept in memory: those of some 250,000 files."""
 _COPY_BYTES = 1024 * 1024
@@ -183,8 +183,8 @@ class IndexSpool:
     def _tables(self) -> Iterable[tuple[int, int, bytes]]:
         """Yield the number of lengths, where the first one's member begins, and the table."""
         stored = 0
-        for start in range(0, len(self._lengths), _TABLE_LENGTHS):
-            lengths = self._lengths[start : start + _TABLE_LENGTHS]
+        for start in range(0, len(self._lengths), MAX_TABLE_MEMBERS):
+            lengths = self._lengths[start : start + MAX_TABLE_MEMBERS]
             yield len(lengths), stored, compress_member(pack_table(lengths), LEVEL)
             stored += sum(lengths)
 

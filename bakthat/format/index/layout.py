@@ -29,7 +29,12 @@ FORMAT = 1
 ARCHIVE, FILE = "archive", "file"
 """The kinds of objects that have an index; the content of a ``file`` is no tar archive."""
 MAX_SEGMENT_RECORDS = 2048
-"""The most records that a reader accepts in one segment."""
+"""The most records of one segment."""
+MAX_TABLE_MEMBERS = 16_384
+"""The most gzip members of the archive in one table."""
+_MIN_MEMBER_BYTES, _MAX_MEMBER_BYTES = 64 * 1024, 16 * 1024 * 1024
+"""Bounds of how much each gzip member of an archive holds: smaller ones would make tables that are
+too long, and larger ones would take too much memory."""
 COLUMNS = (
     "path",
     "kind",
@@ -131,6 +136,9 @@ class IndexHeader:
         kind = found.get("kind")
         if kind not in (ARCHIVE, FILE):
             raise CorruptIndexError("the index describes an object of an unknown kind")
+        member_bytes = parse_number(found.get("member"), 0, _MAX_MEMBER_BYTES)
+        if 0 < member_bytes < _MIN_MEMBER_BYTES:
+            raise CorruptIndexError("the index has gzip members of a size that is never used")
         return cls(
             key=parse_text(found.get("key")),
             set_name=parse_text(found.get("set")),
@@ -140,7 +148,7 @@ class IndexHeader:
             date=parse_number(found.get("date"), 0, MAX_NUMBER),
             kind=kind,
             begun_ns=parse_number(found.get("begun", 0), 0, MAX_NS),
-            member_bytes=parse_number(found.get("member"), 0, 1 << 30),
+            member_bytes=member_bytes,
             is_sorted=found.get("sorted") is True,
         )
 
@@ -274,8 +282,8 @@ def _table_place(value: object) -> TablePlace:
     parts = parse_list(value)
     if len(parts) != 4:
         raise CorruptIndexError("the index has an invalid place of a table")
-    count, stored = parse_number(parts[0], 1, 1 << 20), parse_number(parts[1], 0, MAX_NUMBER)
-    return TablePlace(count, stored, *_place(parts[2:]))
+    members = parse_number(parts[0], 1, MAX_TABLE_MEMBERS)
+    return TablePlace(members, parse_number(parts[1], 0, MAX_NUMBER), *_place(parts[2:]))
 
 
 def _place(values: Sequence[object]) -> tuple[int, int]:

@@ -31,7 +31,7 @@ from bakthat.format.index.values import (
     sort_key,
 )
 
-MAX_SEGMENT_BYTES = 4 * 1024 * 1024
+MAX_SEGMENT_BYTES = 2 * 1024 * 1024
 """The most bytes of text that a reader accepts in one segment."""
 _FULL_BYTES = 1024 * 1024
 """Bytes of text after which a segment ends; with long paths it has fewer records."""
@@ -56,6 +56,8 @@ _DIGESTS = re.compile(r"[A-Za-z0-9+/]*")
 _DIGEST_LETTERS = 43
 _LEAST_COLUMNS = 6
 _LINKS = frozenset((EntryType.SYMLINK, EntryType.HARDLINK))
+_DEVICES = frozenset((EntryType.CHARACTER, EntryType.BLOCK))
+_WITH_MORE = _LINKS | _DEVICES
 _ATTRIBUTES = re.compile(r"[0-9a-f]{16}")
 _PLAIN = re.compile(r"[ !#-\[\]-~]*").fullmatch
 """Whether JSON writes a text as it is."""
@@ -151,7 +153,7 @@ class SegmentPacker:
         if kind is not _DIRECTORY:
             self.files += 1
             self.content_bytes += stored_bytes
-        self._bytes += len(line)
+        self._bytes += len(line) if line.isascii() else len(line.encode())
         is_full = len(lines) >= MAX_SEGMENT_RECORDS or self._bytes >= _FULL_BYTES
         end = position + header_bytes + stored_bytes + -stored_bytes % BLOCK
         self._next = None if is_full else end
@@ -224,13 +226,15 @@ def parse_segment(
     *,
     end: int,
     is_sorted: bool,
+    before: str | None = None,
     kind: str = ARCHIVE,
     where: Callable[[str], bool] | None = None,
 ) -> list[Entry]:
     """Return the entries of a segment in order; with *where*, those whose path it accepts.
 
-    *end* is where the archive's content after this segment begins at the latest, in bytes. A
-    segment of which nothing is accepted is not checked. Raises CorruptIndexError.
+    *end* is where the archive's content after this segment begins at the latest, in bytes, and
+    *before* the first path of the next segment. A segment of which nothing is accepted is not
+    checked. Raises CorruptIndexError.
     """
     head_line, _, body = text.partition(b"\n")
     head = parse_object(head_line, "segment")
@@ -249,7 +253,7 @@ def parse_segment(
         return []
     if paths[0] != place.first:
         raise CorruptIndexError("a segment of the index begins with another path")
-    _check_paths(paths, is_sorted=is_sorted)
+    _check_paths(paths, before if is_sorted else None, is_sorted=is_sorted)
     rows = _Columns(paths, records, head, kind).rows(place.at, end)
     return list(map(Entry._make, rows if wanted is None else itertools.compress(rows, wanted)))
 
@@ -287,16 +291,19 @@ def _paths_of(records: Sequence[object]) -> list[str]:
     return [parse_text(path) for path in paths]
 
 
-def _check_paths(paths: Sequence[str], *, is_sorted: bool) -> None:
+def _check_paths(paths: Sequence[str], before: str | None, *, is_sorted: bool) -> None:
     joined = "/" + "/\0/".join(paths) + "/"
     is_bad = any(bad in joined for bad in ("//", "/./", "/../"))
     if is_bad or joined.count("\0") != len(paths) - 1:
         bad = next((path for path in paths if BAD_PATH.search(path)), "")
         raise CorruptIndexError(f"the index has an invalid path: {bad[:200]!r}")
-    if max(map(len, paths)) > MAX_PATH_BYTES:
+    # As sort_key does it, of all at once: no component is empty, so two NULs are a boundary.
+    keys = sort_key("//".join(paths)).split(b"\0\0")
+    if max(map(len, keys)) > MAX_PATH_BYTES:
         raise CorruptIndexError("the index has a path that is too long")
-    keys = [sort_key(path) for path in paths] if is_sorted else []
-    if not all(map(operator.lt, keys, keys[1:])):
+    if before is not None:
+        keys.append(sort_key(before))
+    if is_sorted and not all(map(operator.lt, keys, keys[1:])):
         raise CorruptIndexError("the paths in the index are not in order, or one is there twice")
 
 
@@ -348,7 +355,7 @@ class _Columns:
         self._headers: Sequence[int] = [_USUAL_HEADER_BLOCKS * BLOCK] * count
         self._stored: Sequence[int] = sizes
         self._extras: Sequence[Iterable[Any]] = [itertools.repeat(each) for each in _NO_MORE[:4]]
-        if more.count(None) < count or not _LINKS.isdisjoint(types):
+        if more.count(None) < count or not _WITH_MORE.isdisjoint(types):
             self._add_more(more, types)
         self._is_padded = kind != FILE
         if any((header == 0) != (kind == FILE) for header in self._headers):
@@ -451,7 +458,7 @@ def _parse_more(more: object, type_: EntryType) -> _More:
     if bool(target) != (type_ in _LINKS):
         raise CorruptIndexError("the index has a link without a target")
     is_bad = type_ is EntryType.HARDLINK and BAD_PATH.search(target)
-    if len(target) > MAX_PATH_BYTES or "\0" in target or is_bad:
+    if len(target.encode("utf-8", "surrogateescape")) > MAX_PATH_BYTES or "\0" in target or is_bad:
         raise CorruptIndexError(f"the index has an invalid target: {target[:200]!r}")
     device = None
     if "d" in more:
@@ -459,6 +466,8 @@ def _parse_more(more: object, type_: EntryType) -> _More:
         if len(numbers) != 2:
             raise CorruptIndexError("the index has an invalid device")
         device = parse_number(numbers[0], 0, MAX_ID), parse_number(numbers[1], 0, MAX_ID)
+    if (device is not None) != (type_ in _DEVICES):
+        raise CorruptIndexError("the index has a device without its numbers")
     attributes = more.get("x", "")
     if attributes and not (isinstance(attributes, str) and _ATTRIBUTES.fullmatch(attributes)):
         raise CorruptIndexError("the index has an invalid hash of attributes")

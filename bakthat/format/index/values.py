@@ -88,7 +88,7 @@ def parse_object(line: bytes, what: str) -> dict[str, Any]:
 def parse_json(text: bytes, what: str) -> Any:
     """Return the value in *text*; *what* names it in a message. Raises CorruptIndexError."""
     try:
-        return json.loads(text)
+        return json.loads(text.decode())  # or else it would be guessed how it is encoded
     except (ValueError, RecursionError) as exc:
         raise CorruptIndexError(f"the {what} of the index is not valid JSON") from exc
 
