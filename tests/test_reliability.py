@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parent.parent
-FEW = ["--kills=4", "--steps-every=25", "--disk-every=150", "--network-every=110", "--inputs=500"]
+FEW = ["--kills=4", "--steps-every=15", "--disk-every=150", "--network-every=110", "--inputs=500"]
 
 
 @pytest.mark.slow
