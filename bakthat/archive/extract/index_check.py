@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,11 +16,11 @@ from bakthat.errors import CorruptArchiveError
 from bakthat.format.entry import Entry, EntryType
 from bakthat.system.text import quoted
 
-_BATCH_BYTES = 512 * 1024
+_BATCH_BYTES = 2 * 1024 * 1024
 _BATCH_PIECES = 256
 """The thread gets pieces in such batches: each handover takes as long as hashing a small file."""
-_MAX_BATCHES = 4
-"""Batches that wait to be hashed; each keeps up to two buffers of the reader alive."""
+_MAX_BATCHES = 2
+"""Batches that wait to be hashed; each keeps some buffers of 1 MiB of the reader alive."""
 
 NO_INDEX_HINT = "--no-index (use_index=False in Python) restores without the index"
 
@@ -32,8 +33,10 @@ _TYPES = {
     EntryType.BLOCK: MemberType.BLOCKDEV,
     EntryType.FIFO: MemberType.FIFO,
 }
-_Piece = tuple[ContentHash, int, memoryview | Entry]
-"""Bytes at an offset of a file, or the entry of the file, at its end."""
+_Piece = tuple[ContentHash | None, int, memoryview, Entry | None]
+"""The hash of a file and bytes of it at an offset; its entry comes with the end of the file. A file
+of one piece needs no such hash."""
+_NOTHING = memoryview(b"")
 
 
 class IndexCheck:
@@ -107,11 +110,17 @@ class IndexCheck:
         if entry is None or entry.type is not EntryType.FILE:
             yield from content
             return
-        hashing = ContentHash()
+        hashing: ContentHash | None = None
         for offset, piece in content:
-            self._add((hashing, offset, piece), len(piece))
+            if hashing is None:
+                if len(piece) == entry.size:  # most files are small
+                    self._add((None, 0, piece, entry), entry.size)
+                    yield offset, piece
+                    return
+                hashing = ContentHash()
+            self._add((hashing, offset, piece, None), len(piece))
             yield offset, piece
-        self._add((hashing, 0, entry), 0)
+        self._add((hashing or ContentHash(), 0, _NOTHING, entry), 0)
 
     def finish(self) -> None:
         """Wait for the hashes. Raises CorruptArchiveError for a difference or a missing member."""
@@ -158,12 +167,17 @@ class IndexCheck:
 def _hash(batch: list[_Piece]) -> list[Entry]:
     """Hash the pieces of *batch*; return the entries of files with another content."""
     different = []
-    for hashing, offset, piece in batch:
-        if isinstance(piece, Entry):
-            if hashing.digest(piece.size) != piece.digest and (piece.size or piece.digest):
-                different.append(piece)
+    for hashing, offset, piece, entry in batch:
+        if entry is None:
+            if hashing is not None:
+                hashing.update_at(offset, piece)
+            continue
+        if hashing is None:
+            digest = hashlib.sha256(piece).digest()
         else:
-            hashing.update_at(offset, piece)
+            digest = hashing.digest(entry.size)
+        if digest != entry.digest and (entry.size or entry.digest):
+            different.append(entry)
     return different
 
 
