@@ -71,7 +71,7 @@ LAYERS: dict[str, list[str]] = {
         "age age_ranges beefish",
     ],
     "bakthat.backends": ["base", "aws ranges", "s3 glacier local"],
-    "bakthat.backends.aws": ["loader network", "client part_upload", "ranged_reader"],
+    "bakthat.backends.aws": ["network", "client part_upload", "ranged_reader"],
     "bakthat.backends.s3": ["features", "client", "download thaw upload", "backend"],
     "bakthat.backends.glacier": [
         "client tree_hash",
@@ -169,7 +169,7 @@ LIBRARIES: dict[str, str] = {
     "aaargh": "cli.app",
     "apprise": "notify.desktop",
     "boto3": "",  # bakthat loads only its core, botocore
-    "botocore": "backends.aws.client backends.aws.loader",
+    "botocore": "backends.aws.client",
     "cryptography": "crypto.*",
     "events": "hooks",
     "grandfatherson": "policy.rotation",

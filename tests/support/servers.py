@@ -273,19 +273,15 @@ def parts_under_way(conf: dict[str, Any]) -> list[str]:
 
 @functools.cache
 def share_service_models() -> None:
-    """Let every client in this process use one parsed model of S3, and all of boto3 another one.
+    """Let every client of boto3 in this process use one parsed model of S3.
 
     Parsing it takes a tenth of a second, and nearly every test makes a client or two.
     """
     import botocore.session
     from botocore.loaders import create_loader
 
-    from bakthat.backends.aws import loader as own
-
-    shared = create_loader()
-    botocore.session.create_loader = lambda *_: shared
-    make_loader = functools.cache(own.make_loader)
-    own.make_loader = lambda service, search_path: make_loader(service, search_path)
+    loader = create_loader()
+    botocore.session.create_loader = lambda *_: loader
 
 
 def s3_backend(conf: dict[str, Any], **more: Any) -> S3Backend:

@@ -291,8 +291,6 @@ class AwsClient(ABC):
         import botocore.session
         from botocore.config import Config
 
-        from bakthat.backends.aws.loader import make_loader
-
         settings = self.settings
         shared: dict[str, Any] = {
             "retries": {"mode": "standard", "total_max_attempts": attempts},
@@ -305,8 +303,6 @@ class AwsClient(ABC):
         session = botocore.session.Session()
         # Of the services that give out keys; without it they have none.
         session.set_config_variable("region", settings.region)
-        loader = make_loader(self.service, session.get_config_variable("data_path"))
-        session.register_component("data_loader", loader)
         client: Any = session.create_client(
             self.service,
             aws_access_key_id=settings.access_key,
