@@ -172,10 +172,7 @@ def _hash(batch: list[_Piece]) -> list[Entry]:
             if hashing is not None:
                 hashing.update_at(offset, piece)
             continue
-        if hashing is None:
-            digest = hashlib.sha256(piece).digest()
-        else:
-            digest = hashing.digest(entry.size)
+        digest = hashlib.sha256(piece).digest() if hashing is None else hashing.digest(entry.size)
         if digest != entry.digest and (entry.size or entry.digest):
             different.append(entry)
     return different
