@@ -228,7 +228,7 @@ class _Cleaner:
         if rest is None or "/" in rest:
             return False
         is_value = rest.endswith(names.KEY_VALUE_EXTENSION)
-        return is_value or names.parse_stored_name(rest) is not None
+        return is_value or names.is_index_key(rest) or names.parse_stored_name(rest) is not None
 
     def _remove(self, backend: Backend, leftover: Leftover) -> None:
         try:

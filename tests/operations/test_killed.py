@@ -80,6 +80,10 @@ def test_a_deletion_that_is_killed_at_any_step_leaves_nothing_that_looks_like_a_
         assert [each.index_problem for each in bakthat.check(conf=conf)] == [""] * len(left)
         clean_later(conf, monkeypatch)
         assert keys(conf, indexes=True) == {index_key(key) for key in left}
+        if "local_path" in conf:
+            present = {each.name for each in Path(conf["local_path"]).iterdir()}
+            described = left | {index_key(key) for key in left}
+            assert present == described | {f"{key}.bakthat.json" for key in described}
         for key in left:
             bakthat.delete(key, conf=conf)
         if not ended.killed:
