@@ -171,6 +171,18 @@ def test_one_of_another_archive_is_not_used(
     assert f"it is of {other.stored_filename}, not of {made.backup.stored_filename}" in caplog.text
 
 
+def test_one_that_was_replaced_by_a_longer_object_is_not_fetched_to_its_end(
+    made: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever may write to the storage must not fill the disk of whoever reads an index."""
+    size = made.file.stat().st_size
+    made.file.write_bytes(bytes(5_000_000))
+    monkeypatch.setattr(opening._StoredIndex, "stat_size", lambda _: size)
+    assert made.paths(whole=True, may_read_archive=False) is None
+    assert made.backup.is_encrypted or "longer than it was" in caplog.text
+    assert not made.is_cached()
+
+
 def test_one_that_was_made_again_elsewhere_is_used(
     made: Made, caplog: pytest.LogCaptureFixture, read_in_parts: None
 ) -> None:

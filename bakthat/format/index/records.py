@@ -334,7 +334,7 @@ class _Columns:
         except (KeyError, TypeError) as exc:
             raise CorruptIndexError("the index has an entry of an unknown kind") from exc
         for type_, size, digest in zip(types, sizes, digests, strict=True):
-            if (size or digest) and type_ is not EntryType.FILE:
+            if type_ is not _FILE and (size or digest):
                 raise CorruptIndexError("the index gives content to an entry that can have none")
         owners, groups = parse_names(head.get("owners")), parse_names(head.get("groups"))
         self._known: tuple[Sequence[Any], ...] = (
@@ -362,7 +362,10 @@ class _Columns:
             raise CorruptIndexError("the index has an entry with another kind of headers")
 
     def _add_more(self, more: Sequence[object], types: Sequence[EntryType]) -> None:
-        parsed = [_parse_more(each, type_) for each, type_ in zip(more, types, strict=True)]
+        parsed = [
+            _NO_MORE if each is None and type_ not in _WITH_MORE else _parse_more(each, type_)
+            for each, type_ in zip(more, types, strict=True)
+        ]
         self._extras = list(zip(*parsed, strict=True))[:4]
         self._headers = [
             header if each.blocks is None else each.blocks * BLOCK

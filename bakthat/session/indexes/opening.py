@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bakthat import models
@@ -187,7 +188,7 @@ class _StoredIndex:
         One that is larger than the cache is never fetched whole, whoever made it.
         """
         if size <= WHOLE_BYTES or (whole and size < cache.MAX_BYTES):
-            kept = stack.enter_context(IndexCache().keep(self._backup, self._fetch))
+            kept = stack.enter_context(IndexCache().keep(self._backup, partial(self._fetch, size)))
             return self._read(kept)
         return self._read(self._ranges(size))
 
@@ -205,7 +206,7 @@ class _StoredIndex:
         keys = self._keys.of(self._backend, self._backup, expected)
         return plain_ranges(ranges, _how_to_read(expected), keys, file_keys=self._keys.file_keys)
 
-    def _fetch(self, sink: Sink) -> None:
+    def _fetch(self, size: int, sink: Sink) -> None:
         from bakthat.pipeline.read import open_stages
 
         with ExitStack() as stages:
@@ -216,6 +217,9 @@ class _StoredIndex:
                 stages, stream, _how_to_read(expected), keys, file_keys=self._keys.file_keys
             )
             while piece := source.read(_COPY_BYTES):
+                size -= len(piece)
+                if size < 0:  # whoever replaced it could fill the disk
+                    raise CorruptIndexError("the stored index is longer than it was")
                 sink.write(piece)
 
     def _expected(self) -> Expected:
