@@ -18,6 +18,7 @@ from bakthat.errors import ArchiveError
 from bakthat.models import Backups
 from bakthat.operations.check import Verdict
 from bakthat.session import reading
+from tests.support.indexes import lose_indexes
 from tests.support.profiles import Conf
 
 MIB = 1024 * 1024
@@ -83,10 +84,10 @@ def test_a_tree_that_grew_while_it_was_read_is_restored_without_its_catalog(
     assert (out / "mydir/big").stat().st_size == 3 * MIB
 
 
-@pytest.mark.usefixtures("grown")
 def test_a_check_has_no_limit_and_a_restore_says_what_is_known(
-    local: Conf, out: Path, monkeypatch: pytest.MonkeyPatch
+    local: Conf, grown: Backups, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    lose_indexes(local, grown.stored_filename)  # which know what was stored
     lose_catalog(local)
     for limit in ("UNANNOUNCED_BYTES", "UNANNOUNCED_FACTOR"):
         monkeypatch.setattr(reading, limit, 0)

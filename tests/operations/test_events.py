@@ -30,7 +30,9 @@ Call = tuple[Any, ...]
 def an_hour_passes_between_backups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Date backups to 2026, an hour apart, so that rotation has something to delete."""
     seconds = count(1_780_000_000, 3600)
-    clock = SimpleNamespace(time=lambda: next(seconds), monotonic=time.monotonic)
+    clock = SimpleNamespace(
+        time=lambda: next(seconds), time_ns=time.time_ns, monotonic=time.monotonic
+    )
     monkeypatch.setattr(store, "time", clock)
 
 

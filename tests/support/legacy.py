@@ -16,6 +16,7 @@ from typing import Any
 from cryptography.hazmat.decrepit.ciphers.algorithms import Blowfish
 from cryptography.hazmat.primitives.ciphers import Cipher, modes
 
+from bakthat.format.names import is_index_key
 from tests.test_models import SCHEMA_060
 
 PASSWORD = "mypassword"
@@ -86,9 +87,10 @@ class Legacy:
         database.close()
 
     def stored(self) -> list[str]:
-        """Return the keys in the bucket."""
+        """Return the keys in the bucket, without those of indexes."""
         listed = self._client.list_objects_v2(Bucket=self.conf["s3_bucket"])
-        return sorted(each["Key"] for each in listed.get("Contents", ()))
+        keys = sorted(each["Key"] for each in listed.get("Contents", ()))
+        return [each for each in keys if not is_index_key(each)]
 
     def alive(self) -> list[str]:
         """Return the stored names that the catalog does not mark as deleted, by plain SQL."""
