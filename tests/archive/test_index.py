@@ -6,11 +6,14 @@ import hashlib
 import json
 import subprocess
 import time
+import tracemalloc
 from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 
+from bakthat.archive.gzip.writer import compress_member
+from bakthat.archive.index.framing import pack_tail
 from bakthat.archive.index.reader import IndexReader, StoredMember
 from bakthat.archive.index.writer import IndexSpool, SegmentWriter
 from bakthat.errors import CorruptIndexError
@@ -247,3 +250,18 @@ def test_an_index_that_is_cut_or_altered_anywhere_is_refused() -> None:
 def test_an_entry_takes_at_most_seventy_bytes() -> None:
     count = 60_000
     assert written(tree(count)).size / count < 70
+
+
+@pytest.mark.parametrize("filler", ["[]", "{}"])
+def test_a_footer_that_would_cost_memory_is_refused_before_it_is_parsed(filler: str) -> None:
+    header = compress_member(HEADER.pack(), 3)
+    text = '{"footer":1,"segments":[' + ",".join([filler] * 1_000_000) + "]}\n"
+    footer = compress_member(text.encode(), 3)
+    data = header + footer + pack_tail(len(header))
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptIndexError, match="footer"):
+            IndexReader(Bytes(data), key="key")
+        assert tracemalloc.get_traced_memory()[1] < 16 * 1024 * 1024
+    finally:
+        tracemalloc.stop()

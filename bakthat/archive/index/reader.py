@@ -34,6 +34,9 @@ _END_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 256 * 1024
 _MAX_FOOTER_BYTES = 16 * 1024 * 1024
 """Enough for a hundred million files."""
+_DENSE_BYTES = 1024 * 1024
+_BYTES_PER_LIST = 8
+"""Of a footer of more than _DENSE_BYTES: one of many empty lists would take 40 times its memory."""
 _MAX_TABLE_BYTES = 256 * 1024
 
 
@@ -81,6 +84,8 @@ class IndexReader:
                 hint="another object was put in its place on the storage",
             )
         text = inflate(end[footer - start : -TAIL_BYTES], limit=_MAX_FOOTER_BYTES, offset=footer)
+        if len(text) > _DENSE_BYTES and _BYTES_PER_LIST * sum(map(text.count, b"[{")) > len(text):
+            raise CorruptIndexError("the footer of the index is not valid")
         self.footer = IndexFooter.parse(text, self.header, begin=length, end=footer)
         self._firsts = [sort_key(each.first) for each in self.footer.segments]
 
