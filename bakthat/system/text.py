@@ -99,8 +99,14 @@ def enumerate_some(items: Sequence[str], *, most: int = 10) -> str:
 
 
 def utc_time(seconds: float) -> str:
-    """Return epoch seconds as a date and a time in UTC: ``2013-06-04 19:10:55``."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
+    """Return epoch seconds as a date and a time in UTC: ``2013-06-04 19:10:55``.
+
+    Where the year is beyond what a calendar can show, return the seconds, as tar does.
+    """
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return str(int(seconds))
 
 
 def utc_minute(seconds: float | None) -> str:

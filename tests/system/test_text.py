@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bakthat.system.text import did_you_mean, human_size, printable, reason_of
+from bakthat.system.text import did_you_mean, human_size, printable, reason_of, utc_time
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,19 @@ def test_a_hint_is_safe_for_a_terminal() -> None:
 )
 def test_sizes_are_in_powers_of_a_thousand(size: int, text: str) -> None:
     assert human_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (1370373055, "2013-06-04 19:10:55"),
+        (-1.5, "1969-12-31 23:59:58"),
+        (10**17, "100000000000000000"),
+        (-(2.0**63), "-9223372036854775808"),
+    ],
+)
+def test_a_time_beyond_the_calendar_is_shown_in_seconds(seconds: float, text: str) -> None:
+    assert utc_time(seconds) == text
 
 
 def test_bytes_that_are_not_utf8_and_control_characters_are_escaped() -> None:
