@@ -314,6 +314,8 @@ def _index_problem(home: Backend, within: str, backup: models.Backups) -> str:
         stored = home.stat(index_key(within + backup.stored_filename))
     except (NotFoundError, ContainerNotFoundError):
         return _NO_INDEX
+    except UsageError as exc:
+        return f"it can have no index: {exc}"
     description = sanitized(stored.metadata)
     right = {"kind": INDEX, "date": backup.backup_date}
     if backup.size >= 0:

@@ -19,6 +19,7 @@ from bakthat.errors import (
     ContainerNotFoundError,
     NotFoundError,
     StorageError,
+    UsageError,
 )
 from bakthat.format.names import index_key
 from bakthat.policy.storage_classes import LONGEST_MINIMUM_DAYS, VAULT, days_left, storage_class
@@ -115,6 +116,8 @@ def _delete_indexes(
         each: failed[within + index_key(each)]
         for each in archives
         if within + index_key(each) in failed
+        # No object has a key that is not valid.
+        and not isinstance(failed[within + index_key(each)], UsageError)
     }
 
 

@@ -97,6 +97,26 @@ def test_a_refused_step_leaves_neither(
     assert_pairs(local, 2)
 
 
+def test_a_name_without_room_for_an_index_is_backed_up_all_the_same(
+    tree: Path, local: Conf, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file's name ends at 255 bytes, and those of an index and its description are longer."""
+    entry = bakthat.backup(tree, conf=local, password="", custom_filename="n" * 223)
+    assert "the backup has no index" in caplog.text
+    assert stored(local) == ({entry.stored_filename}, set())
+    assert "index_size" not in entry.metadata
+    forget_cache()
+    assert not bakthat.find("a.txt", conf=local).is_complete
+    assert [each.path for each in bakthat.contents(entry.stored_filename, conf=local)] == NAMES
+    (result,) = bakthat.check(conf=local)
+    assert result.is_good
+    assert "it can have no index" in result.index_problem
+    caplog.clear()
+    bakthat.delete(entry.stored_filename, conf=local)
+    assert "was not deleted" not in caplog.text
+    assert stored(local) == (set(), set())
+
+
 def test_an_archive_that_is_refused_takes_its_index_along_on_s3(
     tree: Path, proxied_conf: Conf, local: Conf, moto_proxy: FaultProxy
 ) -> None:

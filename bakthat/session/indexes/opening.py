@@ -22,6 +22,7 @@ from bakthat.errors import (
     NotReadyError,
     StorageError,
     UnreachableError,
+    UsageError,
 )
 from bakthat.session.indexes import cache
 from bakthat.session.indexes.cache import IndexCache
@@ -180,7 +181,10 @@ class _StoredIndex:
 
     def stat_size(self) -> int:
         """Return its size as stored, in bytes. Raises NotFoundError."""
-        return self._home.stat(self._key).size
+        try:
+            return self._home.stat(self._key).size
+        except UsageError as exc:  # the key of the archive leaves no room for it
+            raise NotFoundError(str(exc)) from exc
 
     def open(self, stack: ExitStack, size: int, *, whole: bool) -> IndexReader:
         """Open the index, which has *size* bytes as stored.

@@ -17,6 +17,7 @@ from bakthat.errors import (
     KeyExistsError,
     NotFoundError,
     StorageError,
+    UsageError,
 )
 from bakthat.format.index.layout import IndexHeader
 from bakthat.passwords import EncryptionKeys
@@ -66,11 +67,18 @@ class NewIndex:
 
         *description* is its self-description. May be interrupted. A vault's index is in another
         storage; when that fails, the index is left out with a warning, since the archive may have
-        taken days. Raises StorageError.
+        taken days. So it is where its key is too long, though that of the archive fits. Raises
+        StorageError.
         """
         self._content = partial(self.spool.write_to, header=header, tar_bytes=tar_bytes)
         with _Lenient(self._is_apart, self._key) as step:
-            self._upload = self._begin(description)
+            try:
+                self._upload = self._begin(description)
+            except UsageError as exc:
+                log.warning(
+                    "the backup has no index: %s; a shorter name leaves room for one (--name)", exc
+                )
+                return
             write_index(
                 self._upload, self.spool, header, tar_bytes=tar_bytes, keys=keys, shared=shared
             )
