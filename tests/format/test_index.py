@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from bakthat.errors import CorruptIndexError
 from bakthat.format.entry import BLOCK, Entry, EntryType
-from bakthat.format.index.layout import IndexHeader, SegmentPlace
+from bakthat.format.index.layout import (
+    IndexFooter,
+    IndexHeader,
+    SegmentPlace,
+    TablePlace,
+    pack_table,
+    parse_table,
+)
 from bakthat.format.index.records import SegmentPacker, parse_segment
 from bakthat.format.index.values import sort_key
 
@@ -185,6 +192,22 @@ def test_gzip_members_of_a_size_that_costs_memory_are_refused(size: int) -> None
     line = IndexHeader("key", "set", "host", "/set", "named", 1, member_bytes=size).pack()
     with pytest.raises(CorruptIndexError):
         IndexHeader.parse(line)
+
+
+def test_long_gzip_members_which_would_be_read_at_once_are_refused() -> None:
+    header = IndexHeader("key", "set", "host", "/set", "named", 1, member_bytes=1 << 20)
+    place = TablePlace(1, 0, 0, 1)
+    assert parse_table(pack_table([(1 << 24) + 4096]), place) == [(1 << 24) + 4096]
+    with pytest.raises(CorruptIndexError, match="out of its range"):
+        parse_table(pack_table([1 << 30]), place)
+    for length, is_right in ((1 << 20, True), (1 << 30, False)):
+        segments = [SegmentPlace("a", 1, 0, 100, length)]
+        line = IndexFooter(1, 1, 0, 0, 0, 0, segments, []).pack()
+        if is_right:
+            IndexFooter.parse(line, header, begin=100, end=100 + length)
+            continue
+        with pytest.raises(CorruptIndexError, match="out of its range"):
+            IndexFooter.parse(line, header, begin=100, end=100 + length)
 
 
 def test_another_format_is_refused_with_what_to_do() -> None:

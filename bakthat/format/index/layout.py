@@ -35,6 +35,10 @@ MAX_TABLE_MEMBERS = 16_384
 _MIN_MEMBER_BYTES, _MAX_MEMBER_BYTES = 64 * 1024, 16 * 1024 * 1024
 """Bounds of how much each gzip member of an archive holds: smaller ones would make tables that are
 too long, and larger ones would take too much memory."""
+_MAX_STORED_MEMBER_BYTES = _MAX_MEMBER_BYTES + 64 * 1024
+"""The longest gzip member of an archive: content that does not compress becomes hardly longer."""
+_MAX_PART_BYTES = 4 * 1024 * 1024
+"""The longest gzip member of the index with a segment or a table; their text is half as long."""
 COLUMNS = (
     "path",
     "kind",
@@ -260,7 +264,7 @@ def parse_table(line: bytes, place: TablePlace) -> list[int]:
     lengths = parse_list(parse_object(line, "table").get("members"))
     if len(lengths) != place.members:
         raise CorruptIndexError("a table of the index has another number of gzip members")
-    return [parse_number(each, 1, 1 << 32) for each in lengths]
+    return [parse_number(each, 1, _MAX_STORED_MEMBER_BYTES) for each in lengths]
 
 
 def _segment_place(value: object) -> SegmentPlace:
@@ -287,4 +291,4 @@ def _table_place(value: object) -> TablePlace:
 
 
 def _place(values: Sequence[object]) -> tuple[int, int]:
-    return parse_number(values[0], 0, MAX_NUMBER), parse_number(values[1], 1, 1 << 32)
+    return parse_number(values[0], 0, MAX_NUMBER), parse_number(values[1], 1, _MAX_PART_BYTES)
