@@ -44,6 +44,28 @@ class ExitCode(enum.IntEnum):
     TERMINATED = 128 + signal.SIGTERM
 
 
+class _CommandParser(argparse.ArgumentParser):
+    """The parser of a subcommand, where options may also stand between its arguments.
+
+    argparse ends optional arguments at the first option: ``contents NAME --json PATTERN`` would
+    have a PATTERN too many.
+    """
+
+    _inside = False
+
+    def parse_known_args(  # type: ignore[override]  # typeshed has overloads for the namespace
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse as ``parse_known_intermixed_args``, which calls this in turn."""
+        if self._inside or "--" in (args or ()):  # Python 3.11 loses the dashes between two passes
+            return super().parse_known_args(args, namespace)
+        self._inside = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._inside = False
+
+
 app = aaargh.App(
     prog="bakthat",
     # argparse would list the names of all commands at each wrong argument.
@@ -70,6 +92,7 @@ _options: dict[str, set[str]] = {}
 """The long options of each command, by its name or alias."""
 _pending_options: set[str] = set()
 
+app._subparsers._parser_class = _CommandParser  # aaargh has no parameter for it
 app.arg("--version", action="version", version=f"bakthat {bakthat.__version__}")
 for _flag, _settings in _GLOBAL_OPTIONS.items():
     app.arg(_flag, **_settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import pytest
 
@@ -18,3 +19,24 @@ def test_a_command_takes_the_options_of_its_parser(name: str) -> None:
     options = {action.dest for action in parser._actions} - {"help", "quiet", "debug"}
     command = inspect.unwrap(parser.get_default("_func"))
     assert options == set(inspect.signature(command).parameters)
+
+
+@pytest.mark.parametrize(
+    ("words", "arguments"),
+    [
+        (
+            ["contents", "a", "--json", "b", "-d", "s3", "c"],
+            {"filename": "a", "patterns": ["b", "c"]},
+        ),
+        (["contents", "a", "--json"], {"filename": "a", "patterns": []}),
+        (["contents", "--json", "a", "--", "-b"], {"filename": "a", "patterns": ["-b"]}),
+        (["diff", "a", "--json", "b"], {"filename": "a", "other": "b"}),
+        (["diff", "a", "--json"], {"filename": "a", "other": None}),
+        (["find", "a", "--json", "b"], {"patterns": ["a", "b"]}),
+        (["check", "--read-data", "a", "--json"], {"filename": "a"}),
+    ],
+)
+def test_options_may_stand_between_arguments(words: list[str], arguments: dict[str, Any]) -> None:
+    parsed = vars(app._parser.parse_args(words))
+    assert parsed["json"] is True
+    assert {name: parsed[name] for name in arguments} == arguments
