@@ -117,6 +117,19 @@ def test_a_name_without_room_for_an_index_is_backed_up_all_the_same(
     assert stored(local) == (set(), set())
 
 
+def test_an_index_that_cannot_be_cached_fails_no_stored_backup(
+    tree: Path, local: Conf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was in a temporary file that cannot be read any more."""
+
+    def refuse(*_: object) -> None:
+        raise ArchiveError("cannot keep the index")
+
+    monkeypatch.setattr("bakthat.session.indexes.upload.remember_index", refuse)
+    assert back_up(tree, local).is_complete
+    assert_pairs(local, 1)
+
+
 def test_an_archive_that_is_refused_takes_its_index_along_on_s3(
     tree: Path, proxied_conf: Conf, local: Conf, moto_proxy: FaultProxy
 ) -> None:

@@ -12,6 +12,7 @@ from bakthat.archive.index.writer import IndexSpool
 from bakthat.backends.base import Backend, Upload
 from bakthat.crypto.age import SharedHeader
 from bakthat.errors import (
+    ArchiveError,
     BakthatError,
     ContainerNotFoundError,
     KeyExistsError,
@@ -105,9 +106,13 @@ class NewIndex:
         self._is_committed = False
 
     def remember(self, backup: models.Backups) -> None:
-        """Put the index into the cache of this machine, as that of *backup*."""
-        if self._content is not None:
+        """Put the index into the cache of this machine, as that of *backup*, if that works."""
+        if self._content is None:
+            return
+        try:
             remember_index(backup, self._content)
+        except ArchiveError as exc:  # the backup is stored, and the index too
+            log.debug("the index of %s is not cached: %s", printable(self._key), exc)
 
     def abort(self) -> None:
         """Discard what was sent, and remove an index that was committed and whose archive is not
