@@ -126,7 +126,8 @@ class StoredFile(io.RawIOBase):
     """The content of the file *entry*, read from the parts of *tar* that it needs.
 
     Reading raises CorruptArchiveError for damage that is found, CryptoError and StorageError. When
-    all is read in order, the last read compares the SHA-256, and raises if it differs.
+    all is read in order, the last read compares the SHA-256. If it differs, that read raises, and
+    so does each one after it.
     """
 
     def __init__(self, tar: Ranges, entry: Entry, on_close: Callable[[], object]) -> None:
@@ -142,6 +143,7 @@ class StoredFile(io.RawIOBase):
         self._window = _FIRST_WINDOW
         self._hash = ContentHash() if entry.digest else None
         self._hashed = 0
+        self._is_damaged = False
         self._front = b""
         """The headers, and the content after them as far as it was fetched with them."""
         self._offsets, self._lengths, self._positions = self._extents()
@@ -174,6 +176,8 @@ class StoredFile(io.RawIOBase):
     def readinto(self, buffer: object, /) -> int:
         """Fill *buffer* with the next bytes, and return how many; 0 at the end."""
         self._check_open()
+        if self._is_damaged:
+            raise hash_error(self._entry)
         with memoryview(buffer) as view, view.cast("B") as target:  # type: ignore[arg-type]  # io's
             count = self._fill(target)
             self._check(target[:count])
@@ -256,6 +260,7 @@ class StoredFile(io.RawIOBase):
         if self._hashed == self._entry.size:
             hashing, self._hash = self._hash, None
             if hashing.digest(self._hashed) not in (self._entry.digest, b""):
+                self._is_damaged = True
                 raise hash_error(self._entry)
 
     def _extents(self) -> tuple[list[int], list[int], list[int]]:

@@ -276,6 +276,18 @@ def test_another_content_is_an_error_at_its_end(
     file.close()
 
 
+def test_what_failed_its_hash_is_not_returned_by_another_read(
+    archive: tuple[bytes, dict[str, Entry]],
+) -> None:
+    tar, entries = archive
+    entry = entries["small"]
+    at = entry.content_position
+    with opened(tar[:at] + bytes([tar[at] ^ 1]) + tar[at + 1 :], entry) as file:
+        for _ in range(2):
+            with pytest.raises(CorruptArchiveError, match="differs from its SHA-256"):
+                file.read()
+
+
 def test_an_archive_that_ends_early_is_refused(archive: tuple[bytes, dict[str, Entry]]) -> None:
     tar, entries = archive
     entry = entries["large"]
