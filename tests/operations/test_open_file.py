@@ -7,6 +7,7 @@ import io
 import os
 import random
 import socket
+import stat
 import tarfile
 import threading
 import zipfile
@@ -34,6 +35,7 @@ from bakthat.operations.browse.open_file import CHECKED_BYTES, cat
 from tests.support.fault_proxy import Alter, Cut, FaultProxy
 from tests.support.glacier_server import GlacierServer
 from tests.support.legacy import PASSWORD, Legacy, beefish, tarball
+from tests.support.needs import as_root
 from tests.support.profiles import Conf
 from tests.support.servers import S3Server, share_service_models
 from tests.support.thaw_proxy import thaw_proxy
@@ -127,6 +129,19 @@ def test_a_path_wins_over_a_pattern_and_a_pattern_must_match_one_file(
             written("data", path, local)
         with pytest.raises(error, match=message):
             bakthat.open_file("data", path, conf=local)
+
+
+@as_root
+def test_a_device_is_called_one(local: Conf, tmp_path: Path) -> None:
+    root = tmp_path / "nodes"
+    root.mkdir()
+    os.mknod(root / "null", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    os.mknod(root / "loop", 0o600 | stat.S_IFBLK, os.makedev(7, 0))
+    bakthat.backup(root, conf=local, password="")
+    with pytest.raises(UsageError, match="is a character device in the backup"):
+        bakthat.open_file("nodes", "null", conf=local)
+    with pytest.raises(UsageError, match="is a block device in the backup"):
+        bakthat.open_file("nodes", "loop", conf=local)
 
 
 def test_the_directory_at_the_top_wins_over_a_file_of_its_name(local: Conf, tmp_path: Path) -> None:

@@ -240,7 +240,9 @@ def _content_entry(index: IndexReader, entry: Entry) -> Entry:
                 hint="name the file that it leads to",
             )
         if entry.type is not EntryType.HARDLINK:
-            raise UsageError(f"{name} is a {entry.type.value} in the backup, which has no content")
+            is_device = entry.type in (EntryType.CHARACTER, EntryType.BLOCK)
+            kind = f"{entry.type.value} device" if is_device else entry.type.value
+            raise UsageError(f"{name} is a {kind} in the backup, which has no content")
         before = [
             each
             for each in index.entries([entry.target])
