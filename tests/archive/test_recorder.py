@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from bakthat.archive.content_hash import MAX_HOLE_BYTES
 from bakthat.archive.create import blocks, writer
+from bakthat.archive.create.recorder import ContentHasher
 from bakthat.archive.create.walk import WalkOptions
 from bakthat.archive.create.writer import write_tree
 from bakthat.archive.gzip.members import MEMBER_BYTES
@@ -47,7 +48,7 @@ def recorded(root: Path, **options: object) -> tuple[list[Entry], bytes, Archive
         sink,
         WalkOptions(),
         report=report,
-        on_entry=entries.append,
+        on_piece=ContentHasher(entries.append).hash_piece,
         **options,  # type: ignore[arg-type]  # of the tests below
     )
     assert size == len(sink.data)
@@ -241,7 +242,7 @@ def test_an_index_has_the_members_of_the_archive(tmp_path: Path) -> None:
                 packed,
                 WalkOptions(),
                 report=ArchiveReport(),
-                on_entry=segments.add,
+                on_piece=ContentHasher(segments.add).hash_piece,
             )
             segments.close()
         header = IndexHeader("key", "set", "host", "", "", 0, member_bytes=MEMBER_BYTES)
@@ -280,7 +281,12 @@ def test_recording_many_files_takes_little_memory(tmp_path: Path) -> None:
         tracemalloc.start()
         segments = SegmentWriter(lambda _: None)
         write_tree(
-            tmp_path, "set", Tiny(), WalkOptions(), report=ArchiveReport(), on_entry=segments.add
+            tmp_path,
+            "set",
+            Tiny(),
+            WalkOptions(),
+            report=ArchiveReport(),
+            on_piece=ContentHasher(segments.add).hash_piece,
         )
         try:
             return tracemalloc.get_traced_memory()[1]

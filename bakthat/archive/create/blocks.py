@@ -12,19 +12,19 @@ _BUFFER_BYTES = 1024 * 1024
 class BlockBuffer:
     """Buffer the written bytes, and pass them to the sink in pieces of one size.
 
-    *on_sent* is called with each piece after the sink has taken it, and with its position in the
+    *on_piece* is called with each piece before the sink takes it, and with its position in the
     archive. The piece must not be changed, nor used after the call.
     """
 
     def __init__(
-        self, sink: Sink | LendingSink, on_sent: Callable[[memoryview, int], object]
+        self, sink: Sink | LendingSink, on_piece: Callable[[memoryview, int], object]
     ) -> None:
         self._sink: LendingSink = sink if isinstance(sink, LendingSink) else _LendingAdapter(sink)
         self._view = self._sink.lend()
         self._size = len(self._view)
         self._filled = 0
         self._flushed = 0
-        self._on_sent = on_sent
+        self._on_piece = on_piece
 
     @property
     def position(self) -> int:
@@ -70,8 +70,8 @@ class BlockBuffer:
     def flush(self) -> None:
         """Write the buffered bytes to the sink."""
         if self._filled:
+            self._on_piece(self._view[: self._filled], self._flushed)
             self._sink.take(self._view, self._filled)
-            self._on_sent(self._view[: self._filled], self._flushed)
             self._flushed += self._filled
             self._filled = 0
             self._view = self._sink.lend()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from bakthat.archive.create.recorder import ContentHasher, PieceContents
 from bakthat.archive.create.walk import DirectoryCache, Scan, WalkOptions, scan
 from bakthat.archive.create.writer import write_tree
 from bakthat.archive.index.writer import Segment, SegmentWriter
@@ -200,19 +201,37 @@ class TreeArchive:
     ) -> int:
         """Write the archive to *sink*. Raises SourceError."""
         segments = SegmentWriter(on_segment)
-        size = write_tree(
+        size = self.write_pieces(
+            sink,
+            identity=identity,
+            report=report,
+            on_bytes=on_bytes,
+            on_piece=ContentHasher(segments.add).hash_piece,
+        )
+        segments.close()
+        return size
+
+    def write_pieces(
+        self,
+        sink: Sink | LendingSink,
+        *,
+        identity: str,
+        report: ArchiveReport,
+        on_bytes: ByteCounter,
+        on_piece: Callable[[memoryview, PieceContents], object],
+    ) -> int:
+        """Write the archive to *sink*; *on_piece* is as for :func:`.writer.write_tree`."""
+        return write_tree(
             self.root,
             self.arcname,
             sink,
             self.options,
             report=report,
             on_bytes=on_bytes,
-            on_entry=segments.add,
+            on_piece=on_piece,
             comment=identity,
             cache=self._cache,
         )
-        segments.close()
-        return size
 
     def close(self) -> None:
         """Do nothing: between calls, nothing is open."""

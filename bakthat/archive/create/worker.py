@@ -13,8 +13,9 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import astuple
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bakthat.archive.create.content import (
     BackupContent,
@@ -22,8 +23,9 @@ from bakthat.archive.create.content import (
     SegmentReceiver,
     TreeArchive,
 )
+from bakthat.archive.create.recorder import ContentHasher, PieceContents
 from bakthat.archive.create.walk import Scan, WalkOptions, check_root
-from bakthat.archive.index.writer import Segment
+from bakthat.archive.index.writer import Segment, SegmentWriter
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.worker.messages import ConnectionEndedError, receive, send
 from bakthat.archive.worker.process import WorkerProcess, may_fork
@@ -31,13 +33,16 @@ from bakthat.archive.worker.shared_memory import FILLED, RingReader, RingSink, S
 from bakthat.errors import ArchiveError
 from bakthat.system.streams import ByteCounter, Sink
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
 _PIECES = 24
 _PIECE_BYTES = 1024 * 1024
 """The size of the shared memory limits how far the worker runs ahead. A compressor holds up to 20
 pieces."""
 
 # The kinds of messages: those from the worker, besides FILLED, and the one to it.
-_COUNT, _READ, _WARNING, _SEGMENT = "count", "read", "warning", "segment"
+_COUNT, _READ, _WARNING, _CONTENTS = "count", "read", "warning", "contents"
 _RESULT = "result"
 _WRITE = "write"
 
@@ -82,10 +87,13 @@ class _WorkerArchive:
         ring = SharedRing(_PIECES, _PIECE_BYTES)
         self._worker = WorkerProcess(lambda connection: _work(archive, ring, connection))
         self._reader = RingReader(ring, self._worker.connection)
+        self._hashing: _Hashing | None = None
 
     def close(self) -> None:
-        """End the worker process."""
+        """End the worker process, and the thread that hashes."""
         self._worker.end()
+        if self._hashing is not None:
+            self._hashing.abort()
 
     def count(self) -> Scan:
         _, numbers = self._receive()
@@ -102,17 +110,22 @@ class _WorkerArchive:
     ) -> int:
         with contextlib.suppress(OSError):  # if it has ended, its last message says why
             send(self._worker.connection, _WRITE, identity)
+        self._hashing = hashing = _Hashing(on_segment)
+        contents: Any = ()
         while True:
             kind, content = self._receive()
-            if kind == FILLED:
-                self._reader.pass_on(sink, *content)
+            if kind == _CONTENTS:
+                contents = content
+            elif kind == FILLED:
+                job = hashing.begin(self._reader.piece(*content), PieceContents(*contents))
+                wait = partial(hashing.finish, job)
+                self._reader.pass_on(sink, *content, before_free=wait)
             elif kind == _READ:
                 on_bytes(content)
             elif kind == _WARNING:
                 report.warn(content)
-            elif kind == _SEGMENT:
-                on_segment(Segment(*content))
             else:
+                hashing.close()
                 size, *counts = content
                 for name, count in zip(_RESULT_COUNTS, counts, strict=True):
                     setattr(report, name, count)
@@ -125,6 +138,45 @@ class _WorkerArchive:
             raise ArchiveError(
                 "the process that makes the archive ended", hint="something killed it; try again"
             ) from None
+
+
+class _Hashing:
+    """A thread that hashes the contents in the pieces, and packs the segments of the index.
+
+    It runs beside the compression, and needs little of Python's lock. Segments are passed on by
+    the thread that calls the methods.
+    """
+
+    def __init__(self, on_segment: SegmentReceiver) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        self._on_segment = on_segment
+        self._made: list[Segment] = []
+        self._writer = SegmentWriter(self._made.append)
+        self._hasher = ContentHasher(self._writer.add)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="bakthat-hash")
+
+    def begin(self, piece: memoryview, contents: PieceContents) -> Future[None]:
+        """Begin to hash *piece*, which must not be reused before :meth:`finish`."""
+        return self._pool.submit(self._hasher.hash_piece, piece, contents)
+
+    def finish(self, job: Future[None]) -> None:
+        """Wait for *job*, and pass on the segments that are made, in order.
+
+        Raises what making or passing them on raises.
+        """
+        job.result()
+        while self._made:
+            self._on_segment(self._made.pop(0))
+
+    def close(self) -> None:
+        """Wait for all jobs, pass on the last segment, and end the thread."""
+        self.finish(self._pool.submit(self._writer.close))
+        self.abort()
+
+    def abort(self) -> None:
+        """End the thread. May be called again."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 class _SendingReport(ArchiveReport):
@@ -143,12 +195,12 @@ def _work(archive: TreeArchive, ring: SharedRing, connection: socket.socket) -> 
     send(connection, _COUNT, astuple(archive.count()))
     _, identity = receive(connection)
     report = _SendingReport(connection)
-    size = archive.write(
+    size = archive.write_pieces(
         RingSink(ring, connection),
         identity=identity,
         report=report,
         on_bytes=lambda count: send(connection, _READ, count),
         # A plain tuple: marshal supports no class.
-        on_segment=lambda segment: send(connection, _SEGMENT, tuple(segment)),
+        on_piece=lambda _, contents: send(connection, _CONTENTS, tuple(contents)),
     )
     send(connection, _RESULT, (size, *(getattr(report, name) for name in _RESULT_COUNTS)))

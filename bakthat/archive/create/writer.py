@@ -16,7 +16,7 @@ from bakthat.archive.attributes import attributes_digest
 from bakthat.archive.create.blocks import BlockBuffer
 from bakthat.archive.create.extents import data_extents, looks_sparse
 from bakthat.archive.create.hard_links import HardLinks
-from bakthat.archive.create.recorder import EntryRecorder
+from bakthat.archive.create.recorder import EntryRecorder, PieceContents
 from bakthat.archive.create.walk import DirectoryCache, Entry, WalkOptions, walk
 from bakthat.archive.create.xattrs import AttributeReader
 from bakthat.archive.report import ArchiveReport
@@ -33,7 +33,6 @@ from bakthat.archive.tar.header import (
 )
 from bakthat.archive.tar.sparse import Extents, pack_pax_1_0
 from bakthat.errors import SourceError
-from bakthat.format.entry import Entry as IndexEntry
 from bakthat.format.entry import EntryType
 from bakthat.system.linux import NO_ATIME, read_at
 from bakthat.system.streams import LendingSink, Sink
@@ -55,7 +54,7 @@ def write_tree(
     *,
     report: ArchiveReport,
     on_bytes: Callable[[int], None] | None = None,
-    on_entry: Callable[[IndexEntry], object] | None = None,
+    on_piece: Callable[[memoryview, PieceContents], object] | None = None,
     comment: str = "",
     cache: DirectoryCache | None = None,
 ) -> int:
@@ -67,14 +66,14 @@ def write_tree(
     least every MiB. Names and attributes follow GNU tar's use of the PAX format: bytes that are
     not UTF-8 are written as they are, attributes as ``SCHILY.xattr.*``, sparse files in the
     format 1.0. *comment*, when not empty, is written to a global header before the members.
-    *on_entry* gets the entry of each member in order, with the hash of its content, once the member
-    is in *sink*.
+    *on_piece* is called with each piece of the archive before it is sent, and with the entries that
+    end in it (:class:`.recorder.ContentHasher`).
     *cache* is the one that a scan just before has filled.
 
     Raises SourceError when the root itself cannot be read, and whatever *sink* and *on_bytes*
     raise; the archive is incomplete then and its end is not written. *sink* stays open.
     """
-    writer = _TreeWriter(arcname, sink, report, on_bytes or _ignore, on_entry or _ignore)
+    writer = _TreeWriter(arcname, sink, report, on_bytes or _ignore, on_piece or _ignore)
     if comment:
         writer.add_comment(comment)
     for entry in walk(root, options, report, cache):
@@ -85,7 +84,7 @@ def write_tree(
     return writer.finish()
 
 
-def _ignore(_: object) -> None:
+def _ignore(*_: object) -> None:
     pass
 
 
@@ -98,11 +97,11 @@ class _TreeWriter:
         sink: Sink | LendingSink,
         report: ArchiveReport,
         on_bytes: Callable[[int], None],
-        on_entry: Callable[[IndexEntry], object],
+        on_piece: Callable[[memoryview, PieceContents], object],
     ) -> None:
         self._arcname = os.fsencode(arcname)
-        self._recorder = EntryRecorder(on_entry)
-        self._blocks = BlockBuffer(sink, self._recorder.hash_piece)
+        self._recorder = EntryRecorder(on_piece)
+        self._blocks = BlockBuffer(sink, self._recorder.end_piece)
         self._report = report
         self._on_bytes = on_bytes
         self._unreported = 0
@@ -439,7 +438,7 @@ def _identity(name: bytes, kind: EntryType, status: os.stat_result, size: int) -
     """Return the fields of an index entry up to its size."""
     return (
         _text(name),
-        kind,
+        kind.value,
         status.st_mode & 0o7777,
         status.st_uid,
         status.st_gid,

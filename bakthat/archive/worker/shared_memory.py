@@ -6,6 +6,7 @@ import contextlib
 import functools
 import mmap
 import socket
+from collections.abc import Callable
 
 from bakthat.archive.worker.messages import ConnectionEndedError, send
 from bakthat.system.streams import BorrowingSink, Sink
@@ -62,19 +63,30 @@ class RingReader:
         self._connection = connection
         self._borrowed = 0
 
-    def pass_on(self, sink: Sink, number: int, size: int) -> None:
-        """Write *size* bytes of the piece *number* to *sink*, and free the piece after that."""
-        piece = self._ring.piece(number)[:size]
+    def piece(self, number: int, size: int) -> memoryview:
+        """Return the first *size* bytes of the piece *number*, until it is passed on and freed."""
+        return self._ring.piece(number)[:size]
+
+    def pass_on(
+        self, sink: Sink, number: int, size: int, *, before_free: Callable[[], object]
+    ) -> None:
+        """Write *size* bytes of the piece *number* to *sink*, and free the piece after that.
+
+        *before_free* is called first, and waits for whoever else uses the piece.
+        """
+        piece = self.piece(number, size)
         if not isinstance(sink, BorrowingSink):
             sink.write(piece)
+            before_free()
             self._free(number)
             return
         self._borrowed += 1
-        sink.borrow(piece, functools.partial(self._give_back, number))
+        sink.borrow(piece, functools.partial(self._give_back, number, before_free))
         while self._borrowed == self._ring.count:
             sink.wait()
 
-    def _give_back(self, number: int) -> None:
+    def _give_back(self, number: int, before_free: Callable[[], object]) -> None:
+        before_free()
         self._borrowed -= 1
         self._free(number)
 
