@@ -104,7 +104,9 @@ def test_an_interrupted_deletion_is_done_in_both_places(
     assert listed(user) == stored(conf) == []
 
 
-@pytest.mark.parametrize("arguments", [("delete", "small"), ("delete_older_than", "small", "1s")])
+@pytest.mark.parametrize(
+    "arguments", [("delete", "small"), ("rotate_backups", "small", "--last", "1")]
+)
 def test_an_interrupted_deletion_removes_the_index_too(
     user: CommandLine, conf: dict[str, Any], moto_proxy: FaultProxy, arguments: tuple[str, ...]
 ) -> None:
