@@ -215,13 +215,18 @@ class _Cleaner:
         watched.forget_others()
 
     def _is_reserved(self, key: str) -> bool:
-        """Return whether a backup with this catalog has renewed the reservation of *key*."""
+        """Return whether a backup with this catalog has renewed the reservation of *key*.
+
+        *key* may be that of its index.
+        """
+        if names.is_index_key(key):
+            key = key.removesuffix(names.INDEX_EXTENSION)
         with models.catalog(self.session.catalog_path):
             old = models.reserved_long_ago(int(time.time()), self.seconds)
-            names = models.Reservations.select().where(
+            reserved = models.Reservations.select().where(
                 models.Reservations.stored_filename == key, ~old
             )
-            return bool(names.exists())
+            return bool(reserved.exists())
 
     def _is_ours(self, key: str) -> bool:
         rest = names.without_prefix(key, self.session.profile.prefix)

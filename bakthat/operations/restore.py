@@ -325,8 +325,9 @@ class _Reading:
     ) -> None:
         wanted, total = human_size(spans.bytes), human_size(index.footer.tar_bytes)
         log.info("Reading %s of %s", wanted, total)
+        stored = ObjectRanges(self._backend, self._key, self._backup.size)
         read_parts(
-            ObjectRanges(self._backend, self._key, self._backup.size),
+            stored,
             self._expected,
             self._options.target,
             index=index,
@@ -337,6 +338,7 @@ class _Reading:
             report=report,
             on_bytes=byte_counter(self._options.progress, spans.bytes),
             keep_going=self._options.keep_going,
+            cancel=stored.cancel,
         )
 
     def _read_whole(

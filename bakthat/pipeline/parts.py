@@ -7,7 +7,7 @@ compared with the index, as a whole archive would be.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -120,16 +120,18 @@ def read_parts(
     report: ArchiveReport,
     on_bytes: ByteCounter,
     keep_going: bool = False,
+    cancel: Callable[[], object] | None = None,
 ) -> list[Path]:
     """Restore what *selection* means into *destination*; all of it appears, or nothing.
 
     *selection* and *spans* are those of :func:`find_parts`. *stored* holds the object, and is not
-    closed. *on_bytes* is called with the bytes of the tar that were read. Returns the restored
-    paths at the top of *destination*. Raises what :func:`bakthat.pipeline.read.read_object` raises.
+    closed; *cancel* lets its calls that are under way fail. *on_bytes* is called with the bytes of
+    the tar that were read. Returns the restored paths at the top of *destination*. Raises what
+    :func:`bakthat.pipeline.read.read_object` raises.
     """
     with ExitStack() as stages:
         plain = plain_ranges(stored, expected, keys, file_keys)
-        tar = stages.enter_context(tar_ranges(plain, index))
+        tar = stages.enter_context(tar_ranges(plain, index, cancel=cancel))
         size = index.footer.tar_bytes
 
         @contextmanager
