@@ -41,7 +41,7 @@ def by_bakthat(values: Values, archive: Path, count: int) -> Written:
     """Write *count* headers as a backup writes them; the last one announces any size."""
     written = []
     sink = io.BytesIO()
-    writer = _TreeWriter("", sink, ArchiveReport(), lambda _: None, lambda _: None)
+    writer = _TreeWriter("", sink, ArchiveReport(), lambda _: None, lambda *_: None)
     for number in range(count):
         fields = values.fields()
         if values.random.random() < 0.1:
