@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import bakthat
+from bakthat.format.names import index_key
 from tests.support.commandline import PATIENCE, PROJECT
 from tests.support.legacy import client_of
 from tests.support.profiles import write_config
@@ -67,7 +68,7 @@ def test_twenty_jobs_of_one_minute_all_succeed_and_none_collides(
     made = [each.stored_filename for each in bakthat.ls()]
     assert len(made) == len(set(made)) == AT_ONCE
     stored = client_of(s3_conf).list_objects_v2(Bucket=s3_conf["s3_bucket"])["Contents"]
-    assert sorted(each["Key"] for each in stored) == sorted(made)
+    assert sorted(each["Key"] for each in stored) == sorted([*made, *map(index_key, made)])
     contents = set()
     for stored_name in made:
         bakthat.restore(stored_name, output=tmp_path / stored_name)

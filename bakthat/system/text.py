@@ -183,7 +183,10 @@ def shortage_error(exc: BaseException) -> ResourceError | None:
 
 
 def _shortage(exc: BaseException) -> tuple[str, str] | None:
-    if isinstance(exc, MemoryError):
+    # CPython raises the second one where it met no memory and lost the exception that says so.
+    if isinstance(exc, MemoryError) or (
+        isinstance(exc, SystemError) and "without exception set" in str(exc)
+    ):
         return _MEMORY
     if isinstance(exc, OSError):
         return _ERRNOS.get(exc.errno or 0)

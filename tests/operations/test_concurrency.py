@@ -183,8 +183,10 @@ def test_no_parts_and_no_temporary_files_stay_behind(user: CommandLine, conf: Co
     assert [code for code, _ in got] == [0] * 4, got
     if "s3_bucket" in conf:
         assert parts_under_way(conf) == []
-        assert len(plain(conf).list_objects_v2(Bucket=conf["s3_bucket"])["Contents"]) == 4
+        assert (
+            len(plain(conf).list_objects_v2(Bucket=conf["s3_bucket"])["Contents"]) == 8
+        )  # with indexes
     else:
         names = [path.name for path in Path(conf["local_path"]).iterdir()]
-        assert len(names) == 8
+        assert len(names) == 16  # with indexes, and the descriptions of both
         assert not [name for name in names if name.startswith(".bakthat-")]

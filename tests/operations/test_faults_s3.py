@@ -16,6 +16,7 @@ import pytest
 import bakthat
 from bakthat import models
 from bakthat.errors import BakthatError, CredentialsError, StorageError, UnreachableError
+from bakthat.format.names import index_key, is_index_key
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import (
     Alter,
@@ -71,8 +72,12 @@ def small(tmp_path: Path) -> Path:
 
 
 def keys(conf: Conf) -> list[str]:
+    """Return the keys of the archives, each of which has its index, and no other has one."""
     found = plain(conf).list_objects_v2(Bucket=conf["s3_bucket"])
-    return [each["Key"] for each in found.get("Contents", [])]
+    stored = {each["Key"] for each in found.get("Contents", [])}
+    archives = {key for key in stored if not is_index_key(key)}
+    assert stored - archives == {index_key(key) for key in archives}
+    return sorted(archives)
 
 
 def listed(conf: Conf) -> list[str]:

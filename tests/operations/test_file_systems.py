@@ -102,7 +102,8 @@ def test_store_and_catalog_may_be_there(
     assert fingerprint(out / "mydir") == fingerprint(tree)
     bakthat.delete(second.stored_filename, conf=conf)
     assert sorted(os.listdir(there / "store")) == sorted(
-        [first.stored_filename, f"{first.stored_filename}.bakthat.json"]
+        f"{first.stored_filename}{end}"
+        for end in ("", ".bakthat.json", ".index", ".index.bakthat.json")
     )
     os.unlink(there / "catalog.sqlite")
     bakthat.sync(conf=conf)

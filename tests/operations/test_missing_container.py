@@ -168,7 +168,8 @@ def test_a_bucket_that_is_gone_is_not_made_anew(moto_conf: Conf, tree: Path) -> 
     conf: dict[str, Any] = {**moto_conf, "default_destination": "s3"}
     made = bakthat.backup(tree, conf=conf, password="")
     server = plain(conf)
-    server.delete_object(Bucket=conf["s3_bucket"], Key=made.stored_filename)
+    for key in (made.stored_filename, f"{made.stored_filename}.index"):
+        server.delete_object(Bucket=conf["s3_bucket"], Key=key)
     server.delete_bucket(Bucket=conf["s3_bucket"])
     with pytest.raises(ContainerNotFoundError, match="but the catalog lists backups"):
         bakthat.backup(tree, conf=conf, password="")

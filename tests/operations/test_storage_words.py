@@ -231,7 +231,7 @@ def test_a_deletion_that_a_lock_refuses_is_told_plainly(proxied: Conf, moto_prox
         bakthat.delete(made.stored_filename, conf=proxied)
     assert "retention ends" in caught.value.hint
     assert bakthat.ls(conf=proxied) == [made]
-    assert plain(proxied).list_objects_v2(Bucket=proxied["s3_bucket"])["KeyCount"] == 1
+    assert plain(proxied).list_objects_v2(Bucket=proxied["s3_bucket"])["KeyCount"] == 2
 
 
 @pytest.mark.parametrize("name", ["a portal", "a portal without a type", "a web server"])

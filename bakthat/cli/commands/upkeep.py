@@ -105,7 +105,7 @@ def _print_changes(changes: Sequence[Change | IndexChange]) -> None:
 @option("--read-data", action="store_true", help="read each backup to its end; writes nothing")
 @option(
     "--sample",
-    metavar="N|P%",
+    metavar="N|PERCENT",
     help="check N backups, picked at random; or read P percent of each, another part each time",
 )
 @option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
