@@ -6,6 +6,7 @@ import io
 import random
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,10 +24,10 @@ SEALED = CHUNK + 16
 SIZES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 3 * CHUNK, 3 * CHUNK + 7]
 
 
-def encrypted(content: bytes, **keys: object) -> bytes:
+def encrypted(content: bytes, **keys: Any) -> bytes:
     """Return *content* as an age file for RECIPIENT, or with *keys*."""
     sink = Pieces()
-    with EncryptWriter(sink, **(keys or {"recipients": [RECIPIENT]})) as writer:  # type: ignore[arg-type]
+    with EncryptWriter(sink, **(keys or {"recipients": [RECIPIENT]})) as writer:
         writer.write(content)
     return sink.getvalue()
 

@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -162,9 +163,9 @@ def test_files_that_are_stored_as_they_are(conf: Conf, tmp_path: Path) -> None:
         for password in ("", "a passphrase"):
             made = bakthat.backup(tmp_path / name, conf=conf, password=password)
             stored = made.stored_filename
-            keys = {"password": password or None}
-            assert written(stored, name, conf, **keys) == content  # type: ignore[arg-type]
-            with bakthat.open_file(stored, name, conf=conf, **keys) as file:  # type: ignore[arg-type]
+            keys: dict[str, Any] = {"password": password or None}
+            assert written(stored, name, conf, **keys) == content
+            with bakthat.open_file(stored, name, conf=conf, **keys) as file:
                 file.seek(-100, os.SEEK_END)
                 assert file.read() == content[-100:]
             bakthat.delete(stored, conf=conf)

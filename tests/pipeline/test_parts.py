@@ -238,6 +238,12 @@ def replace(stored: Stored, change: Callable[[Entry], Entry], path: str = "set/h
     ]
 
 
+def lengths_of(stored: Stored) -> list[int]:
+    """Return the lengths of the gzip members in the index, to be altered."""
+    assert stored.index.table is not None
+    return stored.index.table.lengths
+
+
 HOSTILE: dict[str, Callable[[Stored], object]] = {
     "hash": lambda s: replace(s, lambda e: e._replace(digest=bytes(32))),
     "no hash": lambda s: replace(s, lambda e: e._replace(digest=b"")),
@@ -257,9 +263,9 @@ HOSTILE: dict[str, Callable[[Stored], object]] = {
     "negative": lambda s: replace(s, lambda e: e._replace(position=-512)),
     "longer archive": lambda s: setattr(s.index.footer, "stored_bytes", 2**40),
     "shorter tar": lambda s: setattr(s.index.footer, "tar_bytes", 1024),
-    "members elsewhere": lambda s: s.index.table.lengths.insert(0, 100),  # type: ignore[union-attr]
-    "members outside": lambda s: s.index.table.lengths.insert(0, 2**40),  # type: ignore[union-attr]
-    "no members": lambda s: s.index.table.lengths.clear(),  # type: ignore[union-attr]
+    "members elsewhere": lambda s: lengths_of(s).insert(0, 100),
+    "members outside": lambda s: lengths_of(s).insert(0, 2**40),
+    "no members": lambda s: lengths_of(s).clear(),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -39,8 +39,8 @@ SIZE = 9 * MIB + 700
 class Table(MemberTable):
     """The members of an archive, as the index has them."""
 
-    def __init__(self, lengths: Sequence[int]) -> None:
-        self.lengths = lengths
+    def __init__(self, lengths: Iterable[int]) -> None:
+        self.lengths = list(lengths)
         self.member_bytes = MEMBER_BYTES
 
     def locate(self, start: int, end: int) -> list[StoredMember]:

@@ -325,7 +325,7 @@ class StagedTree:
             else:
                 device = os.makedev(member.major, member.minor)
                 os.mknod(path[-1], 0o600 | kind, device, dir_fd=parent)
-        # NotImplementedError: not every system can make one in an open directory.
+        # Python raises NotImplementedError where a system has no mkfifoat or mknodat.
         except (PermissionError, OverflowError, NotImplementedError) as exc:
             why = reason_of(exc)
             self._skip(path, f"left out the {member.type.value} {quoted(member.name)}: {why}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -69,12 +70,12 @@ class DiskLikeTree(ListedTree):
         return found._replace(path=link.path)
 
 
-def directory(path: str, **values: object) -> Entry:
+def directory(path: str, **values: Any) -> Entry:
     return entry(path, type=DIRECTORY, mode=0o755, size=0, digest=b"", **values)
 
 
-def entry(path: str, **values: object) -> Entry:
-    usual: dict[str, object] = {
+def entry(path: str, **values: Any) -> Entry:
+    usual: dict[str, Any] = {
         "type": FILE,
         "mode": 0o644,
         "uid": 1000,
@@ -85,7 +86,7 @@ def entry(path: str, **values: object) -> Entry:
         "owner": "you",
         "group": "you",
     }
-    return Entry(path, **{**usual, **values})  # type: ignore[arg-type]
+    return Entry(path, **{**usual, **values})
 
 
 def link(path: str, target: str, **values: object) -> Entry:
