@@ -214,6 +214,18 @@ def with_source(function: Command) -> Command:
     return function
 
 
+def with_prompt(function: Command) -> Command:
+    """Add the option that says whether a password may be asked for."""
+    _add("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
+    return function
+
+
+def with_keys(function: Command) -> Command:
+    """Add the options that say where the keys of a backup that is read come from."""
+    _add("--identity-file", metavar="FILE", help="age private keys")
+    return with_prompt(function)
+
+
 def print_json(value: object) -> None:
     """Print a value to standard output as JSON. Raises OutputError."""
     _check_output()

@@ -16,7 +16,9 @@ from bakthat.cli.app import (
     run_operation,
     with_destination,
     with_host,
+    with_keys,
     with_profile,
+    with_prompt,
     with_source,
 )
 from bakthat.cli.log import Summary, print_error
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 @option("--name", dest="custom_filename", help="name of the backup (default: the base name)")
 @option("--host", metavar="NAME", help="name of this host (default: the profile's or machine's)")
 @option("-t", "--tags", default="", help="tags, separated by commas or spaces")
-@option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
+@with_prompt
 @option(
     "--recipient",
     dest="recipients",
@@ -144,8 +146,7 @@ def _print_incomplete(done: str, warnings: int, problem: str) -> None:
 )
 @option("--no-index", action="store_true", help="read all, and ignore what the index says")
 @option("--keep-going", action="store_true", help="leave out what the file system cannot hold")
-@option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
-@option("--identity-file", metavar="FILE", help="age private keys")
+@with_keys
 @option("--tier", default=STANDARD, choices=TIERS, help="speed of the thaw; faster costs more")
 @option("--days", type=int, default=DEFAULT_DAYS, help="S3: days that the thawed copy is kept")
 @option("--wait", action="store_true", help="wait until cold storage has thawed the backup")

@@ -19,6 +19,7 @@ from bakthat.cli.app import (
     print_result,
     with_destination,
     with_host,
+    with_keys,
     with_profile,
     with_source,
 )
@@ -44,8 +45,7 @@ _ENTRIES_AT_ONCE = 1000
     metavar="PATTERN",
     help="only this file or directory of the backup, or what this .gitignore pattern matches",
 )
-@option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
-@option("--identity-file", metavar="FILE", help="age private keys")
+@with_keys
 @option("--json", action="store_true", help="print one JSON object a line")
 @with_destination
 @with_host
@@ -141,8 +141,7 @@ def _print_entries(batches: Iterable[list[Entry]]) -> None:
 @option("--set", dest="set_name", metavar="NAME", help="only backups of this name")
 @option("--since", metavar="WHEN", help="only backups since then: 2W, 2026-09-01 (UTC)")
 @option("--read-archives", action="store_true", help="read backups that have no index")
-@option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
-@option("--identity-file", metavar="FILE", help="age private keys")
+@with_keys
 @option("--json", action="store_true", help="print one JSON object a line")
 @with_destination
 @with_host
@@ -233,8 +232,7 @@ def _size_or_type(entry: Entry) -> str:
 @command("cat", "write one file of a backup to standard output")
 @option("filename", help="stored filename, name of the backup, or beginning of a stored filename")
 @option("path", help="path in the backup, or a .gitignore pattern that one file matches")
-@option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
-@option("--identity-file", metavar="FILE", help="age private keys")
+@with_keys
 @with_destination
 @with_host
 @with_source
@@ -298,8 +296,7 @@ class _Output:
 @option("--exclude-caches", action="store_true", help="leave out caches marked by CACHEDIR.TAG")
 @option("--one-file-system", action="store_true", help="leave out other mounted file systems")
 @option("--exit-code", action="store_true", help="exit with 1 when there are differences")
-@option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
-@option("--identity-file", metavar="FILE", help="age private keys")
+@with_keys
 @option("--json", action="store_true", help="print one JSON object a line")
 @with_destination
 @with_host

@@ -15,6 +15,7 @@ from bakthat.cli.app import (
     print_result,
     with_destination,
     with_host,
+    with_keys,
     with_profile,
 )
 from bakthat.cli.log import Summary, print_error
@@ -38,8 +39,7 @@ if TYPE_CHECKING:
     action="store_true",
     help="make missing and damaged indexes again, by reading the backups",
 )
-@option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
-@option("--identity-file", metavar="FILE", help="age private keys")
+@with_keys
 @option("--json", action="store_true", help="print what changed as JSON")
 @with_destination
 @with_profile
@@ -108,8 +108,7 @@ def _print_changes(changes: Sequence[Change | IndexChange]) -> None:
     metavar="N|PERCENT",
     help="check N backups, picked at random; or read P percent of each, another part each time",
 )
-@option("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
-@option("--identity-file", metavar="FILE", help="age private keys")
+@with_keys
 @option("--json", action="store_true", help="print JSON")
 @with_destination
 @with_host
