@@ -6,7 +6,9 @@ import io
 import os
 import tempfile
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import BinaryIO, Protocol
 
 from bakthat.archive.content_hash import ContentHash
@@ -116,10 +118,24 @@ def seekable(tar: Ranges, entry: Entry, on_close: Callable[[], object]) -> Binar
     CorruptArchiveError where the headers in *tar* differ from *entry*, and what *tar* raises.
     """
     try:
-        return io.BufferedReader(StoredFile(tar, entry, on_close), BUFFER_BYTES)
+        layout = _layout_of(tar, entry)
+        return io.BufferedReader(StoredFile(tar, entry, layout, on_close), BUFFER_BYTES)
     except BaseException:
         on_close()
         raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where a tar has the content of a file."""
+
+    front: bytes
+    """The headers, and the content after them as far as it was fetched with them."""
+    offsets: Sequence[int]
+    """Where in the file each part begins that is not a hole."""
+    lengths: Sequence[int]
+    positions: Sequence[int]
+    """Where in the tar each part begins."""
 
 
 class StoredFile(io.RawIOBase):
@@ -130,7 +146,9 @@ class StoredFile(io.RawIOBase):
     so does each one after it.
     """
 
-    def __init__(self, tar: Ranges, entry: Entry, on_close: Callable[[], object]) -> None:
+    def __init__(
+        self, tar: Ranges, entry: Entry, layout: _Layout, on_close: Callable[[], object]
+    ) -> None:
         super().__init__()
         self.name = entry.path
         self._tar = tar
@@ -144,9 +162,7 @@ class StoredFile(io.RawIOBase):
         self._hash = ContentHash() if entry.digest else None
         self._hashed = 0
         self._is_damaged = False
-        self._front = b""
-        """The headers, and the content after them as far as it was fetched with them."""
-        self._offsets, self._lengths, self._positions = self._extents()
+        self._layout = layout
         self._on_close = on_close
 
     def readable(self) -> bool:
@@ -206,25 +222,26 @@ class StoredFile(io.RawIOBase):
         count = min(len(target), self._entry.size - self._at)
         if count <= 0:
             return 0
-        number = bisect_right(self._offsets, self._at) - 1
-        begun = self._at - self._offsets[number] if number >= 0 else 0
-        if number < 0 or begun >= self._lengths[number]:
-            end = (
-                self._entry.size if number + 1 == len(self._offsets) else self._offsets[number + 1]
-            )
+        layout = self._layout
+        number = bisect_right(layout.offsets, self._at) - 1
+        begun = self._at - layout.offsets[number] if number >= 0 else 0
+        if number < 0 or begun >= layout.lengths[number]:
+            is_last = number + 1 == len(layout.offsets)
+            end = self._entry.size if is_last else layout.offsets[number + 1]
             count = min(count, end - self._at)
             target[:count] = bytes(count)
             return count
-        left = self._lengths[number] - begun
-        data = self._read(self._positions[number] + begun, min(count, left), left)
+        left = layout.lengths[number] - begun
+        data = self._read(layout.positions[number] + begun, min(count, left), left)
         target[: len(data)] = data
         return len(data)
 
     def _read(self, at: int, size: int, left: int) -> memoryview:
         """Return 1 to *size* bytes of the tar from *at* on, of which *left* may be wanted."""
         begun = at - self._entry.position
-        if begun < len(self._front):
-            return memoryview(self._front)[begun : begun + size]
+        front = self._layout.front
+        if begun < len(front):
+            return memoryview(front)[begun : begun + size]
         if at != self._next:
             self._end_stream()
             self._window = _FIRST_WINDOW
@@ -263,46 +280,39 @@ class StoredFile(io.RawIOBase):
                 self._is_damaged = True
                 raise hash_error(self._entry)
 
-    def _extents(self) -> tuple[list[int], list[int], list[int]]:
-        """Return offset, length and position in the tar of each part that is not a hole.
 
-        The headers in the tar are compared with the entry.
-        """
-        entry = self._entry
-        if not entry.header_bytes:
-            return [0], [entry.size], [entry.position]
-        member = self._read_member()
-        if member.sparse is None:
-            return [0], [entry.size], [entry.content_position]
-        offsets, lengths = list(member.sparse[::2]), list(member.sparse[1::2])
-        # The map comes before the data, if it is not in the headers.
-        at = entry.content_position + entry.stored_bytes - sum(lengths)
-        positions = []
-        for length in lengths:
-            positions.append(at)
-            at += length
-        return offsets, lengths, positions
+def _layout_of(tar: Ranges, entry: Entry) -> _Layout:
+    """Return where *tar* has the content of *entry*; its headers there are compared with it."""
+    if not entry.header_bytes:
+        return _Layout(b"", [0], [entry.size], [entry.position])
+    front = tar.read_at(entry.position, min(entry.end - entry.position, BUFFER_BYTES))
+    member = _read_member(tar, entry, front)
+    if member.sparse is None:
+        return _Layout(front, [0], [entry.size], [entry.content_position])
+    offsets, lengths = member.sparse[::2], member.sparse[1::2]
+    # The map comes before the data, if it is not in the headers.
+    first = entry.content_position + entry.stored_bytes - sum(lengths)
+    positions = list(accumulate(lengths, initial=first))[:-1]
+    return _Layout(front, offsets, lengths, positions)
 
-    def _read_member(self) -> Member:
-        entry = self._entry
-        self._front = self._tar.read_at(
-            entry.position, min(entry.end - entry.position, BUFFER_BYTES)
-        )
-        reader = TarReader(PieceSource(self._headers()))
-        with IndexCheck([entry], parts=True) as check:
-            for member in reader:
-                check.begin(member, reader.end)
-                return member
-        raise CorruptArchiveError(f"the tar archive has no member at byte {entry.position}")
 
-    def _headers(self) -> Iterator[bytes]:
-        """Yield what the tar has of the entry, as far as it is asked for: a sparse map is long."""
-        yield self._front
-        at = self._entry.position + len(self._front)
-        while at < self._entry.end:
-            size = min(self._entry.end - at, BUFFER_BYTES)
-            yield self._tar.read_at(at, size)
-            at += size
+def _read_member(tar: Ranges, entry: Entry, front: bytes) -> Member:
+    reader = TarReader(PieceSource(_headers(tar, entry, front)))
+    with IndexCheck([entry], parts=True) as check:
+        for member in reader:
+            check.begin(member, reader.end)
+            return member
+    raise CorruptArchiveError(f"the tar archive has no member at byte {entry.position}")
+
+
+def _headers(tar: Ranges, entry: Entry, front: bytes) -> Iterator[bytes]:
+    """Yield what *tar* has of *entry*, as far as it is asked for: a sparse map is long."""
+    yield front
+    at = entry.position + len(front)
+    while at < entry.end:
+        size = min(entry.end - at, BUFFER_BYTES)
+        yield tar.read_at(at, size)
+        at += size
 
 
 def hash_error(entry: Entry) -> CorruptArchiveError:
