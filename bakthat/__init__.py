@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bakthat.operations.browse.diff import diff
     from bakthat.operations.browse.find import find
     from bakthat.operations.browse.open_file import open_file
-    from bakthat.operations.check import check
+    from bakthat.operations.check.operation import check
     from bakthat.operations.cleanup import cleanup
     from bakthat.operations.cold import (
         backup_glacier_inventory,
@@ -66,7 +66,7 @@ _HOMES = {
     "Entry": "bakthat.format.entry",
     "backup": "bakthat.operations.backup",
     "backup_glacier_inventory": "bakthat.operations.cold",
-    "check": "bakthat.operations.check",
+    "check": "bakthat.operations.check.operation",
     "cleanup": "bakthat.operations.cleanup",
     "contents": "bakthat.operations.browse.contents",
     "delete": "bakthat.operations.delete",

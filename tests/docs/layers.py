@@ -80,7 +80,7 @@ LAYERS: dict[str, list[str]] = {
         "backend",
     ],
     "bakthat.backends.local": ["files", "backend"],
-    "bakthat.pipeline": ["legacy one_file ranges", "read write", "parts scan", "sample"],
+    "bakthat.pipeline": ["legacy one_file ranges", "read write", "parts scan", "damage sample"],
     "bakthat.notify": ["base", "desktop healthchecks prometheus webhook"],
     "bakthat.session": [
         "records stat",
@@ -99,6 +99,7 @@ LAYERS: dict[str, list[str]] = {
         "backup browse check cleanup cold delete key_values listing restore retention sync",
     ],
     "bakthat.operations.browse": ["comparison order disk", "contents diff find open_file"],
+    "bakthat.operations.check": ["result", "stored", "data", "operation"],
     "bakthat.operations.sources": ["files"],
     "bakthat.operations.sync": ["report", "indexes", "operation"],
     "bakthat.cli": [

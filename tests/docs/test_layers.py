@@ -26,8 +26,11 @@ def test_imports_keep_the_rules() -> None:
         ("bakthat.backends.s3.upload", "from bakthat.backends import make_backend"),
         ("bakthat.backends.base", "from bakthat.backends import S3Backend"),
         ("bakthat.backends.s3.upload", "from bakthat.hooks import events"),
-        ("bakthat.operations.check", "from bakthat.operations.store import NewBackup"),
-        ("bakthat.operations.check", "from bakthat.backends.local.files import Temporary"),
+        ("bakthat.operations.check.operation", "from bakthat.operations.store import NewBackup"),
+        (
+            "bakthat.operations.check.operation",
+            "from bakthat.backends.local.files import Temporary",
+        ),
         ("bakthat.notify.base", "from bakthat.backends.s3.backend import S3Backend"),
         ("bakthat.cli.commands.cold", "from bakthat.crypto._bech32 import decode"),
         ("bakthat.cli.commands.cold", "import boto3"),

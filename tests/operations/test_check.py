@@ -16,7 +16,7 @@ from bakthat.crypto import age
 from bakthat.crypto.age import EncryptWriter
 from bakthat.errors import NoMatchError, UsageError
 from bakthat.helper import KeyValue
-from bakthat.operations.check import CheckResult, Verdict
+from bakthat.operations.check.result import CheckResult, Verdict
 from bakthat.session.indexes.home import home_of_index
 from bakthat.session.session import Session
 from bakthat.system import terminal
@@ -412,6 +412,16 @@ def test_no_index_is_missed_that_was_never_made(moto_endpoint: S3Server, local: 
         assert index_problems(found) == {}
 
 
+@pytest.fixture
+def large(tree: Path) -> Path:
+    """Return a tree of 20 members of random bytes, in files of several sizes."""
+    for number in range(300):
+        (tree / f"small{number}").write_bytes(os.urandom(16 * KIB))
+    for number in range(3):
+        (tree / f"large{number}").write_bytes(os.urandom(5 * MIB))
+    return tree
+
+
 @pytest.mark.parametrize("password", ["", "secret"])
 @pytest.mark.parametrize("compress", [True, False])
 def test_files_that_differ_from_the_index_are_named(
@@ -463,17 +473,47 @@ def test_of_many_files_that_differ_some_are_named(local: Conf, tree: Path) -> No
     assert found.detail.endswith(", mydir/19 and 10 more")
 
 
+@pytest.mark.parametrize("compress", [True, False])
+@pytest.mark.parametrize("encrypt", [True, False])
+def test_the_files_that_a_damaged_archive_has_lost_are_named(
+    local: Conf, large: Path, tmp_path: Path, identity_file: Path, compress: bool, encrypt: bool
+) -> None:
+    """Each file is named that cannot be restored alone, and no other."""
+    conf = {**local, "compress": compress, "identity_file": str(identity_file)}
+    recipients = [age.recipient_of(IDENTITY)] if encrypt else []
+    made = bakthat.backup(large, conf=conf, password="", recipients=recipients)
+    path = Path(local["local_path"], made.stored_filename)
+    content = bytearray(path.read_bytes())
+    for place in (0.2, 0.21, 0.8):
+        content[int(len(content) * place)] ^= 1
+    path.write_bytes(content)
+    [found] = bakthat.check(conf=conf, read_data=True)
+    assert found.verdict == Verdict.DAMAGED
+    named = found.detail.rpartition(": ")[2].split(", ")
+    assert 2 <= len(named) <= 20, found.detail
+    paths = [each.path for each in bakthat.contents(made.stored_filename, conf=conf)]
+    numbers = [paths.index(each) for each in named]
+    near = {number + step for number in numbers for step in (-2, -1, 0, 1, 2)}
+    for path_in_it in [paths[number] for number in sorted(near) if 0 < number < len(paths)]:
+        try:
+            bakthat.restore(
+                made.stored_filename, conf=conf, output=tmp_path / "out", only=path_in_it
+            )
+        except bakthat.BakthatError:
+            assert path_in_it in named
+        else:
+            assert path_in_it not in named
+
+
+def test_an_archive_of_which_nothing_is_left_says_so(local: Conf, large: Path) -> None:
+    made = bakthat.backup(large, conf=local, password="")
+    Path(local["local_path"], made.stored_filename).write_bytes(os.urandom(made.size))
+    [found] = bakthat.check(conf=local, read_data=True)
+    assert found.verdict == Verdict.DAMAGED
+    assert f"; {len(list(large.iterdir())) + 1} files are lost: mydir, mydir/" in found.detail
+
+
 # A share of the data.
-
-
-@pytest.fixture
-def large(tree: Path) -> Path:
-    """Return a tree of 20 members of random bytes, in files of several sizes."""
-    for number in range(300):
-        (tree / f"small{number}").write_bytes(os.urandom(16 * KIB))
-    for number in range(3):
-        (tree / f"large{number}").write_bytes(os.urandom(5 * MIB))
-    return tree
 
 
 def positions(monkeypatch: pytest.MonkeyPatch, share: float) -> Callable[[int], None]:

@@ -16,7 +16,7 @@ from bakthat.archive.create.walk import Scan
 from bakthat.backends.local.backend import LocalBackend
 from bakthat.errors import ArchiveError
 from bakthat.models import Backups
-from bakthat.operations.check import Verdict
+from bakthat.operations.check.result import Verdict
 from bakthat.session import reading
 from tests.support.indexes import lose_indexes
 from tests.support.profiles import Conf

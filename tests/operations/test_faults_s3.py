@@ -224,7 +224,7 @@ def test_an_upload_whose_confirmation_was_lost_is_listed(
 def test_an_object_that_is_stored_but_cannot_be_checked_is_reported_as_stored(
     conf: Conf, moto_proxy: FaultProxy, small: Path, tmp_path: Path
 ) -> None:
-    moto_proxy.on("HEAD", "mydir.", Reset(), after=1)
+    moto_proxy.on("HEAD", ".tgz", Reset(), after=3)  # those before: two for the index
     with pytest.raises(UnreachableError, match="confirmed by the storage") as caught:
         bakthat.backup(small, conf=conf, password="")
     assert "bakthat sync" in caught.value.hint
@@ -233,6 +233,23 @@ def test_an_object_that_is_stored_but_cannot_be_checked_is_reported_as_stored(
     (key,) = keys(conf)
     bakthat.restore(key, conf=conf, output=tmp_path / "out")
     assert (tmp_path / "out/mydir/small").read_text() == "small"
+
+
+def test_an_index_that_is_stored_but_cannot_be_checked_is_left_for_cleanup(
+    conf: Conf, moto_proxy: FaultProxy, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moto_proxy.on("HEAD", ".index", Reset(), after=1)
+    with pytest.raises(UnreachableError, match="confirmed by the storage") as caught:
+        bakthat.backup(small, conf=conf, password="")
+    assert "bakthat cleanup" in caught.value.hint
+    moto_proxy.rules.clear()
+    assert keys(conf) == []
+    assert bakthat.sync(conf=conf).changes == []
+    tomorrow = time.time() + 100_000
+    monkeypatch.setattr(time, "time", lambda: tomorrow)
+    [left] = bakthat.cleanup(conf=conf)
+    assert (left.kind, left.name[-10:]) == ("index", ".tgz.index")
+    assert bakthat.cleanup(conf=conf) == []
 
 
 def test_credentials_that_expire_half_way_name_what_remains(

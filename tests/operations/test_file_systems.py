@@ -16,7 +16,7 @@ import bakthat
 from bakthat.archive.extract.unpack import extract
 from bakthat.archive.report import ArchiveReport
 from bakthat.errors import CorruptArchiveError, DestinationError, StorageError
-from bakthat.operations.check import Verdict
+from bakthat.operations.check.result import Verdict
 from bakthat.system.text import quoted
 from tests.support.commandline import CommandLine
 from tests.support.file_systems import FileSystem, mounted_file_system

@@ -24,7 +24,7 @@ from bakthat.policy.defaults import DEFAULT_LEFTOVER_AGE
 from bakthat.system import terminal, text
 
 if TYPE_CHECKING:
-    from bakthat.operations.check import CheckResult
+    from bakthat.operations.check.result import CheckResult
     from bakthat.operations.cleanup import CleanupItem
     from bakthat.operations.sync.report import Change, IndexChange
 

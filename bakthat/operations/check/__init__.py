@@ -1,0 +1,1 @@
+"""Check that backups are stored, and that they can be read."""
