@@ -230,8 +230,8 @@ class S3Upload(PartUpload):
         except StorageError as exc:
             raise type(exc)(
                 f"{self._key!r} was confirmed by the storage, but could not be checked: {exc}",
-                hint="once the storage answers again, bakthat sync lists the backup if it is whole, "
-                "and bakthat cleanup removes what is left of it otherwise",
+                hint="once the storage answers again, bakthat sync lists the backup if it is "
+                "whole, and bakthat cleanup removes what is left of it otherwise",
             ) from exc.__cause__
         if TOKEN_KEY in user_metadata(found) and not self._is_own(found):
             if not self._replace:

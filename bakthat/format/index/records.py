@@ -8,11 +8,12 @@ import json
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import NoneType
 from typing import Any, NamedTuple, cast
 
 from bakthat.errors import CorruptIndexError
 from bakthat.format.entry import BLOCK, Entry, EntryType
-from bakthat.format.index.layout import ARCHIVE, FILE, MAX_SEGMENT_RECORDS, SegmentPlace
+from bakthat.format.index.layout import ARCHIVE, COLUMNS, FILE, MAX_SEGMENT_RECORDS, SegmentPlace
 from bakthat.format.index.values import (
     BAD_PATH,
     MAX_BLOCKS,
@@ -52,7 +53,6 @@ _LETTERS = {kind: letter for letter, kind in _KINDS.items()}
 
 _USUAL_HEADER_BLOCKS = 3
 _USUAL_HEADER_BYTES = _USUAL_HEADER_BLOCKS * BLOCK
-_DIGESTS = re.compile(r"[A-Za-z0-9+/]*")
 _DIGEST_LETTERS = 43
 _LEAST_COLUMNS = 6
 _LINKS = frozenset((EntryType.SYMLINK, EntryType.HARDLINK))
@@ -293,7 +293,7 @@ def _paths_of(records: Sequence[object]) -> list[str]:
 
 def _check_paths(paths: Sequence[str], before: str | None, *, is_sorted: bool) -> None:
     joined = "/" + "/\0/".join(paths) + "/"
-    is_bad = any(bad in joined for bad in ("//", "/./", "/../"))
+    is_bad = "//" in joined or ("/." in joined and ("/./" in joined or "/../" in joined))
     if is_bad or joined.count("\0") != len(paths) - 1:
         bad = next((path for path in paths if BAD_PATH.search(path)), "")
         raise CorruptIndexError(f"the index has an invalid path: {bad[:200]!r}")
@@ -316,27 +316,28 @@ class _Columns:
     def __init__(
         self, paths: Sequence[str], records: Sequence[list[Any]], head: dict[str, Any], kind: str
     ) -> None:
-        for record in records:
-            if not _LEAST_COLUMNS <= len(record) <= len(_MISSING):
-                raise CorruptIndexError("a record of the index has not as many columns as it must")
-            record += _MISSING[len(record) :]
-        columns = list(zip(*records, strict=True))
-        _, letters, modes, uids, gids, mtimes, ctimes, inodes, sizes, digests, more = columns
+        lengths = set(map(len, records))
+        if min(lengths) < _LEAST_COLUMNS or max(lengths) > len(COLUMNS):
+            raise CorruptIndexError("a record of the index has not as many columns as it must")
+        columns = list(itertools.zip_longest(*records))
+        columns += [(None,) * len(records)] * (len(COLUMNS) - len(columns))
+        _, letters, modes, uids, gids, mtimes, ctimes, inodes, known_sizes, digests, more = columns
         _check_numbers(modes, 0, 0o7777)
         _check_numbers(uids, 0, MAX_ID)
         _check_numbers(gids, 0, MAX_ID)
         _check_numbers(mtimes, -MAX_NS, MAX_NS)
-        _check_numbers(sizes, 0, MAX_NUMBER)
-        _check_numbers([each for each in ctimes if each is not None], -2 * MAX_NS, 2 * MAX_NS)
-        _check_numbers([each for each in inodes if each is not None], -MAX_INODE, MAX_INODE)
+        _check_numbers(_given(ctimes), -2 * MAX_NS, 2 * MAX_NS)
+        _check_numbers(_given(inodes), -MAX_INODE, MAX_INODE)
+        _check_numbers(_given(known_sizes), 0, MAX_NUMBER)
+        sizes = [size or 0 for size in known_sizes]
         try:
             types = [_KINDS[letter] for letter in letters]
         except (KeyError, TypeError) as exc:
             raise CorruptIndexError("the index has an entry of an unknown kind") from exc
-        for type_, size, digest in zip(types, sizes, digests, strict=True):
-            if type_ is not _FILE and (size or digest):
+        is_other = [type_ is not _FILE for type_ in types]
+        for column in (sizes, digests):
+            if any(itertools.compress(column, is_other)):
                 raise CorruptIndexError("the index gives content to an entry that can have none")
-        owners, groups = parse_names(head.get("owners")), parse_names(head.get("groups"))
         self._known: tuple[Sequence[Any], ...] = (
             paths,
             types,
@@ -348,8 +349,8 @@ class _Columns:
             _running_sums(inodes),
             sizes,
             _decoded(digests),
-            [owners.get(uid, "") for uid in uids],
-            [groups.get(gid, "") for gid in gids],
+            _names(uids, parse_names(head.get("owners"))),
+            _names(gids, parse_names(head.get("groups"))),
         )
         count = len(records)
         self._headers: Sequence[int] = [_USUAL_HEADER_BLOCKS * BLOCK] * count
@@ -358,7 +359,7 @@ class _Columns:
         if more.count(None) < count or not _WITH_MORE.isdisjoint(types):
             self._add_more(more, types)
         self._is_padded = kind != FILE
-        if any((header == 0) != (kind == FILE) for header in self._headers):
+        if 0 in self._headers if self._is_padded else any(self._headers):
             raise CorruptIndexError("the index has an entry with another kind of headers")
 
     def _add_more(self, more: Sequence[object], types: Sequence[EntryType]) -> None:
@@ -378,12 +379,11 @@ class _Columns:
 
     def rows(self, at: int, end: int) -> Iterator[tuple[Any, ...]]:
         """Return the fields of each Entry; the first begins *at*, and the last ends at *end*."""
-        positions = list(
-            itertools.accumulate(
-                map(_step, self._headers, self._stored),
-                initial=at,
-            )
-        )
+        steps = [
+            header + stored + -stored % BLOCK
+            for header, stored in zip(self._headers, self._stored, strict=True)
+        ]
+        positions = list(itertools.accumulate(steps, initial=at))
         # A file that is stored as it is has no padding.
         last = positions[-1] if self._is_padded else positions[-2] + self._stored[-1]
         if last > end:
@@ -393,10 +393,6 @@ class _Columns:
         )
 
 
-def _step(header: int, stored: int) -> int:
-    return header + stored + -stored % BLOCK
-
-
 def _check_numbers(column: Sequence[object], lowest: int, highest: int) -> None:
     if column and (
         set(map(type, column)) != {int}
@@ -404,6 +400,16 @@ def _check_numbers(column: Sequence[object], lowest: int, highest: int) -> None:
         or max(cast("Sequence[int]", column)) > highest
     ):
         raise CorruptIndexError("a number in the index is missing or out of its range")
+
+
+def _given(column: Sequence[object]) -> Sequence[object]:
+    return [each for each in column if each is not None] if None in column else column
+
+
+def _names(numbers: Sequence[int], names: dict[int, str]) -> list[str]:
+    if len(set(numbers)) == 1:
+        return [names.get(numbers[0], "")] * len(numbers)
+    return [names.get(number, "") for number in numbers]
 
 
 def _sums_of_pairs(numbers: Sequence[int], others: Sequence[int | None]) -> Sequence[int | None]:
@@ -427,17 +433,18 @@ def _running_sums(numbers: Sequence[int | None]) -> Sequence[int | None]:
 
 
 def _decoded(digests: Sequence[object]) -> list[bytes]:
-    if not all(isinstance(each, str) for each in digests):
+    if not set(map(type, digests)) <= {str, NoneType}:
         raise CorruptIndexError("the index has an invalid SHA-256")
     known = [str(each) for each in digests if each]
-    if known and (
-        set(map(len, known)) != {_DIGEST_LETTERS} or not _DIGESTS.fullmatch("".join(known))
-    ):
+    if set(map(len, known)) - {_DIGEST_LETTERS}:
         raise CorruptIndexError("the index has an invalid SHA-256")
-    return [binascii.a2b_base64(f"{each}=") if each else b"" for each in digests]
-
-
-_MISSING = (None, None, None, None, None, None, None, None, 0, "", None)
+    try:
+        # All at once: with one letter more, each makes 33 bytes.
+        raw = binascii.a2b_base64("A".join([*known, ""]), strict_mode=True)
+    except ValueError as exc:
+        raise CorruptIndexError("the index has an invalid SHA-256") from exc
+    found = iter([raw[at : at + 32] for at in range(0, len(raw), 33)])
+    return [next(found) if each else b"" for each in digests]
 
 
 class _More(NamedTuple):
