@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 XATTR_KEYWORD = b"SCHILY.xattr."
 ACL_KEYWORD = b"SCHILY.acl."
@@ -12,18 +12,17 @@ ACL_KEYWORD = b"SCHILY.acl."
 _DIGITS = 16
 
 
-def attributes_digest(records: Iterable[tuple[bytes, bytes]]) -> str:
+def attributes_digest(records: Collection[tuple[bytes, bytes]]) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of attributes; "" for none.
 
     *records* are the keywords and values of a pax header that hold them. Their order makes no
     difference. Each is hashed as its record in the header: ``<length> <keyword>=<value>`` and a
     line feed, the length that of the keyword and the value.
     """
-    ordered = sorted(records)
-    if not ordered:
+    if not records:
         return ""
     digest = hashlib.sha256()
-    for keyword, value in ordered:
+    for keyword, value in sorted(records):
         digest.update(b"%d %b=%b\n" % (len(keyword) + len(value), keyword, value))
     return digest.hexdigest()[:_DIGITS]
 

@@ -19,7 +19,7 @@ def test_the_hash_depends_on_names_and_values_and_not_on_their_order() -> None:
         (b"SCHILY.acl.access", b"user::rw-"),
     ]
     digest = attributes_digest(records)
-    assert attributes_digest(reversed(records)) == digest
+    assert attributes_digest(list(reversed(records))) == digest
     assert (
         digest
         == (

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import tempfile
 import tracemalloc
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,12 @@ from bakthat.archive.gzip.members import MEMBER_BYTES
 from bakthat.archive.gzip.writer import GzipWriter
 from bakthat.archive.index.reader import IndexReader
 from bakthat.archive.index.scan import TarScan
-from bakthat.archive.index.writer import IndexSpool, SegmentWriter
+from bakthat.archive.index.writer import IndexSpool, Segment
 from bakthat.archive.report import ArchiveReport
 from bakthat.format.entry import BLOCK, Entry, EntryType
-from bakthat.format.index.layout import IndexHeader
+from bakthat.format.index.layout import IndexHeader, SegmentPlace
+from bakthat.format.index.records import parse_segment
+from bakthat.format.index.values import MAX_BLOCKS
 from bakthat.system.streams import Buffer
 from tests.support.archives import MIB, Collector
 from tests.support.needs import as_root
@@ -40,7 +43,7 @@ pytestmark = pytest.mark.permissions
 
 def recorded(root: Path, **options: object) -> tuple[list[Entry], bytes, ArchiveReport]:
     """Return the entries of an archive of *root*, the archive, and its report."""
-    entries: list[Entry] = []
+    segments: list[Segment] = []
     sink, report = Collector(), ArchiveReport()
     size = write_tree(
         root,
@@ -48,11 +51,22 @@ def recorded(root: Path, **options: object) -> tuple[list[Entry], bytes, Archive
         sink,
         WalkOptions(),
         report=report,
-        on_piece=ContentHasher(entries.append).hash_piece,
+        on_piece=ContentHasher(segments.append).hash_piece,
         **options,  # type: ignore[arg-type]  # of the tests below
     )
     assert size == len(sink.data)
-    return entries, sink.data, report
+    return list(chain.from_iterable(map(entries_of, segments))), sink.data, report
+
+
+def entries_of(segment: Segment) -> list[Entry]:
+    """Return the entries of a segment."""
+    place = SegmentPlace(segment.first, segment.records, segment.at, 0, 1)
+    entries = parse_segment(segment.text, place, end=MAX_BLOCKS * BLOCK, is_sorted=True)
+    directories = sum(each.type is EntryType.DIRECTORY for each in entries)
+    stored_bytes = sum(each.stored_bytes for each in entries)
+    assert segment.files == len(entries) - directories
+    assert (segment.directories, segment.bytes) == (directories, stored_bytes)
+    return entries
 
 
 def scanned(archive: bytes) -> list[Entry]:
@@ -235,16 +249,14 @@ def test_an_index_has_the_members_of_the_archive(tmp_path: Path) -> None:
     stored, index = Collector(), Collector()
     with IndexSpool() as spool:
         with GzipWriter(stored, on_member=spool.add_member) as packed:
-            segments = SegmentWriter(spool.add_segment)
             size = write_tree(
                 root,
                 "set",
                 packed,
                 WalkOptions(),
                 report=ArchiveReport(),
-                on_piece=ContentHasher(segments.add).hash_piece,
+                on_piece=ContentHasher(spool.add_segment).hash_piece,
             )
-            segments.close()
         header = IndexHeader("key", "set", "host", "", "", 0, member_bytes=MEMBER_BYTES)
         spool.write_to(index, header, tar_bytes=size)
     reader = IndexReader(Memory(index.data), key="key")
@@ -279,14 +291,13 @@ def test_recording_many_files_takes_little_memory(tmp_path: Path) -> None:
         for path in sorted(tmp_path.iterdir())[count:]:
             path.unlink()
         tracemalloc.start()
-        segments = SegmentWriter(lambda _: None)
         write_tree(
             tmp_path,
             "set",
             Tiny(),
             WalkOptions(),
             report=ArchiveReport(),
-            on_piece=ContentHasher(segments.add).hash_piece,
+            on_piece=ContentHasher(lambda _: None).hash_piece,
         )
         try:
             return tracemalloc.get_traced_memory()[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,12 @@ from bakthat.format.index.layout import (
     pack_table,
     parse_table,
 )
-from bakthat.format.index.records import SegmentPacker, parse_segment
+from bakthat.format.index.records import (
+    PENDING,
+    SegmentPacker,
+    fill_digests,
+    parse_segment,
+)
 from bakthat.format.index.values import sort_key
 
 NAMES = st.binary(min_size=1, max_size=12).filter(
@@ -74,6 +80,23 @@ def test_what_is_packed_is_parsed(given_entries: list[Entry]) -> None:
         assert packer.files == sum(each.type is not EntryType.DIRECTORY for each in added)
         place = SegmentPlace(packer.first, len(packer), packer.at, 0, 1)
         assert parse_segment(packer.pack(), place, end=at, is_sorted=False) == added
+
+
+@given(st.lists(entries(), min_size=1, max_size=20))
+def test_digests_can_be_filled_in_later(given_entries: list[Entry]) -> None:
+    filled, pending = SegmentPacker(), SegmentPacker()
+    at = 0
+    digests = deque[bytes]()
+    for each in given_entries:
+        entry = each._replace(position=at, owner="", group="")
+        at = entry.end
+        assert filled.add(entry)
+        if entry.digest:
+            digests.append(entry.digest)
+            entry = entry._replace(digest=PENDING)
+        assert pending.add(entry)
+    assert fill_digests(pending.pack(), digests) == filled.pack()
+    assert not digests
 
 
 @given(PATHS, PATHS)

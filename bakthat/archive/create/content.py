@@ -200,16 +200,13 @@ class TreeArchive:
         on_segment: SegmentReceiver,
     ) -> int:
         """Write the archive to *sink*. Raises SourceError."""
-        segments = SegmentWriter(on_segment)
-        size = self.write_pieces(
+        return self.write_pieces(
             sink,
             identity=identity,
             report=report,
             on_bytes=on_bytes,
-            on_piece=ContentHasher(segments.add).hash_piece,
+            on_piece=ContentHasher(on_segment).hash_piece,
         )
-        segments.close()
-        return size
 
     def write_pieces(
         self,

@@ -1,24 +1,29 @@
-"""Make the entries of an index while the archive is written, and hash the contents of the files.
+"""Make the records of an index while the archive is written, and hash the contents of the files.
 
-The writer of an archive knows the entries and where their contents are. Hashing takes as long as
-all that the writer does, so it happens elsewhere: beside the compression, in the process that
-compresses. What passes between the two is a :class:`PieceContents` for each piece of the archive.
+The writer of an archive knows the entries and where their contents are, and packs their records.
+Hashing takes as long as all that the writer does, so it happens elsewhere: beside the compression,
+in the process that compresses, which fills the hashes in. What passes between the two is a
+:class:`PieceContents` for each piece of the archive.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from bakthat.archive.content_hash import ContentHash
-from bakthat.format.entry import Entry, EntryType
+from bakthat.archive.content_hash import MAX_HOLE_BYTES, ContentHash
+from bakthat.archive.index.writer import Segment, SegmentWriter
+from bakthat.format.index.records import PENDING, fill_digests
 
 _EMPTY = hashlib.sha256().digest()
-_TYPES = {each.value: each for each in EntryType}
 
 Extents = Sequence[tuple[int, int]]
 """Offset and length of each part of a file that is no hole."""
+_ContentPlace = tuple[int, int, Extents | None]
+"""Where the content of a file begins in the archive, its size in bytes, and the extents of a sparse
+file."""
 
 
 class PieceContents(NamedTuple):
@@ -26,17 +31,19 @@ class PieceContents(NamedTuple):
 
     start: int
     """Where the piece begins in the archive, in bytes."""
-    entries: list[tuple[tuple[Any, ...], tuple[Any, ...], int, int, Extents | None]]
-    """The entries that end in the piece: the fields before and after the hash; where the content
-    begins in the archive, and its bytes, -1 for what is no file; the extents of a sparse file."""
-    begun: tuple[int, Extents] | None
-    """Where a content begins, and its extents, if it begins in the piece and does not end in it."""
+    contents: list[_ContentPlace]
+    """Those that end in the piece."""
+    begun: _ContentPlace | None
+    """The one that begins in the piece and does not end in it."""
     goes_on: bool
     """Whether a content does not end in the piece."""
+    segments: list[tuple[Any, ...]]
+    """The fields of each :class:`.Segment` that is complete; the hashes of the contents are missing
+    in their texts."""
 
 
 class EntryRecorder:
-    """Collects the entries of an archive, in order.
+    """Packs the entries of an archive, in order.
 
     *on_piece* is called with each piece of the archive, before it is sent, and what is in it. The
     hash is then of what is stored, zeros for bytes that could not be read included.
@@ -44,75 +51,77 @@ class EntryRecorder:
 
     def __init__(self, on_piece: Callable[[memoryview, PieceContents], object]) -> None:
         self._on_piece = on_piece
-        self._entries: list[Any] = []
-        self._position = 0
-        self._extents: Extents | None = None
+        self._segments: list[tuple[Any, ...]] = []
+        self._writer = SegmentWriter(lambda segment: self._segments.append(tuple(segment)))
+        self._contents: list[_ContentPlace] = []
+        self._content: _ContentPlace | None = None
+        """The content that is being written."""
         self._is_begun = False
+        self.add = self._writer.add
+        """Add an :class:`.Entry`; a file when its content was written."""
 
-    def begin_content(self, position: int, extents: Extents) -> None:
-        """Begin the content of a file; *extents* of it lie at *position* of the archive."""
-        self._position = position
-        self._extents = extents
-        self._is_begun = False
+    def begin_content(self, position: int, size: int, extents: Extents | None) -> bytes:
+        """Begin the content of a file, and return the digest that its entry has until then.
 
-    def add_file(self, before: tuple[Any, ...], after: tuple[Any, ...]) -> None:
-        """Add the file whose content was begun last, and is written now.
-
-        *before* and *after* are the fields of its entry before and after the hash, in order; the
-        type is that of :class:`EntryType` as plain text.
+        It lies at *position* of the archive; of a sparse file, only its *extents* do. A file with
+        huge holes has no digest.
         """
-        extents = self._extents
-        assert extents is not None
-        self._extents = None
-        size = before[-1]
-        is_whole = self._is_begun or extents == [(0, size)]
-        self._entries.append((before, after, self._position, size, None if is_whole else extents))
+        if not size:
+            return _EMPTY
+        if extents is not None and size - sum(length for _, length in extents) > MAX_HOLE_BYTES:
+            return b""
+        self._content = position, size, extents
+        self._is_begun = False
+        return PENDING
 
-    def add_other(self, before: tuple[Any, ...], after: tuple[Any, ...]) -> None:
-        """Add an entry that is no file; *before* and *after* are as for :meth:`add_file`."""
-        self._entries.append((before, after, 0, -1, None))
+    def end_content(self) -> None:
+        """End the content that was begun last: all of it was written."""
+        if self._content is not None:
+            self._contents.append(self._content)
+            self._content = None
 
     def end_piece(self, piece: memoryview, start: int) -> None:
         """Pass on *piece*, the bytes of the archive from *start* on, and what is in it."""
-        begun = None
-        if self._extents is not None and not self._is_begun:
-            begun = (self._position, self._extents)
-            self._is_begun = True
-        contents = PieceContents(start, self._entries, begun, self._extents is not None)
-        self._entries = []
+        begun = None if self._is_begun else self._content
+        self._is_begun = True
+        goes_on = self._content is not None
+        contents = PieceContents(start, self._contents, begun, goes_on, self._segments)
+        self._contents, self._segments = [], []
         self._on_piece(piece, contents)
+
+    def finish(self) -> None:
+        """Complete the last segment, which goes with the next piece: the last one."""
+        self._writer.close()
 
 
 class ContentHasher:
     """Hashes the contents of files in the pieces of an archive, one after the other.
 
-    *on_entry* is called with each entry that is complete, in the order of the archive.
+    *on_segment* is called with each segment of the index, in the order of the archive.
     """
 
-    def __init__(self, on_entry: Callable[[Entry], object]) -> None:
-        self._on_entry = on_entry
+    def __init__(self, on_segment: Callable[[Segment], object]) -> None:
+        self._on_segment = on_segment
+        self._digests: deque[bytes] = deque()
         self._content: _Content | None = None
         """The content of which an earlier piece has a part."""
 
     def hash_piece(self, piece: memoryview, contents: PieceContents) -> None:
-        """Hash what *piece* has of the contents, and pass on the entries that end in it."""
+        """Hash what *piece* has of the contents, and pass on the segments that are complete."""
         start = contents.start
-        on_entry, sha256 = self._on_entry, hashlib.sha256
-        for before, after, position, size, extents in contents.entries:
-            if size < 0:
-                digest = b""
-            elif self._content is not None or extents is not None:
-                content = self._content or _Content(position, extents or ())
+        add, sha256 = self._digests.append, hashlib.sha256
+        for position, size, extents in contents.contents:
+            if self._content is not None or extents is not None:
+                content = self._content or _Content(position, size, extents)
                 content.hash_piece(piece, start)
-                digest = content.digest(size)
+                add(content.digest(size))
                 self._content = None
-            elif size:
-                position -= start
-                digest = sha256(piece[position : position + size]).digest()
             else:
-                digest = _EMPTY
-            path, kind, *others = before
-            on_entry(Entry._make((path, _TYPES[kind], *others, digest, *after)))
+                position -= start
+                add(sha256(piece[position : position + size]).digest())
+        for fields in contents.segments:
+            segment = Segment._make(fields)
+            self._on_segment(segment._replace(text=fill_digests(segment.text, self._digests)))
         if contents.begun is not None:
             self._content = _Content(*contents.begun)
         if contents.goes_on and self._content is not None:
@@ -122,10 +131,10 @@ class ContentHasher:
 class _Content:
     """The content of one file, of which several pieces have a part, or which has holes."""
 
-    def __init__(self, position: int, extents: Extents) -> None:
+    def __init__(self, position: int, size: int, extents: Extents | None) -> None:
         self._hash = ContentHash()
         self._position = position
-        self._extents = iter(extents)
+        self._extents = iter(extents if extents is not None else ((0, size),))
         self._offset = self._left = 0
 
     def hash_piece(self, piece: memoryview, start: int) -> None:
@@ -146,5 +155,5 @@ class _Content:
         self._position = start + at
 
     def digest(self, size: int) -> bytes:
-        """Return the SHA-256 of the content of *size* bytes; b"" where it has huge holes."""
+        """Return the SHA-256 of the content of *size* bytes."""
         return self._hash.digest(size)

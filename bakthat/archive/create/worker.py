@@ -25,7 +25,7 @@ from bakthat.archive.create.content import (
 )
 from bakthat.archive.create.recorder import ContentHasher, PieceContents
 from bakthat.archive.create.walk import Scan, WalkOptions, check_root
-from bakthat.archive.index.writer import Segment, SegmentWriter
+from bakthat.archive.index.writer import Segment
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.worker.messages import ConnectionEndedError, receive, send
 from bakthat.archive.worker.process import WorkerProcess, may_fork
@@ -141,7 +141,7 @@ class _WorkerArchive:
 
 
 class _Hashing:
-    """A thread that hashes the contents in the pieces, and packs the segments of the index.
+    """A thread that hashes the contents in the pieces, and completes the segments of the index.
 
     It runs beside the compression, and needs little of Python's lock. Segments are passed on by
     the thread that calls the methods.
@@ -152,8 +152,7 @@ class _Hashing:
 
         self._on_segment = on_segment
         self._made: list[Segment] = []
-        self._writer = SegmentWriter(self._made.append)
-        self._hasher = ContentHasher(self._writer.add)
+        self._hasher = ContentHasher(self._made.append)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="bakthat-hash")
 
     def begin(self, piece: memoryview, contents: PieceContents) -> Future[None]:
@@ -166,13 +165,19 @@ class _Hashing:
         Raises what making or passing them on raises.
         """
         job.result()
-        while self._made:
-            self._on_segment(self._made.pop(0))
+        self._pass_on()
 
     def close(self) -> None:
-        """Wait for all jobs, pass on the last segment, and end the thread."""
-        self.finish(self._pool.submit(self._writer.close))
-        self.abort()
+        """Wait for all jobs, pass on the last segments, and end the thread.
+
+        The error of a job is raised by :meth:`finish`.
+        """
+        self._pool.shutdown(wait=True)
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        while self._made:
+            self._on_segment(self._made.pop(0))
 
     def abort(self) -> None:
         """End the thread. May be called again."""

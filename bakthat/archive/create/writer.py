@@ -10,7 +10,6 @@ import stat
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from bakthat.archive.attributes import attributes_digest
 from bakthat.archive.create.blocks import BlockBuffer
@@ -33,6 +32,7 @@ from bakthat.archive.tar.header import (
 )
 from bakthat.archive.tar.sparse import Extents, pack_pax_1_0
 from bakthat.errors import SourceError
+from bakthat.format.entry import Entry as IndexEntry
 from bakthat.format.entry import EntryType
 from bakthat.system.linux import NO_ATIME, read_at
 from bakthat.system.streams import LendingSink, Sink
@@ -42,6 +42,8 @@ _REPORTED_BYTES = 1024 * 1024
 """The most bytes that are read before *on_bytes* is called."""
 _MAX_ATTRIBUTES = 4 * 1024 * 1024
 """Bytes of extended attributes of one member; half of what the reader accepts as a header."""
+# Python 3.11 takes long to find a member of an enumeration.
+_FILE = EntryType.FILE
 _DEVICES = (EntryType.CHARACTER, EntryType.BLOCK)
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -110,6 +112,7 @@ class _TreeWriter:
         # For one archive only: in a long-lived process the names may change.
         self._owner = lru_cache(maxsize=4096)(_user_name)
         self._group = lru_cache(maxsize=4096)(_group_name)
+        self._names = lru_cache(maxsize=4096)(self._owner_names)
         self._shared = lru_cache(maxsize=1024)(self._shared_pieces)
 
     def add_comment(self, comment: str) -> None:
@@ -169,6 +172,7 @@ class _TreeWriter:
         """
         if self._unreported:
             self._on_bytes(self._unreported)
+        self._recorder.finish()
         self._blocks.zeros(2 * BLOCK_BYTES)
         self._blocks.pad(tar_header.RECORD_BYTES)
         self._blocks.flush()
@@ -212,14 +216,31 @@ class _TreeWriter:
         device: tuple[int, int] | None = None,
     ) -> None:
         """Record the member without data whose headers begin at *begin* and end here."""
-        header_bytes = self._blocks.position - begin
-        rest = (attributes_digest(records), False, begin, header_bytes, 0)
-        self._recorder.add_other(
-            _identity(name, kind, status, 0), (*self._owners(status), _text(link), device, *rest)
+        self._recorder.add(
+            IndexEntry(
+                _text(name),
+                kind,
+                status.st_mode & 0o7777,
+                status.st_uid,
+                status.st_gid,
+                status.st_mtime_ns,
+                status.st_ctime_ns,
+                status.st_ino,
+                0,
+                b"",
+                *self._names(status.st_uid, status.st_gid),
+                _text(link),
+                device,
+                attributes_digest(records),
+                False,
+                begin,
+                self._blocks.position - begin,
+                0,
+            )
         )
 
-    def _owners(self, status: os.stat_result) -> tuple[str, str]:
-        return _text(self._owner(status.st_uid)), _text(self._group(status.st_gid))
+    def _owner_names(self, uid: int, gid: int) -> tuple[str, str]:
+        return _text(self._owner(uid)), _text(self._group(gid))
 
     def _records(
         self, entry: Entry, target: int | str, device: int
@@ -307,31 +328,48 @@ class _TreeWriter:
         size = status.st_size
         begin = self._blocks.position
         extents = data_extents(fd, size) if looks_sparse(status) else None
+        map_bytes = 0
         if extents is None:
-            extents, map_bytes = [(0, size)], 0
             self._put_header(name, tar_header.REGULAR, status, size, records)
         else:
             member = self._member(name, tar_header.REGULAR, status)
             member.records = records
             map_bytes = self._put_sparse_header(member, extents, size)
         content = self._blocks.position
-        self._recorder.begin_content(content, extents)
+        sha256 = self._recorder.begin_content(content, size, extents)
         if status.st_nlink > 1:
             self._links.add(name, status)
         self._report.files += 1
         problem = ""
-        for offset, length in extents:
+        for offset, length in extents if extents is not None else ((0, size),):
             problem = self._copy(fd, offset, length) or problem
         stored_bytes = self._blocks.position - content + map_bytes
+        self._recorder.end_content()
         self._blocks.pad(BLOCK_BYTES)
         problem = problem or _change(status, fd)
         if problem:
             self._warn(entry, problem)
-        digest = attributes_digest(records) if records else ""
-        where = (begin, content - map_bytes - begin, stored_bytes)
-        self._recorder.add_file(
-            _identity(name, EntryType.FILE, status, size),
-            (*self._owners(status), "", None, digest, bool(problem), *where),
+        self._recorder.add(
+            IndexEntry(
+                _text(name),
+                _FILE,
+                status.st_mode & 0o7777,
+                status.st_uid,
+                status.st_gid,
+                status.st_mtime_ns,
+                status.st_ctime_ns,
+                status.st_ino,
+                size,
+                sha256,
+                *self._names(status.st_uid, status.st_gid),
+                "",
+                None,
+                attributes_digest(records),
+                bool(problem),
+                begin,
+                content - map_bytes - begin,
+                stored_bytes,
+            )
         )
 
     def _put_header(
@@ -432,21 +470,6 @@ def _change(before: os.stat_result, fd: int) -> str:
     ):
         return "changed while it was read; what is stored may mix old and new"
     return ""
-
-
-def _identity(name: bytes, kind: EntryType, status: os.stat_result, size: int) -> tuple[Any, ...]:
-    """Return the fields of an index entry up to its size."""
-    return (
-        _text(name),
-        kind.value,
-        status.st_mode & 0o7777,
-        status.st_uid,
-        status.st_gid,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-        status.st_ino,
-        size,
-    )
 
 
 def _text(name: bytes) -> str:

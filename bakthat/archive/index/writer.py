@@ -30,15 +30,14 @@ _COPY_BYTES = 1024 * 1024
 
 
 class Segment(NamedTuple):
-    """A compressed segment of an index, of types that :mod:`marshal` supports."""
+    """A segment of an index, of types that :mod:`marshal` supports."""
 
     first: str
     """The path of the first record."""
     records: int
     at: int
     """Where the first entry's headers begin in the tar archive, in bytes."""
-    data: bytes
-    """One gzip member."""
+    text: bytes
     files: int
     directories: int
     bytes: int
@@ -66,12 +65,11 @@ class SegmentWriter:
         packer = self._packer
         if not len(packer):
             return
-        data = compress_member(packer.pack(), LEVEL)
         segment = Segment(
             packer.first,
             len(packer),
             packer.at,
-            data,
+            packer.pack(),
             packer.files,
             len(packer) - packer.files,
             packer.content_bytes,
@@ -109,15 +107,14 @@ class IndexSpool:
 
     def add_segment(self, segment: Segment) -> None:
         """Add the next segment. Raises ArchiveError when the temporary file cannot be written."""
-        place = SegmentPlace(
-            segment.first, segment.records, segment.at, self._size, len(segment.data)
-        )
+        member = compress_member(segment.text, LEVEL)
+        place = SegmentPlace(segment.first, segment.records, segment.at, self._size, len(member))
         try:
-            self._file.write(segment.data)
+            self._file.write(member)
         except OSError as exc:
             raise _cannot_keep_error(exc) from exc
         self._segments.append(place)
-        self._size += len(segment.data)
+        self._size += len(member)
         self.files += segment.files
         self.directories += segment.directories
         self.bytes += segment.bytes

@@ -7,6 +7,7 @@ import itertools
 import json
 import operator
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import NoneType
 from typing import Any, NamedTuple, cast
@@ -63,6 +64,10 @@ _PLAIN = re.compile(r"[ !#-\[\]-~]*").fullmatch
 """Whether JSON writes a text as it is."""
 _FILE, _DIRECTORY = EntryType.FILE, EntryType.DIRECTORY
 _base64 = binascii.b2a_base64
+
+PENDING = b"\1"
+"""The digest of an entry that is packed before its content is hashed; see :func:`fill_digests`.
+JSON has no such byte."""
 
 
 class SegmentPacker:
@@ -139,9 +144,9 @@ class SegmentPacker:
         ):
             line = self._pack(entry)
         elif kind is _FILE and digest and stored_bytes == size:
-            checked = _base64(digest, newline=False)[:_DIGEST_LETTERS].decode()
+            letters = "\1" if digest == PENDING else _letters(digest)
             line = (
-                f'["{path}{middle}{mtime},{ctime - mtime},{inode - self._inode},{size},"{checked}"]'
+                f'["{path}{middle}{mtime},{ctime - mtime},{inode - self._inode},{size},"{letters}"]'
             )
             self._inode = inode
         elif kind is _DIRECTORY and not stored_bytes:
@@ -187,11 +192,34 @@ class SegmentPacker:
         more = {} if _is_usual(entry) else _more(entry)
         if entry.digest or entry.size or more:
             values.append(entry.size)
+        record = _json(values)[:-1]
         if entry.digest or more:
-            values.append(_base64(entry.digest, newline=False)[:_DIGEST_LETTERS].decode())
+            record += f',"{_letters(entry.digest)}"'
         if more:
-            values.append(more)
-        return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
+            record += f",{_json(more)}"
+        return f"{record}]"
+
+
+def fill_digests(text: bytes, digests: deque[bytes]) -> bytes:
+    """Return *text*, that of a segment, with the digests that were PENDING.
+
+    They are taken from the front of *digests*, in the order of the records.
+    """
+    first, *others = text.split(PENDING)
+    pieces = [first]
+    for each in others:
+        pieces += (_base64(digests.popleft(), newline=False)[:_DIGEST_LETTERS], each)
+    return b"".join(pieces)
+
+
+def _letters(digest: bytes) -> str:
+    if digest == PENDING:
+        return "\1"
+    return _base64(digest, newline=False)[:_DIGEST_LETTERS].decode()
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def _is_usual(entry: Entry) -> bool:
