@@ -1,9 +1,8 @@
 """Make the records of an index while the archive is written, and hash the contents of the files.
 
 The writer of an archive knows the entries and where their contents are, and packs their records.
-Hashing takes as long as all that the writer does, so it happens elsewhere: beside the compression,
-in the process that compresses, which fills the hashes in. What passes between the two is a
-:class:`PieceContents` for each piece of the archive.
+Hashing takes long, so it happens in another thread where there is one, which fills the hashes in.
+What passes between the two is a :class:`PieceContents` for each piece of the archive.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bakthat.archive.content_hash import MAX_HOLE_BYTES, ContentHash
 from bakthat.archive.index.writer import Segment, SegmentWriter
@@ -27,7 +26,7 @@ file."""
 
 
 class PieceContents(NamedTuple):
-    """What a piece of the archive has of contents; of types that :mod:`marshal` supports."""
+    """What a piece of the archive has of contents."""
 
     start: int
     """Where the piece begins in the archive, in bytes."""
@@ -37,9 +36,8 @@ class PieceContents(NamedTuple):
     """The one that begins in the piece and does not end in it."""
     goes_on: bool
     """Whether a content does not end in the piece."""
-    segments: list[tuple[Any, ...]]
-    """The fields of each :class:`.Segment` that is complete; the hashes of the contents are missing
-    in their texts."""
+    segments: list[Segment]
+    """Those that are complete, but for the hashes of the contents."""
 
 
 class EntryRecorder:
@@ -51,8 +49,8 @@ class EntryRecorder:
 
     def __init__(self, on_piece: Callable[[memoryview, PieceContents], object]) -> None:
         self._on_piece = on_piece
-        self._segments: list[tuple[Any, ...]] = []
-        self._writer = SegmentWriter(lambda segment: self._segments.append(tuple(segment)))
+        self._segments: list[Segment] = []
+        self._writer = SegmentWriter(lambda segment: self._segments.append(segment))
         self._contents: list[_ContentPlace] = []
         self._content: _ContentPlace | None = None
         """The content that is being written."""
@@ -119,8 +117,7 @@ class ContentHasher:
             else:
                 position -= start
                 add(sha256(piece[position : position + size]).digest())
-        for fields in contents.segments:
-            segment = Segment._make(fields)
+        for segment in contents.segments:
             self._on_segment(segment._replace(text=fill_digests(segment.text, self._digests)))
         if contents.begun is not None:
             self._content = _Content(*contents.begun)

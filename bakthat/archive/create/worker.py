@@ -2,8 +2,9 @@
 
 Walking, packing headers and much of the upload run in Python, so in one process they would wait for
 each other. The worker counts the tree while this process still loads the modules for the upload. It
-reads the files into shared memory, from which this process compresses them; counts, warnings and
-errors come as messages. Where this process may not fork, it does all of this itself.
+reads the files into shared memory, from which this process compresses them, and hashes them there;
+counts, warnings, the segments of the index and errors come as messages. Where this process may not
+fork, it does all of this itself.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import astuple
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ _PIECE_BYTES = 1024 * 1024
 pieces."""
 
 # The kinds of messages: those from the worker, besides FILLED, and the one to it.
-_COUNT, _READ, _WARNING, _CONTENTS = "count", "read", "warning", "contents"
+_COUNT, _READ, _WARNING, _SEGMENT = "count", "read", "warning", "segment"
 _RESULT = "result"
 _WRITE = "write"
 
@@ -87,13 +88,10 @@ class _WorkerArchive:
         ring = SharedRing(_PIECES, _PIECE_BYTES)
         self._worker = WorkerProcess(lambda connection: _work(archive, ring, connection))
         self._reader = RingReader(ring, self._worker.connection)
-        self._hashing: _Hashing | None = None
 
     def close(self) -> None:
-        """End the worker process, and the thread that hashes."""
+        """End the worker process."""
         self._worker.end()
-        if self._hashing is not None:
-            self._hashing.abort()
 
     def count(self) -> Scan:
         _, numbers = self._receive()
@@ -110,22 +108,17 @@ class _WorkerArchive:
     ) -> int:
         with contextlib.suppress(OSError):  # if it has ended, its last message says why
             send(self._worker.connection, _WRITE, identity)
-        self._hashing = hashing = _Hashing(on_segment)
-        contents: Any = ()
         while True:
             kind, content = self._receive()
-            if kind == _CONTENTS:
-                contents = content
-            elif kind == FILLED:
-                job = hashing.begin(self._reader.piece(*content), PieceContents(*contents))
-                wait = partial(hashing.finish, job)
-                self._reader.pass_on(sink, *content, before_free=wait)
+            if kind == FILLED:
+                self._reader.pass_on(sink, *content)
+            elif kind == _SEGMENT:
+                on_segment(Segment._make(content))
             elif kind == _READ:
                 on_bytes(content)
             elif kind == _WARNING:
                 report.warn(content)
             else:
-                hashing.close()
                 size, *counts = content
                 for name, count in zip(_RESULT_COUNTS, counts, strict=True):
                     setattr(report, name, count)
@@ -140,50 +133,6 @@ class _WorkerArchive:
             ) from None
 
 
-class _Hashing:
-    """A thread that hashes the contents in the pieces, and completes the segments of the index.
-
-    It runs beside the compression, and needs little of Python's lock. Segments are passed on by
-    the thread that calls the methods.
-    """
-
-    def __init__(self, on_segment: SegmentReceiver) -> None:
-        from concurrent.futures import ThreadPoolExecutor
-
-        self._on_segment = on_segment
-        self._made: list[Segment] = []
-        self._hasher = ContentHasher(self._made.append)
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="bakthat-hash")
-
-    def begin(self, piece: memoryview, contents: PieceContents) -> Future[None]:
-        """Begin to hash *piece*, which must not be reused before :meth:`finish`."""
-        return self._pool.submit(self._hasher.hash_piece, piece, contents)
-
-    def finish(self, job: Future[None]) -> None:
-        """Wait for *job*, and pass on the segments that are made, in order.
-
-        Raises what making or passing them on raises.
-        """
-        job.result()
-        self._pass_on()
-
-    def close(self) -> None:
-        """Wait for all jobs, pass on the last segments, and end the thread.
-
-        The error of a job is raised by :meth:`finish`.
-        """
-        self._pool.shutdown(wait=True)
-        self._pass_on()
-
-    def _pass_on(self) -> None:
-        while self._made:
-            self._on_segment(self._made.pop(0))
-
-    def abort(self) -> None:
-        """End the thread. May be called again."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-
 class _SendingReport(ArchiveReport):
     """A report whose warnings are sent as messages."""
 
@@ -195,17 +144,66 @@ class _SendingReport(ArchiveReport):
         send(self._connection, _WARNING, text)
 
 
+class _HashingSink:
+    """The ring, and a thread that hashes the contents in its pieces beside what fills them.
+
+    Segments are passed on by the thread that calls the methods. Raises what passing them on raises.
+    """
+
+    def __init__(self, ring: RingSink, on_segment: SegmentReceiver) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        self._ring = ring
+        self._on_segment = on_segment
+        self._made: deque[Segment] = deque()
+        self._hasher = ContentHasher(self._made.append)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="bakthat-hash")
+        self._jobs: dict[int, Future[None]] = {}
+
+    def lend(self) -> memoryview:
+        """Return a free piece, of which nothing is to be hashed any more; wait for one."""
+        piece = self._ring.lend()
+        self._finish(self._ring.number)
+        return piece
+
+    def take(self, lent: memoryview, size: int, /) -> None:
+        """Send a piece."""
+        self._ring.take(lent, size)
+
+    def begin(self, piece: memoryview, contents: PieceContents) -> None:
+        """Begin to hash *piece*, the one that is lent, before it is sent."""
+        self._jobs[self._ring.number] = self._pool.submit(self._hasher.hash_piece, piece, contents)
+
+    def close(self) -> None:
+        """Hash what is left, pass on the last segments, and end the thread."""
+        for number in list(self._jobs):
+            self._finish(number)
+        self._pool.shutdown()
+
+    def _finish(self, number: int) -> None:
+        job = self._jobs.pop(number, None)
+        if job is not None:
+            job.result()
+        while self._made:
+            self._on_segment(self._made.popleft())
+
+
 def _work(archive: TreeArchive, ring: SharedRing, connection: socket.socket) -> None:
     """Make *archive* in the worker process."""
     send(connection, _COUNT, astuple(archive.count()))
     _, identity = receive(connection)
     report = _SendingReport(connection)
-    size = archive.write_pieces(
+    sink = _HashingSink(
         RingSink(ring, connection),
+        # A plain tuple: marshal supports no class.
+        on_segment=lambda segment: send(connection, _SEGMENT, tuple(segment)),
+    )
+    size = archive.write_pieces(
+        sink,
         identity=identity,
         report=report,
         on_bytes=lambda count: send(connection, _READ, count),
-        # A plain tuple: marshal supports no class.
-        on_piece=lambda _, contents: send(connection, _CONTENTS, tuple(contents)),
+        on_piece=sink.begin,
     )
+    sink.close()
     send(connection, _RESULT, (size, *(getattr(report, name) for name in _RESULT_COUNTS)))

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import mmap
 import socket
-from collections.abc import Callable
 
 from bakthat.archive.worker.messages import ConnectionEndedError, send
 from bakthat.system.streams import BorrowingSink, Sink
@@ -39,7 +38,8 @@ class RingSink:
         self._ring = ring
         self._connection = connection
         self._free = bytearray(range(ring.count))
-        self._number = 0
+        self.number = 0
+        """The number of the piece that was lent last."""
 
     def lend(self) -> memoryview:
         """Return a free piece; wait for one. Raises ConnectionEndedError."""
@@ -47,12 +47,12 @@ class RingSink:
             self._free += self._connection.recv(self._ring.count)
             if not self._free:
                 raise ConnectionEndedError
-        self._number = self._free.pop()
-        return self._ring.piece(self._number)
+        self.number = self._free.pop()
+        return self._ring.piece(self.number)
 
     def take(self, lent: memoryview, size: int, /) -> None:
         """Send the first *size* bytes of *lent*. Raises OSError."""
-        send(self._connection, FILLED, (self._number, size))
+        send(self._connection, FILLED, (self.number, size))
 
 
 class RingReader:
@@ -63,30 +63,19 @@ class RingReader:
         self._connection = connection
         self._borrowed = 0
 
-    def piece(self, number: int, size: int) -> memoryview:
-        """Return the first *size* bytes of the piece *number*, until it is passed on and freed."""
-        return self._ring.piece(number)[:size]
-
-    def pass_on(
-        self, sink: Sink, number: int, size: int, *, before_free: Callable[[], object]
-    ) -> None:
-        """Write *size* bytes of the piece *number* to *sink*, and free the piece after that.
-
-        *before_free* is called first, and waits for whoever else uses the piece.
-        """
-        piece = self.piece(number, size)
+    def pass_on(self, sink: Sink, number: int, size: int) -> None:
+        """Write *size* bytes of the piece *number* to *sink*, and free the piece after that."""
+        piece = self._ring.piece(number)[:size]
         if not isinstance(sink, BorrowingSink):
             sink.write(piece)
-            before_free()
             self._free(number)
             return
         self._borrowed += 1
-        sink.borrow(piece, functools.partial(self._give_back, number, before_free))
+        sink.borrow(piece, functools.partial(self._give_back, number))
         while self._borrowed == self._ring.count:
             sink.wait()
 
-    def _give_back(self, number: int, before_free: Callable[[], object]) -> None:
-        before_free()
+    def _give_back(self, number: int) -> None:
         self._borrowed -= 1
         self._free(number)
 
