@@ -38,9 +38,20 @@ def content_of(of: IndexCache, backup: models.Backups) -> bytes | None:
         return found.read_at(0, found.size)
 
 
+def files_in(directory: Path) -> list[Path]:
+    """Return the files of the cache, without the mark that it is one."""
+    return [each for each in directory.iterdir() if each.name != "CACHEDIR.TAG"]
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "bakthat"
+
+
+def test_the_directory_is_marked_as_a_cache(directory: Path) -> None:
+    IndexCache(directory).keep(entry(), fill).close()
+    tag = (directory / "CACHEDIR.TAG").read_text()
+    assert tag == "Signature: 8a477f597d28d172789f06886806bc55\n"
 
 
 def test_an_index_is_kept_for_its_archive_alone(directory: Path) -> None:
@@ -56,21 +67,21 @@ def test_an_index_is_kept_for_its_archive_alone(directory: Path) -> None:
     assert content_of(of, entry()) == b"another"
     of.forget([entry(), entry("never")])
     assert of.open(entry()) is None
-    assert os.listdir(directory) == []
+    assert files_in(directory) == []
 
 
 def test_only_the_user_can_read_it(directory: Path) -> None:
     of = IndexCache(directory)
     of.remember(entry(), fill)
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-    assert [stat.S_IMODE(each.stat().st_mode) for each in directory.iterdir()] == [0o600]
+    assert [stat.S_IMODE(each.stat().st_mode) for each in files_in(directory)] == [0o600]
 
 
 @pytest.mark.parametrize("at", [0, 999_999, -1])
 def test_an_altered_file_is_not_used(directory: Path, at: int) -> None:
     of = IndexCache(directory)
     of.remember(entry(), fill)
-    (path,) = directory.iterdir()
+    (path,) = files_in(directory)
     content = bytearray(path.read_bytes())
     content[at] ^= 1
     path.write_bytes(content)
@@ -93,7 +104,7 @@ def test_a_file_of_somebody_else_is_not_used(
 def test_a_link_is_not_followed(directory: Path, tmp_path: Path) -> None:
     of = IndexCache(directory)
     of.remember(entry(), fill)
-    (path,) = directory.iterdir()
+    (path,) = files_in(directory)
     path.rename(tmp_path / "moved")
     path.symlink_to(tmp_path / "moved")
     assert of.open(entry()) is None
@@ -108,7 +119,7 @@ def test_what_was_not_used_for_the_longest_time_goes_first(
         of.remember(entry(name), fill)
         if name == "b":
             assert content_of(of, entry("a")) == CONTENT  # two fit, with their hashes
-        for path in directory.iterdir():  # as if a day had passed
+        for path in files_in(directory):  # as if a day had passed
             before = path.stat().st_mtime
             os.utime(path, (before - 86400, before - 86400))
         if name == "b":
@@ -123,7 +134,7 @@ def test_what_a_killed_process_left_behind_goes_after_a_day(directory: Path) -> 
         os.utime(directory / name, (time.time() - age,) * 2)
     of = IndexCache(directory)
     of.remember(entry(), fill)
-    assert sorted(path.suffix for path in directory.iterdir()) == [".index", ".tmp"]
+    assert sorted(path.suffix for path in files_in(directory)) == [".index", ".tmp"]
 
 
 def test_without_a_cache_the_index_is_in_a_temporary_file(
@@ -150,7 +161,7 @@ def test_an_index_that_is_larger_than_the_cache_is_not_kept(
     of = IndexCache(directory)
     with of.keep(entry(), fill) as kept:
         assert kept.read_at(0, kept.size) == CONTENT
-    assert os.listdir(directory) == []
+    assert files_in(directory) == []
 
 
 def test_an_error_of_the_one_who_writes_leaves_nothing(directory: Path) -> None:
@@ -162,19 +173,19 @@ def test_an_error_of_the_one_who_writes_leaves_nothing(directory: Path) -> None:
     for put in (of.keep, of.remember):
         with pytest.raises(OSError, match="the storage failed"):
             put(entry(), fail)
-    assert os.listdir(directory) == []
+    assert files_in(directory) == []
 
 
 def test_the_user_may_choose_where_it_is(
     isolated_environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remember_index(entry(), fill)
-    assert len(list((isolated_environment / ".cache" / "bakthat").iterdir())) == 1
+    assert len(files_in(isolated_environment / ".cache" / "bakthat")) == 1
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
     remember_index(entry(), fill)
-    assert len(list((tmp_path / "mine" / "bakthat").iterdir())) == 1
+    assert len(files_in(tmp_path / "mine" / "bakthat")) == 1
     forget_index([entry()])
-    assert list((tmp_path / "mine" / "bakthat").iterdir()) == []
+    assert files_in(tmp_path / "mine" / "bakthat") == []
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # which the specification says to ignore
     assert content_of(IndexCache(), entry()) == CONTENT
 

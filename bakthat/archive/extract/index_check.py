@@ -22,7 +22,7 @@ _BATCH_PIECES = 256
 _MAX_BATCHES = 2
 """Batches that wait to be hashed; each keeps some buffers of 1 MiB of the reader alive."""
 
-NO_INDEX_HINT = "--no-index (use_index=False in Python) restores without the index"
+NO_INDEX_HINT = "bakthat restore --no-index restores without the index (use_index=False in Python)"
 
 _TYPES = {
     EntryType.FILE: MemberType.FILE,
