@@ -31,7 +31,7 @@ from bakthat.archive.index.writer import IndexSpool, Segment
 from bakthat.archive.report import ArchiveReport
 from bakthat.format.entry import BLOCK, Entry, EntryType
 from bakthat.format.index.layout import IndexHeader, SegmentPlace
-from bakthat.format.index.records import parse_segment
+from bakthat.format.index.parsing import parse_segment
 from bakthat.format.index.values import MAX_BLOCKS
 from bakthat.system.streams import Buffer
 from tests.support.archives import MIB, Collector

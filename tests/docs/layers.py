@@ -32,7 +32,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.system": ["files linux paths signals streams text", "disks terminal"],
     "bakthat.format": ["names description entry", "index"],
-    "bakthat.format.index": ["values", "layout", "records"],
+    "bakthat.format.index": ["values", "layout", "packing parsing"],
     "bakthat.policy": [
         "defaults newest outcome week_days",
         "intervals rotation storage_classes",

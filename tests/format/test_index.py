@@ -19,12 +19,8 @@ from bakthat.format.index.layout import (
     pack_table,
     parse_table,
 )
-from bakthat.format.index.records import (
-    PENDING,
-    SegmentPacker,
-    fill_digests,
-    parse_segment,
-)
+from bakthat.format.index.packing import PENDING, SegmentPacker, fill_digests
+from bakthat.format.index.parsing import parse_segment
 from bakthat.format.index.values import sort_key
 
 NAMES = st.binary(min_size=1, max_size=12).filter(
@@ -127,6 +123,9 @@ def test_a_usual_record_is_read() -> None:
     "record",
     [
         ["/a", "f", 420, 0, 0, 0],
+        ["a", "f", 420, 0, 0, 0, 0, 1, None],
+        ["a", "f", 420, 0, 0, 0, 0, 1, None, "A" * 43],
+        ["a", "f", 420, 0, 0, 0, 0, 1, 5, None],
         ["a/../b", "f", 420, 0, 0, 0],
         ["..", "d", 420, 0, 0, 0],
         ["a/./b", "f", 420, 0, 0, 0],

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from bakthat.archive.content_hash import MAX_HOLE_BYTES, ContentHash
 from bakthat.archive.index.writer import Segment, SegmentWriter
-from bakthat.format.index.records import PENDING, fill_digests
+from bakthat.format.index.packing import PENDING, fill_digests
 
 _EMPTY = hashlib.sha256().digest()
 

@@ -23,7 +23,7 @@ from bakthat.format.index.layout import (
     TablePlace,
     parse_table,
 )
-from bakthat.format.index.records import MAX_SEGMENT_BYTES, parse_segment
+from bakthat.format.index.parsing import MAX_SEGMENT_BYTES, parse_segment
 from bakthat.format.index.values import sort_key
 from bakthat.system.streams import RandomSource
 from bakthat.system.text import printable

@@ -20,7 +20,7 @@ from bakthat.format.index.layout import (
     TablePlace,
     pack_table,
 )
-from bakthat.format.index.records import SegmentPacker
+from bakthat.format.index.packing import SegmentPacker
 from bakthat.system.streams import Sink
 from bakthat.system.text import reason_of
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from bakthat import __version__
 from bakthat.errors import CorruptIndexError
-from bakthat.format.entry import BLOCK
+from bakthat.format.entry import BLOCK, EntryType
 from bakthat.format.index.values import (
     BAD_PATH,
     MAX_BLOCKS,
@@ -53,6 +53,21 @@ COLUMNS = (
     "more",
 )
 """The columns of a record; missing ones at its end have no value."""
+
+KINDS = {
+    "f": EntryType.FILE,
+    "d": EntryType.DIRECTORY,
+    "l": EntryType.SYMLINK,
+    "h": EntryType.HARDLINK,
+    "c": EntryType.CHARACTER,
+    "b": EntryType.BLOCK,
+    "p": EntryType.FIFO,
+}
+"""The types of entries, by their letters in a record."""
+USUAL_HEADER_BYTES = 3 * BLOCK
+"""Bytes of an entry's headers where its record does not say."""
+DIGEST_LETTERS = 43
+"""How many letters a SHA-256 has in base64, without the ``=`` at its end."""
 
 
 class SegmentPlace(NamedTuple):
