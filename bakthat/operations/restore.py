@@ -295,8 +295,15 @@ class _Reading:
                 spans = self._find_parts(index, selection) if selection is not None else None
                 if spans is not None and selection is not None:
                     self._read_parts(keys, report, selection, index, spans)
-                else:
+                    return True
+                try:
                     self._read_whole(keys, report, selection, index)
+                except (CorruptArchiveError, AgeFormatError, DecryptionError) as exc:
+                    if selection is None or isinstance(exc, CorruptIndexError):
+                        raise
+                    report.go_back_to(before)
+                    if not self._read_around(exc, keys, report, index):
+                        raise
         except CorruptIndexError as exc:
             log.warning(
                 "the index of %s is damaged, so it is not used: %s; %s",
@@ -308,10 +315,35 @@ class _Reading:
             return False
         return True
 
-    def _find_parts(self, index: IndexReader, selection: Selection) -> Spans | None:
+    def _read_around(
+        self,
+        damage: Exception,
+        keys: DecryptionKeys,
+        report: ArchiveReport,
+        index: IndexReader,
+    ) -> bool:
+        """Restore what is wanted of a damaged archive, without the rest of it.
+
+        Return False, with nothing done, where no part of it can be read alone.
+        """
+        selection = Selection(self._options.only)
+        spans = self._find_parts(index, selection, even_if_most=True)
+        if spans is None:
+            return False
+        log.warning(
+            "%s is damaged: %s; only the parts that hold what is wanted are read",
+            printable(self._key),
+            damage,
+        )
+        self._read_parts(keys, report, selection, index, spans)
+        return True
+
+    def _find_parts(
+        self, index: IndexReader, selection: Selection, *, even_if_most: bool = False
+    ) -> Spans | None:
         """Find the parts to read, None for all. Raises CorruptIndexError, and NoMatchError."""
         try:
-            return find_parts(index, selection, self._expected)
+            return find_parts(index, selection, self._expected, even_if_most=even_if_most)
         except (DecryptionError, AgeFormatError) as exc:  # nothing but the index was read
             raise CorruptIndexError(str(exc)) from exc
 

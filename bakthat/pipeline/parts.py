@@ -88,12 +88,14 @@ class Spans:
         self.bytes += end - start
 
 
-def find_parts(index: Index, selection: Selection, expected: Expected) -> Spans | None:
+def find_parts(
+    index: Index, selection: Selection, expected: Expected, *, even_if_most: bool = False
+) -> Spans | None:
     """Return which parts of the archive hold what *selection* means, by *index*.
 
-    None stands for the archive as a whole, since most of it is needed, or since it can only be read
-    front to back. *selection* is resolved in both cases. Raises NoMatchError where it does not
-    match, and what reading *index* raises.
+    None stands for the archive as a whole, since most of it is needed, unless *even_if_most*, or
+    since it can only be read front to back. *selection* is resolved in both cases. Raises
+    NoMatchError where it does not match, and what reading *index* raises.
     """
     footer = index.footer
     spans = Spans(selection.entries(index), footer.tar_bytes)
@@ -102,9 +104,10 @@ def find_parts(index: Index, selection: Selection, expected: Expected) -> Spans 
         return None
     if expected.compressed and index.members() is None:
         return None
-    if plain_size(index) <= SMALL_BYTES or spans.covered(MAX_GAP) > footer.tar_bytes * MAX_SHARE:
-        return None
-    return spans
+    is_most = (
+        plain_size(index) <= SMALL_BYTES or spans.covered(MAX_GAP) > footer.tar_bytes * MAX_SHARE
+    )
+    return None if is_most and not even_if_most else spans
 
 
 def read_parts(

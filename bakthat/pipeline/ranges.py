@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -103,7 +103,8 @@ def tar_ranges(
     if plain.size != size:
         raise CorruptArchiveError(
             f"the index is of an archive of {size} bytes, but this one has {plain.size}",
-            hint="--no-index restores without the index; bakthat sync --indexes makes it again",
+            hint="bakthat restore --no-index restores without the index; "
+            "bakthat sync --indexes makes it again",
         )
     return TarRanges(plain, members, index.footer.tar_bytes, cancel=cancel)
 
@@ -156,7 +157,7 @@ class TarRanges:
             pool.shutdown(wait=True, cancel_futures=True)
         self._kept.clear()
 
-    def pieces(self, wanted: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+    def pieces(self, wanted: Iterable[tuple[int, int]]) -> Generator[bytes]:
         """Yield the bytes of the tar from start to end of each of *wanted*, one after the other.
 
         The parts are in order and do not overlap. A piece holds no bytes of two parts. Several

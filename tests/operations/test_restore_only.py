@@ -166,16 +166,22 @@ def test_a_value_cannot_be_restored_in_part(conf: dict[str, Any], tmp_path: Path
         bakthat.restore("key", conf=conf, output=tmp_path / "out", only="key")
 
 
-def test_damage_after_the_selected_members_is_found(
-    stored: str, conf: dict[str, Any], tmp_path: Path
+def test_damage_elsewhere_is_told_and_what_is_wanted_is_restored(
+    stored: str, conf: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A small archive is read front to back, but the index allows to read around the damage."""
     path = tmp_path / "store" / stored
     damaged = bytearray(path.read_bytes())
     damaged[-6] ^= 1  # in the checksum at the end
     path.write_bytes(damaged)
     with pytest.raises(CorruptArchiveError):
-        bakthat.restore(stored, conf=conf, output=tmp_path / "out", only="etc/hosts")
+        bakthat.restore(
+            stored, conf=conf, output=tmp_path / "out", only="etc/hosts", use_index=False
+        )
     assert not (tmp_path / "out").exists()
+    bakthat.restore(stored, conf=conf, output=tmp_path / "out", only="etc/hosts")
+    assert restored(tmp_path / "out") == {"mydir/etc/hosts"}
+    assert f"{stored} is damaged: the gzip member at byte 0 fails its checksum" in caplog.text
 
 
 def test_the_command_line_takes_several_paths(isolated_environment: Path, tmp_path: Path) -> None:

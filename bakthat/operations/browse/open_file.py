@@ -130,7 +130,7 @@ class _Found:
         if not self.content.header_bytes:
             end = start + self.content.size
         if self.tar is not None:
-            pieces = self.tar.pieces([(start, end)])
+            pieces: Iterator[bytes] = self.tar.pieces([(start, end)])
         else:
             stream = stages.enter_context(closing(self.backend.download(self.key)))
             keys = self.keys.of(self.backend, self.backup, self.expected)

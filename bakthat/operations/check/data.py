@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 from bakthat import models
@@ -51,7 +51,7 @@ _MOST_NAMED = 20
 _MOST_LOST = 1000
 """The most files that are looked for in a damaged archive: each costs some requests."""
 _DIFFER = "differs from the SHA-256 in the index", "differ from the SHA-256 in the index"
-_LOST = "is lost", "are lost"
+_LOST = "cannot be restored", "cannot be restored"
 _BAD_INDEX = f"its index cannot be used; {REMEDY}"
 
 
@@ -171,7 +171,7 @@ class _Data:
                 raise
             if not self.expected.is_archive:
                 raise
-            return f"{exc}; {self._lost(parts_index)}"
+            return f"{exc}; {self._lost(parts_index, count)}"
         return differences.describe(_DIFFER)
 
     def read_share(self, index: IndexReader, share: float, count: ByteCounter) -> str:
@@ -192,21 +192,30 @@ class _Data:
         )
         return differences.describe(_DIFFER)
 
-    def _lost(self, index: IndexReader) -> str:
+    def _lost(self, index: IndexReader, count: ByteCounter) -> str:
         """Return which files are lost of an archive that cannot be read to its end."""
         name = printable(self.backup.stored_filename)
         log.info("Looking for the files that %s has lost", name)
         lost = _Named()
+        stored = self._ranges()
         entries = damaged_entries(
-            self._ranges(), self.expected, index=index, keys=self.keys, file_keys=self.file_keys
+            stored,
+            self.expected,
+            index=index,
+            keys=self.keys,
+            file_keys=self.file_keys,
+            on_bytes=count,
+            cancel=stored.cancel,
         )
         try:
-            for entry in itertools.islice(entries, _MOST_LOST):
-                lost.add(entry)
+            with closing(entries):
+                for entry in itertools.islice(entries, _MOST_LOST):
+                    lost.add(entry)
         except (ArchiveError, CryptoError):
-            return "no part of it can be read"
-        finally:
-            entries.close()
+            return "no part of it can be read alone"
+        except StorageError as exc:
+            found = lost.describe(_LOST)
+            return f"{found}{'; ' if found else ''}what else is lost could not be found out: {exc}"
         return lost.describe(_LOST, most=_MOST_LOST) or "each of its files can be read alone"
 
     def _ranges(self) -> ObjectRanges:

@@ -248,14 +248,15 @@ def _make_private(directory: Path) -> None:
 
     So tools that leave caches out, bakthat with ``--exclude-caches`` too, do not back it up.
     """
-    if directory.is_dir():
-        return
     # Imported here, so that listing what a backup holds does not load it.
     from bakthat.archive.create.walk import CACHE_SIGNATURE, CACHE_TAG
 
+    tag = directory / CACHE_TAG
+    if tag.exists():
+        return
     directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.mkdir(mode=0o700, exist_ok=True)
-    (directory / CACHE_TAG).write_bytes(CACHE_SIGNATURE + b"\n")
+    tag.write_bytes(CACHE_SIGNATURE + b"\n")
 
 
 def _has_its_digest(descriptor: int, size: int) -> bool:
