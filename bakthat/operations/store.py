@@ -115,6 +115,7 @@ class NewBackup:
 
     def _store_as(self, key: str, date: int, content: BackupContent) -> models.Backups:
         source = self.source
+        content.begin(self._identity(date))  # a worker process works while this one connects
         make_container(self.session, self.backend, create=self.create)
         if self.keys:
             age.load()  # while a worker process still counts
@@ -151,7 +152,6 @@ class NewBackup:
             tar_bytes = write_object(
                 sink,
                 content,
-                identity=self._identity(date),
                 level=self.source.level,
                 keys=self.keys,
                 shared=shared,
@@ -160,15 +160,15 @@ class NewBackup:
                 spool=index.spool,
             )
             self._check_content(report)
-            upload.flush()
             report.seconds = time.monotonic() - started
-            index.send(
+            index.send(  # while the last parts of the archive are under way
                 self._describe_index(date, report, sink.size),
                 self._index_header(key, date, begun_ns),
                 tar_bytes=tar_bytes,
                 keys=self.keys,
                 shared=shared,
             )
+            upload.flush()
             with last_step:
                 row["size"] = _commit(upload, index).size
                 report.seconds = time.monotonic() - started

@@ -23,7 +23,6 @@ def write_object(
     sink: Sink,
     content: BackupContent,
     *,
-    identity: str,
     level: int,
     keys: EncryptionKeys,
     shared: SharedHeader | None = None,
@@ -33,7 +32,7 @@ def write_object(
 ) -> int:
     """Push all of *content* through the chain into *sink*, which the caller finishes or aborts.
 
-    *identity* becomes the comment of an archive; *level* is gzip's, 0 for no compression. *shared*
+    *level* is gzip's, 0 for no compression. *shared*
     is the header of :func:`shared_header`. *spool* collects the index. Return how many bytes
     *content* wrote. After an exception all stages are aborted, and *sink* holds no complete object.
     """
@@ -43,7 +42,6 @@ def write_object(
             sink = stages.enter_context(GzipWriter(sink, level=level, on_member=spool.add_member))
         return content.write(
             sink,
-            identity=identity,
             report=report,
             on_bytes=on_bytes,
             on_segment=spool.add_segment,

@@ -105,10 +105,10 @@ def archived(
     read: list[int] = []
     segments: list[Segment] = []
     with open_content(root, options or WalkOptions(), arcname="set") as archive:
+        archive.begin("this one")
         counted = archive.count()
         size = archive.write(
             sink,
-            identity="this one",
             report=report,
             on_bytes=read.append,
             on_segment=segments.append,
@@ -175,7 +175,6 @@ def test_a_worker_that_is_killed_after_counting_is_an_error(tmp_path: Path, fork
         with pytest.raises(ArchiveError, match="the process that makes the archive ended"):
             archive.write(
                 Collector(),
-                identity="",
                 report=ArchiveReport(),
                 on_bytes=lambda _: None,
                 on_segment=lambda _: None,
@@ -276,7 +275,6 @@ def test_directories_that_changed_since_the_scan_are_listed_again(tmp_path: Path
             (tmp_path / "less" / "old").unlink()
             archive.write(
                 sink,
-                identity="",
                 report=report,
                 on_bytes=lambda _: None,
                 on_segment=lambda _: None,
@@ -431,9 +429,10 @@ def test_an_archive_is_made_whatever_number_of_descriptors_is_left(tmp_path: Pat
         "        self.size += len(data)\n"
         "def archive(sink):\n"
         "    with open_content(Path(sys.argv[1]), WalkOptions(), arcname='set') as content:\n"
+        "        content.begin('')\n"
         "        content.count()\n"
         "        content.write(\n"
-        "            sink, identity='', report=ArchiveReport(), on_bytes=lambda _: None,\n"
+        "            sink, report=ArchiveReport(), on_bytes=lambda _: None,\n"
         "            on_segment=lambda _: None)\n"
         "archive(Sink())\n"
         "highest = max(map(int, os.listdir('/proc/self/fd')))\n"

@@ -35,23 +35,28 @@ class BackupContent(Protocol):
     status: os.stat_result | None
     """The status of an unchanged file; None for an archive, which has that of each member."""
 
+    def begin(self, identity: str) -> None:
+        """Begin to read, if that is possible before :meth:`write`; call it once, and first.
+
+        *identity* becomes the comment of an archive.
+        """
+
     def count(self) -> Scan:
-        """Estimate what :meth:`write` will store; call it once, and first. Raises SourceError."""
+        """Estimate what :meth:`write` will store; call it once, before that. Raises SourceError."""
 
     def write(
         self,
         sink: Sink,
         *,
-        identity: str,
         report: ArchiveReport,
         on_bytes: ByteCounter,
         on_segment: SegmentReceiver,
     ) -> int:
         """Write the content to *sink*, and return how many bytes that were; call it once.
 
-        *identity* becomes the comment of an archive. *report* takes the counts and the warnings;
-        *on_bytes* is called with the number of bytes that were read, *on_segment* with the index.
-        Raises SourceError, ArchiveError, and whatever *sink* and *on_segment* raise.
+        *report* takes the counts and the warnings; *on_bytes* is called with the number of bytes
+        that were read, *on_segment* with the index. Raises SourceError, ArchiveError, and whatever
+        *sink* and *on_segment* raise.
         """
 
     def close(self) -> None:
@@ -82,6 +87,9 @@ class PlainFile:
         """Close the file."""
         self._stream.close()
 
+    def begin(self, identity: str) -> None:
+        """Do nothing: *identity* is not stored in a file."""
+
     def count(self) -> Scan:
         """Count the file. Raises SourceError."""
         assert self.status is not None
@@ -91,12 +99,11 @@ class PlainFile:
         self,
         sink: Sink,
         *,
-        identity: str,
         report: ArchiveReport,
         on_bytes: ByteCounter,
         on_segment: SegmentReceiver,
     ) -> int:
-        """Write the file to *sink* as it is; *identity* is not stored.
+        """Write the file to *sink* as it is.
 
         Bytes that are appended meanwhile are left for the next backup. Raises SourceError when it
         cannot be read.
@@ -185,6 +192,11 @@ class TreeArchive:
     def __post_init__(self) -> None:
         self.status: os.stat_result | None = None
         self._cache = DirectoryCache()
+        self._identity = ""
+
+    def begin(self, identity: str) -> None:
+        """Keep *identity* for :meth:`write`."""
+        self._identity = identity
 
     def count(self) -> Scan:
         """Count the tree. Raises SourceError."""
@@ -194,7 +206,6 @@ class TreeArchive:
         self,
         sink: Sink | LendingSink,
         *,
-        identity: str,
         report: ArchiveReport,
         on_bytes: ByteCounter,
         on_segment: SegmentReceiver,
@@ -202,7 +213,7 @@ class TreeArchive:
         """Write the archive to *sink*. Raises SourceError."""
         return self.write_pieces(
             sink,
-            identity=identity,
+            identity=self._identity,
             report=report,
             on_bytes=on_bytes,
             on_piece=ContentHasher(on_segment).hash_piece,

@@ -42,6 +42,10 @@ _PIECE_BYTES = 1024 * 1024
 """The size of the shared memory limits how far the worker runs ahead. A compressor holds up to 20
 pieces."""
 
+_MAX_HANDED_OVER = 16
+"""The most contents of one piece that are hashed in the thread. With more, the two threads would
+wait for each other's turn for as long as hashing takes."""
+
 # The kinds of messages: those from the worker, besides FILLED, and the one to it.
 _COUNT, _READ, _WARNING, _SEGMENT = "count", "read", "warning", "segment"
 _RESULT = "result"
@@ -93,6 +97,10 @@ class _WorkerArchive:
         """End the worker process."""
         self._worker.end()
 
+    def begin(self, identity: str) -> None:
+        with contextlib.suppress(OSError):  # if it has ended, its last message says why
+            send(self._worker.connection, _WRITE, identity)
+
     def count(self) -> Scan:
         _, numbers = self._receive()
         return Scan(*numbers)
@@ -101,13 +109,10 @@ class _WorkerArchive:
         self,
         sink: Sink,
         *,
-        identity: str,
         report: ArchiveReport,
         on_bytes: ByteCounter,
         on_segment: SegmentReceiver,
     ) -> int:
-        with contextlib.suppress(OSError):  # if it has ended, its last message says why
-            send(self._worker.connection, _WRITE, identity)
         while True:
             kind, content = self._receive()
             if kind == FILLED:
@@ -172,13 +177,21 @@ class _HashingSink:
 
     def begin(self, piece: memoryview, contents: PieceContents) -> None:
         """Begin to hash *piece*, the one that is lent, before it is sent."""
-        self._jobs[self._ring.number] = self._pool.submit(self._hasher.hash_piece, piece, contents)
+        if len(contents.contents) > _MAX_HANDED_OVER:
+            self._finish_all()
+            self._hasher.hash_piece(piece, contents)
+        else:
+            job = self._pool.submit(self._hasher.hash_piece, piece, contents)
+            self._jobs[self._ring.number] = job
 
     def close(self) -> None:
         """Hash what is left, pass on the last segments, and end the thread."""
+        self._finish_all()
+        self._pool.shutdown()
+
+    def _finish_all(self) -> None:
         for number in list(self._jobs):
             self._finish(number)
-        self._pool.shutdown()
 
     def _finish(self, number: int) -> None:
         job = self._jobs.pop(number, None)
