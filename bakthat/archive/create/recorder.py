@@ -1,8 +1,8 @@
 """Make the records of an index while the archive is written, and hash the contents of the files.
 
 The writer of an archive knows the entries and where their contents are, and packs their records.
-Hashing takes long, so it happens in another thread where there is one, which fills the hashes in.
-What passes between the two is a :class:`PieceContents` for each piece of the archive.
+The hashes are filled in when a whole piece of the archive is written. What passes between the two
+is a :class:`PieceContents` for each piece.
 """
 
 from __future__ import annotations

@@ -12,11 +12,10 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import astuple
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bakthat.archive.create.content import (
     BackupContent,
@@ -24,7 +23,7 @@ from bakthat.archive.create.content import (
     SegmentReceiver,
     TreeArchive,
 )
-from bakthat.archive.create.recorder import ContentHasher, PieceContents
+from bakthat.archive.create.recorder import ContentHasher
 from bakthat.archive.create.walk import Scan, WalkOptions, check_root
 from bakthat.archive.index.writer import Segment
 from bakthat.archive.report import ArchiveReport
@@ -34,17 +33,10 @@ from bakthat.archive.worker.shared_memory import FILLED, RingReader, RingSink, S
 from bakthat.errors import ArchiveError
 from bakthat.system.streams import ByteCounter, Sink
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
 _PIECES = 24
 _PIECE_BYTES = 1024 * 1024
 """The size of the shared memory limits how far the worker runs ahead. A compressor holds up to 20
 pieces."""
-
-_MAX_HANDED_OVER = 16
-"""The most contents of one piece that are hashed in the thread. With more, the two threads would
-wait for each other's turn for as long as hashing takes."""
 
 # The kinds of messages: those from the worker, besides FILLED, and the one to it.
 _COUNT, _READ, _WARNING, _SEGMENT = "count", "read", "warning", "segment"
@@ -149,74 +141,21 @@ class _SendingReport(ArchiveReport):
         send(self._connection, _WARNING, text)
 
 
-class _HashingSink:
-    """The ring, and a thread that hashes the contents in its pieces beside what fills them.
-
-    Segments are passed on by the thread that calls the methods. Raises what passing them on raises.
-    """
-
-    def __init__(self, ring: RingSink, on_segment: SegmentReceiver) -> None:
-        from concurrent.futures import ThreadPoolExecutor
-
-        self._ring = ring
-        self._on_segment = on_segment
-        self._made: deque[Segment] = deque()
-        self._hasher = ContentHasher(self._made.append)
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="bakthat-hash")
-        self._jobs: dict[int, Future[None]] = {}
-
-    def lend(self) -> memoryview:
-        """Return a free piece, of which nothing is to be hashed any more; wait for one."""
-        piece = self._ring.lend()
-        self._finish(self._ring.number)
-        return piece
-
-    def take(self, lent: memoryview, size: int, /) -> None:
-        """Send a piece."""
-        self._ring.take(lent, size)
-
-    def begin(self, piece: memoryview, contents: PieceContents) -> None:
-        """Begin to hash *piece*, the one that is lent, before it is sent."""
-        if len(contents.contents) > _MAX_HANDED_OVER:
-            self._finish_all()
-            self._hasher.hash_piece(piece, contents)
-        else:
-            job = self._pool.submit(self._hasher.hash_piece, piece, contents)
-            self._jobs[self._ring.number] = job
-
-    def close(self) -> None:
-        """Hash what is left, pass on the last segments, and end the thread."""
-        self._finish_all()
-        self._pool.shutdown()
-
-    def _finish_all(self) -> None:
-        for number in list(self._jobs):
-            self._finish(number)
-
-    def _finish(self, number: int) -> None:
-        job = self._jobs.pop(number, None)
-        if job is not None:
-            job.result()
-        while self._made:
-            self._on_segment(self._made.popleft())
-
-
 def _work(archive: TreeArchive, ring: SharedRing, connection: socket.socket) -> None:
     """Make *archive* in the worker process."""
     send(connection, _COUNT, astuple(archive.count()))
     _, identity = receive(connection)
     report = _SendingReport(connection)
-    sink = _HashingSink(
-        RingSink(ring, connection),
+    # Hashed before it is sent: the piece is in the cache of this core, and needs no lock.
+    hasher = ContentHasher(
         # A plain tuple: marshal supports no class.
-        on_segment=lambda segment: send(connection, _SEGMENT, tuple(segment)),
+        lambda segment: send(connection, _SEGMENT, tuple(segment))
     )
     size = archive.write_pieces(
-        sink,
+        RingSink(ring, connection),
         identity=identity,
         report=report,
         on_bytes=lambda count: send(connection, _READ, count),
-        on_piece=sink.begin,
+        on_piece=hasher.hash_piece,
     )
-    sink.close()
     send(connection, _RESULT, (size, *(getattr(report, name) for name in _RESULT_COUNTS)))

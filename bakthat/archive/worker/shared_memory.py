@@ -38,8 +38,7 @@ class RingSink:
         self._ring = ring
         self._connection = connection
         self._free = bytearray(range(ring.count))
-        self.number = 0
-        """The number of the piece that was lent last."""
+        self._number = 0
 
     def lend(self) -> memoryview:
         """Return a free piece; wait for one. Raises ConnectionEndedError."""
@@ -47,12 +46,12 @@ class RingSink:
             self._free += self._connection.recv(self._ring.count)
             if not self._free:
                 raise ConnectionEndedError
-        self.number = self._free.pop()
-        return self._ring.piece(self.number)
+        self._number = self._free.pop()
+        return self._ring.piece(self._number)
 
     def take(self, lent: memoryview, size: int, /) -> None:
         """Send the first *size* bytes of *lent*. Raises OSError."""
-        send(self._connection, FILLED, (self.number, size))
+        send(self._connection, FILLED, (self._number, size))
 
 
 class RingReader:

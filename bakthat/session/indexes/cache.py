@@ -256,7 +256,8 @@ def _make_private(directory: Path) -> None:
         return
     directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.mkdir(mode=0o700, exist_ok=True)
-    tag.write_bytes(CACHE_SIGNATURE + b"\n")
+    with open(tag, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
+        stream.write(CACHE_SIGNATURE + b"\n")
 
 
 def _has_its_digest(descriptor: int, size: int) -> bool:
