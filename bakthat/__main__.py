@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 from bakthat.cli import process
+
+_NO_MEMORY = b"bakthat: error: there is not enough memory\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +35,11 @@ def _run(arguments: Sequence[str]) -> int:
         why = getattr(exc, "strerror", None) or "there is not enough memory"
         sys.stderr.write(f"bakthat: error: cannot start: {why}\n")
         return 1
-    return run(arguments)
+    try:
+        return run(arguments)
+    except MemoryError:  # too little is left to tell the error in the usual way
+        os.write(2, _NO_MEMORY)
+        return 1
 
 
 if __name__ == "__main__":

@@ -319,16 +319,17 @@ class StagedTree:
     def _add_special(self, parent: int, path: MemberPath, member: Member) -> None:
         kind = stat.S_IFCHR if member.type is MemberType.CHARDEV else stat.S_IFBLK
         self._remove_earlier(parent, path)
+        if not {os.mkfifo, os.mknod} <= os.supports_dir_fd:
+            self._leave_out(path, member, "this system cannot make it in an open directory")
+            return
         try:
             if member.type is MemberType.FIFO:
                 os.mkfifo(path[-1], 0o600, dir_fd=parent)
             else:
                 device = os.makedev(member.major, member.minor)
                 os.mknod(path[-1], 0o600 | kind, device, dir_fd=parent)
-        # Python raises NotImplementedError where a system has no mkfifoat or mknodat.
-        except (PermissionError, OverflowError, NotImplementedError) as exc:
-            why = reason_of(exc)
-            self._skip(path, f"left out the {member.type.value} {quoted(member.name)}: {why}")
+        except (PermissionError, OverflowError) as exc:
+            self._leave_out(path, member, reason_of(exc))
             return
         except OSError:
             _unlink_if_exists(parent, path)  # exFAT by FUSE fails, and makes a plain file
@@ -339,7 +340,9 @@ class StagedTree:
     def leave_out(self, member: Member, reason: str) -> None:
         """Report that *member* is left out because of *reason*, after :meth:`add` has failed."""
         self._head = b""  # the current directory may be another one now
-        path = split_name(member.name, member.name)
+        self._leave_out(split_name(member.name, member.name), member, reason)
+
+    def _leave_out(self, path: MemberPath, member: Member, reason: str) -> None:
         self._skip(path, f"left out the {member.type.value} {quoted(member.name)}: {reason}")
 
     def _skip(self, path: MemberPath, warning: str) -> None:
