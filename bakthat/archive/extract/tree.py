@@ -42,6 +42,8 @@ MAX_PATHS = 1_000_000
 
 MemberPath = list[bytes]
 """The components of the path of a member."""
+_CAN_MAKE_NODES = {os.mkfifo, os.mknod} <= os.supports_dir_fd
+"""Whether the system has mkfifoat and mknodat."""
 
 
 class NameCollisionError(DestinationError):
@@ -319,7 +321,7 @@ class StagedTree:
     def _add_special(self, parent: int, path: MemberPath, member: Member) -> None:
         kind = stat.S_IFCHR if member.type is MemberType.CHARDEV else stat.S_IFBLK
         self._remove_earlier(parent, path)
-        if not {os.mkfifo, os.mknod} <= os.supports_dir_fd:
+        if not _CAN_MAKE_NODES:
             self._leave_out(path, member, "this system cannot make it in an open directory")
             return
         try:
