@@ -8,7 +8,6 @@ it, a file that was cut off between two chunks would look complete.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from bakthat.crypto._age_keys import Identity
 from bakthat.crypto._age_payload import (
@@ -23,6 +22,7 @@ from bakthat.crypto._age_unlock import FileKeys, known_identities, read_start
 from bakthat.crypto._lookahead import LookaheadReader
 from bakthat.errors import AgeFormatError, DecryptionError
 from bakthat.system.streams import RandomSource
+from bakthat.system.threads import ThreadPool
 
 _HEAD_BYTES = 4096
 """The first request: the header of some 30 recipients. Longer ones take further requests."""
@@ -53,7 +53,7 @@ class AgeRanges:
             self._begin(LookaheadReader(_Head(stored, end).read), known, file_keys)
         else:
             # Beside each other: each takes as long as the network, and a scrypt may lie between.
-            with ThreadPoolExecutor(1, thread_name_prefix="bakthat-age") as pool:
+            with ThreadPool(1, thread_name_prefix="bakthat-age") as pool:
                 reading = pool.submit(stored.read_at, stored.size - SEALED_SIZE, SEALED_SIZE)
                 self._begin(LookaheadReader(_Head(stored).read), known, file_keys)
                 end = reading.result()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from bakthat.crypto.age_ranges import AgeRanges
 from bakthat.errors import CorruptArchiveError, CorruptIndexError
 from bakthat.passwords import DecryptionKeys
 from bakthat.system.streams import RandomSource
+from bakthat.system.threads import ThreadPool
 
 MAX_GAP = 1024 * 1024
 """Bytes between two wanted parts that are fetched and thrown away, rather than asked around."""
@@ -138,7 +139,7 @@ class TarRanges:
         self._cancel = cancel
         self._members = members
         self.size = size
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: ThreadPool | None = None
         self._kept: dict[int, bytes] = {}
         self._lock = threading.Lock()
 
@@ -207,7 +208,7 @@ class TarRanges:
 
     def _submit(self, request: _Request) -> Future[bytes]:
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(REQUESTS, thread_name_prefix="bakthat-ranges")
+            self._pool = ThreadPool(REQUESTS, thread_name_prefix="bakthat-ranges")
         return self._pool.submit(self._plain.read_at, request.start, request.end - request.start)
 
     def _cut(self, request: _Request, future: Future[bytes]) -> Iterator[bytes]:

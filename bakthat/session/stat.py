@@ -12,8 +12,7 @@ from bakthat.errors import NotFoundError
 from bakthat.format.names import parse_any_name
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
-
+    from bakthat.system.threads import ThreadPool
 Item = TypeVar("Item")
 
 WORKERS = 8
@@ -91,11 +90,11 @@ def _stat_if_stored(backend: Backend, key: str) -> StoredObject | None:
 
 
 @contextmanager
-def workers() -> Iterator[ThreadPoolExecutor]:
+def workers() -> Iterator[ThreadPool]:
     """Yield a pool of threads for requests; at the end, cancel those that were not sent yet."""
-    from concurrent.futures import ThreadPoolExecutor  # a deletion does not need it
+    from bakthat.system.threads import ThreadPool  # a deletion does not need it
 
-    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="bakthat-stat")
+    pool = ThreadPool(WORKERS, thread_name_prefix="bakthat-stat")
     try:
         yield pool
     finally:

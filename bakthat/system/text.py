@@ -161,6 +161,8 @@ _ERRNOS = {
     errno.EMFILE: _DESCRIPTORS,
     errno.ENFILE: _ALL_DESCRIPTORS,
 }
+_LOST = "without exception set", "without setting an exception"
+"""How SystemError ends where CPython met no memory and lost the exception that says so."""
 _MOST_CAUSES = 20
 
 
@@ -183,10 +185,7 @@ def shortage_error(exc: BaseException) -> ResourceError | None:
 
 
 def _shortage(exc: BaseException) -> tuple[str, str] | None:
-    # CPython raises the second one where it met no memory and lost the exception that says so.
-    if isinstance(exc, MemoryError) or (
-        isinstance(exc, SystemError) and "without exception set" in str(exc)
-    ):
+    if isinstance(exc, MemoryError) or (isinstance(exc, SystemError) and str(exc).endswith(_LOST)):
         return _MEMORY
     if isinstance(exc, OSError):
         return _ERRNOS.get(exc.errno or 0)

@@ -30,7 +30,7 @@ LAYERS: dict[str, list[str]] = {
         "cli",
         "__main__",
     ],
-    "bakthat.system": ["files linux paths signals streams text", "disks terminal"],
+    "bakthat.system": ["files linux paths signals streams text threads", "disks terminal"],
     "bakthat.format": ["names description entry", "index"],
     "bakthat.format.index": ["values", "layout", "packing parsing"],
     "bakthat.policy": [

@@ -119,6 +119,7 @@ def remains(user: CommandLine, profile: dict[str, Any]) -> list[str]:
         (RuntimeError("can't start new thread"), "no more threads can be started"),
         (OSError(errno.EMFILE, "Too many open files"), "too many open files"),
         (OSError(errno.ENFILE, "Too many open files"), "this machine has too many open files"),
+        (SystemError("<x> returned NULL without setting an exception"), "not enough memory"),
         (ImportError("x.so: failed to map segment from shared object"), "not enough memory"),
     ],
 )

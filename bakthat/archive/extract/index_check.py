@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import NoReturn
 
 from bakthat.archive.attributes import attribute_records, attributes_digest
@@ -15,6 +15,7 @@ from bakthat.archive.tar.member import Member, MemberType
 from bakthat.errors import CorruptArchiveError
 from bakthat.format.entry import Entry, EntryType
 from bakthat.system.text import quoted
+from bakthat.system.threads import ThreadPool
 
 _BATCH_BYTES = 2 * 1024 * 1024
 _BATCH_PIECES = 256
@@ -63,7 +64,7 @@ class IndexCheck:
         self._position = 0
         self._batch: list[_Piece] = []
         self._batch_bytes = 0
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: ThreadPool | None = None
         self._pending: deque[Future[list[Entry]]] = deque()
 
     def __enter__(self) -> IndexCheck:
@@ -142,7 +143,7 @@ class IndexCheck:
         if not self._batch:
             return
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="bakthat-hash")
+            self._pool = ThreadPool(1, thread_name_prefix="bakthat-hash")
         while len(self._pending) >= _MAX_BATCHES:
             self._collect()
         self._pending.append(self._pool.submit(_hash, self._batch))

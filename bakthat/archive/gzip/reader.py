@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, NoReturn
 
 from bakthat.archive.gzip.inflate import corrupt_member_error, inflate_body
@@ -22,6 +22,7 @@ from bakthat.archive.gzip.members import (
 )
 from bakthat.errors import CorruptArchiveError
 from bakthat.system.streams import Source
+from bakthat.system.threads import ThreadPool
 
 if TYPE_CHECKING:
     from isal.igzip_lib import IgzipDecompressor
@@ -63,7 +64,7 @@ class GzipReader:
         self._source = source
         self._on_member = on_member
         self._threads = min(threads or os.cpu_count() or 1, _MAX_THREADS)
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: ThreadPool | None = None
         self._pending: deque[tuple[int, Future[bytes]]] = deque()
         self._pending_bytes = 0
         self._serial: IgzipDecompressor | None = None
@@ -163,7 +164,7 @@ class GzipReader:
                 offset, f"declares {size} bytes, more than any that bakthat writes"
             )
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="bakthat-gunzip")
+            self._pool = ThreadPool(self._threads, thread_name_prefix="bakthat-gunzip")
         self._members += 1
         if self._on_member is not None:
             self._on_member(length, size)

@@ -6,7 +6,7 @@ import struct
 import zlib
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -16,6 +16,7 @@ from bakthat.archive.gzip.members import MEMBER_BYTES, pack_member
 from bakthat.errors import UsageError
 from bakthat.system.linux import usable_cores
 from bakthat.system.streams import Buffer, Sink
+from bakthat.system.threads import ThreadPool
 
 MAX_THREADS = 8
 """The most threads by default; eight compress faster than storage takes bytes."""
@@ -62,7 +63,7 @@ class GzipWriter:
             raise UsageError(f"cannot compress on {threads} threads", hint="choose 1 or more")
         self._sink = sink
         self._level = level
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bakthat-gzip")
+        self._pool = ThreadPool(threads, thread_name_prefix="bakthat-gzip")
         self._on_member = on_member
         self._limit = 2 * threads + 4
         self._pending: deque[tuple[Future[bytes], Callable[[], None]]] = deque()

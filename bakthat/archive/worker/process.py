@@ -14,6 +14,7 @@ from collections.abc import Callable
 from bakthat.archive.worker.messages import ConnectionEndedError, send_failure
 from bakthat.system import linux
 from bakthat.system.signals import SIGNALS, held_back
+from bakthat.system.threads import check_room_for_thread
 
 log = logging.getLogger("bakthat.archive")
 
@@ -143,6 +144,7 @@ def _end_with(parent: int) -> None:
         _wait_readable(parent, None)
         os._exit(1)
 
+    check_room_for_thread()
     threading.Thread(target=watch, daemon=True).start()
 
 

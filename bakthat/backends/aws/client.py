@@ -287,6 +287,10 @@ class AwsClient(ABC):
             return self._clients[attempts]
 
     def _make_client(self, attempts: int) -> Any:
+        # Every connection needs this codec. Were memory or a descriptor lacking then, urllib3 would
+        # only say that it does not know the codec.
+        import encodings.idna  # noqa: F401  # it only has to be loaded
+
         # botocore without boto3: nothing that boto3 adds is needed, and loading it takes 20 ms.
         import botocore.session
         from botocore.config import Config

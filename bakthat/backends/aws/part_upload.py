@@ -9,12 +9,13 @@ import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, TypeVar
 
 from bakthat.backends.base import StoredObject
 from bakthat.errors import BakthatError, StorageError
 from bakthat.system.signals import held_back, report_wait
+from bakthat.system.threads import ThreadPool
 
 Result = TypeVar("Result")
 
@@ -59,7 +60,7 @@ class PartUpload(ABC):
         self._sent = 0
         self._number = 0
         self._upload_id: str | None = None
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: ThreadPool | None = None
         self._pending: dict[Future[dict[str, Any]], int] = {}
         self._parts: list[dict[str, Any]] = []
         self._cancelled = threading.Event()
@@ -169,7 +170,7 @@ class PartUpload(ABC):
             ):
                 self._upload_id = self._begin()
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="bakthat-upload")
+            self._pool = ThreadPool(self._workers, thread_name_prefix="bakthat-upload")
         self._number += 1
         if self._number > self._max_parts:
             raise StorageError(

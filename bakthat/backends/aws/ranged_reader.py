@@ -8,11 +8,12 @@ import re
 import threading
 from abc import abstractmethod
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 from bakthat.backends.aws.client import AwsClient, TransferCancelledError, foreign_errors
 from bakthat.errors import StorageError
+from bakthat.system.threads import ThreadPool
 
 PIECE = 256 * 1024
 """Bytes read from a connection at once; a closed reader stops after such a piece."""
@@ -64,7 +65,7 @@ class RangedReader(io.RawIOBase):
             raise
         self._end = size if end is None else min(end, size)
         self._next = min(stop, self._end)
-        self._pool = ThreadPoolExecutor(ahead, thread_name_prefix="bakthat-download")
+        self._pool = ThreadPool(ahead, thread_name_prefix="bakthat-download")
         # The other ranges are fetched after the first read: until then, the key derivation of a
         # passphrase takes as much memory as they do.
         try:

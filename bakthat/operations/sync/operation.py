@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +53,7 @@ from bakthat.session.vault import INVENTORY_KEY, VaultInventory
 from bakthat.system.paths import PathLike
 from bakthat.system.streams import Progress
 from bakthat.system.text import printable
+from bakthat.system.threads import ThreadPool
 
 log = logging.getLogger("bakthat")
 
@@ -286,7 +286,7 @@ class _Comparison:
 
     # Stored objects
 
-    def _adopt(self, pool: ThreadPoolExecutor | None, candidates: Sequence[StoredObject]) -> None:
+    def _adopt(self, pool: ThreadPool | None, candidates: Sequence[StoredObject]) -> None:
         for batch in batches(candidates):
             described = (
                 map(self._described, batch) if pool is None else pool.map(self._described, batch)
@@ -385,7 +385,7 @@ class _Comparison:
 
     # Missing objects
 
-    def _mark_gone(self, pool: ThreadPoolExecutor, missing: Sequence[str]) -> None:
+    def _mark_gone(self, pool: ThreadPool, missing: Sequence[str]) -> None:
         for batch in batches(missing):
             gone = []
             for key, found in zip(batch, pool.map(self._stat_or_none, batch), strict=True):
