@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 from bakthat.archive.content_hash import MAX_HOLE_BYTES
 from bakthat.archive.create import blocks, writer
-from bakthat.archive.create.recorder import ContentHasher
 from bakthat.archive.create.walk import WalkOptions
 from bakthat.archive.create.writer import write_tree
 from bakthat.archive.gzip.members import MEMBER_BYTES
@@ -51,7 +50,7 @@ def recorded(root: Path, **options: object) -> tuple[list[Entry], bytes, Archive
         sink,
         WalkOptions(),
         report=report,
-        on_piece=ContentHasher(segments.append).hash_piece,
+        on_segment=segments.append,
         **options,  # type: ignore[arg-type]  # of the tests below
     )
     assert size == len(sink.data)
@@ -255,7 +254,7 @@ def test_an_index_has_the_members_of_the_archive(tmp_path: Path) -> None:
                 packed,
                 WalkOptions(),
                 report=ArchiveReport(),
-                on_piece=ContentHasher(spool.add_segment).hash_piece,
+                on_segment=spool.add_segment,
             )
         header = IndexHeader("key", "set", "host", "", "", 0, member_bytes=MEMBER_BYTES)
         spool.write_to(index, header, tar_bytes=size)
@@ -297,7 +296,7 @@ def test_recording_many_files_takes_little_memory(tmp_path: Path) -> None:
             Tiny(),
             WalkOptions(),
             report=ArchiveReport(),
-            on_piece=ContentHasher(lambda _: None).hash_piece,
+            on_segment=lambda _: None,
         )
         try:
             return tracemalloc.get_traced_memory()[1]

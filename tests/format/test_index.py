@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections import deque
+import os
+import stat
 
 import pytest
 from hypothesis import given
@@ -19,7 +21,7 @@ from bakthat.format.index.layout import (
     pack_table,
     parse_table,
 )
-from bakthat.format.index.packing import PENDING, SegmentPacker, fill_digests
+from bakthat.format.index.packing import SegmentPacker
 from bakthat.format.index.parsing import parse_segment
 from bakthat.format.index.values import sort_key
 
@@ -78,21 +80,48 @@ def test_what_is_packed_is_parsed(given_entries: list[Entry]) -> None:
         assert parse_segment(packer.pack(), place, end=at, is_sorted=False) == added
 
 
-@given(st.lists(entries(), min_size=1, max_size=20))
-def test_digests_can_be_filled_in_later(given_entries: list[Entry]) -> None:
-    filled, pending = SegmentPacker(), SegmentPacker()
+@given(st.lists(entries(), min_size=1, max_size=20), st.data())
+def test_a_usual_entry_is_packed_as_any_other(
+    given_entries: list[Entry], data: st.DataObject
+) -> None:
+    one, other = SegmentPacker(), SegmentPacker()
     at = 0
-    digests = deque[bytes]()
     for each in given_entries:
-        entry = each._replace(position=at, owner="", group="")
+        size = data.draw(st.integers(0, 1 << 40))
+        entry = Entry(
+            each.path,
+            EntryType.FILE,
+            each.mode,
+            each.uid,
+            each.gid,
+            data.draw(st.integers(-(1 << 62), 1 << 62)),
+            data.draw(st.integers(0, 1 << 62)),
+            data.draw(st.integers(0, (1 << 64) - 1)),
+            size,
+            hashlib.sha256(each.path.encode("utf-8", "surrogateescape")).digest(),
+            each.owner,
+            each.group,
+            position=at,
+            stored_bytes=size,
+        )
+        if data.draw(st.booleans()):
+            entry = entry._replace(type=EntryType.DIRECTORY, size=0, digest=b"", stored_bytes=0)
         at = entry.end
-        assert filled.add(entry)
-        if entry.digest:
-            digests.append(entry.digest)
-            entry = entry._replace(digest=PENDING)
-        assert pending.add(entry)
-    assert fill_digests(pending.pack(), digests) == filled.pack()
-    assert not digests
+        assert one.add(entry) == add_usual(other, entry)
+    assert one.pack() == other.pack()
+    assert (one.first, one.at, one.files) == (other.first, other.at, other.files)
+    assert one.content_bytes == other.content_bytes
+
+
+def add_usual(packer: SegmentPacker, entry: Entry) -> bool:
+    kind = stat.S_IFDIR if entry.type is EntryType.DIRECTORY else stat.S_IFREG
+    status = os.stat_result(
+        (kind | entry.mode, entry.inode or 0, 1, 1, entry.uid, entry.gid, entry.size, 0, 0, 0),
+        {"st_mtime_ns": entry.mtime_ns, "st_ctime_ns": entry.ctime_ns},
+    )
+    return packer.add_usual(
+        entry.path, status, entry.size, entry.digest, entry.owner, entry.group, entry.position
+    )
 
 
 @given(PATHS, PATHS)

@@ -40,17 +40,17 @@ class BlockBuffer:
             return
         start = 0
         while start < len(data):
-            space = self.space()
-            count = min(len(space), len(data) - start)
-            space[:count] = data[start : start + count]
+            space = self.space(len(data) - start)
+            count = len(space)
+            space[:] = data[start : start + count]
             self.fill(count)
             start += count
 
-    def space(self) -> memoryview:
-        """Return memory for at least one byte; the caller must call :meth:`fill` afterwards."""
+    def space(self, most: int) -> memoryview:
+        """Return memory for at least one byte, at *most* this many; then call :meth:`fill`."""
         if self._filled == self._size:
             self.flush()
-        return self._view[self._filled :]
+        return self._view[self._filled : self._filled + most]
 
     def fill(self, count: int) -> None:
         """Count *count* bytes, which the caller put into :meth:`space`, as written."""
@@ -65,7 +65,9 @@ class BlockBuffer:
 
     def pad(self, multiple: int) -> None:
         """Write zeros until the length of the archive is a multiple of *multiple*."""
-        self.put(bytes(-self.position % multiple))
+        count = -(self._flushed + self._filled) % multiple
+        if count:
+            self.put(bytes(count))
 
     def flush(self) -> None:
         """Write the buffered bytes to the sink."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from bakthat.archive.create.recorder import ContentHasher, PieceContents
 from bakthat.archive.create.walk import DirectoryCache, Scan, WalkOptions, scan
 from bakthat.archive.create.writer import write_tree
 from bakthat.archive.index.writer import Segment, SegmentWriter
@@ -211,24 +210,6 @@ class TreeArchive:
         on_segment: SegmentReceiver,
     ) -> int:
         """Write the archive to *sink*. Raises SourceError."""
-        return self.write_pieces(
-            sink,
-            identity=self._identity,
-            report=report,
-            on_bytes=on_bytes,
-            on_piece=ContentHasher(on_segment).hash_piece,
-        )
-
-    def write_pieces(
-        self,
-        sink: Sink | LendingSink,
-        *,
-        identity: str,
-        report: ArchiveReport,
-        on_bytes: ByteCounter,
-        on_piece: Callable[[memoryview, PieceContents], object],
-    ) -> int:
-        """Write the archive to *sink*; *on_piece* is as for :func:`.writer.write_tree`."""
         return write_tree(
             self.root,
             self.arcname,
@@ -236,8 +217,8 @@ class TreeArchive:
             self.options,
             report=report,
             on_bytes=on_bytes,
-            on_piece=on_piece,
-            comment=identity,
+            on_segment=on_segment,
+            comment=self._identity,
             cache=self._cache,
         )
 

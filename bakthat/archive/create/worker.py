@@ -23,7 +23,6 @@ from bakthat.archive.create.content import (
     SegmentReceiver,
     TreeArchive,
 )
-from bakthat.archive.create.recorder import ContentHasher
 from bakthat.archive.create.walk import Scan, WalkOptions, check_root
 from bakthat.archive.index.writer import Segment
 from bakthat.archive.report import ArchiveReport
@@ -144,18 +143,13 @@ class _SendingReport(ArchiveReport):
 def _work(archive: TreeArchive, ring: SharedRing, connection: socket.socket) -> None:
     """Make *archive* in the worker process."""
     send(connection, _COUNT, astuple(archive.count()))
-    _, identity = receive(connection)
+    archive.begin(receive(connection)[1])
     report = _SendingReport(connection)
-    # Hashed before it is sent: the piece is in the cache of this core, and needs no lock.
-    hasher = ContentHasher(
-        # A plain tuple: marshal supports no class.
-        lambda segment: send(connection, _SEGMENT, tuple(segment))
-    )
-    size = archive.write_pieces(
+    size = archive.write(
         RingSink(ring, connection),
-        identity=identity,
         report=report,
         on_bytes=lambda count: send(connection, _READ, count),
-        on_piece=hasher.hash_piece,
+        # A plain tuple: marshal supports no class.
+        on_segment=lambda segment: send(connection, _SEGMENT, tuple(segment)),
     )
     send(connection, _RESULT, (size, *(getattr(report, name) for name in _RESULT_COUNTS)))

@@ -15,9 +15,10 @@ from bakthat.archive.attributes import attributes_digest
 from bakthat.archive.create.blocks import BlockBuffer
 from bakthat.archive.create.extents import data_extents, looks_sparse
 from bakthat.archive.create.hard_links import HardLinks
-from bakthat.archive.create.recorder import EntryRecorder, PieceContents
+from bakthat.archive.create.recorder import EntryRecorder
 from bakthat.archive.create.walk import DirectoryCache, Entry, WalkOptions, walk
 from bakthat.archive.create.xattrs import AttributeReader
+from bakthat.archive.index.writer import Segment
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar import header as tar_header
 from bakthat.archive.tar.fields import BLOCK_BYTES
@@ -34,16 +35,13 @@ from bakthat.archive.tar.sparse import Extents, pack_pax_1_0
 from bakthat.errors import SourceError
 from bakthat.format.entry import Entry as IndexEntry
 from bakthat.format.entry import EntryType
+from bakthat.format.index.layout import USUAL_HEADER_BYTES
 from bakthat.system.linux import NO_ATIME, read_at
 from bakthat.system.streams import LendingSink, Sink
 from bakthat.system.text import printable, reason_of
 
-_REPORTED_BYTES = 1024 * 1024
-"""The most bytes that are read before *on_bytes* is called."""
 _MAX_ATTRIBUTES = 4 * 1024 * 1024
 """Bytes of extended attributes of one member; half of what the reader accepts as a header."""
-# Python 3.11 takes long to find a member of an enumeration.
-_FILE = EntryType.FILE
 _DEVICES = (EntryType.CHARACTER, EntryType.BLOCK)
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -56,7 +54,7 @@ def write_tree(
     *,
     report: ArchiveReport,
     on_bytes: Callable[[int], None] | None = None,
-    on_piece: Callable[[memoryview, PieceContents], object] | None = None,
+    on_segment: Callable[[Segment], object] | None = None,
     comment: str = "",
     cache: DirectoryCache | None = None,
 ) -> int:
@@ -68,14 +66,13 @@ def write_tree(
     least every MiB. Names and attributes follow GNU tar's use of the PAX format: bytes that are
     not UTF-8 are written as they are, attributes as ``SCHILY.xattr.*``, sparse files in the
     format 1.0. *comment*, when not empty, is written to a global header before the members.
-    *on_piece* is called with each piece of the archive before it is sent, and with the entries that
-    end in it (:class:`.recorder.ContentHasher`).
+    *on_segment* is called with each segment of the archive's index, in order.
     *cache* is the one that a scan just before has filled.
 
     Raises SourceError when the root itself cannot be read, and whatever *sink* and *on_bytes*
     raise; the archive is incomplete then and its end is not written. *sink* stays open.
     """
-    writer = _TreeWriter(arcname, sink, report, on_bytes or _ignore, on_piece or _ignore)
+    writer = _TreeWriter(arcname, sink, report, on_bytes or _ignore, on_segment or _ignore)
     if comment:
         writer.add_comment(comment)
     for entry in walk(root, options, report, cache):
@@ -99,14 +96,14 @@ class _TreeWriter:
         sink: Sink | LendingSink,
         report: ArchiveReport,
         on_bytes: Callable[[int], None],
-        on_piece: Callable[[memoryview, PieceContents], object],
+        on_segment: Callable[[Segment], object],
     ) -> None:
         self._arcname = os.fsencode(arcname)
-        self._recorder = EntryRecorder(on_piece)
-        self._blocks = BlockBuffer(sink, self._recorder.end_piece)
+        self._blocks = BlockBuffer(sink, self._end_piece)
         self._report = report
         self._on_bytes = on_bytes
-        self._unreported = 0
+        self._read_bytes = 0
+        """Bytes that were read since the last call of *on_bytes*."""
         self._links = HardLinks()
         self._attributes = AttributeReader()
         # For one archive only: in a long-lived process the names may change.
@@ -114,6 +111,7 @@ class _TreeWriter:
         self._group = lru_cache(maxsize=4096)(_group_name)
         self._names = lru_cache(maxsize=4096)(self._owner_names)
         self._shared = lru_cache(maxsize=1024)(self._shared_pieces)
+        self._recorder = EntryRecorder(self._names, on_segment)
 
     def add_comment(self, comment: str) -> None:
         """Write a comment that applies to the whole archive."""
@@ -134,8 +132,11 @@ class _TreeWriter:
         elif kind == stat.S_IFDIR:
             begin = self._blocks.position
             records = self._records(entry, entry.path, status.st_dev)
-            self._put_header(name + b"/", tar_header.DIRECTORY, status, 0, records)
-            self._record(begin, name, EntryType.DIRECTORY, status, records)
+            header_bytes = self._put_header(name + b"/", tar_header.DIRECTORY, status, 0, records)
+            if header_bytes == USUAL_HEADER_BYTES and not records:
+                self._recorder.add_usual(name, status, begin)
+            else:
+                self._record(begin, name, EntryType.DIRECTORY, status, records)
             self._report.directories += 1
         elif self._add_hard_link(name, status):
             pass
@@ -157,25 +158,22 @@ class _TreeWriter:
         """Warn that *entry* is not stored because of *error*."""
         self._warn(entry, f"{error}; it is not stored")
 
-    def _count(self, size: int) -> None:
-        """Count *size* bytes of content, and call *on_bytes* about once per MiB."""
-        self._report.bytes += size
-        if self._unreported + size > _REPORTED_BYTES:
-            self._on_bytes(self._unreported)
-            self._unreported = 0
-        self._unreported += size
+    def _end_piece(self, piece: memoryview, start: int) -> None:
+        self._recorder.end_piece(piece, start)
+        if self._read_bytes:
+            self._report.bytes += self._read_bytes
+            self._on_bytes(self._read_bytes)
+            self._read_bytes = 0
 
     def finish(self) -> int:
         """Write the end of the archive: two zero blocks, and padding to a whole record.
 
         Return the length of the archive in bytes.
         """
-        if self._unreported:
-            self._on_bytes(self._unreported)
-        self._recorder.finish()
         self._blocks.zeros(2 * BLOCK_BYTES)
         self._blocks.pad(tar_header.RECORD_BYTES)
         self._blocks.flush()
+        self._recorder.finish()
         return self._blocks.position
 
     def _warn(self, entry: Entry, text: str) -> None:
@@ -328,31 +326,33 @@ class _TreeWriter:
         size = status.st_size
         begin = self._blocks.position
         extents = data_extents(fd, size) if looks_sparse(status) else None
-        map_bytes = 0
         if extents is None:
-            self._put_header(name, tar_header.REGULAR, status, size, records)
+            map_bytes = 0
+            header_bytes = self._put_header(name, tar_header.REGULAR, status, size, records)
         else:
             member = self._member(name, tar_header.REGULAR, status)
             member.records = records
             map_bytes = self._put_sparse_header(member, extents, size)
-        content = self._blocks.position
-        sha256 = self._recorder.begin_content(content, size, extents)
+            header_bytes = self._blocks.position - begin - map_bytes
+        self._recorder.begin_content(self._blocks.position, size, extents)
         if status.st_nlink > 1:
             self._links.add(name, status)
         self._report.files += 1
         problem = ""
         for offset, length in extents if extents is not None else ((0, size),):
             problem = self._copy(fd, offset, length) or problem
-        stored_bytes = self._blocks.position - content + map_bytes
-        self._recorder.end_content()
+        stored_bytes = self._blocks.position - begin - header_bytes
         self._blocks.pad(BLOCK_BYTES)
         problem = problem or _change(status, fd)
         if problem:
             self._warn(entry, problem)
+        elif header_bytes == USUAL_HEADER_BYTES and extents is None and not records:
+            self._recorder.add_usual(name, status, begin)
+            return
         self._recorder.add(
             IndexEntry(
                 _text(name),
-                _FILE,
+                EntryType.FILE,
                 status.st_mode & 0o7777,
                 status.st_uid,
                 status.st_gid,
@@ -360,14 +360,14 @@ class _TreeWriter:
                 status.st_ctime_ns,
                 status.st_ino,
                 size,
-                sha256,
+                b"",
                 *self._names(status.st_uid, status.st_gid),
                 "",
                 None,
                 attributes_digest(records),
                 bool(problem),
                 begin,
-                content - map_bytes - begin,
+                header_bytes,
                 stored_bytes,
             )
         )
@@ -379,8 +379,8 @@ class _TreeWriter:
         status: os.stat_result,
         size: int,
         records: Iterable[tuple[bytes, bytes]],
-    ) -> None:
-        """Write the header of a file or a directory."""
+    ) -> int:
+        """Write the header of a file or a directory; return its bytes."""
         header = None
         if not records:
             shared = self._shared(kind, status.st_mode, status.st_uid, status.st_gid)
@@ -392,6 +392,7 @@ class _TreeWriter:
             member.records = records
             header = pack_member_header(member)
         self._blocks.put(header)
+        return len(header)
 
     def _shared_pieces(self, kind: bytes, mode: int, uid: int, gid: int) -> SharedPieces | None:
         owner, group = self._owner(uid), self._group(gid)
@@ -424,10 +425,10 @@ class _TreeWriter:
         left = length
         problem = ""
         while left:
-            space = self._blocks.space()
+            space = self._blocks.space(left)
             # Catch read errors only; sink errors must propagate.
             try:
-                count = read_at(fd, space[:left], offset + length - left)
+                count = read_at(fd, space, offset + length - left)
             except OSError as exc:
                 problem = f"could not be read whole: {reason_of(exc)}"
                 break
@@ -436,7 +437,7 @@ class _TreeWriter:
                 break
             self._blocks.fill(count)
             left -= count
-            self._count(count)
+            self._read_bytes += count
         if problem:
             self._blocks.zeros(left)
             problem += f"; {left} bytes from {offset + length - left} on are stored as zeros"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -59,6 +60,21 @@ class SegmentWriter:
         if not self._packer.add(entry):
             self.close()
             self._packer.add(entry)
+
+    def add_usual(
+        self,
+        path: str,
+        status: os.stat_result,
+        size: int,
+        digest: bytes,
+        owner: str,
+        group: str,
+        position: int,
+    ) -> None:
+        """Add a usual entry, as :meth:`.SegmentPacker.add_usual` does. Raises as :meth:`add`."""
+        if not self._packer.add_usual(path, status, size, digest, owner, group, position):
+            self.close()
+            self._packer.add_usual(path, status, size, digest, owner, group, position)
 
     def close(self) -> None:
         """Pass on the entries that are still here. Raises what *on_segment* raises."""

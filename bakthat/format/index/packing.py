@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import binascii
 import json
+import os
 import re
-from collections import deque
+import stat
 from typing import Any
 
 from bakthat.format.entry import BLOCK, Entry, EntryType
@@ -23,12 +24,7 @@ _FULL_BYTES = 1024 * 1024
 _LETTERS = {kind: letter for letter, kind in KINDS.items()}
 _PLAIN = re.compile(r"[ !#-\[\]-~]*").fullmatch
 """Whether JSON writes a text as it is."""
-_FILE, _DIRECTORY = EntryType.FILE, EntryType.DIRECTORY
 _base64 = binascii.b2a_base64
-
-PENDING = b"\1"
-"""The digest of an entry that is packed before its content is hashed; see :func:`fill_digests`.
-JSON has no such byte."""
 
 
 class SegmentPacker:
@@ -38,9 +34,8 @@ class SegmentPacker:
         self._lines: list[str] = []
         self._owners: dict[int, str] = {}
         self._groups: dict[int, str] = {}
-        # What usual records have after their path, by mode, owner and names.
-        self._of_files: dict[tuple[int, int, int, str, str], str] = {}
-        self._of_directories: dict[tuple[int, int, int, str, str], str] = {}
+        self._usual: dict[tuple[int, int, int, str, str], str] = {}
+        """What usual records have after their path, by mode, with the type, owners and names."""
         self._inode = 0
         self._next: int | None = None
         self._bytes = 0
@@ -59,71 +54,73 @@ class SegmentPacker:
 
         A record also follows right after the one before it, with the same names of owners.
         """
-        # This runs for each file of a backup, so it looks up as little as it can.
-        (
-            path,
-            kind,
-            mode,
-            uid,
-            gid,
-            mtime,
-            ctime,
-            inode,
-            size,
-            digest,
-            owner,
-            group,
-            _target,
-            _device,
-            attributes,
-            is_volatile,
-            position,
-            header_bytes,
-            stored_bytes,
-        ) = entry
-        lines = self._lines
-        if position != self._next:
-            if lines:
-                return False
-            self.first, self.at = path, position
-        known = self._of_directories if kind is _DIRECTORY else self._of_files
-        middle = known.get((mode, uid, gid, owner, group))
-        if middle is None:
-            if self._owners.setdefault(uid, owner) != owner:
-                return False
-            if self._groups.setdefault(gid, group) != group:
-                return False
-            letter = "d" if kind is _DIRECTORY else "f"
-            middle = known[mode, uid, gid, owner, group] = f'","{letter}",{mode},{uid},{gid},'
-        if (
-            header_bytes != USUAL_HEADER_BYTES
-            or inode is None
-            or ctime is None
-            or attributes
-            or is_volatile
-            or not _PLAIN(path)
-        ):
-            line = self._pack(entry)
-        elif kind is _FILE and digest and stored_bytes == size:
-            letters = "\1" if digest == PENDING else _letters(digest)
-            line = (
-                f'["{path}{middle}{mtime},{ctime - mtime},{inode - self._inode},{size},"{letters}"]'
-            )
-            self._inode = inode
-        elif kind is _DIRECTORY and not stored_bytes:
-            line = f'["{path}{middle}{mtime},{ctime - mtime},{inode - self._inode}]'
-            self._inode = inode
-        else:
-            line = self._pack(entry)
-        lines.append(line)
-        if kind is not _DIRECTORY:
+        if not self._may_follow(entry.position, entry.uid, entry.gid, entry.owner, entry.group):
+            return False
+        if not self._lines:
+            self.first, self.at = entry.path, entry.position
+        line = self._pack(entry)
+        self._append(line, entry.end)
+        if entry.type is not EntryType.DIRECTORY:
             self.files += 1
-            self.content_bytes += stored_bytes
+            self.content_bytes += entry.stored_bytes
+        return True
+
+    def add_usual(
+        self,
+        path: str,
+        status: os.stat_result,
+        size: int,
+        digest: bytes,
+        owner: str,
+        group: str,
+        position: int,
+    ) -> bool:
+        """Add the record of a usual file or directory, in a third of the time of :meth:`add`.
+
+        It has headers of :data:`.layout.USUAL_HEADER_BYTES`, no extended attributes and no holes,
+        and nothing disturbed the reading. *status* is its own, *size* 0 for a directory, and the
+        others are those of its :class:`.Entry`.
+        """
+        # This runs for each file of a backup, so it looks up as little as it can.
+        mode, uid, gid = status.st_mode, status.st_uid, status.st_gid
+        middle = self._usual.get((mode, uid, gid, owner, group))
+        if position != self._next or middle is None:
+            if not self._may_follow(position, uid, gid, owner, group):
+                return False
+            if not self._lines:
+                self.first, self.at = path, position
+            kind = "d" if stat.S_ISDIR(mode) else "f"
+            middle = f',"{kind}",{mode & 0o7777},{uid},{gid},'
+            self._usual[mode, uid, gid, owner, group] = middle
+        mtime, inode = status.st_mtime_ns, status.st_ino
+        name = f'"{path}"' if _PLAIN(path) else _json(pack_text(path))
+        line = f"[{name}{middle}{mtime},{status.st_ctime_ns - mtime},{inode - self._inode}"
+        self._inode = inode
+        if digest:
+            line = f'{line},{size},"{_letters(digest)}"]'
+            self.files += 1
+            self.content_bytes += size
+        else:
+            line += "]"
+        self._append(line, position + USUAL_HEADER_BYTES + size + -size % BLOCK)
+        return True
+
+    def _may_follow(self, position: int, uid: int, gid: int, owner: str, group: str) -> bool:
+        """Return whether an entry at *position*, with these names of owners, fits in here."""
+        if self._lines and position != self._next:
+            return False
+        return (
+            self._owners.setdefault(uid, owner) == owner
+            and self._groups.setdefault(gid, group) == group
+        )
+
+    def _append(self, line: str, end: int) -> None:
+        """Append *line*, for an entry that ends at *end* of the archive."""
+        lines = self._lines
+        lines.append(line)
         self._bytes += len(line) if line.isascii() else len(line.encode())
         is_full = len(lines) >= MAX_SEGMENT_RECORDS or self._bytes >= _FULL_BYTES
-        end = position + header_bytes + stored_bytes + -stored_bytes % BLOCK
         self._next = None if is_full else end
-        return True
 
     def pack(self) -> bytes:
         """Return the lines of the segment."""
@@ -161,21 +158,7 @@ class SegmentPacker:
         return f"{record}]"
 
 
-def fill_digests(text: bytes, digests: deque[bytes]) -> bytes:
-    """Return *text*, that of a segment, with the digests that were PENDING.
-
-    They are taken from the front of *digests*, in the order of the records.
-    """
-    first, *others = text.split(PENDING)
-    pieces = [first]
-    for each in others:
-        pieces += (_base64(digests.popleft(), newline=False)[:DIGEST_LETTERS], each)
-    return b"".join(pieces)
-
-
 def _letters(digest: bytes) -> str:
-    if digest == PENDING:
-        return "\1"
     return _base64(digest, newline=False)[:DIGEST_LETTERS].decode()
 
 
