@@ -35,8 +35,6 @@ _OWNER_BYTES = 31
 _MAX_USTAR_ID = 0o7777777
 _MAX_USTAR_SIZE = 0o77777777777
 _NS = 1_000_000_000
-_USUAL_RECORD_BYTES = 30
-"""The record of a time with ten digits before the point and nine after it."""
 
 
 class HeaderError(ValueError):
@@ -135,27 +133,30 @@ def shared_pieces(member: MemberHeader) -> SharedPieces | None:
 def pack_usual_header(name: bytes, shared: SharedPieces, size: int, mtime_ns: int) -> bytes | None:
     """Return the header blocks of a usual member, in a third of :func:`pack_member_header`'s time.
 
-    A usual member has a short ASCII name, and needs an extended header only for its time; nearly
+    A usual member has a short ASCII name, and needs an extended header for its time at most; nearly
     every file is one. Returns None for any other member. Raises HeaderError.
     """
     seconds, fraction = divmod(mtime_ns, _NS)
-    record = b"%d mtime=%d.%09d\n" % (_USUAL_RECORD_BYTES, seconds, fraction)
     if (
-        len(record) != _USUAL_RECORD_BYTES
         # Ten decimal digits can exceed eleven octal digits.
-        or not 0 <= seconds <= _MAX_USTAR_SIZE
-        or not fraction % 10
+        not 0 <= seconds <= _MAX_USTAR_SIZE
         or len(name) > _NAME_BYTES
         or not name.isascii()
         or not 0 <= size <= _MAX_USTAR_SIZE
     ):
         return None
+    extension = b""
+    if fraction:
+        record = (b" mtime=%d.%09d" % (seconds, fraction)).rstrip(b"0")
+        length = len(record) + 3  # which has two digits, as the seconds have at most ten
+        extension = _extended_block(length, _EXTENDED) + (b"%d%b\n" % (length, record)).ljust(
+            BLOCK_BYTES, b"\0"
+        )
     numbers = b"%011o\0%011o\0" % (size, seconds)
     total = byte_sum(name) + byte_sum(numbers) + shared.sum
     header = b"".join(
         (
-            _extended_block(_USUAL_RECORD_BYTES, _EXTENDED),
-            record.ljust(BLOCK_BYTES, b"\0"),
+            extension,
             name.ljust(_NAME_BYTES, b"\0"),
             shared.ids,
             numbers,
@@ -163,7 +164,7 @@ def pack_usual_header(name: bytes, shared: SharedPieces, size: int, mtime_ns: in
             shared.rest,
         )
     )
-    if len(header) != 3 * BLOCK_BYTES:
+    if len(header) != len(extension) + BLOCK_BYTES:
         raise _misfit(header)
     return header
 
