@@ -135,7 +135,7 @@ class NewBackup:
         self, key: str, date: int, content: BackupContent, counted: Scan, index: NewIndex
     ) -> models.Backups:
         """Store *content*, after its index, and record it. What is left is removed on a failure."""
-        started, begun_ns = time.monotonic(), time.time_ns()
+        started = time.monotonic()
         progress = UploadProgress(counted.bytes, self.progress)
         report = ArchiveReport()
         shared = shared_header(self.keys)
@@ -163,7 +163,7 @@ class NewBackup:
             report.seconds = time.monotonic() - started
             index.send(  # while the last parts of the archive are under way
                 self._describe_index(date, report, sink.size),
-                self._index_header(key, date, begun_ns),
+                self._index_header(key, date, content.begun_ns),
                 tar_bytes=tar_bytes,
                 keys=self.keys,
                 shared=shared,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import json
 import os
 import stat
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from bakthat.errors import CorruptIndexError
 from bakthat.format.entry import BLOCK, Entry, EntryType
 from bakthat.format.index.layout import (
+    USUAL_HEADER_BYTES,
     IndexFooter,
     IndexHeader,
     SegmentPlace,
@@ -80,37 +82,76 @@ def test_what_is_packed_is_parsed(given_entries: list[Entry]) -> None:
         assert parse_segment(packer.pack(), place, end=at, is_sorted=False) == added
 
 
-@given(st.lists(entries(), min_size=1, max_size=20), st.data())
-def test_a_usual_entry_is_packed_as_any_other(
-    given_entries: list[Entry], data: st.DataObject
-) -> None:
+@st.composite
+def usual_entries(draw: st.DrawFn) -> Entry:
+    """Return a file or a directory; many have the mode and the owner of another one."""
+    is_file = draw(st.booleans())
+    size = draw(st.integers(0, 1 << 40)) if is_file else 0
+    uid, gid = draw(st.integers(0, 1)), draw(st.integers(0, 1))
+    return Entry(
+        draw(PATHS),
+        EntryType.FILE if is_file else EntryType.DIRECTORY,
+        draw(st.sampled_from([0o644, 0o4755])),
+        uid,
+        gid,
+        draw(st.integers(-(1 << 62), 1 << 62)),
+        draw(st.integers(-(1 << 62), 1 << 62)),
+        draw(st.integers(0, (1 << 64) - 1)),
+        size,
+        draw(st.binary(min_size=32, max_size=32)) if is_file else b"",
+        draw(st.sampled_from([f"user{uid}"] * 9 + ["another"])),
+        draw(st.sampled_from([f"group{gid}"] * 9 + ["another"])),
+        stored_bytes=size,
+    )
+
+
+@given(st.lists(st.tuples(usual_entries(), st.booleans(), st.integers(0, 9)), max_size=20))
+def test_a_usual_entry_is_packed_as_any_other(steps: list[tuple[Entry, bool, int]]) -> None:
     one, other = SegmentPacker(), SegmentPacker()
     at = 0
-    for each in given_entries:
-        size = data.draw(st.integers(0, 1 << 40))
-        entry = Entry(
-            each.path,
-            EntryType.FILE,
-            each.mode,
-            each.uid,
-            each.gid,
-            data.draw(st.integers(-(1 << 62), 1 << 62)),
-            data.draw(st.integers(0, 1 << 62)),
-            data.draw(st.integers(0, (1 << 64) - 1)),
-            size,
-            hashlib.sha256(each.path.encode("utf-8", "surrogateescape")).digest(),
-            each.owner,
-            each.group,
-            position=at,
-            stored_bytes=size,
-        )
-        if data.draw(st.booleans()):
-            entry = entry._replace(type=EntryType.DIRECTORY, size=0, digest=b"", stored_bytes=0)
+    for each, is_added_as_usual, gap in steps:
+        entry = each._replace(position=at + (BLOCK if not gap else 0))
         at = entry.end
-        assert one.add(entry) == add_usual(other, entry)
+        add = functools.partial(add_usual, other) if is_added_as_usual else other.add
+        is_added = one.add(entry)
+        assert add(entry) == is_added
+        if not is_added:
+            assert one.pack() == other.pack()
+            one, other = SegmentPacker(), SegmentPacker()
+            assert one.add(entry)
+            add = functools.partial(add_usual, other) if is_added_as_usual else other.add
+            assert add(entry)
     assert one.pack() == other.pack()
     assert (one.first, one.at, one.files) == (other.first, other.at, other.files)
     assert one.content_bytes == other.content_bytes
+
+
+@pytest.mark.parametrize(
+    ("change", "is_added"),
+    [
+        ({}, True),
+        ({"owner": "another"}, False),
+        ({"group": "another"}, False),
+        ({"uid": 5}, True),
+        ({"gid": 5}, True),
+        ({"mode": 0o600}, True),
+        ({"type": EntryType.DIRECTORY, "size": 0, "digest": b"", "stored_bytes": 0}, True),
+        ({"position": 3 * USUAL_HEADER_BYTES}, False),
+    ],
+)
+def test_a_usual_entry_that_differs_from_the_one_before_it(
+    change: dict[str, Any], is_added: bool
+) -> None:
+    usual = Entry("a", EntryType.FILE, 0o644, 1, 1, 7, 8, 9, owner="one", group="two")
+    usual = usual._replace(digest=bytes(32))
+    packer, general = SegmentPacker(), SegmentPacker()
+    for entry, expected in [
+        (usual, True),
+        (usual._replace(path="b", position=USUAL_HEADER_BYTES), True),
+        (usual._replace(path="c", position=2 * USUAL_HEADER_BYTES)._replace(**change), is_added),
+    ]:
+        assert add_usual(packer, entry) == general.add(entry) == expected
+    assert packer.pack() == general.pack()
 
 
 def add_usual(packer: SegmentPacker, entry: Entry) -> bool:

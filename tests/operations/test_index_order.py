@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import errno
+import gzip
+import json
 import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from bakthat.errors import ArchiveError, KeyExistsError, StorageError
 from bakthat.format.names import index_key, is_index_key
 from bakthat.operations import cleanup, store
 from bakthat.operations.store import NewBackup
+from bakthat.session.container import make_container
 from bakthat.session.indexes.home import directory_of_indexes
 from bakthat.session.indexes.upload import NewIndex
 from bakthat.session.session import Session
@@ -329,3 +333,22 @@ def test_a_kill_at_any_step_leaves_a_backup_or_none(
     assert kept == described.union(*stored(local))
     back_up(tree, local)
     assert_pairs(local, 2 + is_stored)
+
+
+@pytest.mark.parametrize("what", ["", "a.txt"])
+def test_the_index_says_when_the_first_file_was_looked_at(
+    tree: Path, local: Conf, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A worker process reads while this one connects, and a file may change meanwhile."""
+    connected = []
+
+    def connect(*arguments: Any, **options: Any) -> Any:
+        connected.append(time.time_ns())
+        return make_container(*arguments, **options)
+
+    monkeypatch.setattr("bakthat.operations.store.make_container", connect)
+    before = time.time_ns()
+    back_up(tree / what, local)
+    (index,) = Path(local["local_path"]).glob("*.index")
+    header = json.loads(gzip.decompress(index.read_bytes()).splitlines()[0])
+    assert before <= header["begun"] <= connected[0]

@@ -19,7 +19,8 @@ def limit(more):
 with open("/proc/self/statm") as file:
     used = int(file.read().split()[0]) * resource.getpagesize()
 outcomes = set()
-for more in (*range(8 << 20, 9 << 20, 4096), *range(9 << 20, 16 << 20, 1 << 20)):
+stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
+for more in (*range(0, 1 << 20, 4096), *range(1 << 20, 8 << 20, 1 << 20)):
     read, write = os.pipe()
     if not os.fork():
         signal.alarm(10)  # ends a child that waits
@@ -32,7 +33,7 @@ for more in (*range(8 << 20, 9 << 20, 4096), *range(9 << 20, 16 << 20, 1 << 20))
                     kept.append(bytes(size))
             except MemoryError:
                 pass
-        limit(more)
+        limit(stack + more)
         try:
             pool.submit(len, "x").result()
         except (MemoryError, RuntimeError):
@@ -49,15 +50,43 @@ print(sorted(outcomes))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is read from Linux's /proc")
-def test_a_thread_without_memory_to_begin_is_an_error_and_never_waited_for() -> None:
+@pytest.mark.parametrize("stack_mib", [1, 8, 64])
+def test_a_thread_without_memory_to_begin_is_an_error_and_never_waited_for(stack_mib: int) -> None:
+    # The C library reads the limit when a process begins.
+    script = f'ulimit -S -s {stack_mib * 1024} && exec "$0" -c "$1"'
     done = subprocess.run(
-        [sys.executable, "-c", NEAR_THE_LIMIT],
+        ["sh", "-c", script, sys.executable, NEAR_THE_LIMIT],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert done.stdout == "[b'f', b's']\n", done.stderr
+
+
+WITHOUT_ROOM = """
+import resource
+from bakthat.system.threads import ThreadPool
+
+pool = ThreadPool(1)
+pool.submit(len, "").result()
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), resource.RLIM_INFINITY))
+print(pool.submit(len, "ab").result())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is read from Linux's /proc")
+def test_a_pool_whose_threads_all_run_needs_no_room_for_another() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_ROOM],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "2\n", done.stderr
 
 
 def test_results_and_exceptions_come_from_the_thread() -> None:

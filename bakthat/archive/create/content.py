@@ -6,6 +6,7 @@ import grp
 import hashlib
 import os
 import pwd
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ class BackupContent(Protocol):
 
     status: os.stat_result | None
     """The status of an unchanged file; None for an archive, which has that of each member."""
+
+    begun_ns: int
+    """When it was opened, before any file was looked at, in nanoseconds since 1970 UTC."""
 
     def begin(self, identity: str) -> None:
         """Begin to read, if that is possible before :meth:`write`; call it once, and first.
@@ -74,6 +78,7 @@ class PlainFile:
 
         Raises SourceError when *path* cannot be read, before the storage is used.
         """
+        self.begun_ns = time.time_ns()
         self._path = path
         self._name = name
         try:
@@ -189,6 +194,7 @@ class TreeArchive:
     options: WalkOptions
 
     def __post_init__(self) -> None:
+        self.begun_ns = time.time_ns()
         self.status: os.stat_result | None = None
         self._cache = DirectoryCache()
         self._identity = ""

@@ -39,7 +39,7 @@ class EntryRecorder:
             tuple[bytes, os.stat_result, int, _Content | None] | tuple[Entry, _Content | None]
         ] = []
         """Those that end in this piece: name, status and position of a usual one, any other whole;
-        and the content, if it is not whole in this piece or has holes."""
+        and the content of one that is not usual, or not whole in this piece."""
         self._begun: tuple[int, int, Extents | None] | None = None
         """The content that is being written."""
         self._content: _Content | None = None

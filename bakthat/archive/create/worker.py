@@ -61,9 +61,9 @@ def open_content(
         with contextlib.closing(PlainFile(path, arcname)) as file:
             yield file
         return
-    check_root(path)  # before any process is started
     archive: BackupContent
     archive = tree = TreeArchive(path, arcname, options)
+    check_root(path)  # before any process is started
     try:
         if may_fork():
             with contextlib.suppress(OSError):  # no memory, descriptors or processes left
@@ -80,6 +80,7 @@ class _WorkerArchive:
 
     def __init__(self, archive: TreeArchive) -> None:
         """Raises OSError where no process can be started."""
+        self.begun_ns = archive.begun_ns
         ring = SharedRing(_PIECES, _PIECE_BYTES)
         self._worker = WorkerProcess(lambda connection: _work(archive, ring, connection))
         self._reader = RingReader(ring, self._worker.connection)
