@@ -17,9 +17,12 @@ from bakthat.format.entry import Entry, EntryType
 from bakthat.system.text import quoted
 from bakthat.system.threads import ThreadPool
 
+_SMALL_BYTES = 64 * 1024
+"""Files up to this size are hashed at once: a thread would wait for the lock of the interpreter,
+and let others wait, for longer than that takes."""
 _BATCH_BYTES = 2 * 1024 * 1024
 _BATCH_PIECES = 256
-"""The thread gets pieces in such batches: each handover takes as long as hashing a small file."""
+"""The thread gets the pieces of other files in such batches, for the same reason."""
 _MAX_BATCHES = 2
 """Batches that wait to be hashed; each keeps some buffers of 1 MiB of the reader alive."""
 
@@ -34,9 +37,8 @@ _TYPES = {
     EntryType.BLOCK: MemberType.BLOCKDEV,
     EntryType.FIFO: MemberType.FIFO,
 }
-_Piece = tuple[ContentHash | None, int, memoryview, Entry | None]
-"""The hash of a file and bytes of it at an offset; its entry comes with the end of the file. A file
-of one piece needs no such hash."""
+_Piece = tuple[ContentHash, int, memoryview, Entry | None]
+"""The hash of a file and bytes of it at an offset; its entry comes with the end of the file."""
 _NOTHING = memoryview(b"")
 
 
@@ -44,9 +46,9 @@ class IndexCheck:
     """Compare what is read from an archive with *entries*, those of the same members in order.
 
     With *parts*, what is read is a stream of these members alone, without any others.
-    *on_difference* is called with the entry of each file whose content has another SHA-256; without
-    it, that raises CorruptArchiveError, at once or from a later call. Used in a ``with``, which
-    ends its thread: files are hashed beside what the caller does with them.
+    *on_difference* is called with the entry of each file whose content has another SHA-256, in any
+    order; without it, that raises CorruptArchiveError, at once or from a later call. Used in a
+    ``with``, which ends its thread: large files are hashed beside what the caller does with them.
     """
 
     def __init__(
@@ -111,17 +113,16 @@ class IndexCheck:
         if entry is None or entry.type is not EntryType.FILE:
             yield from content
             return
-        hashing: ContentHash | None = None
+        hashing = ContentHash()
         for offset, piece in content:
-            if hashing is None:
-                if len(piece) == entry.size:  # most files are small
-                    self._add((None, 0, piece, entry), entry.size)
-                    yield offset, piece
-                    return
-                hashing = ContentHash()
+            if len(piece) == entry.size <= _SMALL_BYTES:  # as most files are
+                if hashlib.sha256(piece).digest() != entry.digest:
+                    self._differs(entry)
+                yield offset, piece
+                return
             self._add((hashing, offset, piece, None), len(piece))
             yield offset, piece
-        self._add((hashing or ContentHash(), 0, _NOTHING, entry), 0)
+        self._add((hashing, 0, _NOTHING, entry), 0)
 
     def finish(self) -> None:
         """Wait for the hashes. Raises CorruptArchiveError for a difference or a missing member."""
@@ -151,13 +152,17 @@ class IndexCheck:
 
     def _collect(self) -> None:
         for entry in self._pending.popleft().result():
-            if self._on_difference is not None:
-                self._on_difference(entry)
-                continue
-            path = quoted(entry.path.encode("utf-8", "surrogateescape"))
-            raise CorruptArchiveError(
-                f"the content of {path} differs from its SHA-256 in the index", hint=NO_INDEX_HINT
-            )
+            self._differs(entry)
+
+    def _differs(self, entry: Entry) -> None:
+        """Tell that the content of *entry* has another SHA-256."""
+        if self._on_difference is not None:
+            self._on_difference(entry)
+            return
+        path = quoted(entry.path.encode("utf-8", "surrogateescape"))
+        raise CorruptArchiveError(
+            f"the content of {path} differs from its SHA-256 in the index", hint=NO_INDEX_HINT
+        )
 
     def _disagree(self, name: bytes, what: str) -> NoReturn:
         raise CorruptArchiveError(
@@ -170,11 +175,8 @@ def _hash(batch: list[_Piece]) -> list[Entry]:
     different = []
     for hashing, offset, piece, entry in batch:
         if entry is None:
-            if hashing is not None:
-                hashing.update_at(offset, piece)
-            continue
-        digest = hashlib.sha256(piece).digest() if hashing is None else hashing.digest(entry.size)
-        if digest != entry.digest and (entry.size or entry.digest):
+            hashing.update_at(offset, piece)
+        elif hashing.digest(entry.size) != entry.digest and (entry.size or entry.digest):
             different.append(entry)
     return different
 
