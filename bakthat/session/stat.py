@@ -13,6 +13,7 @@ from bakthat.format.names import parse_any_name
 
 if TYPE_CHECKING:
     from bakthat.system.threads import ThreadPool
+
 Item = TypeVar("Item")
 
 WORKERS = 8

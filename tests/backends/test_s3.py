@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from botocore.response import StreamingBody
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ from bakthat.backends.s3.backend import S3Backend
 from bakthat.backends.s3.upload import EQUAL_PARTS, MAX_PART_SIZE, choose_part_size, size_of_part
 from bakthat.conf import Profile
 from bakthat.errors import BakthatError, ConfigError, CredentialsError, StorageError
+from bakthat.system.threads import ThreadPool
 from tests.support.servers import METHODS, TWO_PARTS, free_port, get, plain, put, s3_backend
 
 LARGEST_OBJECT = 5 * 1024 * 1024 * MIB
@@ -293,3 +295,22 @@ def test_a_damaged_self_description_is_an_empty_one(moto_conf: dict[str, Any], t
         Bucket=backend.container, Key="set.tgz", Body=b"x", Metadata={"bakthat": text}
     )
     assert backend.stat("set.tgz").metadata == {}
+
+
+@pytest.mark.parametrize("failure", [MemoryError(), RuntimeError("can't start new thread")])
+def test_a_download_without_a_thread_closes_its_connection(
+    moto_conf: dict[str, Any], monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    plain(moto_conf).create_bucket(Bucket=moto_conf["s3_bucket"])
+    backend = s3_backend(moto_conf)
+    put(backend, "key", b"content")
+    closed = []
+
+    def refuse(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(ThreadPool, "submit", refuse)
+    monkeypatch.setattr(StreamingBody, "close", lambda body: closed.append(body))
+    with pytest.raises(type(failure)):
+        backend.download("key")
+    assert len(closed) == 1

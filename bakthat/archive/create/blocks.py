@@ -65,9 +65,7 @@ class BlockBuffer:
 
     def pad(self, multiple: int) -> None:
         """Write zeros until the length of the archive is a multiple of *multiple*."""
-        count = -(self._flushed + self._filled) % multiple
-        if count:
-            self.put(bytes(count))
+        self.put(bytes(-self.position % multiple))
 
     def flush(self) -> None:
         """Write the buffered bytes to the sink."""

@@ -113,16 +113,17 @@ class IndexCheck:
         if entry is None or entry.type is not EntryType.FILE:
             yield from content
             return
-        hashing = ContentHash()
+        hashing: ContentHash | None = None
         for offset, piece in content:
             if len(piece) == entry.size <= _SMALL_BYTES:  # as most files are
                 if hashlib.sha256(piece).digest() != entry.digest:
                     self._differs(entry)
                 yield offset, piece
                 return
+            hashing = hashing or ContentHash()
             self._add((hashing, offset, piece, None), len(piece))
             yield offset, piece
-        self._add((hashing, 0, _NOTHING, entry), 0)
+        self._add((hashing or ContentHash(), 0, _NOTHING, entry), 0)
 
     def finish(self) -> None:
         """Wait for the hashes. Raises CorruptArchiveError for a difference or a missing member."""

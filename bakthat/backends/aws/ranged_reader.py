@@ -70,7 +70,7 @@ class RangedReader(io.RawIOBase):
         # passphrase takes as much memory as they do.
         try:
             self._ranges.append(self._pool.submit(self._fetch, start, self._next, first))
-        except RuntimeError:  # no thread can be started
+        except (MemoryError, RuntimeError):  # no thread can be started
             first["Body"].close()
             raise
         self._begun = False
