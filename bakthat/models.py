@@ -28,7 +28,7 @@ import peewee
 from bakthat.database import LOCKED, CatalogDatabase, error_code, opened
 from bakthat.database import is_full as is_full
 from bakthat.errors import CatalogError
-from bakthat.format.description import KEY_VALUE, NAMED
+from bakthat.format.description import KEY_VALUE, MAX_LEVEL, NAMED, sanitized
 from bakthat.format.names import KEY_VALUE_EXTENSION, parse_any_name
 from bakthat.policy.outcome import Outcome
 from bakthat.system.paths import expanded
@@ -161,6 +161,30 @@ class Backups(Outcome, _Model):
         """
         parsed = None if self.is_key_value else parse_any_name(self.stored_filename)
         return bool(parsed.encryption if parsed is not None else self.metadata.get("is_enc"))
+
+    @property
+    def is_increment(self) -> bool:
+        """Whether it is the difference to another backup only, as its stored filename says."""
+        parsed = None if self.is_key_value else parse_any_name(self.stored_filename)
+        return parsed is not None and parsed.is_increment
+
+    @property
+    def needs(self) -> tuple[int, ...]:
+        """The dates (epoch seconds, UTC) of the backups of its set that it is applied to, the full
+        first. Empty for a full, and for an increment whose description was lost."""
+        value = self.metadata.get("needs") if self.is_increment else None
+        return tuple(sanitized({"needs": value}).get("needs", ()))
+
+    @property
+    def level(self) -> int:
+        """Its level (:mod:`bakthat.policy.levels`); 0 for a full."""
+        found = sanitized(self.metadata).get("level", MAX_LEVEL) if self.is_increment else 0
+        return int(found)
+
+    @property
+    def archive_id(self) -> str:
+        """What tells its archive from any other; "" in those of earlier versions."""
+        return str(sanitized(self.metadata).get("id", ""))
 
     @property
     def is_key_value(self) -> bool:

@@ -6,6 +6,7 @@ Others may write to the storage, so no field of a self-description is used unche
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +16,9 @@ from bakthat import __version__
 from bakthat.errors import UsageError
 from bakthat.system.text import is_text, printable
 
-FORMAT = 1
-"""The version of the stored format."""
+FORMAT, INCREMENT_FORMAT = 1, 2
+"""The versions of the stored format: that of an object that is complete in itself, and that of an
+increment, which needs others."""
 
 ARCHIVE, FILE, KEY_VALUE = "archive", "file", "keyvalue"
 """The kinds of objects: a tar archive, a file as it is, and a value of KeyValue."""
@@ -26,7 +28,11 @@ INDEX = "index"
 
 INDEX_FORMAT = 1
 """The version of the format of an index, which its archive's self-description has as ``index``: so
-it is known that there must be one."""
+it is known that there must be one. That of an increment is INCREMENT_FORMAT."""
+
+MAX_NEEDS = 64
+"""The most archives that an increment may need, so that their dates fit into its description."""
+MAX_LEVEL = 9
 
 NAMED = "named"
 """The source id of a backup that was given a name: its source makes no difference."""
@@ -64,20 +70,26 @@ def describe(
     encryption: str,
     compressed: bool,
     source_id: str = "",
+    archive_id: str = "",
+    needs: Sequence[int] = (),
+    level: int = 0,
 ) -> dict[str, Any]:
     """Return the fields of every self-description; the caller adds those of its *kind*.
 
     *date* is in epoch seconds, *encryption* is "passphrase", "recipients" or "none". *source_id*
-    is that of :func:`source_id` or :data:`NAMED`; a value of KeyValue has none. See
-    docs/format.rst.
+    is that of :func:`source_id` or :data:`NAMED`; a value of KeyValue has none. *archive_id* is
+    that of the archive. *needs* are the dates of the archives that an increment is applied to, and
+    *level* is its level (:mod:`bakthat.policy.levels`). See docs/format.rst.
     """
     return {
         "bakthat": __version__,
-        "format": FORMAT,
+        "format": INCREMENT_FORMAT if needs else FORMAT,
         "set": set_name,
         "date": date,
         "host": host,
         **({"source_id": source_id} if source_id else {}),
+        **({"id": archive_id} if archive_id else {}),
+        **({"needs": list(needs), "level": level} if needs else {}),
         "kind": kind,
         "encryption": encryption,
         "compression": "gzip" if compressed else "none",
@@ -132,6 +144,26 @@ def _source_id(value: object) -> bool:
     return value == NAMED or (isinstance(value, str) and is_source_id(value))
 
 
+def is_archive_id(text: str) -> bool:
+    """Return whether *text* has the form of the id of an archive."""
+    return is_source_id(text)
+
+
+def _archive_id(value: object) -> bool:
+    return isinstance(value, str) and is_archive_id(value)
+
+
+def _needs(value: object) -> bool:
+    """Return whether *value* is a list of dates that ascend."""
+    fits = _number(0, _LAST_DATE)
+    return (
+        isinstance(value, list)
+        and 0 < len(value) <= MAX_NEEDS
+        and all(map(fits, value))
+        and all(map(operator.lt, value, value[1:]))
+    )
+
+
 def _seconds(value: object) -> bool:
     return isinstance(value, float) and 0 <= value < _LAST_DATE
 
@@ -150,6 +182,9 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
     "set": _name,
     "host": _text,
     "source_id": _source_id,
+    "id": _archive_id,
+    "needs": _needs,
+    "level": _number(0, MAX_LEVEL),
     "date": _number(0, _LAST_DATE),
     "kind": _text,
     "encryption": _text,

@@ -19,6 +19,15 @@ class EntryType(enum.StrEnum):
     CHARACTER = "character"
     BLOCK = "block"
     FIFO = "fifo"
+    REMOVED = "removed"
+    """Only in the index of an increment: what was at the path and below it is gone."""
+    SEEN = "seen"
+    """Only in the index of an increment: the content was read, and is that of an older archive."""
+
+    @property
+    def is_member(self) -> bool:
+        """Whether an archive has a member for such an entry."""
+        return self not in (EntryType.REMOVED, EntryType.SEEN)
 
 
 class Entry(NamedTuple):
@@ -53,6 +62,8 @@ class Entry(NamedTuple):
     there are none."""
     is_volatile: bool = False
     """Whether the file changed, or could not be read whole, while it was stored."""
+    is_stale: bool = False
+    """Whether a later backup could not read the file, so that this is its earlier content."""
     position: int = 0
     """Where the entry's headers begin in the tar archive, in bytes."""
     header_bytes: int = 3 * BLOCK
@@ -60,6 +71,10 @@ class Entry(NamedTuple):
     stored_bytes: int = 0
     """Bytes of its content in the tar archive, without padding; of a sparse file, its map and its
     data."""
+    archive: int = 0
+    """Which of the archives that the backup needs has the content, by its number: 0 is the full."""
+    read: int = 0
+    """The number of the backup, among these, that read the content last."""
 
     @property
     def sha256(self) -> str:

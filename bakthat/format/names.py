@@ -1,6 +1,7 @@
 """Stored names: make the key of a backup from its set, date and kind, and parse keys.
 
-A key is ``<prefix><stem>.<YYYYmmddHHMMSS in UTC><extension>``. The stem is the name of the set,
+A key is ``<prefix><stem>.<YYYYmmddHHMMSS in UTC><extension>``, and that of an increment has
+``.inc`` before the extension. The stem is the name of the set,
 without ``.tgz`` or ``.tar.gz`` when the source is already a tarball.
 Everything here is pure: no clock, no disk.
 """
@@ -16,6 +17,8 @@ from typing import NamedTuple
 from bakthat.errors import UsageError
 from bakthat.system.text import is_text, printable
 
+INCREMENT_EXTENSION = ".inc"
+"""What precedes the extension of an increment, so that nobody takes it for everything."""
 ENCRYPTED_EXTENSION = ".age"
 KEY_VALUE_EXTENSION = ".keyvalue"
 """The end of the keys of KeyValue; those of backups end with their date and extensions."""
@@ -28,7 +31,8 @@ MAX_SET_BYTES = 255
 _DATE_FORMAT = "%Y%m%d%H%M%S"
 _TARBALL = re.compile(r"\.(?:tgz|tar\.gz)$", re.IGNORECASE)
 _STORED = re.compile(
-    r"(?P<stem>.+)\.(?P<date>\d{14})(?P<extension>\.tgz|\.tar|)(?P<encryption>\.age|\.enc|)",
+    r"(?P<stem>.+)\.(?P<date>\d{14})(?P<increment>\.inc(?=\.tgz|\.tar)|)"
+    r"(?P<extension>\.tgz|\.tar|)(?P<encryption>\.age|\.enc|)",
     re.DOTALL,
 )
 
@@ -48,6 +52,8 @@ class StoredName(NamedTuple):
     """".tgz", ".tar" or ""."""
     encryption: str
     """".age", ".enc" (0.6.0's) or ""."""
+    is_increment: bool = False
+    """Whether it is the difference to another backup only."""
 
 
 def check_set_name(name: str) -> str:
@@ -80,18 +86,22 @@ def tarball_stem(set_name: str) -> str:
     return _TARBALL.sub("", set_name) or set_name
 
 
-def stored_name(stem: str, backup_date: int, extension: str, *, encrypted: bool) -> str:
+def stored_name(
+    stem: str, backup_date: int, extension: str, *, encrypted: bool, increment: bool = False
+) -> str:
     """Return a stored name without prefix. *backup_date* is in epoch seconds UTC."""
     date = time.strftime(_DATE_FORMAT, time.gmtime(backup_date))
-    return f"{stem}.{date}{extension}{ENCRYPTED_EXTENSION if encrypted else ''}"
+    kind = INCREMENT_EXTENSION if increment else ""
+    return f"{stem}.{date}{kind}{extension}{ENCRYPTED_EXTENSION if encrypted else ''}"
 
 
 def stored_names(
-    stem: str, backup_date: int, extension: str, *, encrypted: bool
+    stem: str, backup_date: int, extension: str, *, encrypted: bool, increment: bool = False
 ) -> Iterator[tuple[str, int]]:
     """Yield candidate names with their dates: *backup_date*, then each following second."""
     while True:
-        yield stored_name(stem, backup_date, extension, encrypted=encrypted), backup_date
+        name = stored_name(stem, backup_date, extension, encrypted=encrypted, increment=increment)
+        yield name, backup_date
         backup_date += 1
 
 
@@ -154,7 +164,11 @@ def _parsed(match: re.Match[str] | None) -> StoredName | None:
     if moment.tm_sec > 59:  # strptime accepts leap seconds; epoch seconds have none
         return None
     return StoredName(
-        match["stem"], calendar.timegm(moment), match["extension"], match["encryption"]
+        match["stem"],
+        calendar.timegm(moment),
+        match["extension"],
+        match["encryption"],
+        bool(match.groupdict().get("increment")),
     )
 
 

@@ -32,7 +32,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.system": ["files linux paths signals streams text threads", "disks terminal"],
     "bakthat.format": ["names description entry", "index"],
-    "bakthat.format.index": ["values", "layout", "packing parsing"],
+    "bakthat.format.index": ["values", "layout overlay", "packing parsing"],
     "bakthat.policy": [
         "defaults newest outcome week_days",
         "intervals rotation storage_classes",
@@ -46,7 +46,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.archive.tar": ["fields member", "header sparse", "reader"],
     "bakthat.archive.gzip": ["level members", "inflate", "reader writer"],
-    "bakthat.archive.index": ["framing", "reader writer", "scan"],
+    "bakthat.archive.index": ["framing", "reader writer", "scan state"],
     "bakthat.archive.worker": ["messages", "process shared_memory"],
     "bakthat.archive.create": [
         "blocks excludes extents hard_links recorder xattrs",
@@ -87,7 +87,7 @@ LAYERS: dict[str, list[str]] = {
         "session",
         "container",
         "cold entries sets",
-        "lookup",
+        "chains lookup",
         "reading vault",
         "changes indexes",
         "deletion",

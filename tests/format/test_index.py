@@ -38,7 +38,7 @@ NUMBERS = st.integers(0, 2**62)
 
 @st.composite
 def entries(draw: st.DrawFn) -> Entry:
-    type_ = draw(st.sampled_from(EntryType))
+    type_ = draw(st.sampled_from([each for each in EntryType if each.is_member]))
     is_file = type_ is EntryType.FILE
     size = draw(st.integers(0, 2**50)) if is_file else 0
     is_link = type_ in (EntryType.SYMLINK, EntryType.HARDLINK)
@@ -304,7 +304,7 @@ def test_long_gzip_members_which_would_be_read_at_once_are_refused() -> None:
 
 def test_another_format_is_refused_with_what_to_do() -> None:
     line = IndexHeader("key", "set", "host", "/set", "named", 1).pack()
-    newer = line.replace(b'"format":1', b'"format":2')
-    with pytest.raises(CorruptIndexError, match="format 2") as caught:
+    newer = line.replace(b'"format":1', b'"format":3')
+    with pytest.raises(CorruptIndexError, match="format 3") as caught:
         IndexHeader.parse(newer)
     assert caught.value.hint == "upgrade bakthat"

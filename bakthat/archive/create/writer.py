@@ -230,10 +230,8 @@ class _TreeWriter:
                 _text(link),
                 device,
                 attributes_digest(records),
-                False,
-                begin,
-                self._blocks.position - begin,
-                0,
+                position=begin,
+                header_bytes=self._blocks.position - begin,
             )
         )
 
@@ -366,9 +364,9 @@ class _TreeWriter:
                 None,
                 attributes_digest(records),
                 bool(problem),
-                begin,
-                header_bytes,
-                stored_bytes,
+                position=begin,
+                header_bytes=header_bytes,
+                stored_bytes=stored_bytes,
             )
         )
 

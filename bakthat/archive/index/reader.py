@@ -29,6 +29,7 @@ from bakthat.system.streams import RandomSource
 from bakthat.system.text import printable
 
 _DIRECTORY = EntryType.DIRECTORY
+_NO_FILES = (EntryType.DIRECTORY, EntryType.REMOVED, EntryType.SEEN)
 _END_BYTES = 64 * 1024
 """What is read of the end at first; the footer of a million files fits."""
 _MAX_HEADER_BYTES = 256 * 1024
@@ -101,16 +102,30 @@ class IndexReader:
         *,
         where: Callable[[str], bool] | None = None,
     ) -> Iterator[Entry]:
-        """Yield entries in the order of the archive.
+        """Yield the entries that the archive has members for, in its order.
 
         With *paths*, only the entries at these paths and below them; only the segments that can
         hold them are read. *where* is called with each path and says whether its entry is wanted.
         Raises CorruptIndexError, and what the source raises.
         """
+        entries = chain.from_iterable(self.segments(paths, where=where))
+        if not self.header.needs:
+            return entries
+        return (each for each in entries if each.type.is_member)
+
+    def segments(
+        self,
+        paths: Collection[str] | None = None,
+        *,
+        where: Callable[[str], bool] | None = None,
+    ) -> Iterator[list[Entry]]:
+        """Yield the entries of :meth:`entries`, those of a segment at once.
+
+        Those of an increment also say what it removes and what was seen.
+        """
         if paths is None:
             segments = self._entries_of(range(len(self.footer.segments)), where)
-            yield from self._counted(segments) if where is None else chain.from_iterable(segments)
-            return
+            return self._counted(segments) if where is None else segments
         wanted = _tops_of(paths)
 
         def is_wanted(path: str) -> bool:
@@ -120,7 +135,18 @@ class IndexReader:
                 return False
             return where is None or where(path)
 
-        yield from chain.from_iterable(self._entries_of(self._segments_with(wanted), is_wanted))
+        return self._entries_of(self._segments_with(wanted), is_wanted)
+
+    def at(self, paths: Collection[str]) -> Iterator[Entry]:
+        """Yield the entries at *paths*, without those below them, as :meth:`segments` does."""
+        wanted = frozenset(paths)
+        keys = map(sort_key, wanted)
+        if not self.header.is_sorted:
+            numbers: Sequence[int] = range(len(self._firsts))
+        else:
+            found = {max(bisect_right(self._firsts, key) - 1, 0) for key in keys}
+            numbers = sorted(found) if self._firsts else []
+        return chain.from_iterable(self._entries_of(numbers, wanted.__contains__))
 
     def members(self) -> MemberTable | None:
         """Return where the archive's gzip members are; None when it has none of known lengths."""
@@ -130,14 +156,14 @@ class IndexReader:
             self._source, self.header.member_bytes, self.footer.tables, self.footer.stored_bytes
         )
 
-    def _counted(self, segments: Iterable[list[Entry]]) -> Iterator[Entry]:
+    def _counted(self, segments: Iterable[list[Entry]]) -> Iterator[list[Entry]]:
         """Yield the entries of all segments; at the end, compare them with what the footer says."""
         files = directories = content_bytes = 0
         for entries in segments:
-            yield from entries
-            here = [entry.type for entry in entries].count(_DIRECTORY)
-            directories += here
-            files += len(entries) - here
+            yield entries
+            types = [entry.type for entry in entries]
+            directories += types.count(_DIRECTORY)
+            files += len(entries) - sum(map(types.count, _NO_FILES))
             content_bytes += sum([entry.stored_bytes for entry in entries])
         footer = self.footer
         if (files, directories, content_bytes) != (
@@ -176,6 +202,7 @@ class IndexReader:
                 before=None if following is None else following.first,
                 is_sorted=self.header.is_sorted,
                 kind=self.header.kind,
+                needs=len(self.header.needs),
                 where=where,
             )
 

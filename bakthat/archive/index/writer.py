@@ -87,7 +87,7 @@ class SegmentWriter:
             packer.at,
             packer.pack(),
             packer.files,
-            len(packer) - packer.files,
+            packer.directories,
             packer.content_bytes,
         )
         self._packer = SegmentPacker()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from bakthat import __version__
 from bakthat.errors import CorruptIndexError
@@ -24,8 +25,12 @@ from bakthat.format.index.values import (
     sort_key,
 )
 
-FORMAT = 1
-"""The version of the format of an index."""
+FORMAT, INCREMENT_FORMAT = 1, 2
+"""The versions of the format of an index: that of a full backup, and that of an increment."""
+MAX_NEEDS = 4096
+"""The most archives that the index of an increment may name."""
+DEFAULT_RACY_SECONDS = 60
+"""What an index that does not say it means by :attr:`IndexHeader.racy_seconds`."""
 ARCHIVE, FILE = "archive", "file"
 """The kinds of objects that have an index; the content of a ``file`` is no tar archive."""
 MAX_SEGMENT_RECORDS = 2048
@@ -62,6 +67,8 @@ KINDS = {
     "c": EntryType.CHARACTER,
     "b": EntryType.BLOCK,
     "p": EntryType.FIFO,
+    "x": EntryType.REMOVED,
+    "s": EntryType.SEEN,
 }
 """The types of entries, by their letters in a record."""
 USUAL_HEADER_BYTES = 3 * BLOCK
@@ -97,6 +104,18 @@ class TablePlace(NamedTuple):
     """Bytes of its own gzip member."""
 
 
+class NeededArchive(NamedTuple):
+    """One of the archives that an increment needs."""
+
+    key: str
+    date: int
+    """Epoch seconds, UTC."""
+    size: int
+    """Bytes, as stored."""
+    archive_id: str
+    """That of its description; "" where it has none."""
+
+
 @dataclass(frozen=True, slots=True)
 class IndexHeader:
     """The first line of an index: which object it describes."""
@@ -118,13 +137,42 @@ class IndexHeader:
     compressed, or by another program."""
     is_sorted: bool = True
     """Whether the paths ascend, component by component, in their bytes, and each is there once."""
+    archive_id: str = ""
+    """16 hexadecimal digits, also in the archive's description; "" in those of earlier versions."""
+    needs: tuple[NeededArchive, ...] = ()
+    """The archives that an increment is applied to, the full first; none for a full backup."""
+    level: int = 0
+    """That of an increment among the others (:mod:`bakthat.policy.levels`); 0 is a full backup."""
+    racy_seconds: int = DEFAULT_RACY_SECONDS
+    """A file that changed fewer seconds than this before it was read may have changed again without
+    another time, so the next backup reads it."""
+    rule: Mapping[str, Any] = field(default_factory=dict)
+    """How changes were found, for people who read it."""
+
+    @property
+    def is_increment(self) -> bool:
+        """Whether the archive holds the difference to another backup only."""
+        return bool(self.needs)
+
+    @property
+    def racy_ns(self) -> int:
+        """The time from which on a change may be followed by another one with the same times.
+
+        In nanoseconds since 1970 UTC.
+        """
+        begun = self.begun_ns or self.date * 10**9
+        return begun - self.racy_seconds * 10**9
 
     def pack(self) -> bytes:
         """Return the line."""
+        increment = {
+            "level": self.level,
+            "needs": [[pack_text(each.key), *each[1:]] for each in self.needs],
+        }
         return pack_line(
             {
                 "bakthat": "index",
-                "format": FORMAT,
+                "format": INCREMENT_FORMAT if self.needs else FORMAT,
                 "version": __version__,
                 "key": pack_text(self.key),
                 "set": pack_text(self.set_name),
@@ -136,6 +184,9 @@ class IndexHeader:
                 "begun": self.begun_ns,
                 "member": self.member_bytes,
                 "sorted": self.is_sorted,
+                **({"id": self.archive_id} if self.archive_id else {}),
+                **(increment if self.needs else {}),
+                "rule": {**self.rule, "racy": self.racy_seconds},
                 "columns": COLUMNS,
             }
         )
@@ -147,9 +198,10 @@ class IndexHeader:
         if found.get("bakthat") != "index":
             raise CorruptIndexError("it is not an index of bakthat")
         version = found.get("format")
-        if version != FORMAT:
+        if version not in (FORMAT, INCREMENT_FORMAT) or isinstance(version, bool):
             raise CorruptIndexError(
-                f"the index has the format {version!r}, and this version of bakthat reads {FORMAT}",
+                f"the index has the format {version!r}, and this version of bakthat reads up to "
+                f"{INCREMENT_FORMAT}",
                 hint="upgrade bakthat",
             )
         kind = found.get("kind")
@@ -158,18 +210,50 @@ class IndexHeader:
         member_bytes = parse_number(found.get("member"), 0, _MAX_MEMBER_BYTES)
         if 0 < member_bytes < _MIN_MEMBER_BYTES:
             raise CorruptIndexError("the index has gzip members of a size that is never used")
+        date = parse_number(found.get("date"), 0, MAX_NUMBER)
+        needs = _needs(found.get("needs", []), date)
+        if bool(needs) != (version == INCREMENT_FORMAT) or (needs and kind != ARCHIVE):
+            raise CorruptIndexError("the index does not say which archives it needs")
+        rule = found.get("rule", {})
+        if not isinstance(rule, dict):
+            raise CorruptIndexError("the index has an invalid rule of change")
         return cls(
             key=parse_text(found.get("key")),
             set_name=parse_text(found.get("set")),
             host=parse_text(found.get("host")),
             source=parse_text(found.get("source", "")),
             source_id=parse_text(found.get("source_id", "")),
-            date=parse_number(found.get("date"), 0, MAX_NUMBER),
+            date=date,
             kind=kind,
             begun_ns=parse_number(found.get("begun", 0), 0, MAX_NS),
             member_bytes=member_bytes,
             is_sorted=found.get("sorted") is True,
+            archive_id=parse_text(found.get("id", "")),
+            needs=needs,
+            level=parse_number(found.get("level", 0), 0, MAX_NUMBER),
+            racy_seconds=parse_number(rule.get("racy", DEFAULT_RACY_SECONDS), 0, MAX_NUMBER),
+            rule={key: value for key, value in rule.items() if key != "racy"},
         )
+
+
+def _needs(value: object, date: int) -> tuple[NeededArchive, ...]:
+    """Return the archives that an increment of *date* needs. Raises CorruptIndexError."""
+    needs = [parse_list(each) for each in parse_list(value)]
+    if len(needs) > MAX_NEEDS or any(len(each) != 4 for each in needs):
+        raise CorruptIndexError("the index has an invalid list of the archives that it needs")
+    parsed = tuple(
+        NeededArchive(
+            parse_text(key),
+            parse_number(when, 0, MAX_NUMBER),
+            parse_number(size, 0, MAX_NUMBER),
+            parse_text(archive_id),
+        )
+        for key, when, size, archive_id in needs
+    )
+    dates = [each.date for each in parsed] + [date]
+    if any(map(operator.ge, dates, dates[1:])):
+        raise CorruptIndexError("the archives that the index needs are not in the order of time")
+    return parsed
 
 
 @dataclass(frozen=True, slots=True)

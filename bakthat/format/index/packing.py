@@ -42,7 +42,8 @@ class SegmentPacker:
         self.first = ""
         self.at = 0
         self.files = 0
-        """Entries that are not directories."""
+        """Members that are not directories."""
+        self.directories = 0
         self.content_bytes = 0
         """Bytes of the content of the files, without holes."""
 
@@ -60,7 +61,9 @@ class SegmentPacker:
             self.first, self.at = entry.path, entry.position
         line = self._pack(entry)
         self._append(line, entry.end)
-        if entry.type is not EntryType.DIRECTORY:
+        if entry.type is EntryType.DIRECTORY:
+            self.directories += 1
+        elif entry.type.is_member:
             self.files += 1
             self.content_bytes += entry.stored_bytes
         return True
@@ -102,6 +105,7 @@ class SegmentPacker:
             self.content_bytes += size
         else:
             line += "]"
+            self.directories += 1
         self._append(line, position + USUAL_HEADER_BYTES + size + -size % BLOCK)
         return True
 
@@ -167,11 +171,14 @@ def _json(value: object) -> str:
 
 
 def _is_usual(entry: Entry) -> bool:
+    if entry.type is EntryType.REMOVED:
+        return True
     stored = entry.size if entry.type is EntryType.FILE else 0
     return (
         entry.header_bytes == USUAL_HEADER_BYTES
         and entry.stored_bytes == stored
         and not (entry.target or entry.device or entry.attributes or entry.is_volatile)
+        and entry.type is not EntryType.SEEN
     )
 
 
@@ -181,7 +188,11 @@ def _more(entry: Entry) -> dict[str, Any]:
         more["t"] = pack_text(entry.target)
     if entry.device is not None:
         more["d"] = list(entry.device)
-    if entry.header_bytes != USUAL_HEADER_BYTES:
+    if entry.type is EntryType.SEEN:
+        more["a"] = entry.archive
+        if entry.is_stale:
+            more["z"] = 1
+    elif entry.header_bytes != USUAL_HEADER_BYTES:
         more["n"] = entry.header_bytes // BLOCK
     if entry.stored_bytes != (entry.size if entry.type is EntryType.FILE else 0):
         more["k"] = entry.stored_bytes

@@ -18,6 +18,7 @@ from bakthat.format.index.layout import (
     DIGEST_LETTERS,
     FILE,
     KINDS,
+    MAX_NEEDS,
     USUAL_HEADER_BYTES,
     SegmentPlace,
 )
@@ -48,7 +49,8 @@ _SIZE_COLUMN = COLUMNS.index("size")
 """The SHA-256 is in the next one."""
 _LINKS = frozenset((EntryType.SYMLINK, EntryType.HARDLINK))
 _DEVICES = frozenset((EntryType.CHARACTER, EntryType.BLOCK))
-_WITH_MORE = _LINKS | _DEVICES
+_WITH_MORE = _LINKS | _DEVICES | {EntryType.SEEN}
+_NO_MEMBERS = frozenset((EntryType.REMOVED, EntryType.SEEN))
 _ATTRIBUTES = re.compile(r"[0-9a-f]{16}")
 _FILE = EntryType.FILE
 
@@ -61,13 +63,15 @@ def parse_segment(
     is_sorted: bool,
     before: str | None = None,
     kind: str = ARCHIVE,
+    needs: int = 0,
     where: Callable[[str], bool] | None = None,
 ) -> list[Entry]:
     """Return the entries of a segment in order; with *where*, those whose path it accepts.
 
-    *end* is where the archive's content after this segment begins at the latest, in bytes, and
-    *before* the first path of the next segment. A segment of which nothing is accepted is not
-    checked. Raises CorruptIndexError.
+    *needs* is how many archives the one with this index needs; only with some it may have records
+    of what was removed or seen. *end* is where the archive's content after this segment begins at
+    the latest, in bytes, and *before* the first path of the next segment. A segment of which
+    nothing is accepted is not checked. Raises CorruptIndexError.
     """
     head_line, _, body = text.partition(b"\n")
     head = parse_object(head_line, "segment")
@@ -87,7 +91,7 @@ def parse_segment(
     if paths[0] != place.first:
         raise CorruptIndexError("a segment of the index begins with another path")
     _check_paths(paths, before if is_sorted else None, is_sorted=is_sorted)
-    rows = _Columns(paths, records, head, kind).rows(place.at, end)
+    rows = _Columns(paths, records, head, kind, needs).rows(place.at, end)
     return list(map(Entry._make, rows if wanted is None else itertools.compress(rows, wanted)))
 
 
@@ -147,7 +151,12 @@ class _Columns:
     """
 
     def __init__(
-        self, paths: Sequence[str], records: Sequence[list[Any]], head: dict[str, Any], kind: str
+        self,
+        paths: Sequence[str],
+        records: Sequence[list[Any]],
+        head: dict[str, Any],
+        kind: str,
+        needs: int,
     ) -> None:
         lengths = list(map(len, records))
         if min(lengths) < _LEAST_COLUMNS or max(lengths) > len(COLUMNS):
@@ -195,19 +204,38 @@ class _Columns:
         count = len(records)
         self._headers: Sequence[int] = [USUAL_HEADER_BYTES] * count
         self._stored: Sequence[int] = sizes
-        self._extras: Sequence[Iterable[Any]] = [itertools.repeat(each) for each in _NO_MORE[:4]]
+        self._extras: Sequence[Iterable[Any]] = [itertools.repeat(each) for each in _NO_MORE[:5]]
+        self._archives: Iterable[int] = itertools.repeat(needs)
+        self._needs = needs
         if more.count(None) < count or not _WITH_MORE.isdisjoint(types):
             self._add_more(more, types)
         self._is_padded = kind != FILE
-        if 0 in self._headers if self._is_padded else any(self._headers):
+        if self._is_padded and not _NO_MEMBERS.isdisjoint(types):
+            self._leave_out_members(types)
+        elif 0 in self._headers if self._is_padded else any(self._headers):
             raise CorruptIndexError("the index has an entry with another kind of headers")
+
+    def _leave_out_members(self, types: Sequence[EntryType]) -> None:
+        """Give no place in the archive to the records of what was removed or seen."""
+        if not self._needs:
+            raise CorruptIndexError("the index of a full backup removes something")
+        is_member = [type_ not in _NO_MEMBERS for type_ in types]
+        if 0 in itertools.compress(self._headers, is_member):
+            raise CorruptIndexError("the index has an entry with another kind of headers")
+        self._headers = list(map(operator.mul, self._headers, is_member))
 
     def _add_more(self, more: Sequence[object], types: Sequence[EntryType]) -> None:
         parsed = [
             _NO_MORE if each is None and type_ not in _WITH_MORE else _parse_more(each, type_)
             for each, type_ in zip(more, types, strict=True)
         ]
-        self._extras = list(zip(*parsed, strict=True))[:4]
+        self._extras = list(zip(*parsed, strict=True))[:5]
+        if not _NO_MEMBERS.isdisjoint(types):
+            self._archives = [
+                self._needs if each.archive is None else each.archive for each in parsed
+            ]
+            if max(self._archives) > self._needs:
+                raise CorruptIndexError("the index names an archive that it does not need")
         self._headers = [
             header if each.blocks is None else each.blocks * BLOCK
             for header, each in zip(self._headers, parsed, strict=True)
@@ -229,7 +257,14 @@ class _Columns:
         if last > end:
             raise CorruptIndexError("a position in the index is outside of the archive")
         return zip(
-            *self._known, *self._extras, positions, self._headers, self._stored, strict=False
+            *self._known,
+            *self._extras,
+            positions,
+            self._headers,
+            self._stored,
+            self._archives,
+            itertools.repeat(self._needs),
+            strict=False,
         )
 
 
@@ -292,8 +327,10 @@ class _More(NamedTuple):
     device: tuple[int, int] | None = None
     attributes: str = ""
     is_volatile: bool = False
+    is_stale: bool = False
     blocks: int | None = None
     stored: int | None = None
+    archive: int | None = None
 
 
 _NO_MORE = _More()
@@ -328,6 +365,8 @@ def _parse_more(more: object, type_: EntryType) -> _More:
         device,
         attributes or "",
         bool(more.get("v")),
+        bool(more.get("z")),
         parse_number(more["n"], 0, MAX_HEADER_BLOCKS) if "n" in more else None,
         parse_number(more["k"], 0, MAX_NUMBER) if "k" in more else None,
+        parse_number(more.get("a"), 0, MAX_NEEDS) if type_ is EntryType.SEEN else None,
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bakthat import models
 from bakthat.archive.index.reader import IndexReader
+from bakthat.archive.index.state import State
 from bakthat.backends.base import Backend
 from bakthat.errors import (
     AgeFormatError,
@@ -24,6 +25,7 @@ from bakthat.errors import (
     UnreachableError,
     UsageError,
 )
+from bakthat.session.chains import needed_backup
 from bakthat.session.indexes import cache
 from bakthat.session.indexes.cache import IndexCache
 from bakthat.session.indexes.home import home_of_index
@@ -102,6 +104,72 @@ def open_index(
             if index is None and may_read_archive:
                 index = _by_reading(stack, session, backup, keys, progress)
         yield index
+
+
+@contextmanager
+def open_state(
+    session: Session,
+    backup: models.Backups,
+    keys: KeyFinder,
+    *,
+    whole: bool,
+    may_read_archive: bool = True,
+    is_quiet: bool = False,
+    progress: Progress | None = None,
+) -> Iterator[State | None]:
+    """Open the state of a backup: its index, and those of all archives that it needs.
+
+    The arguments are those of :func:`open_index`, which also says what is raised; yield None where
+    the backup has no index. Of an increment, each index must be there: NotFoundError is raised for
+    a needed archive that is not stored, CorruptArchiveError for one that was replaced, and
+    CorruptIndexError for one that has no index.
+    """
+    with ExitStack() as stack:
+
+        def opened(each: models.Backups) -> IndexReader | None:
+            return stack.enter_context(
+                open_index(
+                    session,
+                    each,
+                    keys,
+                    whole=whole,
+                    may_read_archive=may_read_archive,
+                    is_quiet=is_quiet,
+                    progress=progress,
+                )
+            )
+
+        own = opened(backup)
+        if own is None:
+            yield None
+            return
+        indexes = []
+        for needed in own.header.needs:
+            index = opened(needed_backup(session, backup, needed))
+            if index is None:
+                raise CorruptIndexError(
+                    f"{printable(needed.key)}, which {printable(backup.stored_filename)} needs, "
+                    "has no index",
+                    hint=_REMEDY,
+                )
+            indexes.append(index)
+        yield State([*indexes, own])
+
+
+@contextmanager
+def open_cached_state(session: Session, backup: models.Backups) -> Iterator[State | None]:
+    """Open the state of a backup if all of its indexes are in the cache, else yield None.
+
+    It needs neither a key nor, if the catalog lists all, a request.
+    """
+    with ExitStack() as stack, _forgetting(backup):
+        own = _from_cache(stack, backup)
+        indexes = [
+            _from_cache(stack, needed_backup(session, backup, needed))
+            for needed in (own.header.needs if own is not None else ())
+        ]
+        found = [each for each in (*indexes, own) if each is not None]
+        yield State(found) if len(found) == len(indexes) + 1 else None
 
 
 def check_stored_index(session: Session, backup: models.Backups, keys: KeyFinder) -> int:

@@ -1,0 +1,127 @@
+"""Which backups need which others: an increment is applied to the state of an earlier backup."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+
+from bakthat import models
+from bakthat.backends.base import Backend
+from bakthat.errors import CorruptArchiveError, NotFoundError
+from bakthat.format.index.layout import NeededArchive
+from bakthat.format.names import parse_stored_name
+from bakthat.session.entries import entry_of
+from bakthat.session.session import Session
+from bakthat.session.sets import id_of_source
+from bakthat.system.text import enumerate_some, printable
+
+
+def of_one_set(session: Session, backup: models.Backups) -> list[models.Backups]:
+    """Return the backups of the set of *backup*, itself included if it is listed, oldest first."""
+    with models.catalog(session.catalog_path):
+        found = models.Backups.of_set(
+            backup.filename, [(backup.backend, str(backup.backend_hash))], host=backup.host
+        )
+    own = id_of_source(backup)
+    # One whose source is not known may belong to any: it is pinned rather than lost.
+    return [
+        each
+        for each in reversed(found)
+        if not each.is_key_value and ("" in (own, id_of_source(each)) or id_of_source(each) == own)
+    ]
+
+
+def needs_within(backup: models.Backups, backups: Iterable[models.Backups]) -> list[models.Backups]:
+    """Return which of *backups*, those of its set, a backup needs, the oldest first; not itself.
+
+    Of an increment whose description was lost, these are all that are older.
+    """
+    if not backup.is_increment:
+        return []
+    dates = set(backup.needs)
+    needed = [
+        each for each in backups if each.date < backup.date and (not dates or each.date in dates)
+    ]
+    return sorted(needed, key=lambda each: (each.date, each.stored_filename))
+
+
+def dependents_within(
+    chosen: Collection[models.Backups], backups: Sequence[models.Backups]
+) -> list[models.Backups]:
+    """Return which of *backups*, those of one set, need one of *chosen*; the newest first."""
+    names = {each.stored_filename for each in chosen}
+    return [
+        each
+        for each in sorted(backups, key=lambda each: each.date, reverse=True)
+        if each.stored_filename not in names
+        and any(one.stored_filename in names for one in needs_within(each, backups))
+    ]
+
+
+def dependents_first(backups: Iterable[models.Backups]) -> list[list[models.Backups]]:
+    """Divide backups to delete into groups: nothing in a group needs anything of a later group."""
+    groups: defaultdict[int, list[models.Backups]] = defaultdict(list)
+    lost: list[list[models.Backups]] = []
+    for each in sorted(backups, key=lambda each: each.date, reverse=True):
+        if each.is_increment and not each.needs:
+            lost.append([each])  # it may need any that is older
+        else:
+            groups[len(each.needs)].append(each)
+    return [*lost, *(groups[count] for count in sorted(groups, reverse=True))]
+
+
+def needed_backup(
+    session: Session, backup: models.Backups, needed: NeededArchive
+) -> models.Backups:
+    """Return the entry of an archive that *backup* needs, from the catalog or the storage.
+
+    Raises NotFoundError when it is not there, and CorruptArchiveError when it is another one.
+    """
+    with models.catalog(session.catalog_path):
+        found = models.Backups.get_or_none(
+            (models.Backups.stored_filename == needed.key) & (models.Backups.is_deleted == False)  # noqa: E712  # SQL
+        )
+    if found is None or found.backend_hash != backup.backend_hash:
+        found = _stored(session.backend(backup.backend), backup, needed)
+    check_needed(backup, needed, size=found.size, archive_id=found.archive_id)
+    return found
+
+
+def check_needed(
+    backup: models.Backups, needed: NeededArchive, *, size: int, archive_id: str
+) -> None:
+    """Raise CorruptArchiveError unless what is stored is the archive that *backup* needs.
+
+    *size* is -1 and *archive_id* "" where they are not known.
+    """
+    if size not in (needed.size, -1):
+        what = f"has {size} bytes, and had {needed.size}"
+    elif archive_id not in (needed.archive_id, "") and needed.archive_id:
+        what = "is another archive than it was"
+    else:
+        return
+    raise CorruptArchiveError(
+        f"{printable(backup.stored_filename)} needs {printable(needed.key)}, which {what}",
+        hint="it was replaced or truncated on the storage",
+    )
+
+
+def missing_needed_error(backup: models.Backups, missing: Sequence[str]) -> NotFoundError:
+    """Return the error for archives that a backup needs and that are not stored any more."""
+    return NotFoundError(
+        f"{printable(backup.stored_filename)} needs "
+        f"{enumerate_some([printable(each) for each in missing])}, "
+        f"which {'is' if len(missing) == 1 else 'are'} not stored any more",
+        hint="another program or a rule of the bucket deleted it; "
+        "bakthat check shows which backups can be restored",
+    )
+
+
+def _stored(backend: Backend, backup: models.Backups, needed: NeededArchive) -> models.Backups:
+    parsed = parse_stored_name(needed.key.rpartition("/")[2])
+    if parsed is None:
+        raise missing_needed_error(backup, [needed.key])
+    try:
+        return entry_of(backend, backend.stat(needed.key), parsed)
+    except NotFoundError as exc:
+        raise missing_needed_error(backup, [needed.key]) from exc
