@@ -36,7 +36,7 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.policy": [
         "defaults newest outcome week_days",
         "intervals rotation storage_classes",
-        "settings",
+        "levels settings",
     ],
     "bakthat.archive": [
         "report acl attributes content_hash patterns",
