@@ -209,14 +209,14 @@ def test_what_is_not_stored_is_not_recorded(
 ) -> None:
     for name in ("a", "b", "c"):
         (tmp_path / name).write_text(name)
-    opened = writer._open
+    opened = writer.open_file
 
     def vanish(path: str) -> int:
         if path.endswith("/b"):
             os.unlink(path)
         return opened(path)
 
-    monkeypatch.setattr(writer, "_open", vanish)
+    monkeypatch.setattr(writer, "open_file", vanish)
     entries, archive, report = recorded(tmp_path)
     assert [each.path for each in entries] == ["set", "set/a", "set/c"]
     assert list(map(same_fields, entries)) == scanned(archive)

@@ -74,14 +74,14 @@ def test_a_file_that_changes_while_it_is_read_is_a_warning(tmp_path: Path) -> No
 
 def opening(monkeypatch: pytest.MonkeyPatch, path: Path, before: Callable[[], object]) -> None:
     """Call *before* just before *path* is opened for reading."""
-    real = writer._open
+    real = writer.open_file
 
     def hooked(found: str) -> int:
         if found == str(path):
             before()
         return real(found)
 
-    monkeypatch.setattr(writer, "_open", hooked)
+    monkeypatch.setattr(writer, "open_file", hooked)
 
 
 def test_a_file_that_vanishes_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

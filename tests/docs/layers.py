@@ -49,12 +49,14 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.archive.index": ["framing", "reader writer", "scan state"],
     "bakthat.archive.worker": ["messages", "process shared_memory"],
     "bakthat.archive.create": [
-        "blocks excludes extents hard_links recorder xattrs",
-        "walk",
+        "blocks excludes extents hard_links owners recorder xattrs",
+        "digest walk",
         "writer",
+        "increment",
         "content",
         "worker",
     ],
+    "bakthat.archive.create.increment": ["plan rule", "compare", "writer"],
     "bakthat.archive.extract": [
         "file_system links",
         "metadata",

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from bakthat.archive.create.writer import _TreeWriter
+from bakthat.archive.create.writer import TreeWriter
 from bakthat.archive.create.xattrs import attribute_record
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar import header as tar_header
@@ -41,7 +41,7 @@ def by_bakthat(values: Values, archive: Path, count: int) -> Written:
     """Write *count* headers as a backup writes them; the last one announces any size."""
     written = []
     sink = io.BytesIO()
-    writer = _TreeWriter("", sink, ArchiveReport(), lambda _: None, lambda *_: None)
+    writer = TreeWriter("", sink, ArchiveReport(), lambda _: None, lambda *_: None)
     for number in range(count):
         fields = values.fields()
         if values.random.random() < 0.1:

@@ -13,8 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from bakthat.archive.create.increment.compare import Comparison, LaterContent
+from bakthat.archive.create.increment.plan import Plan, PlanTotals
+from bakthat.archive.create.increment.rule import ChangeRule
+from bakthat.archive.create.increment.writer import write_increment
 from bakthat.archive.create.walk import DirectoryCache, Scan, WalkOptions, scan
 from bakthat.archive.create.writer import write_tree
+from bakthat.archive.index.state import State
 from bakthat.archive.index.writer import Segment, SegmentWriter
 from bakthat.archive.report import ArchiveReport
 from bakthat.errors import SourceError
@@ -38,14 +43,22 @@ class BackupContent(Protocol):
     begun_ns: int
     """When it was opened, before any file was looked at, in nanoseconds since 1970 UTC."""
 
-    def begin(self, identity: str) -> None:
-        """Begin to read, if that is possible before :meth:`write`; call it once, and first.
+    totals: PlanTotals | None
+    """What an increment would store, once it was counted; None for content that is not compared."""
 
-        *identity* becomes the comment of an archive.
+    def begin(self, identity: str, *, increment: bool = False) -> None:
+        """Begin to read, if that is possible before :meth:`write`; call it once, before that.
+
+        *identity* becomes the comment of an archive. It may precede :meth:`count`, except for an
+        *increment*, an archive of what changed only.
         """
 
     def count(self) -> Scan:
-        """Estimate what :meth:`write` will store; call it once, before that. Raises SourceError."""
+        """Estimate what a full backup will store; call it once, before :meth:`write`.
+
+        Raises SourceError, and where the content is compared NewerContentError, CorruptIndexError
+        and ArchiveError.
+        """
 
     def write(
         self,
@@ -79,6 +92,7 @@ class PlainFile:
         Raises SourceError when *path* cannot be read, before the storage is used.
         """
         self.begun_ns = time.time_ns()
+        self.totals: PlanTotals | None = None
         self._path = path
         self._name = name
         try:
@@ -91,7 +105,7 @@ class PlainFile:
         """Close the file."""
         self._stream.close()
 
-    def begin(self, identity: str) -> None:
+    def begin(self, identity: str, *, increment: bool = False) -> None:
         """Do nothing: *identity* is not stored in a file."""
 
     def count(self) -> Scan:
@@ -196,10 +210,11 @@ class TreeArchive:
     def __post_init__(self) -> None:
         self.begun_ns = time.time_ns()
         self.status: os.stat_result | None = None
+        self.totals: PlanTotals | None = None
         self._cache = DirectoryCache()
         self._identity = ""
 
-    def begin(self, identity: str) -> None:
+    def begin(self, identity: str, *, increment: bool = False) -> None:
         """Keep *identity* for :meth:`write`."""
         self._identity = identity
 
@@ -230,3 +245,67 @@ class TreeArchive:
 
     def close(self) -> None:
         """Do nothing: between calls, nothing is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a tree is compared with."""
+
+    state: State
+    """The state of the parent, which the caller closes."""
+    rule: ChangeRule
+    newest: State | None = None
+    """The state of the newest backup, unless that is the parent; the caller closes it."""
+
+
+class ComparedArchive(TreeArchive):
+    """The archive of a tree that is compared with *basis*: an increment, or a full all the same."""
+
+    def __init__(self, root: Path, arcname: str, options: WalkOptions, basis: Basis) -> None:
+        super().__init__(root, arcname, options)
+        self._basis = basis
+        self._plan: Plan | None = None
+        self._is_increment = False
+
+    def count(self) -> Scan:
+        """Compare the tree; see :meth:`BackupContent.count`."""
+        basis = self._basis
+        comparison = Comparison(
+            self.root, self.arcname, self.options, basis.state, basis.rule, newest=basis.newest
+        )
+        self._plan = comparison.run()
+        self.totals = totals = self._plan.totals
+        return Scan(totals.full_files, totals.full_directories, totals.full_bytes)
+
+    def begin(self, identity: str, *, increment: bool = False) -> None:
+        """Keep *identity* and what to write for :meth:`write`."""
+        super().begin(identity)
+        self._is_increment = increment
+
+    def write(
+        self,
+        sink: Sink | LendingSink,
+        *,
+        report: ArchiveReport,
+        on_bytes: ByteCounter,
+        on_segment: SegmentReceiver,
+    ) -> int:
+        """Write the archive to *sink*. Raises NewerContentError too."""
+        if not (self._is_increment and self._plan is not None):
+            return super().write(sink, report=report, on_bytes=on_bytes, on_segment=on_segment)
+        return write_increment(
+            self._plan,
+            self.root,
+            self.arcname,
+            sink,
+            report=report,
+            later=LaterContent(self._basis.newest, len(self._basis.state.indexes)),
+            on_bytes=on_bytes,
+            on_segment=on_segment,
+            comment=self._identity,
+        )
+
+    def close(self) -> None:
+        """Remove the temporary files of the plan."""
+        if self._plan is not None:
+            self._plan.close()

@@ -58,6 +58,10 @@ class Unread(NamedTuple):
     why: str
     lost: str
     """What is lost, with its verb: "it is", or "its contents are"."""
+    is_listing: bool = False
+    """Whether it is a directory that could not be listed to its end."""
+    is_gone: bool = False
+    """Whether it vanished since its directory was listed."""
 
     def text(self, done: str) -> str:
         """Return one line that says what could not be *done*: "stored", "compared"."""
@@ -294,10 +298,10 @@ class _Walk:
         try:
             return os.lstat(path)
         except FileNotFoundError:
-            why = "vanished before it was read"
+            problem = Unread(path, name, "vanished before it was read", "it is", is_gone=True)
         except OSError as exc:
-            why = reason_of(exc)
-        self._on_unread(Unread(path, name, why, "it is"))
+            problem = Unread(path, name, reason_of(exc), "it is")
+        self._on_unread(problem)
         return None
 
     def _enter(self, entry: Entry) -> _Level:
@@ -349,7 +353,7 @@ class _Walk:
         else:
             why = f"cannot list this directory: {reason_of(problem)}"
             lost = "some of its contents are" if names else "its contents are"
-            self._on_unread(Unread(directory.path, directory.name, why, lost))
+            self._on_unread(Unread(directory.path, directory.name, why, lost, is_listing=True))
         return names, others
 
 

@@ -19,10 +19,13 @@ from typing import Any
 
 from bakthat.archive.create.content import (
     BackupContent,
+    Basis,
+    ComparedArchive,
     PlainFile,
     SegmentReceiver,
     TreeArchive,
 )
+from bakthat.archive.create.increment.plan import PlanTotals
 from bakthat.archive.create.walk import Scan, WalkOptions, check_root
 from bakthat.archive.index.writer import Segment
 from bakthat.archive.report import ArchiveReport
@@ -49,20 +52,30 @@ of the archive precedes them."""
 
 @contextlib.contextmanager
 def open_content(
-    path: Path, options: WalkOptions, *, arcname: str, unchanged: bool = False
+    path: Path,
+    options: WalkOptions,
+    *,
+    arcname: str,
+    unchanged: bool = False,
+    basis: Basis | None = None,
 ) -> Iterator[BackupContent]:
     """Open *path* for archiving; where possible, a worker process starts to count it at once.
 
     *arcname* is the name of *path* in the archive and in the index. *unchanged* stores *path*, a
-    file, as it is. The worker has ended when the block ends. Raises SourceError when *path* cannot
-    be read.
+    file, as it is. With *basis*, the tree is compared with it. The worker has ended when the block
+    ends. Raises SourceError when *path* cannot be read.
     """
     if unchanged:
         with contextlib.closing(PlainFile(path, arcname)) as file:
             yield file
         return
     archive: BackupContent
-    archive = tree = TreeArchive(path, arcname, options)
+    tree = (
+        TreeArchive(path, arcname, options)
+        if basis is None
+        else ComparedArchive(path, arcname, options, basis)
+    )
+    archive = tree
     check_root(path)  # before any process is started
     try:
         if may_fork():
@@ -81,6 +94,7 @@ class _WorkerArchive:
     def __init__(self, archive: TreeArchive) -> None:
         """Raises OSError where no process can be started."""
         self.begun_ns = archive.begun_ns
+        self.totals: PlanTotals | None = None
         ring = SharedRing(_PIECES, _PIECE_BYTES)
         self._worker = WorkerProcess(lambda connection: _work(archive, ring, connection))
         self._reader = RingReader(ring, self._worker.connection)
@@ -89,12 +103,13 @@ class _WorkerArchive:
         """End the worker process."""
         self._worker.end()
 
-    def begin(self, identity: str) -> None:
+    def begin(self, identity: str, *, increment: bool = False) -> None:
         with contextlib.suppress(OSError):  # if it has ended, its last message says why
-            send(self._worker.connection, _WRITE, identity)
+            send(self._worker.connection, _WRITE, (identity, increment))
 
     def count(self) -> Scan:
-        _, numbers = self._receive()
+        _, (numbers, totals) = self._receive()
+        self.totals = PlanTotals(*totals) if totals is not None else None
         return Scan(*numbers)
 
     def write(
@@ -143,8 +158,11 @@ class _SendingReport(ArchiveReport):
 
 def _work(archive: TreeArchive, ring: SharedRing, connection: socket.socket) -> None:
     """Make *archive* in the worker process."""
-    send(connection, _COUNT, astuple(archive.count()))
-    archive.begin(receive(connection)[1])
+    counted = archive.count()
+    totals = astuple(archive.totals) if archive.totals is not None else None
+    send(connection, _COUNT, (astuple(counted), totals))
+    identity, increment = receive(connection)[1]
+    archive.begin(identity, increment=increment)
     report = _SendingReport(connection)
     size = archive.write(
         RingSink(ring, connection),

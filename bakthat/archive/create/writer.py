@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import grp
 import os
-import pwd
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
@@ -13,8 +11,10 @@ from pathlib import Path
 
 from bakthat.archive.attributes import attributes_digest
 from bakthat.archive.create.blocks import BlockBuffer
+from bakthat.archive.create.digest import open_file
 from bakthat.archive.create.extents import data_extents, looks_sparse
 from bakthat.archive.create.hard_links import HardLinks
+from bakthat.archive.create.owners import OwnerNames
 from bakthat.archive.create.recorder import EntryRecorder
 from bakthat.archive.create.walk import DirectoryCache, Entry, WalkOptions, walk
 from bakthat.archive.create.xattrs import AttributeReader
@@ -36,14 +36,13 @@ from bakthat.errors import SourceError
 from bakthat.format.entry import Entry as IndexEntry
 from bakthat.format.entry import EntryType
 from bakthat.format.index.layout import USUAL_HEADER_BYTES
-from bakthat.system.linux import NO_ATIME, read_at
+from bakthat.system.linux import read_at
 from bakthat.system.streams import LendingSink, Sink
 from bakthat.system.text import printable, reason_of
 
 _MAX_ATTRIBUTES = 4 * 1024 * 1024
 """Bytes of extended attributes of one member; half of what the reader accepts as a header."""
 _DEVICES = (EntryType.CHARACTER, EntryType.BLOCK)
-_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def write_tree(
@@ -72,14 +71,14 @@ def write_tree(
     Raises SourceError when the root itself cannot be read, and whatever *sink* and *on_bytes*
     raise; the archive is incomplete then and its end is not written. *sink* stays open.
     """
-    writer = _TreeWriter(arcname, sink, report, on_bytes or _ignore, on_segment or _ignore)
+    writer = TreeWriter(arcname, sink, report, on_bytes, on_segment)
     if comment:
         writer.add_comment(comment)
     for entry in walk(root, options, report, cache):
         try:
             writer.add(entry)
         except HeaderError as exc:  # no byte of the member was written
-            writer.skip(entry, exc)
+            writer.leave_out(entry, str(exc))
     return writer.finish()
 
 
@@ -87,41 +86,39 @@ def _ignore(*_: object) -> None:
     pass
 
 
-class _TreeWriter:
-    """Write entries as the members of one archive."""
+class TreeWriter:
+    """Write entries as the members of one archive.
+
+    The arguments are those of :func:`write_tree`. Call :meth:`finish` after the last entry.
+    """
 
     def __init__(
         self,
         arcname: str,
         sink: Sink | LendingSink,
         report: ArchiveReport,
-        on_bytes: Callable[[int], None],
-        on_segment: Callable[[Segment], object],
+        on_bytes: Callable[[int], None] | None = None,
+        on_segment: Callable[[Segment], object] | None = None,
     ) -> None:
         self._arcname = os.fsencode(arcname)
         self._blocks = BlockBuffer(sink, self._end_piece)
         self._report = report
-        self._on_bytes = on_bytes
+        self._on_bytes = on_bytes or _ignore
         self._read_bytes = 0
         """Bytes that were read since the last call of *on_bytes*."""
         self._links = HardLinks()
         self._attributes = AttributeReader()
-        # For one archive only: in a long-lived process the names may change.
-        self._owner = lru_cache(maxsize=4096)(_user_name)
-        self._group = lru_cache(maxsize=4096)(_group_name)
-        self._names = lru_cache(maxsize=4096)(self._owner_names)
+        self._owners = OwnerNames()
         self._shared = lru_cache(maxsize=1024)(self._shared_pieces)
-        self._recorder = EntryRecorder(self._names, on_segment)
+        self._recorder = EntryRecorder(self._owners.texts, on_segment or _ignore)
 
     def add_comment(self, comment: str) -> None:
         """Write a comment that applies to the whole archive."""
         self._blocks.put(pack_comment(comment.encode("utf-8", "surrogateescape")))
 
     def add(self, entry: Entry) -> None:
-        """Write the member of *entry*, or warn that it is not stored."""
-        name = self._arcname
-        if entry.name:
-            name = b"%b/%b" % (name, os.fsencode(entry.name))
+        """Write the member of *entry*, or warn that it is not stored. Raises HeaderError."""
+        name = self._name(entry)
         status = entry.stat
         if status is None:
             self._add_file(entry, name)
@@ -130,14 +127,7 @@ class _TreeWriter:
         if kind == stat.S_IFREG:
             self._add_file(entry, name)
         elif kind == stat.S_IFDIR:
-            begin = self._blocks.position
-            records = self._records(entry, entry.path, status.st_dev)
-            header_bytes = self._put_header(name + b"/", tar_header.DIRECTORY, status, 0, records)
-            if header_bytes == USUAL_HEADER_BYTES and not records:
-                self._recorder.add_usual(name, status, begin)
-            else:
-                self._record(begin, name, EntryType.DIRECTORY, status, records)
-            self._report.directories += 1
+            self._add_directory(entry, name, status)
         elif self._add_hard_link(name, status):
             pass
         elif kind == stat.S_IFLNK:
@@ -152,11 +142,35 @@ class _TreeWriter:
             self._add_device(entry, name, tar_header.BLOCK_DEVICE, EntryType.BLOCK, status)
         else:
             what = "a socket" if kind == stat.S_IFSOCK else "of an unknown kind"
-            self._warn(entry, f"is {what}; it is not stored")
+            self.leave_out(entry, f"is {what}")
 
-    def skip(self, entry: Entry, error: HeaderError) -> None:
-        """Warn that *entry* is not stored because of *error*."""
-        self._warn(entry, f"{error}; it is not stored")
+    def leave_out(self, entry: Entry, why: str) -> None:
+        """Warn that *entry* is not stored."""
+        self._warn(entry, f"{why}; it is not stored")
+
+    def _name(self, entry: Entry) -> bytes:
+        if entry.name:
+            return b"%b/%b" % (self._arcname, os.fsencode(entry.name))
+        return self._arcname
+
+    def _add_directory(
+        self,
+        entry: Entry,
+        name: bytes,
+        status: os.stat_result,
+        more: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        """Write the member of a directory, with *more* records in its header."""
+        begin = self._blocks.position
+        records = self._records(entry, entry.path, status.st_dev)
+        header_bytes = self._put_header(
+            name + b"/", tar_header.DIRECTORY, status, 0, [*records, *more] if more else records
+        )
+        if header_bytes == USUAL_HEADER_BYTES and not records:
+            self._recorder.add_usual(name, status, begin)
+        else:
+            self._record(begin, name, EntryType.DIRECTORY, status, records)
+        self._report.directories += 1
 
     def _end_piece(self, piece: memoryview, start: int) -> None:
         self._recorder.end_piece(piece, start)
@@ -187,8 +201,8 @@ class _TreeWriter:
             status.st_uid,
             status.st_gid,
             status.st_mtime_ns,
-            owner=self._owner(status.st_uid),
-            group=self._group(status.st_gid),
+            owner=self._owners.user(status.st_uid),
+            group=self._owners.group(status.st_gid),
         )
 
     def _add_node(
@@ -226,7 +240,7 @@ class _TreeWriter:
                 status.st_ino,
                 0,
                 b"",
-                *self._names(status.st_uid, status.st_gid),
+                *self._owners.texts(status.st_uid, status.st_gid),
                 _text(link),
                 device,
                 attributes_digest(records),
@@ -234,9 +248,6 @@ class _TreeWriter:
                 header_bytes=self._blocks.position - begin,
             )
         )
-
-    def _owner_names(self, uid: int, gid: int) -> tuple[str, str]:
-        return _text(self._owner(uid)), _text(self._group(gid))
 
     def _records(
         self, entry: Entry, target: int | str, device: int
@@ -252,13 +263,16 @@ class _TreeWriter:
         first = self._links.find(status)
         if first is None:
             return False
+        self._put_hard_link(name, status, first)
+        return True
+
+    def _put_hard_link(self, name: bytes, status: os.stat_result, first: bytes) -> None:
         member = self._member(name, tar_header.HARD_LINK, status)
         member.link = first
         begin = self._blocks.position
         self._blocks.put(pack_member_header(member))
         self._record(begin, name, EntryType.HARDLINK, status, link=first)
         self._report.files += 1
-        return True
 
     def _add_device(
         self, entry: Entry, name: bytes, flag: bytes, kind: EntryType, status: os.stat_result
@@ -271,7 +285,7 @@ class _TreeWriter:
         try:
             target = os.readlink(entry.path)
         except OSError as exc:
-            self._warn(entry, f"{_why(exc)}; it is not stored")
+            self.leave_out(entry, why_unread(exc))
             return
         member = self._member(name, tar_header.SYMBOLIC_LINK, status)
         member.link = os.fsencode(target)
@@ -279,7 +293,7 @@ class _TreeWriter:
 
     def _add_file(self, entry: Entry, name: bytes) -> None:
         try:
-            fd = _open(entry.path)
+            fd = open_file(entry.path)
         except OSError as exc:
             if not entry.name:
                 raise SourceError(
@@ -289,7 +303,7 @@ class _TreeWriter:
             if entry.stat is None and exc.errno in (errno.ELOOP, errno.ENXIO):
                 self._add_other(entry)  # it has become a symbolic link, a socket or a device
                 return
-            self._warn(entry, f"{_why(exc)}; it is not stored")
+            self.leave_out(entry, why_unread(exc))
             return
         try:
             self._add_open_file(entry, name, fd)
@@ -301,7 +315,7 @@ class _TreeWriter:
         try:
             status = os.lstat(entry.path)
         except OSError as exc:
-            self._warn(entry, f"{_why(exc)}; it is not stored")
+            self.leave_out(entry, why_unread(exc))
             return
         self.add(entry._replace(stat=status))
 
@@ -310,13 +324,13 @@ class _TreeWriter:
             # The opened file may differ from the one that the directory listed.
             status = os.fstat(fd)
         except OSError as exc:
-            self._warn(entry, f"{_why(exc)}; it is not stored")
+            self.leave_out(entry, why_unread(exc))
             return
         if not stat.S_ISREG(status.st_mode):
             if entry.stat is None and not stat.S_ISDIR(status.st_mode):
                 self._add_other(entry)
             else:
-                self._warn(entry, "was replaced by something other than a file; it is not stored")
+                self.leave_out(entry, "was replaced by something other than a file")
             return
         if status.st_nlink > 1 and self._add_hard_link(name, status):
             return
@@ -359,7 +373,7 @@ class _TreeWriter:
                 status.st_ino,
                 size,
                 b"",
-                *self._names(status.st_uid, status.st_gid),
+                *self._owners.texts(status.st_uid, status.st_gid),
                 "",
                 None,
                 attributes_digest(records),
@@ -393,7 +407,7 @@ class _TreeWriter:
         return len(header)
 
     def _shared_pieces(self, kind: bytes, mode: int, uid: int, gid: int) -> SharedPieces | None:
-        owner, group = self._owner(uid), self._group(gid)
+        owner, group = self._owners.user(uid), self._owners.group(gid)
         return shared_pieces(MemberHeader(b"", kind, mode, uid, gid, 0, owner=owner, group=group))
 
     def _put_sparse_header(self, member: MemberHeader, extents: Extents, size: int) -> int:
@@ -442,18 +456,6 @@ class _TreeWriter:
         return problem
 
 
-def _open(path: str) -> int:
-    """Open *path* without blocking or following a link.
-
-    Leave its access time unchanged where permitted.
-    """
-    try:
-        return os.open(path, _READ_FLAGS | NO_ATIME)
-    except PermissionError:
-        # O_NOATIME is only for the owner and root; others may still be allowed to read.
-        return os.open(path, _READ_FLAGS)
-
-
 def _change(before: os.stat_result, fd: int) -> str:
     """Return a warning if the open file *fd* changed since its status *before*, else ""."""
     try:
@@ -476,21 +478,8 @@ def _text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
-def _why(error: OSError) -> str:
+def why_unread(error: OSError) -> str:
+    """Return why an entry could not be read."""
     if isinstance(error, FileNotFoundError):
         return "vanished before it was read"
     return reason_of(error)
-
-
-def _user_name(uid: int) -> bytes:
-    try:
-        return os.fsencode(pwd.getpwuid(uid).pw_name)
-    except (KeyError, OverflowError):
-        return b""
-
-
-def _group_name(gid: int) -> bytes:
-    try:
-        return os.fsencode(grp.getgrgid(gid).gr_name)
-    except (KeyError, OverflowError):
-        return b""

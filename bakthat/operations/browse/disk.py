@@ -11,18 +11,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from bakthat.archive.attributes import attributes_digest
-from bakthat.archive.content_hash import ContentHash
-from bakthat.archive.create.extents import data_extents, looks_sparse
+from bakthat.archive.create.digest import content_digest, open_file
 from bakthat.archive.create.hard_links import HardLinks
 from bakthat.archive.create.walk import Unread, WalkOptions, walk
 from bakthat.archive.create.xattrs import AttributeReader
 from bakthat.archive.report import ArchiveReport
 from bakthat.format.entry import Entry, EntryType
-from bakthat.system.linux import NO_ATIME, read_at
 from bakthat.system.text import from_native, printable, reason_of, to_native
-
-_READ_BYTES = 1024 * 1024
-_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _TYPES = {
     stat.S_IFREG: EntryType.FILE,
@@ -199,38 +194,18 @@ class DiskTree:
 
     def _digest(self, path: str) -> bytes:
         """Return the SHA-256 of a file's content; b"" for one with too large holes."""
-        try:
-            fd = os.open(path, _READ_FLAGS | NO_ATIME)
-        except PermissionError:  # only for the owner and root; others may still read it
-            fd = os.open(path, _READ_FLAGS)
+        fd = open_file(path)
         try:
             status = os.fstat(fd)
             key = status.st_dev, status.st_ino
             if key in self._digests:
                 return self._digests[key]
-            extents = data_extents(fd, status.st_size) if looks_sparse(status) else None
-            found = _hashed(
-                fd, status.st_size, [(0, status.st_size)] if extents is None else extents
-            )
+            found = content_digest(fd, status)
             if status.st_nlink > 1:
                 self._digests[key] = found
             return found
         finally:
             os.close(fd)
-
-
-def _hashed(fd: int, size: int, extents: list[tuple[int, int]]) -> bytes:
-    made = ContentHash()
-    buffer = memoryview(bytearray(_READ_BYTES))
-    for offset, length in extents:
-        end = offset + length
-        while offset < end:
-            count = read_at(fd, buffer[: min(len(buffer), end - offset)], offset)
-            if not count:  # it was just truncated
-                return made.digest(offset)
-            made.update_at(offset, buffer[:count])
-            offset += count
-    return made.digest(size)
 
 
 def _user_name(uid: int) -> str:

@@ -1,0 +1,562 @@
+"""Compare the tree with the state of an earlier backup, and plan what an increment stores."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from bakthat.archive.attributes import attributes_digest
+from bakthat.archive.create.digest import content_digest, open_file
+from bakthat.archive.create.increment.plan import (
+    DIRECTORY,
+    LINK,
+    REMOVE,
+    SEEN,
+    STORE,
+    WARN,
+    Plan,
+    Step,
+)
+from bakthat.archive.create.increment.rule import MTIME, ChangeRule
+from bakthat.archive.create.walk import Entry, Unread, WalkOptions, walk
+from bakthat.archive.create.writer import why_unread
+from bakthat.archive.create.xattrs import AttributeReader
+from bakthat.archive.index.state import State
+from bakthat.archive.report import ArchiveReport
+from bakthat.errors import BakthatError
+from bakthat.format.entry import BLOCK, EntryType
+from bakthat.format.entry import Entry as StateEntry
+from bakthat.format.index.layout import USUAL_HEADER_BYTES
+from bakthat.format.index.values import sort_key
+from bakthat.system.text import from_native, printable
+
+_KINDS = {
+    stat.S_IFREG: EntryType.FILE,
+    stat.S_IFLNK: EntryType.SYMLINK,
+    stat.S_IFIFO: EntryType.FIFO,
+    stat.S_IFCHR: EntryType.CHARACTER,
+    stat.S_IFBLK: EntryType.BLOCK,
+}
+_FILE, _DIRECTORY, _HARDLINK = EntryType.FILE, EntryType.DIRECTORY, EntryType.HARDLINK
+UNCHANGED = "unchanged"
+
+
+class NewerContentError(BakthatError):
+    """A file that cannot be read has newer content in a later backup than in the parent's state.
+
+    So that this content stays, the increment must be made from that later backup.
+    """
+
+
+class LaterContent:
+    """Knows what *newest*, the state of the newest backup, has and its parent's state has not.
+
+    *newest* is None where the newest backup is the parent. Else it begins with the *archives* that
+    the parent needs.
+    """
+
+    def __init__(self, newest: State | None, archives: int) -> None:
+        self._newest = newest
+        self._archives = archives
+
+    def check(self, path: str) -> None:
+        """Raise NewerContentError if the newest backup has newer content at *path*."""
+        if self._newest is None:
+            return
+        for entry in self._newest.entries([path]):
+            if entry.path == path and entry.archive >= self._archives:
+                raise NewerContentError(f"a later backup has newer content of {printable(path)}")
+
+
+class _Level:
+    """A directory whose entries are being compared."""
+
+    __slots__ = (
+        "changed",
+        "directories",
+        "is_complete",
+        "is_seen",
+        "name",
+        "names",
+        "number",
+        "reason",
+        "status",
+        "stored",
+    )
+
+    def __init__(self, name: str, status: os.stat_result, number: int) -> None:
+        self.name = name
+        self.status = status
+        self.number = number
+        self.names: list[str] = []
+        """The names in it that are stored now or were before, in order."""
+        self.stored: set[str] = set()
+        """Those of the names that this increment stores."""
+        self.directories: set[str] = set()
+        self.reason = ""
+        """Why its own metadata must be stored; "" if they need not."""
+        self.is_seen = False
+        """Whether only its ctime or inode is another."""
+        self.changed = ""
+        """What changed directly in it; "" for nothing."""
+        self.is_complete = True
+        """Whether it was listed to its end."""
+
+    def listing(self, kept: list[str]) -> bytes:
+        """Return what GNU tar's record of a directory says (:data:`.writer.DUMPDIR`).
+
+        *kept* are further names. tar searches them, so they are in the order of their bytes.
+        """
+        names = [*self.names, *kept]
+        if kept:
+            names.sort(key=os.fsencode)
+        codes = [
+            ("D" if each in self.directories else "Y" if each in self.stored else "N") + each
+            for each in names
+        ]
+        return os.fsencode("\0".join([*codes, ""])) + b"\0"
+
+
+class Comparison:
+    """One comparison of a tree with *state*, which the caller closes.
+
+    *newest* is the state of the newest backup where *state* is that of an older one.
+    *explain* is a path below the root; :attr:`explanation` then says what was decided about it.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        arcname: str,
+        options: WalkOptions,
+        state: State,
+        rule: ChangeRule,
+        *,
+        newest: State | None = None,
+        explain: str | None = None,
+    ) -> None:
+        self._root = root
+        self._arcname = from_native(arcname)
+        self._options = options
+        self._state = state
+        self._rule = rule
+        self._later = LaterContent(newest, len(state.indexes))
+        self._explain = explain
+        self.explanation = ""
+        self._plan = Plan()
+        self._totals = self._plan.totals
+        self._racy = [each.header.racy_ns for each in state.indexes]
+        self._attributes = AttributeReader()
+        self._levels: list[_Level] = []
+        self._kept: dict[str, list[str]] = {}
+        """Names that could not be looked at, by the directory that they are in."""
+        self._kept_paths: set[str] = set()
+        """The paths in the archive of those, and of directories that could not be listed."""
+        self._gone = ""
+        """The path that was removed last, with a slash: what lies below it is gone with it."""
+        self._undecided: dict[tuple[int, int], int] = {}
+        """Bytes of files with several names whose content may have to be stored."""
+
+    def run(self) -> Plan:
+        """Compare, and return the plan, which the caller closes.
+
+        Raises SourceError when the root cannot be read, NewerContentError, CorruptIndexError and
+        ArchiveError.
+        """
+        try:
+            self._compare()
+        except BaseException:
+            self._plan.close()
+            raise
+        return self._plan
+
+    def _compare(self) -> None:
+        report = ArchiveReport()
+        previous = self._state.entries()
+        before = next(previous, None)
+        arcname, levels, trusts_times = self._arcname, self._levels, self._rule.trusts_times
+        racy, totals, lstat, is_regular = self._racy, self._totals, os.lstat, stat.S_ISREG
+        unchanged = full_bytes = full_tar_bytes = 0
+        for entry in walk(self._root, self._options, report, on_unread=self._unread):
+            path, name, status = entry
+            full = f"{arcname}/{from_native(name)}" if name else arcname
+            while before is not None and before.path != full:
+                if sort_key(before.path) > sort_key(full):
+                    break
+                self._missing(before)
+                before = next(previous, None)
+            found = None
+            if before is not None and before.path == full:
+                found, before = before, next(previous, None)
+            parent, _, leaf = name.rpartition("/")
+            while levels and levels[-1].name != parent:
+                self._leave()
+            if status is None:
+                try:
+                    status = lstat(path)
+                except OSError as exc:
+                    self._cannot_look(entry, exc)
+                    if found is not None:
+                        self._missing(found)
+                    continue
+            # This is for nearly every file, so it comes first, and looks up as little as it can.
+            if (
+                trusts_times
+                and found is not None
+                and found.type is _FILE
+                and status.st_ctime_ns == found.ctime_ns
+                and status.st_mtime_ns == found.mtime_ns
+                and status.st_size == found.size
+                and status.st_ino == found.inode
+                and status.st_nlink == 1
+                and is_regular(status.st_mode)
+                and status.st_ctime_ns < racy[found.read]
+                and status.st_mtime_ns < racy[found.read]
+                and not found.is_volatile
+                and not found.is_stale
+                and name != self._explain
+            ):
+                if levels:
+                    levels[-1].names.append(leaf)
+                unchanged += 1
+                stored = found.stored_bytes
+                full_bytes += stored
+                full_tar_bytes += found.header_bytes + stored + -stored % BLOCK
+                continue
+            self._entry(entry, status, full, leaf, found)
+        while before is not None:
+            self._missing(before)
+            before = next(previous, None)
+        while levels:
+            self._leave()
+        totals.unchanged += unchanged
+        totals.full_bytes += full_bytes
+        totals.full_tar_bytes += full_tar_bytes
+        for key, size in self._undecided.items():
+            if key not in self._plan.holders:
+                self._count_stored(size)
+        totals.excluded_files = report.excluded_files
+        totals.excluded_directories = report.excluded_directories
+
+    def _entry(
+        self,
+        entry: Entry,
+        status: os.stat_result,
+        full: str,
+        leaf: str,
+        found: StateEntry | None,
+    ) -> None:
+        """Decide about any entry, and add its steps to the plan."""
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFDIR:
+            self._directory(entry, status, full, leaf, found)
+            return
+        type_ = _KINDS.get(kind)
+        if type_ is None:
+            what = "a socket" if kind == stat.S_IFSOCK else "of an unknown kind"
+            self._warn(f"{printable(entry.path)}: is {what}; it is not stored")
+            if found is not None:
+                self._remove(full)
+            return
+        if found is not None and found.type is _DIRECTORY:
+            self._gone = f"{full}/"  # what this entry replaces goes with it
+        size = status.st_size if type_ is _FILE else 0
+        key = status.st_dev, status.st_ino
+        is_counted = key in self._plan.holders or key in self._undecided
+        self._totals.full_tar_bytes += _tar_bytes(0 if is_counted else size)
+        self._totals.full_bytes += 0 if is_counted else size
+        if self._levels:
+            self._levels[-1].names.append(leaf)
+        decision, seen = self._decide(entry, status, type_, found)
+        if decision == _GONE:  # it vanished
+            if self._levels:
+                self._levels[-1].names.pop()
+            if found is not None:
+                self._remove(full)
+            return
+        self._say(entry.name, decision or UNCHANGED)
+        if decision != _STALE:
+            if status.st_nlink > 1:
+                if not self._is_alone(full, key, found, decision):
+                    self._link(entry, status, leaf, found, decision)
+                    return
+            elif found is not None and found.type is _HARDLINK:
+                decision = decision or "it has only one name now"
+        if not decision or decision == _STALE:
+            self._totals.unchanged += 1
+            if seen is not None and found is not None:
+                self._see(entry.name, found, seen)
+            return
+        self._store(entry, leaf, decision, found, is_file=type_ is _FILE)
+        self._count_stored(size)
+
+    def _decide(
+        self,
+        entry: Entry,
+        status: os.stat_result,
+        type_: EntryType,
+        found: StateEntry | None,
+    ) -> tuple[str, tuple[int, int, bool] | None]:
+        """Return why an entry is stored, "" if it is not, and what was seen of one that is not."""
+        if found is None:
+            return "new", None
+        if found.type is _HARDLINK:
+            # The first name of the file decides; here only the metadata of this name count.
+            changed = _metadata_change(status, found)
+            is_same = self._has_same_times(status, found)
+            return changed, None if is_same else (status.st_ctime_ns, status.st_ino, False)
+        if found.type is not type_:
+            return "another type", None
+        if type_ is not _FILE:
+            changed = _metadata_change(status, found)
+            if changed or not self._has_same_times(status, found):
+                return changed or "its ctime or inode changed", None
+            return "", None
+        if status.st_size != found.size:
+            return "its size changed", None
+        changed = _metadata_change(status, found)
+        if changed:
+            return changed, None
+        newest = max(status.st_mtime_ns, status.st_ctime_ns)
+        if (
+            self._has_same_times(status, found)
+            and newest < self._racy[found.read]
+            and not (found.is_volatile or found.is_stale)
+            and not self._rule.must_read(entry.name, status.st_dev)
+        ):
+            return "", None
+        return self._read(entry, found)
+
+    def _has_same_times(self, status: os.stat_result, found: StateEntry) -> bool:
+        """Return whether ctime and inode say that nothing changed, as far as they are looked at."""
+        if self._rule.detect == MTIME:
+            return True
+        if status.st_ctime_ns != found.ctime_ns:
+            return False
+        return self._rule.ignore_inode or status.st_ino == found.inode
+
+    def _read(self, entry: Entry, found: StateEntry) -> tuple[str, tuple[int, int, bool] | None]:
+        """Compare the content of a file whose times do not decide."""
+        try:
+            fd = open_file(entry.path)
+            try:
+                status = os.fstat(fd)
+                if not stat.S_ISREG(status.st_mode):
+                    return "another type", None
+                digest = content_digest(fd, status)
+                attributes = attributes_digest(self._attributes.records(fd, status.st_dev))
+                after = os.fstat(fd)
+            finally:
+                os.close(fd)
+        except FileNotFoundError:
+            return _GONE, None
+        except OSError as exc:
+            self._keep(entry, found, why_unread(exc))
+            return _STALE, (0, 0, True)
+        if status.st_size != found.size or not digest or digest != found.digest:
+            return "its content changed", None
+        changed = _metadata_change(status, found)
+        if changed or attributes != found.attributes:
+            return changed or "its attributes changed", None
+        if (after.st_mtime_ns, after.st_ctime_ns) != (status.st_mtime_ns, status.st_ctime_ns):
+            return "it changed while it was read", None
+        return "", (status.st_ctime_ns, status.st_ino, False)
+
+    def _is_alone(
+        self, full: str, key: tuple[int, int], found: StateEntry | None, decision: str
+    ) -> bool:
+        """Return whether a name of a file with several needs nothing: not even a link.
+
+        The first name that has the content unchanged holds it, and other names are links to it.
+        """
+        if decision or found is None:
+            return False
+        holder = self._plan.holders.get(key)
+        if found.type is _HARDLINK:
+            return holder == found.target
+        if holder is None:
+            self._plan.holders[key] = full
+        return holder is None
+
+    def _link(
+        self,
+        entry: Entry,
+        status: os.stat_result,
+        leaf: str,
+        found: StateEntry | None,
+        decision: str,
+    ) -> None:
+        """Plan a name of a file with several, as a link to the name that holds the content.
+
+        That one may still come. Without it, the first name gets the content.
+        """
+        key = status.st_dev, status.st_ino
+        self._plan.add(
+            Step(
+                LINK,
+                entry.name,
+                decision or "its links changed",
+                _before(found),
+                key,
+                is_file=stat.S_ISREG(status.st_mode),
+            )
+        )
+        if self._levels:
+            level = self._levels[-1]
+            level.stored.add(leaf)
+            level.changed = level.changed or "an entry in it is stored"
+        if key not in self._plan.holders:
+            self._undecided[key] = status.st_size if stat.S_ISREG(status.st_mode) else 0
+        self._totals.stored += 1
+        self._totals.tar_bytes += USUAL_HEADER_BYTES
+
+    def _directory(
+        self,
+        entry: Entry,
+        status: os.stat_result,
+        full: str,
+        leaf: str,
+        found: StateEntry | None,
+    ) -> None:
+        if self._levels:
+            self._levels[-1].names.append(leaf)
+            self._levels[-1].directories.add(leaf)
+        number = self._plan.new_directory()
+        level = _Level(entry.name, status, number)
+        if found is None or found.type is not _DIRECTORY:
+            level.reason = "new" if found is None else "another type"
+        else:
+            level.reason = _metadata_change(status, found)
+            if not level.reason and not self._has_same_times(status, found):
+                records = self._attributes.records(entry.path, status.st_dev)
+                if attributes_digest(records) != found.attributes:
+                    level.reason = "its attributes changed"
+                level.is_seen = not level.reason
+        self._levels.append(level)
+        self._plan.add(Step(DIRECTORY, entry.name, "", _before(found), number=number))
+        self._totals.full_tar_bytes += USUAL_HEADER_BYTES
+        self._totals.full_directories += 1
+
+    def _leave(self) -> None:
+        """Decide about a directory when all of its entries were compared."""
+        level = self._levels.pop()
+        kept = self._kept.pop(level.name, [])
+        reason = level.reason or level.changed
+        self._say(level.name, reason or UNCHANGED)
+        if reason:
+            listing = level.listing(kept) if level.is_complete else None
+            self._plan.set_directory(level.number, (reason, listing))
+            self._totals.stored_directories += 1
+            self._totals.tar_bytes += USUAL_HEADER_BYTES + len(listing or b"") + BLOCK
+            if self._levels:
+                above = self._levels[-1]
+                above.changed = above.changed or "an entry in it is stored"
+        elif level.is_seen:
+            status = level.status
+            self._plan.set_directory(level.number, (status.st_ctime_ns, status.st_ino, False))
+
+    def _missing(self, found: StateEntry) -> None:
+        """Decide about what the parent's state has and the tree has not."""
+        path = found.path
+        if self._gone and path.startswith(self._gone):
+            return
+        if self._kept_paths and self._is_kept(path):
+            if found.type is _FILE:
+                self._later.check(path)
+                self._see(path.partition("/")[2], found, (0, 0, True))
+            return
+        self._remove(path)
+
+    def _remove(self, path: str) -> None:
+        self._gone = f"{path}/"
+        self._plan.add(Step(REMOVE, path.partition("/")[2], "removed"))
+        self._totals.removed += 1
+        parent = path.partition("/")[2].rpartition("/")[0]
+        for level in reversed(self._levels):
+            if from_native(level.name) == parent:
+                level.changed = level.changed or "an entry of it was removed"
+                break
+        self._say(path.partition("/")[2], "removed")
+
+    def _is_kept(self, path: str) -> bool:
+        while path:
+            if path in self._kept_paths:
+                return True
+            path = path.rpartition("/")[0]
+        return False
+
+    def _unread(self, problem: Unread) -> None:
+        """Keep what could not be looked at as the parent has it."""
+        if problem.is_gone:
+            return
+        full = f"{self._arcname}/{from_native(problem.name)}" if problem.name else self._arcname
+        self._kept_paths.add(full)
+        if problem.is_listing:
+            self._levels[-1].is_complete = False
+        else:
+            parent, _, leaf = problem.name.rpartition("/")
+            self._kept.setdefault(parent, []).append(leaf)
+        what = f"{problem.why}; what it had before stays in the backup"
+        self._warn(f"{printable(problem.path)}: {what}")
+
+    def _cannot_look(self, entry: Entry, error: OSError) -> None:
+        gone = isinstance(error, FileNotFoundError)
+        self._unread(Unread(entry.path, entry.name, why_unread(error), "it is", is_gone=gone))
+
+    def _keep(self, entry: Entry, found: StateEntry, why: str) -> None:
+        """Keep the earlier content of a file that cannot be read now."""
+        self._later.check(found.path)
+        self._warn(f"{printable(entry.path)}: {why}; its earlier content stays in the backup")
+
+    def _see(self, name: str, found: StateEntry, seen: tuple[int, int, bool]) -> None:
+        self._totals.seen += 1
+        self._plan.add(Step(SEEN, name, before=_before(found), seen=seen))
+
+    def _store(
+        self, entry: Entry, leaf: str, reason: str, found: StateEntry | None, *, is_file: bool
+    ) -> None:
+        self._plan.add(Step(STORE, entry.name, reason, _before(found), is_file=is_file))
+        if self._levels:
+            level = self._levels[-1]
+            level.stored.add(leaf)
+            level.changed = level.changed or "an entry in it is stored"
+        self._totals.stored += 1
+
+    def _count_stored(self, size: int) -> None:
+        self._totals.stored_bytes += size
+        self._totals.tar_bytes += _tar_bytes(size)
+
+    def _warn(self, text: str) -> None:
+        self._totals.warnings += 1
+        self._plan.add(Step(WARN, reason=text))
+
+    def _say(self, name: str, decision: str) -> None:
+        if name == self._explain:
+            self.explanation = decision
+
+
+_GONE, _STALE = "gone", "stale"
+"""Decisions about a file that vanished, and about one that cannot be read."""
+
+
+def _before(found: StateEntry | None) -> tuple[int, bool, str] | None:
+    if found is None:
+        return None
+    target = found.target if found.type is _HARDLINK else ""
+    return found.archive, found.type is _DIRECTORY, target
+
+
+def _metadata_change(status: os.stat_result, found: StateEntry) -> str:
+    """Return which of the metadata that an lstat shows changed; "" for none."""
+    if status.st_mtime_ns != found.mtime_ns:
+        return "its time changed"
+    if stat.S_IMODE(status.st_mode) != found.mode:
+        return "its mode changed"
+    if (status.st_uid, status.st_gid) != (found.uid, found.gid):
+        return "its owner changed"
+    return ""
+
+
+def _tar_bytes(size: int) -> int:
+    return USUAL_HEADER_BYTES + size + -size % BLOCK

@@ -1,0 +1,161 @@
+"""What an increment will store, as the comparison found it: kept until the archive is written."""
+
+from __future__ import annotations
+
+import marshal
+import tempfile
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any, NamedTuple
+
+from bakthat.errors import ArchiveError
+from bakthat.system.text import reason_of
+
+_MEMORY_BYTES = 8 * 1024 * 1024
+"""Bytes of steps that are kept in memory; more are in an unnamed temporary file."""
+
+STORE, LINK, SEEN, REMOVE, DIRECTORY, WARN = "store", "link", "seen", "remove", "directory", "warn"
+"""The kinds of steps."""
+
+
+class Before(NamedTuple):
+    """What the parent's state has at a path."""
+
+    archive: int
+    """The number of the archive with its content."""
+    is_directory: bool
+    target: str
+    """What a hard link is another name of; "" for anything else."""
+
+
+class Step(NamedTuple):
+    """One step of writing an increment, of types that :mod:`marshal` supports."""
+
+    kind: str
+    name: str = ""
+    """The path below the root."""
+    reason: str = ""
+    """Why it is stored; the text of a warning."""
+    before: tuple[int, bool, str] | None = None
+    """A :class:`Before`; None where the parent has nothing."""
+    key: tuple[int, int] = (0, 0)
+    """Device and inode number of a file with several names."""
+    number: int = 0
+    """That of a directory, by which :meth:`Plan.listing` knows it."""
+    seen: tuple[int, int, bool] | None = None
+    """ctime in ns, inode number, and whether it is stale, of what was seen."""
+    is_file: bool = True
+    """Whether it was a regular file; anything else is looked at again before it is opened."""
+
+
+@dataclass
+class PlanTotals:
+    """Counts of a comparison."""
+
+    unchanged: int = 0
+    """Files that are as the parent has them."""
+    seen: int = 0
+    """Those of them that were read for it."""
+    removed: int = 0
+    """Topmost paths that are gone."""
+    stored: int = 0
+    """Files that are new or changed."""
+    stored_directories: int = 0
+    stored_bytes: int = 0
+    """Bytes of the content of the files to store, without holes."""
+    tar_bytes: int = 0
+    """Bytes that the tar of the increment will have, about."""
+    full_tar_bytes: int = 0
+    """Bytes that the tar of a full backup would have, about."""
+    full_bytes: int = 0
+    """Bytes of the content of all files."""
+    full_directories: int = 0
+    warnings: int = 0
+    excluded_files: int = 0
+    excluded_directories: int = 0
+
+    @property
+    def full_files(self) -> int:
+        """Entries of the tree that are not directories."""
+        return self.unchanged + self.stored
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether nothing differs from the parent."""
+        return not (self.stored or self.stored_directories or self.removed or self.warnings)
+
+
+class Plan:
+    """The steps of an increment, in the order of its archive. The caller calls :meth:`close`.
+
+    Memory does not grow with the number of files, but for those with several names.
+    """
+
+    def __init__(self) -> None:
+        self.totals = PlanTotals()
+        self.holders: dict[tuple[int, int], str] = {}
+        """The path in the archive that has the content of a file with several names, unchanged."""
+        # Closed by close(), which the caller calls.
+        self._steps: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115
+        self._listings: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115
+        self._places = array("q")
+        self._end = 0
+
+    def add(self, step: Step) -> None:
+        """Add the next step. Raises ArchiveError when the temporary file cannot be written."""
+        try:
+            self._steps.write(marshal.dumps(tuple(step)))
+        except OSError as exc:
+            raise _cannot_keep_error(exc) from exc
+
+    def new_directory(self) -> int:
+        """Return the number of a directory, whose listing comes later."""
+        self._places.append(-1)
+        return len(self._places) - 1
+
+    def set_directory(self, number: int, content: Any) -> None:
+        """Set what :meth:`directory` returns; *content* is of types that marshal supports."""
+        data = marshal.dumps(content)
+        try:
+            self._listings.write(data)
+        except OSError as exc:
+            raise _cannot_keep_error(exc) from exc
+        self._places[number] = self._end
+        self._end += len(data)
+
+    def directory(self, number: int) -> Any:
+        """Return what was set for a directory; None if nothing was. Raises ArchiveError."""
+        place = self._places[number]
+        if place < 0:
+            return None
+        try:
+            self._listings.seek(place)
+            return marshal.load(self._listings)
+        except OSError as exc:
+            raise _cannot_keep_error(exc) from exc
+
+    def steps(self) -> Iterator[Step]:
+        """Yield the steps in order; may be called again. Raises ArchiveError."""
+        try:
+            self._steps.seek(0)
+            while True:
+                try:
+                    fields = marshal.load(self._steps)
+                except EOFError:
+                    return
+                yield Step._make(fields)
+        except OSError as exc:
+            raise _cannot_keep_error(exc) from exc
+
+    def close(self) -> None:
+        """Remove the temporary files. May be called again."""
+        self._steps.close()
+        self._listings.close()
+
+
+def _cannot_keep_error(error: OSError) -> ArchiveError:
+    return ArchiveError(
+        f"cannot keep what changed in {tempfile.gettempdir()}: {reason_of(error)}",
+        hint="it takes some 100 bytes for each changed file; TMPDIR names another directory",
+    )
