@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from bakthat.operations.delete import delete
     from bakthat.operations.listing import ls, show
-    from bakthat.operations.restore import restore, thaw_status
+    from bakthat.operations.restore.operation import restore, thaw_status
     from bakthat.operations.retention import delete_older_than, rotate, rotate_backups
     from bakthat.operations.sync.operation import sync
 
@@ -77,7 +77,7 @@ _HOMES = {
     "jobs": "bakthat.operations.cold",
     "ls": "bakthat.operations.listing",
     "open_file": "bakthat.operations.browse.open_file",
-    "restore": "bakthat.operations.restore",
+    "restore": "bakthat.operations.restore.operation",
     "restore_glacier_inventory": "bakthat.operations.cold",
     "rotate": "bakthat.operations.retention",
     "rotate_backups": "bakthat.operations.retention",
@@ -85,7 +85,7 @@ _HOMES = {
     "show_glacier_inventory": "bakthat.operations.cold",
     "show_local_glacier_inventory": "bakthat.operations.cold",
     "sync": "bakthat.operations.sync.operation",
-    "thaw_status": "bakthat.operations.restore",
+    "thaw_status": "bakthat.operations.restore.operation",
 }
 
 

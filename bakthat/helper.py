@@ -16,8 +16,9 @@ from bakthat import models
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import DestinationError, UsageError
 from bakthat.format.names import check_set_name
-from bakthat.operations import backup, restore, retention
+from bakthat.operations import backup, retention
 from bakthat.operations.key_values import KeyValue
+from bakthat.operations.restore.operation import restore
 from bakthat.system.paths import PathLike, expanded
 from bakthat.system.streams import Progress
 from bakthat.system.text import from_native, printable, reason_of
@@ -252,7 +253,7 @@ class BakHelper:
         temporary one. Returns the entry, or None while the backup is thawing. Raises what
         :func:`bakthat.restore` raises.
         """
-        return restore.restore(
+        return restore(
             self._set_name(filename),
             destination or self.destination,
             self.profile,

@@ -44,7 +44,7 @@ class Index(EntrySource, ArchiveIndex, Protocol):
 
 
 class Spans:
-    """Parts of a tar of *size* bytes, in order: those that hold *entries*.
+    """Parts of a tar of *size* bytes, in order: those that hold *entries*, and what is added.
 
     Takes 16 bytes for each gap between them. Raises CorruptIndexError for a part outside.
     """
@@ -54,7 +54,7 @@ class Spans:
         self._bounds = array("Q")
         self.bytes = 0
         for entry in entries:
-            self._add(entry.position, entry.end)
+            self.add(entry.position, entry.end)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         bounds = iter(self._bounds)
@@ -75,7 +75,8 @@ class Spans:
             previous = end
         return total
 
-    def _add(self, start: int, end: int) -> None:
+    def add(self, start: int, end: int) -> None:
+        """Add the part from *start* to *end*, which comes after all others."""
         if not (self._bounds[-1] if self._bounds else 0) <= start < end <= self._size:
             raise CorruptIndexError(
                 f"the index has an entry out of place, from byte {start} to {end}",
@@ -97,17 +98,24 @@ def find_parts(
     since it can only be read front to back. *selection* is resolved in both cases. Raises
     NoMatchError where it does not match, and what reading *index* raises.
     """
-    footer = index.footer
-    spans = Spans(selection.entries(index), footer.tar_bytes)
+    spans = Spans(selection.entries(index), index.footer.tar_bytes)
     selection.check()
+    if not has_parts(index, expected):
+        return None
+    return None if is_most(spans, index) and not even_if_most else spans
+
+
+def has_parts(index: ArchiveIndex, expected: Expected) -> bool:
+    """Return whether a part of the archive can be read without what comes before it."""
     if expected.encrypted and expected.is_legacy:
-        return None
-    if expected.compressed and index.members() is None:
-        return None
-    is_most = (
-        plain_size(index) <= SMALL_BYTES or spans.covered(MAX_GAP) > footer.tar_bytes * MAX_SHARE
-    )
-    return None if is_most and not even_if_most else spans
+        return False
+    return not expected.compressed or index.members() is not None
+
+
+def is_most(spans: Spans, index: ArchiveIndex) -> bool:
+    """Return whether the archive is better read front to back than in the parts of *spans*."""
+    needed = spans.covered(MAX_GAP)
+    return plain_size(index) <= SMALL_BYTES or needed > index.footer.tar_bytes * MAX_SHARE
 
 
 def read_parts(

@@ -5,7 +5,8 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-class-intro.html, 
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieval-options.html,
 those of vaults from
 https://docs.aws.amazon.com/amazonglacier/latest/dev/downloading-an-archive-two-steps.html and
-https://aws.amazon.com/s3/glacier/pricing/.
+https://aws.amazon.com/s3/glacier/pricing/. Prices are those of https://aws.amazon.com/s3/pricing/
+in us-east-1; other regions charge up to twice as much.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class StorageClass(NamedTuple):
     thaw_seconds: Mapping[str, tuple[int, int]] = MappingProxyType({})
     """The least and the most seconds that a thaw usually takes, by tier; the least is 0 where AWS
     gives no figure. Empty for a class that needs no thaw."""
+    thaw_prices: Mapping[str, tuple[float, float]] = MappingProxyType({})
+    """Dollars for each GiB and for each request of a thaw, by tier."""
 
     @property
     def is_cold(self) -> bool:
@@ -51,17 +54,21 @@ _FLEXIBLE = {
 }
 _DEEP = {STANDARD: (0, 12 * _HOUR), BULK: (0, 48 * _HOUR)}
 
+_FLEXIBLE_PRICES = {EXPEDITED: (0.03, 0.01), STANDARD: (0.01, 0.00005), BULK: (0.0, 0.0)}
+_DEEP_PRICES = {STANDARD: (0.02, 0.0001), BULK: (0.0025, 0.000025)}
+_TIERING_PRICES = {EXPEDITED: (0.03, 0.01), STANDARD: (0.0, 0.0), BULK: (0.0, 0.0)}
+
 _CLASSES = {
     each.name: each
     for each in (
         StorageClass("STANDARD_IA", 30),
         StorageClass("ONEZONE_IA", 30),
         StorageClass("GLACIER_IR", 90),
-        StorageClass("GLACIER", 90, _FLEXIBLE),
-        StorageClass("DEEP_ARCHIVE", 180, _DEEP),
-        StorageClass("ARCHIVE_ACCESS", 0, _FLEXIBLE),
-        StorageClass("DEEP_ARCHIVE_ACCESS", 0, _DEEP),
-        StorageClass(VAULT, 90, _FLEXIBLE),
+        StorageClass("GLACIER", 90, _FLEXIBLE, _FLEXIBLE_PRICES),
+        StorageClass("DEEP_ARCHIVE", 180, _DEEP, _DEEP_PRICES),
+        StorageClass("ARCHIVE_ACCESS", 0, _FLEXIBLE, _TIERING_PRICES),
+        StorageClass("DEEP_ARCHIVE_ACCESS", 0, _DEEP, _TIERING_PRICES),
+        StorageClass(VAULT, 90, _FLEXIBLE, _FLEXIBLE_PRICES),
     )
 }
 
@@ -83,6 +90,15 @@ def check_tier(name: str, tier: str) -> None:
         raise UsageError(
             f"there is no tier '{tier}' for {name}", hint=f"use one of: {', '.join(offered)}"
         )
+
+
+def thaw_price(name: str, tier: str, size: int) -> float | None:
+    """Return what the thaw of *size* bytes of class *name* costs, in dollars; None if unknown.
+
+    Without the copy that S3 keeps for some days, and without the download.
+    """
+    price = storage_class(name).thaw_prices.get(tier)
+    return None if price is None else price[0] * size / 2**30 + price[1]
 
 
 def days_left(name: str, stored_at: float, now: float) -> int:

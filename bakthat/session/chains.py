@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 from bakthat import models
-from bakthat.backends.base import Backend
+from bakthat.backends.base import Backend, StoredObject
 from bakthat.errors import CorruptArchiveError, NotFoundError
 from bakthat.format.index.layout import NeededArchive
 from bakthat.format.names import parse_stored_name
 from bakthat.session.entries import entry_of
 from bakthat.session.session import Session
 from bakthat.session.sets import id_of_source
+from bakthat.session.stat import workers
 from bakthat.system.text import enumerate_some, printable
 
 
@@ -94,16 +96,21 @@ def check_needed(
 
     *size* is -1 and *archive_id* "" where they are not known.
     """
+    what = _difference(needed, size=size, archive_id=archive_id)
+    if what:
+        raise CorruptArchiveError(
+            f"{printable(backup.stored_filename)} needs {printable(needed.key)}, which {what}",
+            hint="it was replaced or truncated on the storage",
+        )
+
+
+def _difference(needed: NeededArchive, *, size: int, archive_id: str) -> str:
+    """Return in what an archive differs from the one that is *needed*; "" for nothing."""
     if size not in (needed.size, -1):
-        what = f"has {size} bytes, and had {needed.size}"
-    elif archive_id not in (needed.archive_id, "") and needed.archive_id:
-        what = "is another archive than it was"
-    else:
-        return
-    raise CorruptArchiveError(
-        f"{printable(backup.stored_filename)} needs {printable(needed.key)}, which {what}",
-        hint="it was replaced or truncated on the storage",
-    )
+        return f"has {size} bytes, and had {needed.size}"
+    if archive_id not in (needed.archive_id, "") and needed.archive_id:
+        return "is another archive than it was"
+    return ""
 
 
 def missing_needed_error(backup: models.Backups, missing: Sequence[str]) -> NotFoundError:
@@ -114,6 +121,80 @@ def missing_needed_error(backup: models.Backups, missing: Sequence[str]) -> NotF
         f"which {'is' if len(missing) == 1 else 'are'} not stored any more",
         hint="another program or a rule of the bucket deleted it; "
         "bakthat check shows which backups can be restored",
+    )
+
+
+class NeededObject(NamedTuple):
+    """An archive that an increment needs, as it is stored now."""
+
+    backup: models.Backups
+    """Its entry; one that was made up where nothing has one any more."""
+    storage_class: str = ""
+    problem: str = ""
+    """What is wrong with it, as "is not stored any more"; "" for nothing."""
+    is_missing: bool = False
+    """Whether nothing is stored under its key."""
+
+
+def look_up_needed(
+    session: Session, backup: models.Backups, needs: Sequence[NeededArchive]
+) -> list[NeededObject]:
+    """Look up the archives that *backup* needs on the storage, several at once.
+
+    Raises StorageError; what is missing or was replaced is only described.
+    """
+    backend = session.backend(backup.backend)
+
+    def stat(needed: NeededArchive) -> StoredObject | None:
+        try:
+            return backend.stat(needed.key)
+        except NotFoundError:
+            return None
+
+    with workers() as pool:
+        stored = list(pool.map(stat, needs))
+    keys = [each.key for each in needs]
+    with models.catalog(session.catalog_path):
+        rows = {
+            row.stored_filename: row
+            for row in models.Backups.select().where(models.Backups.stored_filename.in_(keys))
+            if row.backend_hash == backup.backend_hash
+        }
+    return [
+        _needed_object(backend, backup, needed, found, rows.get(needed.key))
+        for needed, found in zip(needs, stored, strict=True)
+    ]
+
+
+def _needed_object(
+    backend: Backend,
+    backup: models.Backups,
+    needed: NeededArchive,
+    stored: StoredObject | None,
+    row: models.Backups | None,
+) -> NeededObject:
+    parsed = parse_stored_name(needed.key.rpartition("/")[2])
+    if stored is None or parsed is None:
+        entry = row or _lost(backup, needed)
+        return NeededObject(entry, problem="is not stored any more", is_missing=True)
+    found = entry_of(backend, stored, parsed)
+    problem = _difference(needed, size=stored.size, archive_id=found.archive_id)
+    return NeededObject(row or found, stored.storage_class, problem)
+
+
+def _lost(backup: models.Backups, needed: NeededArchive) -> models.Backups:
+    """Return an unsaved entry for an archive of which only what needs it is known."""
+    known = ("format", "host", "client", "source_id", "encryption", "is_enc")
+    return models.Backups(
+        backend=backup.backend,
+        backend_hash=backup.backend_hash,
+        backup_date=needed.date,
+        filename=backup.filename,
+        metadata={key: backup.metadata[key] for key in known if key in backup.metadata},
+        size=needed.size,
+        stored_filename=needed.key,
+        tags="",
+        last_updated=0,
     )
 
 

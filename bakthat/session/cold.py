@@ -13,19 +13,25 @@ import logging
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from bakthat import models
 from bakthat.backends.base import ColdStorage, ThawState, ThawStatus
 from bakthat.conf import DEFAULT_CONFIG, DEFAULT_PROFILE
 from bakthat.errors import NotFoundError, StorageError, UsageError
-from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD, TIERS, storage_class
+from bakthat.policy.storage_classes import (
+    DEFAULT_DAYS,
+    STANDARD,
+    TIERS,
+    storage_class,
+    thaw_price,
+)
 from bakthat.session.records import CatalogMapping
 from bakthat.session.session import Session
-from bakthat.system.text import printable, utc_minute
+from bakthat.system.text import counted, human_size, printable, utc_minute
 
 log = logging.getLogger("bakthat")
 
@@ -42,6 +48,10 @@ day: after a longer outage the thaw must be requested again anyway."""
 
 _THAW_PREFIX = "thaw "
 """What the keys of recorded thaws in the table ``config`` begin with."""
+
+
+Status = TypeVar("Status")
+"""What :class:`Polling` asks for: the status of one thaw, or those of several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,59 +83,87 @@ def thaw_status(session: Session, backup: models.Backups) -> ThawStatus:
     )
 
 
-def make_readable(session: Session, backup: models.Backups, options: ThawOptions) -> bool:
-    """Request the thaw of a frozen backup, and return whether the backup can be read now.
+def make_readable(
+    session: Session, backups: Sequence[models.Backups], options: ThawOptions
+) -> bool:
+    """Request the thaw of those *backups* that are frozen; return whether all can be read now.
 
-    With ``options.wait``, return only once it can be read. Raises StorageError when the thaw
-    failed.
+    They are in one container. The last one is the one to restore, which needs the others. With
+    ``options.wait``, return only once all can be read. Raises StorageError when a thaw failed.
     """
-    backend = session.backend(backup.backend)
+    if not backups:
+        return True
+    backend = session.backend(backups[-1].backend)
     if not isinstance(backend, ColdStorage):
         return True
-    requests = _ThawRequests(session, backup.backend)
+    requests = _ThawRequests(session, backend.name)
 
-    def check() -> ThawStatus:
+    def status_of(backup: models.Backups) -> ThawStatus:
         return requests.complete(backend.thaw_status(backup.stored_filename))
 
-    status, is_new = check(), False
-    if status.state is ThawState.FROZEN:
+    def check() -> list[ThawStatus]:
+        return [status_of(each) for each in backups]
+
+    statuses, asked = check(), list[ThawStatus]()
+    if any(each.state is ThawState.FROZEN for each in statuses):
         with _thaw_lock(session.catalog_path):
-            status = check()
-            is_new = status.state is ThawState.FROZEN
-            if is_new:
-                status = backend.thaw(backup.stored_filename, tier=options.tier, days=options.days)
-                requests.record(status)
-    if is_new and not status.is_readable:
-        _log_request(session, backup, status, options.arguments)
-    elif not status.is_readable:
-        log.info("%s", describe(status))
+            statuses = check()
+            frozen = [each for each in statuses if each.state is ThawState.FROZEN]
+            if len(backups) > 1 and frozen:
+                _log_price(backups, frozen, options.tier)
+            for each in frozen:
+                asked.append(backend.thaw(each.key, tier=options.tier, days=options.days))
+                requests.record(asked[-1])
+            new = {each.key: each for each in asked}
+            statuses = [new.get(each.key, each) for each in statuses]
+    asked = [each for each in asked if not each.is_readable]
+    if asked:
+        _log_request(session, backups[-1], asked, options.arguments)
+    elif not least_ready(statuses).is_readable:
+        _log_statuses(statuses)
     polling = Polling(options.wait, check)
-    while options.wait and not status.is_readable:
-        status = polling.next_status(status, _pause_between(status))
-        if status.state is ThawState.FROZEN:
-            raise StorageError(
-                f"the thaw of {printable(backup.stored_filename)} failed or expired",
-                hint="bakthat restore requests it again",
-            )
-        if not status.is_readable:
-            log.info("%s", describe(status))
-    if status.state is ThawState.READY:
-        log.info("%s", describe(status))
-    return status.is_readable
+    while options.wait and not least_ready(statuses).is_readable:
+        statuses = polling.next_status(statuses, _pause_between(least_ready(statuses)))
+        for each in statuses:
+            if each.state is ThawState.FROZEN:
+                raise StorageError(
+                    f"the thaw of {printable(each.key)} failed or expired",
+                    hint="bakthat restore requests it again",
+                )
+        if not least_ready(statuses).is_readable:
+            _log_statuses(statuses)
+    if least_ready(statuses).state is ThawState.READY:
+        _log_statuses(statuses)
+    return least_ready(statuses).is_readable
 
 
-class Polling:
+_READINESS = (ThawState.FROZEN, ThawState.ASKED, ThawState.READY, ThawState.WARM)
+
+
+def least_ready(statuses: Iterable[ThawStatus]) -> ThawStatus:
+    """Return the status of what can be read last; of what is thawed, of what expires first."""
+
+    def order(status: ThawStatus) -> tuple[int, float]:
+        if status.state is ThawState.ASKED:
+            begun = status.requested_at or 0.0
+            return _READINESS.index(status.state), -begun - expected_seconds(status)[1]
+        return _READINESS.index(status.state), status.ready_until or float("inf")
+
+    return min(statuses, key=order)
+
+
+class Polling(Generic[Status]):
     """Asks for a status again and again, with pauses.
 
     A wait of hours or days must survive an outage of the network or of the storage.
     """
 
-    def __init__(self, wait: Wait, check: Callable[[], ThawStatus]) -> None:
+    def __init__(self, wait: Wait, check: Callable[[], Status]) -> None:
         self._wait = wait
         self._check = check
         self._outage = 0.0
 
-    def next_status(self, last: ThawStatus, seconds: float) -> ThawStatus:
+    def next_status(self, last: Status, seconds: float) -> Status:
         """Pause for *seconds*; return the status then, or *last* while there is an outage.
 
         Raises StorageError when the error does not pass by itself, such as wrong credentials, and
@@ -272,19 +310,43 @@ def format_duration(seconds: float) -> str:
 
 
 def _log_request(
-    session: Session, backup: models.Backups, thaw: ThawStatus, arguments: Sequence[str]
+    session: Session, backup: models.Backups, asked: Sequence[ThawStatus], arguments: Sequence[str]
 ) -> None:
+    thaw = max(asked, key=lambda each: expected_seconds(each)[1])
     low, high = expected_seconds(thaw)
     shortest, longest = format_duration(low), format_duration(high)
     log.info(
         "Requested the thaw of %s (%s, tier %s): it usually takes %s, until %s",
-        printable(backup.stored_filename),
+        printable(thaw.key) if len(asked) == 1 else f"{len(asked)} archives",
         thaw.storage_class,
         thaw.tier or "unknown",
         f"{shortest} to {longest}" if low else f"up to {longest}",
         utc_minute((thaw.requested_at or time.time()) + high),
     )
     log.info("When it is ready, run this again: %s", _command(session, backup, arguments))
+
+
+def _log_statuses(statuses: Sequence[ThawStatus]) -> None:
+    """Log the status that decides, and how many of several can be read."""
+    if len(statuses) > 1:
+        ready = sum(each.is_readable for each in statuses)
+        log.info("%d of %d archives can be read", ready, len(statuses))
+    log.info("%s", describe(least_ready(statuses)))
+
+
+def _log_price(backups: Sequence[models.Backups], frozen: Sequence[ThawStatus], tier: str) -> None:
+    """Log how much is about to be thawed, and what that costs."""
+    sizes = {each.stored_filename: max(each.size, 0) for each in backups}
+    prices = [thaw_price(each.storage_class, tier, sizes[each.key]) for each in frozen]
+    known = [each for each in prices if each is not None]
+    log.info(
+        "Requesting the thaw of %s, %s in all%s",
+        counted(len(frozen), "archive"),
+        human_size(sum(sizes[each.key] for each in frozen)),
+        f": some ${max(sum(known), 0.01):.2f} by the list price of AWS in us-east-1"
+        if len(known) == len(prices)
+        else "",
+    )
 
 
 def describe(thaw: ThawStatus) -> str:

@@ -82,7 +82,13 @@ LAYERS: dict[str, list[str]] = {
         "backend",
     ],
     "bakthat.backends.local": ["files", "backend"],
-    "bakthat.pipeline": ["legacy one_file ranges", "read write", "parts scan", "damage sample"],
+    "bakthat.pipeline": [
+        "legacy one_file ranges",
+        "read write",
+        "parts scan",
+        "damage plan sample",
+        "state",
+    ],
     "bakthat.notify": ["base", "desktop healthchecks prometheus webhook"],
     "bakthat.session": [
         "records stat",
@@ -102,6 +108,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.operations.browse": ["comparison order disk", "contents diff find open_file"],
     "bakthat.operations.check": ["result", "stored", "data", "operation"],
+    "bakthat.operations.restore": ["options", "archive state", "operation"],
     "bakthat.operations.sources": ["files"],
     "bakthat.operations.sync": ["report", "indexes", "operation"],
     "bakthat.cli": [

@@ -12,7 +12,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -41,10 +41,16 @@ class Reading(NamedTuple):
     source: Source
     check: IndexCheck | None = None
     """Compares the members with the index, where there is one."""
+    before: int = 0
+    """Bytes of the archives that come before this one, so that positions grow through all."""
 
 
+Readings = Iterable[AbstractContextManager[Reading]]
+"""Opens one archive after the other."""
 ReadAgain = Callable[[Collection[bytes]], AbstractContextManager[Reading]]
 """Opens an archive again, or at least its members at the given paths; none stands for all."""
+ReadAllAgain = Callable[[Collection[bytes]], Readings]
+"""The same of several archives, of which each path has one."""
 
 _READ_BYTES = 1024 * 1024
 _SPECIAL = (MemberType.FIFO, MemberType.CHARDEV, MemberType.BLOCKDEV)
@@ -97,25 +103,51 @@ def extract(
     a member that would leave *destination*, DestinationError, and whatever *source* raises; then
     nothing is left behind.
     """
-    with ExitStack() as readings:
-        before = report.copy()
-        while True:
-            with Staging(destination) as staging:
-                staging.warn_of_losses(report)
-                unpacking = _Unpacking(
-                    staging, report, check_comment, selection, keep_going, read_again
-                )
-                implied_directories = unpacking.run(Reading(source, check))
-                if selection is None or selection.settle():
-                    return publish(staging, implied_directories, report)
-            if read_again is None:
-                raise NoMatchError(
-                    "what was chosen is the path of one member and a pattern for others",
-                    hint="give whole paths, from the directory at the top of the backup",
-                )
-            logger.info("Reading the backup again, without what is only like a chosen path")
-            report.go_back_to(before)
-            source, check = readings.enter_context(read_again(()))
+    return extract_all(
+        [nullcontext(Reading(source, check))],
+        destination,
+        report=report,
+        check_comment=check_comment,
+        selection=selection,
+        keep_going=keep_going,
+        read_again=None if read_again is None else lambda paths: [read_again(paths)],
+    )
+
+
+def extract_all(
+    readings: Readings,
+    destination: Path,
+    *,
+    report: ArchiveReport,
+    check_comment: Callable[[bytes], None] | None = None,
+    selection: Selection | None = None,
+    keep_going: bool = False,
+    read_again: ReadAllAgain | None = None,
+) -> list[Path]:
+    """Restore all *readings*, one after the other, into the directory *destination*.
+
+    They make one tree, which is published after the last one. What a later one holds at the same
+    path wins, and hard links may be to what an earlier one holds. The other arguments, and what is
+    returned and raised, are those of :func:`extract`.
+    """
+    before = report.copy()
+    while True:
+        with Staging(destination) as staging:
+            staging.warn_of_losses(report)
+            unpacking = _Unpacking(
+                staging, report, check_comment, selection, keep_going, read_again
+            )
+            implied_directories = unpacking.run(readings)
+            if selection is None or selection.settle():
+                return publish(staging, implied_directories, report)
+        if read_again is None:
+            raise NoMatchError(
+                "what was chosen is the path of one member and a pattern for others",
+                hint="give whole paths, from the directory at the top of the backup",
+            )
+        logger.info("Reading the backup again, without what is only like a chosen path")
+        report.go_back_to(before)
+        readings = read_again(())
 
 
 class _Unpacking:
@@ -128,7 +160,7 @@ class _Unpacking:
         check_comment: Callable[[bytes], None] | None,
         selection: Selection | None,
         keep_going: bool,
-        read_again: ReadAgain | None,
+        read_again: ReadAllAgain | None,
     ) -> None:
         self._staging = staging
         self._report = report
@@ -139,23 +171,26 @@ class _Unpacking:
         self._links = DeferredLinks()
         self._left_out = False
         self._current: Member | None = None
+        self._source: _WatchedSource | None = None
 
-    def run(self, reading: Reading) -> PathSet:
+    def run(self, readings: Readings) -> PathSet:
         """Create the tree; return the directories that are not members."""
-        watched = _WatchedSource(reading.source)
         try:
             with StagedTree(self._staging.tree_fd, self._report, self._staging.file_system) as tree:
-                self._add_members(tree, watched, reading.check)
+                for opened in readings:
+                    with opened as reading:
+                        self._add_members(tree, reading)
                 if self._selection is not None:
                     self._selection.check()
                 if self._links.count and self._read_again is not None:
                     deferred = self._links.by_target()
                     logger.info("Reading the backup again, for the content of hard links")
-                    with self._read_again(deferred.targets) as again:
-                        watched = _WatchedSource(again.source)
-                        self._add_deferred(tree, deferred, watched, again.check)
+                    for opened in self._read_again(deferred.targets):
+                        with opened as reading:
+                            self._add_deferred(tree, deferred, reading)
+                    deferred.check()
         except OSError as exc:
-            if exc is watched.failure:
+            if self._is_of_source(exc):
                 raise
             raise self._cannot_write(exc) from exc
         if self._left_out and not (self._report.files or self._report.directories):
@@ -173,10 +208,12 @@ class _Unpacking:
             hint = _KEEP_GOING if _is_about_one_member(error, self._current) else ""
         return _cannot_write(path, error, hint)
 
-    def _add_members(
-        self, tree: StagedTree, source: _WatchedSource, check: IndexCheck | None
-    ) -> None:
-        reader = TarReader(source)
+    def _is_of_source(self, error: Exception) -> bool:
+        return self._source is not None and error is self._source.failure
+
+    def _add_members(self, tree: StagedTree, reading: Reading) -> None:
+        self._source, check = _WatchedSource(reading.source), reading.check
+        reader = TarReader(self._source)
         selection, links, hardlink = self._selection, self._links, MemberType.HARDLINK
         for number, member in enumerate(reader):
             if number == 0:
@@ -184,14 +221,16 @@ class _Unpacking:
             position = number if check is None else check.begin(member, reader.end)
             if selection is not None and not _is_selected(selection, member):
                 continue
-            if member.type is hardlink and self._is_deferred(tree, position, member):
+            if member.type is hardlink and self._is_deferred(
+                tree, reading.before + position, member
+            ):
                 continue
             self._current = member
             content = reader.read_content(member)
             try:
                 tree.add(member, content if check is None else check.content(content))
             except (OSError, NameCollisionError) as exc:
-                self._leave_out_or_raise(tree, source, member, exc)
+                self._leave_out_or_raise(tree, member, exc)
             if links.count:
                 links.discard(split_name(member.name, member.name))
         if check is not None:
@@ -221,19 +260,14 @@ class _Unpacking:
         self._links.add(split_name(link.name, link.name), position, link, target)
         return True
 
-    def _add_deferred(
-        self,
-        tree: StagedTree,
-        deferred: DeferredContent,
-        source: _WatchedSource,
-        check: IndexCheck | None,
-    ) -> None:
-        """Create the deferred links, with the content in a second reading of the archive."""
-        reader = TarReader(source)
+    def _add_deferred(self, tree: StagedTree, deferred: DeferredContent, reading: Reading) -> None:
+        """Create the deferred links, with the content in a second reading of an archive."""
+        self._source, check = _WatchedSource(reading.source), reading.check
+        reader = TarReader(self._source)
         for number, member in enumerate(reader):
             position = number if check is None else check.begin(member, reader.end)
             path = split_name(member.name, member.name)
-            links = deferred.links_to(path, position, member)
+            links = deferred.links_to(path, reading.before + position, member)
             content = reader.read_content(member)
             if check is not None:
                 content = check.content(content)
@@ -241,22 +275,20 @@ class _Unpacking:
             first = None
             for link in links:
                 if first is not None:
-                    self._add(tree, source, replace(link, linkname=first.name), ())
+                    self._add(tree, replace(link, linkname=first.name), ())
                 elif reader.content_bytes != before:
                     # No name can hold the content, of which a part was read.
                     self._leave_out(tree, link, "its content cannot be held")
-                elif self._add(tree, source, replace(member, name=link.name), content):
+                elif self._add(tree, replace(member, name=link.name), content):
                     first = link
         if check is not None:
             check.finish()
         self._check_identity(reader)
         self._report.bytes += reader.content_bytes
-        deferred.check()
 
     def _add(
         self,
         tree: StagedTree,
-        source: _WatchedSource,
         member: Member,
         content: Iterable[tuple[int, memoryview]],
     ) -> bool:
@@ -265,18 +297,14 @@ class _Unpacking:
         try:
             tree.add(member, content)
         except (OSError, NameCollisionError) as exc:
-            self._leave_out_or_raise(tree, source, member, exc)
+            self._leave_out_or_raise(tree, member, exc)
             return False
         return True
 
     def _leave_out_or_raise(
-        self,
-        tree: StagedTree,
-        source: _WatchedSource,
-        member: Member,
-        error: OSError | NameCollisionError,
+        self, tree: StagedTree, member: Member, error: OSError | NameCollisionError
     ) -> None:
-        is_about_it = error is not source.failure and _is_about_one_member(error, member)
+        is_about_it = not self._is_of_source(error) and _is_about_one_member(error, member)
         if not (self._keep_going and is_about_it):
             raise error
         self._leave_out(

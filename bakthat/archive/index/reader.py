@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 from bakthat.archive.index.framing import (
@@ -29,6 +30,7 @@ from bakthat.system.streams import RandomSource
 from bakthat.system.text import printable
 
 _DIRECTORY = EntryType.DIRECTORY
+_NO_PART = (sys.maxsize, sys.maxsize)
 _NO_FILES = (EntryType.DIRECTORY, EntryType.REMOVED, EntryType.SEEN)
 _END_BYTES = 64 * 1024
 """What is read of the end at first; the footer of a million files fits."""
@@ -147,6 +149,26 @@ class IndexReader:
             found = {max(bisect_right(self._firsts, key) - 1, 0) for key in keys}
             numbers = sorted(found) if self._firsts else []
         return chain.from_iterable(self._entries_of(numbers, wanted.__contains__))
+
+    def within(self, parts: Iterable[tuple[int, int]]) -> Iterator[Entry]:
+        """Yield the entries whose members lie in *parts* of the tar archive, which are in order.
+
+        Each part is a start and an end, in bytes. Only the segments that can hold the entries are
+        read. Raises CorruptIndexError, and what the source raises.
+        """
+        waiting = iter(parts)
+        start, end = next(waiting, _NO_PART)
+        begins = [each.at for each in self.footer.segments]
+        for number, (begin, stop) in enumerate(pairwise([*begins, self.footer.tar_bytes])):
+            while end <= begin:
+                start, end = next(waiting, _NO_PART)
+            if stop <= start:
+                continue
+            for entry in chain.from_iterable(self._entries_of((number,), None)):
+                while end <= entry.position:
+                    start, end = next(waiting, _NO_PART)
+                if start <= entry.position and entry.type.is_member:
+                    yield entry
 
     def members(self) -> MemberTable | None:
         """Return where the archive's gzip members are; None when it has none of known lengths."""

@@ -146,6 +146,11 @@ def _print_incomplete(done: str, warnings: int, problem: str) -> None:
 )
 @option("--no-index", action="store_true", help="read all, and ignore what the index says")
 @option("--keep-going", action="store_true", help="leave out what the file system cannot hold")
+@option(
+    "--partial",
+    action="store_true",
+    help="of an increment, restore what is left when an archive that it needs is missing",
+)
 @with_keys
 @option("--tier", default=STANDARD, choices=TIERS, help="speed of the thaw; faster costs more")
 @option("--days", type=int, default=DEFAULT_DAYS, help="S3: days that the thawed copy is kept")
@@ -163,6 +168,7 @@ def restore(
     only: list[str],
     no_index: bool,
     keep_going: bool,
+    partial: bool,
     prompt: str,
     identity_file: str | None,
     tier: str,
@@ -204,6 +210,7 @@ def restore(
                 only=only,
                 use_index=not no_index,
                 keep_going=keep_going,
+                partial=partial,
                 report=report,
                 progress=progress,
             )

@@ -10,7 +10,7 @@ from bakthat import models
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import NoMatchError, UsageError
 from bakthat.format.entry import Entry
-from bakthat.session.indexes.opening import open_cached_index, open_index
+from bakthat.session.indexes.opening import open_cached_state, open_state
 from bakthat.session.lookup import find_backup
 from bakthat.session.session import Session
 from bakthat.system.paths import PathLike
@@ -18,7 +18,7 @@ from bakthat.system.streams import Progress
 from bakthat.system.text import printable
 
 if TYPE_CHECKING:
-    from bakthat.archive.index.reader import IndexReader
+    from bakthat.archive.index.state import State
 
 
 class Contents(Iterator[Entry]):
@@ -58,8 +58,9 @@ def contents(
     these entries are listed, and everything below them: a path that is there, from the top of the
     backup or from just below the directory at its top, or else a pattern as in .gitignore.
 
-    The archive is not touched: its index says what it holds. It is fetched once, and kept in a
-    cache; *progress* is called while the archive is read instead, since it has no index.
+    The archive is not touched: its index says what it holds, and with an increment, those of all
+    archives that it needs. Each is fetched once, and kept in a cache; *progress* is called while an
+    archive is read instead, since it has no index.
 
     Raises NoMatchError, AmbiguousNameError and UsageError at once; while it is iterated,
     NoMatchError for a pattern that matches nothing, StorageError, CryptoError and ArchiveError.
@@ -105,32 +106,32 @@ def _entries(
     secrets: _Secrets,
     progress: Progress | None,
 ) -> Iterator[Entry]:
-    with _opened(session, backup, secrets, progress) as index:
+    with _opened(session, backup, secrets, progress) as state:
         if not texts:
-            yield from index.entries()
+            yield from state.entries()
             return
         from bakthat.archive.extract.selection import Selection
 
         selection = Selection(texts)
-        yield from selection.entries(index)
+        yield from selection.entries(state)
         selection.check()
 
 
 @contextmanager
 def _opened(
     session: Session, backup: models.Backups, secrets: _Secrets, progress: Progress | None
-) -> Iterator[IndexReader]:
+) -> Iterator[State]:
     with ExitStack() as stack:
-        index = stack.enter_context(open_cached_index(backup))
-        if index is None:
+        state = stack.enter_context(open_cached_state(session, backup))
+        if state is None:
             from bakthat.passwords import may_ask
             from bakthat.session.reading import KeyFinder
 
             keys = KeyFinder(
                 session, secrets.password, secrets.identity_file, may_ask(secrets.prompt)
             )
-            index = stack.enter_context(
-                open_index(session, backup, keys, whole=True, progress=progress)
+            state = stack.enter_context(
+                open_state(session, backup, keys, whole=True, progress=progress)
             )
-        assert index is not None  # made by reading the archive, if need be
-        yield index
+        assert state is not None  # made by reading the archive, if need be
+        yield state

@@ -14,7 +14,7 @@ from typing import Any, Self
 from bakthat import models
 from bakthat.archive.create.excludes import find_rules
 from bakthat.archive.create.walk import WalkOptions
-from bakthat.archive.index.reader import IndexReader
+from bakthat.archive.index.state import State
 from bakthat.archive.report import ArchiveReport
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import UsageError
@@ -23,7 +23,7 @@ from bakthat.operations.browse.comparison import EntryChange, Totals, compare
 from bakthat.operations.browse.disk import DiskTree
 from bakthat.operations.browse.order import in_order
 from bakthat.passwords import may_ask
-from bakthat.session.indexes.opening import open_index
+from bakthat.session.indexes.opening import open_state
 from bakthat.session.reading import KeyFinder, find_to_restore
 from bakthat.session.session import Session
 from bakthat.system.paths import PathLike, expanded
@@ -206,31 +206,31 @@ class _Comparison:
             after = DiskTree(root, before.top, options, self.report.disk, reads=disk.reads)
             yield from compare(before, after, self.report.totals)
 
-    def _open(self, stack: ExitStack, backup: models.Backups) -> IndexTree:
-        opened = open_index(self.session, backup, self.keys, whole=True, progress=self.progress)
-        index = stack.enter_context(opened)
-        assert index is not None  # made by reading the archive, if need be
-        return IndexTree(index, has_whole_seconds="format" not in backup.metadata)
+    def _open(self, stack: ExitStack, backup: models.Backups) -> StateTree:
+        opened = open_state(self.session, backup, self.keys, whole=True, progress=self.progress)
+        state = stack.enter_context(opened)
+        assert state is not None  # made by reading the archive, if need be
+        return StateTree(state, has_whole_seconds="format" not in backup.metadata)
 
 
-class IndexTree:
-    """The entries of a backup, from its index, which the caller closes."""
+class StateTree:
+    """The entries of a backup, from its indexes, which the caller closes."""
 
     first_names: Collection[str] = ()
     has_attributes = True
 
-    def __init__(self, index: IndexReader, *, has_whole_seconds: bool) -> None:
+    def __init__(self, state: State, *, has_whole_seconds: bool) -> None:
         """*has_whole_seconds*: the archives of bakthat 0.6.0 have times without fractions."""
-        self._index = index
+        self._state = state
         self.has_whole_seconds = has_whole_seconds
 
     @cached_property
     def top(self) -> str:
         """The top directory, or the only file; "" where there are several entries at the top."""
-        top = self._index.top
+        top = self._state.top
         # This version's archives have one. An index that was made later may be of any archive.
-        if any(entry.ctime_ns is None for entry in itertools.islice(self._index.entries(), 1)):
-            for entry in self._index.entries():
+        if any(entry.ctime_ns is None for entry in itertools.islice(self._state.entries(), 1)):
+            for entry in self._state.entries():
                 if entry.path != top and not entry.path.startswith(f"{top}/"):
                     return ""
         return top
@@ -238,20 +238,20 @@ class IndexTree:
     @property
     def source(self) -> str:
         """The path that was backed up, on its host; "" when it is not known."""
-        return self._index.header.source
+        return self._state.header.source
 
     def entries(self) -> Iterator[Entry]:
         """Yield the entries in order. Raises CorruptIndexError."""
-        entries = self._index.entries()
-        return entries if self._index.header.is_sorted else in_order(entries)
+        entries = self._state.entries()
+        return entries if self._state.header.is_sorted else in_order(entries)
 
     def link_targets(self) -> Collection[str]:
         """Return the targets of all hard links."""
-        return {each.target for each in self._index.entries() if each.type is EntryType.HARDLINK}
+        return {each.target for each in self._state.entries() if each.type is EntryType.HARDLINK}
 
     def find(self, paths: Collection[str]) -> Mapping[str, Entry]:
         """Return the entries at those of *paths* that the backup has."""
-        return {each.path: each for each in self._index.entries(where=paths.__contains__)}
+        return {each.path: each for each in self._state.entries(where=paths.__contains__)}
 
     def resolve(self, _link: Entry) -> Entry | None:
         """Return None: the archive has no entry at the target of the hard link."""
@@ -287,7 +287,7 @@ def _refuse_other_host(session: Session, backup: models.Backups) -> None:
         )
 
 
-def _place(backup: models.Backups, tree: IndexTree) -> Path:
+def _place(backup: models.Backups, tree: StateTree) -> Path:
     """Return the path that was backed up. Raises UsageError when it is not known."""
     source = backup.source or tree.source
     if not source:

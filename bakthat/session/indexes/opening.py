@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,7 +25,8 @@ from bakthat.errors import (
     UnreachableError,
     UsageError,
 )
-from bakthat.session.chains import needed_backup
+from bakthat.format.index.layout import NeededArchive
+from bakthat.session.chains import NeededObject, needed_backup
 from bakthat.session.indexes import cache
 from bakthat.session.indexes.cache import IndexCache
 from bakthat.session.indexes.home import home_of_index
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from bakthat.session.reading import KeyFinder
 
 log = logging.getLogger("bakthat")
+
+FindNeeded = Callable[[Sequence[NeededArchive]], Sequence[NeededObject]]
+"""Looks up the archives that a backup needs."""
 
 WHOLE_BYTES = 512 * 1024
 """An index of up to this size is always fetched whole: that is one request, and it is kept."""
@@ -116,24 +120,26 @@ def open_state(
     may_read_archive: bool = True,
     is_quiet: bool = False,
     progress: Progress | None = None,
+    find_needed: FindNeeded | None = None,
 ) -> Iterator[State | None]:
     """Open the state of a backup: its index, and those of all archives that it needs.
 
     The arguments are those of :func:`open_index`, which also says what is raised; yield None where
     the backup has no index. Of an increment, each index must be there: NotFoundError is raised for
     a needed archive that is not stored, CorruptArchiveError for one that was replaced, and
-    CorruptIndexError for one that has no index.
+    CorruptIndexError for one that has no index. *find_needed* looks the needed archives up in
+    another way; the archive of one with a problem is not read.
     """
     with ExitStack() as stack:
 
-        def opened(each: models.Backups) -> IndexReader | None:
+        def opened(each: models.Backups, problem: str = "") -> IndexReader | None:
             return stack.enter_context(
                 open_index(
                     session,
                     each,
                     keys,
                     whole=whole,
-                    may_read_archive=may_read_archive,
+                    may_read_archive=may_read_archive and not problem,
                     is_quiet=is_quiet,
                     progress=progress,
                 )
@@ -143,9 +149,16 @@ def open_state(
         if own is None:
             yield None
             return
+        needs = own.header.needs
+        _check_needs(backup, needs)
+        objects = (
+            [NeededObject(needed_backup(session, backup, needed)) for needed in needs]
+            if find_needed is None
+            else find_needed(needs)
+        )
         indexes = []
-        for needed in own.header.needs:
-            index = opened(needed_backup(session, backup, needed))
+        for needed, found in zip(needs, objects, strict=True):
+            index = opened(found.backup, found.problem)
             if index is None:
                 raise CorruptIndexError(
                     f"{printable(needed.key)}, which {printable(backup.stored_filename)} needs, "
@@ -164,12 +177,25 @@ def open_cached_state(session: Session, backup: models.Backups) -> Iterator[Stat
     """
     with ExitStack() as stack, _forgetting(backup):
         own = _from_cache(stack, backup)
+        if own is not None:
+            _check_needs(backup, own.header.needs)
         indexes = [
             _from_cache(stack, needed_backup(session, backup, needed))
             for needed in (own.header.needs if own is not None else ())
         ]
         found = [each for each in (*indexes, own) if each is not None]
         yield State(found) if len(found) == len(indexes) + 1 else None
+
+
+def _check_needs(backup: models.Backups, needs: Sequence[NeededArchive]) -> None:
+    """Raise CorruptIndexError unless *needs* of the index are what the backup is said to need."""
+    dates = tuple(each.date for each in needs)
+    if bool(needs) == backup.is_increment and backup.needs in ((), dates):
+        return
+    raise CorruptIndexError(
+        f"the index of {printable(backup.stored_filename)} does not say which archives it needs",
+        hint="another object was put in its place on the storage",
+    )
 
 
 def check_stored_index(session: Session, backup: models.Backups, keys: KeyFinder) -> int:
