@@ -8,7 +8,7 @@ from typing import Any
 
 from bakthat import models
 from bakthat.conf import DEFAULT_PROFILE
-from bakthat.session.changes import after_change
+from bakthat.operations.changes import after_change
 from bakthat.session.deletion import (
     UNMARKED,
     check_before_deleting,

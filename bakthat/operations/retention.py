@@ -23,6 +23,7 @@ from bakthat.errors import (
     NotFoundError,
     StorageError,
 )
+from bakthat.operations.changes import after_change
 from bakthat.policy.intervals import describe_interval, parse_interval
 from bakthat.policy.rotation import (
     IN_THE_FUTURE,
@@ -36,7 +37,6 @@ from bakthat.policy.rotation import (
     decide_by_age,
     keep_also,
 )
-from bakthat.session.changes import after_change
 from bakthat.session.container import check_mounted
 from bakthat.session.deletion import (
     UNMARKED,
