@@ -6,19 +6,16 @@ kept backup, a running one, or one that the catalog does not list needs is kept.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from bakthat import models
-from bakthat.errors import BakthatError, CredentialsError, StorageError
+from bakthat.errors import BakthatError, StorageError
 from bakthat.policy.levels import needed_by, reason_needed
 from bakthat.policy.rotation import RUNNING, Decision
 from bakthat.session.chains import check_formats, increments_beside, needs_within
 from bakthat.session.indexes.pins import may_be_needed, unlisted_increments
 from bakthat.session.session import Session
 from bakthat.session.sets import BackupSet
-
-log = logging.getLogger("bakthat")
 
 
 def keep_needed(
@@ -51,12 +48,7 @@ def keep_needed(
         return decisions, None
     backend = session.backend(session.destination)
     try:
-        unlisted = unlisted_increments(session, backend, found.backups)
-    except CredentialsError as exc:
-        if any(each.is_increment for each in (*found.backups, *beside)):
-            return decisions, exc
-        log.debug("cannot look for increments that the catalog does not list: %s", exc)
-        return decisions, None
+        unlisted = unlisted_increments(session, backend, [*found.backups, *beside])
     except StorageError as exc:
         return decisions, exc
     check_formats(unlisted)

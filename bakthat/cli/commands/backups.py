@@ -275,6 +275,7 @@ def show(
 
 @command("delete", "delete a backup")
 @option("filename", help="stored filename, name of the backup (its newest), or NAME.DATE")
+@option("--with-dependents", action="store_true", help="delete the increments that need it too")
 @with_destination
 @with_host
 @with_source
@@ -282,6 +283,7 @@ def show(
 def delete(
     *,
     filename: str,
+    with_dependents: bool,
     destination: str | None,
     host: str | None,
     source: str | None,
@@ -292,7 +294,15 @@ def delete(
     started = time.monotonic()
 
     def run() -> Backups:
-        return bakthat.delete(filename, destination, profile, config, host=host, source=source)
+        return bakthat.delete(
+            filename,
+            destination,
+            profile,
+            config,
+            host=host,
+            source=source,
+            with_dependents=with_dependents,
+        )
 
     def show(entry: Backups) -> None:
         seconds = time.monotonic() - started

@@ -12,7 +12,7 @@ from functools import partial
 
 from bakthat import models
 from bakthat.backends.base import Backend, StoredObject
-from bakthat.errors import ContainerNotFoundError, NotFoundError
+from bakthat.errors import ContainerNotFoundError, CredentialsError, NotFoundError
 from bakthat.format.description import FILE
 from bakthat.format.names import StoredName, index_key, parse_stored_name, tarball_stem
 from bakthat.session.chains import may_be_of_one_set
@@ -50,13 +50,19 @@ def unlisted_increments(
     Increments that this catalog does not know may need any backup of the set, whatever the catalog
     has: two machines may make backups of one set. So retention and deletion look for them when they
     would delete a backup that has an index. That is one request for each thousand objects of the
-    set; a backup of an earlier version, or of a file, costs none. Raises StorageError.
+    set; a backup of an earlier version, or of a file, costs none. Raises StorageError. Credentials
+    that may not list are enough as long as the catalog has no increment of the set.
     """
     home, within = home_of_indexes(session, backend)
     try:
         stored = _increments(session, home, within, backups)
     except ContainerNotFoundError as exc:
         log.debug("there are no indexes: %s", exc)  # nor is there anything to delete
+        return []
+    except CredentialsError as exc:
+        if any(each.is_increment for each in backups):
+            raise
+        log.debug("cannot look for increments that the catalog does not list: %s", exc)
         return []
     unlisted = []
     with workers() as pool:
