@@ -267,8 +267,11 @@ def show(
 ) -> None:
     """Run ``bakthat show``."""
     if json:
+        from bakthat.operations.listing import relations
+
         found = bakthat.ls(query, destination, tags, profile, config, host=host)
-        print_json([each.as_dict() for each in found])
+        pairs = zip(found, relations(found, profile, config), strict=True)
+        print_json([{**each.as_dict(), **related.as_dict(each)} for each, related in pairs])
     else:
         bakthat.show(query, destination, tags, profile, config, host=host)
 
