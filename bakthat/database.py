@@ -11,8 +11,10 @@ import errno
 import functools
 import logging
 import os
+import random
 import sqlite3
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,9 @@ LOCKED = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
 _DAMAGED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 _NO_WRITING = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
 """Beginnings of the error codes of a database that cannot be written, and may be readable."""
+
+_LOG_PAUSE = 0.05
+"""The longest pause, in seconds, between two attempts to switch to a write-ahead log."""
 
 _IMMUTABLE = "mode=ro&immutable=1"
 """The parameters that make SQLite use no lock and no file but the database itself."""
@@ -128,6 +133,28 @@ def opened(
             yield database
 
 
+def use_log(database: CatalogDatabase, timeout: float) -> None:
+    """Switch to a write-ahead log. SQLite does not wait for another process that does so too.
+
+    This does, up to *timeout* seconds. Raises CatalogError.
+    """
+    until = time.monotonic() + timeout
+    while True:
+        try:
+            run_sql(database, "PRAGMA journal_mode = wal")
+        except CatalogError as exc:
+            if not error_code(exc).startswith(LOCKED) or time.monotonic() > until:
+                raise
+            time.sleep(_LOG_PAUSE * random.random())
+        else:
+            return
+
+
+def run_sql(database: CatalogDatabase, statement: str) -> None:
+    """Execute one statement. Raises CatalogError."""
+    database.execute_sql(statement)  # type: ignore[no-untyped-call]  # peewee's stubs skip it
+
+
 def error_code(error: BaseException) -> str:
     """Return the code of SQLite behind *error*, such as ``SQLITE_FULL``; "" for none."""
     cause: BaseException | None = error
@@ -186,7 +213,7 @@ def _open_to_read(
                 database = CatalogDatabase(file, timeout, uri=way)
                 attempt.enter_context(database.connected())
                 for statement in filter(None, (first, "SELECT count(*) FROM sqlite_master")):
-                    database.execute_sql(statement)  # type: ignore[no-untyped-call]  # no stubs
+                    run_sql(database, statement)
                 prepare(database)
             except CatalogError as exc:
                 if not _is_about_writing(exc):

@@ -12,10 +12,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import json
 import operator
 import os
-import random
 import re
 import threading
 import time
@@ -25,16 +23,25 @@ from typing import Any, Self
 
 import peewee
 
-from bakthat.database import LOCKED, CatalogDatabase, error_code, opened
+from bakthat.columns import JsonField, NamesField
+from bakthat.database import CatalogDatabase, opened, run_sql, use_log
 from bakthat.database import is_full as is_full
 from bakthat.errors import CatalogError
-from bakthat.format.description import KEY_VALUE, MAX_LEVEL, NAMED, sanitized
-from bakthat.format.names import KEY_VALUE_EXTENSION, parse_any_name
+from bakthat.format.description import (
+    FORMAT,
+    INCREMENT_FORMAT,
+    KEY_VALUE,
+    MAX_LEVEL,
+    NAMED,
+    sanitized,
+)
+from bakthat.format.names import INCREMENT_EXTENSION, KEY_VALUE_EXTENSION, parse_any_name
 from bakthat.policy.outcome import Outcome
 from bakthat.system.paths import expanded
 
-SCHEMA_VERSION = 1
-"""The user_version of the SQLite database; 0.6.0 left it at 0."""
+SCHEMA_VERSION = 2
+"""The user_version of the SQLite database; 0.6.0 left it at 0, and 1 had no needs of reservations.
+An earlier bakthat refuses a later one: it would delete what running backups need."""
 
 BUSY_TIMEOUT = 60
 """Seconds that a statement waits for other processes' transactions. SQLite does not queue them: of
@@ -46,31 +53,12 @@ RECORD_PATIENCE = 300
 RESERVATION_SECONDS = 7 * 24 * 3600
 """The age at which a reservation is removed, since its process must have died."""
 
-_LOG_PAUSE = 0.05
-"""The longest pause, in seconds, between two attempts to switch to a write-ahead log."""
-
 _PLAIN_HOST = re.compile(r"[A-Za-z0-9._-]+")
 """Hosts that every JSON encoder writes without escapes."""
 
 _lock = threading.RLock()
 _database = peewee.DatabaseProxy()
 """The database of the innermost block of :func:`catalog`; only the thread with the lock uses it."""
-
-
-class JsonField(peewee.TextField):
-    """A column that holds a mapping as JSON text. Any other text reads as {}."""
-
-    def db_value(self, value: Any) -> str:
-        """Return the JSON text of *value*."""
-        return json.dumps(value, sort_keys=True)
-
-    def python_value(self, value: Any) -> dict[str, Any]:
-        """Return the mapping that *value* holds."""
-        try:
-            content = json.loads(value)
-        except (TypeError, ValueError, RecursionError):
-            return {}
-        return content if isinstance(content, dict) else {}
 
 
 def _table_name(_model: type[peewee.Model]) -> str:
@@ -176,6 +164,11 @@ class Backups(Outcome, _Model):
         return tuple(sanitized({"needs": value}).get("needs", ()))
 
     @property
+    def has_unknown_format(self) -> bool:
+        """Whether a later bakthat stored it, so that it is not known what it needs."""
+        return bool(sanitized(self.metadata).get("format", FORMAT) > INCREMENT_FORMAT)
+
+    @property
     def level(self) -> int:
         """Its level (:mod:`bakthat.policy.levels`); 0 for a full."""
         found = sanitized(self.metadata).get("level", MAX_LEVEL) if self.is_increment else 0
@@ -208,6 +201,14 @@ class Backups(Outcome, _Model):
             # The catalog may have one name of hundreds of hosts, and SQLite filters faster.
             rows = rows.where(peewee.fn.INSTR(cls.metadata, host) > 0)
         return [row for row in rows if host is None or row.host == host]
+
+    @classmethod
+    def increments(cls, containers: Iterable[tuple[str, str]], name: str = "") -> list[Self]:
+        """Return the increments of every host, of the sets called *name* or by default of all."""
+        rows = cls.not_deleted(containers)
+        rows = rows.where(peewee.fn.INSTR(cls.stored_filename, INCREMENT_EXTENSION) > 0)
+        rows = rows.where(cls.filename == name) if name else rows
+        return [row for row in rows if row.is_increment]
 
     @classmethod
     def beginning_with(
@@ -294,6 +295,8 @@ class Reservations(_Model):
 
     stored_filename = peewee.TextField(primary_key=True)
     reserved_at = peewee.IntegerField()
+    needs = NamesField(default=())
+    """The stored filenames of the backups that the running one needs, which must stay meanwhile."""
 
     class Meta:
         table_name = "reservations"
@@ -379,21 +382,41 @@ def _is_open(file: Path, *, write: bool) -> bool:
     return os.path.realpath(database.file) == os.path.realpath(file)
 
 
-def reserve(names: Iterable[tuple[str, int]]) -> tuple[str, int]:
+def reserve(names: Iterable[tuple[str, int]], needs: Collection[str] = ()) -> tuple[str, int]:
     """Reserve the first of *names* that no backup has or has reserved, and return it.
 
-    *names* are pairs of stored name and date (epoch seconds, UTC). Call this within
-    ``catalog(..., write=True)``; :func:`record` or :func:`release` ends the reservation. Raises
-    CatalogError when every name is taken.
+    *names* are pairs of stored name and date (epoch seconds, UTC). *needs* are the stored filenames
+    of the backups that the new one needs: while the name is reserved, nobody with this catalog
+    deletes them. Call this within ``catalog(..., write=True)``; :func:`record` or :func:`release`
+    ends the reservation. Raises CatalogError when every name is taken, and when one of *needs* was
+    deleted before they could be pinned.
     """
     now = int(time.time())
     Reservations.delete().where(reserved_long_ago(now, RESERVATION_SECONDS)).execute()
+    gone = Backups.select().where(Backups.stored_filename.in_(list(needs)), Backups.is_deleted)
+    for each in gone if needs else ():
+        raise CatalogError(
+            f"{each.stored_filename}, which the backup would need, was deleted meanwhile",
+            hint="run it again",
+        )
     for name, date in names:
         exists = Backups.select().where(Backups.stored_filename == name).exists()
         if not exists and not Reservations.select().where(Reservations.stored_filename == name):
-            Reservations.create(stored_filename=name, reserved_at=now)
+            Reservations.create(stored_filename=name, reserved_at=now, needs=needs)
             return name, date
     raise CatalogError("no stored name is free for the backup")
+
+
+def pinned() -> set[str]:
+    """Return the stored filenames that running backups need, which must not be deleted.
+
+    They are those of the reservations that have not expired.
+    """
+    if _database.pragma("user_version") < SCHEMA_VERSION:  # it can only be read
+        return set()
+    old = reserved_long_ago(int(time.time()), RESERVATION_SECONDS)
+    rows = Reservations.select(Reservations.needs).where(~old)
+    return {name for row in rows for name in row.needs}
 
 
 def keep_reserved(name: str) -> None:
@@ -453,40 +476,25 @@ def _prepare(database: CatalogDatabase) -> None:
         )
     if database.is_read_only:
         return
-    _run_sql(database, "PRAGMA synchronous = full")
+    run_sql(database, "PRAGMA synchronous = full")
     if version == SCHEMA_VERSION:
         return
-    _use_log(database)
+    use_log(database, BUSY_TIMEOUT)
     with database.atomic("IMMEDIATE"):
         if database.pragma("user_version") < SCHEMA_VERSION:  # no other process did it meanwhile
             _migrate(database)
-
-
-def _use_log(database: CatalogDatabase) -> None:
-    """Switch to a write-ahead log. SQLite does not wait for another process that does so too."""
-    until = time.monotonic() + BUSY_TIMEOUT
-    while True:
-        try:
-            _run_sql(database, "PRAGMA journal_mode = wal")
-        except CatalogError as exc:
-            if not error_code(exc).startswith(LOCKED) or time.monotonic() > until:
-                raise
-            time.sleep(_LOG_PAUSE * random.random())
-        else:
-            return
 
 
 def _migrate(database: CatalogDatabase) -> None:
     with database.bind_ctx(_TABLES, bind_refs=False, bind_backrefs=False):
         for table in _TABLES:
             table.create_table(safe=True)
-    _run_sql(
+    # A table of schema 1 lacks the column.
+    if "needs" not in {column.name for column in database.get_columns("reservations")}:
+        run_sql(database, "ALTER TABLE reservations ADD COLUMN needs TEXT NOT NULL DEFAULT '[]'")
+    run_sql(
         database,
         "CREATE INDEX IF NOT EXISTS backups_of_set "
         "ON backups (filename, backend, backend_hash, is_deleted, backup_date)",
     )
-    _run_sql(database, f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def _run_sql(database: CatalogDatabase, statement: str) -> None:
-    database.execute_sql(statement)  # type: ignore[no-untyped-call]  # peewee's stubs skip it
+    run_sql(database, f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -7,12 +7,13 @@ import sqlite3
 import stat
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bakthat import models
+from bakthat import database, models
 from bakthat.database import CatalogDatabase
 from bakthat.errors import CatalogError
 from tests.support.needs import as_root, mounted
@@ -98,6 +99,39 @@ def test_the_hash_of_060_is_sha512_of_key_and_container() -> None:
         "a7c149b174219dbf7e54d104c9db94d9d96bd1fa5acbc0b19c7c878be31b342d"
     )
     assert models.legacy_backend_hash("AK", "bucket") == expected
+
+
+def test_a_catalog_without_needs_of_reservations_is_upgraded(path: Path) -> None:
+    with sqlite3.connect(path) as old:
+        old.executescript(SCHEMA_060)
+        old.executescript(
+            """
+            CREATE TABLE "reservations" ("stored_filename" TEXT NOT NULL PRIMARY KEY,
+                "reserved_at" INTEGER NOT NULL);
+            PRAGMA user_version = 1;
+            """
+        )
+        old.execute("INSERT INTO reservations VALUES ('my.1', ?)", (int(time.time()),))
+    old.close()
+    with models.catalog(path, write=True):
+        assert models.Reservations.get().needs == ()
+        assert models.pinned() == set()
+        models.reserve([("my.2", 2)], needs=["my.0"])
+        assert models.pinned() == {"my.0"}
+    with sqlite3.connect(path) as raw:
+        assert raw.execute("PRAGMA user_version").fetchone() == (models.SCHEMA_VERSION,)
+    raw.close()
+
+
+def test_an_old_catalog_that_can_only_be_read_has_no_pins(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sqlite3.connect(path) as old:
+        old.executescript(SCHEMA_060)
+    old.close()
+    monkeypatch.setattr(database, "_may_only_be_read", lambda file: True)
+    with models.catalog(path):
+        assert models.pinned() == set()
 
 
 def test_damaged_metadata_reads_as_nothing_known(path: Path) -> None:
@@ -277,6 +311,42 @@ def test_the_reservation_of_a_dead_process_expires(path: Path) -> None:
         assert models.reserve([("my.1", 1)]) == ("my.1", 1)
 
 
+def test_what_running_backups_need_is_pinned_until_they_end(path: Path) -> None:
+    with models.catalog(path, write=True):
+        models.reserve([("my.3", 3)], needs=["my.1", "my.2"])
+        models.reserve([("other.3", 3)], needs=["other.1"])
+        models.reserve([("full.3", 3)])
+        assert models.pinned() == {"my.1", "my.2", "other.1"}
+        models.record(row("my.3"))
+        assert models.pinned() == {"other.1"}
+        models.Reservations.update(reserved_at=0).execute()
+        assert models.pinned() == set()
+
+
+@pytest.mark.parametrize("text", ["not json", "{}", '"my.1"', "[1, null]", "[" * 100_000])
+def test_a_damaged_list_of_needs_reads_as_none(path: Path, text: str) -> None:
+    with models.catalog(path, write=True):
+        models.reserve([("my.3", 3)], needs=["my.1"])
+    with sqlite3.connect(path) as raw:
+        raw.execute("UPDATE reservations SET needs = ?", (text,))
+    raw.close()
+    with models.catalog(path):
+        assert models.pinned() == set()
+
+
+def test_a_backup_that_needs_one_that_was_deleted_meanwhile_is_refused(path: Path) -> None:
+    add(path, row("my.1"), row("my.2"))
+    with models.catalog(path, write=True):
+        models.mark_deleted(models.Backups.get(models.Backups.stored_filename == "my.2"))
+    with (
+        pytest.raises(CatalogError, match=r"my\.2, which the backup would need, was deleted"),
+        models.catalog(path, write=True),
+    ):
+        models.reserve([("my.3", 3)], needs=["my.1", "my.2"])
+    with models.catalog(path):
+        assert models.Reservations.select().count() == 0
+
+
 def _reserve_many(path: Path, results: Any) -> None:
     for _ in range(10):
         with models.catalog(path, write=True):
@@ -335,18 +405,18 @@ def test_a_catalog_that_another_process_is_creating_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite itself refuses at once where several switch to a write-ahead log."""
-    run = models._run_sql
+    run = database.run_sql
     refused: list[str] = []
 
-    def busy(database: CatalogDatabase, statement: str) -> None:
+    def busy(opened: CatalogDatabase, statement: str) -> None:
         if "journal_mode" in statement and len(refused) < 3:
             refused.append(statement)
             locked = sqlite3.OperationalError("database is locked")
             locked.sqlite_errorname = "SQLITE_BUSY"
             raise CatalogError("locked") from locked
-        run(database, statement)
+        run(opened, statement)
 
-    monkeypatch.setattr(models, "_run_sql", busy)
+    monkeypatch.setattr(database, "run_sql", busy)
     with models.catalog(tmp_path / "catalog.sqlite", write=True):
         assert models.Backups.select().count() == 0
     assert len(refused) == 3

@@ -14,9 +14,9 @@ from bakthat.archive.create.worker import open_content
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import UsageError
 from bakthat.format.description import join_tags
+from bakthat.operations.changes import after_change
 from bakthat.operations.sources.files import BackupSource
 from bakthat.passwords import EncryptionKeys, encryption_keys, may_ask
-from bakthat.session.changes import after_change
 from bakthat.session.session import Session, operation
 from bakthat.system.paths import PathLike, expanded
 from bakthat.system.text import printable

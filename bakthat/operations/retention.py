@@ -2,7 +2,8 @@
 
 Both work on exactly one set: the backups of one name and one source, made by one host, in one
 container. A plan is complete before the first deletion; ``--dry-run`` shows it. The newest backup
-of a set always stays.
+of a set always stays, and so does whatever the kept ones, running ones, and those that the catalog
+does not list need.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ from bakthat.errors import (
     NotFoundError,
     StorageError,
 )
+from bakthat.operations.changes import after_change
+from bakthat.operations.needed import keep_needed
 from bakthat.policy.intervals import describe_interval, parse_interval
 from bakthat.policy.rotation import (
     IN_THE_FUTURE,
     NEWEST,
     NEWEST_OF_SOURCE,
     RECORDED_LAST,
+    RUNNING,
     Decision,
     RotationKeywords,
     RotationPolicy,
@@ -36,7 +40,7 @@ from bakthat.policy.rotation import (
     decide_by_age,
     keep_also,
 )
-from bakthat.session.changes import after_change
+from bakthat.session.chains import dependents_first, is_needed_by
 from bakthat.session.container import check_mounted
 from bakthat.session.deletion import (
     UNMARKED,
@@ -54,10 +58,11 @@ from bakthat.system.text import counted, enumerate_some, printable
 
 log = logging.getLogger("bakthat")
 
-_KEPT_WITHOUT_RULE = {
+_KEPT_WITHOUT_RULE: Mapping[tuple[str, ...], str] = {
     (NEWEST,): "it is the newest",
     (NEWEST_OF_SOURCE,): "it is the newest of its source",
     (RECORDED_LAST,): "it was recorded last",
+    (RUNNING,): "a running backup needs it",
 }
 """Why a backup that no rule keeps is kept."""
 
@@ -70,6 +75,8 @@ class PlannedBackup:
     date: int
     """Epoch seconds, UTC."""
     decision: Decision
+    is_needed: bool = False
+    """Whether it is kept only because others need it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,8 @@ class Plan:
     """The newest first."""
     other_hosts: tuple[str, ...] = ()
     """The hosts that have backups of that name in the same container. They stay."""
+    problem: BakthatError | None = None
+    """Why it is not known which backups the increments that the catalog does not list need."""
 
     @property
     def to_delete(self) -> list[models.Backups]:
@@ -230,27 +239,32 @@ def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
     log.info("%s", plan.purpose)
     log_notes(plan)
     for each in plan.backups:
-        if each.decision.reasons in _KEPT_WITHOUT_RULE:
-            reason = _KEPT_WITHOUT_RULE[each.decision.reasons]
+        reason = _KEPT_WITHOUT_RULE.get(each.decision.reasons, "")
+        if reason or each.is_needed:
+            reason = reason or f"it is {each.decision.reasons[0]}"
             log.info("Keeping %s: %s", printable(each.backup.stored_filename), reason)
     backend = session.backend(session.destination)
     for each in plan.backups:
         each.backup.container = backend.container
     to_delete = plan.to_delete
+    if to_delete and plan.problem is not None:
+        raise plan.problem
     failures: dict[str, BakthatError] = {**check_before_deleting(backend, to_delete)}
     if to_delete:
         check_mounted(session, backend, len(to_delete))
         _check_newest(backend, plan)
     for key, error in failures.items():
         log.warning("%s was not deleted: %s", printable(key), error)
-    deletable = [each for each in to_delete if each.stored_filename not in failures]
     deleted: list[models.Backups] = []
     try:
-        for start in range(0, len(deletable), backend.batch_size):
-            batch = deletable[start : start + backend.batch_size]
-            failed = _delete_batch(session, backend, batch)
-            failures.update(failed)
-            deleted += [each for each in batch if each.stored_filename not in failed]
+        for wave in _waves(to_delete):
+            failures.update(_blocked(wave, to_delete, failures))
+            deletable = [each for each in wave if each.stored_filename not in failures]
+            for start in range(0, len(deletable), backend.batch_size):
+                batch = deletable[start : start + backend.batch_size]
+                done, failed = _delete_batch(session, backend, batch)
+                failures.update(failed)
+                deleted += done
     finally:
         # The command line has a summary of its own, but not when an exception ends the command.
         results = result_log if len(deleted) == len(to_delete) else log
@@ -267,8 +281,49 @@ def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
     return deleted
 
 
+def _waves(to_delete: Sequence[models.Backups]) -> Sequence[Sequence[models.Backups]]:
+    """Divide backups to delete so that what others need is deleted after them."""
+    if any(each.is_increment for each in to_delete):
+        return dependents_first(to_delete)
+    return [to_delete]
+
+
+def _blocked(
+    wave: Sequence[models.Backups],
+    to_delete: Sequence[models.Backups],
+    failures: Mapping[str, BakthatError],
+) -> dict[str, BakthatError]:
+    """Return an error for each backup of *wave* that one needs which could not be deleted."""
+    left = [each for each in to_delete if each.stored_filename in failures and each.is_increment]
+    found: dict[str, BakthatError] = {}
+    for each in wave:
+        names = [one.stored_filename for one in left if is_needed_by(each, one)]
+        if names and each.stored_filename not in failures:
+            error = StorageError(f"{printable(names[-1])}, which was not deleted, needs it")
+            log.warning("%s was not deleted: %s", printable(each.stored_filename), error)
+            found[each.stored_filename] = error
+    return found
+
+
+def _unpinned(session: Session, batch: Sequence[models.Backups]) -> list[models.Backups]:
+    """Return the backups of *batch* that no backup needs which began after the plan was made."""
+    with models.catalog(session.catalog_path):
+        pinned = models.pinned()
+    for each in batch:
+        if each.stored_filename in pinned:
+            reason = _KEPT_WITHOUT_RULE[RUNNING,]
+            log.info("Keeping %s: %s", printable(each.stored_filename), reason)
+    return [each for each in batch if each.stored_filename not in pinned]
+
+
 def log_notes(plan: Plan) -> None:
     """Log what a user should know about the set besides what is deleted."""
+    if plan.problem is not None:
+        log.warning(
+            "increments that the catalog does not list cannot be looked up, and nothing is deleted "
+            "before: %s",
+            plan.problem,
+        )
     future = [each for each in plan.backups if IN_THE_FUTURE in each.decision.reasons]
     if future:
         log.warning(
@@ -316,7 +371,14 @@ def _check_newest(backend: Backend, plan: Plan) -> None:
 
 def _delete_batch(
     session: Session, backend: Backend, batch: Sequence[models.Backups]
-) -> Mapping[str, BakthatError]:
+) -> tuple[list[models.Backups], Mapping[str, BakthatError]]:
+    """Delete the backups of *batch* that none needs which runs by now.
+
+    Returns those that are deleted, and an error for each that could not be.
+    """
+    batch = _unpinned(session, batch)
+    if not batch:
+        return [], {}
     for backup in batch:
         log.info("Deleting %s", printable(backup.stored_filename))
     check_recordable(session, backend, batch[0])
@@ -328,7 +390,7 @@ def _delete_batch(
         deleted = [each for each in batch if each.stored_filename not in failed]
         record_deletion(session, deleted)
         delete_indexes(session, backend, deleted)
-    return failed
+    return deleted, failed
 
 
 def _shown(found: BackupSet, source: PathLike | None) -> str:
@@ -344,9 +406,11 @@ def _plan(session: Session, found: BackupSet, purpose: str, decisions: list[Deci
     is_known = [bool(id_of_source(each)) for each in found.backups]
     for each in set(is_known):
         decisions = keep_also(decisions, is_known.index(each), NEWEST_OF_SOURCE)
+    decided = decisions
+    decisions, problem = keep_needed(session, found, decisions)
     planned = (
-        PlannedBackup(backup, backup.date, decision)
-        for backup, decision in zip(found.backups, decisions, strict=True)
+        PlannedBackup(backup, backup.date, decision, decision is not before)
+        for backup, decision, before in zip(found.backups, decisions, decided, strict=True)
     )
     others = other_hosts(session, found.name, found.host)
-    return Plan(found.name, purpose, tuple(planned), tuple(others))
+    return Plan(found.name, purpose, tuple(planned), tuple(others), problem)

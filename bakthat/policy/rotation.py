@@ -45,6 +45,7 @@ BEFORE_1970 = "dated before 1970"
 NEWEST = "newest"
 NEWEST_OF_SOURCE = "newest of its source"
 RECORDED_LAST = "recorded last"
+RUNNING = "needed by a running backup"
 NOT_NEEDED = "not needed by any rule"
 OLDER = "older"
 NOT_OLDER = "not older"
@@ -189,8 +190,9 @@ class Decision:
     keep: bool
     reasons: tuple[str, ...]
     """For messages; at least one. "newest", "last 2 of 5", "daily 3 of 7" (1 is the latest),
-    "in the future", "recorded last", "newest of its source" and "not older" keep a backup;
-    one that is not kept has only "not needed by any rule" or "older"."""
+    "in the future", "recorded last", "newest of its source", "not older", "needed by a running
+    backup" and "needed by X and 4 more" (:mod:`bakthat.policy.levels`) keep a backup; one that is
+    not kept has only "not needed by any rule" or "older"."""
 
 
 _NOT_KEPT = Decision(False, (NOT_NEEDED,))

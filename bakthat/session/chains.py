@@ -2,35 +2,74 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from bakthat import models
 from bakthat.backends.base import Backend, StoredObject
-from bakthat.errors import CorruptArchiveError, NotFoundError
+from bakthat.errors import CorruptArchiveError, NotFoundError, UsageError
 from bakthat.format.index.layout import NeededArchive
 from bakthat.format.names import parse_stored_name
 from bakthat.session.entries import entry_of
 from bakthat.session.session import Session
-from bakthat.session.sets import id_of_source
+from bakthat.session.sets import BackupSet, id_of_source
 from bakthat.session.stat import workers
 from bakthat.system.text import enumerate_some, printable
 
 
 def of_one_set(session: Session, backup: models.Backups) -> list[models.Backups]:
-    """Return the backups of the set of *backup*, itself included if it is listed, oldest first."""
+    """Return the backups of the set of *backup*, itself included if it is listed, oldest first.
+
+    One whose host or source is not known may belong to any set of that name, so it is among them:
+    what it needs is pinned rather than lost.
+    """
     with models.catalog(session.catalog_path):
-        found = models.Backups.of_set(
-            backup.filename, [(backup.backend, str(backup.backend_hash))], host=backup.host
-        )
-    own = id_of_source(backup)
-    # One whose source is not known may belong to any: it is pinned rather than lost.
+        found = models.Backups.of_set(backup.filename, session.containers(backup.backend))
+    return [each for each in reversed(found) if may_be_of_one_set(backup, each)]
+
+
+def increments_beside(session: Session, found: BackupSet) -> list[models.Backups]:
+    """Return the listed increments that are not in the set *found*, and may be of it all the same.
+
+    Their host or source is not known, or that of some backup of the set.
+    """
+    known = {each.stored_filename for each in found.backups}
+    with models.catalog(session.catalog_path):
+        others = models.Backups.increments(session.containers(found.backend), found.name)
     return [
         each
-        for each in reversed(found)
-        if not each.is_key_value and ("" in (own, id_of_source(each)) or id_of_source(each) == own)
+        for each in others
+        if each.stored_filename not in known
+        and any(may_be_of_one_set(each, member) for member in found.backups)
     ]
+
+
+def may_be_of_one_set(one: models.Backups, other: models.Backups) -> bool:
+    """Return whether two backups of one name and one container may be of one set.
+
+    A host or a source that is not known may be any.
+    """
+    return (
+        not (one.is_key_value or other.is_key_value)
+        and _may_equal(one.host, other.host)
+        and _may_equal(id_of_source(one), id_of_source(other))
+    )
+
+
+def _may_equal(one: str, other: str) -> bool:
+    return one == other or not (one and other)
+
+
+def is_needed_by(backup: models.Backups, other: models.Backups) -> bool:
+    """Return whether *other*, a backup of the same set, needs *backup*.
+
+    An increment whose description was lost may need all that are older.
+    """
+    if not other.is_increment or backup.date >= other.date:
+        return False
+    return not other.needs or backup.date in other.needs
 
 
 def needs_within(backup: models.Backups, backups: Iterable[models.Backups]) -> list[models.Backups]:
@@ -38,38 +77,65 @@ def needs_within(backup: models.Backups, backups: Iterable[models.Backups]) -> l
 
     Of an increment whose description was lost, these are all that are older.
     """
-    if not backup.is_increment:
-        return []
-    dates = set(backup.needs)
-    needed = [
-        each for each in backups if each.date < backup.date and (not dates or each.date in dates)
-    ]
+    needed = [each for each in backups if is_needed_by(each, backup)]
     return sorted(needed, key=lambda each: (each.date, each.stored_filename))
 
 
 def dependents_within(
-    chosen: Collection[models.Backups], backups: Sequence[models.Backups]
+    chosen: Collection[models.Backups], backups: Collection[models.Backups]
 ) -> list[models.Backups]:
-    """Return which of *backups*, those of one set, need one of *chosen*; the newest first."""
+    """Return which of *backups*, those of one set, need one of *chosen*; the newest first.
+
+    Those that need one of these are returned too.
+    """
     names = {each.stored_filename for each in chosen}
-    return [
-        each
-        for each in sorted(backups, key=lambda each: each.date, reverse=True)
-        if each.stored_filename not in names
-        and any(one.stored_filename in names for one in needs_within(each, backups))
-    ]
+    dates = {each.date for each in chosen}
+    oldest = min(dates, default=math.inf)
+    found = []
+    for each in sorted(backups, key=lambda each: (each.date, each.stored_filename)):
+        if each.stored_filename in names or not each.is_increment:
+            continue
+        if not dates.isdisjoint(each.needs) if each.needs else oldest < each.date:
+            found.append(each)
+            dates.add(each.date)
+    return found[::-1]
 
 
 def dependents_first(backups: Iterable[models.Backups]) -> list[list[models.Backups]]:
-    """Divide backups to delete into groups: nothing in a group needs anything of a later group."""
+    """Divide backups of one set to delete into groups, in the order of their deletion.
+
+    Nothing in a group is needed by anything of the same or a later group. Fulls that nothing needs
+    are in the first one. Each group has the oldest first.
+    """
     groups: defaultdict[int, list[models.Backups]] = defaultdict(list)
-    lost: list[list[models.Backups]] = []
-    for each in sorted(backups, key=lambda each: each.date, reverse=True):
+    after: defaultdict[int, int] = defaultdict(int)
+    """The number of the first group that a backup of a date may be in."""
+    after_all = 0
+    newest_first = sorted(backups, key=lambda each: (each.date, each.is_increment), reverse=True)
+    for each in newest_first:
+        group = max(after[each.date], after_all)
+        groups[group].append(each)
+        for date in each.needs:
+            after[date] = max(after[date], group + 1)
         if each.is_increment and not each.needs:
-            lost.append([each])  # it may need any that is older
-        else:
-            groups[len(each.needs)].append(each)
-    return [*lost, *(groups[count] for count in sorted(groups, reverse=True))]
+            after_all = group + 1
+    return [groups[number][::-1] for number in sorted(groups)]
+
+
+def check_formats(backups: Iterable[models.Backups]) -> None:
+    """Raise UsageError when a later bakthat stored one of *backups*: it may need any other."""
+    for each in backups:
+        if each.has_unknown_format:
+            raise unknown_format_error(each.stored_filename)
+
+
+def unknown_format_error(name: str) -> UsageError:
+    """Return the error for a deletion that what a later bakthat stored forbids."""
+    return UsageError(
+        f"nothing is deleted of the set of {printable(name)}: it has a format that this version of "
+        "bakthat does not know, so it may need any of them",
+        hint="upgrade bakthat",
+    )
 
 
 def needed_backup(

@@ -38,7 +38,7 @@ def stat_by_listing(backend: Backend, keys: Collection[str]) -> dict[str, Stored
     wanted = frozenset(keys)
     sets: dict[str, set[str]] = {}
     for key in wanted:
-        sets.setdefault(_beginning(key), set()).add(key)
+        sets.setdefault(beginning_of(key), set()).add(key)
     found: dict[str, StoredObject] = {}
     if len(sets) > 1 and _list_into(found, backend, wanted, requests=len(sets)):
         return found
@@ -56,7 +56,7 @@ def stat_by_listing(backend: Backend, keys: Collection[str]) -> dict[str, Stored
     return found
 
 
-def _beginning(key: str) -> str:
+def beginning_of(key: str) -> str:
     """Return the part of *key* before the date: the prefix and the name of its set."""
     prefix, slash, name = key.rpartition("/")
     parsed = parse_any_name(name)

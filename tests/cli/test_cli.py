@@ -120,7 +120,8 @@ def test_json_has_what_a_script_needs(user: CommandLine) -> None:
     made = json.loads(user.run("backup", "mydir", "--prompt", "no", "--json", "--quiet").stdout)
     assert made["filename"] == "mydir"
     assert made["metadata"]["files"] == 1
-    assert json.loads(user.run("show", "--json").stdout) == [made]
+    related = {"increment": False, "needs": [], "needed_by": [], "frees": made["size"]}
+    assert json.loads(user.run("show", "--json").stdout) == [{**made, **related}]
     assert json.loads(user.run("show", "nothing", "--json").stdout) == []
 
 

@@ -92,12 +92,18 @@ def test_a_restore_looks_at_its_object_once(
     assert requests(moto_proxy, conf) == [LOOK_FOR_KEY, "GET key"]
 
 
-def test_a_deletion_looks_at_its_object_once(
+def test_a_deletion_looks_for_increments_and_at_its_object_once(
     conf: dict[str, Any], moto_proxy: FaultProxy, tmp_path: Path
 ) -> None:
     (tmp_path / "small").write_text("hello")
     bakthat.backup(tmp_path / "small", conf=conf, password="")
     requests(moto_proxy, conf)
     bakthat.delete("small", conf=conf)
-    # The last one removes the index; a backup of an earlier version has none.
-    assert requests(moto_proxy, conf) == [LOOK_FOR_KEY, "DELETE key", "POST bucket"]
+    # The first one looks for increments that another machine made from it, and the last one removes
+    # the index; a backup of an earlier version has neither.
+    assert requests(moto_proxy, conf) == [
+        "GET bucket",
+        LOOK_FOR_KEY,
+        "DELETE key",
+        "POST bucket",
+    ]

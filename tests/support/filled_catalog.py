@@ -16,7 +16,7 @@ import pytest
 from bakthat import models
 from bakthat.backends.base import BakthatBackend, StoredObject
 from bakthat.errors import BakthatError, NotFoundError, StorageError
-from bakthat.format.names import is_index_key
+from bakthat.format.names import INDEX_EXTENSION, index_key, is_index_key, stored_name
 from bakthat.session import session
 
 DAY = 86400
@@ -32,8 +32,17 @@ def at(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: 
 NOW = at(2026, 12, 16, 12)
 
 
+def increment_key(name: str, date: int) -> str:
+    """Return the stored filename of an increment."""
+    return stored_name(name, date, ".tgz", encrypted=False, increment=True)
+
+
 class FakeStorage(BakthatBackend):
-    """Holds keys without contents, and does not delete the keys in *refused*."""
+    """Holds keys without contents, and does not delete the keys in *refused*.
+
+    *indexes* are the self-descriptions of the indexes, by the keys of their archives, and
+    *requests* are the listings of them and the requests for one.
+    """
 
     def __init__(self, name: str, batch_size: int) -> None:
         super().__init__({})
@@ -43,13 +52,27 @@ class FakeStorage(BakthatBackend):
         self.keys: set[str] = set()
         self.batches: list[list[str]] = []
         self.refused: set[str] = set()
+        self.indexes: dict[str, dict[str, Any]] = {}
+        self.requests: list[str] = []
         self.before_batch: Callable[[int], None] = lambda number: None
 
     def stat(self, key: str) -> StoredObject:
         """Return *key*, if it exists."""
+        if is_index_key(key):
+            self.requests.append(f"stat {key}")
+            archive = key.removesuffix(INDEX_EXTENSION)
+            if archive not in self.indexes:
+                raise NotFoundError(f"no object {key}")
+            return StoredObject(key, 5, metadata=self.indexes[archive])
         if key not in self.keys:
             raise NotFoundError(f"no object {key}")
         return StoredObject(key, 10)
+
+    def ls(self, prefix: str = "", *, indexes: bool = False) -> Iterator[StoredObject]:
+        """Yield the keys, or with *indexes* those of the indexes."""
+        self.requests.append(f"list {prefix}")
+        keys = [index_key(each) for each in self.indexes] if indexes else self.keys
+        return (StoredObject(each, 5) for each in sorted(keys) if each.startswith(prefix))
 
     def delete(self, key: str) -> None:
         """Forget *key*, unless it is refused."""
@@ -57,8 +80,10 @@ class FakeStorage(BakthatBackend):
             raise error
 
     def delete_many(self, keys: Sequence[str]) -> Mapping[str, BakthatError]:
-        """Forget *keys*, except those that are refused. There are no indexes here."""
+        """Forget *keys*, except those that are refused."""
         if all(is_index_key(key) for key in keys):
+            for key in keys:
+                self.indexes.pop(key.removesuffix(INDEX_EXTENSION), None)
             return {}
         self.batches.append(list(keys))
         self.before_batch(len(self.batches))
@@ -120,6 +145,17 @@ class FilledCatalog:
         if where == CONTAINERS[backend]:
             self.storages[backend].keys.add(key)
         return key
+
+    def add_increment(self, date: int, needs: Sequence[int], name: str = "my", **more: Any) -> str:
+        """Add an increment that needs the backups of *needs*; return its stored filename.
+
+        An increment without *needs* is one whose description was lost.
+        """
+        metadata = {"client": HOST, "is_enc": False, "index_size": 5}
+        if needs:
+            metadata |= {"format": 2, "needs": list(needs), "level": 3}
+        more = {"metadata": metadata, "stored": increment_key(name, date), **more}
+        return self.add(date, name, **more)
 
     def add_days(self, count: int, name: str = "my", **more: Any) -> list[str]:
         """Add a backup a day at 03:00, the last one today; return them, the oldest first."""

@@ -274,14 +274,18 @@ def show(
 ) -> None:
     """Run ``bakthat show``."""
     if json:
+        from bakthat.operations.listing import relations
+
         found = bakthat.ls(query, destination, tags, profile, config, host=host)
-        print_json([each.as_dict() for each in found])
+        pairs = zip(found, relations(found, profile, config), strict=True)
+        print_json([{**each.as_dict(), **related.as_dict(each)} for each, related in pairs])
     else:
         bakthat.show(query, destination, tags, profile, config, host=host)
 
 
 @command("delete", "delete a backup")
 @option("filename", help="stored filename, name of the backup (its newest), or NAME.DATE")
+@option("--with-dependents", action="store_true", help="delete the increments that need it too")
 @with_destination
 @with_host
 @with_source
@@ -289,6 +293,7 @@ def show(
 def delete(
     *,
     filename: str,
+    with_dependents: bool,
     destination: str | None,
     host: str | None,
     source: str | None,
@@ -299,7 +304,15 @@ def delete(
     started = time.monotonic()
 
     def run() -> Backups:
-        return bakthat.delete(filename, destination, profile, config, host=host, source=source)
+        return bakthat.delete(
+            filename,
+            destination,
+            profile,
+            config,
+            host=host,
+            source=source,
+            with_dependents=with_dependents,
+        )
 
     def show(entry: Backups) -> None:
         seconds = time.monotonic() - started
