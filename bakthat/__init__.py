@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bakthat.errors import BakthatError
     from bakthat.format.entry import Entry
     from bakthat.hooks import events
-    from bakthat.operations.backup import backup
+    from bakthat.operations.backup.operation import backup
     from bakthat.operations.browse.contents import contents
     from bakthat.operations.browse.diff import diff
     from bakthat.operations.browse.find import find
@@ -64,7 +64,7 @@ __all__ = [
 _HOMES = {
     "BakthatError": "bakthat.errors",
     "Entry": "bakthat.format.entry",
-    "backup": "bakthat.operations.backup",
+    "backup": "bakthat.operations.backup.operation",
     "backup_glacier_inventory": "bakthat.operations.cold",
     "check": "bakthat.operations.check.operation",
     "cleanup": "bakthat.operations.cleanup",

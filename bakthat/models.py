@@ -66,6 +66,10 @@ def _table_name(_model: type[peewee.Model]) -> str:
     return "backups"
 
 
+class NeededDeletedError(CatalogError):
+    """A backup that an increment needs was deleted before the increment could pin it."""
+
+
 class _Model(peewee.Model):
     class Meta:
         database = _database
@@ -388,14 +392,14 @@ def reserve(names: Iterable[tuple[str, int]], needs: Collection[str] = ()) -> tu
     *names* are pairs of stored name and date (epoch seconds, UTC). *needs* are the stored filenames
     of the backups that the new one needs: while the name is reserved, nobody with this catalog
     deletes them. Call this within ``catalog(..., write=True)``; :func:`record` or :func:`release`
-    ends the reservation. Raises CatalogError when every name is taken, and when one of *needs* was
-    deleted before they could be pinned.
+    ends the reservation. Raises CatalogError when every name is taken, and NeededDeletedError when
+    one of *needs* was deleted before they could be pinned.
     """
     now = int(time.time())
     Reservations.delete().where(reserved_long_ago(now, RESERVATION_SECONDS)).execute()
     gone = Backups.select().where(Backups.stored_filename.in_(list(needs)), Backups.is_deleted)
     for each in gone if needs else ():
-        raise CatalogError(
+        raise NeededDeletedError(
             f"{each.stored_filename}, which the backup would need, was deleted meanwhile",
             hint="run it again",
         )

@@ -31,7 +31,7 @@ from bakthat.errors import (
     UsageError,
 )
 from bakthat.helper import BakHelper
-from bakthat.operations import store
+from bakthat.operations.backup import store
 from tests.support.commandline import PROJECT
 from tests.support.profiles import Conf
 
@@ -334,7 +334,7 @@ def test_expiry_and_rotation_work_on_the_helpers_set_only(
     dump()
     helpers = [BakHelper(name, conf=conf) for name in ("my", "mysql")]
     with monkeypatch.context() as patch:
-        patch.setattr("bakthat.operations.store.time.time", lambda: 1370373055.0)
+        patch.setattr("bakthat.operations.backup.store.time.time", lambda: 1370373055.0)
         for bh in helpers * 3:
             bh.backup("myfile.txt")
     assert len(helpers[0].delete_older_than("1D", dry_run=True)) == 2

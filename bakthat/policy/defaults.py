@@ -12,6 +12,11 @@ DEFAULT_ATTEMPTS = 8
 """The most times that a request is sent, with pauses that grow to 20 seconds."""
 DEFAULT_TIMEOUT = 60
 """Seconds without a byte from the storage after which an attempt has failed."""
+DETECT = ("ctime", "mtime", "hash")
+"""How an increment detects changes: by all times and the inode, without ctime and inode, or by
+reading each file."""
+MAX_NEEDED = 64
+"""The most archives that ``max_archives`` may allow for a restore."""
 DEFAULT_LOCAL_PATH = "~/.bakthat_store"
 DEFAULT_LEFTOVER_AGE = "1D"
 """The interval after which cleanup removes a leftover. No part takes that long to upload, and most

@@ -19,6 +19,8 @@ class Outcome:
     """The bucket, vault or directory of the backup; "" in an entry that was only listed."""
     restore_warning_count: int | None = None
     """The warnings of the restore that returned this entry; None for any other operation."""
+    is_skipped = False
+    """Whether a backup returned this entry in place of a new one, since nothing has changed."""
 
     @property
     def warning_count(self) -> int:

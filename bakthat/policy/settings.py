@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from bakthat.policy.defaults import DESTINATIONS
+from bakthat.errors import UsageError
+from bakthat.policy.defaults import DESTINATIONS, DETECT, MAX_NEEDED
+from bakthat.policy.intervals import parse_interval
 from bakthat.policy.storage_classes import NAMES
 from bakthat.system.text import did_you_mean
 
@@ -142,6 +144,47 @@ def compress(value: object) -> Problem | None:
         return None
     hint = "write it without quotes" if isinstance(value, str) and value.isdecimal() else ""
     return Problem(f"must be true, false or a level from 0 to 9, not {_shown(value)}", hint)
+
+
+def boolean(value: object) -> Problem | None:
+    """Check that a value is true or false."""
+    if isinstance(value, bool):
+        return None
+    return Problem(f"must be true or false, not {_shown(value)}", "write it without quotes")
+
+
+def interval(value: object) -> Problem | None:
+    """Check that a value is an interval."""
+    problem = text(value)
+    if problem is not None:
+        return Problem(problem.text, "write it like 90D") if isinstance(value, int) else problem
+    try:
+        parse_interval(str(value))
+    except UsageError as exc:
+        return Problem(f"is no interval: {exc}", exc.hint)
+    return None
+
+
+def archives(value: object) -> Problem | None:
+    """Check that a value is a usable number of archives for a restore."""
+    if isinstance(value, int) and not isinstance(value, bool) and 2 <= value <= MAX_NEEDED:
+        return None
+    return Problem(f"must be a whole number from 2 to {MAX_NEEDED}, not {_shown(value)}")
+
+
+def percent(value: object) -> Problem | None:
+    """Check that a value is a whole number of percent."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 100:
+        return None
+    return Problem(f"must be a whole number of percent from 0 to 100, not {_shown(value)}")
+
+
+def detect(value: object) -> Problem | None:
+    """Check that a value is one of the ways to detect changes."""
+    if value in DETECT:
+        return None
+    hint = did_you_mean(value.lower(), DETECT) if isinstance(value, str) else ""
+    return Problem(f"must be one of {', '.join(DETECT)}, not {_shown(value)}", hint)
 
 
 def timeout(value: object) -> Problem | None:

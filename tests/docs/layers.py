@@ -103,9 +103,10 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.session.indexes": ["cache home scanning", "opening pins upload"],
     "bakthat.operations": [
         "changes sources",
-        "needed store",
+        "needed",
         "backup browse check cleanup cold delete key_values listing restore retention sync",
     ],
+    "bakthat.operations.backup": ["parent progress request", "store", "increment", "dry_run operation"],
     "bakthat.operations.browse": ["comparison order disk", "contents diff find open_file"],
     "bakthat.operations.check": ["result", "stored", "data", "operation"],
     "bakthat.operations.restore": ["options", "archive state", "operation"],
@@ -164,8 +165,7 @@ ONLY_FROM: dict[str, str] = {
     "backends.local.backend": "backends",
     "backends.s3": "",
     "backends.s3.backend": "backends operations.key_values session.vault",
-    "operations.sources": "operations.backup operations.store",
-    "operations.store": "operations.backup",
+    "operations.sources": "operations.backup.*",
 }
 
 EXCEPTIONS = {

@@ -64,7 +64,7 @@ def filled(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     to_key = [age.recipient_of(IDENTITY)]
     uncompressed = {**conf, "compress": False}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("bakthat.operations.store.time.time", lambda: 1370373055.0)
+        patched.setattr("bakthat.operations.backup.store.time.time", lambda: 1370373055.0)
         patched.setattr(write, "PASSPHRASE_WORK_FACTOR", 10)
         bakthat.backup(sources / "mydir", conf=conf, password="")
         bakthat.backup(sources / "photos", conf=conf, password=PASSPHRASE)

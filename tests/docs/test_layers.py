@@ -26,7 +26,7 @@ def test_imports_keep_the_rules() -> None:
         ("bakthat.backends.s3.upload", "from bakthat.backends import make_backend"),
         ("bakthat.backends.base", "from bakthat.backends import S3Backend"),
         ("bakthat.backends.s3.upload", "from bakthat.hooks import events"),
-        ("bakthat.operations.check.operation", "from bakthat.operations.store import NewBackup"),
+        ("bakthat.operations.check.operation", "from bakthat.operations.backup.store import NewBackup"),
         (
             "bakthat.operations.check.operation",
             "from bakthat.backends.local.files import Temporary",
@@ -124,7 +124,7 @@ def test_importing_loads_no_heavy_library(statement: str) -> None:
 
 
 def test_a_backup_begins_to_count_before_the_catalog_is_loaded() -> None:
-    statement = "import bakthat.operations.backup, bakthat.crypto.age, bakthat.backends.s3.backend"
+    statement = "import bakthat.operations.backup.operation, bakthat.crypto.age, bakthat.backends.s3.backend"
     assert not loaded_after(statement) & {"peewee", "sqlite3", "isal", "botocore"}
 
 

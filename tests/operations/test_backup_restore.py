@@ -245,7 +245,7 @@ def test_the_catalog_entry_has_what_the_backup_counted(local: Conf, tree: Path) 
 def test_two_backups_in_one_second_have_two_names(
     conf: Conf, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bakthat.operations.store.time.time", lambda: 1370373055.0)
+    monkeypatch.setattr("bakthat.operations.backup.store.time.time", lambda: 1370373055.0)
     first = bakthat.backup(tree, conf=conf, password="")
     second = bakthat.backup(tree, conf=conf, password="")
     assert first.stored_filename == "mydir.20130604191055.tgz"
@@ -256,7 +256,7 @@ def test_two_backups_in_one_second_have_two_names(
 def test_a_key_that_another_host_took_is_never_overwritten(
     conf: Conf, tree: Path, monkeypatch: pytest.MonkeyPatch, out: Path
 ) -> None:
-    monkeypatch.setattr("bakthat.operations.store.time.time", lambda: 1370373055.0)
+    monkeypatch.setattr("bakthat.operations.backup.store.time.time", lambda: 1370373055.0)
     first = bakthat.backup(tree, conf=conf, password="")
     (tree / "a.txt").write_text("changed")
     elsewhere = {**conf, "database": str(tree.parent / "another.sqlite")}
@@ -611,7 +611,7 @@ def test_a_swapped_object_restores_nothing(
     local: Conf, tree: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Of the same set, the same size and under the same password: an old one for a new one.
-    monkeypatch.setattr("bakthat.operations.store.time.time", lambda: 1370373055.0)
+    monkeypatch.setattr("bakthat.operations.backup.store.time.time", lambda: 1370373055.0)
     conf = {**local, "compress": False}
     old = bakthat.backup(tree, conf=conf, password="pw")
     new = bakthat.backup(tree, conf=conf, password="pw")
@@ -639,7 +639,7 @@ def test_without_the_catalog_the_name_wins_over_the_description(
     caplog: pytest.LogCaptureFixture,
     with_description: bool,
 ) -> None:
-    monkeypatch.setattr("bakthat.operations.store.time.time", lambda: 1370373055.0)
+    monkeypatch.setattr("bakthat.operations.backup.store.time.time", lambda: 1370373055.0)
     old = bakthat.backup(tree, conf=local, password="pw")
     new = bakthat.backup(tree, conf=local, password="pw")
     for suffix in ("", ".bakthat.json"):

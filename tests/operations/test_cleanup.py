@@ -18,7 +18,7 @@ from bakthat.backends.base import StoredObject
 from bakthat.errors import ContainerNotFoundError, StorageError, UsageError
 from bakthat.format import names
 from bakthat.operations.cleanup import CleanupItem
-from bakthat.operations.store import renewing
+from bakthat.operations.backup.progress import renewing
 from bakthat.session.entries import entry_of
 from bakthat.session.session import Session
 from tests.support.commandline import CommandLine
@@ -275,7 +275,7 @@ def test_a_running_backup_renews_the_reservation_of_its_name(
     count = renewing(catalog, DEAD, counted.append)
     count(1)
     assert ("reservation", DEAD) in reported(bakthat.cleanup(conf=local, dry_run=True))
-    monkeypatch.setattr("bakthat.operations.store.RENEWAL_SECONDS", 0.0)
+    monkeypatch.setattr("bakthat.operations.backup.progress.RENEWAL_SECONDS", 0.0)
     count(2)
     assert bakthat.cleanup(conf=local) == []
     assert counted == [1, 2]

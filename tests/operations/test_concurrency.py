@@ -135,7 +135,7 @@ def test_a_backup_stored_but_not_recorded_by_a_killed_process_is_adopted(
     (tmp_path / "file").write_text("hello")
     code = (
         "import bakthat, json, os, signal, sys\n"
-        "from bakthat.operations import store\n"
+        "from bakthat.operations.backup import store\n"
         "store.NewBackup._record = lambda self, row: os.kill(os.getpid(), signal.SIGKILL)\n"
         "bakthat.backup(sys.argv[1], conf=json.loads(sys.argv[2]), password='')\n"
     )

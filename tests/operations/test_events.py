@@ -19,7 +19,7 @@ from bakthat.errors import BakthatError, NoMatchError, SourceError
 from bakthat.helper import BakHelper
 from bakthat.hooks import EVENT_NAMES, OPERATIONS, Events
 from bakthat.models import Backups
-from bakthat.operations import store
+from bakthat.operations.backup import store
 from tests.support.commandline import CommandLine
 from tests.support.profiles import Conf
 

@@ -25,7 +25,7 @@ from bakthat.backends.local.backend import LocalBackend
 from bakthat.errors import ArchiveError, KeyExistsError, StorageError
 from bakthat.format.names import index_key, is_index_key
 from bakthat.operations import cleanup, store
-from bakthat.operations.store import NewBackup
+from bakthat.operations.backup.store import NewBackup
 from bakthat.session.container import make_container
 from bakthat.session.indexes.home import directory_of_indexes
 from bakthat.session.indexes.upload import NewIndex
@@ -346,7 +346,7 @@ def test_the_index_says_when_the_first_file_was_looked_at(
         connected.append(time.time_ns())
         return make_container(*arguments, **options)
 
-    monkeypatch.setattr("bakthat.operations.store.make_container", connect)
+    monkeypatch.setattr("bakthat.operations.backup.store.make_container", connect)
     before = time.time_ns()
     back_up(tree / what, local)
     (index,) = Path(local["local_path"]).glob("*.index")

@@ -215,7 +215,7 @@ def test_rotation_and_expiry_ignore_keys(
     kv.set_key("mykey", 1)
     with monkeypatch.context() as patch:
         # Three backups in one second take the next two, which must not be in the future.
-        patch.setattr("bakthat.operations.store.time.time", lambda: 1370373055.0)
+        patch.setattr("bakthat.operations.backup.store.time.time", lambda: 1370373055.0)
         for _ in range(3):
             bakthat.backup(tmp_path / "mykey", conf=local, password="")
     assert len(bakthat.rotate_backups("mykey", conf=local, last=1)) == 2

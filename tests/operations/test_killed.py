@@ -39,7 +39,7 @@ def keys(conf: Conf, *, indexes: bool = False) -> set[str]:
 def back_up(source: Path, conf: Conf, days_ago: int, monkeypatch: pytest.MonkeyPatch) -> str:
     moment = time.time() - days_ago * DAY
     with monkeypatch.context() as patch:
-        patch.setattr("bakthat.operations.store.time.time", lambda: moment)
+        patch.setattr("bakthat.operations.backup.store.time.time", lambda: moment)
         return bakthat.backup(source, conf=conf, password="").stored_filename
 
 

@@ -20,7 +20,7 @@ from bakthat.backends.base import Backend, StoredObject
 from bakthat.backends.glacier.inventory import VaultRecords
 from bakthat.errors import ContainerNotFoundError, CredentialsError, StorageError
 from bakthat.helper import KeyValue
-from bakthat.operations.store import NewBackup
+from bakthat.operations.backup.store import NewBackup
 from bakthat.operations.sync import report as sync_report
 from bakthat.session import session, stat
 from bakthat.session.session import Session

@@ -80,7 +80,7 @@ def test_retention_on_a_vault_writes_the_inventory_too(
 ) -> None:
     for moment in (1370373055.0, 1370459455.0):
         with monkeypatch.context() as patch:
-            patch.setattr("bakthat.operations.store.time.time", lambda moment=moment: moment)
+            patch.setattr("bakthat.operations.backup.store.time.time", lambda moment=moment: moment)
             bakthat.backup(tree, conf=conf, password="")
     assert len(in_bucket(conf)) == 2
     bakthat.delete_older_than("mydir", "1h", conf=conf)
@@ -432,7 +432,7 @@ def test_two_archives_with_one_name_both_stay_in_the_bucket(
 ) -> None:
     # A vault has no names, so that nothing but their indexes keeps two machines from the same
     # second; earlier versions made none.
-    monkeypatch.setattr("bakthat.operations.store.time.time", lambda: 1370373055.0)
+    monkeypatch.setattr("bakthat.operations.backup.store.time.time", lambda: 1370373055.0)
     second = elsewhere(conf, tmp_path)
     name = bakthat.backup(tree, conf=conf, password="").stored_filename
     lose_indexes({**conf, "default_destination": "glacier"}, name)
@@ -501,7 +501,7 @@ def test_an_existing_inventory_of_060_is_used_as_it_is(
 def test_the_index_keeps_two_machines_from_one_name(
     conf: Conf, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bakthat.operations.store.time.time", lambda: 1370373055.0)
+    monkeypatch.setattr("bakthat.operations.backup.store.time.time", lambda: 1370373055.0)
     first = bakthat.backup(tree, conf=conf, password="").stored_filename
     other = bakthat.backup(tree, conf=elsewhere(conf, tmp_path), password="").stored_filename
     assert [first, other] == ["mydir.20130604191055.tgz", "mydir.20130604191056.tgz"]

@@ -67,7 +67,7 @@ def test_retention_warns_of_each_archive_that_it_deletes_too_early(
     for age in (200, 30, 20, 10):
         moment = now - age * DAY
         with monkeypatch.context() as patch:
-            patch.setattr("bakthat.operations.store.time.time", lambda moment=moment: moment)
+            patch.setattr("bakthat.operations.backup.store.time.time", lambda moment=moment: moment)
             made.append(bakthat.backup(tree, conf=conf, password=""))
     bakthat.delete_older_than("mydir", "15D", conf=conf)
     warned = warnings_of(caplog)
@@ -95,7 +95,7 @@ def back_up(
     for age in range(number, 0, -1):
         moment = time.time() - age * 2 * DAY
         with monkeypatch.context() as patch:
-            patch.setattr("bakthat.operations.store.time.time", lambda moment=moment: moment)
+            patch.setattr("bakthat.operations.backup.store.time.time", lambda moment=moment: moment)
             made.append(bakthat.backup(tree, conf=conf, password=""))
     return made
 

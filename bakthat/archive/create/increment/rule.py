@@ -10,7 +10,6 @@ from bakthat.archive.patterns import PatternRules
 
 CTIME, MTIME, HASH = "ctime", "mtime", "hash"
 """How changes are detected: by all times, without ctime and inode, or by reading each file."""
-DETECT = (CTIME, MTIME, HASH)
 MIN_RACY_SECONDS = 60
 
 _MEMORY_FILE_SYSTEMS = frozenset(("tmpfs", "ramfs", "devtmpfs", "hugetlbfs"))

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakthat.archive.create.excludes import find_rules
-from bakthat.archive.create.walk import WalkOptions
 from bakthat.archive.create.worker import open_content
 from bakthat.conf import DEFAULT_PROFILE
-from bakthat.errors import UsageError
 from bakthat.format.description import join_tags
+from bakthat.operations.backup.request import BackupRequest, refuse_source_in_store
 from bakthat.operations.changes import after_change
 from bakthat.operations.sources.files import BackupSource
-from bakthat.passwords import EncryptionKeys, encryption_keys, may_ask
 from bakthat.session.session import Session, operation
 from bakthat.system.paths import PathLike, expanded
 from bakthat.system.text import printable
 
 if TYPE_CHECKING:
     from bakthat import models
+    from bakthat.archive.create.content import BackupContent
+    from bakthat.archive.create.walk import Scan
+    from bakthat.operations.backup.parent import Parent
     from bakthat.system.streams import Progress
 
 # Nothing above may import the catalog, the storage client or age: they are loaded while the worker
@@ -53,6 +51,15 @@ def backup(
     one_file_system: bool = False,
     create: bool = False,
     allow_empty: bool = False,
+    incremental: bool | None = None,
+    full: bool = False,
+    full_every: str | None = None,
+    max_archives: int | None = None,
+    detect: str | None = None,
+    ignore_inode: bool | None = None,
+    always_read: str | Sequence[str] | None = None,
+    recheck: int | None = None,
+    skip_unchanged: bool | None = None,
     progress: Progress | None = None,
 ) -> models.Backups:
     """Back up a file or a directory and return its catalog entry.
@@ -77,6 +84,15 @@ def backup(
     dump failed, a disk is not mounted, or a pattern fits too much. *allow_empty* says that it is
     meant.
 
+    *incremental* stores only what has changed since an earlier backup of the set, as an increment
+    that needs it; a full backup is made when there is none, when an increment would save little, or
+    when *full* asks for it. The log says why. None means as the profile's ``incremental``. The
+    other arguments override the keys of the profile, where they are described
+    (docs/configuration.rst): *full_every* is an interval such as ``90D``, *max_archives* the most
+    archives that a restore reads, *detect* is "ctime", "mtime" or "hash", *always_read* patterns as
+    in .gitignore, and *recheck* percent. With *skip_unchanged*, no backup is made when nothing has
+    changed: the newest entry is returned, and its ``is_skipped`` is True.
+
     *progress* is called with the bytes read and the bytes to read. Without it, the log has
     percentages.
 
@@ -100,76 +116,82 @@ def backup(
         source = BackupSource.find(
             filename, custom_filename, compress=session.profile.compress, root_name=root_name
         )
-        _refuse_source_in_store(session, source.path)
+        refuse_source_in_store(session, source.path)
         joined_tags = join_tags(tags)
-        rules = find_rules(
-            source.path,
-            exclude_file=os.fspath(exclude_file) if exclude_file is not None else None,
-            automatic=ignore_files,
-        )
         # Raises ConfigError for a missing setting, before a password is asked for.
         backend = session.backend(session.destination, s3_reduced_redundancy=s3_reduced_redundancy)
         log.info("Backing up %s", printable(str(source.path)))
-        keys = encryption_keys(
-            session.profile.as_mapping(),
-            password=password,
-            recipients=[recipients] if isinstance(recipients, str) else recipients,
-            prompt=may_ask(prompt),
-        )
-        _check_recipients(keys)
-        if session.destination == "local" and not os.path.isdir(backend.container):
-            from bakthat.session.container import make_container
-
-            # It may be inside the source, and the walk skips it by its inode.
-            make_container(session, backend, create=create)
-        options = WalkOptions(
-            rules=rules,
+        request = BackupRequest.make(
+            session,
+            source,
+            backend=backend,
+            exclude_file=exclude_file,
+            ignore_files=ignore_files,
+            exclude_caches=exclude_caches,
             one_file_system=one_file_system,
-            skip_caches=exclude_caches,
-            unvisited=session.store_inode() if session.destination == "local" else frozenset(),
+            password=password,
+            recipients=recipients,
+            prompt=prompt,
+            make_store=True,
+            create=create,
         )
-        with open_content(
-            source.path, options, arcname=source.arcname, unchanged=not source.is_archive
-        ) as content:
-            from bakthat.operations.store import NewBackup
 
-            def finish(entry: models.Backups) -> None:
-                name = printable(entry.stored_filename)
-                current.finish(entry, done=f"stored as {name} on {entry.where}")
+        def finish(entry: models.Backups) -> None:
+            name = printable(entry.stored_filename)
+            current.finish(entry, done=f"stored as {name} on {entry.where}")
+
+        def store(
+            content: BackupContent, parent: Parent | None = None, counted: Scan | None = None
+        ) -> models.Backups:
+            from bakthat.operations.backup.store import NewBackup
 
             new = NewBackup(
                 session,
                 backend,
                 source,
-                options,
-                keys,
+                request.options,
+                request.keys,
                 joined_tags,
                 progress,
                 create,
                 allow_empty=allow_empty,
                 on_recorded=finish,
+                parent=parent,
             )
-            entry = new.store(content)
+            return new.store(content, counted)
+
+        entry = None
+        if source.is_archive and _wants_increments(session, incremental):
+            from bakthat.operations.backup.increment import back_up_changes
+            from bakthat.operations.backup.parent import IncrementSettings
+
+            increments = IncrementSettings.choose(
+                session.profile,
+                session.destination,
+                full_every=full_every,
+                max_archives=max_archives,
+                detect=detect,
+                ignore_inode=ignore_inode,
+                always_read=always_read,
+                recheck=recheck,
+                skip_unchanged=skip_unchanged,
+            )
+            entry = back_up_changes(request, increments, store, full=full, create=create)
+            if entry is not None and entry.is_skipped:
+                name = printable(entry.stored_filename)
+                current.finish(entry, done=f"nothing has changed since {name}")
+                return entry
+        if entry is None:
+            with open_content(
+                source.path,
+                request.options,
+                arcname=source.arcname,
+                unchanged=not source.is_archive,
+            ) as content:
+                entry = store(content)
         after_change(session, entry.backend, make_bucket=True)
         return entry
 
 
-def _check_recipients(keys: EncryptionKeys) -> None:
-    """Raise KeyFormatError for an invalid recipient, before the storage is touched."""
-    if keys.recipients:
-        from bakthat.crypto import age
-
-        for recipient in keys.recipients:
-            age.parse_recipient(recipient)
-
-
-def _refuse_source_in_store(session: Session, source: Path) -> None:
-    """Raise UsageError when *source* is inside of the local destination."""
-    if session.destination != "local":
-        return
-    store = expanded(session.profile.local_path)
-    if source.resolve().is_relative_to(store.resolve()):
-        raise UsageError(
-            f"'{printable(source)}' is inside of the local destination {printable(store)}",
-            hint="choose another destination with -d, or another local_path in the profile",
-        )
+def _wants_increments(session: Session, incremental: bool | None) -> bool:
+    return session.profile.incremental if incremental is None else bool(incremental)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from bakthat import models
 from bakthat.archive.create.content import BackupContent, owner_names
+from bakthat.archive.create.increment.plan import PlanTotals
+from bakthat.archive.create.increment.rule import ChangeRule, racy_seconds
 from bakthat.archive.create.walk import Scan, WalkOptions
 from bakthat.archive.create.worker import open_content
 from bakthat.archive.gzip.members import MEMBER_BYTES
@@ -24,12 +27,15 @@ from bakthat.format import names
 from bakthat.format.description import (
     ARCHIVE,
     FILE,
+    INCREMENT_FORMAT,
     INDEX,
     INDEX_FORMAT,
     archive_identity,
     describe,
 )
 from bakthat.format.index.layout import IndexHeader
+from bakthat.operations.backup.parent import Parent
+from bakthat.operations.backup.progress import UploadProgress, renewing
 from bakthat.operations.sources.files import BackupSource
 from bakthat.passwords import EncryptionKeys
 from bakthat.pipeline.write import shared_header, write_object
@@ -42,13 +48,9 @@ from bakthat.system.streams import Buffer, Progress, Sink
 from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
-transfer_log = logging.getLogger("bakthat.backends")
 
 MAX_COLLISIONS = 100
 """How many taken names in a row are tried. More must have another cause."""
-
-RENEWAL_SECONDS = 3600.0
-"""How often a running backup renews the reservation of its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,32 +70,39 @@ class NewBackup:
     """Whether a backup without any content is no warning."""
     on_recorded: Callable[[models.Backups], object]
     """Called with the entry as soon as it is in the catalog."""
+    parent: Parent | None = None
+    """What an increment is made from; None for a full."""
 
-    def store(self, first: BackupContent) -> models.Backups:
+    def store(self, first: BackupContent, counted: Scan | None = None) -> models.Backups:
         """Write the object under the first free name, record it, and return the entry.
 
-        *first* is the content, which the caller opened and closes too. When the storage already has
-        the name, the source is opened again and stored under the next name. Raises SourceError,
-        StorageError, CatalogError.
+        *first* is the content, which the caller opened and closes too; *counted* is what it
+        counted, if it did. When the storage already has the name, the source is opened again and
+        stored under the next name. Raises SourceError, StorageError, CatalogError; of an increment
+        NeededGoneError and NewerContentError.
         """
         catalog_path = self.session.catalog_path
         if self.backend.name == "local":
             recognize_moved(self.session)
         date = int(time.time())
+        if self.parent is not None:
+            date = max(date, self.parent.earliest_date)
         for attempt in range(MAX_COLLISIONS):
             with models.catalog(catalog_path, write=True):
-                key, date = models.reserve(self._names_from(date))
+                key, date = models.reserve(self._names_from(date), self._needed_names)
             try:
                 # Recording the backup ends the reservation.
                 if not attempt:
-                    return self._store_as(key, date, first)
+                    return self._store_as(key, date, first, counted)
                 with open_content(
                     self.source.path,
                     self.options,
                     arcname=self.source.arcname,
                     unchanged=not self.source.is_archive,
+                    basis=self.parent.basis if self.parent is not None else None,
                 ) as again:
-                    return self._store_as(key, date, again)
+                    counted = again.count() if self.parent is not None else None
+                    return self._store_as(key, date, again, counted)
             except KeyExistsError:
                 log.info("%s is taken on the storage, trying the next second", printable(key))
                 first.close()
@@ -109,17 +118,32 @@ class NewBackup:
 
     def _names_from(self, date: int) -> Iterator[tuple[str, int]]:
         candidates = names.stored_names(
-            self.source.stem, date, self.source.extension, encrypted=bool(self.keys)
+            self.source.stem,
+            date,
+            self.source.extension,
+            encrypted=bool(self.keys),
+            increment=self.parent is not None,
         )
         return ((self.session.prefix + name, when) for name, when in candidates)
 
-    def _store_as(self, key: str, date: int, content: BackupContent) -> models.Backups:
+    @property
+    def _needed_names(self) -> list[str]:
+        return [each.key for each in self.parent.needs] if self.parent is not None else []
+
+    def _store_as(
+        self, key: str, date: int, content: BackupContent, counted: Scan | None
+    ) -> models.Backups:
         source = self.source
-        content.begin(self._identity(date))  # a worker process works while this one connects
+        # A worker process works while this one connects.
+        content.begin(self._identity(date), increment=self.parent is not None)
         make_container(self.session, self.backend, create=self.create)
         if self.keys:
             age.load()  # while a worker process still counts
-        counted = content.count()
+        if counted is None:
+            counted = content.count()
+        if self.parent is not None and content.totals is not None:
+            totals = content.totals
+            counted = Scan(totals.stored, totals.stored_directories, totals.stored_bytes)
         if source.level:
             log.info("Compressing...")
         if self.keys:
@@ -139,7 +163,8 @@ class NewBackup:
         progress = UploadProgress(counted.bytes, self.progress)
         report = ArchiveReport()
         shared = shared_header(self.keys)
-        description = self._describe(date, counted, content.status)
+        archive_id = secrets.token_hex(8)
+        description = self._describe(date, counted, content.status, archive_id)
         row = self._row(key, date)
         upload = self.backend.upload(key, metadata=description, size_hint=_size_hint(counted))
         # An interrupt must not leave it stored but not recorded.
@@ -159,20 +184,20 @@ class NewBackup:
                 on_bytes=renewing(self.session.catalog_path, key, progress.add),
                 spool=index.spool,
             )
-            self._check_content(report)
+            self._check_content(report, content.totals)
             report.seconds = time.monotonic() - started
             index.send(  # while the last parts of the archive are under way
-                self._describe_index(date, report, sink.size),
-                self._index_header(key, date, content.begun_ns),
+                self._describe_index(date, report, sink.size, archive_id),
+                self._index_header(key, date, content.begun_ns, archive_id),
                 tar_bytes=tar_bytes,
                 keys=self.keys,
                 shared=shared,
             )
             upload.flush()
             with last_step:
-                row["size"] = _commit(upload, index).size
+                row["size"] = self._commit(upload, index).size
                 report.seconds = time.monotonic() - started
-                row["metadata"] = description | self._result(report, index.size)
+                row["metadata"] = description | self._result(report, index.size, content.totals)
                 entry = self._record(row)
                 entry.container = self.backend.container
                 self.on_recorded(entry)
@@ -193,9 +218,12 @@ class NewBackup:
         source = self.source
         return archive_identity(source.set_name, date, self.session.host, source.source_id)
 
-    def _check_content(self, report: ArchiveReport) -> None:
+    def _check_content(self, report: ArchiveReport, totals: PlanTotals | None) -> None:
         """Warn when nothing was stored, and log what was left out."""
-        why = "" if self.allow_empty else self.source.why_empty(report, self.options)
+        counts = report
+        if self.parent is not None and totals is not None:
+            counts = ArchiveReport(totals.full_files, totals.full_directories)
+        why = "" if self.allow_empty else self.source.why_empty(counts, self.options)
         if why:
             report.warn(
                 f"{printable(self.source.path)}: nothing in it is stored: {why}; "
@@ -214,7 +242,9 @@ class NewBackup:
                 printable(str(self.options.rules.path)),
             )
 
-    def _result(self, report: ArchiveReport, index_size: int | None) -> dict[str, Any]:
+    def _result(
+        self, report: ArchiveReport, index_size: int | None, totals: PlanTotals | None
+    ) -> dict[str, Any]:
         """Return the metadata that is known only after the backup was written."""
         result = {
             "is_enc": bool(self.keys),
@@ -229,6 +259,8 @@ class NewBackup:
             "warnings": report.warnings,
             "seconds": round(report.seconds, 3),
         }
+        if self.parent is not None and totals is not None:
+            result["unchanged"], result["removed"] = totals.unchanged, totals.removed
         if report.sha256:
             result["sha256"] = report.sha256
         if index_size is not None:
@@ -260,7 +292,9 @@ class NewBackup:
                 hint=f"the stored backup is complete; restore it by this name: {name}",
             ) from exc
 
-    def _describe(self, date: int, counted: Scan, status: os.stat_result | None) -> dict[str, Any]:
+    def _describe(
+        self, date: int, counted: Scan, status: os.stat_result | None, archive_id: str
+    ) -> dict[str, Any]:
         """Return the self-description, from which ``sync`` rebuilds the catalog.
 
         *status* is that of a file that is stored as it is.
@@ -274,8 +308,10 @@ class NewBackup:
             encryption=self.keys.kind,
             compressed=bool(source.level),
             source_id=source.source_id,
+            archive_id=archive_id,
+            **self._chain(),
         )
-        description["index"] = INDEX_FORMAT
+        description["index"] = INDEX_FORMAT if self.parent is None else INCREMENT_FORMAT
         if self.tags:
             description["tags"] = self.tags
         if status is None:
@@ -294,7 +330,15 @@ class NewBackup:
                 description["name"] = source.arcname
         return description
 
-    def _describe_index(self, date: int, report: ArchiveReport, stored: int) -> dict[str, Any]:
+    def _chain(self) -> _Chain:
+        """Return what both self-descriptions say of the archives that an increment needs."""
+        if self.parent is None:
+            return {}
+        return {"needs": [each.date for each in self.parent.needs], "level": self.parent.level}
+
+    def _describe_index(
+        self, date: int, report: ArchiveReport, stored: int, archive_id: str
+    ) -> dict[str, Any]:
         """Return the self-description of the index.
 
         It has what is known only at the end of a backup, when that of the archive is sent already.
@@ -308,6 +352,8 @@ class NewBackup:
             encryption=self.keys.kind,
             compressed=True,
             source_id=self.source.source_id,
+            archive_id=archive_id,
+            **self._chain(),
         )
         description |= {
             "files": report.files,
@@ -321,8 +367,9 @@ class NewBackup:
             description["sha256"] = report.sha256
         return description
 
-    def _index_header(self, key: str, date: int, begun_ns: int) -> IndexHeader:
-        source = self.source
+    def _index_header(self, key: str, date: int, begun_ns: int, archive_id: str) -> IndexHeader:
+        source, parent = self.source, self.parent
+        rule = parent.basis.rule if parent is not None else ChangeRule(racy_seconds=racy_seconds())
         return IndexHeader(
             key=key,
             set_name=source.set_name,
@@ -334,19 +381,40 @@ class NewBackup:
             begun_ns=begun_ns,
             member_bytes=MEMBER_BYTES if source.level else 0,
             is_sorted=True,
+            archive_id=archive_id,
+            needs=parent.needs if parent is not None else (),
+            level=parent.level if parent is not None else 0,
+            racy_seconds=rule.racy_seconds,
+            rule={"detect": rule.detect, "ignore_inode": rule.ignore_inode} if parent else {},
         )
 
+    def _commit(self, upload: Upload, index: NewIndex) -> StoredObject:
+        """Publish the index, then its archive; return the archive. Raises StorageError.
 
-def _commit(upload: Upload, index: NewIndex) -> StoredObject:
-    """Publish the index, then its archive; return the archive. Raises StorageError."""
-    index.commit()
-    try:
-        stored = upload.commit()
-    except KeyExistsError:
-        index.withdraw()  # the archive that is there is another one
-        raise
-    index.keep()
-    return stored
+        In between, the archives that an increment needs are looked up again: the index is there for
+        everyone who deletes them from now on.
+        """
+        index.commit()
+        if self.parent is not None:
+            problem = self.parent.problem(self.session)
+            if problem:
+                raise NeededGoneError(problem)
+        try:
+            stored = upload.commit()
+        except KeyExistsError:
+            index.withdraw()  # the archive that is there is another one
+            raise
+        index.keep()
+        return stored
+
+
+class NeededGoneError(StorageError):
+    """An archive that an increment needs vanished while it was made; a full must be made."""
+
+
+class _Chain(TypedDict, total=False):
+    needs: Sequence[int]
+    level: int
 
 
 class _CountedSink:
@@ -359,30 +427,6 @@ class _CountedSink:
     def write(self, data: Buffer, /) -> None:
         self._sink.write(data)
         self.size += len(data)
-
-
-def renewing(
-    catalog_path: Path, key: str, on_bytes: Callable[[int], object]
-) -> Callable[[int], None]:
-    """Return *on_bytes*, which then renews the reservation of *key* too, once an hour.
-
-    Otherwise cleanup would take a backup of several days for one whose process has died.
-    """
-    renewed_at = time.monotonic()
-
-    def count(size: int) -> None:
-        nonlocal renewed_at
-        on_bytes(size)
-        if time.monotonic() - renewed_at < RENEWAL_SECONDS:
-            return
-        renewed_at = time.monotonic()
-        try:
-            with models.catalog(catalog_path, write=True):
-                models.keep_reserved(key)
-        except CatalogError as exc:
-            log.debug("the reservation of %s was not renewed: %s", printable(key), exc)
-
-    return count
 
 
 def _release(catalog_path: Path, key: str) -> None:
@@ -402,33 +446,3 @@ def _size_hint(counted: Scan) -> int:
     """Return an upper bound of the object's size, for large headers and no compression."""
     entries = counted.files + counted.directories
     return int((counted.bytes + entries * 1536) * 1.001) + 1024 * 1024
-
-
-class UploadProgress:
-    """Reports progress to a function, or else logs a line at each tenth."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self._total = total
-        self._progress = progress
-        self._done = 0
-        self._logged = -1
-        self.add(0)
-
-    def add(self, size: int) -> None:
-        """Report *size* more bytes."""
-        self._done += size
-        if self._progress is not None:
-            self._progress(self._done, max(self._done, self._total))
-            return
-        # Below 100 until the storage has confirmed: a tree may grow while it is read.
-        tenth = min(self._done * 10 // self._total, 9) if self._total else 0
-        if tenth > self._logged:
-            self._logged = tenth
-            transfer_log.info("Upload completion: %d%%", tenth * 10)
-
-    def finish(self) -> None:
-        """Report that the storage has confirmed the whole object."""
-        if self._progress is not None:
-            self._progress(self._done, self._done)
-        else:
-            transfer_log.info("Upload completion: 100%")

@@ -1,0 +1,354 @@
+"""Find the backup that an increment is made from, and decide when a full is made instead."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict, Unpack
+
+from bakthat import models
+from bakthat.archive.create.content import Basis
+from bakthat.archive.create.increment.plan import PlanTotals
+from bakthat.archive.create.increment.rule import ChangeRule, memory_devices, racy_seconds
+from bakthat.archive.index.state import State
+from bakthat.archive.patterns import InvalidPatternError, PatternRules, parse_pattern
+from bakthat.conf import Profile
+from bakthat.errors import (
+    ArchiveError,
+    ConfigError,
+    CryptoError,
+    NotFoundError,
+    StorageError,
+    UsageError,
+)
+from bakthat.format.index.layout import NeededArchive
+from bakthat.operations.sources.files import BackupSource
+from bakthat.passwords import EncryptionKeys
+from bakthat.policy import settings
+from bakthat.policy.intervals import parse_interval
+from bakthat.policy.levels import (
+    MAX_ARCHIVES,
+    MAX_ARCHIVES_COLD,
+    Link,
+    level_of,
+    parent_of,
+    why_full_by_age,
+    why_full_by_needs,
+    why_full_by_share,
+)
+from bakthat.policy.newest import is_in_the_future
+from bakthat.policy.rotation import RotationPolicy
+from bakthat.policy.storage_classes import storage_class
+from bakthat.session.chains import look_up_needed
+from bakthat.session.indexes.opening import open_cached_state, open_state
+from bakthat.session.reading import KeyFinder
+from bakthat.session.session import Session
+from bakthat.session.sets import id_of_source, newest_first
+from bakthat.system.text import from_native, printable
+
+log = logging.getLogger("bakthat")
+
+_MAX_TRIED = 3
+"""How many of the newest backups are tried as the one to start from, if their indexes are lost."""
+FIRST = "it is the first of its set"
+ASKED_FOR = "it was asked for"
+
+
+class IncrementKeywords(TypedDict, total=False):
+    """What :func:`bakthat.backup` takes for increments; None means as the profile says."""
+
+    incremental: bool | None
+    full_every: str | None
+    max_archives: int | None
+    detect: str | None
+    ignore_inode: bool | None
+    always_read: Sequence[str] | None
+    recheck: int | None
+    skip_unchanged: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class IncrementSettings:
+    """How increments are made: the keys of the profile, and what was given instead."""
+
+    incremental: bool
+    full_every: int | None
+    """Seconds; None for no limit."""
+    max_archives: int
+    detect: str
+    ignore_inode: bool
+    always_read: PatternRules | None
+    recheck: int
+    skip_unchanged: bool
+
+    @classmethod
+    def choose(
+        cls, profile: Profile, destination: str, **given: Unpack[IncrementKeywords]
+    ) -> IncrementSettings:
+        """Return what is *given*, and the values of *profile* for the rest. Raises UsageError."""
+        values: dict[str, Any] = {
+            name: getattr(profile, name) for name in IncrementKeywords.__annotations__
+        }
+        for name, value in given.items():
+            if value is None:
+                continue
+            value = [value] if name == "always_read" and isinstance(value, str) else value
+            value = list(value) if isinstance(value, (list, tuple)) else value
+            problem = _CHECKS[name](value)
+            if problem is not None:
+                raise UsageError(f"{name} {problem.text}", hint=problem.hint)
+            values[name] = value
+        every = values["full_every"]
+        is_cold = destination == "glacier" or storage_class(profile.storage_class or "").is_cold
+        return cls(
+            values["incremental"],
+            parse_interval(every) if every is not None else None,
+            values["max_archives"] or (MAX_ARCHIVES_COLD if is_cold else MAX_ARCHIVES),
+            values["detect"],
+            values["ignore_inode"],
+            _rules(values["always_read"]),
+            values["recheck"],
+            values["skip_unchanged"],
+        )
+
+    def rule(self, run: int) -> ChangeRule:
+        """Return the rule of change of the run with this number."""
+        return ChangeRule(
+            self.detect,
+            self.ignore_inode,
+            self.always_read,
+            self.recheck,
+            run,
+            racy_seconds(),
+            memory_devices(),
+        )
+
+
+_CHECKS: Mapping[str, settings.Check] = {
+    "incremental": settings.boolean,
+    "full_every": settings.interval,
+    "max_archives": settings.archives,
+    "detect": settings.detect,
+    "ignore_inode": settings.boolean,
+    "always_read": settings.texts,
+    "recheck": settings.percent,
+    "skip_unchanged": settings.boolean,
+}
+
+
+def _rules(patterns: Sequence[str]) -> PatternRules | None:
+    try:
+        parsed = [parse_pattern(each.encode("utf-8", "surrogateescape")) for each in patterns]
+    except InvalidPatternError as exc:
+        raise UsageError(f"always_read has a pattern that {exc}") from exc
+    return PatternRules(parsed) if parsed else None
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The backup that an increment is made from, with all that it needs."""
+
+    backups: tuple[models.Backups, ...]
+    """The full first, the parent last."""
+    needs: tuple[NeededArchive, ...]
+    """The same, as the index names them."""
+    level: int
+    """That of the new backup."""
+    basis: Basis
+    newest: models.Backups
+    """The newest backup of the set; the parent, unless the levels pass over some."""
+    earliest_date: int
+    """The first second that the new backup may be dated: its parent must be earlier."""
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether the parent is the newest backup."""
+        return self.basis.newest is None
+
+    def why_full(self, totals: PlanTotals) -> str:
+        """Return why a full is made, by what a comparison found; "" if an increment is."""
+        needed = sum(each.footer.tar_bytes for each in self.basis.state.indexes)
+        return why_full_by_share(totals.tar_bytes, totals.full_tar_bytes) or why_full_by_needs(
+            needed + totals.tar_bytes, totals.full_tar_bytes
+        )
+
+    def problem(self, session: Session) -> str:
+        """Return what is wrong with an archive that is needed, by looking it up; "" for nothing.
+
+        Raises StorageError.
+        """
+        for found in look_up_needed(session, self.backups[-1], self.needs):
+            if found.problem:
+                return f"{printable(found.backup.stored_filename)} {found.problem}"
+        return ""
+
+
+class NoParentError(Exception):
+    """There is no backup to make an increment from; the text says why."""
+
+
+@contextmanager
+def find_parent(
+    session: Session,
+    source: BackupSource,
+    keys: EncryptionKeys,
+    increments: IncrementSettings,
+    *,
+    from_newest: bool = False,
+    now: int | None = None,
+) -> Iterator[Parent]:
+    """Yield the backup to make an increment from; its indexes are open meanwhile.
+
+    With *from_newest*, it is the newest one whatever its level. *now* is in epoch seconds UTC.
+    Raises NoParentError when a full must be made, and CatalogError.
+    """
+    now = int(time.time()) if now is None else now
+    rows = _backups_of(session, source)
+    candidates = [
+        each
+        for each in newest_first(rows)
+        if not is_in_the_future(each.date, now) and not each.has_unknown_format
+    ]
+    if not candidates:
+        raise NoParentError(FIRST)
+    problems: list[str] = []
+    with ExitStack() as stack:
+        for newest in candidates[:_MAX_TRIED]:
+            state = _open(stack, session, newest, keys, problems)
+            if state is None:
+                continue
+            problem = _why_unusable(state, source)
+            if problem:
+                problems.append(f"{printable(newest.stored_filename)} {problem}")
+                continue
+            break
+        else:
+            raise NoParentError(problems[0])
+        chain = _chain_of(newest, state, rows)
+        if chain is None:
+            raise NoParentError(
+                f"{printable(newest.stored_filename)} needs backups that are not listed"
+            )
+        date = max(now, newest.date + 1)
+        policy = _policy(session)
+        level = level_of(date, [each.date for each in rows], policy)
+        links = [Link(each.date, each.level) for each in chain]
+        position = (
+            len(chain) - 1 if from_newest else parent_of(links, level, increments.max_archives)
+        )
+        if position is None or position + 2 > max(increments.max_archives, 2):
+            raise NoParentError(
+                f"a restore would read more than {increments.max_archives} archives"
+            )
+        due = why_full_by_age(date, chain[0].date, increments.full_every)
+        if due:
+            raise NoParentError(due)
+        rule = increments.rule(_run_number(session, source))
+        state_of_parent = (
+            state if position == len(chain) - 1 else State(state.indexes[: position + 1])
+        )
+        yield Parent(
+            tuple(chain[: position + 1]),
+            tuple(
+                _needed(each, index.header.archive_id)
+                for each, index in zip(chain[: position + 1], state.indexes, strict=False)
+            ),
+            level,
+            Basis(state_of_parent, rule, state if state_of_parent is not state else None),
+            newest,
+            newest.date + 1,
+        )
+
+
+def as_newest(parent: Parent) -> Parent:
+    """Return *parent* with the comparison to the newest backup in place of that to the parent."""
+    newest = parent.basis.newest
+    assert newest is not None
+    return replace(parent, basis=Basis(newest, parent.basis.rule))
+
+
+def _backups_of(session: Session, source: BackupSource) -> list[models.Backups]:
+    """Return the backups of the set that *source* belongs to."""
+    with models.catalog(session.catalog_path):
+        rows = models.Backups.of_set(
+            source.set_name, session.containers(session.destination), host=session.host
+        )
+    return [
+        each for each in rows if not each.is_key_value and id_of_source(each) == source.source_id
+    ]
+
+
+def _run_number(session: Session, source: BackupSource) -> int:
+    """Return how many backups of the set the catalog ever had, deleted ones included."""
+    with models.catalog(session.catalog_path):
+        rows = models.Backups.within(session.containers(session.destination))
+        count: int = rows.where(models.Backups.filename == source.set_name).count()
+    return count
+
+
+def _open(
+    stack: ExitStack,
+    session: Session,
+    backup: models.Backups,
+    keys: EncryptionKeys,
+    problems: list[str],
+) -> State | None:
+    """Open the state of a backup; None, with the problem added to *problems*, if that fails."""
+    name = printable(backup.stored_filename)
+    try:
+        state = stack.enter_context(open_cached_state(session, backup))
+        if state is not None:
+            return state
+        finder = KeyFinder(session, keys.passphrase, prompt=False)
+        state = stack.enter_context(
+            open_state(session, backup, finder, whole=True, may_read_archive=False, is_quiet=True)
+        )
+    except (CryptoError, ConfigError) as exc:
+        problems.append(
+            f"the index of {name} is not in the cache of this machine, and cannot be decrypted "
+            f"here: {exc}"
+        )
+        return None
+    except (NotFoundError, ArchiveError, StorageError) as exc:
+        problems.append(f"the index of {name} cannot be used: {exc}")
+        return None
+    if state is None:
+        problems.append(f"{name} has no index (bakthat sync --indexes makes one)")
+    return state
+
+
+def _why_unusable(state: State, source: BackupSource) -> str:
+    """Return why a backup cannot be one to make an increment from; "" if it can."""
+    if not all(each.header.is_sorted and each.header.kind == "archive" for each in state.indexes):
+        return "is no archive of this version"
+    if state.top != from_native(source.arcname):
+        return "has another directory at its top"
+    return ""
+
+
+def _chain_of(
+    newest: models.Backups, state: State, rows: Sequence[models.Backups]
+) -> list[models.Backups] | None:
+    """Return the backups that *newest* needs and itself, the full first; None if one is missing."""
+    known = {each.stored_filename: each for each in rows}
+    chain = [known.get(each.header.key) for each in state.indexes]
+    found = [each for each in chain if each is not None]
+    return found if len(found) == len(chain) else None
+
+
+def _needed(backup: models.Backups, archive_id: str) -> NeededArchive:
+    return NeededArchive(backup.stored_filename, backup.date, backup.size, archive_id)
+
+
+def _policy(session: Session) -> RotationPolicy | None:
+    """Return the rotation of the profile; None if it has none, or one that is not valid."""
+    if not session.profile.rotation:
+        return None
+    try:
+        return RotationPolicy.choose(session.profile.rotation)
+    except (ConfigError, UsageError) as exc:
+        log.debug("the rotation of the profile gives no levels: %s", exc)
+        return None

@@ -1,0 +1,73 @@
+"""The progress of a running backup: what its user sees, and that others see it is alive."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bakthat import models
+from bakthat.errors import CatalogError
+from bakthat.system.streams import Progress
+from bakthat.system.text import printable
+
+log = logging.getLogger("bakthat")
+transfer_log = logging.getLogger("bakthat.backends")
+
+RENEWAL_SECONDS = 3600.0
+"""How often a running backup renews the reservation of its name."""
+
+
+def renewing(
+    catalog_path: Path, key: str, on_bytes: Callable[[int], object]
+) -> Callable[[int], None]:
+    """Return *on_bytes*, which then renews the reservation of *key* too, once an hour.
+
+    Otherwise cleanup would take a backup of several days for one whose process has died.
+    """
+    renewed_at = time.monotonic()
+
+    def count(size: int) -> None:
+        nonlocal renewed_at
+        on_bytes(size)
+        if time.monotonic() - renewed_at < RENEWAL_SECONDS:
+            return
+        renewed_at = time.monotonic()
+        try:
+            with models.catalog(catalog_path, write=True):
+                models.keep_reserved(key)
+        except CatalogError as exc:
+            log.debug("the reservation of %s was not renewed: %s", printable(key), exc)
+
+    return count
+
+
+class UploadProgress:
+    """Reports progress to a function, or else logs a line at each tenth."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total = total
+        self._progress = progress
+        self._done = 0
+        self._logged = -1
+        self.add(0)
+
+    def add(self, size: int) -> None:
+        """Report *size* more bytes."""
+        self._done += size
+        if self._progress is not None:
+            self._progress(self._done, max(self._done, self._total))
+            return
+        # Below 100 until the storage has confirmed: a tree may grow while it is read.
+        tenth = min(self._done * 10 // self._total, 9) if self._total else 0
+        if tenth > self._logged:
+            self._logged = tenth
+            transfer_log.info("Upload completion: %d%%", tenth * 10)
+
+    def finish(self) -> None:
+        """Report that the storage has confirmed the whole object."""
+        if self._progress is not None:
+            self._progress(self._done, self._done)
+        else:
+            transfer_log.info("Upload completion: 100%")

@@ -1,0 +1,100 @@
+"""What a backup was asked for: its source, what is left out, its keys and where it is stored."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bakthat.archive.create.excludes import find_rules
+from bakthat.archive.create.walk import WalkOptions
+from bakthat.backends.base import Backend
+from bakthat.errors import UsageError
+from bakthat.operations.sources.files import BackupSource
+from bakthat.passwords import EncryptionKeys, encryption_keys, may_ask
+from bakthat.session.session import Session
+from bakthat.system.paths import PathLike, expanded
+from bakthat.system.text import printable
+
+# As in `operation`, nothing above may import the catalog, the storage client or age.
+
+
+@dataclass(frozen=True, slots=True)
+class BackupRequest:
+    """A backup to make. Everything but its name, and whether it is an increment, is decided."""
+
+    session: Session
+    backend: Backend
+    source: BackupSource
+    options: WalkOptions
+    keys: EncryptionKeys
+
+    @classmethod
+    def make(
+        cls,
+        session: Session,
+        source: BackupSource,
+        *,
+        backend: Backend,
+        exclude_file: PathLike | None,
+        ignore_files: bool,
+        exclude_caches: bool,
+        one_file_system: bool,
+        password: str | None,
+        recipients: str | Sequence[str],
+        prompt: str | bool,
+        make_store: bool,
+        create: bool = False,
+    ) -> BackupRequest:
+        """Return the request; ask for a password if need be. The arguments are those of a backup.
+
+        With *make_store*, a local store that is missing is made, since it may be inside the source.
+        Raises UsageError, ConfigError, PasswordError, KeyFormatError and StorageError.
+        """
+        rules = find_rules(
+            source.path,
+            exclude_file=os.fspath(exclude_file) if exclude_file is not None else None,
+            automatic=ignore_files,
+        )
+        keys = encryption_keys(
+            session.profile.as_mapping(),
+            password=password,
+            recipients=[recipients] if isinstance(recipients, str) else recipients,
+            prompt=may_ask(prompt),
+        )
+        _check_recipients(keys)
+        is_local = session.destination == "local"
+        if make_store and is_local and not os.path.isdir(backend.container):
+            from bakthat.session.container import make_container
+
+            # It may be inside the source, and the walk skips it by its inode.
+            make_container(session, backend, create=create)
+        options = WalkOptions(
+            rules=rules,
+            one_file_system=one_file_system,
+            skip_caches=exclude_caches,
+            unvisited=session.store_inode() if is_local else frozenset(),
+        )
+        return cls(session, backend, source, options, keys)
+
+
+def refuse_source_in_store(session: Session, source: Path) -> None:
+    """Raise UsageError when *source* is inside of the local destination."""
+    if session.destination != "local":
+        return
+    store = expanded(session.profile.local_path)
+    if source.resolve().is_relative_to(store.resolve()):
+        raise UsageError(
+            f"'{printable(source)}' is inside of the local destination {printable(store)}",
+            hint="choose another destination with -d, or another local_path in the profile",
+        )
+
+
+def _check_recipients(keys: EncryptionKeys) -> None:
+    """Raise KeyFormatError for an invalid recipient, before the storage is touched."""
+    if keys.recipients:
+        from bakthat.crypto import age
+
+        for recipient in keys.recipients:
+            age.parse_recipient(recipient)
