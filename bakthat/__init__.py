@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bakthat.format.entry import Entry
     from bakthat.hooks import events
     from bakthat.operations.backup.operation import backup
+    from bakthat.operations.backup.preview import preview_backup
     from bakthat.operations.browse.contents import contents
     from bakthat.operations.browse.diff import diff
     from bakthat.operations.browse.find import find
@@ -50,6 +51,7 @@ __all__ = [
     "jobs",
     "ls",
     "open_file",
+    "preview_backup",
     "restore",
     "restore_glacier_inventory",
     "rotate",
@@ -77,6 +79,7 @@ _HOMES = {
     "jobs": "bakthat.operations.cold",
     "ls": "bakthat.operations.listing",
     "open_file": "bakthat.operations.browse.open_file",
+    "preview_backup": "bakthat.operations.backup.preview",
     "restore": "bakthat.operations.restore.operation",
     "restore_glacier_inventory": "bakthat.operations.cold",
     "rotate": "bakthat.operations.retention",

@@ -42,6 +42,15 @@ class BackupOptions(TypedDict, total=False):
     exclude_caches: bool
     one_file_system: bool
     allow_empty: bool
+    incremental: bool | None
+    full: bool
+    full_every: str | None
+    max_archives: int | None
+    detect: str | None
+    ignore_inode: bool | None
+    always_read: str | Sequence[str] | None
+    recheck: int | None
+    skip_unchanged: bool | None
     host: str | None
     create: bool
     progress: Progress | None

@@ -209,7 +209,7 @@ def test_what_is_not_stored_is_not_recorded(
 ) -> None:
     for name in ("a", "b", "c"):
         (tmp_path / name).write_text(name)
-    opened = writer.open_file
+    opened = digest.open_file
 
     def vanish(path: str) -> int:
         if path.endswith("/b"):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bakthat.archive.create import writer
+from bakthat.archive.create import digest, writer
 from bakthat.archive.create.walk import WalkOptions
 from bakthat.archive.create.writer import write_tree
 from bakthat.archive.report import ArchiveReport
@@ -74,7 +74,7 @@ def test_a_file_that_changes_while_it_is_read_is_a_warning(tmp_path: Path) -> No
 
 def opening(monkeypatch: pytest.MonkeyPatch, path: Path, before: Callable[[], object]) -> None:
     """Call *before* just before *path* is opened for reading."""
-    real = writer.open_file
+    real = digest.open_file
 
     def hooked(found: str) -> int:
         if found == str(path):

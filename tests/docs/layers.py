@@ -56,7 +56,7 @@ LAYERS: dict[str, list[str]] = {
         "content",
         "worker",
     ],
-    "bakthat.archive.create.increment": ["plan rule", "compare", "writer"],
+    "bakthat.archive.create.increment": ["directory later plan rule", "compare", "writer"],
     "bakthat.archive.extract": [
         "file_system links",
         "metadata",
@@ -106,7 +106,7 @@ LAYERS: dict[str, list[str]] = {
         "needed",
         "backup browse check cleanup cold delete key_values listing restore retention sync",
     ],
-    "bakthat.operations.backup": ["parent progress request", "store", "increment", "dry_run operation"],
+    "bakthat.operations.backup": ["parent progress request", "store", "increment", "operation preview"],
     "bakthat.operations.browse": ["comparison order disk", "contents diff find open_file"],
     "bakthat.operations.check": ["result", "stored", "data", "operation"],
     "bakthat.operations.restore": ["options", "archive state", "operation"],
@@ -115,6 +115,7 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.cli": [
         "log process questions signals tar_listing",
         "app progress",
+        "preview",
         "commands",
         "run",
     ],

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from bakthat.archive.create.increment.compare import Comparison, LaterContent
+from bakthat.archive.create.increment.compare import Comparison
+from bakthat.archive.create.increment.later import LaterContent
 from bakthat.archive.create.increment.plan import Plan, PlanTotals
 from bakthat.archive.create.increment.rule import ChangeRule
 from bakthat.archive.create.increment.writer import write_increment

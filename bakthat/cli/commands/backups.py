@@ -22,8 +22,10 @@ from bakthat.cli.app import (
     with_source,
 )
 from bakthat.cli.log import Summary, print_error
+from bakthat.cli.preview import print_preview
 from bakthat.cli.process import keep_freed_memory
 from bakthat.cli.progress import progress_bar
+from bakthat.policy.defaults import DETECT
 from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD, TIERS
 from bakthat.system import terminal
 from bakthat.system.text import counted
@@ -58,6 +60,25 @@ if TYPE_CHECKING:
     help="make a store anew that has listed backups",
 )
 @option("--allow-empty", action="store_true", help="no warning when there is nothing to store")
+@option(
+    "--incremental",
+    action="store_true",
+    default=None,
+    help="store only what has changed since an earlier backup",
+)
+@option("--full", action="store_true", help="with increments: make a full backup this time")
+@option(
+    "--skip-unchanged",
+    action="store_true",
+    default=None,
+    help="with increments: no backup when nothing has changed",
+)
+@option("--detect", choices=DETECT, help="with increments: how changes are detected")
+@option("--recheck", type=int, metavar="PERCENT", help="with increments: unchanged files to read")
+@option("--dry-run", action="store_true", help="store nothing; print what would be stored, and why")
+@option(
+    "--why", metavar="PATH", help="store nothing; print why PATH, below the source, would be stored"
+)
 @option("--s3-reduced-redundancy", action="store_true", help="store with less redundancy on S3")
 @option("--json", action="store_true", help="print the backup's entry as JSON")
 @with_destination
@@ -76,6 +97,13 @@ def backup(
     one_file_system: bool,
     create: bool,
     allow_empty: bool,
+    incremental: bool | None,
+    full: bool,
+    skip_unchanged: bool | None,
+    detect: str | None,
+    recheck: int | None,
+    dry_run: bool,
+    why: str | None,
     s3_reduced_redundancy: bool,
     json: bool,
     destination: str | None,
@@ -83,7 +111,31 @@ def backup(
     config: str | None,
 ) -> int | None:
     """Run ``bakthat backup``."""
+    started = time.monotonic()
     keep_freed_memory()
+    if dry_run or why is not None:
+        preview = bakthat.preview_backup(
+            filename,
+            destination,
+            profile,
+            config,
+            prompt,
+            exclude_file,
+            custom_filename=custom_filename,
+            host=host,
+            recipients=recipients,
+            ignore_files=not no_ignore,
+            exclude_caches=exclude_caches,
+            one_file_system=one_file_system,
+            incremental=incremental,
+            full=full,
+            skip_unchanged=skip_unchanged,
+            detect=detect,
+            recheck=recheck,
+            why=why,
+        )
+        print_preview(preview, explain=why is not None, json=json)
+        return None
 
     def run() -> Backups:
         with progress_bar("Uploading") as progress:
@@ -104,15 +156,31 @@ def backup(
                 one_file_system=one_file_system,
                 create=create,
                 allow_empty=allow_empty,
+                incremental=incremental,
+                full=full,
+                skip_unchanged=skip_unchanged,
+                detect=detect,
+                recheck=recheck,
                 progress=progress,
             )
 
     def show(entry: Backups) -> None:
+        if entry.is_skipped:
+            print_result(
+                Summary(
+                    f"Nothing has changed since {entry.stored_filename}",
+                    time.monotonic() - started,
+                    where=f"on {entry.where}",
+                ),
+                (lambda: print_json(entry.as_dict())) if json else None,
+            )
+            return
         if not entry.is_complete:
             _print_incomplete("stored", entry.warning_count, "incomplete")
         print_result(_summary_of(entry), (lambda: print_json(entry.as_dict())) if json else None)
 
-    return None if run_operation("backup", run, show).is_complete else ExitCode.INCOMPLETE
+    entry = run_operation("backup", run, show)
+    return None if entry.is_skipped or entry.is_complete else ExitCode.INCOMPLETE
 
 
 def _summary_of(entry: Backups) -> Summary:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from bakthat import models
 from bakthat.archive.create.content import BackupContent, Basis
-from bakthat.archive.create.increment.compare import NewerContentError
+from bakthat.archive.create.increment.later import NewerContentError
 from bakthat.archive.create.walk import Scan
 from bakthat.archive.create.worker import open_content
 from bakthat.models import NeededDeletedError

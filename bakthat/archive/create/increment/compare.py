@@ -8,6 +8,8 @@ from pathlib import Path
 
 from bakthat.archive.attributes import attributes_digest
 from bakthat.archive.create.digest import content_digest, open_file
+from bakthat.archive.create.increment.directory import ComparedDirectory
+from bakthat.archive.create.increment.later import LaterContent
 from bakthat.archive.create.increment.plan import (
     DIRECTORY,
     LINK,
@@ -24,7 +26,6 @@ from bakthat.archive.create.writer import why_unread
 from bakthat.archive.create.xattrs import AttributeReader
 from bakthat.archive.index.state import State
 from bakthat.archive.report import ArchiveReport
-from bakthat.errors import BakthatError
 from bakthat.format.entry import BLOCK, EntryType
 from bakthat.format.entry import Entry as StateEntry
 from bakthat.format.index.layout import USUAL_HEADER_BYTES
@@ -40,82 +41,6 @@ _KINDS = {
 }
 _FILE, _DIRECTORY, _HARDLINK = EntryType.FILE, EntryType.DIRECTORY, EntryType.HARDLINK
 UNCHANGED = "unchanged"
-
-
-class NewerContentError(BakthatError):
-    """A file that cannot be read has newer content in a later backup than in the parent's state.
-
-    So that this content stays, the increment must be made from that later backup.
-    """
-
-
-class LaterContent:
-    """Knows what *newest*, the state of the newest backup, has and its parent's state has not.
-
-    *newest* is None where the newest backup is the parent. Else it begins with the *archives* that
-    the parent needs.
-    """
-
-    def __init__(self, newest: State | None, archives: int) -> None:
-        self._newest = newest
-        self._archives = archives
-
-    def check(self, path: str) -> None:
-        """Raise NewerContentError if the newest backup has newer content at *path*."""
-        if self._newest is None:
-            return
-        for entry in self._newest.entries([path]):
-            if entry.path == path and entry.archive >= self._archives:
-                raise NewerContentError(f"a later backup has newer content of {printable(path)}")
-
-
-class _Level:
-    """A directory whose entries are being compared."""
-
-    __slots__ = (
-        "changed",
-        "directories",
-        "is_complete",
-        "is_seen",
-        "name",
-        "names",
-        "number",
-        "reason",
-        "status",
-        "stored",
-    )
-
-    def __init__(self, name: str, status: os.stat_result, number: int) -> None:
-        self.name = name
-        self.status = status
-        self.number = number
-        self.names: list[str] = []
-        """The names in it that are stored now or were before, in order."""
-        self.stored: set[str] = set()
-        """Those of the names that this increment stores."""
-        self.directories: set[str] = set()
-        self.reason = ""
-        """Why its own metadata must be stored; "" if they need not."""
-        self.is_seen = False
-        """Whether only its ctime or inode is another."""
-        self.changed = ""
-        """What changed directly in it; "" for nothing."""
-        self.is_complete = True
-        """Whether it was listed to its end."""
-
-    def listing(self, kept: list[str]) -> bytes:
-        """Return what GNU tar's record of a directory says (:data:`.writer.DUMPDIR`).
-
-        *kept* are further names. tar searches them, so they are in the order of their bytes.
-        """
-        names = [*self.names, *kept]
-        if kept:
-            names.sort(key=os.fsencode)
-        codes = [
-            ("D" if each in self.directories else "Y" if each in self.stored else "N") + each
-            for each in names
-        ]
-        return os.fsencode("\0".join([*codes, ""])) + b"\0"
 
 
 class Comparison:
@@ -148,7 +73,7 @@ class Comparison:
         self._totals = self._plan.totals
         self._racy = [each.header.racy_ns for each in state.indexes]
         self._attributes = AttributeReader()
-        self._levels: list[_Level] = []
+        self._levels: list[ComparedDirectory] = []
         self._kept: dict[str, list[str]] = {}
         """Names that could not be looked at, by the directory that they are in."""
         self._kept_paths: set[str] = set()
@@ -423,7 +348,7 @@ class Comparison:
             self._levels[-1].names.append(leaf)
             self._levels[-1].directories.add(leaf)
         number = self._plan.new_directory()
-        level = _Level(entry.name, status, number)
+        level = ComparedDirectory(entry.name, status, number)
         if found is None or found.type is not _DIRECTORY:
             level.reason = "new" if found is None else "another type"
         else:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from bakthat.archive.create.increment.compare import LaterContent
+from bakthat.archive.create.increment.later import LaterContent
 from bakthat.archive.create.increment.plan import (
     DIRECTORY,
     LINK,
