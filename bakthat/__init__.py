@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bakthat.operations.browse.diff import diff
     from bakthat.operations.browse.find import find
     from bakthat.operations.browse.open_file import open_file
+    from bakthat.operations.by_hand.operation import restore_script
     from bakthat.operations.check.operation import check
     from bakthat.operations.cleanup import cleanup
     from bakthat.operations.cold import (
@@ -52,6 +53,7 @@ __all__ = [
     "open_file",
     "restore",
     "restore_glacier_inventory",
+    "restore_script",
     "rotate",
     "rotate_backups",
     "show",
@@ -79,6 +81,7 @@ _HOMES = {
     "open_file": "bakthat.operations.browse.open_file",
     "restore": "bakthat.operations.restore.operation",
     "restore_glacier_inventory": "bakthat.operations.cold",
+    "restore_script": "bakthat.operations.by_hand.operation",
     "rotate": "bakthat.operations.retention",
     "rotate_backups": "bakthat.operations.retention",
     "show": "bakthat.operations.listing",
