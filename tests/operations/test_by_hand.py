@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,6 @@ from bakthat import models
 from bakthat.crypto import age
 from bakthat.errors import NotFoundError, UsageError
 from bakthat.format.description import ARCHIVE, describe
-from bakthat.format.entry import Entry, EntryType
-from bakthat.format.index.layout import IndexHeader, NeededArchive
 from bakthat.format.names import parse_stored_name, stored_name
 from bakthat.helper import KeyValue
 from bakthat.operations.by_hand.script import Storage
@@ -29,11 +26,10 @@ from bakthat.passwords import EncryptionKeys
 from bakthat.pipeline.write import encrypted
 from bakthat.session.entries import entry_of
 from bakthat.session.session import Session
-from tests.support.archives import Collector
-from tests.support.changed_indexes import Contents
 from tests.support.commandline import CommandLine
 from tests.support.entries import entries_of
 from tests.support.glacier_server import GlacierServer
+from tests.support.increments import Chain as IndexedChain
 from tests.support.indexes import forget_cache, lose_indexes
 from tests.support.legacy import Legacy, beefish, tarball
 from tests.support.profiles import Conf, write_config
@@ -50,9 +46,6 @@ TO_KEY = EncryptionKeys(recipients=(age.parse_recipient(age.recipient_of(IDENTIT
 BY_PASSPHRASE = EncryptionKeys(passphrase=PASSPHRASE)
 DATE = 1370373055
 ODD = ["-rf", "new\nline", "$HOME", "it's", "`id`", 'quo"te', "back\\slash%d", "ünï", "*"]
-LONG = "n" * 250
-"""With two thousand and more of such names in it, a directory has no record for tar."""
-
 AWS = f"""#!{sys.executable}
 import os, shutil, sys
 sys.path[:] = {sys.path!r}
@@ -124,13 +117,6 @@ def check_run(script: str, here: Path, **env: str | Path) -> None:
     assert done.stdout.startswith("Restored ")
 
 
-def tar_of(tree: Path, *options: str, names: Sequence[str] = ("",)) -> bytes:
-    """Return an archive that GNU tar makes of *names* in *tree*, by default of all."""
-    members = [os.path.join(tree.name, name) for name in names]
-    command = ["tar", "--format=pax", *options, "-c", "-f", "-", "-C", str(tree.parent), *members]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-
-
 class Chain:
     """A full, made by bakthat, and increments of it, made by GNU tar."""
 
@@ -149,13 +135,14 @@ class Chain:
         return [each.stored_filename for each in self.entries]
 
     def _tar(self) -> bytes:
-        return tar_of(self.tree, "--xattrs", "--acls", f"--listed-incremental={self._snapshot}")
+        options = ["--format=pax", "--xattrs", "--acls", f"--listed-incremental={self._snapshot}"]
+        place = ["-C", str(self.tree.parent), self.tree.name]
+        command = ["tar", *options, "-c", "-f", "-", *place]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
 
     def add(self) -> str:
         """Store what changed since the last backup as an increment, without an index."""
-        return self.store(self._tar())
-
-    def store(self, tar: bytes) -> str:
+        tar = self._tar()
         full = self.entries[0]
         compressed = full.metadata["compression"] == "gzip"
         date = self.entries[-1].backup_date + 86400
@@ -587,7 +574,9 @@ def test_what_060_encrypted_needs_bakthat(
 
 def test_a_needed_archive_that_is_gone_is_an_error(local: Conf, tmp_path: Path) -> None:
     chain = make_chain(local, tmp_path / "mydir")
-    bakthat.delete(chain.names[0], conf=local)
+    Path(local["local_path"], chain.names[0]).unlink()
+    with models.catalog(local["database"], write=True):
+        models.Backups.delete().where(models.Backups.stored_filename == chain.names[0]).execute()
     with pytest.raises(NotFoundError, match="2013-06-04 19:10:55 UTC, which the catalog") as raised:
         bakthat.restore_script(chain.names[-1], conf=local)
     assert raised.value.hint == "bakthat sync lists what is stored"
@@ -604,86 +593,42 @@ def test_an_increment_whose_needs_are_unknown_is_an_error(local: Conf, tmp_path:
     assert "bakthat sync" in raised.value.hint
 
 
-class Long(Chain):
-    """A full of a directory with thousands of long names, and an increment with an index.
+def make_long(conf: Conf, tree: Path) -> IndexedChain:
+    """Store a full of a directory with thousands of long names, and an increment with an index.
 
     The increment removes a file and a directory there, and puts a file in the place of another
-    directory; its directory has no record for tar, as with a listing of more than 512 KiB.
+    directory. It has no record of the directory, as none is written of more than 512 KiB.
     """
-
-    def __init__(self, conf: Conf, tree: Path, keys: EncryptionKeys, monkeypatch: Any) -> None:
-        big = tree / "big"
-        big.mkdir(parents=True)
-        # As long a listing as 2,000 names of 250 bytes have, in less time.
-        monkeypatch.setattr("bakthat.operations.by_hand.operation._LONG_LISTING", 2000)
-        monkeypatch.setattr("bakthat.operations.by_hand.operation._FEW_ENTRIES", 8)
-        (tree / "small").mkdir()
-        for number in range(10):
-            (big / f"{LONG}{number}").touch()
-        (big / ODD[1]).write_text("gone")
-        (big / "gone" / "deep").mkdir(parents=True)
-        (big / "becomes a file" / "deep").mkdir(parents=True)
-        super().__init__(conf, tree, keys)
-        (big / ODD[1]).unlink()
-        shutil.rmtree(big / "gone")
-        shutil.rmtree(big / "becomes a file")
-        (big / "becomes a file").write_text("a file")
-        os.utime(tree, (1, 1))
-        os.utime(big, (1, 1))
-        tar = tar_of(tree, "--no-recursion", names=["big", "big/becomes a file"])
-        self.store(tar)
-        self._store_index(tar)
-
-    def _store_index(self, tar: bytes) -> None:
-        removed = [f"{self.tree.name}/big/{each}" for each in (ODD[1], "gone")]
-        directory, file = entries_of(tar)
-        gone = [
-            Entry(each, EntryType.REMOVED, 0, 0, 0, 0, position=file.end, header_bytes=0)
-            for each in sorted(removed)
-        ]
-        file_first = [directory, file, *sorted(gone)]
-        full, own = self.entries
-        header = IndexHeader(
-            key=own.stored_filename,
-            set_name=own.filename,
-            host=own.host,
-            source="",
-            source_id=own.source_id,
-            date=own.backup_date,
-            archive_id=own.archive_id,
-            needs=(
-                NeededArchive(full.stored_filename, full.backup_date, full.size, full.archive_id),
-            ),
-        )
-        index = Contents(header, file_first, tar_bytes=len(tar)).packed()
-        sink = Collector()
-        with encrypted(sink, self._keys) as stage:
-            stage.write(index)
-        Path(self.conf["local_path"], f"{own.stored_filename}.index").write_bytes(sink.data)
-
-
-@pytest.fixture
-def make_long(
-    local: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[EncryptionKeys], Long]:
-    return lambda keys: Long(local, tmp_path / "mydir", keys, monkeypatch)
+    big = tree / "big"
+    big.mkdir(parents=True)
+    for number in range(2100):
+        (big / f"{number:04}{'n' * 246}").touch()
+    (big / ODD[1]).write_text("gone")
+    (big / "gone" / "deep").mkdir(parents=True)
+    (big / "becomes a file" / "deep").mkdir(parents=True)
+    chain = IndexedChain(tree, conf)
+    chain.full()
+    (big / ODD[1]).unlink()
+    shutil.rmtree(big / "gone")
+    shutil.rmtree(big / "becomes a file")
+    (big / "becomes a file").write_text("a file")
+    chain.increment()
+    return chain
 
 
 def test_what_tar_does_not_remove_is_removed_before(
-    make_long: Callable[[EncryptionKeys], Long], here: Path
+    local: Conf, tmp_path: Path, here: Path
 ) -> None:
-    chain = make_long(PLAIN)
+    chain = make_long(local, tmp_path / "mydir")
     script = bakthat.restore_script(chain.names[-1], conf=chain.conf)
     assert len(re.findall("^remove ", script, re.M)) == 3
     assert all(line.isprintable() for line in script.split("\n"))
     check_run(script, here)
-    assert same(chain.tree / "big", here / "mydir")
+    assert same(chain.tree, here)
 
 
-def test_nothing_is_removed_through_a_link(
-    make_long: Callable[[EncryptionKeys], Long], here: Path, tmp_path: Path
-) -> None:
-    chain = make_long(PLAIN)
+def test_nothing_is_removed_through_a_link(local: Conf, tmp_path: Path, here: Path) -> None:
+    chain = make_long(local, tmp_path / "mydir")
     script = bakthat.restore_script(chain.names[-1], conf=chain.conf)
     outside = tmp_path / "outside"
     (outside / "gone").mkdir(parents=True)
@@ -698,12 +643,14 @@ def test_nothing_is_removed_through_a_link(
 
 
 def test_an_index_that_is_not_in_the_cache_is_opened_with_the_key(
-    make_long: Callable[[EncryptionKeys], Long],
+    local: Conf,
+    tmp_path: Path,
     here: Path,
     key_file: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    chain = make_long(TO_KEY)
+    conf = {**local, "recipients": [age.recipient_of(IDENTITY)]}
+    chain = make_long(conf, tmp_path / "mydir")
     caplog.set_level(logging.INFO, "bakthat")
     forget_cache()
     without = bakthat.restore_script(chain.names[-1], conf=chain.conf)
@@ -713,7 +660,7 @@ def test_an_index_that_is_not_in_the_cache_is_opened_with_the_key(
     opened = bakthat.restore_script(chain.names[-1], conf=chain.conf, identity_file=key_file)
     assert f"reading the index of {chain.names[-1]}, which needs the key" in caplog.text
     check_run(opened, here, IDENTITY=key_file)
-    assert same(chain.tree / "big", here / "mydir")
+    assert same(chain.tree, here)
     caplog.clear()
     # It is in the cache now.
     cached = bakthat.restore_script(chain.names[-1], conf=chain.conf)
