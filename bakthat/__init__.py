@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bakthat.operations.browse.diff import diff
     from bakthat.operations.browse.find import find
     from bakthat.operations.browse.open_file import open_file
+    from bakthat.operations.by_hand.operation import restore_script
     from bakthat.operations.check.operation import check
     from bakthat.operations.cleanup import cleanup
     from bakthat.operations.cold import (
@@ -54,6 +55,7 @@ __all__ = [
     "preview_backup",
     "restore",
     "restore_glacier_inventory",
+    "restore_script",
     "rotate",
     "rotate_backups",
     "show",
@@ -82,6 +84,7 @@ _HOMES = {
     "preview_backup": "bakthat.operations.backup.preview",
     "restore": "bakthat.operations.restore.operation",
     "restore_glacier_inventory": "bakthat.operations.cold",
+    "restore_script": "bakthat.operations.by_hand.operation",
     "rotate": "bakthat.operations.retention",
     "rotate_backups": "bakthat.operations.retention",
     "show": "bakthat.operations.listing",

@@ -232,8 +232,14 @@ def print_json(value: object) -> None:
     terminal.print_line(json.dumps(value, indent=2, sort_keys=True))
 
 
+def print_text(text: str) -> None:
+    """Print *text*, which ends with a line end, to standard output. Raises OutputError."""
+    _check_output()
+    terminal.write_bytes(text.encode())
+
+
 def _check_output() -> None:
-    """Raise OutputError if standard output was closed: unlike other output, JSON is missed."""
+    """Raise OutputError if standard output was closed: JSON and scripts are missed."""
     if sys.__stdout__ is None:
         raise terminal.OutputError("cannot write the output: standard output is closed")
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bakthat.archive.content_hash import MAX_HOLE_BYTES
-from bakthat.archive.create import blocks, writer
+from bakthat.archive.create import blocks, digest, writer
 from bakthat.archive.create.walk import WalkOptions
 from bakthat.archive.create.writer import write_tree
 from bakthat.archive.gzip.members import MEMBER_BYTES

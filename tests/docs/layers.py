@@ -104,10 +104,16 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.operations": [
         "changes sources",
         "needed",
-        "backup browse check cleanup cold delete key_values listing restore retention sync",
+        "backup browse by_hand check cleanup cold delete key_values listing restore retention sync",
     ],
-    "bakthat.operations.backup": ["parent progress request", "store", "increment", "operation preview"],
+    "bakthat.operations.backup": [
+        "parent progress request",
+        "store",
+        "increment",
+        "operation preview",
+    ],
     "bakthat.operations.browse": ["comparison order disk", "contents diff find open_file"],
+    "bakthat.operations.by_hand": ["script", "operation"],
     "bakthat.operations.check": ["result", "stored", "data", "operation"],
     "bakthat.operations.restore": ["options", "archive state", "operation"],
     "bakthat.operations.sources": ["files"],

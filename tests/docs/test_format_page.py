@@ -6,11 +6,8 @@ import base64
 import hashlib
 import json
 import os
-import pty
 import re
-import select
 import shutil
-import signal
 import tarfile
 import textwrap
 from collections.abc import Callable
@@ -22,8 +19,8 @@ import pytest
 import bakthat
 from bakthat.crypto import age
 from bakthat.pipeline import write
-from tests.support.commandline import PATIENCE
 from tests.support.trees import fingerprint, make_every_kind
+from tests.support.typed import typed
 
 PAGE = Path(__file__).parents[2] / "docs" / "format.rst"
 SECTION = re.search(r"^Restoring by hand\n-+\n(.*?)^tar\n-+\n", PAGE.read_text(), re.M | re.S)
@@ -77,33 +74,6 @@ def filled(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store
 
 
-def typed(command: str, directory: Path) -> tuple[int, str]:
-    """Type *command* in a shell on a terminal, and the passphrase when it is asked for."""
-    pid, screen = pty.fork()
-    if pid == 0:
-        os.chdir(directory)
-        os.execvp("bash", ["bash", "-eo", "pipefail", "-c", command])
-    seen, answered, ended = b"", False, False
-    while select.select([screen], [], [], PATIENCE)[0]:
-        try:
-            piece = os.read(screen, 65536)
-        except OSError:  # the other end is closed
-            piece = b""
-        if not piece:
-            ended = True
-            break
-        seen += piece
-        if b"assphrase" in seen and not answered:
-            answered = True
-            os.write(screen, PASSPHRASE.encode() + b"\n")
-    if not ended:
-        os.kill(pid, signal.SIGKILL)
-    # In this order: closing a terminal hangs up whoever still ends on it.
-    _, status = os.waitpid(pid, 0)
-    os.close(screen)
-    return os.waitstatus_to_exitcode(status), seen.decode(errors="replace")
-
-
 def without_times_of_links(root: Path) -> dict[bytes, Any]:
     # Without options tar sets no attributes. Unless it is root, it sets no owners either, and
     # takes the umask off the modes.
@@ -133,7 +103,7 @@ def test_what_the_page_says_restores(
     here = tmp_path / "here"
     shutil.copytree(filled, here)
     before = set(os.listdir(here))
-    code, seen = typed(command, here)
+    code, seen = typed(command, here, PASSPHRASE)
     assert code == 0, seen
     made = set(os.listdir(here)) - before
     if "jq" in command:

@@ -26,7 +26,10 @@ def test_imports_keep_the_rules() -> None:
         ("bakthat.backends.s3.upload", "from bakthat.backends import make_backend"),
         ("bakthat.backends.base", "from bakthat.backends import S3Backend"),
         ("bakthat.backends.s3.upload", "from bakthat.hooks import events"),
-        ("bakthat.operations.check.operation", "from bakthat.operations.backup.store import NewBackup"),
+        (
+            "bakthat.operations.check.operation",
+            "from bakthat.operations.backup.store import NewBackup",
+        ),
         (
             "bakthat.operations.check.operation",
             "from bakthat.backends.local.files import Temporary",

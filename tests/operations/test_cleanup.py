@@ -17,8 +17,8 @@ from bakthat import models
 from bakthat.backends.base import StoredObject
 from bakthat.errors import ContainerNotFoundError, StorageError, UsageError
 from bakthat.format import names
-from bakthat.operations.cleanup import CleanupItem
 from bakthat.operations.backup.progress import renewing
+from bakthat.operations.cleanup import CleanupItem
 from bakthat.session.entries import entry_of
 from bakthat.session.session import Session
 from tests.support.commandline import CommandLine

@@ -13,6 +13,7 @@ from bakthat.cli.app import (
     option,
     print_json,
     print_result,
+    print_text,
     run_operation,
     with_destination,
     with_host,
@@ -25,6 +26,7 @@ from bakthat.cli.log import Summary, print_error
 from bakthat.cli.preview import print_preview
 from bakthat.cli.process import keep_freed_memory
 from bakthat.cli.progress import progress_bar
+from bakthat.errors import UsageError
 from bakthat.policy.defaults import DETECT
 from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD, TIERS
 from bakthat.system import terminal
@@ -324,24 +326,52 @@ def _print_thaw_status(
 
 
 @command("show", "list the backups", aliases=("ls",))
-@option("query", nargs="?", default="", help="part of a name")
+@option("query", nargs="?", default="", help="part of a name; with --by-hand, what restore takes")
 @option("-t", "--tags", default="", help="only backups with one of these tags")
 @option("--json", action="store_true", help="print JSON")
+@option(
+    "--by-hand",
+    action="store_true",
+    help="print a shell script that restores one backup without bakthat",
+)
+@with_keys
 @with_destination
 @with_host
+@with_source
 @with_profile
 def show(
     *,
     query: str,
     tags: str,
     json: bool,
+    by_hand: bool,
+    prompt: str,
+    identity_file: str | None,
     destination: str | None,
     host: str | None,
+    source: str | None,
     profile: str,
     config: str | None,
 ) -> None:
     """Run ``bakthat show``."""
-    if json:
+    if by_hand:
+        if json or tags:
+            raise UsageError(f"--by-hand takes no {'--json' if json else '--tags'}")
+        script = bakthat.restore_script(
+            query,
+            destination,
+            profile,
+            config,
+            host=host,
+            source=source,
+            identity_file=identity_file,
+            prompt=prompt,
+        )
+        print_text(script)
+    elif source is not None or identity_file is not None:
+        given = "--source" if source is not None else "--identity-file"
+        raise UsageError(f"show takes {given} with --by-hand only")
+    elif json:
         from bakthat.operations.listing import relations
 
         found = bakthat.ls(query, destination, tags, profile, config, host=host)

@@ -1,0 +1,1 @@
+"""Write the shell script that restores a backup without bakthat."""
