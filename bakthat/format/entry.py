@@ -97,7 +97,10 @@ class Entry(NamedTuple):
         return self.content_position + self.stored_bytes + -self.stored_bytes % BLOCK
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what ``--json`` prints of an entry; "" stands for what it does not have."""
+        """Return what ``--json`` prints of an entry; "" stands for what it does not have.
+
+        Only an entry that is stale says that.
+        """
         return {
             "path": self.path,
             "type": self.type.value,
@@ -110,4 +113,5 @@ class Entry(NamedTuple):
             "mtime": self.mtime,
             "sha256": self.sha256,
             "target": self.target,
+            **({"stale": True} if self.is_stale else {}),
         }

@@ -22,11 +22,11 @@ from bakthat.archive.tar.reader import TarReader
 from bakthat.crypto.age import FileKeys
 from bakthat.errors import (
     AgeFormatError,
-    BakthatError,
+    ArchiveError,
     CorruptArchiveError,
     CorruptIndexError,
+    CryptoError,
     DecryptionError,
-    WrongKeyError,
 )
 from bakthat.format.entry import EntryType
 from bakthat.passwords import DecryptionKeys
@@ -193,15 +193,16 @@ def _naming(key: str) -> Iterator[None]:
     """Name the archive *key* in the message of an error about its content."""
     try:
         yield
-    except WrongKeyError as exc:
-        raise WrongKeyError(f"{printable(key)}: {exc}", hint=exc.hint) from exc
     except CorruptIndexError as exc:
         message = f"the index of {printable(key)} is damaged: {exc}"
         raise CorruptIndexError(message, hint=exc.hint) from exc
-    except _DAMAGE as exc:
+    except (ArchiveError, CryptoError) as exc:
+        is_damage = isinstance(exc, _DAMAGE)
         hint = "" if exc.hint == NO_INDEX_HINT else exc.hint
-        kind: type[BakthatError] = type(exc)
-        raise kind(f"{printable(key)} is damaged: {exc}", hint=hint or _DAMAGE_HINT) from exc
+        raise type(exc)(
+            f"{printable(key)}{' is damaged' if is_damage else ''}: {exc}",
+            hint=hint or (_DAMAGE_HINT if is_damage else ""),
+        ) from exc
 
 
 def _ignore(_size: int) -> None:

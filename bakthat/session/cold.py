@@ -26,6 +26,7 @@ from bakthat.policy.storage_classes import (
     DEFAULT_DAYS,
     STANDARD,
     TIERS,
+    check_tier,
     storage_class,
     thaw_price,
 )
@@ -109,6 +110,8 @@ def make_readable(
         with _thaw_lock(session.catalog_path):
             statuses = check()
             frozen = [each for each in statuses if each.state is ThawState.FROZEN]
+            for each in frozen if len(backups) > 1 else ():
+                check_tier(each.storage_class, options.tier)  # before any is paid for
             if len(backups) > 1 and frozen:
                 _log_price(backups, frozen, options.tier)
             for each in frozen:

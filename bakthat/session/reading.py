@@ -14,6 +14,7 @@ from bakthat.archive.tar.member import Owner
 from bakthat.backends.base import Backend
 from bakthat.crypto import age
 from bakthat.errors import (
+    ArchiveError,
     ConfigError,
     ContainerNotFoundError,
     CorruptArchiveError,
@@ -23,7 +24,7 @@ from bakthat.errors import (
     UsageError,
 )
 from bakthat.format import names
-from bakthat.format.description import archive_identity, sanitized
+from bakthat.format.description import FORMAT, INCREMENT_FORMAT, archive_identity, sanitized
 from bakthat.passwords import DecryptionKeys, decryption_passphrase, identity_text
 from bakthat.pipeline import read
 from bakthat.session.entries import entry_of, is_value, value_entry
@@ -152,8 +153,9 @@ def expected_of(backup: models.Backups, *, any_size: bool = False) -> read.Expec
     """Return how to read the object, by its entry or else by its stored name.
 
     *any_size* lifts the limit of the unpacked size, except for a value, which is held in memory.
-    Where nothing is written, none is needed.
+    Where nothing is written, none is needed. Raises ArchiveError for a format of later versions.
     """
+    check_format(backup)
     if backup.is_key_value:
         return _expected_value(backup)
     description = sanitized(backup.metadata)
@@ -173,6 +175,17 @@ def expected_of(backup: models.Backups, *, any_size: bool = False) -> read.Expec
         is_legacy=encryption == ".enc",
         limit=None if any_size else unpacked_limit(backup),
     )
+
+
+def check_format(backup: models.Backups) -> None:
+    """Raise ArchiveError when a later version stored the object, in a format of its own."""
+    found = sanitized(backup.metadata).get("format", FORMAT)
+    if found > INCREMENT_FORMAT:
+        raise ArchiveError(
+            f"{printable(backup.stored_filename)} has format {found}, and this version of bakthat "
+            f"reads up to {INCREMENT_FORMAT}",
+            hint="upgrade bakthat",
+        )
 
 
 def unpacked_limit(backup: models.Backups) -> read.SizeLimit:

@@ -254,7 +254,9 @@ def restore(
 ) -> int | None:
     """Run ``bakthat restore``."""
     if job_check:
-        return _print_thaw_status(filename, destination, profile, config, host=host, source=source)
+        return _print_thaw_status(
+            filename, destination, profile, config, host=host, source=source, only=only
+        )
     keep_freed_memory()
     # Imported here, as it is only loaded for a backup and a restore.
     from bakthat.archive.report import ArchiveReport
@@ -317,10 +319,13 @@ def _print_thaw_status(
     *,
     host: str | None,
     source: str | None,
+    only: list[str],
 ) -> int | None:
     from bakthat.session.cold import describe
 
-    status = bakthat.thaw_status(filename, destination, profile, config, host=host, source=source)
+    status = bakthat.thaw_status(
+        filename, destination, profile, config, host=host, source=source, only=only
+    )
     terminal.print_line(describe(status))
     return None if status.is_readable else ExitCode.NOT_READY
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from bakthat import models
 from bakthat.archive.extract.selection import Selection
-from bakthat.archive.index.reader import IndexReader
+from bakthat.archive.index.state import State
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import (
     BakthatError,
@@ -29,7 +29,7 @@ from bakthat.passwords import may_ask
 from bakthat.policy.intervals import parse_interval
 from bakthat.session.container import recognize_moved
 from bakthat.session.indexes.home import keys_with_index
-from bakthat.session.indexes.opening import open_cached_index, open_index
+from bakthat.session.indexes.opening import open_cached_state, open_state
 from bakthat.session.reading import KeyFinder
 from bakthat.session.session import Session
 from bakthat.session.sets import id_of_source, newest_first
@@ -290,25 +290,25 @@ class _Search:
 
     def _search(self, backup: models.Backups) -> bool:
         """Search one backup; return False when it has no index."""
-        with open_cached_index(backup) as index:
-            if index is not None:
-                self._add(backup, index)
+        with open_cached_state(self._session, backup) as state:
+            if state is not None:
+                self._add(backup, state)
                 return True
         unreachable = self._unreachable.get(backup.backend)
         if unreachable is not None:
             raise unreachable
         if not (self._read_archives or self._may_have_index(backup)):
             return False
-        with open_index(
+        with open_state(
             self._session,
             backup,
             self._keys,
             whole=True,
             may_read_archive=self._read_archives,
             is_quiet=True,
-        ) as index:
-            if index is not None:
-                self._add(backup, index)
+        ) as state:
+            if state is not None:
+                self._add(backup, state)
                 return True
         if _has_index(backup) and backup.backend not in self._present:
             # Perhaps the disk of a local store is not mounted.
@@ -325,10 +325,10 @@ class _Search:
             self._with_index[where] = keys_with_index(self._session, self._session.backend(where))
         return backup.stored_filename in self._with_index[where]
 
-    def _add(self, backup: models.Backups, index: IndexReader) -> None:
+    def _add(self, backup: models.Backups, state: State) -> None:
         owner = (backup.filename, backup.host, backup.backend, id_of_source(backup))
         # Nothing of it counts if it is damaged.
-        found = _with_content(list(self._names.entries(index)), index)
+        found = _with_content(list(self._names.entries(state)), state)
         for entry in found:
             version = (
                 *owner,
@@ -348,12 +348,12 @@ class _Search:
         self._report.searched += 1
 
 
-def _with_content(entries: list[Entry], index: IndexReader) -> list[Entry]:
+def _with_content(entries: list[Entry], state: State) -> list[Entry]:
     """Return *entries*; the hard links with the size and the hash of what they link to."""
     targets = {each.target for each in entries if each.type is EntryType.HARDLINK}
     if not targets:
         return entries
-    known = {each.path: each for each in index.entries(targets) if each.path in targets}
+    known = {each.path: each for each in state.entries(targets) if each.path in targets}
     return [
         each._replace(size=known[each.target].size, digest=known[each.target].digest)
         if each.type is EntryType.HARDLINK and each.target in known
@@ -381,16 +381,16 @@ class _KnownNames(dict[str, bool]):
             self[path] = found
         return found
 
-    def entries(self, index: IndexReader) -> Iterable[Entry]:
-        """Yield the entries of *index* that match themselves, not only a directory above them."""
+    def entries(self, state: State) -> Iterable[Entry]:
+        """Yield the entries of *state* that match themselves, not only a directory above them."""
         selection = self._selection
-        selection.resolve(index)
+        selection.resolve(state)
         paths = selection.literal_paths()
-        meaning = (index.top, None if paths is None else tuple(paths))
+        meaning = (state.top, None if paths is None else tuple(paths))
         if meaning != self._meaning:
             self.clear()
             self._meaning = meaning
-        for entry in index.entries(paths, where=self.__getitem__):
+        for entry in state.entries(paths, where=self.__getitem__):
             if selection.matches(entry.path, is_directory=entry.type is EntryType.DIRECTORY):
                 yield entry
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from bakthat import models
 from bakthat.archive.extract.selection import Selection
 from bakthat.archive.index.reader import IndexReader
+from bakthat.archive.index.state import State
 from bakthat.backends.base import Backend
 from bakthat.backends.ranges import EndsAtOnce, ObjectRanges
 from bakthat.conf import DEFAULT_PROFILE
@@ -18,7 +19,8 @@ from bakthat.format.entry import Entry, EntryType
 from bakthat.passwords import may_ask
 from bakthat.pipeline import one_file, read
 from bakthat.pipeline.ranges import TarRanges, plain_ranges, tar_ranges
-from bakthat.session.indexes.opening import open_index
+from bakthat.session.chains import needed_backup
+from bakthat.session.indexes.opening import open_state
 from bakthat.session.reading import KeyFinder, expected_of, find_to_restore
 from bakthat.session.session import Session
 from bakthat.system.paths import PathLike
@@ -150,15 +152,19 @@ def _find(
     selection = Selection([path])
     # A pattern needs all of the index, a path one part of it.
     whole = not selection.looks_like_paths
-    index = stages.enter_context(open_index(session, backup, keys, whole=whole))
-    assert index is not None  # where there is none, it is made by reading the archive
-    entry = _one_entry(index, selection, path)
+    state = stages.enter_context(open_state(session, backup, keys, whole=whole))
+    assert state is not None  # where there is no index, one is made by reading the archive
+    entry = _one_entry(state, selection, path)
+    content = _content_entry(state, entry)
+    needs = state.header.needs
+    if content.archive < len(needs):
+        backup = needed_backup(session, backup, needs[content.archive])
     backend = session.backend(backup.backend)
     expected = expected_of(backup)
     return _Found(
         entry=entry,
-        content=_content_entry(index, entry),
-        tar=_tar_ranges(stages, backend, backup, expected, index, keys),
+        content=content,
+        tar=_tar_ranges(stages, backend, backup, expected, state.indexes[content.archive], keys),
         backend=backend,
         key=backup.stored_filename,
         expected=expected,
@@ -190,18 +196,18 @@ def _tar_ranges(
     return stages.enter_context(tar_ranges(plain, index, cancel=stored.cancel))
 
 
-def _one_entry(index: IndexReader, selection: Selection, text: str) -> Entry:
+def _one_entry(state: State, selection: Selection, text: str) -> Entry:
     """Return the entry that *selection*, that of *text*, means: one path, or the one match.
 
     Raises NoMatchError without a match, UsageError for several and for a directory.
     """
-    selection.resolve(index)
+    selection.resolve(state)
     paths = selection.literal_paths()
     if paths is None:
-        return _one_match(index, selection, text)
+        return _one_match(state, selection, text)
     found = selection.found
-    if not index.header.is_sorted:  # of several entries of one path, the last counts
-        found = {entry.path: entry for entry in index.entries(paths) if entry.path in paths}
+    if not state.header.is_sorted:  # of several entries of one path, the last counts
+        found = {entry.path: entry for entry in state.entries(paths) if entry.path in paths}
     for path in paths:
         if path in found and found[path].type is not EntryType.DIRECTORY:
             return found[path]
@@ -211,9 +217,9 @@ def _one_entry(index: IndexReader, selection: Selection, text: str) -> Entry:
     )
 
 
-def _one_match(index: IndexReader, selection: Selection, text: str) -> Entry:
+def _one_match(state: State, selection: Selection, text: str) -> Entry:
     found: dict[str, Entry] = {}
-    for entry in selection.entries(index):
+    for entry in selection.entries(state):
         if entry.type is not EntryType.DIRECTORY:
             found[entry.path] = entry
         if len(found) > 1:
@@ -228,7 +234,7 @@ def _one_match(index: IndexReader, selection: Selection, text: str) -> Entry:
     return next(iter(found.values()))
 
 
-def _content_entry(index: IndexReader, entry: Entry) -> Entry:
+def _content_entry(state: State, entry: Entry) -> Entry:
     """Return the entry with the content of *entry*: itself, unless it is a hard link."""
     for _ in range(_MAX_LINKS):
         if entry.type is EntryType.FILE:
@@ -245,8 +251,9 @@ def _content_entry(index: IndexReader, entry: Entry) -> Entry:
             raise UsageError(f"{name} is a {kind} in the backup, which has no content")
         before = [
             each
-            for each in index.entries([entry.target])
-            if each.path == entry.target and each.position < entry.position
+            for each in state.entries([entry.target])
+            if each.path == entry.target
+            and (each.archive, each.position) < (entry.archive, entry.position)
         ]
         if not before:
             raise CorruptIndexError(

@@ -17,7 +17,7 @@ from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import CorruptArchiveError, NotFoundError, UsageError
 from bakthat.operations.restore.archive import ArchiveRestore
 from bakthat.operations.restore.options import RestoreOptions
-from bakthat.operations.restore.state import StateRestore
+from bakthat.operations.restore.state import StateRestore, archives_to_read
 from bakthat.passwords import may_ask
 from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD
 from bakthat.session import cold
@@ -101,7 +101,14 @@ def restore(
     """
     if job_check:
         return thaw_status(  # type: ignore[return-value]  # an alias; typed code calls it
-            filename, destination, profile, config, conf=conf, host=host, source=source
+            filename,
+            destination,
+            profile,
+            config,
+            conf=conf,
+            host=host,
+            source=source,
+            only=only,
         )
     paths = [only] if isinstance(only, str) else list(only)
     repeated = _arguments_to_repeat(
@@ -163,15 +170,23 @@ def thaw_status(
     conf: Mapping[str, Any] | None = None,
     host: str | None = None,
     source: PathLike | None = None,
+    only: str | Sequence[str] = (),
 ) -> ThawStatus:
     """Return the status of a backup's thaw; request nothing and restore nothing.
 
-    *filename*, *host* and *source* are as for :func:`restore`. A backup outside of cold storage is
-    "warm". Raises NoMatchError, AmbiguousNameError, StorageError.
+    *filename*, *host*, *source* and *only* are as for :func:`restore`. A backup outside of cold
+    storage is "warm". Of an increment, it is the status of the archive that is the least ready of
+    those that its restore reads; without its keys in the profile, of all that it needs. Raises
+    NoMatchError, AmbiguousNameError, StorageError.
     """
     session = Session(profile, config, conf, destination)
     with operation(session, "restore", deferred=True):
-        return cold.thaw_status(session, find_to_restore(session, filename, host, source))
+        found = find_to_restore(session, filename, host, source)
+        if not found.is_increment:
+            return cold.thaw_status(session, found)
+        texts = [only] if isinstance(only, str) else list(only)
+        backups = archives_to_read(session, found, texts)
+        return cold.least_ready([cold.thaw_status(session, each) for each in backups])
 
 
 def _arguments_to_repeat(

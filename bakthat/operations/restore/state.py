@@ -18,6 +18,7 @@ from bakthat.backends.ranges import ObjectRanges
 from bakthat.errors import (
     CorruptArchiveError,
     CorruptIndexError,
+    CryptoError,
     NotFoundError,
     NotReadyError,
     UsageError,
@@ -29,7 +30,13 @@ from bakthat.pipeline.plan import SOME, Lost, Plan, plan_restore
 from bakthat.pipeline.state import StoredArchive, restore_state
 from bakthat.policy.storage_classes import storage_class
 from bakthat.session import cold
-from bakthat.session.chains import NeededObject, look_up_needed, needs_within, of_one_set
+from bakthat.session.chains import (
+    NeededObject,
+    look_up_needed,
+    needed_backup,
+    needs_within,
+    of_one_set,
+)
 from bakthat.session.indexes.opening import open_state
 from bakthat.session.reading import KeyFinder, byte_counter, expected_of
 from bakthat.session.session import Session
@@ -217,6 +224,28 @@ class StateRestore:
             download=download,
             ranges=ranges,
         )
+
+
+def archives_to_read(
+    session: Session, backup: models.Backups, only: Sequence[str]
+) -> list[models.Backups]:
+    """Return the archives that a restore of an increment reads; all that it needs, if in doubt.
+
+    No password is asked for. Raises NoMatchError and UsageError for *only*, and StorageError.
+    """
+    selection = Selection(only) if only else None
+    keys = KeyFinder(session, prompt=False)
+    whole = selection is None or not selection.looks_like_paths
+    opened = open_state(session, backup, keys, whole=whole, may_read_archive=False, is_quiet=True)
+    try:
+        with opened as state:
+            if state is not None:
+                needs = state.header.needs
+                found = [*(needed_backup(session, backup, each) for each in needs), backup]
+                return [found[number] for number in plan_restore(state, selection).archives]
+    except (CorruptArchiveError, CryptoError, NotFoundError) as exc:
+        log.debug("what a restore reads is not known: %s", exc)
+    return [*needs_within(backup, of_one_set(session, backup)), backup]
 
 
 def _described(*lost: Lost) -> str:

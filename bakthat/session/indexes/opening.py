@@ -57,16 +57,6 @@ _REMEDY = "bakthat sync --indexes makes it again"
 
 
 @contextmanager
-def open_cached_index(backup: models.Backups) -> Iterator[IndexReader | None]:
-    """Open the index of a backup if it is in the cache of this machine, else yield None.
-
-    It needs neither a request nor a key. Raises CorruptIndexError while it is read.
-    """
-    with ExitStack() as stack, _forgetting(backup):
-        yield _from_cache(stack, backup)
-
-
-@contextmanager
 def open_index(
     session: Session,
     backup: models.Backups,
@@ -177,12 +167,13 @@ def open_cached_state(session: Session, backup: models.Backups) -> Iterator[Stat
     """
     with ExitStack() as stack, _forgetting(backup):
         own = _from_cache(stack, backup)
+        indexes = []
         if own is not None:
             _check_needs(backup, own.header.needs)
-        indexes = [
-            _from_cache(stack, needed_backup(session, backup, needed))
-            for needed in (own.header.needs if own is not None else ())
-        ]
+            for needed in own.header.needs:
+                each = needed_backup(session, backup, needed)
+                stack.enter_context(_forgetting(each))
+                indexes.append(_from_cache(stack, each))
         found = [each for each in (*indexes, own) if each is not None]
         yield State(found) if len(found) == len(indexes) + 1 else None
 
