@@ -152,8 +152,14 @@ def expected_of(backup: models.Backups, *, any_size: bool = False) -> read.Expec
     """Return how to read the object, by its entry or else by its stored name.
 
     *any_size* lifts the limit of the unpacked size, except for a value, which is held in memory.
-    Where nothing is written, none is needed.
+    Where nothing is written, none is needed. Raises UsageError for a format of a later version.
     """
+    if backup.has_unknown_format:
+        raise UsageError(
+            f"{printable(backup.stored_filename)} has the format {backup.metadata['format']}, "
+            "which this version of bakthat does not know",
+            hint="upgrade bakthat",
+        )
     if backup.is_key_value:
         return _expected_value(backup)
     description = sanitized(backup.metadata)
