@@ -107,7 +107,7 @@ LAYERS: dict[str, list[str]] = {
         "backup browse check cleanup cold delete key_values listing restore retention sync",
     ],
     "bakthat.operations.browse": ["comparison order disk", "contents diff find open_file"],
-    "bakthat.operations.check": ["result", "stored", "data", "operation"],
+    "bakthat.operations.check": ["result", "stored", "needed", "data", "operation"],
     "bakthat.operations.restore": ["options", "archive state", "operation"],
     "bakthat.operations.sources": ["files"],
     "bakthat.operations.sync": ["report", "indexes", "operation"],
