@@ -46,7 +46,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.archive.tar": ["fields member", "header sparse", "reader"],
     "bakthat.archive.gzip": ["level members", "inflate", "reader writer"],
-    "bakthat.archive.index": ["framing", "reader writer", "scan state"],
+    "bakthat.archive.index": ["framing", "reader writer", "scan state", "removed"],
     "bakthat.archive.worker": ["messages", "process shared_memory"],
     "bakthat.archive.create": [
         "blocks excludes extents hard_links owners recorder xattrs",

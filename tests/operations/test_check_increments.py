@@ -28,6 +28,8 @@ def chain(local: Conf, tmp_path: Path) -> Chain:
     made.full()
     for name in ("two", "three", "four"):
         (tree / name).write_bytes(os.urandom(3000))
+        if name == "four":
+            (tree / "two").unlink()
         made.increment()
     return made
 
