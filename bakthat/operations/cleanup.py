@@ -187,7 +187,8 @@ class _Cleaner:
         """Remove the reservations of killed backups."""
         with models.catalog(self.session.catalog_path, write=not self.dry_run):
             old = models.reserved_long_ago(int(time.time()), self.seconds)
-            rows = list(models.Reservations.select().where(old))
+            columns = models.Reservations.stored_filename, models.Reservations.reserved_at
+            rows = list(models.Reservations.select(*columns).where(old))
             if not self.dry_run:
                 models.Reservations.delete().where(old).execute()
         for row in rows:

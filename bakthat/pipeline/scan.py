@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import BinaryIO, Self
 
 from bakthat.archive.gzip.members import MEMBER_BYTES
+from bakthat.archive.index.removed import IncrementScan
 from bakthat.archive.index.scan import TarScan
 from bakthat.archive.index.writer import IndexSpool, SegmentWriter
 from bakthat.crypto.age import FileKeys
@@ -55,12 +56,14 @@ def scan_object(
     keys: DecryptionKeys,
     file_keys: FileKeys | None = None,
     on_bytes: ByteCounter | None = None,
+    before: Iterable[Entry] = (),
 ) -> ScannedIndex:
     """Read an object to its end, and return its index.
 
     *header* says what is known of it before; the order of the entries and the length of the gzip
     members are found out. Where not every gzip member is one of this version, the index has no
-    table of them. *stream* is always closed. *on_bytes* is called with the number of bytes read
+    table of them. *before* are the entries of the state that an increment was made from, which say
+    what it removed. *stream* is always closed. *on_bytes* is called with the number of bytes read
     from it. Raises ArchiveError, CryptoError and StorageError.
     """
     spool = IndexSpool()
@@ -81,7 +84,7 @@ def scan_object(
                 _write(spool, [entry])
                 return ScannedIndex(spool, header, entry.size)
             scan = TarScan(source)
-            _write(spool, scan)
+            _write(spool, IncrementScan(scan, before) if header.is_increment else scan)
             if expected.check_identity is not None:
                 expected.check_identity(scan.comment)
         header = replace(
@@ -98,7 +101,7 @@ def scan_object(
         raise
 
 
-def _write(spool: IndexSpool, entries: Iterator[Entry] | list[Entry] | TarScan) -> None:
+def _write(spool: IndexSpool, entries: Iterable[Entry]) -> None:
     writer = SegmentWriter(spool.add_segment)
     for entry in entries:
         writer.add(entry)

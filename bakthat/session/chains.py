@@ -11,12 +11,12 @@ from bakthat import models
 from bakthat.backends.base import Backend, StoredObject
 from bakthat.errors import CorruptArchiveError, NotFoundError, UsageError
 from bakthat.format.index.layout import NeededArchive
-from bakthat.format.names import parse_stored_name
+from bakthat.format.names import parse_stored_name, stored_name
 from bakthat.session.entries import entry_of
 from bakthat.session.session import Session
 from bakthat.session.sets import BackupSet, id_of_source
-from bakthat.session.stat import workers
-from bakthat.system.text import enumerate_some, printable
+from bakthat.session.stat import beginning_of, workers
+from bakthat.system.text import enumerate_some, printable, utc_time
 
 
 def of_one_set(session: Session, backup: models.Backups) -> list[models.Backups]:
@@ -153,6 +153,45 @@ def needed_backup(
         found = _stored(session.backend(backup.backend), backup, needed)
     check_needed(backup, needed, size=found.size, archive_id=found.archive_id)
     return found
+
+
+def needed_backups(session: Session, backup: models.Backups) -> list[models.Backups]:
+    """Return the entries of the archives that *backup* needs by its description, the full first.
+
+    They come from the catalog or the storage, where only their dates are known. Raises
+    NotFoundError for one that is missing, and CorruptArchiveError where the description of *backup*
+    was lost, or where several archives have a date.
+    """
+    name = printable(backup.stored_filename)
+    if backup.is_increment and not backup.needs:
+        raise CorruptArchiveError(
+            f"it is not known what {name} needs, since its description was lost",
+            hint="restore it by hand with tar, after all older backups of its set",
+        )
+    listed = of_one_set(session, backup) if backup.needs else []
+    found = []
+    for number, date in enumerate(backup.needs):
+        fitting = [
+            each for each in listed if each.date == date and each.is_increment == (number > 0)
+        ] or _stored_at(session, backup, date)
+        if not fitting:
+            raise missing_needed_error(backup, [f"the backup of {utc_time(date)} UTC"])
+        if len(fitting) > 1:
+            raise CorruptArchiveError(f"{name} needs one of several archives of one date")
+        found += fitting
+    return found
+
+
+def _stored_at(session: Session, backup: models.Backups, date: int) -> list[models.Backups]:
+    """Return the entries of the stored archives of the set of *backup* that have this date."""
+    backend = session.backend(backup.backend)
+    beginning = beginning_of(backup.stored_filename)
+    found = []
+    for each in backend.ls(stored_name(beginning, date, "", encrypted=False)):
+        parsed = parse_stored_name(each.key.rpartition("/")[2])
+        if parsed is not None and beginning_of(each.key) == beginning:
+            found.append(entry_of(backend, backend.stat(each.key), parsed))
+    return [each for each in found if may_be_of_one_set(backup, each)]
 
 
 def check_needed(

@@ -16,6 +16,11 @@ _INDEX_FACTS = ("files", "directories", "bytes", "warning_count", "seconds", "sh
 before the archive was made."""
 
 
+_NEEDS_FACTS = ("needs", "level", "id", "host", "source_id")
+"""What the self-description of an index says as that of its archive does: to which set the archive
+belongs, and what it needs."""
+
+
 def is_value(stored: StoredObject) -> bool:
     """Return whether an object is a value of KeyValue, by its self-description."""
     return (stored.metadata or {}).get("kind") == KEY_VALUE
@@ -86,7 +91,19 @@ def merged_metadata(found: models.Backups, entry: models.Backups) -> dict[str, A
 
 
 def add_index_facts(entry: models.Backups, index: StoredObject) -> None:
-    """Add to *entry* what only the self-description of its index knows. Nobody vouches for it."""
+    """Add to *entry* what only the self-description of its index knows. Nobody vouches for it.
+
+    For an increment whose own self-description was lost, that says what it needs.
+    """
     found = sanitized(index.metadata)
     entry.metadata |= {key: found[key] for key in _INDEX_FACTS if key in found}
     entry.metadata["index_size"] = index.size
+    if lacks_needs(entry):
+        missing = {key: found[key] for key in _NEEDS_FACTS if key in found}
+        entry.metadata = {**missing, **entry.metadata}
+        entry.metadata["client"] = entry.host or str(found.get("host") or "")
+
+
+def lacks_needs(entry: models.Backups) -> bool:
+    """Return whether *entry* is that of an increment that does not say what it needs."""
+    return entry.is_increment and not entry.needs

@@ -46,7 +46,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.archive.tar": ["fields member", "header sparse", "reader"],
     "bakthat.archive.gzip": ["level members", "inflate", "reader writer"],
-    "bakthat.archive.index": ["framing", "reader writer", "scan state"],
+    "bakthat.archive.index": ["framing", "reader writer", "scan state", "removed"],
     "bakthat.archive.worker": ["messages", "process shared_memory"],
     "bakthat.archive.create": [
         "blocks excludes extents hard_links owners recorder xattrs",
@@ -114,7 +114,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.operations.browse": ["comparison order disk", "contents diff find open_file"],
     "bakthat.operations.by_hand": ["script", "operation"],
-    "bakthat.operations.check": ["result", "stored", "data", "operation"],
+    "bakthat.operations.check": ["result", "stored", "needed", "data", "operation"],
     "bakthat.operations.restore": ["options", "archive state", "operation"],
     "bakthat.operations.sources": ["files"],
     "bakthat.operations.sync": ["report", "indexes", "operation"],

@@ -127,7 +127,10 @@ def test_importing_loads_no_heavy_library(statement: str) -> None:
 
 
 def test_a_backup_begins_to_count_before_the_catalog_is_loaded() -> None:
-    statement = "import bakthat.operations.backup.operation, bakthat.crypto.age, bakthat.backends.s3.backend"
+    statement = (
+        "import bakthat.operations.backup.operation, bakthat.crypto.age, "
+        "bakthat.backends.s3.backend"
+    )
     assert not loaded_after(statement) & {"peewee", "sqlite3", "isal", "botocore"}
 
 

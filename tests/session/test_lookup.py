@@ -221,3 +221,41 @@ def test_wildcards_of_sql_and_the_shell_are_literal(filled: FilledCatalog, name:
     filled.add("my.20130604191055.tgz")
     with pytest.raises(NoMatchError):
         filled.find(name)
+
+
+INCREMENTS = [
+    "my.20260901030000.tgz",
+    "my.20260902030000.inc.tgz",
+    "my.20260903030000.inc.tgz.age",
+    "mysql.20260904030000.inc.tgz",
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("my", INCREMENTS[2]),
+        ("my.2026", INCREMENTS[2]),
+        ("my.202609", INCREMENTS[2]),
+        ("my.2026090203", INCREMENTS[1]),
+        ("my.20260902030000.inc", INCREMENTS[1]),
+        (INCREMENTS[0], INCREMENTS[0]),
+        (INCREMENTS[1], INCREMENTS[1]),
+        ("mysql", INCREMENTS[3]),
+    ],
+)
+@pytest.mark.parametrize("to_delete", [False, True])
+def test_an_increment_is_found_as_a_full_is(
+    tmp_path: Path, name: str, found: str, to_delete: bool
+) -> None:
+    filled = FilledCatalog(tmp_path / "catalog.sqlite")
+    for number, each in enumerate(INCREMENTS):
+        filled.add(each, name=each.partition(".")[0], date=1788231600 + number)
+    assert filled.find(name, to_delete=to_delete) == found
+
+
+def test_the_name_of_an_increment_deletes_no_encrypted_one(tmp_path: Path) -> None:
+    filled = FilledCatalog(tmp_path / "catalog.sqlite")
+    filled.add(INCREMENTS[2], name="my", date=1788231600)
+    with pytest.raises(NoMatchError):
+        filled.find(INCREMENTS[2].removesuffix(".age"), to_delete=True)

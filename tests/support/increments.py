@@ -252,6 +252,10 @@ class Chain:
                 link=os.fsencode(link),
                 records=() if is_link else attribute_records(dict(_attributes(path)), {}),
             )
+            if is_directory:
+                listing = _listing(path, name, stored)
+                more = () if listing is None else ((b"GNU.dumpdir", listing),)
+                member = replace(member, records=(*member.records, *more))
             if kind in (header.CHARACTER_DEVICE, header.BLOCK_DEVICE):
                 device = os.major(status.st_rdev), os.minor(status.st_rdev)
                 member = replace(member, device=device)
@@ -297,6 +301,17 @@ class Chain:
             assert state is not None
             (entry,) = (each for each in state.entries([path]) if each.path == path)
             return entry.archive
+
+
+def _listing(directory: Path, name: str, stored: Collection[str]) -> bytes | None:
+    """Return what GNU tar's record of a directory says; None for no record."""
+    names = b""
+    for path in sorted(directory.iterdir(), key=os.fsencode):
+        letter = "Y" if f"{name}/{path.name}" in stored else "N"
+        if path.is_dir() and not path.is_symlink():
+            letter = "D"
+        names += os.fsencode(f"{letter}{path.name}\0")
+    return names + b"\0"
 
 
 def _attributes(path: Path) -> tuple[tuple[bytes, bytes], ...]:

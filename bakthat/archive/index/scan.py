@@ -37,6 +37,8 @@ class TarScan:
     def __init__(self, source: Source) -> None:
         self._source = CountedSource(source)
         self._reader = TarReader(self._source)
+        self.listing: bytes | None = None
+        """What the archive says of the names in the last entry; see :attr:`Member.listing`."""
         self.is_sorted = True
         """Whether the entries so far are in the order of this version, and no path occurs twice."""
 
@@ -87,6 +89,7 @@ class TarScan:
             )
             key = sort_key(path)
             self.is_sorted = self.is_sorted and last < key
+            self.listing = member.listing
             last, end = key, entry.end
             yield entry
 

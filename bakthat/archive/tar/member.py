@@ -54,3 +54,6 @@ class Member:
     """``access`` and ``default`` in the text form of GNU tar and star."""
     sparse: array[int] | None = None
     """Offset, length, offset, length of the parts that are not holes; None when not sparse."""
+    listing: bytes | None = None
+    """What GNU tar's incremental archives say of a directory: its names, as stored; None where it
+    is no directory, or has none."""

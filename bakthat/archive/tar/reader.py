@@ -58,6 +58,7 @@ _KEYWORDS = frozenset((b"path", b"linkpath", b"mtime", b"size", b"uid", b"gid", 
 _XATTR = b"SCHILY.xattr."
 _ACL = b"SCHILY.acl."
 _SPARSE = b"GNU.sparse."
+_LISTING = b"GNU.dumpdir"
 
 
 # Any other type is a file, as POSIX says; D is GNU's directory that lists its entries.
@@ -334,6 +335,8 @@ class TarReader:
                 member.acls[keyword[len(_ACL) :]] = value
             elif keyword.startswith(_SPARSE):
                 sparse.append((keyword[len(_SPARSE) :], value))
+            elif keyword == _LISTING and member.type is MemberType.DIRECTORY:
+                member.listing = value
         if sparse and member.type is MemberType.FILE:
             self._apply_sparse(member, sparse)
 

@@ -31,6 +31,7 @@ from bakthat.errors import (
     WrongKeyError,
 )
 from bakthat.format.entry import Entry
+from bakthat.operations.check.needed import NeededArchives
 from bakthat.operations.check.result import CheckResult, Verdict, should_have_index
 from bakthat.operations.check.stored import NO_INDEX, REMEDY
 from bakthat.passwords import DecryptionKeys
@@ -58,6 +59,7 @@ _BAD_INDEX = f"its index cannot be used; {REMEDY}"
 def read_all(
     session: Session,
     found: Sequence[CheckResult],
+    needed: NeededArchives,
     keys: KeyFinder,
     share: float | None,
     progress: Progress | None,
@@ -73,18 +75,23 @@ def read_all(
             yield each
             continue
         log.info("Reading %s", printable(each.backup.stored_filename))
-        checked = _read(session, each, keys, share or 1, count)
+        checked = _read(session, each, needed, keys, share or 1, count)
         if not checked.is_good:
             log.warning("%s: %s", printable(each.backup.stored_filename), checked.detail)
         yield checked
 
 
 def _read(
-    session: Session, stored: CheckResult, keys: KeyFinder, share: float, count: ByteCounter
+    session: Session,
+    stored: CheckResult,
+    needed: NeededArchives,
+    keys: KeyFinder,
+    share: float,
+    count: ByteCounter,
 ) -> CheckResult:
     """Return *stored* with the finding about its data, of which *share* is read."""
     try:
-        return _read_readable(session, stored, keys, share, count)
+        return _read_readable(session, stored, needed, keys, share, count)
     except (PasswordError, WrongKeyError, KeyFormatError, ConfigError) as exc:
         return replace(stored, verdict=Verdict.NO_KEY, detail=str(exc))
     except NotFoundError as exc:
@@ -99,7 +106,12 @@ def _read(
 
 
 def _read_readable(
-    session: Session, stored: CheckResult, keys: KeyFinder, share: float, count: ByteCounter
+    session: Session,
+    stored: CheckResult,
+    needed: NeededArchives,
+    keys: KeyFinder,
+    share: float,
+    count: ByteCounter,
 ) -> CheckResult:
     """Do what :func:`_read` does. Raises what reading raises, where no files can be named."""
     backup = stored.backup
@@ -116,6 +128,9 @@ def _read_readable(
     with _usable_index(session, stored, keys) as index:
         if index is None and should_have_index(backup):
             stored = replace(stored, index_problem=stored.index_problem or _BAD_INDEX)
+        proved = stored if index is None else needed.proved_by(index.header.needs, stored)
+        if proved is not stored:
+            return proved
         parts_index = index if data.has_parts(index) else None
         if share == 1:
             named = data.read(index, parts_index, count)

@@ -14,6 +14,7 @@ from bakthat import models
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import NoMatchError, UsageError
 from bakthat.operations.check.data import read_all
+from bakthat.operations.check.needed import NeededArchives
 from bakthat.operations.check.result import CheckResult
 from bakthat.operations.check.stored import stat_all, with_index_problems
 from bakthat.passwords import may_ask
@@ -50,7 +51,8 @@ def check(
     *sample* is a number of backups to pick at random, or text such as ``5%``: that share of the
     data of each backup is read, from a random place on, so that each check reads another part.
 
-    By default existence and size are checked, and whether the index is there. With *read_data*,
+    By default existence and size are checked, and whether the index is there; of an increment also
+    existence and size of every archive that it needs. With *read_data*,
     each backup is downloaded, decrypted, decompressed and read to the end of its archive; nothing
     is written. Each file is compared with the SHA-256 in the index, and the files that differ are
     named. *password*, *identity_file* and *prompt* are as for :func:`bakthat.restore`; a password
@@ -71,9 +73,13 @@ def check(
         is_read = read_data or share is not None
         found = stat_all(session, backups, None if is_read else progress)
         found = list(with_index_problems(session, found))
+        needed = NeededArchives(session, found)
+        found = [needed.proved(each) for each in found]
         if is_read:
             keys = KeyFinder(session, password, identity_file, may_ask(prompt))
-            found = list(read_all(session, found, keys, 1.0 if read_data else share, progress))
+            share = 1.0 if read_data else share
+            found = list(read_all(session, found, needed, keys, share, progress))
+        found = needed.with_dependents(found)
         if not found:
             raise NoMatchError(
                 f"nothing to check: {_description_of_none(session, host)}",

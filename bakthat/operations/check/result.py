@@ -26,10 +26,13 @@ class Verdict(enum.StrEnum):
     """It is stored with another size: it was replaced or truncated."""
     DAMAGED = "damaged"
     """Its data differs from the data that was stored."""
+    BROKEN = "broken"
+    """It is an increment, and an archive that it needs is missing, or is another one than it
+    was."""
     NO_KEY = "no key"
     """None of the given passwords and private keys opens it."""
     UNKNOWN = "unknown"
-    """The storage could not be reached or read."""
+    """The storage could not be reached or read, or a later bakthat stored it."""
 
 
 _GOOD = (Verdict.STORED, Verdict.SAMPLED, Verdict.READ, Verdict.COLD)

@@ -82,6 +82,12 @@ def _stat(backend: Backend, backup: models.Backups, stored: StoredObject | None)
     if stored.size != backup.size and not may_change and -1 not in (stored.size, backup.size):
         detail = f"{stored.size} bytes on the storage, {backup.size} in the catalog"
         return CheckResult(backup, Verdict.WRONG_SIZE, detail)
+    if backup.has_unknown_format:
+        detail = f"it has the format {backup.metadata['format']}: upgrade bakthat"
+        return CheckResult(backup, Verdict.UNKNOWN, detail)
+    found_id = sanitized(stored.metadata).get("id", backup.archive_id)
+    if backup.archive_id not in ("", found_id):
+        return CheckResult(backup, Verdict.DAMAGED, "another archive was put in its place")
     if storage_class(stored.storage_class).is_cold:
         where = "a vault" if stored.storage_class == VAULT else stored.storage_class
         return CheckResult(backup, Verdict.COLD, f"in {where}")

@@ -28,8 +28,7 @@ from bakthat.passwords import DecryptionKeys
 from bakthat.pipeline.scan import ScannedIndex
 from bakthat.session.indexes.cache import remember_index
 from bakthat.session.indexes.home import home_of_index
-from bakthat.session.indexes.opening import check_stored_index
-from bakthat.session.indexes.scanning import scan_backup
+from bakthat.session.indexes.opening import check_stored_index, scanned_index
 from bakthat.session.reading import KeyFinder, expected_of
 from bakthat.session.session import Session
 from bakthat.session.sets import newest_first
@@ -57,6 +56,9 @@ def make_indexes(
     with models.catalog(session.catalog_path):
         rows = list(models.Backups.not_deleted(session.containers(*destinations)))
     backups = newest_first(each for each in rows if not each.is_key_value)
+    # That of an increment is made from those of the archives that it needs.
+    increments = [each for each in reversed(backups) if each.is_increment]
+    backups = [*(each for each in backups if not each.is_increment), *increments]
     changes = []
     unreachable: dict[str, BakthatError] = {}
     for number, backup in enumerate(backups, 1):
@@ -101,7 +103,7 @@ class _Maker:
             log.warning("the index of %s is made again: %s", name, problem)
         else:
             log.info("Reading %s to make its index", name)
-        with scan_backup(self._session, self._backup, self._keys) as scanned:
+        with scanned_index(self._session, self._backup, self._keys) as scanned:
             is_stored = self._store(scanned, replace=action is IndexAction.REPLACED)
             if is_stored:
                 remember_index(self._backup, scanned.write_to)
@@ -199,6 +201,9 @@ class _Maker:
                 encryption=kind,
                 compressed=True,
                 source_id=backup.source_id,
+                archive_id=backup.archive_id,
+                needs=backup.needs,
+                level=backup.level,
             ),
             "files": spool.files,
             "directories": spool.directories,

@@ -28,7 +28,7 @@ from bakthat.errors import (
 from bakthat.format import names
 from bakthat.format.description import sanitized
 from bakthat.operations.sync.indexes import make_indexes
-from bakthat.operations.sync.report import Action, Change, ContainerSync, SyncReport
+from bakthat.operations.sync.report import Action, Change, ContainerSync, SyncReport, warn_of
 from bakthat.passwords import may_ask
 from bakthat.session.cold import Wait
 from bakthat.session.container import (
@@ -153,7 +153,7 @@ def _sync_container(
         with models.catalog(session.catalog_path, write=True):
             remember(comparison.backend)
     if not result.is_pending:
-        _warn_of_taken_names(result)
+        warn_of(result)
     return result
 
 
@@ -310,7 +310,7 @@ class _Comparison:
     def _described(self, stored: StoredObject) -> tuple[StoredObject | None, StoredObject | None]:
         """Return *stored* with its self-description, and its index; None for what is not found."""
         found = stored if stored.metadata is not None else self._stat_or_none(stored.key)
-        if found is None or "index" not in sanitized(found.metadata):
+        if found is None or not _may_have_index(found):
             return found, None
         home, key = home_of_index(self.session, self.backend, stored.key)
         try:
@@ -461,6 +461,18 @@ def _update_entry(found: models.Backups, entry: models.Backups, *, is_here: bool
         found.metadata = merged_metadata(found, entry)
 
 
+def _may_have_index(stored: StoredObject) -> bool:
+    """Return whether an object has an index that is worth a request.
+
+    Each increment has one, and its index says what it needs, also where its own self-description
+    was lost.
+    """
+    description = sanitized(stored.metadata)
+    parsed = names.parse_stored_name(stored.key.rpartition("/")[2])
+    is_increment = parsed is not None and parsed.is_increment
+    return "index" in description or (is_increment and "needs" not in description)
+
+
 def _may_be_the_same(found: models.Backups, entry: models.Backups) -> bool:
     """Return whether an entry of another container may belong to this container after all.
 
@@ -469,19 +481,3 @@ def _may_be_the_same(found: models.Backups, entry: models.Backups) -> bool:
     """
     is_legacy = not {"format", "adopted"} & set(found.metadata)
     return is_legacy and found.backend == entry.backend and found.size == entry.size
-
-
-def _warn_of_taken_names(result: ContainerSync) -> None:
-    taken = [each for each in result.changes if each.action is Action.NAME_TAKEN]
-    if taken:
-        log.warning(
-            "%d objects of %s %s cannot be listed, since the catalog has their names in %s; the "
-            "first is %s (to list them, give the profile a catalog of its own with the key "
-            "database)",
-            len(taken),
-            result.backend,
-            printable(result.container),
-            " and ".join(map(printable, sorted(filter(None, result.elsewhere))))
-            or "another container",
-            printable(taken[0].backup.stored_filename),
-        )

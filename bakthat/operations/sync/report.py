@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import enum
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
 from bakthat import models
 from bakthat.system.text import printable
+
+log = logging.getLogger("bakthat")
 
 
 class Action(enum.StrEnum):
@@ -180,3 +183,38 @@ class SyncReport:
                 else {"indexes": [each.as_dict() for each in self.indexes]}
             ),
         }
+
+
+def warn_of(result: ContainerSync) -> None:
+    """Warn of objects of a container that cannot be listed, and of those that cannot be used."""
+    _warn_of_taken_names(result)
+    _warn_of_unknown_formats(result)
+
+
+def _warn_of_taken_names(result: ContainerSync) -> None:
+    taken = [each for each in result.changes if each.action is Action.NAME_TAKEN]
+    if taken:
+        log.warning(
+            "%d objects of %s %s cannot be listed, since the catalog has their names in %s; the "
+            "first is %s (to list them, give the profile a catalog of its own with the key "
+            "database)",
+            len(taken),
+            result.backend,
+            printable(result.container),
+            " and ".join(map(printable, sorted(filter(None, result.elsewhere))))
+            or "another container",
+            printable(taken[0].backup.stored_filename),
+        )
+
+
+def _warn_of_unknown_formats(result: ContainerSync) -> None:
+    later = [each.backup for each in result.changes if each.backup.has_unknown_format]
+    if later:
+        log.warning(
+            "%d objects of %s %s were stored by a later version of bakthat: this one cannot read "
+            "them, and deletes nothing of their sets (upgrade bakthat); the first is %s",
+            len(later),
+            result.backend,
+            printable(result.container),
+            printable(later[0].stored_filename),
+        )

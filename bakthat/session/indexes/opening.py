@@ -26,7 +26,7 @@ from bakthat.errors import (
     UsageError,
 )
 from bakthat.format.index.layout import NeededArchive
-from bakthat.session.chains import NeededObject, needed_backup
+from bakthat.session.chains import NeededObject, needed_backup, needed_backups
 from bakthat.session.indexes import cache
 from bakthat.session.indexes.cache import IndexCache
 from bakthat.session.indexes.home import home_of_index
@@ -36,6 +36,7 @@ from bakthat.system.text import printable
 
 if TYPE_CHECKING:
     from bakthat.pipeline.read import Expected
+    from bakthat.pipeline.scan import ScannedIndex
     from bakthat.session.reading import KeyFinder
 
 log = logging.getLogger("bakthat")
@@ -66,13 +67,15 @@ def open_index(
     may_read_archive: bool = True,
     is_quiet: bool = False,
     progress: Progress | None = None,
+    before: State | None = None,
 ) -> Iterator[IndexReader | None]:
     """Open the index of a backup; yield None where it has none.
 
     It comes from the cache, or else from the storage. With *whole* all of it is fetched, and kept
     in the cache; else only the parts that are read. Where it is missing or damaged, that is said,
     and with *may_read_archive* it is made in the cache by reading the archive; *progress* is then
-    called with the bytes read and the size of the archive. With *is_quiet*, it is not said that an
+    called with the bytes read and the size of the archive. *before* is the state that an increment
+    was made from, where the caller has it open already. With *is_quiet*, it is not said that an
     index is missing. A value of KeyValue has none.
 
     Raises StorageError, CryptoError and ArchiveError; CorruptIndexError also while it is read.
@@ -96,7 +99,7 @@ def open_index(
             if problem:
                 log.warning("the index of %s %s", printable(backup.stored_filename), problem)
             if index is None and may_read_archive:
-                index = _by_reading(stack, session, backup, keys, progress)
+                index = _by_reading(stack, session, backup, keys, progress, before)
         yield index
 
 
@@ -122,7 +125,9 @@ def open_state(
     """
     with ExitStack() as stack:
 
-        def opened(each: models.Backups, problem: str = "") -> IndexReader | None:
+        def opened(
+            each: models.Backups, problem: str = "", before: State | None = None
+        ) -> IndexReader | None:
             return stack.enter_context(
                 open_index(
                     session,
@@ -132,6 +137,7 @@ def open_state(
                     may_read_archive=may_read_archive and not problem,
                     is_quiet=is_quiet,
                     progress=progress,
+                    before=before,
                 )
             )
 
@@ -146,9 +152,9 @@ def open_state(
             if find_needed is None
             else find_needed(needs)
         )
-        indexes = []
+        indexes: list[IndexReader] = []
         for needed, found in zip(needs, objects, strict=True):
-            index = opened(found.backup, found.problem)
+            index = opened(found.backup, found.problem, State(indexes) if indexes else None)
             if index is None:
                 raise CorruptIndexError(
                     f"{printable(needed.key)}, which {printable(backup.stored_filename)} needs, "
@@ -200,7 +206,8 @@ def check_stored_index(session: Session, backup: models.Backups, keys: KeyFinder
     with ExitStack() as stack, _forgetting(backup):
         size = stored.stat_size()
         index = stored.open(stack, size, whole=True)
-        for _ in index.entries():
+        _check_needs(backup, index.header.needs)
+        for _ in index.segments():
             pass
         members = index.members()
         if members is not None:
@@ -322,15 +329,52 @@ def _how_to_read(expected: Expected) -> Expected:
     return dataclasses.replace(expected, is_archive=False, compressed=False, is_legacy=False)
 
 
+@contextmanager
+def scanned_index(
+    session: Session,
+    backup: models.Backups,
+    keys: KeyFinder,
+    *,
+    progress: Progress | None = None,
+    before: State | None = None,
+) -> Iterator[ScannedIndex]:
+    """Read a backup to its end, and yield its index.
+
+    The state that an increment was made from says what it removed; *before* is that, where the
+    caller has it open already. Raises what :func:`open_index` raises.
+    """
+    from bakthat.session.indexes.scanning import scan_backup
+
+    with ExitStack() as stack:
+        needed = needed_backups(session, backup)
+        indexes: list[IndexReader] = []
+        for each in needed if before is None else ():
+            index = stack.enter_context(
+                open_index(
+                    session,
+                    each,
+                    keys,
+                    whole=True,
+                    before=State(indexes) if indexes else None,
+                )
+            )
+            assert index is not None
+            indexes.append(index)
+        if indexes:
+            before = State(indexes)
+        yield stack.enter_context(
+            scan_backup(session, backup, keys, progress=progress, needed=needed, before=before)
+        )
+
+
 def _by_reading(
     stack: ExitStack,
     session: Session,
     backup: models.Backups,
     keys: KeyFinder,
     progress: Progress | None,
+    before: State | None,
 ) -> IndexReader:
-    from bakthat.session.indexes.scanning import scan_backup
-
-    with scan_backup(session, backup, keys, progress=progress) as scanned:
+    with scanned_index(session, backup, keys, progress=progress, before=before) as scanned:
         kept = stack.enter_context(IndexCache().keep(backup, scanned.write_to))
     return IndexReader(kept, key=backup.stored_filename)
