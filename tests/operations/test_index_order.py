@@ -24,7 +24,8 @@ from bakthat.backends import make_backend
 from bakthat.backends.local.backend import LocalBackend
 from bakthat.errors import ArchiveError, KeyExistsError, StorageError
 from bakthat.format.names import index_key, is_index_key
-from bakthat.operations import cleanup, store
+from bakthat.operations import cleanup
+from bakthat.operations.backup import store
 from bakthat.operations.backup.store import NewBackup
 from bakthat.session.container import make_container
 from bakthat.session.indexes.home import directory_of_indexes
