@@ -40,3 +40,9 @@ class NamesField(peewee.TextField):
             return ()
         names = content if isinstance(content, list) else ()
         return tuple(each for each in names if isinstance(each, str))
+
+
+def json_value(column: JsonField, key: str) -> Any:
+    """Return the SQL expression for a value in a mapping; NULL where the text is damaged."""
+    extracted = peewee.fn.json_extract(column, f"$.{key}").coerce(False)
+    return peewee.Case(None, [(peewee.fn.json_valid(column) == 1, extracted)])

@@ -23,7 +23,7 @@ from typing import Any, Self
 
 import peewee
 
-from bakthat.columns import JsonField, NamesField
+from bakthat.columns import JsonField, NamesField, json_value
 from bakthat.database import CatalogDatabase, opened, run_sql, use_log
 from bakthat.database import is_full as is_full
 from bakthat.errors import CatalogError
@@ -257,18 +257,14 @@ class Backups(Outcome, _Model):
         """Return the hosts that have backups of the sets called *name*; "" for an unknown one."""
         rows = cls.not_deleted(containers).where(cls.filename == name)
         # SQLite is faster where the catalog has one name of hundreds of hosts.
-        found = rows.select(*(cls._in_metadata(each) for each in ("client", "KeyValue", "kind")))
+        found = rows.select(
+            *(json_value(cls.metadata, each) for each in ("client", "KeyValue", "kind"))
+        )
         return {
             str(client or "")
             for client, is_value, kind in found.distinct().tuples()
             if not is_value and kind != KEY_VALUE
         }
-
-    @classmethod
-    def _in_metadata(cls, key: str) -> Any:
-        """Return the SQL expression for a value in the metadata; NULL where they are damaged."""
-        extracted = peewee.fn.json_extract(cls.metadata, f"$.{key}").coerce(False)
-        return peewee.Case(None, [(peewee.fn.json_valid(cls.metadata) == 1, extracted)])
 
     @classmethod
     def not_deleted(cls, containers: Iterable[tuple[str, str]]) -> Any:

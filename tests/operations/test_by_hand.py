@@ -72,7 +72,7 @@ sys.exit("the connection was closed" if "CUT" in os.environ else 0)
 
 @pytest.fixture(autouse=True)
 def at_a_known_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bakthat.operations.store.time.time", lambda: float(DATE))
+    monkeypatch.setattr("bakthat.operations.backup.store.time.time", lambda: float(DATE))
 
 
 @pytest.fixture

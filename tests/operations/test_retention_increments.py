@@ -480,7 +480,7 @@ def histories(draw: st.DrawFn) -> list[tuple[int, list[int], bool]]:
     return backups
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     histories(),
     st.sampled_from(["rotate", "expire", "delete"]),

@@ -134,8 +134,9 @@ def test_a_set_on_s3_is_deleted_in_one_request_and_its_indexes_in_another(
     moto_proxy.requests.clear()
     assert len(bakthat.rotate_backups("mydir", conf=through_proxy, last=1)) == 4
     assert moto_proxy.seen("HEAD", mine[4]) == 1  # is the newest there?
+    assert moto_proxy.seen("GET", "?list-type=2&prefix=mydir.") == 1  # who else needs them?
     assert moto_proxy.seen("POST", "?delete") == 2
-    assert len(moto_proxy.requests) == 3
+    assert len(moto_proxy.requests) == 4
     assert stored(through_proxy) == {mine[4]}
 
 

@@ -6,6 +6,8 @@ import calendar
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,9 @@ from bakthat.format.entry import Entry
 from bakthat.helper import KeyValue
 from bakthat.models import Backups
 from bakthat.operations.sync.report import SyncReport
+from bakthat.pipeline.scan import ScannedIndex
 from bakthat.session.indexes.home import home_of_index
-from bakthat.session.indexes.opening import check_stored_index
-from bakthat.session.indexes.scanning import scan_backup
+from bakthat.session.indexes.opening import check_stored_index, scanned_index
 from bakthat.session.reading import KeyFinder
 from bakthat.session.session import Session
 from tests.support.commandline import CommandLine
@@ -218,12 +220,13 @@ def test_a_backup_that_is_deleted_meanwhile_gets_no_index(
     name = indexed.stored_filename
     lose_indexes(local, name)
 
-    def scan_and_delete(*arguments: Any, **options: Any) -> Any:
-        scanned = scan_backup(*arguments, **options)
-        bakthat.delete(name, conf=local)
-        return scanned
+    @contextmanager
+    def scan_and_delete(*arguments: Any, **options: Any) -> Iterator[ScannedIndex]:
+        with scanned_index(*arguments, **options) as scanned:
+            bakthat.delete(name, conf=local)
+            yield scanned
 
-    monkeypatch.setattr("bakthat.operations.sync.indexes.scan_backup", scan_and_delete)
+    monkeypatch.setattr("bakthat.operations.sync.indexes.scanned_index", scan_and_delete)
     assert actions(bakthat.sync(conf=local, indexes=True)) == {name: "failed"}
     assert list(Path(local["local_path"]).iterdir()) == []
 

@@ -128,9 +128,9 @@ def test_a_restore_without_indexes_reads_the_archives(
     assert tree_of(out / "mydir") == tree_of(chain.tree)
 
 
-def tree_of(root: Path) -> dict[str, str | None]:
+def tree_of(root: Path) -> dict[str, bytes | None]:
     return {
-        str(path.relative_to(root)): path.read_text() if path.is_file() else None
+        str(path.relative_to(root)): path.read_bytes() if path.is_file() else None
         for path in root.rglob("*")
     }
 
@@ -200,38 +200,60 @@ def test_a_directory_without_its_list_is_refused(
     assert [each[0] for each in before] == ["mydir"]
 
 
+class Changes:
+    """Makes random changes in a tree of few names, so that kinds replace each other."""
+
+    NAMES = ("a", "a-", "a.b", "b", "c")
+
+    def __init__(self, tree: Path, seed: int) -> None:
+        self.tree = tree
+        self.chance = random.Random(seed)
+
+    def make(self) -> None:
+        for _ in range(6):
+            path = self.tree.joinpath(*self.chance.choices(self.NAMES, k=self.chance.randint(1, 3)))
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.exists():
+                path.unlink()
+            self._create(path)
+
+    def _create(self, path: Path) -> None:
+        above = [each for each in path.parents if self.tree in each.parents]
+        kind = self.chance.choice(["file", "file", "link", "directory", "", ""])
+        if not kind or any(each.is_file() for each in above):
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found = (each for name in self.NAMES for each in self.tree.glob(f"{name}/**/*"))
+        files = sorted(each for each in found if each.is_file())
+        if kind == "directory":
+            path.mkdir()
+        elif kind == "link" and files:
+            os.link(self.chance.choice(files), path)
+        else:
+            path.write_text(str(self.chance.random()))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_random_changes_are_found_again(local: Conf, tmp_path: Path, seed: int) -> None:
-    chance = random.Random(seed)
     tree = tmp_path / "mydir"
     tree.mkdir()
-    chain = Chain(tree, local)
-    names = ["a", "a-", "a.b", "b", "c"]
-
-    def change() -> None:
-        for _ in range(6):
-            path = tree.joinpath(*chance.choices(names, k=chance.randint(1, 3)))
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.is_symlink() or path.exists():
-                path.unlink()
-            if chance.random() < 0.7 and all(
-                each.is_dir() or not each.exists() for each in path.parents if each != tree.parent
-            ):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if chance.random() < 0.5:
-                    path.write_text(str(chance.random()))
-                else:
-                    path.mkdir()
-
-    change()
-    chain.full()
-    for _ in range(4):
-        change()
-        chain.increment()
+    (tree / "large").write_bytes(os.urandom(200_000))  # else fulls would be as small
+    changes = Changes(tree, seed)
+    chain = Chain(tree, {**local, "incremental": True})
+    for _ in range(5):
+        changes.make()
+        chain.backups.append(bakthat.backup(tree, conf=chain.conf, password=""))
+    assert [each.is_increment for each in chain.backups] == [False, True, True, True, True]
     states = [state_of(chain, number) for number in range(5)]
-    lose(chain, *chance.sample(range(5), 3))
-    sync(chain)
+    lose(chain, *changes.chance.sample(range(5), 3))
+    assert IndexAction.FAILED not in sync(chain).values()
     IndexCache().forget(chain.backups)
     assert [state_of(chain, number) for number in range(5)] == states
+    assert tree_of(tree) == tree_of_restored(chain, tmp_path / "out")
+
+
+def tree_of_restored(chain: Chain, out: Path) -> dict[str, bytes | None]:
+    bakthat.restore(chain.names[-1], conf=chain.conf, output=out, password=chain.password)
+    return tree_of(out / "mydir")
