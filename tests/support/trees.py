@@ -70,16 +70,18 @@ def _make_odd_metadata(root: Path) -> None:
 def fingerprint(root: Path) -> dict[bytes, Any]:
     """Return what a restore of *root* must restore, by path: all but inodes and access times."""
     found: dict[bytes, Any] = {b".": _fingerprint(os.fsencode(root))}
-    inodes: dict[int, bytes] = {}
+    groups: dict[int, list[bytes]] = {}
     for directory, directories, files in os.walk(os.fsencode(root)):
-        for name in sorted(directories + files):
+        for name in directories + files:
             path = os.path.join(directory, name)
             relative = os.path.relpath(path, os.fsencode(root))
             found[relative] = _fingerprint(path)
             status = os.lstat(path)
             if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
-                first = inodes.setdefault(status.st_ino, relative)
-                found[relative] = (*found[relative], min(first, relative))
+                groups.setdefault(status.st_ino, []).append(relative)
+    for names in groups.values():
+        for name in names:
+            found[name] = (*found[name], min(names))
     return found
 
 
