@@ -57,8 +57,7 @@ def test_the_picture_shows_the_parents_that_the_rules_choose() -> None:
     chain = needs[last]
     assert len(chain) == 5
     assert {arrow for arrow, kind in arrows.items() if kind == "chain"} == {
-        f"{name_of(each)}-from-{name_of(parent)}"
-        for parent, each in pairwise(chain)
+        f"{name_of(each)}-from-{name_of(parent)}" for parent, each in pairwise(chain)
     }
     until = [each for each in needs if each <= last]
     decisions = zip(until, decide(until, policy, last), strict=True)
