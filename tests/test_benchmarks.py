@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import socket
 import tempfile
 import threading
@@ -15,9 +16,11 @@ import pytest
 
 from tests.benchmarks import datasets, figures, measuring
 from tests.benchmarks.__main__ import load, main, write
+from tests.benchmarks.changes import ChangingTree, changing
 from tests.benchmarks.chart import COLOURS, draw
-from tests.benchmarks.figures import Report, Run
-from tests.benchmarks.peers import PEERS, missing_tools
+from tests.benchmarks.figures import CHANGED, NEWEST, SERIES, UNCHANGED, Report, Run
+from tests.benchmarks.peers import BAKTHAT, PEERS, missing_tools
+from tests.benchmarks.series_runs import check_changed
 from tests.benchmarks.tables import render, simple_table
 from tests.benchmarks.throttle import BURST, Lane, Link, throttled
 
@@ -140,6 +143,108 @@ def test_results_can_be_drawn_again(report: Report, tmp_path: Path) -> None:
     assert (tmp_path / "results.inc").read_text() == render(report)
 
 
+@pytest.fixture
+def again(report: Report) -> Report:
+    """Return *report* with backups of A again and again by bakthat and restic."""
+    report.labels["restic"] = "restic to S3"
+    for section, walls in ((UNCHANGED, (1.0, 2.0)), (CHANGED, (3.0, 4.0)), (NEWEST, (5.0, 2.5))):
+        for tool, wall in zip(("bakthat", "restic"), walls, strict=True):
+            report.runs.append(Run(section, "A", tool, wall, traffic=50_000, stored=20_000))
+    return report
+
+
+def test_backups_of_what_changed_have_targets(again: Report) -> None:
+    assert target(again, "no change of A against restic to S3").is_met
+    assert target(again, "1 % changed of A against restic to S3").measured == 0.75
+    assert not target(again, "1 % changed of A against restic to S3").is_met
+    assert target(again, "sent when nothing of A changed").measured == pytest.approx(0.05)
+    again.runs = [run for run in again.runs if run.tool != "restic"]
+    assert not [each for each in figures.targets(again) if "restic" in each.what]
+
+
+def test_the_page_and_the_picture_have_backups_of_what_changed(again: Report) -> None:
+    again.history = 7
+    text, chart = render(again), draw(again)
+    titles = (
+        "No change since the last backup",
+        "1 % of the files changed",
+        "Restore of the newest of 7 backups",
+    )
+    for title in titles:
+        assert f".. rubric:: {title}: A" in text
+        assert f"{title}, A: two files, 3 MB" in chart
+    lines = [line.split() for line in text.splitlines() if line.startswith("bakthat  ")]
+    assert [line[-3:-1] for line in lines[-3:]] == [["0.05", "0.02"]] * 3  # sent, stored
+    assert text.count("received MB") == 2  # restores
+    assert text.count("sent MB") == 3
+
+
+def contents(tree: ChangingTree) -> dict[str, bytes]:
+    root = tree.tree.path
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*.*")}
+
+
+def test_one_file_in_a_hundred_changes_in_the_same_way_each_time(tmp_path: Path) -> None:
+    original = tmp_path / "A"
+    (original / "sub").mkdir(parents=True)
+    for number in range(250):
+        (original / "sub" / f"{number}.txt").write_bytes(bytes([number]) * 50 * number)
+    tree = datasets.described("A", original)
+    seen = []
+    for workspace in (tmp_path / "one", tmp_path / "two"):
+        workspace.mkdir()
+        with changing(tree, workspace) as copy:
+            before = contents(copy)
+            copy.change(1)
+            first = contents(copy)
+            changed = {name for name in before if first[name] != before[name]}
+            assert changed == {str(name) for name in copy.changed}
+            assert len(changed) == 2
+            copy.change(2)
+            seen.append((first, contents(copy)))
+            assert seen[-1][1] != first
+            assert copy.described().bytes == sum(map(len, seen[-1][1].values()))
+            check_changed(workspace / "changing", copy)
+            copy.reset()
+            assert contents(copy) == before
+            copy.change(1)
+            assert contents(copy) == first
+        assert list(workspace.iterdir()) == []
+    assert seen[0] == seen[1]
+    assert tree == datasets.described("A", original)
+
+
+def test_one_large_file_changes_a_little(tmp_path: Path) -> None:
+    tree = datasets.make("C", tmp_path / "sets", TINY)
+    with changing(tree, tmp_path) as copy:
+        for number in range(2):
+            before = next(iter(contents(copy).values()))
+            copy.change(number)
+            after = next(iter(contents(copy).values()))
+            growth = len(after) - len(before)
+            assert growth in (0, len(before) // 100)
+            assert (growth == 0) == (number == 0)  # rewritten, and appended to
+            differing = sum(a != b for a, b in zip(after, before, strict=False))
+            assert differing <= len(before) // 100
+
+
+def test_a_restore_of_an_older_state_is_noticed(tmp_path: Path) -> None:
+    tree = datasets.make("C", tmp_path / "sets", TINY)
+    with changing(tree, tmp_path) as copy:
+        copy.change(1)
+        for root in ("", copy.tree.path.parent.relative_to("/")):
+            target = tmp_path / "restored" / root
+            shutil.copytree(tree.path, target / "C")
+            with pytest.raises(measuring.CommandFailedError, match="was not restored as it was"):
+                check_changed(tmp_path / "restored", copy)
+            shutil.rmtree(tmp_path / "restored")
+
+
+def test_those_that_store_what_changed_take_part() -> None:
+    able = [peer.name for peer in (BAKTHAT, *PEERS) if peer.again]
+    assert able == ["bakthat", "bakthat-local", "restic", "borg", "duplicity", "kopia"]
+
+
 @pytest.mark.parametrize("name", ["A", "B", "C"])
 def test_a_set_is_the_same_each_time(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -252,6 +357,9 @@ def test_a_rehearsal_runs_every_part(tmp_path: Path, capsys: pytest.CaptureFixtu
         "First backup: A",
         "Restore: A",
         "One file",
+        "No change since the last backup: A",
+        "1 % of the files changed: A",
+        "Restore of the newest of 4 backups: A",
         "Start-up",
         "A slow link",
     ):
@@ -260,4 +368,6 @@ def test_a_rehearsal_runs_every_part(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "bakthat.cli.app" in text  # of importtime
     found = load(tmp_path / "results.json")
     assert [run for run in found.of("first", "A", "bakthat") if run.stored and run.traffic]
+    for section in SERIES:
+        assert [run.wall for run in found.of(section, "A", "bakthat")]
     assert not list(Path("/dev/shm").glob(f"bakthat-{os.getpid()}"))

@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import bakthat
-from tests.benchmarks import other_runs, peers, tool_runs
+from tests.benchmarks import other_runs, peers, series_runs, tool_runs
 from tests.benchmarks.chart import draw
 from tests.benchmarks.datasets import FULL, QUICK, make
-from tests.benchmarks.figures import SUBJECT, Report
+from tests.benchmarks.figures import SERIES, SUBJECT, Report
 from tests.benchmarks.tables import render
 from tests.benchmarks.world import PROJECT, World, open_world
 
-SECTIONS = ("first", "restore", "one-file", "stored", "start", "memory", "cores", "link")
+SECTIONS = ("first", "restore", "one-file", *SERIES, "stored", "start", "memory", "cores", "link")
 OF_TOOLS = {"first", "restore", "one-file"}
 ON_LINK = ("bakthat", "pigz", "zstd", "restic")
 PUBLISHED = PROJECT / "docs" / "benchmarks"
@@ -145,6 +145,7 @@ def measure_all(world: World, options: argparse.Namespace) -> Report:
         machine=machine(),
         apart=[peer.name for peer in peers.PEERS if peer.apart],
         local=[peer.name for peer in peers.PEERS if not peer.on_s3],
+        history=sizes.history,
     )
     chosen = present(world, report, options.peers)
     trees = [make(name, world.workspace / "sets", sizes) for name in options.sets]
@@ -160,6 +161,10 @@ def measure_all(world: World, options: argparse.Namespace) -> Report:
         for tree in trees:
             tool_runs.run_tools(world, report, [tree], chosen, parts, options.rounds, say)
             done(f"tools, {tree.name}")
+    if parts & set(SERIES):
+        for tree in trees:
+            series_runs.run_series(world, report, [tree], chosen, parts, options.rounds, say)
+            done(f"series, {tree.name}")
     if "stored" in parts:
         report.gzip_bytes = {tree.name: tool_runs.gzip_size(tree) for tree in trees}
         done("stored")

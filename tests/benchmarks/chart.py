@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from xml.sax.saxutils import escape
 
-from tests.benchmarks.figures import LOCAL_SUBJECT, SUBJECT, Report, median
+from tests.benchmarks.figures import LOCAL_SUBJECT, SERIES, SUBJECT, Report, median
+from tests.benchmarks.tables import title_of
 
 WIDTH = 760
 LABEL = 310
@@ -13,15 +14,16 @@ ROW = 20
 PANEL = 34
 """Pixels above the bars of a panel."""
 COLOURS = {"subject": "#1f6f8b", "peer": "#9aa5b1", "apart": "#d5dbe1"}
-TITLES = {"first": "First backup", "restore": "Restore"}
+SECTIONS = ("first", "restore", *SERIES)
 
 
 def draw(report: Report) -> str:
     """Return a panel of bars, seconds, for each set that was backed up or restored."""
     parts: list[str] = []
     top = 8
-    for section, title in TITLES.items():
+    for section in SECTIONS:
         for case in report.cases_of(section):
+            title = title_of(report, section)
             what = f"{title}, {case}: {report.cases.get(case, '')} (seconds, less is better)"
             top = _panel(parts, report, section, case, what, top)
     return (

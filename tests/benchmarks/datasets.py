@@ -30,6 +30,8 @@ class Sizes:
     memory_file: int
     rows: int
     """Backups in the catalog that ``show`` lists."""
+    history: int = 30
+    """Backups of which the newest is restored."""
 
 
 FULL = Sizes(
@@ -49,6 +51,7 @@ QUICK = Sizes(
     memory=(8 * MEBIBYTE, 16 * MEBIBYTE),
     memory_file=8 * MEBIBYTE,
     rows=200,
+    history=4,
 )
 
 

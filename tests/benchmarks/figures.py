@@ -10,6 +10,9 @@ from typing import Any
 SUBJECT = "bakthat"
 LOCAL_SUBJECT = "bakthat-local"
 """bakthat too, with a local directory as its destination."""
+UNCHANGED, CHANGED, NEWEST = SERIES = ("unchanged", "changed", "newest")
+"""The sections of backups of one tree again and again: nothing changed, 1 % of the files changed,
+and the restore of the newest backup of many."""
 MEBIBYTE = 1024 * 1024
 
 
@@ -52,6 +55,8 @@ class Report:
     runs: list[Run] = field(default_factory=list)
     gzip_bytes: dict[str, int] = field(default_factory=dict)
     """What ``tar | gzip -6`` makes of each set."""
+    history: int = 30
+    """Of how many backups the newest is restored."""
     imports: list[str] = field(default_factory=list)
     """The lines of ``python -X importtime`` that took longest."""
 
@@ -145,6 +150,11 @@ LIMITS = {
     "restore": {"A": 0.75, "B": 0.8, "C": 0.6},
 }
 SECOND_CORE = {"A": 1.2, "C": 1.5}
+AGAIN_PEER = "restic"
+AGAIN_LIMIT = 0.5
+"""Of a backup of A when nothing, or 1 %, has changed, in times of AGAIN_PEER."""
+UNCHANGED_SENT_LIMIT = 0.1
+"""Megabytes."""
 STORED_LIMIT = 1.15
 MEMORY_LIMIT = 256 * MEBIBYTE
 SCRATCH_LIMIT = MEBIBYTE
@@ -164,6 +174,7 @@ def targets(report: Report) -> list[Target]:
                 measured = ratio(report, section, case, local=local)
                 if measured is not None:
                     found.append(Target(f"{what} of {case} against {whom}", limit, measured))
+    found += _targets_of_series(report)
     for case, packed in report.gzip_bytes.items():
         if runs := report.of("first", case, SUBJECT):
             share = median(runs, lambda run: run.stored) / packed
@@ -190,6 +201,21 @@ def targets(report: Report) -> list[Target]:
         share = median(starts[0], lambda run: run.wall) / median(starts[1], lambda run: run.wall)
         what = "bakthat --help against python -c 'import argparse, yaml'"
         found.append(Target(what, START_LIMIT, share))
+    return found
+
+
+def _targets_of_series(report: Report) -> list[Target]:
+    found = []
+    for section, what in ((UNCHANGED, "no change"), (CHANGED, "1 % changed")):
+        if report.of(section, "A", SUBJECT) and report.of(section, "A", AGAIN_PEER):
+            share = wall(report, section, "A", SUBJECT) / wall(report, section, "A", AGAIN_PEER)
+            peer = report.labels.get(AGAIN_PEER, AGAIN_PEER)
+            found.append(Target(f"{what} of A against {peer}", AGAIN_LIMIT, share))
+    if runs := report.of(UNCHANGED, "A", SUBJECT):
+        sent = median(runs, lambda run: run.traffic) / 1e6
+        found.append(
+            Target("sent when nothing of A changed", UNCHANGED_SENT_LIMIT, sent, unit=" MB")
+        )
     return found
 
 

@@ -27,6 +27,10 @@ class Peer:
     backup: str
     restore: str
     one_file: str
+    again: str = ""
+    """Backs up once more, and stores what has changed; "" where it would store everything."""
+    newest: str = ""
+    """Restores the newest of several backups, where ``restore`` does not."""
     prepare: str = ""
     """Makes an empty repository; not measured."""
     version: str = "--version"
@@ -70,6 +74,7 @@ BAKTHAT = Peer(
     label="bakthat",
     tools=("bakthat",),
     backup='bakthat backup "$SOURCE"',
+    again='bakthat backup "$SOURCE"',
     restore='bakthat restore "$NAME" -o "$TARGET"',
     one_file='bakthat restore "$NAME" -o "$TARGET" --only "$FILE"',
 )
@@ -80,6 +85,7 @@ PEERS = (
         tools=("bakthat",),
         on_s3=False,
         backup='bakthat backup -d local "$SOURCE"',
+        again='bakthat backup -d local "$SOURCE"',
         restore='bakthat restore -d local "$NAME" -o "$TARGET"',
         one_file='bakthat restore -d local "$NAME" -o "$TARGET" --only "$FILE"',
     ),
@@ -101,6 +107,7 @@ PEERS = (
         version="version",
         prepare="restic init",
         backup='restic backup --quiet "$SOURCE"',
+        again='restic backup --quiet "$SOURCE"',
         restore='restic restore --quiet latest --target "$TARGET"',
         one_file='restic restore --quiet latest --target "$TARGET" --include "$PARENT/$FILE"',
     ),
@@ -111,6 +118,8 @@ PEERS = (
         on_s3=False,
         prepare='borg init --encryption=repokey-blake2 "$REPOSITORY"',
         backup='cd "$PARENT" && borg create "$REPOSITORY::first" "$NAME"',
+        again='cd "$PARENT" && borg create "$REPOSITORY::{now:%Y%m%d%H%M%S%f}" "$NAME"',
+        newest='borg extract "$REPOSITORY::$(borg list --last 1 --short "$REPOSITORY")"',
         restore='borg extract "$REPOSITORY::first"',
         one_file='borg extract "$REPOSITORY::first" "$FILE"',
     ),
@@ -119,6 +128,8 @@ PEERS = (
         label="duplicity to S3",
         tools=("duplicity",),
         backup='duplicity full --s3-endpoint-url "$ENDPOINT" "$SOURCE" "boto3+s3://$BUCKET/d"',
+        again='duplicity incremental --s3-endpoint-url "$ENDPOINT" "$SOURCE"'
+        ' "boto3+s3://$BUCKET/d"',
         restore='duplicity restore --s3-endpoint-url "$ENDPOINT" "boto3+s3://$BUCKET/d"'
         ' "$TARGET/$NAME"',
         one_file='duplicity restore --s3-endpoint-url "$ENDPOINT" --path-to-restore "${FILE#*/}"'
@@ -132,6 +143,7 @@ PEERS = (
         ' --disable-tls --access-key "$AWS_ACCESS_KEY_ID"'
         ' --secret-access-key "$AWS_SECRET_ACCESS_KEY"',
         backup='kopia snapshot create --no-progress "$SOURCE"',
+        again='kopia snapshot create --no-progress "$SOURCE"',
         restore='kopia restore "$SOURCE" "$TARGET/$NAME"',
         one_file='kopia restore "$PARENT/$FILE" "$TARGET/${FILE##*/}"',
     ),

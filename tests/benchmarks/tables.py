@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tests.benchmarks.figures import (
+    CHANGED,
+    NEWEST,
+    SERIES,
     SUBJECT,
+    UNCHANGED,
     Report,
     Run,
     core_case,
@@ -23,7 +27,12 @@ TITLES = {
     "first": "First backup",
     "restore": "Restore",
     "one-file": "One file out of it",
+    UNCHANGED: "No change since the last backup",
+    CHANGED: "1 % of the files changed",
+    NEWEST: "Restore of the newest of {history} backups",
 }
+RECEIVING = {"restore", "one-file", NEWEST}
+"""The sections in which the tools receive."""
 
 
 def simple_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -55,7 +64,7 @@ def render(report: Report) -> str:
         parts.append(_titled("Targets", simple_table(("what", "target", "measured", "met"), rows)))
     parts += [
         _titled(
-            f"{TITLES[section]}: {case} ({report.cases.get(case, '')})",
+            f"{title_of(report, section)}: {case} ({report.cases.get(case, '')})",
             _tools(report, section, case),
         )
         for section in TITLES
@@ -66,6 +75,11 @@ def render(report: Report) -> str:
         text = "::\n\n" + "\n".join(f"    {line}" for line in report.imports)
         parts.append(_titled("What ``bakthat --help`` imports, the slowest", text))
     return "\n\n".join(parts) + "\n"
+
+
+def title_of(report: Report, section: str) -> str:
+    """Return the title of a section."""
+    return TITLES[section].format(history=report.history)
 
 
 def _titled(title: str, text: str) -> str:
@@ -86,6 +100,7 @@ def _tools(report: Report, section: str, case: str) -> str:
     walls = {tool: median(report.of(section, case, tool), lambda run: run.wall) for tool in tools}
     tools.sort(key=lambda tool: (tool in report.apart, walls[tool]))
     own = walls.get(SUBJECT)
+    digits = 2 if section in SERIES else 0  # what is sent may be far less than a megabyte
     rows = []
     for tool in tools:
         runs = report.of(section, case, tool)
@@ -99,8 +114,8 @@ def _tools(report: Report, section: str, case: str) -> str:
                 f"{median(runs, lambda run: run.cpu):.1f}",
                 f"{median(runs, lambda run: run.server_cpu):.1f}",
                 f"{median(runs, lambda run: run.memory) / MEBIBYTE:.0f}",
-                f"{median(runs, lambda run: run.traffic) / MEGABYTE:.0f}",
-                f"{stored:.0f}" if stored else "-",
+                f"{median(runs, lambda run: run.traffic) / MEGABYTE:.{digits}f}",
+                f"{stored:.{digits}f}" if stored or section in SERIES else "-",
                 f"{median(runs, lambda run: run.scratch) / MEGABYTE:.0f}",
             )
         )
@@ -111,7 +126,7 @@ def _tools(report: Report, section: str, case: str) -> str:
         "CPU s",
         "server CPU s",
         "memory MiB",
-        "sent MB" if section == "first" else "received MB",
+        "received MB" if section in RECEIVING else "sent MB",
         "stored MB",
         "temporary MB",
     )

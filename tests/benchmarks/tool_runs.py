@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from tests.benchmarks.datasets import Tree, warm
@@ -27,32 +28,49 @@ def run_tools(
     rounds: int,
     say: Say,
 ) -> None:
-    """Let every one of *peers* back up and restore every tree, *rounds* times, into *report*.
+    """Let every one of *peers* back up and restore every tree, *rounds* times, into *report*."""
+    for tree in trees:
+        in_turn(
+            report,
+            peers,
+            rounds,
+            partial(_one_turn, world, tree, sections),
+            say,
+        )
+
+
+def in_turn(
+    report: Report,
+    peers: Sequence[Peer],
+    rounds: int,
+    one_turn: Callable[[Peer, int], list[Run]],
+    say: Say,
+) -> None:
+    """Call *one_turn* with every one of *peers* and the number of the round; report its runs.
 
     A peer that fails is named in the report and left out from then on; bakthat may not.
     """
-    for tree in trees:
-        for number in range(rounds):
-            # Another one begins each round.
-            turn = number % len(peers)
-            for peer in (*peers[turn:], *peers[:turn]):
-                if peer.label in report.absent:
-                    continue
-                try:
-                    for run in _one_turn(world, tree, peer, sections, number):
-                        report.runs.append(run)
-                        say(f"{run.section} {tree.name}: {peer.name} {run.wall:.2f} s")
-                except CommandFailedError as exc:
-                    if peer.name == SUBJECT:
-                        raise
-                    why = " ".join(str(exc).split())
-                    report.absent[peer.label] = f"failed: {why[-200:]}"
-                    say(f"{peer.name} failed: {exc}")
-                    report.runs = [run for run in report.runs if run.tool != peer.name]
+    for number in range(rounds):
+        # Another one begins each round.
+        turn = number % len(peers)
+        for peer in (*peers[turn:], *peers[:turn]):
+            if peer.label in report.absent:
+                continue
+            try:
+                for run in one_turn(peer, number):
+                    report.runs.append(run)
+                    say(f"{run.section} {run.case}: {peer.name} {run.wall:.2f} s")
+            except CommandFailedError as exc:
+                if peer.name == SUBJECT:
+                    raise
+                why = " ".join(str(exc).split())
+                report.absent[peer.label] = f"failed: {why[-200:]}"
+                say(f"{peer.name} failed: {exc}")
+                report.runs = [run for run in report.runs if run.tool != peer.name]
 
 
 def _one_turn(
-    world: World, tree: Tree, peer: Peer, sections: Collection[str], number: int
+    world: World, tree: Tree, sections: Collection[str], peer: Peer, number: int
 ) -> list[Run]:
     runs = []
     with world.site(f"{peer.name}-{tree.name}-{number}") as site:
@@ -76,8 +94,15 @@ def run_of(section: str, case: str, tool: str, measured: Measurement, *, stored:
     return Run(section=section, case=case, tool=tool, stored=stored, **asdict(measured))
 
 
-def restore(site: Site, tree: Tree, script: str, *, one_file: bool = False) -> Measurement:
-    """Restore with *script* into a new directory and check what came.
+def restore(
+    site: Site,
+    tree: Tree,
+    script: str,
+    *,
+    one_file: bool = False,
+    check: Callable[[Path], object] | None = None,
+) -> Measurement:
+    """Restore with *script* into a new directory and check what came, by *check* too.
 
     Many small files go to a tmpfs: where thousands were deleted a moment ago, ext4 takes seconds
     more to make them anew, and it is the tools that are measured.
@@ -87,6 +112,8 @@ def restore(site: Site, tree: Tree, script: str, *, one_file: bool = False) -> M
     try:
         measured = site.run(script, tree, target=target)
         _check(target, tree, one_file)
+        if check is not None:
+            check(target)
     finally:
         shutil.rmtree(target)
     return measured

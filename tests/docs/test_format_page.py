@@ -11,6 +11,7 @@ import shutil
 import tarfile
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ pytestmark = [pytest.mark.permissions, pytest.mark.needs("age", "GNU tar", "jq")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make what the page's names are backups of."""
     directory = tmp_path_factory.mktemp("sources")
-    for name in ("mydir", "photos", "mail", "music"):
+    for name in ("mydir", "photos", "mail", "music", "work", "home"):
         make_every_kind(directory / name)
     for name in ("notes.txt", "secret.txt"):
         (directory / name).write_text(name)
@@ -60,6 +61,7 @@ def filled(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     to_key = [age.recipient_of(IDENTITY)]
     uncompressed = {**conf, "compress": False}
+    increments = {**conf, "incremental": True}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("bakthat.operations.backup.store.time.time", lambda: 1370373055.0)
         patched.setattr(write, "PASSPHRASE_WORK_FACTOR", 10)
@@ -70,8 +72,34 @@ def filled(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         bakthat.backup(sources / "notes.txt", conf=uncompressed, password="")
         bakthat.backup(sources / "secret.txt", conf=uncompressed, recipients=to_key)
         bakthat.backup(sources / "site.tgz", conf=conf, password="")
+        for number in range(3):
+            now = partial(float, 1370373055 + number * 24 * 3600)
+            patched.setattr("bakthat.operations.backup.store.time.time", now)
+            for name, keys in (("work", {"password": ""}), ("home", {"recipients": to_key})):
+                if name == "home" and number == 2:
+                    continue
+                if number:
+                    change(sources / name, number)
+                bakthat.backup(sources / name, conf=increments, **keys)
     (store / "key.txt").write_text(IDENTITY)
     return store
+
+
+def change(root: Path, number: int) -> None:
+    """Change *root* in another way for each *number*."""
+    if number == 1:
+        shutil.rmtree(root / "deep")
+        (root / "new").write_text("new")
+        (root / "executable").chmod(0o700)
+        (root / "fifo").unlink()
+        (root / "empty directory").rmdir()
+        (root / "empty directory").write_text("a file now")
+        return
+    (root / "new").rename(root / "newer")
+    (root / "secret").unlink()
+    (root / "secret").mkdir()
+    (root / "secret" / "inside").write_text("a directory now")
+    os.link(root / "random", root / "another name")
 
 
 def without_times_of_links(root: Path) -> dict[bytes, Any]:
@@ -91,9 +119,9 @@ def same(sources: Path, here: Path, name: str, look: Callable[[Path], Any]) -> b
 
 
 def test_the_page_has_a_line_for_each_form() -> None:
-    assert len(COMMANDS) == 16
+    assert len(COMMANDS) == 21
     first_words = {command.split()[0] for command in COMMANDS}
-    assert first_words == {"tar", "age", "cp", "gzip", "cat", "zcat"}
+    assert first_words == {"tar", "age", "(age", "cp", "gzip", "cat", "zcat", "jq"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -102,6 +130,9 @@ def test_what_the_page_says_restores(
 ) -> None:
     here = tmp_path / "here"
     shutil.copytree(filled, here)
+    if "../" in command:  # the page has the objects beside an empty directory
+        here /= "empty"
+        here.mkdir()
     before = set(os.listdir(here))
     code, seen = typed(command, here, PASSPHRASE)
     assert code == 0, seen
@@ -125,8 +156,10 @@ def test_what_the_page_says_restores(
 def check_of_index(command: str, seen: str, sources: Path) -> None:
     """Compare what a line of the page shows of an index with the files themselves."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", seen)  # jq shows colours on a terminal
-    lines = [json.loads(line) for line in plain.splitlines()]
-    if "[.[9], .[0]]" in command:
+    lines = [] if "jq -r" in command else [json.loads(line) for line in plain.splitlines()]
+    if "needs" in command or '"x"' in command:
+        check_of_increment(command, plain.splitlines())
+    elif "[.[9], .[0]]" in command:
         for digest, path in lines:
             name = path if isinstance(path, str) else base64.b64decode(path["b64"])
             content = (sources / os.fsdecode(name)).read_bytes()
@@ -138,3 +171,13 @@ def check_of_index(command: str, seen: str, sources: Path) -> None:
     else:
         assert (lines[0]["bakthat"], lines[-1]["footer"]) == ("index", 1)
         assert sum(isinstance(line, list) for line in lines) == lines[-1]["records"]
+
+
+def check_of_increment(command: str, seen: list[str]) -> None:
+    """Compare what a line of the page shows of an increment with what was changed."""
+    if '"x"' in command:
+        assert [json.loads(line) for line in seen] == ["work/deep", "work/fifo"]
+    elif "bakthat.json" in command:
+        assert [json.loads(line) for line in seen] == [[1370373055, 1370459455]]
+    else:
+        assert seen == ["work.20130604191055.tgz", "work.20130605191055.inc.tgz"]

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.commandline import PROJECT, CommandLine
 
-NAME = re.compile(r"mydir\.\d{14}\.tgz")
+NAME = re.compile(r"mydir\.\d{14}(?:\.inc)?\.tgz")
 USAGE, README = PROJECT / "docs" / "usage.rst", PROJECT / "README.rst"
 
 
@@ -38,16 +38,24 @@ def session_of(page: Path, heading: str) -> list[tuple[str, list[str]]]:
 @pytest.mark.parametrize("page", [USAGE, README])
 def test_the_session_is_what_happens(isolated_environment: Path, page: Path) -> None:
     user = CommandLine(isolated_environment, isolated_environment)
+    commands = session_of(page, "Look into backups")
+    assert {"diff", "cat", "restore"} <= {command.split()[1] for command, _ in commands}
+    run_session(user, commands)
+
+
+def run_session(
+    user: CommandLine, commands: list[tuple[str, list[str]]], *, failing: str = ""
+) -> None:
+    """Type *commands*, and compare what they print; those of the command *failing* fail."""
     program = user.home / "bin" / "bakthat"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m bakthat "$@"\n')
     program.chmod(0o755)
     environment = {**user.environment, "PATH": f"{program.parent}:{user.environment['PATH']}"}
-    commands = session_of(page, "Look into backups")
-    assert {"diff", "cat", "restore"} <= {command.split()[1] for command, _ in commands}
     shown = "\n".join(line for command, lines in commands for line in (command, *lines))
     names = sorted(set(NAME.findall(shown)))
     for command, expected in commands:
+        is_failing = failing != "" and command.split()[1] == failing
         if NAME.search(command):
             listed = json.loads(user.run("show", "mydir", "--json").stdout)
             made = sorted(each["stored_filename"] for each in listed)
@@ -64,7 +72,7 @@ def test_the_session_is_what_happens(isolated_environment: Path, page: Path) -> 
             check=False,
             start_new_session=True,  # no terminal
         )
-        assert done.returncode == 0, done.stdout
+        assert (done.returncode != 0) == is_failing, done.stdout
         printed = done.stdout.replace(str(user.directory), "/home/you").splitlines()
         assert list(map(changeless, printed)) == list(map(changeless, expected)), command
 
@@ -76,4 +84,6 @@ def changeless(line: str) -> str:
     line = re.sub(r"\b\d+\.\d s\b", "SECONDS", line)
     line = re.sub(r"\(\d+(\.\d)? K?B\)(?= on| from|:)", "(SIZE)", line)
     line = re.sub(r"^(\S{10}) \S+/\S+ ", r"\1 OWNER ", line)
+    if re.match("TIME +local", line):  # a row of show
+        line = re.sub(r"\d+(\.\d)? K?B", "SIZE", re.sub("(local +)[^ ]+", r"\1HOST", line))
     return " ".join(line.split())
