@@ -88,7 +88,7 @@ def restores(entry: models.Backups, conf: Conf, tree: Path, content: str, **opti
 
 
 def stored(store: Path) -> set[str]:
-    """Return the names of all files in the store; each archive has its index and its descriptions."""
+    """Return the names of all files in the store, descriptions and indexes too."""
     return {each.name for each in store.iterdir()}
 
 

@@ -176,16 +176,6 @@ def open_state(
 
 
 @contextmanager
-def open_cached_index(backup: models.Backups) -> Iterator[IndexReader | None]:
-    """Open the index of a backup if it is in the cache of this machine, else yield None.
-
-    It needs neither a request nor a key. Raises CorruptIndexError while it is read.
-    """
-    with ExitStack() as stack, _forgetting(backup):
-        yield _from_cache(stack, backup)
-
-
-@contextmanager
 def open_cached_state(session: Session, backup: models.Backups) -> Iterator[State | None]:
     """Open the state of a backup if all of its indexes are in the cache, else yield None.
 
