@@ -118,6 +118,21 @@ def backup(
         )
         refuse_source_in_store(session, source.path)
         joined_tags = join_tags(tags)
+        increments = None
+        if source.is_archive and _wants_increments(session, incremental):
+            from bakthat.operations.backup.parent import IncrementSettings
+
+            increments = IncrementSettings.choose(
+                session.profile,
+                session.destination,
+                full_every=full_every,
+                max_archives=max_archives,
+                detect=detect,
+                ignore_inode=ignore_inode,
+                always_read=always_read,
+                recheck=recheck,
+                skip_unchanged=skip_unchanged,
+            )
         # Raises ConfigError for a missing setting, before a password is asked for.
         backend = session.backend(session.destination, s3_reduced_redundancy=s3_reduced_redundancy)
         log.info("Backing up %s", printable(str(source.path)))
@@ -161,21 +176,9 @@ def backup(
             return new.store(content, counted)
 
         entry = None
-        if source.is_archive and _wants_increments(session, incremental):
+        if increments is not None:
             from bakthat.operations.backup.increment import back_up_changes
-            from bakthat.operations.backup.parent import IncrementSettings
 
-            increments = IncrementSettings.choose(
-                session.profile,
-                session.destination,
-                full_every=full_every,
-                max_archives=max_archives,
-                detect=detect,
-                ignore_inode=ignore_inode,
-                always_read=always_read,
-                recheck=recheck,
-                skip_unchanged=skip_unchanged,
-            )
             entry = back_up_changes(request, increments, store, full=full, create=create)
             if entry is not None and entry.is_skipped:
                 name = printable(entry.stored_filename)
