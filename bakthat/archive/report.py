@@ -53,3 +53,40 @@ class ArchiveReport:
         if len(self.warnings) < KEPT_WARNINGS:
             self.warnings.append(text)
         logger.warning("%s", text)
+
+
+@dataclass
+class PlanTotals:
+    """Counts of a comparison of the tree with an earlier backup."""
+
+    unchanged: int = 0
+    """Files that are as the parent has them."""
+    seen: int = 0
+    """Those of them that were read for it."""
+    removed: int = 0
+    """Topmost paths that are gone."""
+    stored: int = 0
+    """Files that are new or changed."""
+    stored_directories: int = 0
+    stored_bytes: int = 0
+    """Bytes of the content of the files to store, without holes."""
+    tar_bytes: int = 0
+    """Bytes that the tar of the increment will have, about."""
+    full_tar_bytes: int = 0
+    """Bytes that the tar of a full backup would have, about."""
+    full_bytes: int = 0
+    """Bytes of the content of all files."""
+    full_directories: int = 0
+    warnings: int = 0
+    excluded_files: int = 0
+    excluded_directories: int = 0
+
+    @property
+    def full_files(self) -> int:
+        """Entries of the tree that are not directories."""
+        return self.unchanged + self.stored
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether nothing differs from the parent."""
+        return not (self.stored or self.stored_directories or self.removed or self.warnings)

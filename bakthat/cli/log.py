@@ -32,6 +32,8 @@ class Summary(NamedTuple):
     files: int | None = None
     bytes: int = 0
     """The content of the files."""
+    unchanged: int | None = None
+    """Files of an increment that earlier archives have."""
     where: str = ""
     """The destination and its container, with a preposition: "on s3 mybucket"."""
     into: str = ""
@@ -45,6 +47,8 @@ class Summary(NamedTuple):
             done += f" ({human_size(self.stored)})"
         if self.files is not None:
             done += f": {counted(self.files, 'file')} ({human_size(self.bytes)})"
+        if self.unchanged is not None:
+            done += f", {self.unchanged} unchanged"
         if self.where:
             done += f" {self.where}"
         if self.into:

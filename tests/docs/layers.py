@@ -52,11 +52,16 @@ LAYERS: dict[str, list[str]] = {
         "blocks excludes extents hard_links owners recorder xattrs",
         "digest walk",
         "writer",
-        "increment",
         "content",
+        "increment",
         "worker",
     ],
-    "bakthat.archive.create.increment": ["directory later plan rule", "compare", "writer"],
+    "bakthat.archive.create.increment": [
+        "directory later plan rule",
+        "compare",
+        "writer",
+        "archive",
+    ],
     "bakthat.archive.extract": [
         "file_system links",
         "metadata",

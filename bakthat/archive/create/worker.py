@@ -15,25 +15,25 @@ import socket
 from collections.abc import Iterator
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bakthat.archive.create.content import (
     BackupContent,
-    Basis,
-    ComparedArchive,
     PlainFile,
     SegmentReceiver,
     TreeArchive,
 )
-from bakthat.archive.create.increment.plan import PlanTotals
 from bakthat.archive.create.walk import Scan, WalkOptions, check_root
 from bakthat.archive.index.writer import Segment
-from bakthat.archive.report import ArchiveReport
+from bakthat.archive.report import ArchiveReport, PlanTotals
 from bakthat.archive.worker.messages import ConnectionEndedError, receive, send
 from bakthat.archive.worker.process import WorkerProcess, may_fork
 from bakthat.archive.worker.shared_memory import FILLED, RingReader, RingSink, SharedRing
 from bakthat.errors import ArchiveError
 from bakthat.system.streams import ByteCounter, Sink
+
+if TYPE_CHECKING:
+    from bakthat.archive.create.increment.archive import Basis
 
 _PIECES = 24
 _PIECE_BYTES = 1024 * 1024
@@ -70,11 +70,11 @@ def open_content(
             yield file
         return
     archive: BackupContent
-    tree = (
-        TreeArchive(path, arcname, options)
-        if basis is None
-        else ComparedArchive(path, arcname, options, basis)
-    )
+    tree = TreeArchive(path, arcname, options)
+    if basis is not None:
+        from bakthat.archive.create.increment.archive import ComparedArchive
+
+        tree = ComparedArchive(path, arcname, options, basis)
     archive = tree
     check_root(path)  # before any process is started
     try:

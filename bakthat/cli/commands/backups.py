@@ -191,6 +191,7 @@ def _summary_of(entry: Backups) -> Summary:
         entry.metadata["seconds"],
         files=entry.metadata["files"],
         bytes=entry.metadata["bytes"],
+        unchanged=entry.metadata.get("unchanged"),
         stored=entry.size,
         where=f"on {entry.where}",
         warnings=entry.warning_count,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from bakthat import models
-from bakthat.archive.create.content import BackupContent, Basis
+from bakthat.archive.create.content import BackupContent
+from bakthat.archive.create.increment.archive import Basis
 from bakthat.archive.create.increment.later import NewerContentError
 from bakthat.archive.create.walk import Scan
 from bakthat.archive.create.worker import open_content
@@ -31,9 +33,13 @@ class Store(Protocol):
     """Stores content as a new backup: as an increment of *parent*, or as a full."""
 
     def __call__(
-        self, content: BackupContent, parent: Parent | None = None, counted: Scan | None = None
+        self,
+        content: BackupContent,
+        parent: Parent | None = None,
+        counted: Scan | None = None,
+        started: float | None = None,
     ) -> models.Backups:
-        """Return the entry of the new backup."""
+        """Return the entry of the new backup, which *started* by :func:`time.monotonic`."""
 
 
 def back_up_changes(
@@ -75,7 +81,7 @@ class _Attempt:
         self._create = create
 
     def run(self, *, from_newest: bool) -> models.Backups:
-        request = self._request
+        request, started = self._request, time.monotonic()
         with find_parent(
             request.session,
             request.source,
@@ -102,10 +108,10 @@ class _Attempt:
                 why = parent.why_full(content.totals)
                 if why:
                     _log_full(why)
-                    return self._store(content, None, counted)
+                    return self._store(content, None, counted, started)
                 name = printable(parent.backups[-1].stored_filename)
                 log.info("Storing what has changed since %s", name)
-                return self._store(content, parent, counted)
+                return self._store(content, parent, counted, started)
 
     def _opened(self, basis: Basis) -> AbstractContextManager[BackupContent]:
         source = self._request.source

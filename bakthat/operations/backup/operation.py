@@ -156,7 +156,10 @@ def backup(
             current.finish(entry, done=f"stored as {name} on {entry.where}")
 
         def store(
-            content: BackupContent, parent: Parent | None = None, counted: Scan | None = None
+            content: BackupContent,
+            parent: Parent | None = None,
+            counted: Scan | None = None,
+            started: float | None = None,
         ) -> models.Backups:
             from bakthat.operations.backup.store import NewBackup
 
@@ -172,6 +175,7 @@ def backup(
                 allow_empty=allow_empty,
                 on_recorded=finish,
                 parent=parent,
+                started=started,
             )
             return new.store(content, counted)
 

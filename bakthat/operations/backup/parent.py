@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any, TypedDict, Unpack
 
 from bakthat import models
-from bakthat.archive.create.content import Basis
-from bakthat.archive.create.increment.plan import PlanTotals
+from bakthat.archive.create.increment.archive import Basis
 from bakthat.archive.create.increment.rule import ChangeRule, memory_devices, racy_seconds
 from bakthat.archive.index.state import State
 from bakthat.archive.patterns import InvalidPatternError, PatternRules, parse_pattern
+from bakthat.archive.report import PlanTotals
 from bakthat.conf import Profile
 from bakthat.errors import (
     ArchiveError,

@@ -10,16 +10,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from bakthat import models
 from bakthat.archive.create.content import BackupContent, owner_names
-from bakthat.archive.create.increment.plan import PlanTotals
 from bakthat.archive.create.increment.rule import ChangeRule, racy_seconds
 from bakthat.archive.create.walk import Scan, WalkOptions
 from bakthat.archive.create.worker import open_content
 from bakthat.archive.gzip.members import MEMBER_BYTES
-from bakthat.archive.report import ArchiveReport
+from bakthat.archive.report import ArchiveReport, PlanTotals
 from bakthat.backends.base import Backend, StoredObject, Upload
 from bakthat.crypto import age
 from bakthat.errors import CatalogError, KeyExistsError, StorageError
@@ -34,7 +33,6 @@ from bakthat.format.description import (
     describe,
 )
 from bakthat.format.index.layout import IndexHeader
-from bakthat.operations.backup.parent import Parent
 from bakthat.operations.backup.progress import UploadProgress, renewing
 from bakthat.operations.sources.files import BackupSource
 from bakthat.passwords import EncryptionKeys
@@ -46,6 +44,10 @@ from bakthat.system import text
 from bakthat.system.signals import held_back
 from bakthat.system.streams import Buffer, Progress, Sink
 from bakthat.system.text import printable
+
+if TYPE_CHECKING:
+    # A backup without increments does not load it.
+    from bakthat.operations.backup.parent import Parent
 
 log = logging.getLogger("bakthat")
 
@@ -72,6 +74,8 @@ class NewBackup:
     """Called with the entry as soon as it is in the catalog."""
     parent: Parent | None = None
     """What an increment is made from; None for a full."""
+    started: float | None = None
+    """When the tree began to be compared, by :func:`time.monotonic`; None if it was not."""
 
     def store(self, first: BackupContent, counted: Scan | None = None) -> models.Backups:
         """Write the object under the first free name, record it, and return the entry.
@@ -159,7 +163,7 @@ class NewBackup:
         self, key: str, date: int, content: BackupContent, counted: Scan, index: NewIndex
     ) -> models.Backups:
         """Store *content*, after its index, and record it. What is left is removed on a failure."""
-        started = time.monotonic()
+        started = time.monotonic() if self.started is None else self.started
         progress = UploadProgress(counted.bytes, self.progress)
         report = ArchiveReport()
         shared = shared_header(self.keys)

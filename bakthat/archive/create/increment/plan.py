@@ -6,9 +6,9 @@ import marshal
 import tempfile
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import IO, Any, NamedTuple
 
+from bakthat.archive.report import PlanTotals
 from bakthat.errors import ArchiveError
 from bakthat.system.text import reason_of
 
@@ -47,43 +47,6 @@ class Step(NamedTuple):
     """ctime in ns, inode number, and whether it is stale, of what was seen."""
     is_file: bool = True
     """Whether it was a regular file; anything else is looked at again before it is opened."""
-
-
-@dataclass
-class PlanTotals:
-    """Counts of a comparison."""
-
-    unchanged: int = 0
-    """Files that are as the parent has them."""
-    seen: int = 0
-    """Those of them that were read for it."""
-    removed: int = 0
-    """Topmost paths that are gone."""
-    stored: int = 0
-    """Files that are new or changed."""
-    stored_directories: int = 0
-    stored_bytes: int = 0
-    """Bytes of the content of the files to store, without holes."""
-    tar_bytes: int = 0
-    """Bytes that the tar of the increment will have, about."""
-    full_tar_bytes: int = 0
-    """Bytes that the tar of a full backup would have, about."""
-    full_bytes: int = 0
-    """Bytes of the content of all files."""
-    full_directories: int = 0
-    warnings: int = 0
-    excluded_files: int = 0
-    excluded_directories: int = 0
-
-    @property
-    def full_files(self) -> int:
-        """Entries of the tree that are not directories."""
-        return self.unchanged + self.stored
-
-    @property
-    def is_nothing(self) -> bool:
-        """Whether nothing differs from the parent."""
-        return not (self.stored or self.stored_directories or self.removed or self.warnings)
 
 
 class Plan:
