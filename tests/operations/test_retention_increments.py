@@ -418,6 +418,27 @@ def test_indexes_of_other_sets_and_of_listed_backups_pin_nothing(filled: FilledC
     assert storage.indexes.keys() & set(made) == set()
 
 
+def test_the_indexes_of_a_vault_are_looked_at_where_they_are(filled: FilledCatalog) -> None:
+    full, first, second = chain(filled, 40, 39, 38, backend="glacier")
+    chain(filled, 1, backend="glacier")
+    within = "bakthat_glacier_indexes/vault/"
+    indexes = filled.storages["s3"].indexes
+    indexes[within + second] = {"kind": "index", "format": 2, "needs": [ago(40), ago(39)]}
+    name = increment_key("my", NOW)
+    indexes[within + name] = {"kind": "index", "host": HOST, "format": 2, "needs": [ago(40)]}
+
+    def to_delete() -> list[str]:
+        conf = {**filled.conf, "default_destination": "glacier"}
+        return names(bakthat.rotate_backups("my", conf=conf, last=1, dry_run=True))
+
+    assert to_delete() == [first, second]
+    # That of one which this machine deleted pins nothing, and a vault cannot be asked.
+    with models.catalog(filled.path, write=True):
+        models.mark_deleted(models.Backups.get(models.Backups.stored_filename == second))
+    del indexes[within + name]
+    assert to_delete() == [full, first]
+
+
 def test_the_index_that_a_deletion_left_behind_pins_nothing(filled: FilledCatalog) -> None:
     full, first = chain(filled, 40, 39)
     chain(filled, 1)

@@ -12,7 +12,7 @@ import pytest
 
 import bakthat
 from bakthat import models
-from bakthat.errors import UsageError
+from bakthat.errors import ArchiveError, UsageError
 from tests.support.increments import Chain
 from tests.support.profiles import Conf
 
@@ -121,7 +121,7 @@ def test_a_format_of_a_later_version_is_listed_and_refused(
     bakthat.sync(conf=chain.conf)
     assert "stored by a later version of bakthat" in caplog.text
     assert name in listed(chain.conf)
-    with pytest.raises(UsageError, match="has the format 3") as caught:
+    with pytest.raises(ArchiveError, match="has format 3") as caught:
         bakthat.restore(name, conf=chain.conf, output=tmp_path / "out", password="")
     assert caught.value.hint == "upgrade bakthat"
     with pytest.raises(UsageError, match="does not know"):
