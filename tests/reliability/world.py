@@ -28,7 +28,8 @@ from bakthat.backends.aws.client import AwsClient
 from bakthat.crypto import age
 from bakthat.errors import NotFoundError
 from bakthat.format.names import index_key
-from bakthat.operations import cleanup, store
+from bakthat.operations import cleanup
+from bakthat.operations.backup import store
 from tests.support.servers import parts_under_way
 from tests.support.steps import kill_before_step
 from tests.support.trees import fingerprint

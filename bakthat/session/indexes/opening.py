@@ -58,6 +58,16 @@ _REMEDY = "bakthat sync --indexes makes it again"
 
 
 @contextmanager
+def open_cached_index(backup: models.Backups) -> Iterator[IndexReader | None]:
+    """Open the index of a backup if it is in the cache of this machine, else yield None.
+
+    It needs neither a request nor a key. Raises CorruptIndexError while it is read.
+    """
+    with ExitStack() as stack, _forgetting(backup):
+        yield _from_cache(stack, backup)
+
+
+@contextmanager
 def open_index(
     session: Session,
     backup: models.Backups,
