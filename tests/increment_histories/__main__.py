@@ -10,19 +10,12 @@ import argparse
 import multiprocessing
 import os
 import sys
-import tempfile
 import time
-import traceback
-import warnings
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 
-from hypothesis.stateful import run_state_machine_as_test
-
-from tests.increment_histories.machine import MOST_ARCHIVES, Histories, figures, settings_for
-
-AT_ONCE = 20
-"""Histories that a process makes before it reports."""
+from tests.increment_histories.machine import MOST_ARCHIVES
+from tests.increment_histories.process import make_some
 
 
 def main(arguments: list[str]) -> int:
@@ -35,7 +28,7 @@ def main(arguments: list[str]) -> int:
     total: Counter[str] = Counter()
     problems = []
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
-        running = {pool.submit(_run) for _ in range(options.jobs)}
+        running = {pool.submit(make_some) for _ in range(options.jobs)}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
@@ -46,28 +39,13 @@ def main(arguments: list[str]) -> int:
                 problems += [problem] if problem else []
                 print(f"{time.monotonic() - begun:6.0f} s  {total['states']:,} states", flush=True)
                 if total["states"] < options.states and not problems:
-                    running.add(pool.submit(_run))
+                    running.add(pool.submit(make_some))
     for what, count in sorted(total.items()):
         print(f"{count:8,}  {what}")
     print(f"in {time.monotonic() - begun:.0f} seconds")
     for text in problems:
         print(f"PROBLEM {text}")
     return 1 if problems else 0
-
-
-def _run() -> tuple[Counter[str], str]:
-    """Make some histories; return what was done, and the smallest one that went wrong."""
-    warnings.filterwarnings("ignore", "This process .* is multi-threaded")
-    figures.clear()
-    problem = ""
-    with tempfile.TemporaryDirectory() as home:
-        os.environ["HOME"] = home
-        os.environ.pop("XDG_CACHE_HOME", None)
-        try:
-            run_state_machine_as_test(Histories, settings=settings_for(AT_ONCE, database=None))
-        except Exception as exc:  # noqa: BLE001  # the parent prints it
-            problem = "".join(traceback.format_exception(exc))
-    return figures, problem
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import pytest
 import bakthat
 from bakthat import models
 from bakthat.crypto import age
+from bakthat.errors import UsageError
 from bakthat.operations.backup.store import NewBackup
 from bakthat.session.indexes.upload import NewIndex
 from tests.reliability.world import in_child
@@ -88,7 +89,7 @@ def restores(entry: models.Backups, conf: Conf, tree: Path, content: str, **opti
 
 
 def stored(store: Path) -> set[str]:
-    """Return the names of all files in the store, descriptions and indexes too."""
+    """Return the names of all files in the store."""
     return {each.name for each in store.iterdir()}
 
 
@@ -209,31 +210,40 @@ def test_a_full_is_made_when_a_needed_backup_is_deleted_before_it_is_pinned(
 def test_nothing_that_a_running_backup_needs_is_deleted_meanwhile(
     how: str, tree: Path, conf: Conf, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = back_up_days_ago(40, tree, conf, "1", monkeypatch)
+    full = back_up_days_ago(70, tree, conf, "1", monkeypatch)
     parent = back_up_days_ago(35, tree, conf, "2", monkeypatch)
-    unneeded = back_up_days_ago(30, tree, conf, "3", monkeypatch, full=True)
-    bakthat.delete(unneeded.stored_filename, conf=conf)
     real = NewIndex.commit
 
-    def delete() -> None:
+    def delete() -> str:
+        patch.undo()
+        newer = back_up(tree, conf, "3", full=True)
         if how == "delete":
-            for each in (full, parent):
-                with pytest.raises(bakthat.BakthatError, match="need"):
-                    bakthat.delete(each.stored_filename, conf=conf)
+            for each in (parent, full):
+                with pytest.raises(UsageError):
+                    bakthat.delete(each.stored_filename, conf=conf, with_dependents=True)
         elif how == "rotate":
             assert bakthat.rotate_backups("mydir", conf=conf, days=1) == []
         else:
             assert bakthat.delete_older_than("mydir", "10D", conf=conf) == []
+        return newer.stored_filename
 
     def commit(self: NewIndex) -> None:
-        in_child(delete)
+        newer.append(in_child(delete).result)
         real(self)
 
-    monkeypatch.setattr(NewIndex, "commit", commit)
-    made = back_up(tree, conf, "4")
+    newer: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(NewIndex, "commit", commit)
+        made = back_up(tree, conf, "4")
     assert made.needs == (full.date, parent.date)
+    assert stored(store) - files_of(full, parent, made) == {
+        f"{newer[0]}{more}" for more in ("", ".bakthat.json", ".index", ".index.bakthat.json")
+    }
     assert restores(made, conf, tree, "4")
-    assert stored(store) == files_of(full, parent, made)
+    # Afterwards nothing is in the way of a deletion.
+    bakthat.delete(made.stored_filename, conf=conf)
+    bakthat.delete(parent.stored_filename, conf=conf)
+    bakthat.delete(full.stored_filename, conf=conf)
 
 
 def back_up_days_ago(
@@ -258,7 +268,7 @@ def test_two_processes_make_increments_of_one_parent_at_once(
     others: list[str] = []
 
     def commit(self: NewIndex) -> None:
-        monkeypatch.undo()
+        patch.undo()
         others.append(in_child(lambda: back_up(tree, conf, "3").stored_filename).result)
         real(self)
 

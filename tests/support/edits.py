@@ -20,7 +20,7 @@ _MODES = (0o644, 0o600, 0o755, 0o4755)
 _SIZES = (0, 1, 600, 5000)
 _HOLE_BYTES = 200_000
 _MAX_DEPTH = 4
-_MAX_TIME = 2 * 10**9
+_MAX_TIME = 1_600_000_000
 
 
 class Edits:

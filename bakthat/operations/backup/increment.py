@@ -13,6 +13,7 @@ from bakthat.archive.create.increment.archive import Basis
 from bakthat.archive.create.increment.later import NewerContentError
 from bakthat.archive.create.walk import Scan
 from bakthat.archive.create.worker import open_content
+from bakthat.errors import CorruptIndexError
 from bakthat.models import NeededDeletedError
 from bakthat.operations.backup.parent import (
     ASKED_FOR,
@@ -68,6 +69,9 @@ def back_up_changes(
             return attempt.run(from_newest=True)
     except (NoParentError, NeededGoneError, NeededDeletedError) as exc:
         _log_full(str(exc))
+        return None
+    except CorruptIndexError as exc:  # the records of an index are read while the tree is compared
+        _log_full(f"the index of an earlier backup cannot be used: {exc}")
         return None
 
 
