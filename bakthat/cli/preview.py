@@ -37,7 +37,7 @@ def _summary(report: PreviewReport) -> str:
     name = printable(report.stored_filename)
     content = f"{counted(report.files, 'file')} ({human_size(report.bytes)})"
     if report.is_skipped:
-        return f"Nothing has changed since {printable(report.parent)}: no backup would be made"
+        return f"Nothing has changed since {printable(report.newest)}: no backup would be made"
     if report.is_increment:
         return (
             f"Would store {content} as {name}, from {printable(report.parent)}: "

@@ -170,5 +170,6 @@ def _needs_of(backup: models.Backups, related: Relations) -> tuple[str, str, str
         kind, count = "increment", str(len(backup.needs) or "?")
     frees = text.human_size(related.frees)
     if related.needed_by:
-        frees += f" ({len(related.needed_by)} need it)"
+        others = len(related.needed_by)
+        frees += f" ({others} need{'s' if others == 1 else ''} it)"
     return kind, count, frees

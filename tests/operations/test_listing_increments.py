@@ -91,7 +91,7 @@ def test_the_table_has_columns_for_increments(
     assert [" ".join(row[6:-1]) for row in rows[1:]] == [
         "value 10 B",
         "increment ? 10 B",
-        "increment 3 0 B (1 need it)",
+        "increment 3 0 B (1 needs it)",
         "increment 2 0 B (2 need it)",
         "increment 1 0 B (3 need it)",
         "full 0 0 B (4 need it) my.20261212120000.tgz",

@@ -125,6 +125,7 @@ class _Attempt:
         newest = parent.newest
         newest.container = self._request.backend.container
         newest.is_skipped = True
+        newest.restore_warning_count = 0  # this run had none
         name = printable(newest.stored_filename)
         log.info("Nothing has changed since %s, so no backup is made", name)
         return newest

@@ -246,7 +246,7 @@ def find_parent(
         due = why_full_by_age(date, chain[0].date, increments.full_every)
         if due:
             raise NoParentError(due)
-        rule = increments.rule(_run_number(session, source))
+        rule = increments.rule(_next_run(session, source) if increments.recheck else 0)
         state_of_parent = (
             state if position == len(chain) - 1 else State(state.indexes[: position + 1])
         )
@@ -281,12 +281,16 @@ def _backups_of(session: Session, source: BackupSource) -> list[models.Backups]:
     ]
 
 
-def _run_number(session: Session, source: BackupSource) -> int:
-    """Return how many backups of the set the catalog ever had, deleted ones included."""
-    with models.catalog(session.catalog_path):
-        rows = models.Backups.within(session.containers(session.destination))
-        count: int = rows.where(models.Backups.filename == source.set_name).count()
-    return count
+def _next_run(session: Session, source: BackupSource) -> int:
+    """Return the number of this run among those of its set that read unchanged files too."""
+    key = f"recheck {session.host} {source.set_name} {source.source_id}"
+    with models.catalog(session.catalog_path, write=True):
+        config: Any = models.Config
+        row = config.get_or_none(config.key == key)
+        found = row.value.get("run") if row is not None else None
+        run = found + 1 if isinstance(found, int) else 0
+        config.replace(key=key, value={"run": run}).execute()
+    return run
 
 
 def _open(

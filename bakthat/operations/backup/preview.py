@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple, Self
 
 from bakthat.archive.create.increment.compare import UNCHANGED, Comparison
 from bakthat.archive.create.increment.later import NewerContentError
-from bakthat.archive.create.increment.plan import DIRECTORY, LINK, REMOVE, STORE, Plan
+from bakthat.archive.create.increment.plan import DIRECTORY, LINK, REMOVE, STORE, WARN, Plan
 from bakthat.archive.create.walk import scan
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import UsageError
@@ -28,6 +29,8 @@ from bakthat.operations.sources.files import BackupSource
 from bakthat.session.session import Session
 from bakthat.system.paths import PathLike
 from bakthat.system.text import from_native, printable
+
+log = logging.getLogger("bakthat")
 
 
 class PreviewedEntry(NamedTuple):
@@ -57,7 +60,11 @@ class PreviewReport:
     why_full: str = ""
     """Why a full would be made; "" where nobody asked for increments."""
     is_skipped: bool = False
-    """Whether no backup would be made, since nothing has changed."""
+    """Whether no backup would be made, since nothing has changed since the newest one."""
+    newest: str = ""
+    """The stored filename of the newest backup of the set."""
+    warning_count: int = 0
+    """How many files cannot be read, or not be stored."""
     files: int = 0
     """Files that would be stored."""
     bytes: int = 0
@@ -193,6 +200,7 @@ def _preview_increment(
         problem = parent.problem(request.session)
         if problem:
             raise NoParentError(problem)
+        is_skipped = increments.skip_unchanged and _is_unchanged(request, parent)
         comparison = Comparison(
             source.path,
             source.arcname,
@@ -213,7 +221,9 @@ def _preview_increment(
             _name(request, parent),
             is_increment=True,
             parent=parent.backups[-1].stored_filename,
-            is_skipped=increments.skip_unchanged and parent.is_newest and totals.is_nothing,
+            is_skipped=is_skipped,
+            newest=parent.newest.stored_filename,
+            warning_count=totals.warnings,
             files=totals.stored,
             bytes=totals.stored_bytes,
             unchanged=totals.unchanged,
@@ -222,6 +232,20 @@ def _preview_increment(
         )
         stack.pop_all()
     return BackupPreview(report, plan, from_native(source.arcname))
+
+
+def _is_unchanged(request: BackupRequest, parent: Parent) -> bool:
+    """Return whether nothing has changed since the newest backup."""
+    comparison = Comparison(
+        request.source.path,
+        request.source.arcname,
+        request.options,
+        parent.basis.newest or parent.basis.state,
+        parent.basis.rule,
+    )
+    plan = comparison.run()
+    plan.close()
+    return plan.totals.is_nothing
 
 
 def _preview_full(request: BackupRequest, reason: str) -> BackupPreview:
@@ -235,7 +259,7 @@ def _preview_full(request: BackupRequest, reason: str) -> BackupPreview:
         _name(request, None), is_increment=False, why_full=reason, files=files, bytes=size
     )
     because = f", since {reason}" if reason else ""
-    report.explanation = f"everything is stored, for this is a full backup{because}"
+    report.explanation = f"a full backup stores all that is not left out{because}"
     return BackupPreview(report, None, "")
 
 
@@ -282,6 +306,8 @@ def _entries(plan: Plan, arcname: str) -> Iterator[PreviewedEntry]:
             path = f"{arcname}/{name}" if name else arcname
             if step.kind in (STORE, LINK):
                 yield PreviewedEntry(path, "stored", step.reason)
+            elif step.kind == WARN:
+                log.warning("%s", step.reason)
             elif step.kind == REMOVE:
                 yield PreviewedEntry(path, "removed", "it is gone")
             elif step.kind == DIRECTORY:

@@ -21,7 +21,7 @@ from bakthat.archive.create.increment.plan import (
     Step,
 )
 from bakthat.archive.create.increment.rule import MTIME, ChangeRule
-from bakthat.archive.create.walk import Entry, Unread, WalkOptions, walk
+from bakthat.archive.create.walk import Entry, Unread, WalkOptions, check_root, walk
 from bakthat.archive.create.writer import why_unread
 from bakthat.archive.create.xattrs import AttributeReader
 from bakthat.archive.index.state import State
@@ -101,6 +101,7 @@ class Comparison:
         previous = self._state.entries()
         before = next(previous, None)
         arcname, levels, trusts_times = self._arcname, self._levels, self._rule.trusts_times
+        device = self._trusted_device() if trusts_times else None
         racy, totals, lstat, is_regular = self._racy, self._totals, os.lstat, stat.S_ISREG
         unchanged = full_bytes = full_tar_bytes = 0
         for entry in walk(self._root, self._options, report, on_unread=self._unread):
@@ -127,9 +128,9 @@ class Comparison:
                     continue
             # This is for nearly every file, so it comes first, and looks up as little as it can.
             if (
-                trusts_times
-                and found is not None
+                found is not None
                 and found.type is _FILE
+                and status.st_dev == device
                 and status.st_ctime_ns == found.ctime_ns
                 and status.st_mtime_ns == found.mtime_ns
                 and status.st_size == found.size
@@ -163,6 +164,11 @@ class Comparison:
                 self._count_stored(size)
         totals.excluded_files = report.excluded_files
         totals.excluded_directories = report.excluded_directories
+
+    def _trusted_device(self) -> int | None:
+        """Return the device of the root; None if that is in memory. Others are looked at later."""
+        _, status = check_root(self._root)
+        return None if status.st_dev in self._rule.memory_devices else status.st_dev
 
     def _entry(
         self,
@@ -243,15 +249,21 @@ class Comparison:
         changed = _metadata_change(status, found)
         if changed:
             return changed, None
+        is_settled = self._is_settled(status, found)
+        if is_settled and not self._rule.must_read(entry.name, status.st_dev):
+            return "", None
+        decision, seen = self._read(entry, found)
+        # What has the times that it had needs no record.
+        return decision, None if is_settled and not decision else seen
+
+    def _is_settled(self, status: os.stat_result, found: StateEntry) -> bool:
+        """Return whether the times of a file say that it has not changed."""
         newest = max(status.st_mtime_ns, status.st_ctime_ns)
-        if (
+        return (
             self._has_same_times(status, found)
             and newest < self._racy[found.read]
             and not (found.is_volatile or found.is_stale)
-            and not self._rule.must_read(entry.name, status.st_dev)
-        ):
-            return "", None
-        return self._read(entry, found)
+        )
 
     def _has_same_times(self, status: os.stat_result, found: StateEntry) -> bool:
         """Return whether ctime and inode say that nothing changed, as far as they are looked at."""

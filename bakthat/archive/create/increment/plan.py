@@ -42,7 +42,7 @@ class Step(NamedTuple):
     key: tuple[int, int] = (0, 0)
     """Device and inode number of a file with several names."""
     number: int = 0
-    """That of a directory, by which :meth:`Plan.listing` knows it."""
+    """That of a directory, by which :meth:`Plan.directory` knows it."""
     seen: tuple[int, int, bool] | None = None
     """ctime in ns, inode number, and whether it is stale, of what was seen."""
     is_file: bool = True

@@ -42,13 +42,12 @@ class ChangeRule:
 
     @property
     def trusts_times(self) -> bool:
-        """Whether the times of every file on a disk decide."""
+        """Whether the times of a file on a disk decide, whatever its name."""
         return (
             self.detect == CTIME
             and not self.ignore_inode
             and self.always_read is None
             and not self.recheck
-            and not self.memory_devices
         )
 
     def must_read(self, name: str, device: int) -> bool:

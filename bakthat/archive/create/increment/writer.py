@@ -157,6 +157,9 @@ class _IncrementWriter(TreeWriter):
             status = os.lstat(entry.path)
         except OSError as exc:
             self._warn(entry, f"{why_unread(exc)}; it is as it was before in the backup")
+            if self._before is not None and not self._before.is_directory:
+                # By the listing of the directory above, tar removes the file that was there.
+                self._record_change(entry, EntryType.REMOVED)
             return
         more = []
         if listing is not None and len(listing) <= MAX_DUMPDIR_BYTES:
