@@ -19,8 +19,10 @@ from bakthat.archive.create.increment.plan import (
     WARN,
     Plan,
     Step,
+    content_bytes,
+    tar_bytes,
 )
-from bakthat.archive.create.increment.rule import MTIME, ChangeRule
+from bakthat.archive.create.increment.rule import MTIME, ChangeRule, metadata_change
 from bakthat.archive.create.walk import Entry, Unread, WalkOptions, check_root, walk
 from bakthat.archive.create.writer import why_unread
 from bakthat.archive.create.xattrs import AttributeReader
@@ -192,10 +194,10 @@ class Comparison:
             return
         if found is not None and found.type is _DIRECTORY:
             self._gone = f"{full}/"  # what this entry replaces goes with it
-        size = status.st_size if type_ is _FILE else 0
+        size = content_bytes(entry.path, status, found)
         key = status.st_dev, status.st_ino
         is_counted = key in self._plan.holders or key in self._undecided
-        self._totals.full_tar_bytes += _tar_bytes(0 if is_counted else size)
+        self._totals.full_tar_bytes += tar_bytes(0 if is_counted else size)
         self._totals.full_bytes += 0 if is_counted else size
         if self._levels:
             self._levels[-1].names.append(leaf)
@@ -234,19 +236,16 @@ class Comparison:
             return "new", None
         if found.type is _HARDLINK:
             # The first name of the file decides; here only the metadata of this name count.
-            changed = _metadata_change(status, found)
-            is_same = self._has_same_times(status, found)
+            changed = metadata_change(status, found)
+            is_same = self._rule.has_same_times(status, found)
             return changed, None if is_same else (status.st_ctime_ns, status.st_ino, False)
         if found.type is not type_:
             return "another type", None
         if type_ is not _FILE:
-            changed = _metadata_change(status, found)
-            if changed or not self._has_same_times(status, found):
-                return changed or "its ctime or inode changed", None
-            return "", None
+            return self._change_of_other(entry, status, found), None
         if status.st_size != found.size:
             return "its size changed", None
-        changed = _metadata_change(status, found)
+        changed = metadata_change(status, found)
         if changed:
             return changed, None
         is_settled = self._is_settled(status, found)
@@ -258,20 +257,27 @@ class Comparison:
 
     def _is_settled(self, status: os.stat_result, found: StateEntry) -> bool:
         """Return whether the times of a file say that it has not changed."""
-        newest = max(status.st_mtime_ns, status.st_ctime_ns)
         return (
-            self._has_same_times(status, found)
-            and newest < self._racy[found.read]
+            self._rule.has_same_times(status, found)
+            and not self._rule.is_racy(status, self._racy[found.read])
             and not (found.is_volatile or found.is_stale)
         )
 
-    def _has_same_times(self, status: os.stat_result, found: StateEntry) -> bool:
-        """Return whether ctime and inode say that nothing changed, as far as they are looked at."""
-        if self._rule.detect == MTIME:
-            return True
-        if status.st_ctime_ns != found.ctime_ns:
-            return False
-        return self._rule.ignore_inode or status.st_ino == found.inode
+    def _change_of_other(self, entry: Entry, status: os.stat_result, found: StateEntry) -> str:
+        """Return why what is neither a file nor a directory is stored; "" if it is not."""
+        changed = metadata_change(status, found)
+        if changed or not self._rule.has_same_times(status, found):
+            return changed or "its ctime or inode changed"
+        trusts_times = self._rule.detect != MTIME and not self._rule.is_racy(
+            status, self._racy[found.read]
+        )
+        if trusts_times or found.type is not EntryType.SYMLINK:
+            return ""
+        try:
+            is_same = from_native(os.readlink(entry.path)) == found.target
+        except OSError:
+            is_same = False
+        return "" if is_same else "its target changed"
 
     def _read(self, entry: Entry, found: StateEntry) -> tuple[str, tuple[int, int, bool] | None]:
         """Compare the content of a file whose times do not decide."""
@@ -293,7 +299,7 @@ class Comparison:
             return _STALE, (0, 0, True)
         if status.st_size != found.size or not digest or digest != found.digest:
             return "its content changed", None
-        changed = _metadata_change(status, found)
+        changed = metadata_change(status, found)
         if changed or attributes != found.attributes:
             return changed or "its attributes changed", None
         if (after.st_mtime_ns, after.st_ctime_ns) != (status.st_mtime_ns, status.st_ctime_ns):
@@ -344,7 +350,7 @@ class Comparison:
             level.stored.add(leaf)
             level.changed = level.changed or "an entry in it is stored"
         if key not in self._plan.holders:
-            self._undecided[key] = status.st_size if stat.S_ISREG(status.st_mode) else 0
+            self._undecided[key] = content_bytes(entry.path, status, found)
         self._totals.stored += 1
         self._totals.tar_bytes += USUAL_HEADER_BYTES
 
@@ -364,8 +370,8 @@ class Comparison:
         if found is None or found.type is not _DIRECTORY:
             level.reason = "new" if found is None else "another type"
         else:
-            level.reason = _metadata_change(status, found)
-            if not level.reason and not self._has_same_times(status, found):
+            level.reason = metadata_change(status, found)
+            if not level.reason and not self._rule.has_same_times(status, found):
                 records = self._attributes.records(entry.path, status.st_dev)
                 if attributes_digest(records) != found.attributes:
                     level.reason = "its attributes changed"
@@ -462,7 +468,7 @@ class Comparison:
 
     def _count_stored(self, size: int) -> None:
         self._totals.stored_bytes += size
-        self._totals.tar_bytes += _tar_bytes(size)
+        self._totals.tar_bytes += tar_bytes(size)
 
     def _warn(self, text: str) -> None:
         self._totals.warnings += 1
@@ -482,18 +488,3 @@ def _before(found: StateEntry | None) -> tuple[int, bool, str] | None:
         return None
     target = found.target if found.type is _HARDLINK else ""
     return found.archive, found.type is _DIRECTORY, target
-
-
-def _metadata_change(status: os.stat_result, found: StateEntry) -> str:
-    """Return which of the metadata that an lstat shows changed; "" for none."""
-    if status.st_mtime_ns != found.mtime_ns:
-        return "its time changed"
-    if stat.S_IMODE(status.st_mode) != found.mode:
-        return "its mode changed"
-    if (status.st_uid, status.st_gid) != (found.uid, found.gid):
-        return "its owner changed"
-    return ""
-
-
-def _tar_bytes(size: int) -> int:
-    return USUAL_HEADER_BYTES + size + -size % BLOCK

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import marshal
+import os
 import tempfile
 from array import array
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
+from bakthat.archive.create.extents import stored_bytes
 from bakthat.archive.report import PlanTotals
 from bakthat.errors import ArchiveError
+from bakthat.format.entry import BLOCK, Entry
+from bakthat.format.index.layout import USUAL_HEADER_BYTES
 from bakthat.system.text import reason_of
 
 _MEMORY_BYTES = 8 * 1024 * 1024
@@ -122,3 +126,15 @@ def _cannot_keep_error(error: OSError) -> ArchiveError:
         f"cannot keep what changed in {tempfile.gettempdir()}: {reason_of(error)}",
         hint="it takes some 100 bytes for each changed file; TMPDIR names another directory",
     )
+
+
+def content_bytes(path: str, status: os.stat_result, found: Entry | None) -> int:
+    """Return the bytes of content of a file without its holes, about; 0 of what is no file."""
+    if found is not None and (status.st_size, status.st_mtime_ns) == (found.size, found.mtime_ns):
+        return found.stored_bytes
+    return stored_bytes(path, status)
+
+
+def tar_bytes(size: int) -> int:
+    """Return the bytes that a member with *size* bytes of content has in a tar, about."""
+    return USUAL_HEADER_BYTES + size + -size % BLOCK

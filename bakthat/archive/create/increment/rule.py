@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 import zlib
 from dataclasses import dataclass, field
 
 from bakthat.archive.patterns import PatternRules
+from bakthat.format.entry import Entry
 
 CTIME, MTIME, HASH = "ctime", "mtime", "hash"
 """How changes are detected: by all times, without ctime and inode, or by reading each file."""
@@ -50,6 +52,24 @@ class ChangeRule:
             and not self.recheck
         )
 
+    def has_same_times(self, status: os.stat_result, found: Entry) -> bool:
+        """Return whether ctime and inode say that nothing changed, as far as they are looked at."""
+        if self.detect == MTIME:
+            return True
+        if status.st_ctime_ns != found.ctime_ns:
+            return False
+        return self.ignore_inode or status.st_ino == found.inode
+
+    def is_racy(self, status: os.stat_result, racy_ns: int) -> bool:
+        """Return whether it may have changed again without another time, after it was read.
+
+        *racy_ns* is that of the index of the archive for which it was read.
+        """
+        newest = status.st_mtime_ns
+        if self.detect != MTIME:
+            newest = max(newest, status.st_ctime_ns)
+        return newest >= racy_ns
+
     def must_read(self, name: str, device: int) -> bool:
         """Return whether the file *name*, its path below the root, is read whatever its times."""
         if self.detect == HASH or device in self.memory_devices:
@@ -61,6 +81,17 @@ class ChangeRule:
     def _is_due(self, name: str) -> bool:
         place = zlib.crc32(os.fsencode(name)) % 100
         return (place - self.run * self.recheck) % 100 < self.recheck
+
+
+def metadata_change(status: os.stat_result, found: Entry) -> str:
+    """Return which of the metadata that an lstat shows changed; "" for none."""
+    if status.st_mtime_ns != found.mtime_ns:
+        return "its time changed"
+    if stat.S_IMODE(status.st_mode) != found.mode:
+        return "its mode changed"
+    if (status.st_uid, status.st_gid) != (found.uid, found.gid):
+        return "its owner changed"
+    return ""
 
 
 def is_matched(rules: PatternRules, name: str) -> bool:
