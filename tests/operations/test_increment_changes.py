@@ -10,6 +10,7 @@ import stat
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +18,9 @@ from typing import Any
 import pytest
 
 import bakthat
-from bakthat.archive.create import writer
+from bakthat.archive.create import digest, writer
 from bakthat.archive.create.increment import compare
+from bakthat.system import linux
 from tests.support.incremental import BALLAST, Tracked, long_after, noting_what_is_read
 from tests.support.profiles import Conf
 from tests.support.trees import fingerprint
@@ -134,7 +136,7 @@ def test_a_file_that_changes_while_it_is_stored_is_read_again_the_next_time(
 ) -> None:
     path = tracked.tree / "a.txt"
     tracked.back_up()
-    real = writer.read_at
+    real = linux.read_at
 
     def read_at(fd: int, buffer: memoryview, offset: int) -> int:
         count = real(fd, buffer, offset)
@@ -162,7 +164,7 @@ def test_a_file_that_changes_while_it_is_compared_is_stored(
 ) -> None:
     path = tracked.tree / "a.txt"
     tracked.back_up()
-    real = compare.content_digest
+    real = digest.content_digest
 
     def content_digest(fd: int, status: os.stat_result) -> bytes:
         digest = real(fd, status)
@@ -183,7 +185,7 @@ def test_a_file_that_vanishes_before_it_is_stored_keeps_its_earlier_content_once
 ) -> None:
     path = tracked.tree / "a.txt"
     tracked.back_up()
-    real = writer.open_file
+    real = digest.open_file
 
     def open_file(name: str) -> int:
         if name == str(path):
@@ -239,7 +241,7 @@ def test_a_recheck_reads_each_file_once_in_so_many_runs(tracked: Tracked) -> Non
         with noting_what_is_read() as found:
             tracked.back_up(recheck=25)
         runs.append(found)
-    assert sorted(sum(runs, [])) == sorted([*names, "a.txt", BALLAST])
+    assert sorted(chain.from_iterable(runs)) == sorted([*names, "a.txt", BALLAST])
     assert all(runs)
 
 

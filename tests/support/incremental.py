@@ -14,7 +14,7 @@ from unittest import mock
 
 import bakthat
 from bakthat import models
-from bakthat.archive.create import worker
+from bakthat.archive.create import digest, worker
 from bakthat.archive.create.increment import compare
 from tests.support.profiles import Conf
 from tests.support.trees import fingerprint
@@ -53,21 +53,24 @@ class Tracked:
             found = archive.getmembers()
         return {each.name.partition("/")[2]: each for each in found if "/" in each.name}
 
+    def restore(self, entry: models.Backups, out: Path) -> Path:
+        """Restore a backup into *out*; return what was restored."""
+        bakthat.restore(entry.stored_filename, conf=self.conf, output=out, password="")
+        (top,) = out.iterdir()
+        return top
+
     def state(self, entry: models.Backups) -> dict[bytes, Any]:
         """Restore a backup, and return what it is."""
         out = self.tree.parent / "restored"
-        bakthat.restore(entry.stored_filename, conf=self.conf, output=out, password="")
-        (top,) = out.iterdir()
-        found = fingerprint(top)
+        found = fingerprint(self.restore(entry, out))
         shutil.rmtree(out)
         return found
 
     def content(self, entry: models.Backups, name: str) -> bytes | None:
         """Restore a backup, and return the content of a file; None where there is none."""
         out = self.tree.parent / "restored"
-        bakthat.restore(entry.stored_filename, conf=self.conf, output=out, password="")
-        (top,) = out.iterdir()
-        found = (top / name).read_bytes() if (top / name).is_file() else None
+        path = self.restore(entry, out) / name
+        found = path.read_bytes() if path.is_file() else None
         shutil.rmtree(out)
         return found
 
@@ -88,7 +91,7 @@ def long_after() -> Iterator[None]:
 def noting_what_is_read() -> Iterator[list[str]]:
     """Yield the names of the files that are read only to compare them, while they are."""
     read: list[str] = []
-    real = compare.open_file
+    real = digest.open_file
 
     def open_file(path: str) -> int:
         read.append(os.path.basename(path))

@@ -434,6 +434,7 @@ class Comparison:
         if problem.is_gone:
             return
         full = f"{self._arcname}/{from_native(problem.name)}" if problem.name else self._arcname
+        self._later.check_all(full)
         self._kept_paths.add(full)
         if problem.is_listing:
             self._levels[-1].is_complete = False

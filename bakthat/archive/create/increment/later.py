@@ -27,8 +27,18 @@ class LaterContent:
 
     def check(self, path: str) -> None:
         """Raise NewerContentError if the newest backup has newer content at *path*."""
+        self._check(path, is_below_too=False)
+
+    def check_all(self, path: str) -> None:
+        """Raise NewerContentError if the newest backup has anything newer at *path* or below it.
+
+        What it has no more is newer too: the directory that it was in was stored again then.
+        """
+        self._check(path, is_below_too=True)
+
+    def _check(self, path: str, *, is_below_too: bool) -> None:
         if self._newest is None:
             return
         for entry in self._newest.entries([path]):
-            if entry.path == path and entry.archive >= self._archives:
+            if entry.archive >= self._archives and (is_below_too or entry.path == path):
                 raise NewerContentError(f"a later backup has newer content of {printable(path)}")
