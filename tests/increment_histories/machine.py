@@ -21,6 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 import bakthat
 from bakthat import models
+from bakthat.archive.create.increment import archive
+from bakthat.archive.create.increment.writer import write_increment
 from bakthat.errors import UsageError
 from tests.support.edits import Edits
 from tests.support.indexes import forget_cache
@@ -147,6 +149,28 @@ class Histories(RuleBasedStateMachine):
         figures["increments" if entry.is_increment else "fulls"] += 1
         self._examine(made)
 
+    @precondition(lambda self: self._made)
+    @rule(rng=randoms, edits=st.integers(0, 4), days=days, meanwhile=st.integers(1, 2**31))
+    def back_up_while_it_changes(
+        self, rng: random.Random, edits: int, days: int, meanwhile: int
+    ) -> None:
+        """Edit also between the comparison and the archive: the two restores agree all the same."""
+        note(f"edits: {[self._edits.make(rng) for _ in range(edits)]}")
+        self._now += days * DAY
+        real = write_increment
+        during = random.Random(meanwhile)
+
+        def write(*arguments: Any, **options: Any) -> int:
+            for _ in range(during.randint(1, 6)):
+                self._edits.make(during)
+            return real(*arguments, **options)
+
+        with self._clock(), mock.patch.object(archive, "write_increment", write):
+            entry = bakthat.backup(self._tree, conf=self._conf, password="")
+        self._made[entry.date] = made = Made(entry, self._restored(entry))
+        figures["increments of trees that changed meanwhile"] += entry.is_increment
+        self._examine(made)
+
     @precondition(lambda self: len(self._made) > 1)
     @rule()
     def rotate(self) -> None:
@@ -196,13 +220,8 @@ class Histories(RuleBasedStateMachine):
 
     def _examine(self, made: Made) -> None:
         """Restore with bakthat and with GNU tar alone: each time, all is as it was."""
-        out = self._path / "out"
         by_tar = self._path / "out by tar"
-        with self._clock():
-            restored = bakthat.restore(made.name, conf=self._conf, output=out, password="")
-        assert restored is not None
-        assert restored.is_complete, restored.metadata
-        assert difference(fingerprint(out / SET), made.state) == {}
+        assert difference(self._restored(made.entry), made.state) == {}
         by_tar.mkdir()
         needed = [self._made[date].name for date in made.entry.needs]
         for name in (*needed, made.name):
@@ -214,10 +233,21 @@ class Histories(RuleBasedStateMachine):
             )
             assert (done.returncode, done.stderr) == (0, b""), (name, done.stderr)
         assert difference(fingerprint(by_tar / SET), made.state) == {}
-        shutil.rmtree(out)
         shutil.rmtree(by_tar)
         figures["states"] += 1
         figures[MOST_ARCHIVES] = max(figures[MOST_ARCHIVES], len(needed) + 1)
+
+    def _restored(self, entry: models.Backups) -> dict[bytes, Any]:
+        out = self._path / "out"
+        with self._clock():
+            restored = bakthat.restore(
+                entry.stored_filename, conf=self._conf, output=out, password=""
+            )
+        assert restored is not None
+        assert restored.is_complete, restored.metadata
+        found = fingerprint(out / SET)
+        shutil.rmtree(out)
+        return found
 
     @contextlib.contextmanager
     def _clock(self) -> Iterator[None]:

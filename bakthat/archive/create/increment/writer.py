@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,6 +105,13 @@ class _IncrementWriter(TreeWriter):
             except HeaderError as exc:  # no byte of the member was written
                 self.leave_out(entry, str(exc))
 
+    def add(self, entry: Entry) -> None:
+        """Write the member of what was no directory, or warn that it is not stored."""
+        if entry.stat is not None and stat.S_ISDIR(entry.stat.st_mode):
+            self.leave_out(entry, "was replaced by a directory")
+            return
+        super().add(entry)
+
     def leave_out(self, entry: Entry, why: str) -> None:
         """Warn that *entry* is not stored; what the parent's state has of it stays, if it fits."""
         self._later.check(self._path(entry))
@@ -156,15 +164,26 @@ class _IncrementWriter(TreeWriter):
         try:
             status = os.lstat(entry.path)
         except OSError as exc:
-            self._warn(entry, f"{why_unread(exc)}; it is as it was before in the backup")
-            if self._before is not None and not self._before.is_directory:
-                # By the listing of the directory above, tar removes the file that was there.
-                self._record_change(entry, EntryType.REMOVED)
+            self._leave_out_directory(entry, why_unread(exc))
+            return
+        if not stat.S_ISDIR(status.st_mode):
+            self._leave_out_directory(entry, "was replaced by something other than a directory")
             return
         more = []
         if listing is not None and len(listing) <= MAX_DUMPDIR_BYTES:
             more.append((DUMPDIR, listing))
         self._add_directory(entry, self._name(entry), status, more)
+
+    def _leave_out_directory(self, entry: Entry, why: str) -> None:
+        """Warn that a directory is not stored; one that the parent's state has stays."""
+        before = self._before
+        if before is not None and before.is_directory:
+            self._warn(entry, f"{why}; it is as it was before in the backup")
+            return
+        super().leave_out(entry, why)
+        if before is not None:
+            # By the listing of the directory above, tar removes what was there.
+            self._record_change(entry, EntryType.REMOVED)
 
     def _record_change(self, entry: Entry, type_: EntryType) -> None:
         self._recorder.add(
