@@ -9,6 +9,7 @@ import time
 import tracemalloc
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 
 import pytest
 
@@ -18,7 +19,7 @@ from bakthat.archive.index.reader import IndexReader, StoredMember
 from bakthat.archive.index.writer import IndexSpool, SegmentWriter
 from bakthat.errors import CorruptIndexError
 from bakthat.format.entry import Entry, EntryType
-from bakthat.format.index.layout import IndexHeader
+from bakthat.format.index.layout import IndexHeader, NeededArchive
 
 HEADER = IndexHeader("key", "set", "host", "/srv/set", "named", 1_700_000_000, member_bytes=1 << 20)
 
@@ -265,3 +266,22 @@ def test_a_footer_that_would_cost_memory_is_refused_before_it_is_parsed(filler: 
         assert tracemalloc.get_traced_memory()[1] < 16 * 1024 * 1024
     finally:
         tracemalloc.stop()
+
+
+def test_records_of_what_was_seen_or_removed_do_not_divide_a_segment() -> None:
+    """They have no owner, and those around them have owners with names."""
+    needs = (NeededArchive("full", 1_600_000_000, 10, ""),)
+    entries: list[Entry] = []
+    for number, entry in enumerate(tree(1000)):
+        position = entries[-1].end if entries else 1024
+        entry = entry._replace(uid=0, gid=0, owner="root", group="root", position=position)
+        if number % 3:
+            kind = EntryType.SEEN if number % 3 == 1 else EntryType.REMOVED
+            entry = Entry(entry.path, kind, 0, 0, 0, 0, position=position, header_bytes=0)
+        entries.append(entry)
+    reader = IndexReader(written(entries, replace(HEADER, needs=needs)), key="key")
+    assert [each.records for each in reader.footer.segments] == [1001]
+    found = list(chain.from_iterable(reader.segments()))
+    assert [each.path for each in found] == [each.path for each in entries]
+    members = [each._replace(archive=0, read=0) for each in found if each.type.is_member]
+    assert members == entries[::3]

@@ -55,7 +55,12 @@ class SegmentPacker:
 
         A record also follows right after the one before it, with the same names of owners.
         """
-        if not self._may_follow(entry.position, entry.uid, entry.gid, entry.owner, entry.group):
+        if entry.type.is_member:
+            names = entry.owner, entry.group
+            may_follow = self._may_follow(entry.position, entry.uid, entry.gid, *names)
+        else:  # what was removed or seen has no owner
+            may_follow = not self._lines or entry.position == self._next
+        if not may_follow:
             return False
         if not self._lines:
             self.first, self.at = entry.path, entry.position
