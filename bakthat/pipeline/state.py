@@ -186,7 +186,7 @@ class _StateReader:
         source = open_stages(stages, stored, expected, archive.keys(), file_keys=self._file_keys)
         if expected.check_identity is not None:
             source = _identified(source, expected.check_identity)
-        return PartsStream(_pieces(source, spans, archive.index.footer.tar_bytes), _ignore)
+        return PartsStream(wanted_pieces(source, spans, archive.index.footer.tar_bytes), _ignore)
 
     def _parts(self, stages: ExitStack, archive: StoredArchive, spans: Spans) -> Source:
         stored = archive.ranges()
@@ -254,7 +254,7 @@ class _Replayed:
         return piece[:size] or self.read(size)
 
 
-def _pieces(source: Source, spans: Spans, size: int) -> Iterator[bytes]:
+def wanted_pieces(source: Source, spans: Spans, size: int) -> Iterator[bytes]:
     """Yield *spans* of *source*, a tar of *size* bytes, which is read to its end.
 
     So the stages below check all of it. Raises CorruptArchiveError when it has another size.
@@ -264,11 +264,14 @@ def _pieces(source: Source, spans: Spans, size: int) -> Iterator[bytes]:
     at = 0
     while piece := source.read(_READ_BYTES):
         stop = at + len(piece)
+        wanted = []
         while start < stop:
-            yield piece[max(start - at, 0) : end - at]
+            wanted.append(piece[max(start - at, 0) : end - at])
             if end > stop:
                 break
             start, end = next(waiting, _NO_SPAN)
+        if wanted:
+            yield b"".join(wanted)  # TarReader is slower with small pieces
         at = stop
     if at != size:
         raise CorruptArchiveError(f"it has {at} bytes of tar, and {size} in its index")
