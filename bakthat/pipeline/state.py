@@ -61,15 +61,22 @@ class StoredArchive:
     key: str
     index: Index
     expected: Expected
-    keys: DecryptionKeys
+    size: int
+    """Of the stored object, in bytes; -1 when it is not known."""
+    keys: Callable[[], DecryptionKeys]
     download: Callable[[], BinaryIO]
     """Opens the stored object from its beginning."""
     ranges: Callable[[], Ranges]
     """Opens it to read parts of it."""
 
+    @property
+    def has_parts(self) -> bool:
+        """Whether a part of it can be read without what comes before it."""
+        return self.size >= 0 and has_parts(self.index, self.expected)
+
     def is_read_whole(self, spans: Spans) -> bool:
         """Return whether it is read front to back, if *spans* of it are wanted."""
-        return not has_parts(self.index, self.expected) or is_most(spans, self.index)
+        return not self.has_parts or is_most(spans, self.index)
 
 
 def restore_state(
@@ -156,7 +163,7 @@ class _StateReader:
             return False
         archive = self._archives[number]
         has_others = spans[number].bytes + _FRAME_BYTES < archive.index.footer.tar_bytes
-        if not has_others or not has_parts(archive.index, archive.expected):
+        if not has_others or not archive.has_parts:
             return False
         self._in_parts.add(number)
         return True
@@ -176,14 +183,14 @@ class _StateReader:
     def _front_to_back(self, stages: ExitStack, archive: StoredArchive, spans: Spans) -> Source:
         stored = CountedSource(stages.enter_context(closing(archive.download())), self._on_bytes)
         expected = archive.expected
-        source = open_stages(stages, stored, expected, archive.keys, file_keys=self._file_keys)
+        source = open_stages(stages, stored, expected, archive.keys(), file_keys=self._file_keys)
         if expected.check_identity is not None:
             source = _identified(source, expected.check_identity)
-        return PartsStream(_pieces(source, spans, archive.index.footer.tar_bytes), _ignore)
+        return PartsStream(wanted_pieces(source, spans, archive.index.footer.tar_bytes), _ignore)
 
     def _parts(self, stages: ExitStack, archive: StoredArchive, spans: Spans) -> Source:
         stored = archive.ranges()
-        plain = plain_ranges(stored, archive.expected, archive.keys, self._file_keys)
+        plain = plain_ranges(stored, archive.expected, archive.keys(), self._file_keys)
         tar = stages.enter_context(tar_ranges(plain, archive.index, cancel=stored.cancel))
         return bounded(PartsStream(tar.pieces(spans), self._on_bytes), archive.expected)
 
@@ -247,7 +254,7 @@ class _Replayed:
         return piece[:size] or self.read(size)
 
 
-def _pieces(source: Source, spans: Spans, size: int) -> Iterator[bytes]:
+def wanted_pieces(source: Source, spans: Spans, size: int) -> Iterator[bytes]:
     """Yield *spans* of *source*, a tar of *size* bytes, which is read to its end.
 
     So the stages below check all of it. Raises CorruptArchiveError when it has another size.
@@ -257,11 +264,14 @@ def _pieces(source: Source, spans: Spans, size: int) -> Iterator[bytes]:
     at = 0
     while piece := source.read(_READ_BYTES):
         stop = at + len(piece)
+        wanted = []
         while start < stop:
-            yield piece[max(start - at, 0) : end - at]
+            wanted.append(piece[max(start - at, 0) : end - at])
             if end > stop:
                 break
             start, end = next(waiting, _NO_SPAN)
+        if wanted:
+            yield b"".join(wanted)  # TarReader is slower with small pieces
         at = stop
     if at != size:
         raise CorruptArchiveError(f"it has {at} bytes of tar, and {size} in its index")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import subprocess
 import time
 import tracemalloc
@@ -283,4 +284,43 @@ def test_records_of_what_was_seen_or_removed_do_not_divide_a_segment() -> None:
     assert [each.records for each in reader.footer.segments] == [1001]
     found = list(chain.from_iterable(reader.segments()))
     assert [each.path for each in found] == [each.path for each in entries]
-    assert [each for each in found if each.type.is_member] == entries[::3]
+    members = [each._replace(archive=0, read=0) for each in found if each.type.is_member]
+    assert members == entries[::3]
+
+
+def test_the_entries_in_parts_of_the_archive_are_found() -> None:
+    """Of an increment, what was removed or seen has no part, wherever it is."""
+    needs = (NeededArchive("full", 1_600_000_000, 10, ""),)
+    entries: list[Entry] = []
+    for number, entry in enumerate(tree(9000)):
+        position = entries[-1].end if entries else 1024
+        entry = entry._replace(position=position)
+        if number % 7 == 3:
+            entry = Entry(entry.path, EntryType.REMOVED, 0, 0, 0, 0, position=position)
+            entry = entry._replace(header_bytes=0)
+        entries.append(entry)
+    source = written(entries, replace(HEADER, needs=needs))
+    reader = IndexReader(source, key="key")
+    members = [each for each in entries if each.type.is_member]
+    noise = random.Random(1)
+    for _ in range(30):
+        wanted = sorted(noise.sample(range(len(members)), noise.choice([1, 2, 40, 5000])))
+        parts = [(members[number].position, members[number].end) for number in wanted]
+        if noise.random() < 0.5:  # neighbours as one part
+            joined = [parts[0]]
+            for start, end in parts[1:]:
+                if start == joined[-1][1]:
+                    joined[-1] = joined[-1][0], end
+                else:
+                    joined.append((start, end))
+            parts = joined
+        found = [each.path for each in reader.within(parts)]
+        assert found == [members[number].path for number in wanted]
+    assert list(reader.within([])) == []
+    source.read = 0
+    assert len(list(reader.within([(members[-1].position, members[-1].end)]))) == 1
+    assert source.read < source.size / 3
+
+
+def test_an_index_without_entries_has_none_in_any_part() -> None:
+    assert list(IndexReader(written([]), key="key").within([(0, 512)])) == []

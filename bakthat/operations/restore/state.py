@@ -116,17 +116,11 @@ class StateRestore:
         started = time.monotonic()
         for number, lost in sorted(self._plan.lost.items()):
             report.warn(f"{self._problem(number)}: {_described(lost)}")
-        archives = [
-            self._archive(backup, index, spans)
-            for backup, index, spans in zip(
-                self._backups(), self._state.indexes, self._plan.spans, strict=True
-            )
-        ]
+        archives = self._archives()
         total = sum(
-            (backup.size if archive.is_read_whole(spans) else spans.bytes) if spans.bytes else 0
-            for backup, archive, spans in zip(
-                self._backups(), archives, self._plan.spans, strict=True
-            )
+            max(archive.size, 0) if archive.is_read_whole(spans) else spans.bytes
+            for archive, spans in zip(archives, self._plan.spans, strict=True)
+            if spans.bytes
         )
         restore_state(
             archives,
@@ -203,24 +197,35 @@ class StateRestore:
         is_missing = any(self._needed[number].is_missing for number in missing)
         return (NotFoundError if is_missing else CorruptArchiveError)(message, hint=hint)
 
-    def _archive(self, backup: models.Backups, index: IndexReader, spans: Spans) -> StoredArchive:
-        key = backup.stored_filename
+    def _archives(self) -> list[StoredArchive]:
+        needs, backups, state = self._state.header.needs, self._backups(), self._state
+        sizes = [*(needed.size for needed in needs), self._backup.size]
+        return [
+            self._archive(*each)
+            for each in zip(backups, state.indexes, self._plan.spans, sizes, strict=True)
+        ]
+
+    def _archive(
+        self, backup: models.Backups, index: IndexReader, spans: Spans, size: int
+    ) -> StoredArchive:
+        key, backend = backup.stored_filename, self._backend
         expected = expected_of(backup, any_size=self._options.any_size)
 
         def download() -> BinaryIO:
             log.info("Reading %s", printable(key))
-            return self._backend.download(key)
+            return backend.download(key)
 
         def ranges() -> ObjectRanges:
             wanted, total = human_size(spans.bytes), human_size(index.footer.tar_bytes)
             log.info("Reading %s of %s of %s", wanted, total, printable(key))
-            return ObjectRanges(self._backend, key, backup.size)
+            return ObjectRanges(backend, key, size)
 
         return StoredArchive(
             key=key,
             index=index,
             expected=expected,
-            keys=self._keys.of(self._backend, backup, expected),
+            size=size,
+            keys=lambda: self._keys.of(backend, backup, expected),
             download=download,
             ranges=ranges,
         )

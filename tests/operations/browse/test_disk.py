@@ -124,7 +124,7 @@ class TestDigests:
         tree = disk(tmp_path, reads=True)
         found = by_path(tree)
         first = tree.with_digest(found["a"])
-        monkeypatch.setattr("bakthat.operations.browse.disk._hashed", None)
+        monkeypatch.setattr("bakthat.operations.browse.disk.content_digest", None)
         second = tree.with_digest(found["b"])
         assert first is not None
         assert second is not None
