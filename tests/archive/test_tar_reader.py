@@ -476,6 +476,19 @@ def test_the_fast_path_reads_the_same_as_the_general_one(data: st.DataObject) ->
     assert _read(bytes(archive), usual=True) == _read(bytes(archive), usual=False)
 
 
+def test_of_two_damaged_headers_the_first_one_is_named() -> None:
+    archive = bytearray(_usual_archive())
+    second = archive.index(b"n1")
+    archive[second + 108] = ord("9")  # the owner
+    archive[second + 148 : second + 156] = b" " * 8
+    archive[second + 148 : second + 156] = b"%06o\0 " % sum(archive[second : second + 512])
+    archive[second - 512] = ord("x")  # the length of the record before it
+    usual = _read(bytes(archive), usual=True)
+    assert usual == _read(bytes(archive), usual=False)
+    archive[second - 512] = ord("1")
+    assert _read(bytes(archive), usual=True) == _read(bytes(archive), usual=False)
+
+
 def test_most_members_take_the_fast_path(monkeypatch: pytest.MonkeyPatch) -> None:
     slow: list[Member | None] = []
     original = TarReader._next_member

@@ -189,13 +189,14 @@ class TarReader:
         name = name.partition(b"\0")[0]
         if prefix[0] and owner[:6] == b"ustar\0":
             name = prefix.partition(b"\0")[0] + b"/" + name
+        length, seconds, fraction = record.groups()
+        if int(length) != usual[1] - BLOCK_BYTES:  # the extended header is read before the other
+            return None
         stored = int(size[:11], 8) if type_ is MemberType.FILE else 0
         identity = _identity(numbers, owner)
-        length, seconds, fraction = record.groups()
         mtime_ns = int(seconds) * 10**9 + int(fraction.ljust(9, b"0"))
         if (
             not name
-            or int(length) != usual[1] - BLOCK_BYTES
             or (type_ is MemberType.FILE and name[-1] == _SLASH)
             or not (0 <= identity[1] <= MAX_ID and 0 <= identity[2] <= MAX_ID)
             or mtime_ns > MAX_TIME_NS
