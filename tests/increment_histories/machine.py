@@ -232,7 +232,8 @@ class Histories(RuleBasedStateMachine):
                 check=False,
             )
             assert (done.returncode, done.stderr) == (0, b""), (name, done.stderr)
-        assert difference(fingerprint(by_tar / SET), made.state) == {}
+        found = difference(fingerprint(by_tar / SET), made.state)
+        assert found == {}, f"by tar, and as it was: {found}"
         shutil.rmtree(by_tar)
         figures["states"] += 1
         figures[MOST_ARCHIVES] = max(figures[MOST_ARCHIVES], len(needed) + 1)

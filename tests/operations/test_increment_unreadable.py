@@ -253,3 +253,59 @@ def test_the_newest_backup_is_the_parent_when_only_that_has_what_a_closed_direct
         assert mode == 0o400 or weekly.needs == (full.date, daily.date)
 
     unprivileged(act, place)
+
+
+# Names of one file: the earlier content of a link is that of what it is a link to.
+
+
+def test_what_remains_of_a_link_that_cannot_be_read_is_no_link_to_nothing(place: Path) -> None:
+    def act(place: Path) -> None:
+        tracked = make(place)
+        os.link(tracked.tree / "file", tracked.tree / "link")
+        back_up(tracked)
+        (tracked.tree / "file").unlink()
+        (tracked.tree / "link").chmod(0)
+        made = back_up(tracked, 1)
+        assert not made.is_complete
+        assert tracked.content(made, "directory/inside") == b"inside"
+        (tracked.tree / "link").chmod(0o644)
+        assert tracked.state(back_up(tracked, 1)) == fingerprint(tracked.tree)
+
+    unprivileged(act, place)
+
+
+def test_what_a_closed_directory_held_is_no_link_to_what_has_changed(place: Path) -> None:
+    def act(place: Path) -> None:
+        tracked = make(place)
+        (tracked.tree / "b file").write_text("first")
+        os.link(tracked.tree / "b file", tracked.tree / "directory" / "link")
+        back_up(tracked)
+        (tracked.tree / "b file").write_text("second")
+        (tracked.tree / "directory").chmod(0o300)
+        made = back_up(tracked, 1)
+        assert not made.is_complete
+        restored = tracked.restore(made, place / "made")
+        (tracked.tree / "directory").chmod(0o755)
+        (restored / "directory").chmod(0o755)
+        assert (restored / "b file").read_bytes() == b"second"
+        assert tracked.state(back_up(tracked, 1)) == fingerprint(tracked.tree)
+
+    unprivileged(act, place)
+
+
+def test_a_file_of_which_no_name_can_be_read_keeps_its_content_and_its_names(place: Path) -> None:
+    def act(place: Path) -> None:
+        tracked = make(place)
+        os.link(tracked.tree / "file", tracked.tree / "link")
+        back_up(tracked)
+        (tracked.tree / "file").write_text("second")
+        (tracked.tree / "file").chmod(0)
+        made = back_up(tracked, 1)
+        assert made.is_increment
+        assert not made.is_complete
+        for name in ("file", "link"):
+            assert tracked.content(made, name) == b"first"
+        (tracked.tree / "file").chmod(0o644)
+        assert tracked.state(back_up(tracked, 1)) == fingerprint(tracked.tree)
+
+    unprivileged(act, place)

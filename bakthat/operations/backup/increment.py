@@ -11,6 +11,7 @@ from bakthat import models
 from bakthat.archive.create.content import BackupContent
 from bakthat.archive.create.increment.archive import Basis
 from bakthat.archive.create.increment.later import NewerContentError
+from bakthat.archive.create.increment.plan import ChangedTargetError
 from bakthat.archive.create.walk import Scan
 from bakthat.archive.create.worker import open_content
 from bakthat.errors import CorruptIndexError
@@ -67,7 +68,7 @@ def back_up_changes(
             # So that what cannot be read now stays as the newest backup has it.
             log.info("The increment is made from the newest backup: %s", exc)
             return attempt.run(from_newest=True)
-    except (NoParentError, NeededGoneError, NeededDeletedError) as exc:
+    except (NoParentError, NeededGoneError, NeededDeletedError, ChangedTargetError) as exc:
         _log_full(str(exc))
         return None
     except CorruptIndexError as exc:  # the records of an index are read while the tree is compared

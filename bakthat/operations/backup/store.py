@@ -83,7 +83,7 @@ class NewBackup:
         *first* is the content, which the caller opened and closes too; *counted* is what it
         counted, if it did. When the storage already has the name, the source is opened again and
         stored under the next name. Raises SourceError, StorageError, CatalogError; of an increment
-        NeededGoneError and NewerContentError.
+        NeededGoneError, NewerContentError and ChangedTargetError.
         """
         catalog_path = self.session.catalog_path
         if self.backend.name == "local":

@@ -408,6 +408,8 @@ class Comparison:
             if found.type is _FILE:
                 self._later.check(path)
                 self._see(path.partition("/")[2], found, (0, 0, True))
+            elif found.type is _HARDLINK:
+                self._plan.kept_targets.add(found.target)
             return
         self._remove(path)
 

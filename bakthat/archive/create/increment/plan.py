@@ -6,15 +6,15 @@ import marshal
 import os
 import tempfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import IO, Any, NamedTuple
 
 from bakthat.archive.create.extents import stored_bytes
 from bakthat.archive.report import PlanTotals
-from bakthat.errors import ArchiveError
+from bakthat.errors import ArchiveError, BakthatError
 from bakthat.format.entry import BLOCK, Entry
 from bakthat.format.index.layout import USUAL_HEADER_BYTES
-from bakthat.system.text import reason_of
+from bakthat.system.text import from_native, printable, reason_of
 
 _MEMORY_BYTES = 8 * 1024 * 1024
 """Bytes of steps that are kept in memory; more are in an unnamed temporary file."""
@@ -53,6 +53,13 @@ class Step(NamedTuple):
     """Whether it was a regular file; anything else is looked at again before it is opened."""
 
 
+class ChangedTargetError(BakthatError):
+    """A name that cannot be read is a link to what this increment stores or removes.
+
+    So its earlier content is nowhere in the new state, and a full must be made.
+    """
+
+
 class Plan:
     """The steps of an increment, in the order of its archive. The caller calls :meth:`close`.
 
@@ -63,6 +70,8 @@ class Plan:
         self.totals = PlanTotals()
         self.holders: dict[tuple[int, int], str] = {}
         """The path in the archive that has the content of a file with several names, unchanged."""
+        self.kept_targets: set[str] = set()
+        """The paths in the archive that kept names are links to. Kept is what cannot be read."""
         # Closed by close(), which the caller calls.
         self._steps: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115
         self._listings: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115
@@ -115,10 +124,32 @@ class Plan:
         except OSError as exc:
             raise _cannot_keep_error(exc) from exc
 
+    def check_kept_targets(self, arcname: str, left_out: Collection[str]) -> None:
+        """Raise ChangedTargetError unless :attr:`kept_targets` stay as the parent has them.
+
+        *left_out* are the paths in the archive of files that have a step and were kept too.
+        """
+        targets = self.kept_targets.difference(left_out)
+        above = {path for target in targets for path in _above(target)}
+        for step in self.steps() if targets else ():
+            path = f"{arcname}/{from_native(step.name)}"
+            is_change = step.kind in (STORE, LINK, REMOVE)
+            if step.kind == DIRECTORY and step.before is not None:
+                is_change = not Before._make(step.before).is_directory
+            if is_change and (path in targets or path in above):
+                raise ChangedTargetError(
+                    f"what cannot be read now is a link to {printable(path)}, which has changed"
+                )
+
     def close(self) -> None:
         """Remove the temporary files. May be called again."""
         self._steps.close()
         self._listings.close()
+
+
+def _above(path: str) -> Iterator[str]:
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def _cannot_keep_error(error: OSError) -> ArchiveError:

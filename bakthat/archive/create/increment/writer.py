@@ -51,9 +51,9 @@ def write_increment(
     """Write what *plan* says to *sink* as one whole PAX archive; return its bytes.
 
     A file that vanished or cannot be read any more keeps its earlier content in the state, and is a
-    warning in *report*; if *later* has newer content of it, NewerContentError is raised. The other
-    arguments, and what else is raised, are those of
-    :func:`~bakthat.archive.create.writer.write_tree`.
+    warning in *report*. If *later* has newer content of it, NewerContentError is raised, and if it
+    was a link to what has changed, ChangedTargetError. The other arguments, and what else is
+    raised, are those of :func:`~bakthat.archive.create.writer.write_tree`.
     """
     top = os.path.realpath(root)
     writer = _IncrementWriter(plan, top, arcname, sink, report, later, on_bytes, on_segment)
@@ -84,6 +84,8 @@ class _IncrementWriter(TreeWriter):
         self._plan = plan
         self._top = top
         self._later = later
+        self._left_out: set[str] = set()
+        """The paths of files that have a step, and keep their earlier content all the same."""
         self._before: Before | None = None
         """What the parent's state has of the entry that is being written."""
 
@@ -123,8 +125,17 @@ class _IncrementWriter(TreeWriter):
                 self._record_change(entry, EntryType.REMOVED)
             return
         self._warn(entry, f"{why}; its earlier content stays in the backup")
-        if not before.target:
-            self._record_seen(entry, (0, 0, True))
+        if before.target:
+            self._plan.kept_targets.add(before.target)
+            return
+        self._left_out.add(self._path(entry))
+        self._record_seen(entry, (0, 0, True))
+
+    def finish(self) -> int:
+        """Write the end of the archive. Raises ChangedTargetError."""
+        arcname = self._arcname.decode("utf-8", "surrogateescape")
+        self._plan.check_kept_targets(arcname, self._left_out)
+        return super().finish()
 
     def _write(self, step: Step, entry: Entry) -> None:
         if step.kind == STORE and step.is_file:
