@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -173,6 +174,38 @@ def test_a_tier_that_a_class_lacks_is_refused_before_anything_is_paid(
     with pytest.raises(UsageError, match="no tier 'expedited'"):
         restore(chain, out, tier="expedited")
     assert cold.paid() == 0
+
+
+def test_a_tier_that_only_one_class_lacks_is_refused_before_anything_is_paid(
+    frozen_s3: ThawProxy, moto_endpoint: S3Server, tree: Path, out: Path
+) -> None:
+    share_service_models()
+    conf = moto_endpoint.conf(endpoint_url=frozen_s3.endpoint_url)
+    chain = Chain(tree, {**conf, "storage_class": "GLACIER"})
+    chain.full()
+    (tree / "second").write_text("second")
+    chain.conf = {**conf, "storage_class": "DEEP_ARCHIVE"}
+    chain.increment()
+    with pytest.raises(UsageError, match="no tier 'expedited' for DEEP_ARCHIVE"):
+        restore(chain, out, tier="expedited")
+    assert frozen_s3.asked == []
+    assert restore(chain, out) is None
+    assert len(frozen_s3.asked) == 2
+
+
+def test_what_a_link_is_a_name_of_is_thawed_though_it_is_not_chosen(
+    cold: Cold, tree: Path, out: Path
+) -> None:
+    chain = Chain(tree, cold.conf)
+    chain.full()
+    os.link(tree / "a.txt", tree / "link")
+    chain.increment()
+    assert restore(chain, out, only=["link"]) is None
+    assert cold.paid() == 2
+    cold.advance(12)
+    assert restore(chain, out, only=["link"]) is not None
+    assert (out / "mydir" / "link").read_text() == "hello"
+    assert not (out / "mydir" / "a.txt").exists()
 
 
 def test_for_a_lost_index_all_needed_archives_are_thawed(

@@ -372,7 +372,6 @@ def test_what_an_archive_without_its_index_held_cannot_be_known(
 def test_the_index_of_the_archive_that_replaced_another_one_is_not_used(
     chain: Chain, out: Path
 ) -> None:
-    """Both have no id, as those of earlier versions, so only the size tells them apart."""
     tree = chain.tree.parent / "other"
     tree.mkdir()
     (tree / "f").write_text("f")
@@ -380,6 +379,28 @@ def test_the_index_of_the_archive_that_replaced_another_one_is_not_used(
     full = object_path(chain, 0)
     shutil.copy(full.with_name(other.stored_filename), full)
     lose_indexes(chain.conf, chain.names[0])
+    with pytest.raises(CorruptArchiveError, match="what it held is not known"):
+        restore(chain, out, partial=True)
+
+
+def test_an_index_that_may_be_of_what_replaced_the_archive_is_not_used(
+    chain: Chain, out: Path
+) -> None:
+    """The archives of earlier versions have no id, so only the size tells them apart."""
+
+    def without_id(contents: Contents) -> None:
+        contents.header = replace(contents.header, archive_id="")
+
+    def without_its_id(contents: Contents) -> None:
+        full, second = contents.header.needs
+        needs = full, second._replace(archive_id="")
+        contents.header = replace(contents.header, needs=needs)
+
+    change_own_index(chain, 1, without_id)
+    change_own_index(chain, 2, without_its_id)
+    restore(chain, out)
+    shutil.rmtree(out)
+    lose(chain, 1, "truncated")
     with pytest.raises(CorruptArchiveError, match="what it held is not known"):
         restore(chain, out, partial=True)
 

@@ -136,6 +136,16 @@ def test_a_file_is_read_from_the_archive_that_has_its_content(
         assert stream.read() == content[1:]
 
 
+def test_a_link_at_the_front_of_its_archive_has_the_content_from_the_end_of_another(
+    chain: Chain,
+) -> None:
+    os.link(chain.tree / "large", chain.tree / "a link")
+    chain.increment()
+    output = io.BytesIO()
+    cat("mydir", "a link", output, conf=chain.conf)
+    assert output.getvalue() == (chain.tree / "large").read_bytes()
+
+
 def test_only_that_archive_is_read(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     keys: list[str] = []
     real = LocalBackend.download
