@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import subprocess
@@ -35,6 +36,13 @@ class EncryptionKeys:
         if self.passphrase:
             return "passphrase"
         return "recipients" if self.recipients else "none"
+
+    @property
+    def recipients_id(self) -> str:
+        """16 hexadecimal digits that change with the recipients; "" without any."""
+        if not self.recipients:
+            return ""
+        return hashlib.sha256("\n".join(sorted(self.recipients)).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,6 +196,7 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
     "uid": _number(0, 2**32 - 2),
     "gid": _number(0, 2**32 - 2),
     "bytes": _number(0, 2**62),
+    "tar_bytes": _number(0, 2**62),
     "files": _number(0, 2**40),
     "directories": _number(0, 2**40),
     "owner": _text,

@@ -200,7 +200,10 @@ def unpacked_limit(backup: models.Backups) -> read.SizeLimit:
     if "bytes" not in description:
         return read.SizeLimit(unannounced, "how much was backed up is not known", _ANY_SIZE)
     members = description.get("files", 0) + description.get("directories", 0)
-    content: int = description["bytes"] + members * MEMBER_BYTES
+    # The listings of an increment's directories may be longer than what is in its files.
+    content = max(
+        int(description["bytes"] + members * MEMBER_BYTES), int(description.get("tar_bytes", 0))
+    )
     limit = content * SLACK_FACTOR + SLACK_BYTES
     size = human_size(description["bytes"])
     # Only the machine that made the backup knows the path of its source. To others, sync tells what

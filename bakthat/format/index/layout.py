@@ -146,6 +146,9 @@ class IndexHeader:
     racy_seconds: int = DEFAULT_RACY_SECONDS
     """A file that changed fewer seconds than this before it was read may have changed again without
     another time, so the next backup reads it."""
+    recipients: str = ""
+    """16 hexadecimal digits that change with the recipients to which the archive is encrypted, so
+    that an increment to others is not made; "" where that is not known."""
     rule: Mapping[str, Any] = field(default_factory=dict)
     """How changes were found, for people who read it."""
 
@@ -185,6 +188,7 @@ class IndexHeader:
                 "member": self.member_bytes,
                 "sorted": self.is_sorted,
                 **({"id": self.archive_id} if self.archive_id else {}),
+                **({"recipients": self.recipients} if self.recipients else {}),
                 **(increment if self.needs else {}),
                 "rule": {**self.rule, "racy": self.racy_seconds},
                 "columns": COLUMNS,
@@ -232,6 +236,7 @@ class IndexHeader:
             needs=needs,
             level=parse_number(found.get("level", 0), 0, MAX_NUMBER),
             racy_seconds=parse_number(rule.get("racy", DEFAULT_RACY_SECONDS), 0, MAX_NUMBER),
+            recipients=parse_text(found.get("recipients", "")),
             rule={key: value for key, value in rule.items() if key != "racy"},
         )
 

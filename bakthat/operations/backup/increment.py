@@ -21,6 +21,7 @@ from bakthat.operations.backup.parent import (
     IncrementSettings,
     NoParentError,
     Parent,
+    count_run,
     find_parent,
 )
 from bakthat.operations.backup.request import BackupRequest
@@ -63,11 +64,14 @@ def back_up_changes(
         if full:
             raise NoParentError(ASKED_FOR)
         try:
-            return attempt.run(from_newest=False)
+            entry = attempt.run(from_newest=False)
         except NewerContentError as exc:
             # So that what cannot be read now stays as the newest backup has it.
             log.info("The increment is made from the newest backup: %s", exc)
-            return attempt.run(from_newest=True)
+            entry = attempt.run(from_newest=True)
+        if increments.recheck:
+            count_run(request.session, request.source)
+        return entry
     except (NoParentError, NeededGoneError, NeededDeletedError, ChangedTargetError) as exc:
         _log_full(str(exc))
         return None
@@ -86,6 +90,10 @@ class _Attempt:
         self._create = create
 
     def run(self, *, from_newest: bool) -> models.Backups:
+        """Return the entry of the new backup, or of the newest one if nothing has changed since.
+
+        Raises NoParentError, NeededGoneError and the errors of a comparison.
+        """
         request, started = self._request, time.monotonic()
         with find_parent(
             request.session,
@@ -97,13 +105,17 @@ class _Attempt:
             if self._increments.skip_unchanged and parent.basis.newest is not None:
                 newest = Basis(parent.basis.newest, parent.basis.rule)
                 with self._opened(newest) as content:
+                    make_container(request.session, request.backend, create=self._create)
+                    problem = parent.problem_of_newest(request.session)
                     content.count()
-                    if _is_unchanged(content):
+                    if not problem and _is_unchanged(content):
                         return self._skip(parent)
             with self._opened(parent.basis) as content:
                 # The worker process compares, while this one connects.
                 make_container(request.session, request.backend, create=self._create)
-                problem = parent.problem(request.session)
+                problem = parent.problem(request.session) or parent.key_problem(
+                    request.session, request.keys
+                )
                 if problem:
                     raise NeededGoneError(problem)
                 counted = content.count()

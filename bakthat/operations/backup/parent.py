@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
 from bakthat import models
@@ -15,18 +15,23 @@ from bakthat.archive.create.increment.rule import ChangeRule, memory_devices, ra
 from bakthat.archive.index.state import State
 from bakthat.archive.patterns import InvalidPatternError, PatternRules, parse_pattern
 from bakthat.archive.report import PlanTotals
+from bakthat.backends.ranges import ObjectRanges
 from bakthat.conf import Profile
 from bakthat.errors import (
     ArchiveError,
     ConfigError,
+    ContainerNotFoundError,
     CryptoError,
     NotFoundError,
+    NotReadyError,
     StorageError,
     UsageError,
+    WrongKeyError,
 )
 from bakthat.format.index.layout import NeededArchive
 from bakthat.operations.sources.files import BackupSource
-from bakthat.passwords import EncryptionKeys
+from bakthat.passwords import DecryptionKeys, EncryptionKeys
+from bakthat.pipeline.ranges import plain_ranges
 from bakthat.policy import settings
 from bakthat.policy.intervals import parse_interval
 from bakthat.policy.levels import (
@@ -43,8 +48,9 @@ from bakthat.policy.newest import is_in_the_future
 from bakthat.policy.rotation import RotationPolicy
 from bakthat.policy.storage_classes import storage_class
 from bakthat.session.chains import look_up_needed
+from bakthat.session.indexes.home import home_of_index
 from bakthat.session.indexes.opening import open_cached_state, open_state
-from bakthat.session.reading import KeyFinder
+from bakthat.session.reading import KeyFinder, expected_of
 from bakthat.session.session import Session
 from bakthat.session.sets import id_of_source, newest_first
 from bakthat.system.text import from_native, printable
@@ -160,6 +166,8 @@ class Parent:
     basis: Basis
     newest: models.Backups
     """The newest backup of the set; the parent, unless the levels pass over some."""
+    newest_needs: tuple[NeededArchive, ...]
+    """The newest backup's archives, its own the last."""
     earliest_date: int
     """The first second that the new backup may be dated: its parent must be earlier."""
 
@@ -180,10 +188,52 @@ class Parent:
 
         Raises StorageError.
         """
-        for found in look_up_needed(session, self.backups[-1], self.needs):
-            if found.problem:
-                return f"{printable(found.backup.stored_filename)} {found.problem}"
+        return _problem(session, self.backups[-1], self.needs)
+
+    def problem_of_newest(self, session: Session) -> str:
+        """Return what is wrong with an archive of the newest backup; "" for nothing.
+
+        Raises StorageError.
+        """
+        return _problem(session, self.newest, self.newest_needs)
+
+    def key_problem(self, session: Session, keys: EncryptionKeys) -> str:
+        """Return why *keys* would not open all that is needed; "" if they would.
+
+        All archives of a restore must have the same passphrase, or the same recipients. Those that
+        the parent needs have those of the parent. Raises StorageError.
+        """
+        parent = self.backups[-1]
+        if parent.metadata.get("encryption") != keys.kind:
+            return "the encryption has changed"
+        recorded = self.basis.state.header.recipients
+        if recorded and recorded != keys.recipients_id:
+            return "the recipients have changed"
+        if keys.passphrase is not None and not _opens(session, parent, keys.passphrase):
+            return "the passphrase has changed"
         return ""
+
+
+def _problem(session: Session, backup: models.Backups, needs: Sequence[NeededArchive]) -> str:
+    for found in look_up_needed(session, backup, needs):
+        if found.problem:
+            return f"{printable(found.backup.stored_filename)} {found.problem}"
+    return ""
+
+
+def _opens(session: Session, backup: models.Backups, passphrase: str) -> bool:
+    """Return whether *passphrase* opens a backup, as far as that can be found out: by its index."""
+    backend = session.backend(backup.backend)
+    home, key = home_of_index(session, backend, backup.stored_filename)
+    try:
+        stored = ObjectRanges(home, key, home.stat(key).size)
+        expected = expected_of(backup, any_size=True)
+        plain_ranges(stored, expected, DecryptionKeys(passphrase))
+    except WrongKeyError:
+        return False
+    except (NotFoundError, NotReadyError, ContainerNotFoundError) as exc:
+        log.debug("the passphrase of %s is not checked: %s", printable(key), exc)
+    return True
 
 
 class NoParentError(Exception):
@@ -213,7 +263,7 @@ def find_parent(
         if not is_in_the_future(each.date, now) and not each.has_unknown_format
     ]
     if not candidates:
-        raise NoParentError(FIRST)
+        raise NoParentError("all backups of its set are dated in the future" if rows else FIRST)
     problems: list[str] = []
     with ExitStack() as stack:
         for newest in candidates[:_MAX_TRIED]:
@@ -246,28 +296,19 @@ def find_parent(
         due = why_full_by_age(date, chain[0].date, increments.full_every)
         if due:
             raise NoParentError(due)
-        rule = increments.rule(_next_run(session, source) if increments.recheck else 0)
+        rule = increments.rule(_number_of_run(session, source) if increments.recheck else 0)
         state_of_parent = (
             state if position == len(chain) - 1 else State(state.indexes[: position + 1])
         )
         yield Parent(
             tuple(chain[: position + 1]),
-            tuple(
-                _needed(each, index.header.archive_id)
-                for each, index in zip(chain[: position + 1], state.indexes, strict=False)
-            ),
+            _as_needed(chain, state)[: position + 1],
             level,
             Basis(state_of_parent, rule, state if state_of_parent is not state else None),
             newest,
+            _as_needed(chain, state),
             newest.date + 1,
         )
-
-
-def as_newest(parent: Parent) -> Parent:
-    """Return *parent* with the comparison to the newest backup in place of that to the parent."""
-    newest = parent.basis.newest
-    assert newest is not None
-    return replace(parent, basis=Basis(newest, parent.basis.rule))
 
 
 def _backups_of(session: Session, source: BackupSource) -> list[models.Backups]:
@@ -281,16 +322,25 @@ def _backups_of(session: Session, source: BackupSource) -> list[models.Backups]:
     ]
 
 
-def _next_run(session: Session, source: BackupSource) -> int:
-    """Return the number of this run among those of its set that read unchanged files too."""
-    key = f"recheck {session.host} {source.set_name} {source.source_id}"
+def count_run(session: Session, source: BackupSource) -> None:
+    """Record that the files whose turn it was were read, so that others follow."""
+    run = _number_of_run(session, source) + 1
+    config: Any = models.Config
     with models.catalog(session.catalog_path, write=True):
-        config: Any = models.Config
-        row = config.get_or_none(config.key == key)
-        found = row.value.get("run") if row is not None else None
-        run = found + 1 if isinstance(found, int) else 0
-        config.replace(key=key, value={"run": run}).execute()
-    return run
+        config.replace(key=_run_key(session, source), value={"run": run}).execute()
+
+
+def _number_of_run(session: Session, source: BackupSource) -> int:
+    """Return how many runs of its set read unchanged files too."""
+    config: Any = models.Config
+    with models.catalog(session.catalog_path):
+        row = config.get_or_none(config.key == _run_key(session, source))
+    found = row.value.get("run") if row is not None else None
+    return found if isinstance(found, int) else 0
+
+
+def _run_key(session: Session, source: BackupSource) -> str:
+    return f"recheck {session.host} {source.set_name} {source.source_id}"
 
 
 def _open(
@@ -343,8 +393,11 @@ def _chain_of(
     return found if len(found) == len(chain) else None
 
 
-def _needed(backup: models.Backups, archive_id: str) -> NeededArchive:
-    return NeededArchive(backup.stored_filename, backup.date, backup.size, archive_id)
+def _as_needed(chain: Sequence[models.Backups], state: State) -> tuple[NeededArchive, ...]:
+    return tuple(
+        NeededArchive(each.stored_filename, each.date, each.size, index.header.archive_id)
+        for each, index in zip(chain, state.indexes, strict=True)
+    )
 
 
 def _policy(session: Session) -> RotationPolicy | None:

@@ -12,10 +12,18 @@ from typing import Any, NamedTuple, Self
 
 from bakthat.archive.create.increment.compare import UNCHANGED, Comparison
 from bakthat.archive.create.increment.later import NewerContentError
-from bakthat.archive.create.increment.plan import DIRECTORY, LINK, REMOVE, STORE, WARN, Plan
+from bakthat.archive.create.increment.plan import (
+    DIRECTORY,
+    LINK,
+    REMOVE,
+    STORE,
+    WARN,
+    ChangedTargetError,
+    Plan,
+)
 from bakthat.archive.create.walk import scan
 from bakthat.conf import DEFAULT_PROFILE
-from bakthat.errors import UsageError
+from bakthat.errors import CorruptIndexError, UsageError
 from bakthat.format import names
 from bakthat.operations.backup.parent import (
     ASKED_FOR,
@@ -178,8 +186,10 @@ def preview_backup(
                 return _preview_increment(request, increments, explain, from_newest=False)
             except NewerContentError:
                 return _preview_increment(request, increments, explain, from_newest=True)
-        except NoParentError as exc:
+        except (NoParentError, ChangedTargetError) as exc:
             reason = str(exc)
+        except CorruptIndexError as exc:
+            reason = f"the index of an earlier backup cannot be used: {exc}"
     return _preview_full(request, reason)
 
 
@@ -197,7 +207,9 @@ def _preview_increment(
             request.session, source, request.keys, increments, from_newest=from_newest
         )
         parent = stack.enter_context(found)
-        problem = parent.problem(request.session)
+        problem = parent.problem(request.session) or parent.key_problem(
+            request.session, request.keys
+        )
         if problem:
             raise NoParentError(problem)
         is_skipped = increments.skip_unchanged and _is_unchanged(request, parent)
@@ -235,7 +247,9 @@ def _preview_increment(
 
 
 def _is_unchanged(request: BackupRequest, parent: Parent) -> bool:
-    """Return whether nothing has changed since the newest backup."""
+    """Return whether nothing has changed since the newest backup, which is stored."""
+    if parent.problem_of_newest(request.session):
+        return False
     comparison = Comparison(
         request.source.path,
         request.source.arcname,

@@ -88,9 +88,7 @@ class NewBackup:
         catalog_path = self.session.catalog_path
         if self.backend.name == "local":
             recognize_moved(self.session)
-        date = int(time.time())
-        if self.parent is not None:
-            date = max(date, self.parent.earliest_date)
+        date = self._first_date()
         for attempt in range(MAX_COLLISIONS):
             with models.catalog(catalog_path, write=True):
                 key, date = models.reserve(self._names_from(date), self._needed_names)
@@ -129,6 +127,21 @@ class NewBackup:
             increment=self.parent is not None,
         )
         return ((self.session.prefix + name, when) for name, when in candidates)
+
+    def _first_date(self) -> int:
+        """Return the first second that the backup may be dated."""
+        now = int(time.time())
+        if self.parent is not None:
+            return max(now, self.parent.earliest_date)
+        # Dates say what an increment needs, so a full must not have that of an increment.
+        with models.catalog(self.session.catalog_path):
+            containers = self.session.containers(self.backend.name)
+            taken = {
+                each.date for each in models.Backups.increments(containers, self.source.set_name)
+            }
+        while now in taken:
+            now += 1
+        return now
 
     @property
     def _needed_names(self) -> list[str]:
@@ -201,7 +214,8 @@ class NewBackup:
             with last_step:
                 row["size"] = self._commit(upload, index).size
                 report.seconds = time.monotonic() - started
-                row["metadata"] = description | self._result(report, index.size, content.totals)
+                result = self._result(report, index.size, content.totals)
+                row["metadata"] = description | result | {"tar_bytes": tar_bytes}
                 entry = self._record(row)
                 entry.container = self.backend.container
                 self.on_recorded(entry)
@@ -389,6 +403,7 @@ class NewBackup:
             needs=parent.needs if parent is not None else (),
             level=parent.level if parent is not None else 0,
             racy_seconds=rule.racy_seconds,
+            recipients=self.keys.recipients_id,
             rule={"detect": rule.detect, "ignore_inode": rule.ignore_inode} if parent else {},
         )
 

@@ -32,7 +32,7 @@ from bakthat.format.entry import BLOCK, EntryType
 from bakthat.format.entry import Entry as StateEntry
 from bakthat.format.index.layout import USUAL_HEADER_BYTES
 from bakthat.format.index.values import sort_key
-from bakthat.system.text import from_native, printable
+from bakthat.system.text import from_native, printable, to_native
 
 _KINDS = {
     stat.S_IFREG: EntryType.FILE,
@@ -407,7 +407,7 @@ class Comparison:
         if self._kept_paths and self._is_kept(path):
             if found.type is _FILE:
                 self._later.check(path)
-                self._see(path.partition("/")[2], found, (0, 0, True))
+                self._see(to_native(path.partition("/")[2]), found, (0, 0, True))
             elif found.type is _HARDLINK:
                 self._plan.kept_targets.add(found.target)
             return
@@ -415,14 +415,14 @@ class Comparison:
 
     def _remove(self, path: str) -> None:
         self._gone = f"{path}/"
-        self._plan.add(Step(REMOVE, path.partition("/")[2], "removed"))
+        self._plan.add(Step(REMOVE, to_native(path.partition("/")[2]), "removed"))
         self._totals.removed += 1
         parent = path.partition("/")[2].rpartition("/")[0]
         for level in reversed(self._levels):
             if from_native(level.name) == parent:
                 level.changed = level.changed or "an entry of it was removed"
                 break
-        self._say(path.partition("/")[2], "removed")
+        self._say(to_native(path.partition("/")[2]), "removed")
 
     def _is_kept(self, path: str) -> bool:
         while path:
