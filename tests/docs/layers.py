@@ -58,6 +58,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.archive.create.increment": [
         "directory later plan rule",
+        "links",
         "compare",
         "writer",
         "archive",

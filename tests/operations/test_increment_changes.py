@@ -348,7 +348,6 @@ def test_a_backup_is_skipped_when_nothing_has_changed_and_that_is_wished(
         assert not tracked.back_up().is_skipped
 
 
-@pytest.mark.xfail(reason="such a link is stored again by each increment", strict=True)
 @pytest.mark.usefixtures("trusted_times")
 def test_a_link_that_sorts_before_what_it_is_a_link_to_is_no_change_for_ever(
     tracked: Tracked,

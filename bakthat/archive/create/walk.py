@@ -15,9 +15,19 @@ from bakthat.archive.create.extents import stored_bytes
 from bakthat.archive.create.hard_links import HardLinks
 from bakthat.archive.report import ArchiveReport
 from bakthat.errors import SourceError
+from bakthat.format.entry import EntryType
 from bakthat.system.text import printable, reason_of
 
 CACHE_TAG = "CACHEDIR.TAG"
+ENTRY_TYPES = {
+    stat.S_IFREG: EntryType.FILE,
+    stat.S_IFDIR: EntryType.DIRECTORY,
+    stat.S_IFLNK: EntryType.SYMLINK,
+    stat.S_IFCHR: EntryType.CHARACTER,
+    stat.S_IFBLK: EntryType.BLOCK,
+    stat.S_IFIFO: EntryType.FIFO,
+}
+"""The types of files that an archive can hold, by the file type in a mode."""
 CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
 """The first bytes of the tag file of a cache directory (https://bford.info/cachedir/)."""
 

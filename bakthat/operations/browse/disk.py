@@ -13,21 +13,11 @@ from pathlib import Path
 from bakthat.archive.attributes import attributes_digest
 from bakthat.archive.create.digest import content_digest, open_file
 from bakthat.archive.create.hard_links import HardLinks
-from bakthat.archive.create.walk import Unread, WalkOptions, walk
+from bakthat.archive.create.walk import ENTRY_TYPES, Unread, WalkOptions, walk
 from bakthat.archive.create.xattrs import AttributeReader
 from bakthat.archive.report import ArchiveReport
 from bakthat.format.entry import Entry, EntryType
 from bakthat.system.text import from_native, printable, reason_of, to_native
-
-_TYPES = {
-    stat.S_IFREG: EntryType.FILE,
-    stat.S_IFDIR: EntryType.DIRECTORY,
-    stat.S_IFLNK: EntryType.SYMLINK,
-    stat.S_IFCHR: EntryType.CHARACTER,
-    stat.S_IFBLK: EntryType.BLOCK,
-    stat.S_IFIFO: EntryType.FIFO,
-}
-"""The types of files that an archive can hold."""
 
 
 class DiskTree:
@@ -159,7 +149,7 @@ class DiskTree:
 
     def _node(self, path: str, where: str, status: os.stat_result) -> Entry | None:
         """Return the entry of a file that is no hard link; None for what no archive can hold."""
-        kind = _TYPES.get(stat.S_IFMT(status.st_mode))
+        kind = ENTRY_TYPES.get(stat.S_IFMT(status.st_mode))
         if kind is None:
             return None
         target = ""

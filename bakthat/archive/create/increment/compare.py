@@ -10,6 +10,7 @@ from bakthat.archive.attributes import attributes_digest
 from bakthat.archive.create.digest import content_digest, open_file
 from bakthat.archive.create.increment.directory import ComparedDirectory
 from bakthat.archive.create.increment.later import LaterContent
+from bakthat.archive.create.increment.links import is_link_to_later
 from bakthat.archive.create.increment.plan import (
     DIRECTORY,
     LINK,
@@ -20,10 +21,18 @@ from bakthat.archive.create.increment.plan import (
     Plan,
     Step,
     content_bytes,
+    pack_before,
     tar_bytes,
 )
 from bakthat.archive.create.increment.rule import MTIME, ChangeRule, metadata_change
-from bakthat.archive.create.walk import Entry, Unread, WalkOptions, check_root, walk
+from bakthat.archive.create.walk import (
+    ENTRY_TYPES,
+    Entry,
+    Unread,
+    WalkOptions,
+    check_root,
+    walk,
+)
 from bakthat.archive.create.writer import why_unread
 from bakthat.archive.create.xattrs import AttributeReader
 from bakthat.archive.index.state import State
@@ -34,13 +43,6 @@ from bakthat.format.index.layout import USUAL_HEADER_BYTES
 from bakthat.format.index.values import sort_key
 from bakthat.system.text import from_native, printable, to_native
 
-_KINDS = {
-    stat.S_IFREG: EntryType.FILE,
-    stat.S_IFLNK: EntryType.SYMLINK,
-    stat.S_IFIFO: EntryType.FIFO,
-    stat.S_IFCHR: EntryType.CHARACTER,
-    stat.S_IFBLK: EntryType.BLOCK,
-}
 _FILE, _DIRECTORY, _HARDLINK = EntryType.FILE, EntryType.DIRECTORY, EntryType.HARDLINK
 UNCHANGED = "unchanged"
 
@@ -185,7 +187,7 @@ class Comparison:
         if kind == stat.S_IFDIR:
             self._directory(entry, status, full, leaf, found)
             return
-        type_ = _KINDS.get(kind)
+        type_ = ENTRY_TYPES.get(kind)
         if type_ is None:
             what = "a socket" if kind == stat.S_IFSOCK else "of an unknown kind"
             self._warn(f"{printable(entry.path)}: is {what}; it is not stored")
@@ -316,6 +318,19 @@ class Comparison:
         if decision or found is None:
             return False
         holder = self._plan.holders.get(key)
+        if found.type is _HARDLINK and holder is None:
+            is_link = is_link_to_later(
+                full,
+                found.target,
+                key,
+                root=self._root,
+                state=self._state,
+                rule=self._rule,
+                racy_ns=self._racy,
+            )
+            if is_link:
+                self._plan.kept_targets.add(found.target)
+            return is_link
         if found.type is _HARDLINK:
             return holder == found.target
         if holder is None:
@@ -340,7 +355,7 @@ class Comparison:
                 LINK,
                 entry.name,
                 decision or "its links changed",
-                _before(found),
+                pack_before(found),
                 key,
                 is_file=stat.S_ISREG(status.st_mode),
             )
@@ -377,7 +392,7 @@ class Comparison:
                     level.reason = "its attributes changed"
                 level.is_seen = not level.reason
         self._levels.append(level)
-        self._plan.add(Step(DIRECTORY, entry.name, "", _before(found), number=number))
+        self._plan.add(Step(DIRECTORY, entry.name, "", pack_before(found), number=number))
         self._totals.full_tar_bytes += USUAL_HEADER_BYTES
         self._totals.full_directories += 1
 
@@ -457,12 +472,12 @@ class Comparison:
 
     def _see(self, name: str, found: StateEntry, seen: tuple[int, int, bool]) -> None:
         self._totals.seen += 1
-        self._plan.add(Step(SEEN, name, before=_before(found), seen=seen))
+        self._plan.add(Step(SEEN, name, before=pack_before(found), seen=seen))
 
     def _store(
         self, entry: Entry, leaf: str, reason: str, found: StateEntry | None, *, is_file: bool
     ) -> None:
-        self._plan.add(Step(STORE, entry.name, reason, _before(found), is_file=is_file))
+        self._plan.add(Step(STORE, entry.name, reason, pack_before(found), is_file=is_file))
         if self._levels:
             level = self._levels[-1]
             level.stored.add(leaf)
@@ -484,10 +499,3 @@ class Comparison:
 
 _GONE, _STALE = "gone", "stale"
 """Decisions about a file that vanished, and about one that cannot be read."""
-
-
-def _before(found: StateEntry | None) -> tuple[int, bool, str] | None:
-    if found is None:
-        return None
-    target = found.target if found.type is _HARDLINK else ""
-    return found.archive, found.type is _DIRECTORY, target

@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 from bakthat.archive.create.extents import stored_bytes
 from bakthat.archive.report import PlanTotals
 from bakthat.errors import ArchiveError, BakthatError
-from bakthat.format.entry import BLOCK, Entry
+from bakthat.format.entry import BLOCK, Entry, EntryType
 from bakthat.format.index.layout import USUAL_HEADER_BYTES
 from bakthat.system.text import from_native, printable, reason_of
 
@@ -31,6 +31,14 @@ class Before(NamedTuple):
     is_directory: bool
     target: str
     """What a hard link is another name of; "" for anything else."""
+
+
+def pack_before(found: Entry | None) -> tuple[int, bool, str] | None:
+    """Return the :class:`Before` of what the parent's state has, as a plain tuple."""
+    if found is None:
+        return None
+    target = found.target if found.type is EntryType.HARDLINK else ""
+    return found.archive, found.type is EntryType.DIRECTORY, target
 
 
 class Step(NamedTuple):
@@ -71,7 +79,8 @@ class Plan:
         self.holders: dict[tuple[int, int], str] = {}
         """The path in the archive that has the content of a file with several names, unchanged."""
         self.kept_targets: set[str] = set()
-        """The paths in the archive that kept names are links to. Kept is what cannot be read."""
+        """The paths in the archive that kept names are links to. Kept is what cannot be read, and a
+        link that the walk meets before what it is a link to."""
         # Closed by close(), which the caller calls.
         self._steps: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115
         self._listings: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115
@@ -138,7 +147,7 @@ class Plan:
                 is_change = not Before._make(step.before).is_directory
             if is_change and (path in targets or path in above):
                 raise ChangedTargetError(
-                    f"what cannot be read now is a link to {printable(path)}, which has changed"
+                    f"a name that stays is a link to {printable(path)}, which has changed"
                 )
 
     def close(self) -> None:
