@@ -22,6 +22,7 @@ from bakthat.archive.create.increment.plan import (
     Step,
     content_bytes,
     pack_before,
+    pack_status,
     tar_bytes,
 )
 from bakthat.archive.create.increment.rule import MTIME, ChangeRule, metadata_change
@@ -319,15 +320,8 @@ class Comparison:
             return False
         holder = self._plan.holders.get(key)
         if found.type is _HARDLINK and holder is None:
-            is_link = is_link_to_later(
-                full,
-                found.target,
-                key,
-                root=self._root,
-                state=self._state,
-                rule=self._rule,
-                racy_ns=self._racy,
-            )
+            known = self._root, self._state, self._rule, self._racy
+            is_link = is_link_to_later(full, found.target, key, *known)
             if is_link:
                 self._plan.kept_targets.add(found.target)
             return is_link
@@ -404,15 +398,15 @@ class Comparison:
         self._say(level.name, reason or UNCHANGED)
         if reason:
             listing = level.listing(kept) if level.is_complete else None
-            self._plan.set_directory(level.number, (reason, listing))
+            self._plan.set_directory(level.number, (reason, listing, pack_status(level.status)))
             self._totals.stored_directories += 1
             self._totals.tar_bytes += USUAL_HEADER_BYTES + len(listing or b"") + BLOCK
             if self._levels:
                 above = self._levels[-1]
                 above.changed = above.changed or "an entry in it is stored"
         elif level.is_seen:
-            status = level.status
-            self._plan.set_directory(level.number, (status.st_ctime_ns, status.st_ino, False))
+            seen = level.status.st_ctime_ns, level.status.st_ino, False
+            self._plan.set_directory(level.number, ("", seen, ()))
 
     def _missing(self, found: StateEntry) -> None:
         """Decide about what the parent's state has and the tree has not."""

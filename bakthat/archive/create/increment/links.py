@@ -18,7 +18,6 @@ def is_link_to_later(
     path: str,
     target: str,
     key: tuple[int, int],
-    *,
     root: Path,
     state: State,
     rule: ChangeRule,

@@ -100,7 +100,11 @@ class Plan:
         return len(self._places) - 1
 
     def set_directory(self, number: int, content: Any) -> None:
-        """Set what :meth:`directory` returns; *content* is of types that marshal supports."""
+        """Set what :meth:`directory` returns; *content* is of types that marshal supports.
+
+        It is the reason why a directory is stored, its listing or None, and its status as
+        :func:`pack_status` returns it; or "", what was seen of one that is not stored, and ().
+        """
         data = marshal.dumps(content)
         try:
             self._listings.write(data)
@@ -166,6 +170,17 @@ def _cannot_keep_error(error: OSError) -> ArchiveError:
         f"cannot keep what changed in {tempfile.gettempdir()}: {reason_of(error)}",
         hint="it takes some 100 bytes for each changed file; TMPDIR names another directory",
     )
+
+
+def pack_status(status: os.stat_result) -> tuple[Any, ...]:
+    """Return a status as plain numbers, for :func:`unpack_status`."""
+    return tuple(status[:10]), status.st_mtime_ns, status.st_ctime_ns
+
+
+def unpack_status(packed: tuple[Any, ...]) -> os.stat_result:
+    """Return the status that :func:`pack_status` packed."""
+    numbers, mtime_ns, ctime_ns = packed
+    return os.stat_result(numbers, {"st_mtime_ns": mtime_ns, "st_ctime_ns": ctime_ns})
 
 
 def content_bytes(path: str, status: os.stat_result, found: Entry | None) -> int:
