@@ -326,7 +326,7 @@ def _entries(plan: Plan, arcname: str) -> Iterator[PreviewedEntry]:
                 yield PreviewedEntry(path, "removed", "it is gone")
             elif step.kind == DIRECTORY:
                 content = plan.directory(step.number)
-                if content is not None and len(content) == 2:
+                if content is not None and content[0]:
                     yield PreviewedEntry(path, "stored", content[0])
     finally:
         plan.close()

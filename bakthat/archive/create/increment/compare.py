@@ -404,15 +404,14 @@ class Comparison:
         self._say(level.name, reason or UNCHANGED)
         if reason:
             listing = level.listing(kept) if level.is_complete else None
-            self._plan.set_directory(level.number, (reason, listing))
+            self._plan.store_directory(level.number, reason, listing, level.status)
             self._totals.stored_directories += 1
             self._totals.tar_bytes += USUAL_HEADER_BYTES + len(listing or b"") + BLOCK
             if self._levels:
                 above = self._levels[-1]
                 above.changed = above.changed or "an entry in it is stored"
         elif level.is_seen:
-            status = level.status
-            self._plan.set_directory(level.number, (status.st_ctime_ns, status.st_ino, False))
+            self._plan.see_directory(level.number, level.status)
 
     def _missing(self, found: StateEntry) -> None:
         """Decide about what the parent's state has and the tree has not."""

@@ -18,6 +18,7 @@ from bakthat.archive.create.increment.plan import (
     Before,
     Plan,
     Step,
+    unpack_status,
 )
 from bakthat.archive.create.walk import Entry
 from bakthat.archive.create.writer import TreeWriter, why_unread
@@ -168,33 +169,23 @@ class _IncrementWriter(TreeWriter):
         content = self._plan.directory(step.number)
         if content is None:
             return
-        if len(content) == 3:
-            self._record_seen(entry, content)
+        reason, listing, packed = content
+        if not reason:
+            self._record_seen(entry, listing)
             return
-        _, listing = content
         try:
             status = os.lstat(entry.path)
+            why = "" if stat.S_ISDIR(status.st_mode) else "is no directory any more"
         except OSError as exc:
-            self._leave_out_directory(entry, why_unread(exc))
-            return
-        if not stat.S_ISDIR(status.st_mode):
-            self._leave_out_directory(entry, "was replaced by something other than a directory")
-            return
+            why = why_unread(exc)
+        if why:
+            # What was removed of it is in its listing, so it must be there.
+            status = unpack_status(packed)
+            self._warn(entry, f"{why}; what of it could not be stored is as it was before")
         more = []
         if listing is not None and len(listing) <= MAX_DUMPDIR_BYTES:
             more.append((DUMPDIR, listing))
         self._add_directory(entry, self._name(entry), status, more)
-
-    def _leave_out_directory(self, entry: Entry, why: str) -> None:
-        """Warn that a directory is not stored; one that the parent's state has stays."""
-        before = self._before
-        if before is not None and before.is_directory:
-            self._warn(entry, f"{why}; it is as it was before in the backup")
-            return
-        super().leave_out(entry, why)
-        if before is not None:
-            # By the listing of the directory above, tar removes what was there.
-            self._record_change(entry, EntryType.REMOVED)
 
     def _record_change(self, entry: Entry, type_: EntryType) -> None:
         self._recorder.add(
