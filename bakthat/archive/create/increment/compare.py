@@ -22,7 +22,6 @@ from bakthat.archive.create.increment.plan import (
     Step,
     content_bytes,
     pack_before,
-    pack_status,
     tar_bytes,
 )
 from bakthat.archive.create.increment.rule import MTIME, ChangeRule, metadata_change
@@ -398,15 +397,14 @@ class Comparison:
         self._say(level.name, reason or UNCHANGED)
         if reason:
             listing = level.listing(kept) if level.is_complete else None
-            self._plan.set_directory(level.number, (reason, listing, pack_status(level.status)))
+            self._plan.store_directory(level.number, reason, listing, level.status)
             self._totals.stored_directories += 1
             self._totals.tar_bytes += USUAL_HEADER_BYTES + len(listing or b"") + BLOCK
             if self._levels:
                 above = self._levels[-1]
                 above.changed = above.changed or "an entry in it is stored"
         elif level.is_seen:
-            seen = level.status.st_ctime_ns, level.status.st_ino, False
-            self._plan.set_directory(level.number, ("", seen, ()))
+            self._plan.see_directory(level.number, level.status)
 
     def _missing(self, found: StateEntry) -> None:
         """Decide about what the parent's state has and the tree has not."""

@@ -99,12 +99,17 @@ class Plan:
         self._places.append(-1)
         return len(self._places) - 1
 
-    def set_directory(self, number: int, content: Any) -> None:
-        """Set what :meth:`directory` returns; *content* is of types that marshal supports.
+    def store_directory(
+        self, number: int, reason: str, listing: bytes | None, status: os.stat_result
+    ) -> None:
+        """Let a directory be stored, with a *listing* that is complete. Raises ArchiveError."""
+        self._set_directory(number, (reason, listing, _pack_status(status)))
 
-        It is the reason why a directory is stored, its listing or None, and its status as
-        :func:`pack_status` returns it; or "", what was seen of one that is not stored, and ().
-        """
+    def see_directory(self, number: int, status: os.stat_result) -> None:
+        """Let a directory of which only ctime or inode changed be seen. Raises ArchiveError."""
+        self._set_directory(number, ("", (status.st_ctime_ns, status.st_ino, False), ()))
+
+    def _set_directory(self, number: int, content: tuple[Any, ...]) -> None:
         data = marshal.dumps(content)
         try:
             self._listings.write(data)
@@ -114,7 +119,11 @@ class Plan:
         self._end += len(data)
 
     def directory(self, number: int) -> Any:
-        """Return what was set for a directory; None if nothing was. Raises ArchiveError."""
+        """Return what was decided about a directory; None if it is unchanged. Raises ArchiveError.
+
+        It is the reason why it is stored, its listing or None, and its status for
+        :func:`unpack_status`; or "", what was seen, and ().
+        """
         place = self._places[number]
         if place < 0:
             return None
@@ -172,13 +181,13 @@ def _cannot_keep_error(error: OSError) -> ArchiveError:
     )
 
 
-def pack_status(status: os.stat_result) -> tuple[Any, ...]:
-    """Return a status as plain numbers, for :func:`unpack_status`."""
+def _pack_status(status: os.stat_result) -> tuple[Any, ...]:
+    """Return a status as plain numbers, which marshal supports."""
     return tuple(status[:10]), status.st_mtime_ns, status.st_ctime_ns
 
 
 def unpack_status(packed: tuple[Any, ...]) -> os.stat_result:
-    """Return the status that :func:`pack_status` packed."""
+    """Return the status of a directory that :meth:`Plan.directory` has."""
     numbers, mtime_ns, ctime_ns = packed
     return os.stat_result(numbers, {"st_mtime_ns": mtime_ns, "st_ctime_ns": ctime_ns})
 
