@@ -88,10 +88,13 @@ class NewBackup:
         catalog_path = self.session.catalog_path
         if self.backend.name == "local":
             recognize_moved(self.session)
-        date = self._first_date()
+        date = int(time.time())
+        if self.parent is not None:
+            date = max(date, self.parent.earliest_date)
+        without = self._dates_of_increments()
         for attempt in range(MAX_COLLISIONS):
             with models.catalog(catalog_path, write=True):
-                key, date = models.reserve(self._names_from(date), self._needed_names)
+                key, date = models.reserve(self._names_from(date, without), self._needed_names)
             try:
                 # Recording the backup ends the reservation.
                 if not attempt:
@@ -118,7 +121,7 @@ class NewBackup:
             hint="check that what answers is the storage, and the clock of this machine",
         )
 
-    def _names_from(self, date: int) -> Iterator[tuple[str, int]]:
+    def _names_from(self, date: int, without: set[int]) -> Iterator[tuple[str, int]]:
         candidates = names.stored_names(
             self.source.stem,
             date,
@@ -126,22 +129,18 @@ class NewBackup:
             encrypted=bool(self.keys),
             increment=self.parent is not None,
         )
-        return ((self.session.prefix + name, when) for name, when in candidates)
+        return (
+            (self.session.prefix + name, when) for name, when in candidates if when not in without
+        )
 
-    def _first_date(self) -> int:
-        """Return the first second that the backup may be dated."""
-        now = int(time.time())
+    def _dates_of_increments(self) -> set[int]:
+        """Return the dates that a full must not have, since they say what an increment needs."""
         if self.parent is not None:
-            return max(now, self.parent.earliest_date)
-        # Dates say what an increment needs, so a full must not have that of an increment.
+            return set()
+        containers = self.session.containers(self.backend.name)
         with models.catalog(self.session.catalog_path):
-            containers = self.session.containers(self.backend.name)
-            taken = {
-                each.date for each in models.Backups.increments(containers, self.source.set_name)
-            }
-        while now in taken:
-            now += 1
-        return now
+            rows = models.Backups.increments(containers, self.source.set_name)
+        return {each.date for each in rows}
 
     @property
     def _needed_names(self) -> list[str]:
