@@ -6,7 +6,6 @@ import mmap
 import os
 import shutil
 import socket
-import stat
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
@@ -493,15 +492,3 @@ def test_sparse_files_are_compared_and_stored_without_their_holes(tracked: Track
     assert set(tracked.members(made)) == {"sparse"}
     assert made.size < 50_000
     assert tracked.state(made) == fingerprint(tracked.tree)
-
-
-def test_what_is_no_file_is_stored_again_when_it_changes(tracked: Tracked) -> None:
-    os.mkfifo(tracked.tree / "fifo")
-    tracked.back_up()
-    assert tracked.members(tracked.back_up()) == {}
-    (tracked.tree / "fifo").chmod(0o600)
-    made = tracked.back_up()
-    assert {name: each.type for name, each in tracked.members(made).items()} == {
-        "fifo": tarfile.FIFOTYPE
-    }
-    assert stat.S_ISFIFO((tracked.tree / "fifo").lstat().st_mode)
