@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tarfile
 import time
 from pathlib import Path
 from unittest import mock
@@ -158,6 +159,23 @@ def test_the_listings_of_directories_count_in_the_limit_of_a_restore(
         made = tracked.back_up()
     assert made.is_increment
     assert tracked.state(made) == fingerprint(tracked.tree)
+
+
+# What other programs read.
+
+
+def test_the_archive_of_an_increment_without_changes_has_its_root(tracked: Tracked) -> None:
+    with long_after():
+        tracked.back_up()
+        made = tracked.back_up()
+    path = Path(tracked.conf["local_path"], made.stored_filename)
+    with tarfile.open(path, errorlevel=2) as found:
+        assert found.getnames() == ["mydir"]
+    assert made.metadata["unchanged"] == 2
+    with long_after():
+        preview = bakthat.preview_backup(tracked.tree, conf=tracked.conf, password="")
+        assert list(preview) == []
+        assert tracked.back_up(skip_unchanged=True).is_skipped
 
 
 # Names and dates.

@@ -516,7 +516,7 @@ def test_a_bomb_in_the_place_of_a_needed_archive_is_refused(
     full = chain.full()
     (tree / "new").write_text("new")
     chain.increment()
-    full.metadata = {**full.metadata, "bytes": 10, "files": 1, "directories": 1}
+    full.metadata = {**full.metadata, "bytes": 10, "files": 1, "directories": 1, "tar_bytes": 10}
     with models.catalog(local["database"], write=True):
         full.save()
     with pytest.raises(ArchiveError, match=f"{full.stored_filename}: the object unpacks to more"):

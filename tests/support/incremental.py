@@ -46,8 +46,6 @@ class Tracked:
 
     def members(self, entry: models.Backups) -> dict[str, tarfile.TarInfo]:
         """Return what the archive of a backup has but its root, by the paths below that."""
-        if not entry.metadata["files"] + entry.metadata["directories"]:
-            return {}  # tarfile refuses an archive that has nothing but a global header
         path = Path(self.conf["local_path"], entry.stored_filename)
         with tarfile.open(path, errorlevel=2) as archive:
             found = archive.getmembers()

@@ -15,6 +15,7 @@ from bakthat.archive.create.increment.later import NewerContentError
 from bakthat.archive.create.increment.plan import (
     DIRECTORY,
     LINK,
+    ONLY_MEMBER,
     REMOVE,
     STORE,
     WARN,
@@ -326,7 +327,7 @@ def _entries(plan: Plan, arcname: str) -> Iterator[PreviewedEntry]:
                 yield PreviewedEntry(path, "removed", "it is gone")
             elif step.kind == DIRECTORY:
                 content = plan.directory(step.number)
-                if content is not None and content[0]:
+                if content is not None and content[0] not in ("", ONLY_MEMBER):
                     yield PreviewedEntry(path, "stored", content[0])
     finally:
         plan.close()

@@ -14,6 +14,7 @@ from bakthat.archive.create.increment.links import is_link_to_later
 from bakthat.archive.create.increment.plan import (
     DIRECTORY,
     LINK,
+    ONLY_MEMBER,
     REMOVE,
     SEEN,
     STORE,
@@ -395,10 +396,12 @@ class Comparison:
         kept = self._kept.pop(level.name, [])
         reason = level.reason or level.changed
         self._say(level.name, reason or UNCHANGED)
-        if reason:
+        is_only_member = not (reason or self._levels)
+        if reason or is_only_member:
             listing = level.listing(kept) if level.is_complete else None
-            self._plan.store_directory(level.number, reason, listing, level.status)
-            self._totals.stored_directories += 1
+            why = reason or ONLY_MEMBER
+            self._plan.store_directory(level.number, why, listing, level.status)
+            self._totals.stored_directories += bool(reason)
             self._totals.tar_bytes += USUAL_HEADER_BYTES + len(listing or b"") + BLOCK
             if self._levels:
                 above = self._levels[-1]

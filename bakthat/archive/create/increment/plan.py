@@ -23,6 +23,11 @@ STORE, LINK, SEEN, REMOVE, DIRECTORY, WARN = "store", "link", "seen", "remove", 
 """The kinds of steps."""
 
 
+ONLY_MEMBER = "nothing else is stored"
+"""Why the root is stored when nothing has changed: Python's tarfile refuses an archive without any
+member."""
+
+
 class Before(NamedTuple):
     """What the parent's state has at a path."""
 
