@@ -365,7 +365,8 @@ NO_PATHS = {
     *("access_key", "secret_key", "region_name", "s3_bucket", "glacier_vault", "endpoint_url"),
     *("glacier_endpoint_url", "default_destination", "storage_class", "timeout", "attempts"),
     *("host", "prefix", "compress", "password", "password_command", "recipients", "rotation"),
-    "plugins",
+    *("incremental", "full_every", "max_archives", "detect", "ignore_inode", "always_read"),
+    *("recheck", "skip_unchanged", "plugins"),
     *("healthchecks", "webhook", "apprise", "plugin_settings"),
 }
 

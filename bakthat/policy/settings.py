@@ -150,7 +150,7 @@ def boolean(value: object) -> Problem | None:
     """Check that a value is true or false."""
     if isinstance(value, bool):
         return None
-    return Problem(f"must be true or false, not {_shown(value)}", "write it without quotes")
+    return Problem(f"must be true or false, not {_number_or_kind(value)}", _unquoted(value))
 
 
 def interval(value: object) -> Problem | None:
@@ -161,7 +161,7 @@ def interval(value: object) -> Problem | None:
     try:
         parse_interval(str(value))
     except UsageError as exc:
-        return Problem(f"is no interval: {exc}", exc.hint)
+        return Problem("is no interval", exc.hint)
     return None
 
 
@@ -169,14 +169,16 @@ def archives(value: object) -> Problem | None:
     """Check that a value is a usable number of archives for a restore."""
     if isinstance(value, int) and not isinstance(value, bool) and 2 <= value <= MAX_NEEDED:
         return None
-    return Problem(f"must be a whole number from 2 to {MAX_NEEDED}, not {_shown(value)}")
+    wanted = f"must be a whole number from 2 to {MAX_NEEDED}"
+    return Problem(f"{wanted}, not {_number_or_kind(value)}", _unquoted(value))
 
 
 def percent(value: object) -> Problem | None:
     """Check that a value is a whole number of percent."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 100:
         return None
-    return Problem(f"must be a whole number of percent from 0 to 100, not {_shown(value)}")
+    wanted = "must be a whole number of percent from 0 to 100"
+    return Problem(f"{wanted}, not {_number_or_kind(value)}", _unquoted(value))
 
 
 def detect(value: object) -> Problem | None:
@@ -184,7 +186,7 @@ def detect(value: object) -> Problem | None:
     if value in DETECT:
         return None
     hint = did_you_mean(value.lower(), DETECT) if isinstance(value, str) else ""
-    return Problem(f"must be one of {', '.join(DETECT)}, not {_shown(value)}", hint)
+    return Problem(f"must be one of {', '.join(DETECT)}, not {_number_or_kind(value)}", hint)
 
 
 def timeout(value: object) -> Problem | None:
@@ -272,6 +274,15 @@ def _is_number(value: object) -> bool:
 def _not_a_number(value: object, wanted: str, example: str) -> Problem:
     hint = f"write it without quotes and units, such as {example}" if isinstance(value, str) else ""
     return Problem(f"must be {wanted}, not {kind(value)}", hint)
+
+
+def _number_or_kind(value: object) -> str:
+    """Return a number as it is, and of anything else, which may be a secret, its type."""
+    return repr(value) if isinstance(value, (int, float)) else kind(value)
+
+
+def _unquoted(value: object) -> str:
+    return "write it without quotes" if isinstance(value, str) else ""
 
 
 def _shown(value: object) -> str:
