@@ -6,7 +6,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieva
 those of vaults from
 https://docs.aws.amazon.com/amazonglacier/latest/dev/downloading-an-archive-two-steps.html and
 https://aws.amazon.com/s3/glacier/pricing/. Prices are those of https://aws.amazon.com/s3/pricing/
-in us-east-1; other regions charge up to twice as much.
+in us-east-1; other regions have others.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ _DEEP = {STANDARD: (0, 12 * _HOUR), BULK: (0, 48 * _HOUR)}
 
 _FLEXIBLE_PRICES = {EXPEDITED: (0.03, 0.01), STANDARD: (0.01, 0.00005), BULK: (0.0, 0.0)}
 _DEEP_PRICES = {STANDARD: (0.02, 0.0001), BULK: (0.0025, 0.000025)}
+_VAULT_PRICES = {EXPEDITED: (0.03, 0.01), STANDARD: (0.01, 0.00005)}
 _TIERING_PRICES = {EXPEDITED: (0.03, 0.01), STANDARD: (0.0, 0.0), BULK: (0.0, 0.0)}
 
 _CLASSES = {
@@ -68,7 +69,7 @@ _CLASSES = {
         StorageClass("DEEP_ARCHIVE", 180, _DEEP, _DEEP_PRICES),
         StorageClass("ARCHIVE_ACCESS", 0, _FLEXIBLE, _TIERING_PRICES),
         StorageClass("DEEP_ARCHIVE_ACCESS", 0, _DEEP, _TIERING_PRICES),
-        StorageClass(VAULT, 90, _FLEXIBLE, _FLEXIBLE_PRICES),
+        StorageClass(VAULT, 90, _FLEXIBLE, _VAULT_PRICES),
     )
 }
 
@@ -93,7 +94,7 @@ def check_tier(name: str, tier: str) -> None:
 
 
 def thaw_price(name: str, tier: str, size: int) -> float | None:
-    """Return what the thaw of *size* bytes of class *name* costs, in dollars; None if unknown.
+    """Return what the thaw of *size* bytes of class *name* costs, in dollars; None if not known.
 
     Without the copy that S3 keeps for some days, and without the download.
     """

@@ -342,13 +342,13 @@ def _log_price(backups: Sequence[models.Backups], frozen: Sequence[ThawStatus], 
     sizes = {each.stored_filename: max(each.size, 0) for each in backups}
     prices = [thaw_price(each.storage_class, tier, sizes[each.key]) for each in frozen]
     known = [each for each in prices if each is not None]
+    total = sum(known)
+    cost = f"some ${max(total, 0.01):.2f}" if total else "free"
     log.info(
         "Requesting the thaw of %s, %s in all%s",
         counted(len(frozen), "archive"),
         human_size(sum(sizes[each.key] for each in frozen)),
-        f": some ${max(sum(known), 0.01):.2f} by the list price of AWS in us-east-1"
-        if len(known) == len(prices)
-        else "",
+        f": {cost} by the list price of AWS in us-east-1" if len(known) == len(prices) else "",
     )
 
 

@@ -14,6 +14,7 @@ import bakthat
 from bakthat import models
 from bakthat.backends.base import ThawState
 from bakthat.errors import NoMatchError, UsageError
+from bakthat.policy.storage_classes import thaw_price
 from tests.support.glacier_server import GlacierServer
 from tests.support.increments import Chain
 from tests.support.indexes import lose_indexes
@@ -100,6 +101,34 @@ def test_all_archives_are_asked_for_at_once_and_only_once(
     assert cold.paid() == 3
     for name in ("a.txt", "first", "second"):
         assert (out / "mydir" / name).read_bytes() == (chain.tree / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "tier", "price"),
+    [
+        ("DEEP_ARCHIVE", "standard", 2.0001),
+        ("DEEP_ARCHIVE", "bulk", 0.250025),
+        ("GLACIER", "expedited", 3.01),
+        ("GLACIER", "bulk", 0),
+        ("VAULT", "bulk", None),
+        ("STANDARD", "standard", None),
+    ],
+)
+def test_a_thaw_has_its_price(name: str, tier: str, price: float | None) -> None:
+    assert thaw_price(name, tier, 100 * 2**30) == (price and pytest.approx(price))
+
+
+def test_a_thaw_that_costs_nothing_is_said_to_be_free(
+    cold: Cold, chain: Chain, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "bakthat")
+    assert restore(chain, out, tier="bulk") is None
+    expected = {
+        "GLACIER": ": free by the list price",
+        "DEEP_ARCHIVE": ": some $0.01 by the list price",
+        "VAULT": " in all\n",
+    }
+    assert expected[chain.conf.get("storage_class", "VAULT")] in caplog.text
 
 
 def test_an_archive_that_is_not_read_is_not_thawed(cold: Cold, chain: Chain, out: Path) -> None:
