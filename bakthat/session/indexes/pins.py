@@ -12,7 +12,12 @@ from functools import partial
 
 from bakthat import models
 from bakthat.backends.base import Backend, StoredObject
-from bakthat.errors import ContainerNotFoundError, CredentialsError, NotFoundError
+from bakthat.errors import (
+    ContainerNotFoundError,
+    CredentialsError,
+    NotFoundError,
+    UnreachableError,
+)
 from bakthat.format.description import FILE
 from bakthat.format.names import StoredName, index_key, parse_stored_name, tarball_stem
 from bakthat.session.chains import may_be_of_one_set
@@ -51,7 +56,8 @@ def unlisted_increments(
     has: two machines may make backups of one set. So retention and deletion look for them when they
     would delete a backup that has an index. That is one request for each thousand objects of the
     set; a backup of an earlier version, or of a file, costs none. Raises StorageError. Credentials
-    that may not list are enough as long as the catalog has no increment of the set.
+    that may not list are enough as long as the catalog has no increment of the set, and so is a
+    vault whose bucket with the indexes cannot be reached.
     """
     home, within = home_of_indexes(session, backend)
     try:
@@ -59,10 +65,13 @@ def unlisted_increments(
     except ContainerNotFoundError as exc:
         log.debug("there are no indexes: %s", exc)  # nor is there anything to delete
         return []
-    except CredentialsError as exc:
-        if any(each.is_increment for each in backups):
+    except (CredentialsError, UnreachableError) as exc:
+        # A vault has its indexes in a bucket, which may be gone for good while the vault is there.
+        is_store_unreachable = isinstance(exc, UnreachableError) and home is backend
+        if is_store_unreachable or any(each.is_increment for each in backups):
             raise
-        log.debug("cannot look for increments that the catalog does not list: %s", exc)
+        level = logging.WARNING if isinstance(exc, UnreachableError) else logging.DEBUG
+        log.log(level, "cannot look for increments that the catalog does not list: %s", exc)
         return []
     unlisted = []
     with workers() as pool:
