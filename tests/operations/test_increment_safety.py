@@ -87,6 +87,14 @@ def test_a_full_is_made_after_the_passphrase_has_changed(
     assert full_reasons(caplog) == ["the encryption has changed"]
 
 
+def test_a_full_is_made_when_the_stored_index_cannot_be_opened(tracked: Tracked) -> None:
+    """It is in the cache; the passphrase is tried on what is stored."""
+    first = bakthat.backup(tracked.tree, conf=tracked.conf, password="secret")
+    index = Path(tracked.conf["local_path"], f"{first.stored_filename}.index")
+    index.write_bytes(b"\0" * index.stat().st_size)
+    assert not bakthat.backup(tracked.tree, conf=tracked.conf, password="secret").is_increment
+
+
 def test_a_full_is_made_for_other_recipients(
     tracked: Tracked, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -26,7 +26,6 @@ from bakthat.errors import (
     NotReadyError,
     StorageError,
     UsageError,
-    WrongKeyError,
 )
 from bakthat.format.index.layout import NeededArchive
 from bakthat.operations.sources.files import BackupSource
@@ -229,7 +228,7 @@ def _opens(session: Session, backup: models.Backups, passphrase: str) -> bool:
         stored = ObjectRanges(home, key, home.stat(key).size)
         expected = expected_of(backup, any_size=True)
         plain_ranges(stored, expected, DecryptionKeys(passphrase))
-    except WrongKeyError:
+    except CryptoError:  # another passphrase, or what is stored is damaged: a full is safe
         return False
     except (NotFoundError, NotReadyError, ContainerNotFoundError) as exc:
         log.debug("the passphrase of %s is not checked: %s", printable(key), exc)
