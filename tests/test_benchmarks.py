@@ -33,6 +33,7 @@ TINY = datasets.Sizes(
     memory=(2048, 4096, 8192),
     memory_file=2048,
     rows=3,
+    tiny_files=505,
 )
 
 
@@ -158,6 +159,8 @@ def test_backups_of_what_changed_have_targets(again: Report) -> None:
     assert target(again, "1 % changed of A against restic to S3").measured == 0.75
     assert not target(again, "1 % changed of A against restic to S3").is_met
     assert target(again, "sent when nothing of A changed").measured == pytest.approx(0.05)
+    again.runs += [dataclasses.replace(run, case="D", wall=run.wall / 10) for run in again.runs]
+    assert target(again, "no change of D against restic to S3").measured == 0.5
     again.runs = [run for run in again.runs if run.tool != "restic"]
     assert not [each for each in figures.targets(again) if "restic" in each.what]
 
@@ -245,7 +248,7 @@ def test_those_that_store_what_changed_take_part() -> None:
     assert able == ["bakthat", "bakthat-local", "restic", "borg", "duplicity", "kopia"]
 
 
-@pytest.mark.parametrize("name", ["A", "B", "C"])
+@pytest.mark.parametrize("name", ["A", "B", "C", "D"])
 def test_a_set_is_the_same_each_time(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,8 +265,9 @@ def test_a_set_is_the_same_each_time(
     ]
     assert contents[0] == contents[1]
     assert sum(map(len, contents[0].values())) == made[0].bytes
-    assert made[0].files == {"A": 30, "B": 4, "C": 1}[name]
-    assert made[0].bytes == {"A": made[0].bytes, "B": 12 * MEBIBYTE, "C": MEBIBYTE}[name]
+    assert made[0].files == {"A": 30, "B": 4, "C": 1, "D": 505}[name]
+    expected = {"A": made[0].bytes, "B": 12 * MEBIBYTE, "C": MEBIBYTE, "D": 505 * 100}
+    assert made[0].bytes == expected[name]
     assert len(set(contents[0].values())) >= made[0].files - 1  # module0 is empty
 
 

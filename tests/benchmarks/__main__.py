@@ -18,8 +18,8 @@ from pathlib import Path
 import bakthat
 from tests.benchmarks import other_runs, peers, series_runs, tool_runs
 from tests.benchmarks.chart import draw
-from tests.benchmarks.datasets import FULL, QUICK, make
-from tests.benchmarks.figures import SERIES, SUBJECT, Report
+from tests.benchmarks.datasets import FULL, MAKERS, QUICK, make
+from tests.benchmarks.figures import SECOND_CORE, SERIES, SUBJECT, Report
 from tests.benchmarks.tables import render
 from tests.benchmarks.world import PROJECT, World, open_world
 
@@ -61,9 +61,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--sets",
-        type=_names("ABC"),
+        type=_names([*MAKERS]),
         metavar="SETS",
-        help="A many small files, B large ones, C a dump (default: all; with --quick A,C)",
+        help="A many small files, B large ones, C a dump, D very many tiny ones"
+        " (default: all but D; with --quick A,C)",
     )
     every = [peer.name for peer in peers.PEERS]
     parser.add_argument(
@@ -173,7 +174,7 @@ def measure_all(world: World, options: argparse.Namespace) -> Report:
         other_runs.run_start(world, report, sizes, rounds)
         done("start")
     if "cores" in parts:
-        others = [tree for tree in trees if tree.name != "B"]
+        others = [tree for tree in trees if tree.name in SECOND_CORE]
         other_runs.run_cores(world, report, others, options.rounds, say)
         done("cores")
     if "link" in parts:

@@ -1,4 +1,4 @@
-"""What is backed up: three sets of files, and large ones, made from a seed."""
+"""What is backed up: sets of files, and large ones, made from a seed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ SEED = 20130604
 MEBIBYTE = 1024 * 1024
 BLOCK = MEBIBYTE
 """Bytes of what compresses, then as many of what does not, in the set B."""
+TINY_BYTES = 100
+TINY_FILES_A_DIRECTORY = 500
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Sizes:
     memory_file: int
     rows: int
     """Backups in the catalog that ``show`` lists."""
+    tiny_files: int
     history: int = 30
     """Backups of which the newest is restored."""
 
@@ -42,6 +45,7 @@ FULL = Sizes(
     memory=(1024 * MEBIBYTE, 4 * 1024 * MEBIBYTE, 16 * 1024 * MEBIBYTE),
     memory_file=1024 * MEBIBYTE,
     rows=10_000,
+    tiny_files=500_000,
 )
 QUICK = Sizes(
     small_files=200,
@@ -51,6 +55,7 @@ QUICK = Sizes(
     memory=(8 * MEBIBYTE, 16 * MEBIBYTE),
     memory_file=8 * MEBIBYTE,
     rows=200,
+    tiny_files=700,
     history=4,
 )
 
@@ -60,7 +65,7 @@ class Tree:
     """A directory to back up."""
 
     name: str
-    """A, B or C."""
+    """One of :data:`MAKERS`."""
     path: Path
     label: str
     one_file: str
@@ -161,6 +166,16 @@ def make_dump(path: Path, sizes: Sizes) -> None:
                 return
 
 
+def make_tiny_files(path: Path, sizes: Sizes) -> None:
+    """Write files of 100 bytes, some hundred in a directory."""
+    source = random.Random(SEED)
+    for number in range(sizes.tiny_files):
+        directory, name = divmod(number, TINY_FILES_A_DIRECTORY)
+        if not name:
+            (path / f"{directory:04}").mkdir()
+        (path / f"{directory:04}" / f"{name:03}.tiny").write_bytes(source.randbytes(TINY_BYTES))
+
+
 def write_half_compressible(path: Path, size: int, seed: int) -> None:
     """Write *size* bytes: a block of random bytes, a block of SQL, and so on."""
     source = random.Random(seed)
@@ -254,4 +269,4 @@ def _moment(number: int) -> str:
     return f"{day} {(number >> 20) % 24:02}:{(number >> 26) % 60:02}:{(number >> 33) % 60:02}"
 
 
-MAKERS = {"A": make_small_files, "B": make_large_files, "C": make_dump}
+MAKERS = {"A": make_small_files, "B": make_large_files, "C": make_dump, "D": make_tiny_files}

@@ -152,7 +152,7 @@ LIMITS = {
 SECOND_CORE = {"A": 1.2, "C": 1.5}
 AGAIN_PEER = "restic"
 AGAIN_LIMIT = 0.5
-"""Of a backup of A when nothing, or 1 %, has changed, in times of AGAIN_PEER."""
+"""Of a backup of A or D when nothing, or 1 %, has changed, in times of AGAIN_PEER."""
 UNCHANGED_SENT_LIMIT = 0.1
 """Megabytes."""
 STORED_LIMIT = 1.15
@@ -206,11 +206,12 @@ def targets(report: Report) -> list[Target]:
 
 def _targets_of_series(report: Report) -> list[Target]:
     found = []
-    for section, what in ((UNCHANGED, "no change"), (CHANGED, "1 % changed")):
-        if report.of(section, "A", SUBJECT) and report.of(section, "A", AGAIN_PEER):
-            share = wall(report, section, "A", SUBJECT) / wall(report, section, "A", AGAIN_PEER)
-            peer = report.labels.get(AGAIN_PEER, AGAIN_PEER)
-            found.append(Target(f"{what} of A against {peer}", AGAIN_LIMIT, share))
+    peer = report.labels.get(AGAIN_PEER, AGAIN_PEER)
+    for case in ("A", "D"):
+        for section, what in ((UNCHANGED, "no change"), (CHANGED, "1 % changed")):
+            if report.of(section, case, SUBJECT) and report.of(section, case, AGAIN_PEER):
+                own, other = (wall(report, section, case, tool) for tool in (SUBJECT, AGAIN_PEER))
+                found.append(Target(f"{what} of {case} against {peer}", AGAIN_LIMIT, own / other))
     if runs := report.of(UNCHANGED, "A", SUBJECT):
         sent = median(runs, lambda run: run.traffic) / 1e6
         found.append(
