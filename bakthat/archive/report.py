@@ -63,6 +63,8 @@ class PlanTotals:
     """Files that are as the parent has them."""
     seen: int = 0
     """Those of them that were read for it."""
+    kept: int = 0
+    """Entries that stay as the parent has them, since they cannot be looked at or read."""
     removed: int = 0
     """Topmost paths that are gone."""
     stored: int = 0

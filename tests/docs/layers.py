@@ -58,7 +58,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.archive.create.increment": [
         "directory later plan rule",
-        "links",
+        "decision links",
         "compare",
         "writer",
         "archive",

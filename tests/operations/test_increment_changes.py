@@ -18,7 +18,7 @@ import pytest
 
 import bakthat
 from bakthat.archive.create import digest, writer
-from bakthat.archive.create.increment import compare
+from bakthat.archive.create.increment import compare, decision
 from bakthat.system import linux
 from tests.support.incremental import BALLAST, Tracked, long_after, noting_what_is_read
 from tests.support.profiles import Conf
@@ -173,7 +173,7 @@ def test_a_file_that_changes_while_it_is_compared_is_stored(
 
     path.chmod(0o600)
     path.chmod(0o644)
-    monkeypatch.setattr(compare, "content_digest", content_digest)
+    monkeypatch.setattr(decision, "content_digest", content_digest)
     made = tracked.back_up()
     assert made.is_complete
     assert tracked.content(made, "a.txt") == b"later"
@@ -492,3 +492,83 @@ def test_sparse_files_are_compared_and_stored_without_their_holes(tracked: Track
     assert set(tracked.members(made)) == {"sparse"}
     assert made.size < 50_000
     assert tracked.state(made) == fingerprint(tracked.tree)
+
+
+@pytest.mark.usefixtures("trusted_times")
+@pytest.mark.parametrize(
+    ("change", "name", "reason"),
+    [
+        (Path.unlink, "b", "it has only one name now"),
+        (lambda path: os.link(path, path.with_name("c")), "c", "new"),
+        (lambda path: path.chmod(0o600), "b", "its mode changed"),
+    ],
+)
+def test_what_is_said_of_a_name_of_a_file_with_several_is_done(
+    change: Callable[[Path], object], name: str, reason: str, tracked: Tracked
+) -> None:
+    path = tracked.tree / "a"
+    path.write_text("content")
+    os.link(path, tracked.tree / "b")
+    full = tracked.back_up()
+    said = f"it is not stored: it is unchanged since {full.stored_filename}"
+    assert tracked.explanation("b") == said
+    change(path)
+    assert tracked.explanation(name) == f"it is stored: {reason}"
+    made = tracked.back_up()
+    assert name in tracked.members(made)
+    assert tracked.state(made) == fingerprint(tracked.tree)
+
+
+@pytest.mark.usefixtures("trusted_times")
+def test_a_name_is_no_link_to_what_its_inode_had_earlier(
+    tracked: Tracked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a file is removed during the walk, and a new one gets its inode number."""
+    names = [tracked.tree / name for name in ("first", "second", "third")]
+    names[0].write_text("earlier")
+    for name in names[1:]:
+        os.link(names[0], name)
+    tracked.back_up()
+    real = compare.walk
+
+    def walk(*arguments: Any, **options: Any) -> Iterator[Any]:
+        for entry in real(*arguments, **options):
+            yield entry
+            if entry.name == "first":
+                names[0].unlink()
+                names[1].write_text("later content")
+
+    monkeypatch.setattr(compare, "walk", walk)
+    with noting_what_is_read():
+        made = tracked.back_up()
+    assert tracked.content(made, "first") == b"earlier"
+    for name in ("second", "third"):
+        assert tracked.content(made, name) == b"later content"
+    monkeypatch.setattr(compare, "walk", real)
+    assert tracked.state(tracked.back_up()) == fingerprint(tracked.tree)
+
+
+def test_a_path_that_is_gone_is_said_to_be_removed(tracked: Tracked) -> None:
+    full = tracked.back_up()
+    (tracked.tree / "a.txt").unlink()
+    said = f"it is recorded as removed: {full.stored_filename} has it"
+    assert tracked.explanation("a.txt") == said
+
+
+@pytest.mark.usefixtures("trusted_times")
+def test_a_single_file_is_stored_whole(
+    tree: Path, local: Conf, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An increment of an unchanged one would have no member, which tarfile takes for damage."""
+    caplog.set_level("INFO", "bakthat")
+    path = tree / "a.txt"
+    made = [
+        bakthat.backup(path, conf={**local, "incremental": True}, password="") for _ in range(2)
+    ]
+    assert not made[1].is_increment
+    assert "Making a full backup: a single file is stored whole" in caplog.messages
+    for entry in made:
+        with tarfile.open(Path(local["local_path"], entry.stored_filename)) as archive:
+            assert archive.getnames() == ["a.txt"]
+    conf = {**local, "incremental": True, "skip_unchanged": True}
+    assert bakthat.backup(path, conf=conf, password="").is_skipped

@@ -134,6 +134,35 @@ def test_a_new_file_that_cannot_be_read_is_a_warning(place: Path) -> None:
     unprivileged(act, place)
 
 
+@pytest.mark.parametrize("name", ["file", "directory"])
+def test_most_of_the_bytes_may_be_what_cannot_be_read(name: str, place: Path) -> None:
+    """No full is made for their size: it would lack them."""
+
+    def act(place: Path) -> None:
+        tracked = make(place)
+        path = tracked.tree / name
+        large = path if name == "file" else path / "deep" / "deepest"
+        content = os.urandom(300_000)
+        large.write_bytes(content)
+        first = back_up(tracked)
+        assert not first.is_increment
+        kept = str(large.relative_to(tracked.tree))
+        for days in (1, 7):
+            path.chmod(0)
+            (tracked.tree / "small").write_text(str(days))
+            kept_of = tracked.explanation(kept)
+            assert kept_of.startswith("it cannot be read: its earlier content in mydir.")
+            made = back_up(tracked, days)
+            path.chmod(0o755)
+            assert made.is_increment
+            assert not made.is_complete
+            restored = tracked.restore(made, place / f"after {days}")
+            (restored / name).chmod(0o755)
+            assert (restored / kept).read_bytes() == content
+
+    unprivileged(act, place)
+
+
 @pytest.mark.parametrize("mode", [0o300, 0o400])
 def test_what_a_directory_held_stays_when_it_cannot_be_listed_or_entered(
     mode: int, place: Path

@@ -15,7 +15,7 @@ from unittest import mock
 import bakthat
 from bakthat import models
 from bakthat.archive.create import digest, worker
-from bakthat.archive.create.increment import compare
+from bakthat.archive.create.increment import decision
 from tests.support.profiles import Conf
 from tests.support.trees import fingerprint
 
@@ -43,6 +43,13 @@ class Tracked:
             if self.moment is not None:
                 stack.enter_context(mock.patch.object(time, "time", return_value=self.moment))
             return bakthat.backup(self.tree, conf=self.conf, password="", **options)
+
+    def explanation(self, name: str) -> str:
+        """Return what a dry run says about a path below the tree."""
+        path = str(self.tree / name)
+        preview = bakthat.preview_backup(self.tree, conf=self.conf, password="", why=path)
+        preview.close()
+        return preview.report.explanation
 
     def members(self, entry: models.Backups) -> dict[str, tarfile.TarInfo]:
         """Return what the archive of a backup has but its root, by the paths below that."""
@@ -96,7 +103,7 @@ def noting_what_is_read() -> Iterator[list[str]]:
         return real(path)
 
     with (
-        mock.patch.object(compare, "open_file", open_file),
+        mock.patch.object(decision, "open_file", open_file),
         mock.patch.object(worker, "may_fork", return_value=False),  # so that this process reads
     ):
         yield read

@@ -24,6 +24,15 @@ def open_file(path: str) -> int:
         return os.open(path, _READ_FLAGS)
 
 
+def why_not_opened(path: str) -> OSError | None:
+    """Return the error of :func:`open_file` for *path*; None where it can be opened."""
+    try:
+        os.close(open_file(path))
+    except OSError as exc:
+        return exc
+    return None
+
+
 def content_digest(fd: int, status: os.stat_result) -> bytes:
     """Return the SHA-256 of the open file *fd* with *status*; b"" for one with too large holes.
 

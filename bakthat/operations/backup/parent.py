@@ -176,7 +176,14 @@ class Parent:
         return self.basis.newest is None
 
     def why_full(self, totals: PlanTotals) -> str:
-        """Return why a full is made, by what a comparison found; "" if an increment is."""
+        """Return why a full is made, by what a comparison found; "" if an increment is.
+
+        What cannot be read now would not be in a full, so no size is a reason for one then.
+        """
+        if not totals.full_directories:
+            return "a single file is stored whole"
+        if totals.kept:
+            return ""
         needed = sum(each.footer.tar_bytes for each in self.basis.state.indexes)
         return why_full_by_share(totals.tar_bytes, totals.full_tar_bytes) or why_full_by_needs(
             needed + totals.tar_bytes, totals.full_tar_bytes

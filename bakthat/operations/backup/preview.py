@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
-from bakthat.archive.create.increment.compare import UNCHANGED, Comparison
+from bakthat.archive.create.increment.compare import KEPT, UNCHANGED, Comparison
 from bakthat.archive.create.increment.later import NewerContentError
 from bakthat.archive.create.increment.plan import (
     DIRECTORY,
@@ -299,14 +299,19 @@ def _path_below(source: BackupSource, path: str) -> str:
         whole = os.path.join(parent, os.path.basename(whole)) if whole != root else root
         if os.path.lexists(whole) and (whole == root or whole.startswith(f"{root}/")):
             return os.path.relpath(whole, root) if whole != root else ""
-    if os.path.isabs(path):
-        raise UsageError(f"'{printable(path)}' is not below '{printable(source.path)}'")
-    return os.path.normpath(path)  # it may have been removed
+    # It may have been removed, or be in a directory that cannot be entered.
+    if not os.path.isabs(path):
+        return os.path.normpath(path)
+    if whole.startswith(f"{root}/"):
+        return os.path.relpath(whole, root)
+    raise UsageError(f"'{printable(path)}' is not below '{printable(source.path)}'")
 
 
 def _explained(explanation: str, parent: str) -> str:
     if explanation == UNCHANGED:
         return f"it is not stored: it is unchanged since {parent}"
+    if explanation == KEPT:
+        return f"it cannot be read: its earlier content in {parent} stays in the backup"
     if explanation == "removed":
         return f"it is recorded as removed: {parent} has it"
     if not explanation:

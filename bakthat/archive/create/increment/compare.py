@@ -6,8 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from bakthat.archive.attributes import attributes_digest
-from bakthat.archive.create.digest import content_digest, open_file
+from bakthat.archive.create.increment.decision import GONE, STALE, Decider
 from bakthat.archive.create.increment.directory import ComparedDirectory
 from bakthat.archive.create.increment.later import LaterContent
 from bakthat.archive.create.increment.links import is_link_to_later
@@ -19,13 +18,15 @@ from bakthat.archive.create.increment.plan import (
     SEEN,
     STORE,
     WARN,
+    FileKey,
     Plan,
     Step,
     content_bytes,
+    file_key,
     pack_before,
     tar_bytes,
 )
-from bakthat.archive.create.increment.rule import MTIME, ChangeRule, metadata_change
+from bakthat.archive.create.increment.rule import ChangeRule, metadata_change
 from bakthat.archive.create.walk import (
     ENTRY_TYPES,
     Entry,
@@ -35,7 +36,6 @@ from bakthat.archive.create.walk import (
     walk,
 )
 from bakthat.archive.create.writer import why_unread
-from bakthat.archive.create.xattrs import AttributeReader
 from bakthat.archive.index.state import State
 from bakthat.archive.report import ArchiveReport
 from bakthat.format.entry import BLOCK, EntryType
@@ -45,7 +45,8 @@ from bakthat.format.index.values import sort_key
 from bakthat.system.text import from_native, printable, to_native
 
 _FILE, _DIRECTORY, _HARDLINK = EntryType.FILE, EntryType.DIRECTORY, EntryType.HARDLINK
-UNCHANGED = "unchanged"
+UNCHANGED, KEPT = "unchanged", "kept"
+"""What :attr:`Comparison.explanation` says of what is not stored."""
 
 
 class Comparison:
@@ -77,7 +78,7 @@ class Comparison:
         self._plan = Plan()
         self._totals = self._plan.totals
         self._racy = [each.header.racy_ns for each in state.indexes]
-        self._attributes = AttributeReader()
+        self._decider = Decider(rule, self._racy)
         self._levels: list[ComparedDirectory] = []
         self._kept: dict[str, list[str]] = {}
         """Names that could not be looked at, by the directory that they are in."""
@@ -85,7 +86,7 @@ class Comparison:
         """The paths in the archive of those, and of directories that could not be listed."""
         self._gone = ""
         """The path that was removed last, with a slash: what lies below it is gone with it."""
-        self._undecided: dict[tuple[int, int], int] = {}
+        self._undecided: dict[FileKey, int] = {}
         """Bytes of files with several names whose content may have to be stored."""
 
     def run(self) -> Plan:
@@ -198,28 +199,32 @@ class Comparison:
         if found is not None and found.type is _DIRECTORY:
             self._gone = f"{full}/"  # what this entry replaces goes with it
         size = content_bytes(entry.path, status, found)
-        key = status.st_dev, status.st_ino
+        key = file_key(status)
         is_counted = key in self._plan.holders or key in self._undecided
         self._totals.full_tar_bytes += tar_bytes(0 if is_counted else size)
         self._totals.full_bytes += 0 if is_counted else size
         if self._levels:
             self._levels[-1].names.append(leaf)
-        decision, seen = self._decide(entry, status, type_, found)
-        if decision == _GONE:  # it vanished
+        decision, seen, problem = self._decider.decide(entry, status, type_, found)
+        if problem:
+            self._keep(entry, full, problem)
+        if decision == GONE:  # it vanished
             if self._levels:
                 self._levels[-1].names.pop()
             if found is not None:
                 self._remove(full)
             return
-        self._say(entry.name, decision or UNCHANGED)
-        if decision != _STALE:
+        if decision == STALE:
+            self._totals.kept += 1
+        else:
             if status.st_nlink > 1:
                 if not self._is_alone(full, key, found, decision):
                     self._link(entry, status, leaf, found, decision)
                     return
             elif found is not None and found.type is _HARDLINK:
                 decision = decision or "it has only one name now"
-        if not decision or decision == _STALE:
+        self._say(entry.name, KEPT if decision == STALE else decision or UNCHANGED)
+        if not decision or decision == STALE:
             self._totals.unchanged += 1
             if seen is not None and found is not None:
                 self._see(entry.name, found, seen)
@@ -227,91 +232,7 @@ class Comparison:
         self._store(entry, leaf, decision, found, is_file=type_ is _FILE)
         self._count_stored(size)
 
-    def _decide(
-        self,
-        entry: Entry,
-        status: os.stat_result,
-        type_: EntryType,
-        found: StateEntry | None,
-    ) -> tuple[str, tuple[int, int, bool] | None]:
-        """Return why an entry is stored, "" if it is not, and what was seen of one that is not."""
-        if found is None:
-            return "new", None
-        if found.type is _HARDLINK:
-            # The first name of the file decides; here only the metadata of this name count.
-            changed = metadata_change(status, found)
-            is_same = self._rule.has_same_times(status, found)
-            return changed, None if is_same else (status.st_ctime_ns, status.st_ino, False)
-        if found.type is not type_:
-            return "another type", None
-        if type_ is not _FILE:
-            return self._change_of_other(entry, status, found), None
-        if status.st_size != found.size:
-            return "its size changed", None
-        changed = metadata_change(status, found)
-        if changed:
-            return changed, None
-        is_settled = self._is_settled(status, found)
-        if is_settled and not self._rule.must_read(entry.name, status.st_dev):
-            return "", None
-        decision, seen = self._read(entry, found)
-        # What has the times that it had needs no record.
-        return decision, None if is_settled and not decision else seen
-
-    def _is_settled(self, status: os.stat_result, found: StateEntry) -> bool:
-        """Return whether the times of a file say that it has not changed."""
-        return (
-            self._rule.has_same_times(status, found)
-            and not self._rule.is_racy(status, self._racy[found.read])
-            and not (found.is_volatile or found.is_stale)
-        )
-
-    def _change_of_other(self, entry: Entry, status: os.stat_result, found: StateEntry) -> str:
-        """Return why what is neither a file nor a directory is stored; "" if it is not."""
-        changed = metadata_change(status, found)
-        if changed or not self._rule.has_same_times(status, found):
-            return changed or "its ctime or inode changed"
-        trusts_times = self._rule.detect != MTIME and not self._rule.is_racy(
-            status, self._racy[found.read]
-        )
-        if trusts_times or found.type is not EntryType.SYMLINK:
-            return ""
-        try:
-            is_same = from_native(os.readlink(entry.path)) == found.target
-        except OSError:
-            is_same = False
-        return "" if is_same else "its target changed"
-
-    def _read(self, entry: Entry, found: StateEntry) -> tuple[str, tuple[int, int, bool] | None]:
-        """Compare the content of a file whose times do not decide."""
-        try:
-            fd = open_file(entry.path)
-            try:
-                status = os.fstat(fd)
-                if not stat.S_ISREG(status.st_mode):
-                    return "another type", None
-                digest = content_digest(fd, status)
-                attributes = attributes_digest(self._attributes.records(fd, status.st_dev))
-                after = os.fstat(fd)
-            finally:
-                os.close(fd)
-        except FileNotFoundError:
-            return _GONE, None
-        except OSError as exc:
-            self._keep(entry, found, why_unread(exc))
-            return _STALE, (0, 0, True)
-        if status.st_size != found.size or not digest or digest != found.digest:
-            return "its content changed", None
-        changed = metadata_change(status, found)
-        if changed or attributes != found.attributes:
-            return changed or "its attributes changed", None
-        if (after.st_mtime_ns, after.st_ctime_ns) != (status.st_mtime_ns, status.st_ctime_ns):
-            return "it changed while it was read", None
-        return "", (status.st_ctime_ns, status.st_ino, False)
-
-    def _is_alone(
-        self, full: str, key: tuple[int, int], found: StateEntry | None, decision: str
-    ) -> bool:
+    def _is_alone(self, full: str, key: FileKey, found: StateEntry | None, decision: str) -> bool:
         """Return whether a name of a file with several needs nothing: not even a link.
 
         The first name that has the content unchanged holds it, and other names are links to it.
@@ -343,12 +264,14 @@ class Comparison:
 
         That one may still come. Without it, the first name gets the content.
         """
-        key = status.st_dev, status.st_ino
+        key = file_key(status)
+        reason = decision or "its links changed"
+        self._say(entry.name, reason)
         self._plan.add(
             Step(
                 LINK,
                 entry.name,
-                decision or "its links changed",
+                reason,
                 pack_before(found),
                 key,
                 is_file=stat.S_ISREG(status.st_mode),
@@ -381,8 +304,7 @@ class Comparison:
         else:
             level.reason = metadata_change(status, found)
             if not level.reason and not self._rule.has_same_times(status, found):
-                records = self._attributes.records(entry.path, status.st_dev)
-                if attributes_digest(records) != found.attributes:
+                if self._decider.attributes_digest(entry, status) != found.attributes:
                     level.reason = "its attributes changed"
                 level.is_seen = not level.reason
         self._levels.append(level)
@@ -415,8 +337,9 @@ class Comparison:
         if self._gone and path.startswith(self._gone):
             return
         if self._kept_paths and self._is_kept(path):
+            self._count_kept(found)
+            self._say(to_native(path.partition("/")[2]), KEPT)
             if found.type is _FILE:
-                self._later.check(path)
                 self._see(to_native(path.partition("/")[2]), found, (0, 0, True))
             elif found.type is _HARDLINK:
                 self._plan.kept_targets.add(found.target)
@@ -460,9 +383,9 @@ class Comparison:
         gone = isinstance(error, FileNotFoundError)
         self._unread(Unread(entry.path, entry.name, why_unread(error), "it is", is_gone=gone))
 
-    def _keep(self, entry: Entry, found: StateEntry, why: str) -> None:
+    def _keep(self, entry: Entry, full: str, why: str) -> None:
         """Keep the earlier content of a file that cannot be read now."""
-        self._later.check(found.path)
+        self._later.check(full)
         self._warn(f"{printable(entry.path)}: {why}; its earlier content stays in the backup")
 
     def _see(self, name: str, found: StateEntry, seen: tuple[int, int, bool]) -> None:
@@ -479,6 +402,18 @@ class Comparison:
             level.changed = level.changed or "an entry in it is stored"
         self._totals.stored += 1
 
+    def _count_kept(self, found: StateEntry) -> None:
+        """Count what stays as the parent has it, though it cannot be looked at."""
+        totals = self._totals
+        totals.kept += 1
+        if found.type is _DIRECTORY:
+            totals.full_directories += 1
+        else:
+            totals.unchanged += 1
+        stored = found.stored_bytes
+        totals.full_bytes += stored
+        totals.full_tar_bytes += found.header_bytes + stored + -stored % BLOCK
+
     def _count_stored(self, size: int) -> None:
         self._totals.stored_bytes += size
         self._totals.tar_bytes += tar_bytes(size)
@@ -490,7 +425,3 @@ class Comparison:
     def _say(self, name: str, decision: str) -> None:
         if name == self._explain:
             self.explanation = decision
-
-
-_GONE, _STALE = "gone", "stale"
-"""Decisions about a file that vanished, and about one that cannot be read."""

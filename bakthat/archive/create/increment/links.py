@@ -7,6 +7,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from bakthat.archive.create.increment.plan import FileKey, file_key
 from bakthat.archive.create.increment.rule import ChangeRule, metadata_change
 from bakthat.archive.index.state import State
 from bakthat.format.entry import EntryType
@@ -17,7 +18,7 @@ from bakthat.system.text import to_native
 def is_link_to_later(
     path: str,
     target: str,
-    key: tuple[int, int],
+    key: FileKey,
     root: Path,
     state: State,
     rule: ChangeRule,
@@ -25,7 +26,7 @@ def is_link_to_later(
 ) -> bool:
     """Return whether *path* still is a link to *target*, which comes later in the walk, unchanged.
 
-    Both are paths in the archive; *key* is the device and inode number of *path*, and *racy_ns* has
+    Both are paths in the archive; *key* is the :func:`.file_key` of *path*, and *racy_ns* has
     the :attr:`.IndexHeader.racy_ns` of each index of *state*. Where only reading *target* would
     tell, it is no such link.
     """
@@ -36,7 +37,7 @@ def is_link_to_later(
         status = os.lstat(os.path.join(os.path.realpath(root), below))
     except OSError:
         return False
-    if (status.st_dev, status.st_ino) != key:
+    if file_key(status) != key:
         return False
     return any(
         entry.path == target

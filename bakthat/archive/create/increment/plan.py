@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import stat
 import tempfile
 from array import array
 from collections.abc import Collection, Iterator
@@ -46,6 +47,21 @@ def pack_before(found: Entry | None) -> tuple[int, bool, str] | None:
     return found.archive, found.type is EntryType.DIRECTORY, target
 
 
+FileKey = tuple[int, int, int, int, int]
+"""Device and inode number of a file with several names, its type, size and mtime in ns."""
+
+
+def file_key(status: os.stat_result) -> FileKey:
+    """Return what all names of one file have in common, and no file that takes its inode number."""
+    return (
+        status.st_dev,
+        status.st_ino,
+        stat.S_IFMT(status.st_mode),
+        status.st_size,
+        status.st_mtime_ns,
+    )
+
+
 class Step(NamedTuple):
     """One step of writing an increment, of types that :mod:`marshal` supports."""
 
@@ -56,8 +72,8 @@ class Step(NamedTuple):
     """Why it is stored; the text of a warning."""
     before: tuple[int, bool, str] | None = None
     """A :class:`Before`; None where the parent has nothing."""
-    key: tuple[int, int] = (0, 0)
-    """Device and inode number of a file with several names."""
+    key: FileKey = (0, 0, 0, 0, 0)
+    """That of a file with several names."""
     number: int = 0
     """That of a directory, by which :meth:`Plan.directory` knows it."""
     seen: tuple[int, int, bool] | None = None
@@ -81,7 +97,7 @@ class Plan:
 
     def __init__(self) -> None:
         self.totals = PlanTotals()
-        self.holders: dict[tuple[int, int], str] = {}
+        self.holders: dict[FileKey, str] = {}
         """The path in the archive that has the content of a file with several names, unchanged."""
         self.kept_targets: set[str] = set()
         """The paths in the archive that kept names are links to. Kept is what cannot be read, and a

@@ -18,6 +18,7 @@ from bakthat.archive.create.increment.plan import (
     Before,
     Plan,
     Step,
+    file_key,
     unpack_status,
 )
 from bakthat.archive.create.walk import Entry
@@ -156,7 +157,7 @@ class _IncrementWriter(TreeWriter):
         except OSError as exc:
             self.leave_out(entry, why_unread(exc))
             return
-        if step.kind == LINK and (status.st_dev, status.st_ino) == step.key:
+        if step.kind == LINK and file_key(status) == step.key:
             holder = self._plan.holders.get(step.key)
             if holder is not None:
                 self._take_link(entry, status, holder)
