@@ -11,6 +11,7 @@ from bakthat.backends.base import Backend
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import UsageError
 from bakthat.operations.changes import after_change
+from bakthat.operations.needed import needed_now
 from bakthat.policy.rotation import RUNNING
 from bakthat.session.chains import check_formats, dependents_first, dependents_within, of_one_set
 from bakthat.session.deletion import (
@@ -31,6 +32,7 @@ log = logging.getLogger("bakthat")
 
 _MOST_NAMED = 3
 """The most backups that a message names."""
+_WITH_DEPENDENTS = "--with-dependents (with_dependents=True in Python) deletes these too"
 
 
 def delete(
@@ -70,7 +72,7 @@ def delete(
             for each in to_delete:
                 name = printable(each.stored_filename)
                 log.info("Deleting %s", name)
-                _check_unpinned(session, to_delete)
+                _check_unneeded(session, to_delete)
                 check_recordable(session, backend, each)
                 # An interrupt must not leave it in the catalog but not on the storage, nor its
                 # index.
@@ -101,7 +103,7 @@ def _dependents(session: Session, backend: Backend, found: models.Backups) -> li
     check_formats(others)
     dependents = dependents_within([found], others)
     to_delete = [found, *dependents]
-    _check_unpinned(session, to_delete)
+    _check_unneeded(session, to_delete)
     if may_be_needed(found):
         unlisted = unlisted_increments(session, backend, [found, *others])
         check_formats(unlisted)
@@ -115,23 +117,22 @@ def _dependents(session: Session, backend: Backend, found: models.Backups) -> li
     return dependents
 
 
-def _check_unpinned(session: Session, to_delete: Sequence[models.Backups]) -> None:
-    """Raise UsageError when a running backup needs one of *to_delete*."""
-    with models.catalog(session.catalog_path):
-        pinned = models.pinned()
-    for each in to_delete:
-        if each.stored_filename in pinned:
-            raise UsageError(
-                f"{printable(each.stored_filename)} is {RUNNING}, so it is not deleted",
-                hint="try again when that has ended; bakthat cleanup forgets one that was killed, "
-                "a day after",
-            )
+def _check_unneeded(session: Session, to_delete: Sequence[models.Backups]) -> None:
+    """Raise UsageError when something needs one of *to_delete*, backups of one set, by now."""
+    for name, reason in needed_now(session, to_delete).items():
+        raise UsageError(
+            f"{printable(name)} is {reason}, so it is not deleted",
+            hint="try again when that has ended; bakthat cleanup forgets one that was killed, "
+            "a day after"
+            if reason == RUNNING
+            else _WITH_DEPENDENTS,
+        )
 
 
 def _needed_error(found: models.Backups, dependents: Sequence[models.Backups]) -> UsageError:
     return UsageError(
         f"{_needed(found, dependents)}, so it is not deleted",
-        hint="--with-dependents (with_dependents=True in Python) deletes these too",
+        hint=_WITH_DEPENDENTS,
     )
 
 

@@ -12,7 +12,13 @@ from bakthat import models
 from bakthat.errors import BakthatError, StorageError
 from bakthat.policy.levels import needed_by, reason_needed
 from bakthat.policy.rotation import RUNNING, Decision
-from bakthat.session.chains import check_formats, increments_beside, needs_within
+from bakthat.session.chains import (
+    check_formats,
+    increments_beside,
+    is_needed_by,
+    may_be_of_one_set,
+    needs_within,
+)
 from bakthat.session.indexes.pins import may_be_needed, unlisted_increments
 from bakthat.session.session import Session
 from bakthat.session.sets import BackupSet
@@ -53,6 +59,33 @@ def keep_needed(
         return decisions, exc
     check_formats(unlisted)
     return _keep(found.backups, decisions, [*beside, *unlisted]), None
+
+
+def needed_now(session: Session, to_delete: Sequence[models.Backups]) -> dict[str, str]:
+    """Return why some of *to_delete*, backups of one set, must stay now: by stored filename.
+
+    A running backup needs them, or an increment that was listed after *to_delete* was decided.
+    """
+    with models.catalog(session.catalog_path):
+        # In this order: a backup that ends is listed before its reservation is gone.
+        pinned = models.pinned()
+        containers = session.containers(to_delete[0].backend)
+        increments = models.Backups.increments(containers, to_delete[0].filename)
+    names = {each.stored_filename for each in to_delete}
+    others = [each for each in increments if each.stored_filename not in names]
+    others.sort(key=lambda each: each.date)
+    reasons = {}
+    for each in to_delete:
+        needing = [
+            one.stored_filename
+            for one in others
+            if may_be_of_one_set(each, one) and is_needed_by(each, one)
+        ]
+        if each.stored_filename in pinned:
+            reasons[each.stored_filename] = RUNNING
+        elif needing:
+            reasons[each.stored_filename] = reason_needed(needing)
+    return reasons
 
 
 def _keep(

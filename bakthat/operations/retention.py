@@ -25,7 +25,7 @@ from bakthat.errors import (
     StorageError,
 )
 from bakthat.operations.changes import after_change
-from bakthat.operations.needed import keep_needed
+from bakthat.operations.needed import keep_needed, needed_now
 from bakthat.policy.intervals import describe_interval, parse_interval
 from bakthat.policy.rotation import (
     IN_THE_FUTURE,
@@ -305,15 +305,13 @@ def _blocked(
     return found
 
 
-def _unpinned(session: Session, batch: Sequence[models.Backups]) -> list[models.Backups]:
-    """Return the backups of *batch* that no backup needs which began after the plan was made."""
-    with models.catalog(session.catalog_path):
-        pinned = models.pinned()
-    for each in batch:
-        if each.stored_filename in pinned:
-            reason = _KEPT_WITHOUT_RULE[RUNNING,]
-            log.info("Keeping %s: %s", printable(each.stored_filename), reason)
-    return [each for each in batch if each.stored_filename not in pinned]
+def _unneeded(session: Session, batch: Sequence[models.Backups]) -> list[models.Backups]:
+    """Return the backups of *batch* that nothing needs which began after the plan was made."""
+    reasons = needed_now(session, batch)
+    for name, reason in reasons.items():
+        why = _KEPT_WITHOUT_RULE.get((reason,), f"it is {reason}")
+        log.info("Keeping %s: %s", printable(name), why)
+    return [each for each in batch if each.stored_filename not in reasons]
 
 
 def log_notes(plan: Plan) -> None:
@@ -376,7 +374,7 @@ def _delete_batch(
 
     Returns those that are deleted, and an error for each that could not be.
     """
-    batch = _unpinned(session, batch)
+    batch = _unneeded(session, batch)
     if not batch:
         return [], {}
     for backup in batch:

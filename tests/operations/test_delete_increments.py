@@ -181,3 +181,20 @@ def test_what_no_increment_can_need_costs_no_request_more(
     filled.add(DATES[0], metadata=metadata)
     bakthat.delete("my", conf=filled.conf)
     assert filled.storages["s3"].requests == []
+
+
+def test_what_an_increment_needs_that_was_listed_meanwhile_stays(
+    filled: FilledCatalog, chain: list[str]
+) -> None:
+    """It began and ended between two deletions, so no running backup needs it any more."""
+    made = []
+
+    def back_up(number: int) -> None:
+        if number == 1:
+            made.append(filled.add_increment(DATES[6], DATES[:5]))
+
+    filled.storages["s3"].before_batch = back_up
+    with pytest.raises(UsageError) as caught:
+        bakthat.delete(chain[0], conf=filled.conf, with_dependents=True)
+    assert f"is needed by {made[0]}, so it is not deleted" in str(caught.value)
+    assert filled.living() == {*chain[:5], *made}

@@ -247,6 +247,25 @@ def test_an_archive_is_deleted_before_its_index(
 # Running backups.
 
 
+def test_what_an_increment_needs_that_was_listed_meanwhile_stays(
+    filled: FilledCatalog, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It began and ended during the rotation, so no running backup needs it any more."""
+    caplog.set_level(logging.INFO)
+    full, first, second = chain(filled, 9, 8, 7)
+    newest = filled.add(ago(1), metadata=INDEXED)
+    made = []
+
+    def back_up(number: int) -> None:
+        if number == 1:
+            made.append(filled.add_increment(NOW, [ago(9), ago(8)]))
+
+    filled.storages["s3"].before_batch = back_up
+    assert names(bakthat.rotate_backups("my", conf=filled.conf, last=1)) == [second]
+    assert filled.living() == {full, first, newest, *made}
+    assert f"Keeping {full}: it is needed by {made[0]} and 1 more" in caplog.messages
+
+
 def test_what_a_running_backup_needs_stays(
     filled: FilledCatalog, caplog: pytest.LogCaptureFixture
 ) -> None:
