@@ -297,7 +297,12 @@ def _encryption_kind(backend: Backend, backup: models.Backups) -> str:
     description = backup.metadata.get("encryption")
     if description in ("passphrase", "recipients"):
         return str(description)
-    with backend.download(backup.stored_filename, end=HEADER_PEEK_BYTES) as stream:
+    return peek_at_encryption(backend, backup.stored_filename)
+
+
+def peek_at_encryption(backend: Backend, key: str) -> str:
+    """Return "passphrase" or "recipients", by the first bytes of an object. Raises StorageError."""
+    with backend.download(key, end=HEADER_PEEK_BYTES) as stream:
         return "passphrase" if b"\n-> scrypt " in stream.read(HEADER_PEEK_BYTES) else "recipients"
 
 

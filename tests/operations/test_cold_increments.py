@@ -15,6 +15,7 @@ from bakthat import models
 from bakthat.backends.base import ThawState
 from bakthat.errors import NoMatchError, UsageError
 from bakthat.policy.storage_classes import thaw_price
+from bakthat.session.session import Session
 from tests.support.glacier_server import GlacierServer
 from tests.support.increments import Chain
 from tests.support.indexes import lose_indexes
@@ -246,3 +247,20 @@ def test_for_a_lost_index_all_needed_archives_are_thawed(
     cold.advance(12)
     assert restore(chain, out, only=["first"]) is not None
     assert (out / "mydir" / "first").read_bytes() == (chain.tree / "first").read_bytes()
+
+
+def test_for_lost_indexes_all_are_thawed_though_the_catalog_lists_none(
+    cold: Cold, chain: Chain, out: Path
+) -> None:
+    lose_indexes(cold.conf, *chain.names)
+    if cold.conf.get("default_destination") == "glacier":
+        while bakthat.show_glacier_inventory(conf=cold.conf) is None:
+            cold.advance(12)
+    with models.catalog(Session("default", None, cold.conf).catalog_path, write=True):
+        models.Backups.delete().execute()
+    before = cold.paid()
+    assert restore(chain, out) is None
+    assert cold.paid() == before + 3
+    cold.advance(12)
+    assert restore(chain, out) is not None
+    assert (out / "mydir" / "second").read_text() == "second"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from bakthat.session import vault
 from bakthat.session.records import vault_records
 from bakthat.session.vault import INVENTORY_KEY, parse_inventory
 from tests.support.glacier_server import GlacierServer
-from tests.support.indexes import lose_indexes
+from tests.support.indexes import forget_cache, lose_indexes
 from tests.support.profiles import Conf
 from tests.support.servers import S3Server, free_port, plain, share_service_models
+from tests.support.trees import fingerprint
 
 pytestmark = pytest.mark.slow
 
@@ -220,6 +222,30 @@ def test_what_one_machine_stored_another_restores_with_the_inventory_of_the_buck
     assert bakthat.restore(name, conf=other, output=out) is not None
     assert (out / "mydir" / "a.txt").read_text() == "hello"
     assert [each for each in caplog.records if each.levelname == "WARNING"] == []
+
+
+@pytest.mark.parametrize("password", ["", "secret"])
+def test_increments_are_restored_on_another_machine_with_the_inventory_of_the_bucket(
+    password: str, conf: Conf, tree: Path, tmp_path: Path, glacier: GlacierServer
+) -> None:
+    """The inventory has no description, so what encrypts them is not known."""
+    (tree / "ballast").write_bytes(os.urandom(100_000))
+    conf = {**conf, "incremental": True}
+    bakthat.backup(tree, conf=conf, password=password)
+    (tree / "new").write_text("new")
+    made = bakthat.backup(tree, conf=conf, password=password)
+    assert made.is_increment
+    forget_cache()
+    name, other, out = made.stored_filename, elsewhere(conf, tmp_path), tmp_path / "out"
+    bakthat.restore_glacier_inventory(conf=other)
+    glacier.instant = True
+    assert {each.path for each in bakthat.contents(name, conf=other, password=password)} >= {
+        "mydir/new"
+    }
+    assert bakthat.restore(name, conf=other, output=out, password=password) is None
+    assert len(glacier.asked) == 2
+    assert bakthat.restore(name, conf=other, output=out, password=password) is not None
+    assert fingerprint(out / "mydir") == fingerprint(tree)
 
 
 @pytest.mark.parametrize(

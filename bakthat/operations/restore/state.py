@@ -16,6 +16,7 @@ from bakthat.archive.report import ArchiveReport
 from bakthat.backends.base import StoredObject
 from bakthat.backends.ranges import ObjectRanges
 from bakthat.errors import (
+    ConfigError,
     CorruptArchiveError,
     CorruptIndexError,
     CryptoError,
@@ -34,6 +35,7 @@ from bakthat.session.chains import (
     NeededObject,
     look_up_needed,
     needed_backup,
+    needed_backups,
     needs_within,
     of_one_set,
 )
@@ -88,8 +90,10 @@ class StateRestore:
             self._state = self._open()
         except NotReadyError:
             # An index was lost, and its archive must be read to make it again.
-            others = needs_within(self._backup, of_one_set(self._session, self._backup))
-            if not self._make_readable([*others, self._backup]):
+            needed = [each.backup for each in self._needed if not each.problem]
+            if not self._needed:
+                needed = needed_backups(self._session, self._backup)
+            if not self._make_readable([*needed, self._backup]):
                 return False
             self._state = self._open()
         missing = self._missing()
@@ -248,8 +252,12 @@ def archives_to_read(
                 needs = state.header.needs
                 found = [*(needed_backup(session, backup, each) for each in needs), backup]
                 return [found[number] for number in plan_restore(state, selection).archives]
-    except (CorruptArchiveError, CryptoError, NotFoundError) as exc:
+    except (ConfigError, CorruptArchiveError, CryptoError, NotFoundError) as exc:
         log.debug("what a restore reads is not known: %s", exc)
+    try:
+        return [*needed_backups(session, backup), backup]
+    except (CorruptArchiveError, NotFoundError) as exc:
+        log.debug("what a restore needs is not known: %s", exc)
     return [*needs_within(backup, of_one_set(session, backup)), backup]
 
 

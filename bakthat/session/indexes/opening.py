@@ -35,6 +35,7 @@ from bakthat.system.streams import Progress, RandomSource, Sink
 from bakthat.system.text import printable
 
 if TYPE_CHECKING:
+    from bakthat.passwords import DecryptionKeys
     from bakthat.pipeline.read import Expected
     from bakthat.pipeline.scan import ScannedIndex
     from bakthat.session.reading import KeyFinder
@@ -309,7 +310,7 @@ class _StoredIndex:
         stored = ObjectRanges(self._home, self._key, size)
         ranges = EndsAtOnce(stored, head=_HEAD_BYTES, tail=_TAIL_BYTES)
         expected = self._expected()
-        keys = self._keys.of(self._backend, self._backup, expected)
+        keys = self._decryption_keys(expected)
         return plain_ranges(ranges, _how_to_read(expected), keys, file_keys=self._keys.file_keys)
 
     def _fetch(self, size: int, sink: Sink) -> None:
@@ -318,7 +319,7 @@ class _StoredIndex:
         with ExitStack() as stages:
             stream = stages.enter_context(closing(self._home.download(self._key)))
             expected = self._expected()
-            keys = self._keys.of(self._backend, self._backup, expected)
+            keys = self._decryption_keys(expected)
             source = open_stages(
                 stages, stream, _how_to_read(expected), keys, file_keys=self._keys.file_keys
             )
@@ -332,6 +333,22 @@ class _StoredIndex:
         from bakthat.session.reading import expected_of
 
         return expected_of(self._backup, any_size=True)
+
+    def _decryption_keys(self, expected: Expected) -> DecryptionKeys:
+        """Return the keys of the backup; where nothing says which it has, its index does.
+
+        The archive may be frozen. Raises PasswordError and StorageError.
+        """
+        from bakthat.session.reading import peek_at_encryption
+
+        if (
+            expected.encrypted
+            and not expected.is_legacy
+            and "encryption" not in self._backup.metadata
+        ):
+            found = peek_at_encryption(self._home, self._key)
+            self._backup.metadata = {**self._backup.metadata, "encryption": found}
+        return self._keys.of(self._backend, self._backup, expected)
 
 
 def _how_to_read(expected: Expected) -> Expected:
