@@ -72,6 +72,24 @@ def is_needed_by(backup: models.Backups, other: models.Backups) -> bool:
     return not other.needs or backup.date in other.needs
 
 
+def is_key_needed(key: str, increments: Iterable[models.Backups]) -> bool:
+    """Return whether one of *increments* needs the archive *key*, as far as its name tells.
+
+    The index of such an archive stays even when the archive is gone: what the others hold can only
+    be restored with it.
+    """
+    parsed = parse_stored_name(key.rpartition("/")[2])
+    if parsed is None:
+        return False
+    date, beginning = parsed.backup_date, beginning_of(key)
+    return any(
+        beginning_of(each.stored_filename) == beginning
+        and date < each.date
+        and (not each.needs or date in each.needs)
+        for each in increments
+    )
+
+
 def needs_within(backup: models.Backups, backups: Iterable[models.Backups]) -> list[models.Backups]:
     """Return which of *backups*, those of its set, a backup needs, the oldest first; not itself.
 

@@ -12,6 +12,7 @@ import bakthat
 from bakthat.errors import UsageError
 from tests.support.filled_catalog import DAY
 from tests.support.increments import Chain
+from tests.support.indexes import forget_cache
 from tests.support.profiles import Conf
 
 
@@ -76,3 +77,33 @@ def test_the_claim_of_an_increment_is_removed_and_no_increment_is(chain: Chain) 
     assert [(each.kind, each.name) for each in found] == [("claim", dead)]
     assert kept(chain) == before - {f"{dead}.bakthat.json"}
     assert {each.verdict.value for each in bakthat.check(conf=chain.conf)} == {"stored"}
+
+
+@pytest.mark.parametrize("is_index_lost", [False, True])
+def test_what_a_partial_restore_needs_stays_when_a_needed_archive_is_lost(
+    is_index_lost: bool, chain: Chain, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the others hold is only known by its index, even if that is in the cache alone."""
+    full = chain.names[0]
+    bakthat.restore(chain.names[2], conf=chain.conf, output=out / "before")  # fills the cache
+    ends = ("", ".bakthat.json", ".index", ".index.bakthat.json")
+    for end in ends if is_index_lost else ends[:2]:
+        (Path(chain.conf["local_path"]) / f"{full}{end}").unlink()
+    age(chain, 2)
+    before = kept(chain)
+    bakthat.sync(conf=chain.conf)
+    assert bakthat.cleanup(conf=chain.conf) == []
+    assert kept(chain) == before
+    if not is_index_lost:
+        forget_cache()
+    caplog.clear()
+    found = bakthat.restore(chain.names[2], conf=chain.conf, output=out / "after", partial=True)
+    assert found is not None
+    assert not found.is_complete
+    assert {each.name for each in (out / "after" / "mydir").iterdir()} == {"two", "three"}
+    assert "has no index" not in caplog.text
+    bakthat.delete(chain.names[2], conf=chain.conf)
+    bakthat.delete(chain.names[1], conf=chain.conf)
+    age(chain, 2)
+    removed = [(each.kind, each.name) for each in bakthat.cleanup(conf=chain.conf)]
+    assert removed == ([] if is_index_lost else [("index", f"{full}.index")])

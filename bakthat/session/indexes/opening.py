@@ -146,7 +146,7 @@ def open_state(
                     keys,
                     whole=whole,
                     may_read_archive=may_read_archive and not problem,
-                    is_quiet=is_quiet,
+                    is_quiet=is_quiet or bool(problem),
                     progress=progress,
                     before=before,
                 )
