@@ -271,7 +271,7 @@ def test_a_footer_that_would_cost_memory_is_refused_before_it_is_parsed(filler: 
 
 def test_records_of_what_was_seen_or_removed_do_not_divide_a_segment() -> None:
     """They have no owner, and those around them have owners with names."""
-    needs = (NeededArchive("full", 1_600_000_000, 10, ""),)
+    needs = (NeededArchive("my.20200913122640.tgz", 1_600_000_000, 10, ""),)
     entries: list[Entry] = []
     for number, entry in enumerate(tree(1000)):
         position = entries[-1].end if entries else 1024
@@ -290,7 +290,7 @@ def test_records_of_what_was_seen_or_removed_do_not_divide_a_segment() -> None:
 
 def test_the_entries_in_parts_of_the_archive_are_found() -> None:
     """Of an increment, what was removed or seen has no part, wherever it is."""
-    needs = (NeededArchive("full", 1_600_000_000, 10, ""),)
+    needs = (NeededArchive("my.20200913122640.tgz", 1_600_000_000, 10, ""),)
     entries: list[Entry] = []
     for number, entry in enumerate(tree(9000)):
         position = entries[-1].end if entries else 1024

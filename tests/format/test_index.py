@@ -18,6 +18,7 @@ from bakthat.format.index.layout import (
     USUAL_HEADER_BYTES,
     IndexFooter,
     IndexHeader,
+    NeededArchive,
     SegmentPlace,
     TablePlace,
     pack_table,
@@ -277,6 +278,32 @@ def test_another_encoding_than_utf_8_is_refused() -> None:
     for encoding in ("utf-16", "utf-16-le", "utf-32", "utf-8-sig"):
         with pytest.raises(CorruptIndexError):
             IndexHeader.parse(line.decode().encode(encoding))
+
+
+@pytest.mark.parametrize(
+    ("key", "is_right"),
+    [
+        ("my.20200913122640.tgz", True),
+        ("hosts/a/my.20200913122640.inc.tar.age", True),
+        ("../my.20200913122640.tgz", False),
+        ("a/../my.20200913122640.tgz", False),
+        ("a//my.20200913122640.tgz", False),
+        ("/my.20200913122640.tgz", False),
+        ("a\0/my.20200913122640.tgz", False),
+        ("m\udcffy.20200913122640.tgz", False),
+        ("my", False),
+        ("", False),
+    ],
+)
+def test_a_needed_archive_has_a_stored_filename(key: str, is_right: bool) -> None:
+    """It is looked up by it, in the catalog and on the storage."""
+    needs = (NeededArchive(key, 1_600_000_000, 10, ""),)
+    header = IndexHeader("key", "set", "host", "/set", "archive", 1_700_000_000, needs=needs)
+    if is_right:
+        assert IndexHeader.parse(header.pack()).needs == needs
+        return
+    with pytest.raises(CorruptIndexError, match="is no stored filename"):
+        IndexHeader.parse(header.pack())
 
 
 @pytest.mark.parametrize("size", [-1, 1, 4096, 1 << 25, 1 << 70])

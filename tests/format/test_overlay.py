@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections.abc import Iterator, Sequence
 
 from hypothesis import given, settings
@@ -126,6 +127,19 @@ def test_a_stale_entry_keeps_its_times_so_that_it_is_compared_again() -> None:
 
 
 NAMES = st.sampled_from(["a", "b", "a-b", "a/a", "a/b", "a/a/a", "b/a", "b/b", "a-b/c", "c"])
+
+
+def test_removals_within_each_other_take_no_memory() -> None:
+    """An index with so many levels has some kilobytes when compressed."""
+    levels = 3000
+    removed = [entry("/".join(["t"] * level), REMOVED, 1) for level in range(1, levels)]
+    tracemalloc.start()
+    try:
+        assert state([entry("t", DIRECTORY)], removed) == []
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 @st.composite

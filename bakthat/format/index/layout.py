@@ -24,6 +24,7 @@ from bakthat.format.index.values import (
     parse_text,
     sort_key,
 )
+from bakthat.format.names import parse_stored_name
 
 FORMAT, INCREMENT_FORMAT = 1, 2
 """The versions of the format of an index: that of a full backup, and that of an increment."""
@@ -248,7 +249,7 @@ def _needs(value: object, date: int) -> tuple[NeededArchive, ...]:
         raise CorruptIndexError("the index has an invalid list of the archives that it needs")
     parsed = tuple(
         NeededArchive(
-            parse_text(key),
+            _needed_key(key),
             parse_number(when, 0, MAX_NUMBER),
             parse_number(size, 0, MAX_NUMBER),
             parse_text(archive_id),
@@ -259,6 +260,18 @@ def _needs(value: object, date: int) -> tuple[NeededArchive, ...]:
     if any(map(operator.ge, dates, dates[1:])):
         raise CorruptIndexError("the archives that the index needs are not in the order of time")
     return parsed
+
+
+def _needed_key(value: object) -> str:
+    """Return the stored filename of an archive, which is looked up by it. Raises CorruptIndexError.
+
+    Whoever can write to the storage may have written it.
+    """
+    if isinstance(value, str) and not BAD_PATH.search(value):  # no text is what is not UTF-8
+        key = parse_text(value)
+        if parse_stored_name(key.rpartition("/")[2]) is not None:
+            return key
+    raise CorruptIndexError("the index needs an archive whose name is no stored filename")
 
 
 @dataclass(frozen=True, slots=True)

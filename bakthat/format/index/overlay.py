@@ -133,7 +133,8 @@ class _Merging:
         if self._removed and self._removed[-1][0] == prefix:
             self._removed.pop()
         above = self._removed[-1][1] if self._removed else 0
-        self._removed.append((prefix, max(number, above)))
+        if number > above:  # else that one says it, so there is no more than one an increment
+            self._removed.append((prefix, number))
 
 
 def _seen(entry: Entry | None, seen: Entry, number: int) -> Entry | None:
