@@ -244,6 +244,23 @@ def test_a_recheck_reads_each_file_once_in_so_many_runs(tracked: Tracked) -> Non
     assert all(runs)
 
 
+@pytest.mark.usefixtures("trusted_times")
+def test_each_destination_has_its_own_turns_of_a_recheck(tracked: Tracked, tmp_path: Path) -> None:
+    names = [f"file {number}" for number in range(60)]
+    for name in names:
+        (tracked.tree / name).write_text(name)
+    confs = [tracked.conf, {**tracked.conf, "local_path": str(tmp_path / "other")}]
+    runs: list[list[str]] = [[], []]
+    for number in range(5):
+        for conf, read in zip(confs, runs, strict=True):
+            tracked.conf = conf
+            with noting_what_is_read() as found:
+                tracked.back_up(**({"recheck": 25} if number else {}))
+            read += found
+    for read in runs:
+        assert sorted(read) == sorted([*names, "a.txt", BALLAST])
+
+
 def test_files_that_changed_just_before_the_backup_are_read_the_next_time(
     tracked: Tracked,
 ) -> None:

@@ -9,16 +9,23 @@ import time
 from pathlib import Path
 from unittest import mock
 
+import pyrage
 import pytest
 
 import bakthat
+from bakthat import models
 from bakthat.archive.create import worker
 from bakthat.archive.create.increment import archive, writer
 from tests.support.commandline import CommandLine
-from tests.support.incremental import DAY, Tracked, long_after, noting_what_is_read
+from tests.support.incremental import BALLAST, DAY, Tracked, long_after, noting_what_is_read
+from tests.support.indexes import lose_indexes
 from tests.support.locales import german_latin1
 from tests.support.profiles import Conf
 from tests.support.trees import fingerprint
+
+
+NOON = 1_704_715_200 + 12 * 3600
+"""2024-01-08 12:00 UTC, a Monday."""
 
 
 @pytest.fixture
@@ -66,6 +73,29 @@ def test_no_backup_is_skipped_when_the_store_is_not_there(tracked: Tracked) -> N
     assert not tracked.back_up(skip_unchanged=True).is_skipped
 
 
+def test_a_dry_run_skips_what_a_backup_skips(tracked: Tracked) -> None:
+    """The parent is an older one, since when most has changed; the newest has it."""
+    tracked.moment = NOON
+    for name in ("more", "much more"):
+        (tracked.tree / name).write_bytes(os.urandom(100_000))
+    tracked.back_up()
+    for name in (BALLAST, "more"):  # neither increment is large, both together are
+        (tracked.tree / name).write_bytes(os.urandom(100_000))
+        tracked.moment += 60
+        newest = tracked.back_up()
+        assert newest.is_increment
+    tracked.moment += 35 * DAY
+    with mock.patch.object(time, "time", return_value=tracked.moment):
+        preview = bakthat.preview_backup(
+            tracked.tree, conf=tracked.conf, password="", skip_unchanged=True, why=BALLAST
+        )
+    assert list(preview) == []
+    assert preview.report.is_skipped
+    assert preview.report.newest == newest.stored_filename
+    assert preview.report.explanation.startswith("it is not stored: it is unchanged")
+    assert tracked.back_up(skip_unchanged=True).is_skipped
+
+
 # Keys.
 
 
@@ -93,6 +123,64 @@ def test_a_full_is_made_when_the_stored_index_cannot_be_opened(tracked: Tracked)
     index = Path(tracked.conf["local_path"], f"{first.stored_filename}.index")
     index.write_bytes(b"\0" * index.stat().st_size)
     assert not bakthat.backup(tracked.tree, conf=tracked.conf, password="secret").is_increment
+
+
+@pytest.mark.parametrize("is_archive_readable", [False, True])
+def test_without_the_stored_index_the_archive_tells_whether_the_passphrase_has_changed(
+    is_archive_readable: bool, tracked: Tracked, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The index is in the cache."""
+    caplog.set_level(logging.INFO)
+    first = bakthat.backup(tracked.tree, conf=tracked.conf, password="old")
+    path = Path(tracked.conf["local_path"], first.stored_filename)
+    path.with_name(f"{path.name}.index").unlink()
+    if is_archive_readable:
+        made = bakthat.backup(tracked.tree, conf=tracked.conf, password="old")
+        assert made.is_increment
+        path.with_name(f"{made.stored_filename}.index").unlink()
+    full_reasons(caplog)
+    assert not bakthat.backup(tracked.tree, conf=tracked.conf, password="new").is_increment
+    assert full_reasons(caplog) == ["the passphrase has changed"]
+
+
+def test_a_full_is_made_where_an_index_does_not_say_the_recipients(
+    tracked: Tracked, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Such an index was made again from its archive."""
+    caplog.set_level(logging.INFO)
+    identities = [pyrage.x25519.Identity.generate() for _ in range(2)]
+    one, two = (str(each.to_public()) for each in identities)
+    key = tmp_path / "key.txt"
+    key.write_text(f"{identities[0]}\n")
+    conf = {**tracked.conf, "recipients": [one], "identity_file": str(key)}
+    full = bakthat.backup(tracked.tree, conf=conf)
+    lose_indexes(conf, full.stored_filename)
+    bakthat.sync(conf=conf, indexes=True)
+    full_reasons(caplog)
+    assert not bakthat.backup(tracked.tree, conf={**conf, "recipients": [two]}).is_increment
+    assert full_reasons(caplog) == ["the recipients have changed"]
+
+
+def test_no_backup_is_skipped_after_the_passphrase_has_changed(
+    tracked: Tracked, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The newest is passed over by its level, so it is no parent."""
+    caplog.set_level(logging.INFO)
+
+    def back_up(password: str, days: int) -> models.Backups:
+        with mock.patch.object(time, "time", return_value=begun + days * DAY):
+            return bakthat.backup(
+                tracked.tree, conf=tracked.conf, password=password, skip_unchanged=True
+            )
+
+    begun = time.time()
+    back_up("old", 0)
+    (tracked.tree / "a.txt").write_text("changed")
+    assert back_up("old", 1).is_increment
+    assert back_up("old", 36).is_skipped
+    full_reasons(caplog)
+    assert not back_up("new", 36).is_skipped
+    assert full_reasons(caplog) == ["the passphrase has changed"]
 
 
 def test_a_full_is_made_for_other_recipients(

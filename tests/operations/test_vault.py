@@ -224,6 +224,18 @@ def test_what_one_machine_stored_another_restores_with_the_inventory_of_the_buck
     assert [each for each in caplog.records if each.levelname == "WARNING"] == []
 
 
+def test_an_increment_is_made_though_the_bucket_of_the_indexes_cannot_be_reached(
+    conf: Conf, tree: Path
+) -> None:
+    """Its index is in the cache; only whether the passphrase has changed is not known."""
+    (tree / "ballast").write_bytes(os.urandom(100_000))
+    conf = {**conf, "incremental": True}
+    bakthat.backup(tree, conf=conf, password="secret")
+    away = {**conf, "endpoint_url": f"http://127.0.0.1:{free_port()}"}
+    made = bakthat.backup(tree, conf=away, password="secret")
+    assert made.is_increment
+
+
 @pytest.mark.parametrize("password", ["", "secret"])
 def test_increments_are_restored_on_another_machine_with_the_inventory_of_the_bucket(
     password: str, conf: Conf, tree: Path, tmp_path: Path, glacier: GlacierServer

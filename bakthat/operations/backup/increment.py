@@ -106,7 +106,9 @@ class _Attempt:
                 newest = Basis(parent.basis.newest, parent.basis.rule)
                 with self._opened(newest) as content:
                     make_container(request.session, request.backend, create=self._create)
-                    problem = parent.problem_of_newest(request.session)
+                    problem = parent.problem_of_newest(
+                        request.session
+                    ) or parent.key_problem_of_newest(request.session, request.keys)
                     content.count()
                     if not problem and _is_unchanged(content):
                         return self._skip(parent)

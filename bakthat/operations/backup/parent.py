@@ -209,15 +209,27 @@ class Parent:
         All archives of a restore must have the same passphrase, or the same recipients. Those that
         the parent needs have those of the parent. Raises StorageError.
         """
-        parent = self.backups[-1]
-        if parent.metadata.get("encryption") != keys.kind:
-            return "the encryption has changed"
-        recorded = self.basis.state.header.recipients
-        if recorded and recorded != keys.recipients_id:
-            return "the recipients have changed"
-        if keys.passphrase is not None and not _opens(session, parent, keys.passphrase):
-            return "the passphrase has changed"
-        return ""
+        return _key_problem(session, self.backups[-1], self.basis.state, keys)
+
+    def key_problem_of_newest(self, session: Session, keys: EncryptionKeys) -> str:
+        """Return why *keys* would not open the newest backup; "" if they would.
+
+        Raises StorageError.
+        """
+        return _key_problem(session, self.newest, self.basis.newest or self.basis.state, keys)
+
+
+def _key_problem(
+    session: Session, backup: models.Backups, state: State, keys: EncryptionKeys
+) -> str:
+    if backup.metadata.get("encryption") != keys.kind:
+        return "the encryption has changed"
+    # An index that was made again from its archive does not say who the recipients are.
+    if state.header.recipients != keys.recipients_id:
+        return "the recipients have changed"
+    if keys.passphrase is not None:
+        return _passphrase_problem(session, backup, keys.passphrase)
+    return ""
 
 
 def _problem(session: Session, backup: models.Backups, needs: Sequence[NeededArchive]) -> str:
@@ -227,19 +239,35 @@ def _problem(session: Session, backup: models.Backups, needs: Sequence[NeededArc
     return ""
 
 
-def _opens(session: Session, backup: models.Backups, passphrase: str) -> bool:
-    """Return whether *passphrase* opens a backup, as far as that can be found out: by its index."""
+def _passphrase_problem(session: Session, backup: models.Backups, passphrase: str) -> str:
+    """Return why *passphrase* may not open a backup; "" if it does, or if that cannot be told now.
+
+    Its index tells, or else its archive. Raises StorageError.
+    """
     backend = session.backend(backup.backend)
-    home, key = home_of_index(session, backend, backup.stored_filename)
+    home, index = home_of_index(session, backend, backup.stored_filename)
+    expected = expected_of(backup, any_size=True)
     try:
-        stored = ObjectRanges(home, key, home.stat(key).size)
-        expected = expected_of(backup, any_size=True)
-        plain_ranges(stored, expected, DecryptionKeys(passphrase))
+        for place, key in ((home, index), (backend, backup.stored_filename)):
+            try:
+                stored = ObjectRanges(place, key, place.stat(key).size)
+                plain_ranges(stored, expected, DecryptionKeys(passphrase))
+            except (NotFoundError, ContainerNotFoundError):
+                continue
+            return ""
     except CryptoError:  # another passphrase, or what is stored is damaged: a full is safe
-        return False
-    except (NotFoundError, NotReadyError, ContainerNotFoundError) as exc:
+        return "the passphrase has changed"
+    except NotReadyError as exc:
+        if key == index:  # by a rule of the bucket, so it would be so each time
+            log.debug("the passphrase of %s is not checked: %s", printable(key), exc)
+            return ""
+    except StorageError as exc:
+        if home is backend:
+            raise
+        # A vault's archive may be stored all the same, with a warning about its index.
         log.debug("the passphrase of %s is not checked: %s", printable(key), exc)
-    return True
+        return ""
+    return "its index is gone, so that nothing tells whether the passphrase has changed"
 
 
 class NoParentError(Exception):
@@ -346,7 +374,9 @@ def _number_of_run(session: Session, source: BackupSource) -> int:
 
 
 def _run_key(session: Session, source: BackupSource) -> str:
-    return f"recheck {session.host} {source.set_name} {source.source_id}"
+    """Return the name of the count: each destination has its own turns."""
+    container = models.backend_hash(session.backend(session.destination).container)
+    return f"recheck {session.host} {source.set_name} {source.source_id} {container}"
 
 
 def _open(

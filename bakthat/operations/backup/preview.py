@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
+from bakthat.archive.create.increment.archive import Basis
 from bakthat.archive.create.increment.compare import KEPT, UNCHANGED, Comparison
 from bakthat.archive.create.increment.later import NewerContentError
 from bakthat.archive.create.increment.plan import (
@@ -208,33 +209,26 @@ def _preview_increment(
             request.session, source, request.keys, increments, from_newest=from_newest
         )
         parent = stack.enter_context(found)
+        name = printable(parent.backups[-1].stored_filename)
+        skipped = _skipped(request, parent, explain) if increments.skip_unchanged else None
+        if skipped is not None:
+            return skipped
         problem = parent.problem(request.session) or parent.key_problem(
             request.session, request.keys
         )
         if problem:
             raise NoParentError(problem)
-        is_skipped = increments.skip_unchanged and _is_unchanged(request, parent)
-        comparison = Comparison(
-            source.path,
-            source.arcname,
-            request.options,
-            parent.basis.state,
-            parent.basis.rule,
-            newest=parent.basis.newest,
-            explain=explain,
-        )
+        comparison = _comparison(request, parent.basis, explain)
         plan = comparison.run()
         stack.callback(plan.close)
         totals = plan.totals
         reason = parent.why_full(totals)
         if reason:
             raise NoParentError(reason)
-        name = printable(parent.backups[-1].stored_filename)
         report = PreviewReport(
             _name(request, parent),
             is_increment=True,
             parent=parent.backups[-1].stored_filename,
-            is_skipped=is_skipped,
             newest=parent.newest.stored_filename,
             warning_count=totals.warnings,
             files=totals.stored,
@@ -247,20 +241,42 @@ def _preview_increment(
     return BackupPreview(report, plan, from_native(source.arcname))
 
 
-def _is_unchanged(request: BackupRequest, parent: Parent) -> bool:
-    """Return whether nothing has changed since the newest backup, which is stored."""
-    if parent.problem_of_newest(request.session):
-        return False
-    comparison = Comparison(
+def _skipped(request: BackupRequest, parent: Parent, explain: str | None) -> BackupPreview | None:
+    """Return that no backup is made, since nothing has changed since the newest; None if one is."""
+    session, keys = request.session, request.keys
+    if parent.problem_of_newest(session) or parent.key_problem_of_newest(session, keys):
+        return None
+    newest = Basis(parent.basis.newest or parent.basis.state, parent.basis.rule)
+    comparison = _comparison(request, newest, explain)
+    plan = comparison.run()
+    plan.close()
+    if not plan.totals.is_nothing:
+        return None
+    name = parent.newest.stored_filename
+    report = PreviewReport(
+        _name(request, parent),
+        is_increment=True,
+        parent=parent.backups[-1].stored_filename,
+        is_skipped=True,
+        newest=name,
+        unchanged=plan.totals.unchanged,
+        explanation=_explained(comparison.explanation, printable(name))
+        if explain is not None
+        else "",
+    )
+    return BackupPreview(report, None, from_native(request.source.arcname))
+
+
+def _comparison(request: BackupRequest, basis: Basis, explain: str | None) -> Comparison:
+    return Comparison(
         request.source.path,
         request.source.arcname,
         request.options,
-        parent.basis.newest or parent.basis.state,
-        parent.basis.rule,
+        basis.state,
+        basis.rule,
+        newest=basis.newest,
+        explain=explain,
     )
-    plan = comparison.run()
-    plan.close()
-    return plan.totals.is_nothing
 
 
 def _preview_full(request: BackupRequest, reason: str) -> BackupPreview:
