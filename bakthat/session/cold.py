@@ -85,12 +85,17 @@ def thaw_status(session: Session, backup: models.Backups) -> ThawStatus:
 
 
 def make_readable(
-    session: Session, backups: Sequence[models.Backups], options: ThawOptions
+    session: Session,
+    backups: Sequence[models.Backups],
+    options: ThawOptions,
+    *,
+    tell_price: bool = False,
 ) -> bool:
     """Request the thaw of those *backups* that are frozen; return whether all can be read now.
 
     They are in one container. The last one is the one to restore, which needs the others. With
-    ``options.wait``, return only once all can be read. Raises StorageError when a thaw failed.
+    ``options.wait``, return only once all can be read. With *tell_price*, a line before the request
+    says how much is thawed and what that costs. Raises StorageError when a thaw failed.
     """
     if not backups:
         return True
@@ -105,20 +110,25 @@ def make_readable(
     def check() -> list[ThawStatus]:
         return [status_of(each) for each in backups]
 
+    def request(frozen: Sequence[ThawStatus]) -> list[ThawStatus]:
+        for each in frozen:
+            check_tier(each.storage_class, options.tier)  # before any is paid for
+        if frozen and tell_price:
+            _log_price(backups, frozen, options.tier)
+        asked = []
+        for each in frozen:
+            asked.append(backend.thaw(each.key, tier=options.tier, days=options.days))
+            requests.record(asked[-1])
+        return asked
+
     statuses, asked = check(), list[ThawStatus]()
+    ready = {each.key for each in statuses if each.state is ThawState.READY}
     if any(each.state is ThawState.FROZEN for each in statuses):
         with _thaw_lock(session.catalog_path):
             statuses = check()
-            frozen = [each for each in statuses if each.state is ThawState.FROZEN]
-            for each in frozen if len(backups) > 1 else ():
-                check_tier(each.storage_class, options.tier)  # before any is paid for
-            if len(backups) > 1 and frozen:
-                _log_price(backups, frozen, options.tier)
-            for each in frozen:
-                asked.append(backend.thaw(each.key, tier=options.tier, days=options.days))
-                requests.record(asked[-1])
-            new = {each.key: each for each in asked}
-            statuses = [new.get(each.key, each) for each in statuses]
+            asked = request([each for each in statuses if each.state is ThawState.FROZEN])
+        new = {each.key: each for each in asked}
+        statuses = [new.get(each.key, each) for each in statuses]
     asked = [each for each in asked if not each.is_readable]
     if asked:
         _log_request(session, backups[-1], asked, options.arguments)
@@ -127,12 +137,18 @@ def make_readable(
     polling = Polling(options.wait, check)
     while options.wait and not least_ready(statuses).is_readable:
         statuses = polling.next_status(statuses, _pause_between(least_ready(statuses)))
-        for each in statuses:
-            if each.state is ThawState.FROZEN:
+        frozen = [each for each in statuses if each.state is ThawState.FROZEN]
+        for each in frozen:
+            if each.key not in ready:
                 raise StorageError(
                     f"the thaw of {printable(each.key)} failed or expired",
                     hint="bakthat restore requests it again",
                 )
+        if frozen:  # their thaws were earlier ones, and have expired while the others went on
+            with _thaw_lock(session.catalog_path):
+                request(frozen)
+            ready.clear()  # once is enough
+            statuses = check()
         if not least_ready(statuses).is_readable:
             _log_statuses(statuses)
     if least_ready(statuses).state is ThawState.READY:
@@ -339,14 +355,18 @@ def _log_statuses(statuses: Sequence[ThawStatus]) -> None:
 
 def _log_price(backups: Sequence[models.Backups], frozen: Sequence[ThawStatus], tier: str) -> None:
     """Log how much is about to be thawed, and what that costs."""
-    sizes = {each.stored_filename: max(each.size, 0) for each in backups}
+    sizes = {each.stored_filename: each.size for each in backups}
+    what = counted(len(frozen), "archive")
+    if any(sizes[each.key] < 0 for each in frozen):  # all that an inventory tells are names
+        log.info("Requesting the thaw of %s, whose size is not known here", what)
+        return
     prices = [thaw_price(each.storage_class, tier, sizes[each.key]) for each in frozen]
     known = [each for each in prices if each is not None]
     total = sum(known)
     cost = f"some ${max(total, 0.01):.2f}" if total else "free"
     log.info(
         "Requesting the thaw of %s, %s in all%s",
-        counted(len(frozen), "archive"),
+        what,
         human_size(sum(sizes[each.key] for each in frozen)),
         f": {cost} by the list price of AWS in us-east-1" if len(known) == len(prices) else "",
     )

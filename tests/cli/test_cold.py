@@ -98,9 +98,11 @@ def test_the_next_command_restores_to_the_same_place(
     user: CommandLine, conf: dict[str, Any]
 ) -> None:
     user.run("backup", "mydir", "--prompt", "no")
-    options = ("-o", "my out", "--identity-file", "key.txt", "--prompt", "no")
+    options = ("-o", "my out", "--identity-file", "key.txt", "--any-size", "--prompt", "no")
     output = lines(user.run("restore", "mydir", *options).stderr)
-    assert output[-1].endswith(" -d glacier -o 'my out' --identity-file key.txt --prompt no")
+    assert output[-1].endswith(
+        " -d glacier -o 'my out' --identity-file key.txt --any-size --prompt no"
+    )
 
 
 def test_two_concurrent_restores_request_one_thaw(

@@ -132,11 +132,16 @@ def test_a_thaw_that_costs_nothing_is_said_to_be_free(
     assert expected[chain.conf.get("storage_class", "VAULT")] in caplog.text
 
 
-def test_an_archive_that_is_not_read_is_not_thawed(cold: Cold, chain: Chain, out: Path) -> None:
+def test_an_archive_that_is_not_read_is_not_thawed(
+    cold: Cold, chain: Chain, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "bakthat")
     assert restore(chain, out, only=["a.txt", "first"]) is None
     assert cold.paid() == 2
+    assert "Requesting the thaw of 2 archives, " in caplog.text
     assert restore(chain, out, only=["second"]) is None
     assert cold.paid() == 3
+    assert "Requesting the thaw of 1 archive, " in caplog.text
     cold.advance(12)
     assert restore(chain, out, only=["a.txt", "first"]) is not None
 
@@ -168,6 +173,20 @@ def test_waiting_goes_on_until_all_can_be_read(cold: Cold, chain: Chain, out: Pa
     assert restore(chain, out, wait=wait) is not None
     assert cold.paid() == 3
     assert 3 * 3600 <= sum(pauses) <= 13 * 3600
+
+
+def test_what_expires_while_the_others_are_waited_for_is_asked_for_again(
+    cold: Cold, chain: Chain, out: Path
+) -> None:
+    assert restore(chain, out, only=["first"], days=1) is None
+    cold.advance(27)
+
+    def wait(seconds: float) -> None:
+        cold.advance(seconds / 3600)
+
+    assert restore(chain, out, wait=wait) is not None
+    assert cold.paid() == 4
+    assert (out / "mydir" / "first").read_bytes() == (chain.tree / "first").read_bytes()
 
 
 def test_the_status_is_that_of_the_archive_that_is_the_least_ready(

@@ -23,7 +23,6 @@ from tests.support.locales import german_latin1
 from tests.support.profiles import Conf
 from tests.support.trees import fingerprint
 
-
 NOON = 1_704_715_200 + 12 * 3600
 """2024-01-08 12:00 UTC, a Monday."""
 

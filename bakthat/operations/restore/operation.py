@@ -112,7 +112,7 @@ def restore(
         )
     paths = [only] if isinstance(only, str) else list(only)
     repeated = _arguments_to_repeat(
-        output, identity_file, prompt, paths, keep_going, use_index, partial
+        output, identity_file, prompt, paths, keep_going, use_index, partial, any_size
     )
     options = RestoreOptions(
         target=_target(output),
@@ -197,6 +197,7 @@ def _arguments_to_repeat(
     keep_going: bool,
     use_index: bool,
     partial: bool,
+    any_size: bool,
 ) -> list[str]:
     """Return the arguments that the restore after the thaw needs too.
 
@@ -208,6 +209,7 @@ def _arguments_to_repeat(
     given += ["--keep-going"] if keep_going else []
     given += [] if use_index else ["--no-index"]
     given += ["--partial"] if partial else []
+    given += ["--any-size"] if any_size else []
     return given + ([] if may_ask(prompt) else ["--prompt", "no"])
 
 

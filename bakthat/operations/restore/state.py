@@ -179,7 +179,7 @@ class StateRestore:
         return [*(each.backup for each in self._needed), self._backup]
 
     def _make_readable(self, backups: Sequence[models.Backups]) -> bool:
-        return cold.make_readable(self._session, backups, self._options.thaw)
+        return cold.make_readable(self._session, backups, self._options.thaw, tell_price=True)
 
     def _problem(self, number: int) -> str:
         """Return a sentence about a needed archive that is missing or was replaced."""
