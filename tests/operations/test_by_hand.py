@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -625,6 +626,32 @@ def test_what_tar_does_not_remove_is_removed_before(
     assert all(line.isprintable() for line in script.split("\n"))
     check_run(script, here)
     assert same(chain.tree, here)
+
+
+@pytest.mark.slow
+def test_the_memory_does_not_grow_with_the_number_of_changes(local: Conf, tmp_path: Path) -> None:
+    peaks = []
+    for name, directories in (("few", 30), ("many", 90)):
+        tree = tmp_path / name
+        for number in range(directories):
+            inner = tree / f"{number:03}"
+            inner.mkdir(parents=True)
+            (inner / "0").touch()
+            for at in range(1, 200):  # links are made sooner than files
+                (inner / f"{at}").hardlink_to(inner / "0")
+        chain = IndexedChain(tree, local)
+        chain.full()
+        for path in list(tree.glob("*/*")):
+            path.unlink()
+        chain.increment()
+        tracemalloc.start()
+        try:
+            script = bakthat.restore_script(chain.names[-1], conf=chain.conf)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        assert "\nremove " not in script
+    assert peaks[1] - peaks[0] < 512 * 1024, peaks
 
 
 def test_nothing_is_removed_through_a_link(local: Conf, tmp_path: Path, here: Path) -> None:

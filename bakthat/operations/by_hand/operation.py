@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from bakthat import models
+from bakthat.archive.index.reader import IndexReader
 from bakthat.archive.index.state import State
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import (
@@ -18,7 +19,7 @@ from bakthat.errors import (
     UsageError,
 )
 from bakthat.format.description import sanitized
-from bakthat.format.entry import EntryType
+from bakthat.format.entry import Entry, EntryType
 from bakthat.operations.by_hand.script import Part, Storage, write_script
 from bakthat.passwords import may_ask
 from bakthat.session.chains import needed_backup, needs_within, of_one_set
@@ -230,22 +231,33 @@ def _removals(state: State, number: int) -> list[str]:
     indexes = state.indexes[: number + 1]
     if sum(each.footer.records for each in indexes) < _FEW_ENTRIES:
         return []
-    removed: list[str] = []
-    changed: list[str] = []
-    for entries in indexes[-1].segments():
-        for each in entries:
-            if each.type is EntryType.REMOVED:
-                removed.append(each.path)
-            elif each.type.is_member and each.type is not EntryType.DIRECTORY:
-                changed.append(each.path)
-    if not (removed or changed):
+    # Twice, since only the paths in long listings are kept in memory.
+    parents = {_parent(each.path) for each in _no_directories(indexes[-1])}
+    long = _long_listings(State(indexes), parents) if parents else set()
+    if not long:
         return []
-    long = _long_listings(State(indexes), {_parent(each) for each in (*removed, *changed)})
-    candidates = {each for each in changed if _parent(each) in long}
-    if candidates:
-        before = State(indexes[:-1]).entries(candidates, where=candidates.__contains__)
+    removed: list[str] = []
+    changed: set[str] = set()
+    for each in _no_directories(indexes[-1]):
+        if _parent(each.path) not in long:
+            continue
+        if each.type is EntryType.REMOVED:
+            removed.append(each.path)
+        else:
+            changed.add(each.path)
+    if changed:
+        before = State(indexes[:-1]).entries(changed, where=changed.__contains__)
         removed += [each.path for each in before if each.type is EntryType.DIRECTORY]
-    return [each for each in removed if _parent(each) in long]
+    return removed
+
+
+def _no_directories(index: IndexReader) -> Iterator[Entry]:
+    """Yield what an increment removes, and what it stores except directories."""
+    for entries in index.segments():
+        for each in entries:
+            is_stored = each.type.is_member and each.type is not EntryType.DIRECTORY
+            if is_stored or each.type is EntryType.REMOVED:
+                yield each
 
 
 def _long_listings(state: State, directories: Collection[str]) -> set[str]:
