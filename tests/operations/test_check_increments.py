@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import bakthat
 from bakthat import models
 from bakthat.operations.check.result import CheckResult, Verdict
 from bakthat.session.indexes.cache import IndexCache
+from bakthat.session.session import Session
 from tests.support.increments import Chain
 from tests.support.profiles import Conf
 
@@ -127,6 +129,31 @@ def test_an_archive_with_another_id_is_another_one(chain: Chain) -> None:
     found = check(chain)
     assert found[chain.names[1]].verdict is Verdict.STORED
     assert "is another archive than it was" in found[chain.names[2]].detail
+
+
+def test_the_id_is_compared_with_the_storage_where_a_listing_does_not_tell_it(
+    moto_conf: Conf, local: Conf, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing of S3 has no descriptions, so what an increment needs is asked for itself."""
+    monkeypatch.setattr("bakthat.operations.check.stored.MAX_SINGLE_REQUESTS", 2)
+    chain = Chain(tree, {**moto_conf, "database": local["database"]})
+    chain.full()
+    for name in ("two", "three"):
+        (tree / name).write_bytes(os.urandom(3000))
+        chain.increment()
+    assert verdicts(chain) == ["stored"] * 3
+    backend = Session("default", None, chain.conf).backend("s3")
+    key = chain.names[1]
+    with closing(backend.download(key)) as stream:
+        content = stream.read()
+    description = {**(backend.stat(key).metadata or {}), "id": "f" * 16}
+    upload = backend.upload(key, metadata=description, replace=True)
+    upload.write(content)
+    upload.commit()
+    assert verdicts(chain) == ["stored", "damaged", "broken"]
+    IndexCache().forget(chain.backups)
+    change_row(chain, 2, needs=[])  # it may need all that are older
+    assert verdicts(chain)[:2] == ["stored", "damaged"]
 
 
 def test_without_the_cache_only_reading_finds_another_id(chain: Chain) -> None:

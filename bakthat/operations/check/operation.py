@@ -52,13 +52,13 @@ def check(
     data of each backup is read, from a random place on, so that each check reads another part.
 
     By default existence and size are checked, and whether the index is there; of an increment also
-    existence and size of every archive that it needs. With *read_data*,
-    each backup is downloaded, decrypted, decompressed and read to the end of its archive; nothing
-    is written. Each file is compared with the SHA-256 in the index, and the files that differ are
-    named. *password*, *identity_file* and *prompt* are as for :func:`bakthat.restore`; a password
-    is asked for once. A backup in cold storage is not thawed, and is read only if it is thawed
-    already. *progress* is called with the bytes read and the bytes to read, or where nothing is
-    read with the numbers of backups.
+    existence, size and id of every archive that it needs. With *read_data*, each backup is
+    downloaded, decrypted, decompressed and read to the end of its archive; nothing is written. Each
+    file is compared with the SHA-256 in the index, and the files that differ are named. *password*,
+    *identity_file* and *prompt* are as for :func:`bakthat.restore`; a password is asked for once. A
+    backup in cold storage is not thawed, and is read only if it is thawed already.
+    *progress* is called with the bytes read and the bytes to read, or where nothing is read with
+    the numbers of backups.
 
     A problem with a backup is in its result, and is not raised. Raises NoMatchError, also when
     there is no backup to check, UsageError, ConfigError.
