@@ -34,7 +34,7 @@ from bakthat.format import names
 from bakthat.policy.defaults import DEFAULT_LEFTOVER_AGE, DESTINATIONS
 from bakthat.policy.intervals import parse_interval
 from bakthat.session import cold
-from bakthat.session.chains import is_key_needed
+from bakthat.session.chains import NeededKeys
 from bakthat.session.indexes.cache import forget_index
 from bakthat.session.indexes.home import archive_key, home_of_indexes
 from bakthat.session.records import CatalogMapping
@@ -275,16 +275,15 @@ class _Cleaner:
         if indexes and backend.name != "glacier":
             for stored in backend.ls(self.session.shared_prefix):
                 indexes.pop(stored.key, None)
-        increments = self._increments(backend)
+        with models.catalog(self.session.catalog_path):
+            # What the others hold can only be restored with the index of an archive that is gone.
+            containers = self.session.containers(backend.name)
+            needed = NeededKeys(models.Backups.increments(containers))
         return [
             (home, each)
             for key, each in indexes.items()
-            if not is_key_needed(key, increments) and self._is_gone(backend, key)
+            if key not in needed and self._is_gone(backend, key)
         ]
-
-    def _increments(self, backend: Backend) -> list[models.Backups]:
-        with models.catalog(self.session.catalog_path):
-            return models.Backups.increments(self.session.containers(backend.name))
 
     def _is_gone(self, backend: Backend, key: str) -> bool:
         """Return whether the archive *key* is certainly not stored, and nobody is writing it."""
@@ -323,13 +322,9 @@ class _Cleaner:
             return
         containers = self.session.containers(backend.name)
         with models.catalog(self.session.catalog_path):
-            increments = models.Backups.increments(containers)
+            needed = NeededKeys(models.Backups.increments(containers))
             rows = models.Backups.within(containers).where(models.Backups.is_deleted)
-            forget_index(
-                each
-                for each in rows.iterator()
-                if not is_key_needed(each.stored_filename, increments)
-            )
+            forget_index(each for each in rows.iterator() if each.stored_filename not in needed)
 
     def _expired(self, backend: Backend) -> Iterator[tuple[str, list[str]]]:
         if not isinstance(backend, ColdStorage):

@@ -72,22 +72,29 @@ def is_needed_by(backup: models.Backups, other: models.Backups) -> bool:
     return not other.needs or backup.date in other.needs
 
 
-def is_key_needed(key: str, increments: Iterable[models.Backups]) -> bool:
-    """Return whether one of *increments* needs the archive *key*, as far as its name tells.
+class NeededKeys:
+    """The keys of the archives that *increments*, all of one container, need.
 
-    The index of such an archive stays even when the archive is gone: what the others hold can only
-    be restored with it.
+    That is told by the dates and the names alone, so a key of another set of the same name may be
+    among them. It takes one look at each increment, however many keys are asked for.
     """
-    parsed = parse_stored_name(key.rpartition("/")[2])
-    if parsed is None:
-        return False
-    date, beginning = parsed.backup_date, beginning_of(key)
-    return any(
-        beginning_of(each.stored_filename) == beginning
-        and date < each.date
-        and (not each.needs or date in each.needs)
-        for each in increments
-    )
+
+    def __init__(self, increments: Iterable[models.Backups]) -> None:
+        self._dates: defaultdict[str, set[int]] = defaultdict(set)
+        self._before: dict[str, int] = {}
+        """An increment whose description was lost may need all that are older."""
+        for each in increments:
+            beginning = beginning_of(each.stored_filename)
+            self._dates[beginning].update(each.needs)
+            if not each.needs:
+                self._before[beginning] = max(each.date, self._before.get(beginning, 0))
+
+    def __contains__(self, key: str) -> bool:
+        parsed = parse_stored_name(key.rpartition("/")[2])
+        if parsed is None:
+            return False
+        date, beginning = parsed.backup_date, beginning_of(key)
+        return date in self._dates.get(beginning, ()) or date < self._before.get(beginning, 0)
 
 
 def needs_within(backup: models.Backups, backups: Iterable[models.Backups]) -> list[models.Backups]:

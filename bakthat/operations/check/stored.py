@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -20,6 +19,7 @@ from bakthat.format.description import INDEX, sanitized
 from bakthat.format.names import index_key
 from bakthat.operations.check.result import CheckResult, Verdict, should_have_index
 from bakthat.policy.storage_classes import VAULT, storage_class
+from bakthat.session.chains import NeededKeys
 from bakthat.session.indexes.home import home_of_indexes
 from bakthat.session.session import Session
 from bakthat.session.stat import batches, stat_by_listing, workers
@@ -62,9 +62,14 @@ def _stat_in(
             listed = stat_by_listing(backend, [each.stored_filename for each in backups])
             if any(each.metadata is None for each in listed.values()):
                 # Only the description has the id, by which increments know what they need.
-                for key in _needed_keys(session, backups):
-                    if key in listed and listed[key].metadata is None:
-                        del listed[key]
+                with models.catalog(session.catalog_path):
+                    containers = session.containers(destination)
+                    needed = NeededKeys(models.Backups.increments(containers))
+                listed = {
+                    key: each
+                    for key, each in listed.items()
+                    if each.metadata is not None or key not in needed
+                }
     except (StorageError, ConfigError) as exc:
         yield from (CheckResult(each, Verdict.UNKNOWN, str(exc)) for each in backups)
         return
@@ -73,24 +78,6 @@ def _stat_in(
             yield from pool.map(
                 lambda each: _stat(backend, each, listed.get(each.stored_filename)), batch
             )
-
-
-def _needed_keys(session: Session, backups: Sequence[models.Backups]) -> list[str]:
-    """Return the stored filenames of those of *backups*, of one storage, that increments need."""
-    with models.catalog(session.catalog_path):
-        increments = models.Backups.increments(session.containers(backups[0].backend))
-    needed: defaultdict[str, set[int]] = defaultdict(set)
-    newest: dict[str, int] = {}
-    """The date of the newest of a name that may need all that are older."""
-    for each in increments:
-        needed[each.filename].update(each.needs)
-        if not each.needs:
-            newest[each.filename] = max(each.date, newest.get(each.filename, 0))
-    return [
-        each.stored_filename
-        for each in backups
-        if each.date in needed[each.filename] or each.date < newest.get(each.filename, 0)
-    ]
 
 
 def _stat(backend: Backend, backup: models.Backups, stored: StoredObject | None) -> CheckResult:

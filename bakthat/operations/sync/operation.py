@@ -30,7 +30,7 @@ from bakthat.format.description import sanitized
 from bakthat.operations.sync.indexes import make_indexes
 from bakthat.operations.sync.report import Action, Change, ContainerSync, SyncReport, warn_of
 from bakthat.passwords import may_ask
-from bakthat.session.chains import is_key_needed
+from bakthat.session.chains import NeededKeys
 from bakthat.session.cold import Wait
 from bakthat.session.container import (
     check_mounted,
@@ -411,11 +411,10 @@ class _Comparison:
                 found.is_deleted = True
                 self._change(Action.GONE, found)
                 gone.append(found)
-            increments = models.Backups.increments(self.containers)
+            needed = NeededKeys(models.Backups.increments(self.containers))
         if not self.dry_run:
-            forget_index(
-                each for each in gone if not is_key_needed(each.stored_filename, increments)
-            )
+            # What the others hold can only be restored with the index of one that is gone.
+            forget_index(each for each in gone if each.stored_filename not in needed)
 
     def _change(self, action: Action, backup: models.Backups) -> None:
         backup.last_updated = int(time.time())
