@@ -19,7 +19,7 @@ from bakthat.hooks import Events, EventSlot, events
 from bakthat.plugin import activate_plugins
 from bakthat.policy import settings
 from bakthat.policy.defaults import DESTINATIONS
-from bakthat.system.paths import expanded
+from bakthat.system.paths import cache_directory, expanded
 from bakthat.system.text import shortage_error
 
 log = logging.getLogger("bakthat")
@@ -86,13 +86,24 @@ class Session:
         """The path of the catalog."""
         return expanded(self.profile.database)
 
-    def store_inode(self) -> frozenset[tuple[int, int]]:
-        """Return device and inode of the local store, which a walk skips; empty without one."""
-        try:
-            status = expanded(self.profile.local_path).stat()
-        except OSError:
-            return frozenset()  # an upload reports it
-        return frozenset({(status.st_dev, status.st_ino)})
+    def unvisited(self, destination: str, source: Path) -> frozenset[tuple[int, int]]:
+        """Return device and inode of each directory below *source* whose content a walk skips.
+
+        They are the local store, for that destination, and the cache of indexes: each increment
+        changes the times of those that it needs, and would store them. The cache is visited where
+        it is *source* itself. Raises ConfigError.
+        """
+        cache = cache_directory()
+        directories = [cache] if cache is not None else []
+        if destination == "local":
+            directories.append(expanded(self.profile.local_path))
+        found = set()
+        for each in directories:
+            with contextlib.suppress(OSError):  # an upload reports a store that is missing
+                if each is not cache or not each.samefile(source):
+                    status = each.stat()
+                    found.add((status.st_dev, status.st_ino))
+        return frozenset(found)
 
     def backend(self, destination: str, **overrides: Any) -> Backend:
         """Return the backend of a destination; *overrides* replace keys of the profile.

@@ -24,3 +24,14 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     if "\0" in text:
         raise ConfigError("a path cannot hold a NUL")
     return Path(os.path.abspath(text))
+
+
+def cache_directory() -> Path | None:
+    """Return the directory of bakthat's cache; None when the user has no home directory."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(base):  # as the XDG base directory specification says
+        return Path(base, "bakthat")
+    try:
+        return expanded("~/.cache/bakthat")
+    except ConfigError:
+        return None

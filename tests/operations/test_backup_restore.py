@@ -279,6 +279,32 @@ def test_a_backup_does_not_contain_the_local_store(local: Conf, isolated_environ
             bakthat.backup(source, conf=local, password="")
 
 
+def test_a_backup_does_not_contain_the_cache_of_indexes(
+    local: Conf, isolated_environment: Path
+) -> None:
+    """Otherwise an increment of the home directory would have the index of the backup before."""
+    (isolated_environment / "mine").write_bytes(os.urandom(100_000))
+    conf = {**local, "incremental": True}
+    made = [
+        bakthat.backup(isolated_environment, conf=conf, password="", custom_filename="my")
+        for _ in range(3)
+    ]
+    assert [each.is_increment for each in made] == [False, True, True]
+    cache = isolated_environment / ".cache" / "bakthat"
+    assert len([each for each in cache.iterdir() if each.suffix == ".index"]) == 3
+    top = isolated_environment.name
+    found = bakthat.contents(made[-1].stored_filename, conf=conf)
+    paths = [each.path for each in found]
+    assert f"{top}/mine" in paths
+    assert [each for each in paths if each.startswith(f"{top}/.cache/bakthat/")] == []
+    changes = list(bakthat.diff(made[-1].stored_filename, conf=conf, path=isolated_environment))
+    assert [each for each in changes if ".cache/bakthat/" in each.path] == []
+    # Whoever names it gets it.
+    alone = bakthat.backup(cache, conf=local, password="", custom_filename="cache")
+    with tarfile.open(stored_path(local, alone)) as archive:
+        assert len([each for each in archive.getnames() if each.endswith(".index")]) == 3
+
+
 def test_the_local_path_does_not_matter_to_another_destination(s3_conf: Conf, tree: Path) -> None:
     conf = {**s3_conf, "local_path": "~no-such-user/store"}
     assert bakthat.backup(tree, "s3", conf=conf, password="").backend == "s3"

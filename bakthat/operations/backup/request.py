@@ -74,7 +74,7 @@ class BackupRequest:
             rules=rules,
             one_file_system=one_file_system,
             skip_caches=exclude_caches,
-            unvisited=session.store_inode() if is_local else frozenset(),
+            unvisited=session.unvisited(session.destination, source.path),
         )
         return cls(session, backend, source, options, keys)
 

@@ -201,7 +201,7 @@ class _Comparison:
                 ),
                 one_file_system=disk.one_file_system,
                 skip_caches=disk.exclude_caches,
-                unvisited=self.session.store_inode() if backup.backend == "local" else frozenset(),
+                unvisited=self.session.unvisited(backup.backend, root),
             )
             after = DiskTree(root, before.top, options, self.report.disk, reads=disk.reads)
             yield from compare(before, after, self.report.totals)

@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from bakthat import models
-from bakthat.errors import ConfigError, CorruptIndexError, DestinationError
+from bakthat.errors import CorruptIndexError, DestinationError
 from bakthat.system.files import write_all
-from bakthat.system.paths import expanded
+from bakthat.system.paths import cache_directory
 from bakthat.system.streams import Buffer, Sink
 from bakthat.system.text import reason_of
 
@@ -79,7 +79,7 @@ class IndexCache:
 
     def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
         """*directory* is by default that of the user; it is made when something is written."""
-        self._directory = _default_directory() if directory is None else Path(directory)
+        self._directory = cache_directory() if directory is None else Path(directory)
 
     def open(self, backup: models.Backups) -> IndexFile | None:
         """Return the index of *backup*; None when it is not there, or was altered."""
@@ -230,17 +230,6 @@ class _Written:
         with _write_errors():
             write_all(self._descriptor, self._buffer)
         self._buffer = bytearray()
-
-
-def _default_directory() -> Path | None:
-    """Return the directory of the cache; None when the user has no home directory."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(base):  # as the XDG base directory specification says
-        return Path(base, "bakthat")
-    try:
-        return expanded("~/.cache/bakthat")
-    except ConfigError:
-        return None
 
 
 def _make_private(directory: Path) -> None:
