@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from unittest import mock
 
-import pyrage
+import pyrage  # type: ignore[import-untyped]  # it comes without types
 import pytest
 
 import bakthat
