@@ -19,6 +19,7 @@ import pytest
 import bakthat
 from bakthat.archive.create import digest, writer
 from bakthat.archive.create.increment import compare, decision
+from bakthat.archive.create.walk import walk
 from bakthat.system import linux
 from tests.support.incremental import BALLAST, Tracked, long_after, noting_what_is_read
 from tests.support.profiles import Conf
@@ -546,22 +547,21 @@ def test_a_name_is_no_link_to_what_its_inode_had_earlier(
     for name in names[1:]:
         os.link(names[0], name)
     tracked.back_up()
-    real = compare.walk
 
-    def walk(*arguments: Any, **options: Any) -> Iterator[Any]:
-        for entry in real(*arguments, **options):
+    def changing(*arguments: Any, **options: Any) -> Iterator[Any]:
+        for entry in walk(*arguments, **options):
             yield entry
             if entry.name == "first":
                 names[0].unlink()
                 names[1].write_text("later content")
 
-    monkeypatch.setattr(compare, "walk", walk)
+    monkeypatch.setattr(compare, "walk", changing)
     with noting_what_is_read():
         made = tracked.back_up()
     assert tracked.content(made, "first") == b"earlier"
-    for name in ("second", "third"):
-        assert tracked.content(made, name) == b"later content"
-    monkeypatch.setattr(compare, "walk", real)
+    for below in ("second", "third"):
+        assert tracked.content(made, below) == b"later content"
+    monkeypatch.setattr(compare, "walk", walk)
     assert tracked.state(tracked.back_up()) == fingerprint(tracked.tree)
 
 

@@ -55,7 +55,7 @@ class Decider:
             return _unopened(entry) or made
         return made
 
-    def attributes_digest(self, entry: Entry, status: os.stat_result) -> bytes:
+    def attributes_digest(self, entry: Entry, status: os.stat_result) -> str:
         """Return the digest of the extended attributes of *entry*."""
         return attributes_digest(self._attributes.records(entry.path, status.st_dev))
 
