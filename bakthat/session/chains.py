@@ -278,7 +278,7 @@ def look_up_needed(
     def stat(needed: NeededArchive) -> StoredObject | None:
         try:
             return backend.stat(needed.key)
-        except NotFoundError:
+        except (NotFoundError, UsageError):  # or it can be no key of this storage
             return None
 
     with workers() as pool:
@@ -334,5 +334,5 @@ def _stored(backend: Backend, backup: models.Backups, needed: NeededArchive) -> 
         raise missing_needed_error(backup, [needed.key])
     try:
         return entry_of(backend, backend.stat(needed.key), parsed)
-    except NotFoundError as exc:
+    except (NotFoundError, UsageError) as exc:  # or it can be no key of this storage
         raise missing_needed_error(backup, [needed.key]) from exc

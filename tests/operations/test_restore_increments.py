@@ -566,12 +566,23 @@ def with_other_needs(contents: Contents) -> None:
     contents.header = replace(contents.header, needs=contents.header.needs[:1])
 
 
-def with_another_key(contents: Contents) -> None:
-    first, *rest = contents.header.needs
-    contents.header = replace(contents.header, needs=(first._replace(key="other.tgz"), *rest))
+def with_key(key: str) -> Callable[[Contents], None]:
+    def change(contents: Contents) -> None:
+        first, *rest = contents.header.needs
+        contents.header = replace(contents.header, needs=(first._replace(key=key), *rest))
+
+    return change
 
 
-@pytest.mark.parametrize("change", [without_needs, with_other_needs, with_another_key])
+LONG = f"{'x' * 240}.20200101000000.tgz"
+"""A stored filename that is too long for a file."""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [without_needs, with_other_needs, with_key("other.20200101000000.tgz"), with_key(LONG)],
+    ids=["no needs", "other needs", "another key", "a long key"],
+)
 def test_an_index_that_needs_something_else_is_refused(
     change: Callable[[Contents], object], chain: Chain, out: Path
 ) -> None:
@@ -579,6 +590,30 @@ def test_an_index_that_needs_something_else_is_refused(
     with pytest.raises((CorruptIndexError, NotFoundError)):
         restore(chain, out)
     assert not out.exists()
+
+
+def test_an_index_that_needs_what_is_no_stored_filename_is_made_again(
+    chain: Chain, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    change_own_index(chain, 2, with_key("../my.20200101000000.tgz"))
+    assert restore(chain, out).is_complete
+    assert (
+        f"the index of {chain.names[2]} cannot be used: the index needs an archive" in caplog.text
+    )
+
+
+def test_an_index_that_needs_what_cannot_be_stored_stops_neither_check_nor_find(
+    chain: Chain, out: Path
+) -> None:
+    change_own_index(chain, 2, with_key(LONG))
+    for _ in range(2):  # from the storage, and from the cache
+        assert {each.entry.path for each in bakthat.find("a", conf=chain.conf)} == {"mydir/d/a"}
+        verdicts = {
+            each.backup.stored_filename: each.verdict.value
+            for each in bakthat.check(conf=chain.conf)
+        }
+        assert verdicts[chain.names[2]] != "stored"
+        assert [verdicts[name] for name in chain.names[:2]] == ["stored", "stored"]
 
 
 def test_an_index_that_is_not_that_of_its_archive_is_found_out(chain: Chain, out: Path) -> None:

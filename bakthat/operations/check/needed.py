@@ -15,6 +15,7 @@ from bakthat.errors import (
     CorruptIndexError,
     NotFoundError,
     StorageError,
+    UsageError,
 )
 from bakthat.format.index.layout import NeededArchive
 from bakthat.format.names import parse_stored_name
@@ -142,7 +143,7 @@ class NeededArchives:
         try:
             backend = self._session.backend(backup.backend)
             stored = backend.stat(needed.key)
-        except NotFoundError as exc:
+        except (NotFoundError, UsageError) as exc:  # or it can be no key of this storage
             return CheckResult(entry, Verdict.MISSING, str(exc))
         except (StorageError, ConfigError) as exc:
             return CheckResult(entry, Verdict.UNKNOWN, str(exc))
