@@ -121,7 +121,7 @@ def make_readable(
             requests.record(asked[-1])
         return asked
 
-    statuses, asked = check(), list[ThawStatus]()
+    statuses, asked, again = check(), list[ThawStatus](), set[str]()
     ready = {each.key for each in statuses if each.state is ThawState.READY}
     if any(each.state is ThawState.FROZEN for each in statuses):
         with _thaw_lock(session.catalog_path):
@@ -136,6 +136,7 @@ def make_readable(
         _log_statuses(statuses)
     polling = Polling(options.wait, check)
     while options.wait and not least_ready(statuses).is_readable:
+        ready |= {each.key for each in statuses if each.state is ThawState.READY} - again
         statuses = polling.next_status(statuses, _pause_between(least_ready(statuses)))
         frozen = [each for each in statuses if each.state is ThawState.FROZEN]
         for each in frozen:
@@ -144,10 +145,11 @@ def make_readable(
                     f"the thaw of {printable(each.key)} failed or expired",
                     hint="bakthat restore requests it again",
                 )
-        if frozen:  # their thaws were earlier ones, and have expired while the others went on
+        if frozen:  # they were ready, and have expired while the others went on
             with _thaw_lock(session.catalog_path):
                 request(frozen)
-            ready.clear()  # once is enough
+            again |= {each.key for each in frozen}  # once is enough
+            ready -= again
             statuses = check()
         if not least_ready(statuses).is_readable:
             _log_statuses(statuses)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pyrage import x25519  # type: ignore[import-untyped]  # it has no types
 
 import bakthat
 from bakthat import models
@@ -18,7 +19,7 @@ from bakthat.policy.storage_classes import thaw_price
 from bakthat.session.session import Session
 from tests.support.glacier_server import GlacierServer
 from tests.support.increments import Chain
-from tests.support.indexes import lose_indexes
+from tests.support.indexes import forget_cache, lose_indexes
 from tests.support.profiles import Conf
 from tests.support.servers import S3Server, share_service_models
 from tests.support.thaw_proxy import ThawProxy, thaw_proxy
@@ -187,6 +188,47 @@ def test_what_expires_while_the_others_are_waited_for_is_asked_for_again(
     assert restore(chain, out, wait=wait) is not None
     assert cold.paid() == 4
     assert (out / "mydir" / "first").read_bytes() == (chain.tree / "first").read_bytes()
+
+
+def test_what_expires_at_different_times_is_asked_for_again(
+    cold: Cold, chain: Chain, out: Path
+) -> None:
+    assert restore(chain, out, only=["first"], days=1) is None
+    cold.advance(6)
+    assert restore(chain, out, only=["second"], days=1) is None
+    cold.advance(20.5)
+    assert restore(chain, out, wait=lambda seconds: cold.advance(seconds / 3600)) is not None
+    assert (out / "mydir" / "second").read_text() == "second"
+
+
+def test_what_is_ready_and_expires_during_the_wait_is_asked_for_again(
+    cold: Cold, chain: Chain, out: Path
+) -> None:
+    """A thaw of the class DEEP_ARCHIVE takes up to two days by bulk, and half a day otherwise."""
+    assert restore(chain, out, only=["first"], days=1) is None
+    assert cold.paid() == 1
+
+    def wait(seconds: float) -> None:
+        cold.advance(seconds / 3600)
+
+    assert restore(chain, out, tier="bulk", wait=wait) is not None
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_without_the_keys_the_status_is_that_of_all_needed_archives(
+    is_there: bool, cold: Cold, tree: Path, tmp_path: Path
+) -> None:
+    recipient = str(x25519.Identity.generate().to_public())
+    keys = tmp_path / "keys"
+    if is_there:
+        keys.mkdir()
+    conf = {**cold.conf, "recipients": [recipient], "identity_file": str(keys)}
+    chain = Chain(tree, conf)
+    chain.full()
+    (tree / "second").write_text("second")
+    chain.increment()
+    forget_cache()
+    assert bakthat.thaw_status(chain.names[-1], conf=conf).state is ThawState.FROZEN
 
 
 def test_the_status_is_that_of_the_archive_that_is_the_least_ready(

@@ -260,6 +260,29 @@ def test_increments_are_restored_on_another_machine_with_the_inventory_of_the_bu
     assert fingerprint(out / "mydir") == fingerprint(tree)
 
 
+def test_only_what_is_needed_is_thawed_where_no_description_and_not_all_indexes_are_left(
+    conf: Conf, tree: Path, tmp_path: Path, glacier: GlacierServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "bakthat")
+    (tree / "ballast").write_bytes(os.urandom(100_000))
+    conf = {**conf, "incremental": True}
+    bakthat.backup(tree, conf=conf, password="")
+    full = bakthat.backup(tree, conf=conf, password="", full=True)
+    (tree / "new").write_text("new")
+    made = bakthat.backup(tree, conf=conf, password="")
+    assert made.needs == (full.date,)
+    lose_indexes(conf, full.stored_filename)
+    forget_cache()
+    name, other, out = made.stored_filename, elsewhere(conf, tmp_path), tmp_path / "out"
+    bakthat.restore_glacier_inventory(conf=other)
+    assert bakthat.restore(name, conf=other, output=out, password="") is None
+    assert len(glacier.asked) == 2
+    assert "Requesting the thaw of 2 archives, whose size is not known here" in caplog.text
+    glacier.advance(hours=5)
+    assert bakthat.restore(name, conf=other, output=out, password="") is not None
+    assert fingerprint(out / "mydir") == fingerprint(tree)
+
+
 @pytest.mark.parametrize(
     "content",
     [
