@@ -200,7 +200,8 @@ def seaweedfs_server(home: Path) -> Iterator[S3Server]:
     finally:
         for number in (port, *others):  # it leaves its Unix sockets in /tmp, whatever TMPDIR is
             for left in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
-                left.unlink(missing_ok=True)
+                with contextlib.suppress(PermissionError):  # another user's, with the same number
+                    left.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
