@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import tarfile
@@ -223,6 +224,8 @@ def test_nothing_is_stored_below_a_directory_that_was_replaced(
             inside.symlink_to(outside)
         elif kind == "file":
             inside.write_text("a file")
+            with contextlib.suppress(OSError):  # not on every file system
+                os.setxattr(inside, "user.colour", b"red")
         return real(*arguments, **options)  # type: ignore[arg-type]  # as they came
 
     with (
@@ -233,6 +236,7 @@ def test_nothing_is_stored_below_a_directory_that_was_replaced(
     assert not made.is_complete
     assert tracked.content(made, "d/f") == b"before"
     assert tracked.content(made, "e") == b"changed"
+    assert not [key for key in tracked.members(made)["d"].pax_headers if "xattr" in key]
 
 
 # The limit of what an archive may unpack to.

@@ -159,10 +159,15 @@ class TreeWriter:
         name: bytes,
         status: os.stat_result,
         more: Sequence[tuple[bytes, bytes]] = (),
+        *,
+        is_there: bool = True,
     ) -> None:
-        """Write the member of a directory, with *more* records in its header."""
+        """Write the member of a directory, with *more* records in its header.
+
+        Where it *is_there* no more, no attributes are read: they would be those of something else.
+        """
         begin = self._blocks.position
-        records = self._records(entry, entry.path, status.st_dev)
+        records = self._records(entry, entry.path, status.st_dev) if is_there else ()
         header_bytes = self._put_header(
             name + b"/", tar_header.DIRECTORY, status, 0, [*records, *more] if more else records
         )

@@ -196,7 +196,7 @@ class _IncrementWriter(TreeWriter):
         more = []
         if listing is not None and len(listing) <= MAX_DUMPDIR_BYTES:
             more.append((DUMPDIR, listing))
-        self._add_directory(entry, self._name(entry), status, more)
+        self._add_directory(entry, self._name(entry), status, more, is_there=not why)
 
     def _is_in_replaced(self, name: str) -> bool:
         """Return whether a directory above *name* is another one than the one that was compared.
