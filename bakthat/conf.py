@@ -323,7 +323,11 @@ def _yaml_error(path: Path, text: str, exc: Exception) -> ConfigError:
 
 
 def _warn_when_others_can_read(path: Path) -> None:
-    mode = stat.S_IMODE(path.stat().st_mode)
+    _warn_of_mode(path, stat.S_IMODE(path.stat().st_mode))
+
+
+@functools.cache  # a command may read the file more than once
+def _warn_of_mode(path: Path, mode: int) -> None:
     if mode & 0o077:
         log.warning("others can read %s (mode %04o): chmod 600 %s", path, mode, path)
 

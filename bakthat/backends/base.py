@@ -12,7 +12,7 @@ import enum
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from bakthat.errors import (
@@ -229,6 +229,16 @@ class ThawStatus:
     def is_readable(self) -> bool:
         """Whether the object can be read now."""
         return self.state in (ThawState.WARM, ThawState.READY)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, the key as ``stored_filename``."""
+        fields = asdict(self)
+        return {
+            "stored_filename": fields.pop("key"),
+            **fields,
+            "state": self.state.value,
+            "readable": self.is_readable,
+        }
 
 
 @runtime_checkable

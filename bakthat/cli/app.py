@@ -6,19 +6,18 @@ import argparse
 import contextlib
 import enum
 import functools
-import json
 import signal
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import aaargh  # type: ignore[import-untyped]  # the library ships no types
 
 import bakthat
-from bakthat.cli.log import Summary, print_summary, start_log
+from bakthat.cli import output
+from bakthat.cli.log import start_log
 from bakthat.errors import UsageError
 from bakthat.policy.defaults import DESTINATIONS
-from bakthat.system import terminal
+from bakthat.system import terminal, text
 from bakthat.system.text import did_you_mean, printable
 
 Command = Callable[..., int | None]
@@ -44,6 +43,44 @@ class ExitCode(enum.IntEnum):
     TERMINATED = 128 + signal.SIGTERM
 
 
+EXIT_CODES = {
+    ExitCode.DONE: "done",
+    ExitCode.FAILED: "failed",
+    ExitCode.USAGE: "wrong usage: nothing was done",
+    ExitCode.INCOMPLETE: "backed up or restored, but not all of it",
+    ExitCode.NOT_READY: "not ready yet (cold storage)",
+    ExitCode.HUNG_UP: "hung up",
+    ExitCode.INTERRUPTED: "interrupted",
+    ExitCode.TERMINATED: "terminated",
+}
+"""What they mean, whatever the command."""
+
+DAILY, LOOKING, UPKEEP, COLD, SETUP = GROUPS = (
+    "Every day",
+    "Look into backups",
+    "Upkeep",
+    "Cold storage",
+    "Set up",
+)
+"""The groups of the list of commands."""
+
+
+class Described(NamedTuple):
+    """What the help, the reference and completion know of a command."""
+
+    name: str
+    aliases: tuple[str, ...]
+    group: str
+    sentence: str
+    """What it does; begins in lower case and has no full stop."""
+    example: str
+    exits: Mapping[int, str]
+    """What its exit codes mean, besides those of wrong usage and of signals."""
+    parser: argparse.ArgumentParser
+    sections: Mapping[str, Sequence[argparse.Action]]
+    """Its arguments by the headings of its help, in order."""
+
+
 class _CommandParser(argparse.ArgumentParser):
     """The parser of a subcommand, where options may also stand between its arguments.
 
@@ -65,87 +102,259 @@ class _CommandParser(argparse.ArgumentParser):
         finally:
             self._inside = False
 
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError: it is printed as every error is, and has no list of all options."""
+        raise UsageError(
+            f"{self.prog.removeprefix('bakthat ')}: {message}",
+            hint=f"{self.prog} --help shows what it takes",
+        )
 
-app = aaargh.App(
-    prog="bakthat",
-    # argparse would list the names of all commands at each wrong argument.
-    usage="bakthat [-h] [--version] [--quiet] [--debug] COMMAND ...",
-    description="Back up files as plain archives to S3, Glacier or a local directory.",
-    epilog="exit codes: 0 done, 1 failed, 2 usage, 3 backed up or restored but not all of it, "
-    "4 not ready yet (cold storage), 129 hung up, 130 interrupted, 143 terminated",
-)
+
+class _PrintCommands(argparse.Action):
+    """``--help`` of the program: argparse would list aliases too, and no groups."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print the commands, and exit."""
+        terminal.print_line(_list_of_commands())
+        parser.exit()
+
+
+USAGE = "bakthat [OPTION ...] COMMAND ..."
+DESCRIPTION = "Back up files as plain archives to S3, Glacier or a local directory."
+
+# argparse would list the names of all commands at each wrong argument.
+app = aaargh.App(prog="bakthat", usage=USAGE, description=DESCRIPTION, add_help=False)
+_PARSER: argparse.ArgumentParser = app._parser  # aaargh keeps it to itself; completion reads it
+_SUBPARSERS: Any = app._subparsers  # nor has it groups of arguments, or a parameter for the class
+_SUBPARSERS._parser_class = _CommandParser
+
 _GLOBAL_OPTIONS: dict[str, dict[str, Any]] = {
     # These options may stand before or after the subcommand. They have no default, since the
     # default of one parser would overwrite the value from the other.
+    "--json": {
+        "action": "store_true",
+        "default": argparse.SUPPRESS,
+        "help": "print JSON lines, for programs",
+    },
     "--quiet": {
         "action": "store_true",
         "default": argparse.SUPPRESS,
         "help": "only warnings and errors",
+    },
+    "-v --verbose": {
+        "action": "store_true",
+        "default": argparse.SUPPRESS,
+        "help": "name each file, and say why one is left out",
     },
     "--debug": {
         "action": "store_true",
         "default": argparse.SUPPRESS,
         "help": "log more, and show the traceback of an error",
     },
+    "--local-time": {
+        "action": "store_true",
+        "default": argparse.SUPPRESS,
+        "help": "show times in the local zone, not in UTC",
+    },
 }
+_PROGRAM_FLAGS = {"-h", "--help", "--version", *" ".join(_GLOBAL_OPTIONS).split()}
+_commands: dict[str, Described] = {}
+"""The commands by their names, in the order in which they are listed."""
 _options: dict[str, set[str]] = {}
 """The long options of each command, by its name or alias."""
-_pending_options: set[str] = set()
+_pending: list[tuple[str, tuple[str, ...], dict[str, Any]]] = []
+"""The arguments of the command that is registered next: their section, flags and settings."""
 
-app._subparsers._parser_class = _CommandParser  # aaargh has no parameter for it
-app.arg("--version", action="version", version=f"bakthat {bakthat.__version__}")
-for _flag, _settings in _GLOBAL_OPTIONS.items():
-    app.arg(_flag, **_settings)
+ARGUMENTS, SELECTION, KEYS, CONFIGURATION, OUTPUT = (
+    "arguments",
+    "which backups",
+    "keys",
+    "where",
+    "output",
+)
+"""Sections of the help of many commands."""
+OPTIONS = "options"
+
+app.arg(
+    "-h", "--help", action=_PrintCommands, nargs=0, default=argparse.SUPPRESS, help="show this list"
+)
+app.arg(
+    "--version",
+    action="version",
+    version=f"bakthat {bakthat.__version__}",
+    help="show the version",
+)
+for _flags, _settings in _GLOBAL_OPTIONS.items():
+    app.arg(*_flags.split(), **_settings)
 
 
 def command(
-    name: str, help_text: str, *, aliases: Sequence[str] = ()
+    name: str,
+    sentence: str,
+    *,
+    group: str,
+    example: str,
+    exits: Mapping[int, str] | None = None,
+    aliases: Sequence[str] = (),
+    is_file: bool = False,
 ) -> Callable[[Command], Command]:
-    """Register a function as a subcommand, with the options that all subcommands have."""
+    """Register a function as a subcommand, with the options that all subcommands have.
+
+    *sentence* says what it does, *example* is a whole command line, and *exits* say what its exit
+    codes mean where that is not "done" and "failed". The standard output of a command that
+    *is_file* cannot be JSON.
+    """
 
     def register(function: Command) -> Command:
         @functools.wraps(function)
-        def with_log(*, quiet: bool = False, debug: bool = False, **arguments: Any) -> int | None:
-            start_log(quiet=quiet, debug=debug)
+        def with_output(
+            *,
+            json: bool = False,
+            quiet: bool = False,
+            verbose: bool = False,
+            debug: bool = False,
+            local_time: bool = False,
+            **arguments: Any,
+        ) -> int | None:
+            if json and is_file:
+                raise UsageError(f"{name} takes no --json: its output is a file")
+            output.start(name, json=json, quiet=quiet)
+            start_log(quiet=quiet, verbose=verbose, debug=debug)
+            text.show_local_time(local_time)
             return function(**arguments)
 
-        for flag, settings in _GLOBAL_OPTIONS.items():
-            _add(flag, **settings)
+        arguments = _take_pending(with_json=not is_file)
         dashed = [each.replace("_", "-") for each in (name, *aliases) if "_" in each]
-        known = {"--help", *_pending_options}
-        _options.update((each, known) for each in (name, *aliases, *dashed))
-        _pending_options.clear()
+        codes = {ExitCode.DONE: "done", ExitCode.FAILED: "failed", **(exits or {})}
         app.cmd(
             name=name,
             alias=[*aliases, *dashed],
             prog=f"bakthat {name}",
-            help=help_text,
-            description=f"{help_text[0].upper()}{help_text[1:]}.",
-        )(with_log)
+            usage=f"bakthat {name} [OPTION ...]{_usage(arguments)}",
+            help=sentence,
+            description=f"{sentence[0].upper()}{sentence[1:]}.",
+            epilog=f"example:\n  {example}\n\nexit codes:\n{_exit_lines(codes)}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            add_help=False,
+        )(with_output)
+        parser: argparse.ArgumentParser = _SUBPARSERS.choices[name]
+        sections = _add_sections(parser, arguments)
+        _commands[name] = Described(
+            name, (*aliases, *dashed), group, sentence, example, codes, parser, sections
+        )
+        known = {flag for _, flags, _ in arguments for flag in flags if flag.startswith("--")}
+        _options.update((each, known) for each in (name, *aliases, *dashed))
         return function
 
     return register
 
 
-def option(*flags: str, **settings: Any) -> Callable[[Command], Command]:
+def option(*flags: str, section: str = "", **settings: Any) -> Callable[[Command], Command]:
     """Add an argument to the subcommand that is registered next.
 
-    The value of an option must not be empty, unless its default is "".
+    *section* is its heading in the help. The value of an option must not be empty, unless its
+    default is "".
     """
 
     def unchanged(function: Command) -> Command:
         return function
 
-    _add(*flags, **settings)
+    takes_value = settings.get("action") in (None, "append")
+    is_option = flags[0].startswith("-")
+    if is_option and takes_value and settings.get("default") != "":
+        settings.setdefault("type", _given)
+    _pending.append((section or (OPTIONS if is_option else ARGUMENTS), flags, settings))
     return unchanged
 
 
-def _add(*flags: str, **settings: Any) -> None:
-    _pending_options.update(flag for flag in flags if flag.startswith("--"))
-    takes_value = settings.get("action") in (None, "append")
-    if flags[0].startswith("-") and takes_value and settings.get("default") != "":
-        settings.setdefault("type", _given)
-    app.cmd_arg(*flags, **settings)
+def _take_pending(*, with_json: bool) -> list[tuple[str, tuple[str, ...], dict[str, Any]]]:
+    """Return the arguments of the command that is being registered, with those of all."""
+    for flags, settings in _GLOBAL_OPTIONS.items():
+        if with_json or flags != "--json":
+            option(*flags.split(), section=OUTPUT, **settings)
+    option(
+        "-h",
+        "--help",
+        section=OUTPUT,
+        action="help",
+        default=argparse.SUPPRESS,
+        help="show this help",
+    )
+    arguments = sorted(_pending, key=lambda each: _rank(each[0]))
+    _pending.clear()
+    return arguments
+
+
+def _rank(section: str) -> int:
+    """Return the place of a section in the help; a command's own are behind its arguments."""
+    common = (ARGUMENTS, "", SELECTION, KEYS, CONFIGURATION, OUTPUT)
+    return common.index(section if section in common else "")
+
+
+def _add_sections(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[tuple[str, tuple[str, ...], dict[str, Any]]],
+) -> dict[str, list[argparse.Action]]:
+    sections: dict[str, list[argparse.Action]] = {}
+    groups: dict[str, Any] = {}
+    for section, flags, settings in arguments:
+        if section not in groups:
+            groups[section] = parser.add_argument_group(section)
+        sections.setdefault(section, []).append(groups[section].add_argument(*flags, **settings))
+    return sections
+
+
+def _usage(arguments: Sequence[tuple[str, tuple[str, ...], dict[str, Any]]]) -> str:
+    """Return the arguments of a usage line, without the options."""
+    words = ""
+    for section, (flag, *_), settings in arguments:
+        if section == ARGUMENTS:
+            word = settings.get("metavar", flag)
+            shape = {"?": " [{0}]", "*": " [{0} ...]", "+": " {0} [{0} ...]"}
+            words += shape.get(settings.get("nargs", ""), " {0}").format(word)
+    return words
+
+
+def _exit_lines(codes: Mapping[int, str]) -> str:
+    return "\n".join(f"  {code:<3} {meaning}" for code, meaning in sorted(codes.items()))
+
+
+def described_commands() -> Iterator[Described]:
+    """Yield the commands in the order of the list."""
+    for group in GROUPS:
+        yield from (each for each in _commands.values() if each.group == group)
+
+
+def program_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole program."""
+    return _PARSER
+
+
+def _list_of_commands() -> str:
+    lines = [f"usage: {USAGE}", "", DESCRIPTION]
+    for group in GROUPS:
+        found = [each for each in described_commands() if each.group == group]
+        if found:
+            width = max(len(each.name) for each in found)
+            lines += ["", f"{group}:", *(f"  {x.name:<{width}}  {x.sentence}" for x in found)]
+    return "\n".join([*lines, "", *_list_of_options(), "", *_last_lines()])
+
+
+def _list_of_options() -> list[str]:
+    flags = {
+        "-h, --help": "show this list",
+        "--version": "show the version",
+        **{", ".join(key.split()): value["help"] for key, value in _GLOBAL_OPTIONS.items()},
+    }
+    width = max(map(len, flags))
+    return ["Options:", *(f"  {name:<{width}}  {what}" for name, what in flags.items())]
+
+
+def _last_lines() -> list[str]:
+    return [
+        "First: bakthat backup DIRECTORY, then bakthat restore NAME; no account needed.",
+        "bakthat COMMAND --help shows its options, an example and its exit codes.",
+    ]
 
 
 def _given(value: str) -> str:
@@ -165,9 +374,17 @@ def check_words(arguments: Sequence[str]) -> None:
     """
     words = list(arguments)
     while words and words[0].startswith("-"):
-        words.pop(0)
+        flag = words.pop(0)
+        if flag not in _PROGRAM_FLAGS:
+            near = did_you_mean(flag, _PROGRAM_FLAGS)
+            raise UsageError(
+                f"no option {printable(flag)} before the command",
+                hint=near or "bakthat --help lists the options",
+            )
+        if flag in ("-h", "--help", "--version"):
+            return
     if not words:
-        return
+        raise UsageError("no command was given", hint="bakthat --help lists the commands")
     name, *rest = words
     if name not in _options:
         near = did_you_mean(name, _options)
@@ -191,90 +408,68 @@ def check_words(arguments: Sequence[str]) -> None:
 
 def with_profile(function: Command) -> Command:
     """Add the options that select the profile."""
-    _add("-p", "--profile", default="default", help="profile of the configuration")
-    _add("-c", "--config", metavar="FILE", help="configuration file (~/.bakthat.yml)")
+    option(
+        "-p",
+        "--profile",
+        section=CONFIGURATION,
+        default="default",
+        help="profile of the configuration (default: default)",
+    )
+    option(
+        "-c",
+        "--config",
+        section=CONFIGURATION,
+        metavar="FILE",
+        help="configuration file (default: ~/.bakthat.yml)",
+    )
     return function
 
 
 def with_destination(function: Command) -> Command:
     """Add the option that selects the destination."""
-    _add("-d", "--destination", metavar="WHERE", help=", ".join(DESTINATIONS))
+    option(
+        "-d",
+        "--destination",
+        section=CONFIGURATION,
+        metavar="WHERE",
+        help=f"{', '.join(DESTINATIONS)} (default: the profile's)",
+    )
     return function
 
 
 def with_host(function: Command) -> Command:
     """Add the option that selects the host."""
-    _add("--host", help="only backups made by HOST")
+    option("--host", section=SELECTION, metavar="HOST", help="made by HOST")
     return function
 
 
 def with_source(function: Command) -> Command:
     """Add the option that selects one of several sets of the same name."""
-    _add("--source", metavar="PATH", help="only backups of this file or directory")
+    option(
+        "--source",
+        section=SELECTION,
+        metavar="PATH",
+        help="of this file or directory",
+    )
     return function
 
 
 def with_prompt(function: Command) -> Command:
     """Add the option that says whether a password may be asked for."""
-    _add("--prompt", default="yes", choices=("yes", "no"), help="no: never ask for a password")
+    option(
+        "--prompt",
+        section=KEYS,
+        default="yes",
+        choices=("yes", "no"),
+        help="no: never ask for a password",
+    )
     return function
 
 
 def with_keys(function: Command) -> Command:
     """Add the options that say where the keys of a backup that is read come from."""
-    _add("--identity-file", metavar="FILE", help="age private keys")
+    option("--identity-file", section=KEYS, metavar="FILE", help="age private keys")
     return with_prompt(function)
-
-
-def print_json(value: object) -> None:
-    """Print a value to standard output as JSON. Raises OutputError."""
-    _check_output()
-    terminal.print_line(json.dumps(value, indent=2, sort_keys=True))
-
-
-def print_text(text: str) -> None:
-    """Print *text*, which ends with a line end, to standard output. Raises OutputError."""
-    _check_output()
-    terminal.write_bytes(text.encode())
-
-
-def _check_output() -> None:
-    """Raise OutputError if standard output was closed: JSON and scripts are missed."""
-    if sys.__stdout__ is None:
-        raise terminal.OutputError("cannot write the output: standard output is closed")
-
-
-def print_json_line(message_type: str, value: Mapping[str, Any]) -> None:
-    """Print *value* to standard output as one line of JSON, with its *message_type*.
-
-    Raises OutputError.
-    """
-    print_json_lines(message_type, [value])
-
-
-def print_json_lines(message_type: str, values: Iterable[Mapping[str, Any]]) -> None:
-    """Print each of *values* as :func:`print_json_line` does, all at once. Raises OutputError."""
-    _check_output()
-    lines = [json.dumps({"message_type": message_type, **value}) for value in values]
-    text = "".join(f"{line}\n" for line in lines)
-    # It is ASCII; of DEL, which JSON does not escape, a terminal might make something.
-    terminal.write_bytes(text.replace("\x7f", "\\u007f").encode())
-
-
-def print_result(summary: Summary, output: Callable[[], None] | None = None) -> None:
-    """Call *output*, which prints to standard output, and end with the summary.
-
-    When the output cannot be written, only the summary says what was done, so ``--quiet`` does not
-    silence it then. Raises OutputError.
-    """
-    try:
-        if output is not None:
-            output()
-            terminal.flush()  # before the summary, also where both go to one file
-    except terminal.OutputError:
-        print_summary(summary, always=True)
-        raise
-    print_summary(summary)
 
 
 def run_operation(name: str, run: Callable[[], Result], show: Callable[[Result], None]) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bakthat.cli.app import print_json_line, print_json_lines
+from bakthat.cli import output
 from bakthat.system import terminal
 from bakthat.system.text import counted, human_size, printable
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from bakthat.operations.backup.preview import BackupPreview, PreviewReport
 
 
-def print_preview(preview: BackupPreview, *, explain: bool, json: bool) -> None:
+def print_preview(preview: BackupPreview, *, explain: bool) -> None:
     """Print *preview* to standard output: its entries, or with *explain* only the one asked for.
 
-    The last line says what would be stored in all, and where; with *json*, it is the summary.
+    The last line says what would be stored in all, and where; with ``--json``, it is the summary.
     Raises OutputError.
     """
     report = preview.report
-    if json:
+    if output.is_json():
         if not explain:
-            print_json_lines("change", (each.as_dict() for each in preview))
-        print_json_line("summary", report.as_dict())
+            output.print_lines("change", (each.as_dict() for each in preview))
+        output.print_listing(None, (), **report.as_dict())
     elif explain:
         terminal.print_line(report.explanation)
     else:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bakthat.cli.log import is_verbose
+from bakthat.cli import output
 
 if TYPE_CHECKING:
     from bakthat.system.streams import Progress
@@ -19,7 +19,7 @@ def progress_bar(label: str, *, counts_bytes: bool = True) -> Iterator[Progress 
 
     The bar counts bytes or, with *counts_bytes* False, objects.
     """
-    if not (is_verbose() and sys.stderr.isatty()):
+    if output.is_quiet() or not sys.stderr.isatty():
         yield None
         return
     # Imported here: it takes a tenth of a second, and only a terminal needs it.

@@ -8,8 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from bakthat.cli import output
 from bakthat.cli.app import ExitCode, app, check_words
-from bakthat.cli.log import print_error
+from bakthat.cli.output import print_error
 from bakthat.cli.signals import Stopped, end_by_signals, handle_signals
 from bakthat.errors import BakthatError, NotReadyError, UsageError
 from bakthat.system import terminal
@@ -17,15 +18,17 @@ from bakthat.system.text import shortage_error
 
 # A module registers its commands when it is imported, and --help lists them in that order.
 # isort: off
-from bakthat.cli.commands import backups
-from bakthat.cli.commands import browse
+from bakthat.cli.commands import backup
+from bakthat.cli.commands import restore
+from bakthat.cli.commands import show
 from bakthat.cli.commands import retention
+from bakthat.cli.commands import browse
 from bakthat.cli.commands import upkeep
 from bakthat.cli.commands import cold
 from bakthat.cli.commands import configuration
 # isort: on
 
-SUBJECTS = (backups, browse, retention, upkeep, cold, configuration)
+SUBJECTS = (backup, restore, show, retention, browse, upkeep, cold, configuration)
 """The modules of commands, in the order in which ``--help`` lists them."""
 
 
@@ -37,12 +40,13 @@ def run(arguments: Sequence[str]) -> int:
         return _run(arguments)
     except Stopped as exc:
         end_by_signals()
-        print_error(exc.word, *_notes(exc))
+        print_error(exc.word, *_notes(exc), kind="Stopped")
         return ExitCode(128 + exc.number)
 
 
 def _run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
+    output.start(json="--json" in arguments)
     try:
         check_words(arguments)
         code: int | None = app.run(list(arguments))
@@ -53,7 +57,7 @@ def _run(arguments: Sequence[str]) -> int:
     except BakthatError as exc:
         if debug:
             logging.getLogger("bakthat").exception("the traceback of the error")
-        print_error(str(exc), exc.hint, *_notes(exc))
+        print_error(str(exc), exc.hint, *_notes(exc), kind=type(exc).__name__)
         return _exit_code(exc)
     except terminal.OutputError as exc:
         # Otherwise Python flushes it at exit, fails again, and prints a traceback.
@@ -67,11 +71,12 @@ def _run(arguments: Sequence[str]) -> int:
             raise
         shortage = shortage_error(exc)
         if shortage is not None:
-            print_error(str(shortage), shortage.hint)
+            print_error(str(shortage), shortage.hint, kind=type(shortage).__name__)
             return ExitCode.FAILED
         print_error(
             f"unexpected {type(exc).__name__}: {exc}",
             f"{'; '.join(_notes(exc)) or 'this is a defect in bakthat'}; --debug shows where",
+            kind=type(exc).__name__,
         )
         return ExitCode.FAILED
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -91,14 +90,7 @@ class ThawJob:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, times in epoch seconds UTC."""
-        fields = dataclasses.asdict(self.thaw)
-        return {
-            "backend": self.backend,
-            "container": self.container,
-            "stored_filename": fields.pop("key"),
-            **fields,
-            "state": self.thaw.state.value,
-        }
+        return {"backend": self.backend, "container": self.container, **self.thaw.as_dict()}
 
 
 def jobs(

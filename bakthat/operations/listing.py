@@ -143,7 +143,7 @@ def show(
     has_sources = len({(each.name, each.host, each.backend) for each in sets}) < len(sets)
     rows = [
         (
-            text.utc_time(each.date),
+            text.shown_time(each.date),
             each.backend,
             each.host,
             text.human_size(each.size),
@@ -156,7 +156,16 @@ def show(
     ]
     needs = ("KIND", "NEEDS", "FREES") if related else ()
     source = ("SOURCE",) if has_sources else ()
-    header = ("DATE (UTC)", "WHERE", "HOST", "SIZE", *needs, "NAME", *source, "TAGS")
+    header = (
+        f"DATE ({text.shown_zone()})",
+        "WHERE",
+        "HOST",
+        "SIZE",
+        *needs,
+        "NAME",
+        *source,
+        "TAGS",
+    )
     terminal.print_table(header, rows, right=frozenset({3, 5} if related else {3}))
 
 

@@ -32,7 +32,7 @@ from bakthat.policy.storage_classes import (
 )
 from bakthat.session.records import CatalogMapping
 from bakthat.session.session import Session
-from bakthat.system.text import counted, human_size, printable, utc_minute
+from bakthat.system.text import counted, human_size, printable, shown_minute
 
 log = logging.getLogger("bakthat")
 
@@ -342,7 +342,7 @@ def _log_request(
         thaw.storage_class,
         thaw.tier or "unknown",
         f"{shortest} to {longest}" if low else f"up to {longest}",
-        utc_minute((thaw.requested_at or time.time()) + high),
+        shown_minute((thaw.requested_at or time.time()) + high),
     )
     log.info("When it is ready, run this again: %s", _command(session, backup, arguments))
 
@@ -383,13 +383,13 @@ def describe(thaw: ThawStatus) -> str:
     if thaw.state is ThawState.FROZEN:
         return f"{name} is frozen ({thaw.storage_class}); bakthat restore requests its thaw"
     if thaw.state is ThawState.READY:
-        until = f" until {utc_minute(thaw.ready_until)}" if thaw.ready_until else ""
+        until = f" until {shown_minute(thaw.ready_until)}" if thaw.ready_until else ""
         return f"{name} is thawed{until}"
     _, high = expected_seconds(thaw)
     if thaw.requested_at is None:
         return f"{name} is thawing ({how}): it takes up to {format_duration(high)}"
     ago = format_duration(max(0, time.time() - thaw.requested_at))
-    until = utc_minute(thaw.requested_at + high)
+    until = shown_minute(thaw.requested_at + high)
     return f"{name} is thawing ({how}): requested {ago} ago, expected by {until}"
 
 

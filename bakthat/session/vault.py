@@ -30,7 +30,7 @@ from bakthat.format.names import parse_any_name
 from bakthat.session import cold
 from bakthat.session.records import vault_records
 from bakthat.session.session import Session
-from bakthat.system.text import printable, utc_minute
+from bakthat.system.text import printable, shown_minute
 
 log = logging.getLogger("bakthat")
 
@@ -308,7 +308,7 @@ def _log_waiting(backend: GlacierBackend, status: ThawStatus) -> None:
     log.info(
         "the inventory of vault %s is not ready yet: requested at %s, it takes %d to %d hours",
         printable(backend.container),
-        utc_minute(status.requested_at),
+        shown_minute(status.requested_at),
         MIN_LISTING_HOURS,
         MAX_LISTING_HOURS,
     )

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import TextIO
 
 from bakthat.errors import PasswordError, UsageError
 from bakthat.system.streams import Buffer
@@ -137,22 +138,81 @@ def _ask_password(question: str) -> str:
         raise PasswordError("the input ended before a password was given") from exc
 
 
+_COLORS = {"bold": 1, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
+"""Numbers of ECMA-48, which every terminal shows in colors that suit its background."""
+
+
+def has_colors(stream: TextIO | None) -> bool:
+    """Return whether *stream* is a terminal with colors, and they are wanted.
+
+    An environment variable NO_COLOR that is not empty says that they are not, as
+    https://no-color.org has it.
+    """
+    return (
+        stream is not None
+        and not stream.closed
+        and stream.isatty()
+        and os.environ.get("TERM", "dumb") != "dumb"
+        and not os.environ.get("NO_COLOR")
+    )
+
+
+def styled(stream: TextIO | None, text: str, style: str) -> str:
+    """Return *text* in a color or in bold where *stream* shows that, else as it is.
+
+    *text* must be safe to show: nothing in it is escaped.
+    """
+    return f"\x1b[{_COLORS[style]}m{text}\x1b[0m" if has_colors(stream) else text
+
+
 def print_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int]
 ) -> None:
     """Print columns to standard output, those in *right* aligned to the right.
 
-    Cells are made printable first: they may come from file names and from storage. Raises
-    OutputError.
+    Cells are made printable first: they may come from file names and from storage. On a terminal,
+    columns without any text are left out, and those that are too wide for it are in a second line
+    below each first. Nothing is cut off. Raises OutputError.
     """
     cells = [tuple(printable(cell) for cell in row) for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        line = "  ".join(
-            cell.rjust(width) if index in right else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        print_line(line.rstrip())
+    is_shown = sys.stdout.isatty()
+    columns = [
+        _column(cells, index, index in right)
+        for index in range(len(header))
+        if not (is_shown and rows and not any(row[index] for row in cells[1:]))
+    ]
+    first = _fitting(columns, output_width()) if is_shown else len(columns)
+    bold = is_shown and has_colors(sys.stdout)
+    with _output():
+        for number in range(len(cells)):
+            lines = ["  ".join(column[number] for column in columns[:first]).rstrip()]
+            below = "  ".join(column[number] for column in columns[first:]).rstrip()
+            lines += [f"    {below}"] if below else []
+            for line in lines:
+                _print(styled(sys.stdout, line, "bold") if bold and number == 0 else line)
+
+
+def output_width() -> int:
+    """Return the width of the terminal in characters: COLUMNS, or what the system says, or 80."""
+    import shutil  # only a terminal needs it
+
+    return shutil.get_terminal_size().columns
+
+
+def _column(cells: Sequence[Sequence[str]], index: int, is_right: bool) -> list[str]:
+    width = max(len(row[index]) for row in cells)
+    align = str.rjust if is_right else str.ljust
+    return [align(row[index], width) for row in cells]
+
+
+def _fitting(columns: Sequence[Sequence[str]], width: int) -> int:
+    """Return how many *columns* stand in the first line of a terminal of *width*, at least one."""
+    taken = 0
+    for number, column in enumerate(columns):
+        taken += len(column[0]) + 2
+        if taken - 2 > width:
+            return max(number, 1)
+    return len(columns)
 
 
 class OutputError(Exception):
@@ -165,7 +225,11 @@ def print_line(text: str) -> None:
     Characters that are not printable are escaped.
     """
     with _output():
-        print("\n".join(map(printable, text.split("\n"))))  # noqa: T201  # see above
+        _print("\n".join(map(printable, text.split("\n"))))
+
+
+def _print(line: str) -> None:
+    print(line)  # noqa: T201  # see above
 
 
 def write_bytes(data: Buffer) -> None:

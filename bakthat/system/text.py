@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from bakthat.errors import ResourceError
 
@@ -103,15 +103,46 @@ def utc_time(seconds: float) -> str:
 
     Where the year is beyond what a calendar can show, return the seconds, as tar does.
     """
+    return _date("%Y-%m-%d %H:%M:%S", time.gmtime, seconds)
+
+
+_zone = time.gmtime
+"""Makes the parts of a date of epoch seconds, for :func:`shown_time`."""
+
+
+def show_local_time(is_wanted: bool) -> None:
+    """Let :func:`shown_time` and :func:`shown_minute` return local times, or UTC again."""
+    global _zone
+    _zone = time.localtime if is_wanted else time.gmtime
+
+
+def shown_zone() -> str:
+    """Return the zone of :func:`shown_time` for the head of a column: ``UTC`` or ``local``."""
+    return "UTC" if _zone is time.gmtime else "local"
+
+
+def shown_time(seconds: float) -> str:
+    """Return epoch seconds as a date and a time in the zone that was chosen, UTC by default."""
+    return _date("%Y-%m-%d %H:%M:%S", _zone, seconds)
+
+
+def shown_minute(seconds: float | None) -> str:
+    """Return epoch seconds as a date, a minute and the zone; "" for None.
+
+    ``2013-06-04 19:10 UTC``, or ``2013-06-04 21:10 +0200`` where local times were chosen.
+    """
+    if seconds is None:
+        return ""
+    zone = "UTC" if _zone is time.gmtime else "%z"
+    return _date(f"%Y-%m-%d %H:%M {zone}", _zone, seconds)
+
+
+def _date(pattern: str, zone: Callable[[float], time.struct_time], seconds: float) -> str:
+    """Return the date; where the year is beyond what a calendar can show, the seconds, as tar."""
     try:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
+        return time.strftime(pattern, zone(seconds))
     except (OverflowError, ValueError, OSError):
         return str(int(seconds))
-
-
-def utc_minute(seconds: float | None) -> str:
-    """Return epoch seconds as a date and a minute in UTC, ``2013-06-04 19:10 UTC``; "" for None."""
-    return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
 def counted(count: int, noun: str) -> str:
@@ -128,6 +159,11 @@ def human_seconds(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {whole % 60} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def human_rate(size: int, seconds: float) -> str:
+    """Return bytes by seconds for people: ``82.6 MB/s``."""
+    return f"{human_size(round(size / max(seconds, 0.001)))}/s"
 
 
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -41,7 +40,8 @@ def configure(user: CommandLine, **profiles: dict[str, Any]) -> Path:
 
 def test_the_first_backup_works_before_any_account_exists(user: CommandLine) -> None:
     done = user.run("backup", "mydir", "--prompt", "no")
-    (name,) = stored_names(done.stderr)
+    name, path = stored_names(done.stderr)
+    assert path.endswith(f"/{name}")
     store = user.home / ".bakthat_store"
     size = (store / name).stat().st_size
     assert untimed(done.stderr).splitlines() == [
@@ -88,7 +88,8 @@ def test_an_encrypted_backup_goes_to_s3_and_comes_back(configured: CommandLine) 
     done = configured.run("backup", "mydir", "-t", "daily", env=password)
     assert "Encrypting..." in done.stderr.splitlines()
     assert done.code == 0
-    (name,) = stored_names(done.stderr)
+    name, path = stored_names(done.stderr)
+    assert path.endswith(f"/{name}")
     assert name.endswith(".tgz.age")
     wrong = configured.run("restore", "mydir", "-o", "out", env={"BAKTHAT_PASSWORD": "wrong"})
     assert wrong.stderr.splitlines()[-1] == (
@@ -117,12 +118,12 @@ def test_recipients_of_the_profile_need_no_secret_to_back_up(
 
 
 def test_json_has_what_a_script_needs(user: CommandLine) -> None:
-    made = json.loads(user.run("backup", "mydir", "--prompt", "no", "--json", "--quiet").stdout)
+    (made,) = user.run("backup", "mydir", "--prompt", "no", "--json", "--quiet").lines("backup")
     assert made["filename"] == "mydir"
     assert made["metadata"]["files"] == 1
     related = {"increment": False, "needs": [], "needed_by": [], "frees": made["size"]}
-    assert json.loads(user.run("show", "--json").stdout) == [{**made, **related}]
-    assert json.loads(user.run("show", "nothing", "--json").stdout) == []
+    assert user.run("show", "--json").lines("backup") == [{**made, **related}]
+    assert user.run("show", "nothing", "--json").lines("backup") == []
 
 
 def test_quiet_prints_nothing_on_success(user: CommandLine) -> None:
@@ -164,7 +165,7 @@ def test_a_file_that_cannot_be_read_exits_with_3(
 
 
 FAILURES: dict[str, tuple[list[str], int, str]] = {
-    "no command": ([], 2, "too few arguments"),
+    "no command": ([], 2, "bakthat: error: no command was given"),
     "unknown command": (["frobnicate"], 2, "bakthat: error: no command 'frobnicate'"),
     "unknown option": (
         ["backup", "--frobnicate"],
@@ -200,17 +201,17 @@ FAILURES: dict[str, tuple[list[str], int, str]] = {
     "exclude file without a name": (
         ["backup", "mydir", "--prompt", "no", "--exclude-file", ""],
         2,
-        "error: argument --exclude-file: the value is empty; is a variable of a script not set?\n",
+        "backup: argument --exclude-file: the value is empty; is a variable of a script not set?\n",
     ),
     "an empty destination": (
         ["backup", "mydir", "--prompt", "no", "-d", ""],
         2,
-        "error: argument -d/--destination: the value is empty",
+        "error: backup: argument -d/--destination: the value is empty",
     ),
     "an empty recipient": (
         ["backup", "mydir", "--prompt", "no", "--recipient", ""],
         2,
-        "error: argument --recipient: the value is empty",
+        "error: backup: argument --recipient: the value is empty",
     ),
     "an empty host": (["delete", "mydir", "--host", ""], 2, "--host: the value is empty"),
     "too long a name": (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from pathlib import Path
@@ -193,7 +192,7 @@ def test_jobs_are_listed_as_a_table_and_as_json(
         "mydir.DATE.tgz glacier VAULT standard DATE no"
     )
     glacier.advance(hours=5)
-    (job,) = json.loads(user.run("jobs", "--json").stdout)
+    (job,) = user.run("jobs", "--json").lines("status")
     assert (job["state"], job["tier"], job["backend"]) == ("ready", "standard", "glacier")
     assert job["container"] == conf["glacier_vault"]
     assert job["ready_until"] > job["requested_at"]
@@ -231,9 +230,9 @@ def test_the_inventory_commands(
     shown = other.run("show_glacier_inventory")
     assert shown.code == READY
     assert "mydir.DATE.tgz" in lines(shown.stdout)[1]
-    (archive,) = json.loads(other.run("show_glacier_inventory", "--json").stdout)
-    listed = json.loads(user.run("show_local_glacier_inventory", "--json").stdout)
-    assert listed == [{"filename": archive["key"], "archive_id": archive["archive_id"]}]
+    (archive,) = other.run("show_glacier_inventory", "--json").lines("archive")
+    listed = user.run("show_local_glacier_inventory", "--json").lines("archive")
+    assert listed == [{"key": archive["key"], "archive_id": archive["archive_id"]}]
 
 
 @pytest.mark.parametrize("command", ["backup_glacier_inventory", "restore_glacier_inventory"])

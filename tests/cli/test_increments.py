@@ -56,7 +56,7 @@ def test_an_increment_says_what_it_is_made_from_and_a_full_why(
     (tree / "a.txt").write_text("changed")
     said = backed_up(user, "--incremental")
     assert "Storing what has changed since mydir." in said
-    assert ": 1 file (7 B), 1 unchanged on local" in said.splitlines()[-1]
+    assert ": 1 file (7 B), 1 unchanged on local" in said.splitlines()[-2]
     assert "Making a full backup: it was asked for" in backed_up(user, "--incremental", "--full")
     assert kinds(user) == [False, True, False]
 

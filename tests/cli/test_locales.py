@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -50,8 +49,7 @@ def done(ended: Done) -> Done:
 
 
 def listed(user: CommandLine) -> list[dict[str, object]]:
-    entries: list[dict[str, object]] = json.loads(done(user.run("show", "--json", env=UTF8)).stdout)
-    return entries
+    return done(user.run("show", "--json", env=UTF8)).lines("backup")
 
 
 def files_below(path: Path) -> dict[bytes, bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
@@ -148,19 +147,19 @@ def test_a_dry_run_by_age_shows_the_newest_as_kept(user: User) -> None:
 
 def test_json_lists_the_deleted_backups_or_the_dry_run(user: User) -> None:
     made = user.record_days(3)
-    shown = json.loads(user.run("rotate", "mydir", "--last", "1", "--dry-run", "--json").stdout)
+    shown = user.run("rotate", "mydir", "--last", "1", "--dry-run", "--json").lines("backup")
     assert [(row["stored_filename"], row["keep"], row["reasons"]) for row in shown] == [
         (made[2], True, ["newest", "last 1 of 1"]),
         (made[1], False, ["not needed by any rule"]),
         (made[0], False, ["not needed by any rule"]),
     ]
     assert user.stored() == made
-    gone = json.loads(user.run("rotate", "mydir", "--last", "1", "--json").stdout)
+    gone = user.run("rotate", "mydir", "--last", "1", "--json").lines("backup")
     assert [(row["stored_filename"], row["is_deleted"]) for row in gone] == [
         (made[0], True),
         (made[1], True),
     ]
-    assert json.loads(user.run("delete_older_than", "mydir", "1D", "--json").stdout) == []
+    assert user.run("delete_older_than", "mydir", "1D", "--json").lines("backup") == []
 
 
 def test_a_failed_deletion_is_reported_and_the_exit_code_is_1(user: User) -> None:

@@ -125,13 +125,15 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.operations.sources": ["files"],
     "bakthat.operations.sync": ["report", "indexes", "operation"],
     "bakthat.cli": [
-        "log process questions signals tar_listing",
+        "messages process questions signals tar_listing",
+        "output",
+        "log",
         "app progress",
         "preview",
         "commands",
         "run",
     ],
-    "bakthat.cli.commands": ["backups browse cold configuration retention upkeep"],
+    "bakthat.cli.commands": ["backup browse cold configuration restore retention show upkeep"],
 }
 
 MAY_IMPORT: dict[str, str] = {

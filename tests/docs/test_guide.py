@@ -7,7 +7,6 @@ one after the other in one process, as somebody does who follows the page.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -188,7 +187,7 @@ def test_every_script_of_the_page_runs(reader: Reader) -> None:
     assert len(printed) >= 2
     assert printed[0][0] == printed[1][0]
     assert (reader.directory / "bak" / "file").read_text() == "hello"
-    listed = json.loads(reader.bakthat("show", "--json").stdout)
+    listed = reader.bakthat("show", "--json").lines("backup")
     sets = {each["filename"] for each in listed}
     assert sets == {
         "bak",

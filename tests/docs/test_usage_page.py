@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import subprocess
@@ -57,7 +56,7 @@ def run_session(
     for command, expected in commands:
         is_failing = failing != "" and command.split()[1] == failing
         if NAME.search(command):
-            listed = json.loads(user.run("show", "mydir", "--json").stdout)
+            listed = user.run("show", "mydir", "--json").lines("backup")
             made = sorted(each["stored_filename"] for each in listed)
             for name, other in zip(names, made, strict=True):
                 command = command.replace(name, other)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -689,7 +688,7 @@ def test_the_exit_code_is_0_for_good_backups_and_1_for_bad_ones(user: CommandLin
     assert (read.code, read.stdout.split()[7]) == (0, "read")
     no_key = user.run("check", "--read-data", "--json")
     assert no_key.code == 1
-    [result] = json.loads(no_key.stdout)
+    [result] = no_key.lines("check")
     assert (result["good"], result["verdict"]) == (False, "no key")
     assert "none was given" in result["detail"]
     [path] = (user.home / ".bakthat_store").glob("*.age")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -189,7 +188,7 @@ def test_a_killed_backup_leaves_parts_that_cleanup_removes(
         assert process.wait(60) == -signal.SIGKILL
     assert len(parts_under_way(rclone)) == 1
     # The catalog opens, nothing is listed, and nothing stands in the way of the next backup.
-    assert user.run("show", "--json").stdout.strip() == "[]"
+    assert user.run("show", "--json").lines("backup") == []
     assert user.run("sync").code == 0
     young = user.run("cleanup")
     assert (young.code, len(parts_under_way(rclone))) == (0, 1)
@@ -197,7 +196,7 @@ def test_a_killed_backup_leaves_parts_that_cleanup_removes(
     deadline = time.monotonic() + 60
     while len(kinds) < 2 and time.monotonic() < deadline:  # until both are a second old
         shown = user.run("cleanup", "--older-than", "1s", "--dry-run", "--json")
-        kinds = sorted(each["kind"] for each in json.loads(shown.stdout))
+        kinds = sorted(each["kind"] for each in shown.lines("change"))
     assert kinds == ["reservation", "upload"]
     done = user.run("cleanup", "--older-than", "1s")
     assert done.code == 0

@@ -58,7 +58,7 @@ def wait_for_all(processes: list[subprocess.Popen[bytes]]) -> list[tuple[int, st
 
 
 def listed(user: CommandLine) -> list[str]:
-    return [each["stored_filename"] for each in json.loads(user.run("show", "--json").stdout)]
+    return [each["stored_filename"] for each in user.run("show", "--json").lines("backup")]
 
 
 def test_twenty_backups_of_one_set_at_once_all_stay(user: CommandLine, conf: Conf) -> None:

@@ -246,7 +246,7 @@ def test_without_backups_nothing_is_found(local: Conf) -> None:
 
 
 def test_the_command_prints_one_line_a_version(user: CommandLine, tree: Path) -> None:
-    made = json.loads(user.run("backup", tree, "-d", "local", "--prompt", "no", "--json").stdout)
+    (made,) = user.run("backup", tree, "-d", "local", "--prompt", "no", "--json").lines("backup")
     done = user.run("find", "a.*", "--read-archives")
     header, line = done.stdout.splitlines()
     assert header.split("  ")[0] == "MODIFIED (UTC)"
@@ -258,7 +258,7 @@ def test_the_command_prints_one_line_a_version(user: CommandLine, tree: Path) ->
 
 
 def test_json_is_one_object_a_line(user: CommandLine, tree: Path) -> None:
-    made = json.loads(user.run("backup", tree, "-d", "local", "--prompt", "no", "--json").stdout)
+    (made,) = user.run("backup", tree, "-d", "local", "--prompt", "no", "--json").lines("backup")
     done = user.run("find", "a.*", "--read-archives", "--json")
     match, summary = map(json.loads, done.stdout.splitlines())
     assert match["message_type"] == "match"
@@ -266,12 +266,13 @@ def test_json_is_one_object_a_line(user: CommandLine, tree: Path) -> None:
     assert match["newest"] == match["oldest"]
     assert match["newest"]["stored_filename"] == made["stored_filename"]
     assert match["backups"] == [made["stored_filename"]]
-    assert summary == {"message_type": "summary", "matches": 1, "searched": 1, "unsearched": []}
+    assert (summary["message_type"], summary["matches"]) == ("summary", 1)
+    assert (summary["searched"], summary["unsearched"]) == (1, [])
 
 
 def test_the_exit_code_says_whether_something_was_found(user: CommandLine, tree: Path) -> None:
     done = user.run("backup", tree, "-d", "local", "--prompt", "no", "--json")
-    name = json.loads(done.stdout)["stored_filename"]
+    name = done.lines("backup")[0]["stored_filename"]
     done = user.run("find", "nothing", "--read-archives")
     assert (done.code, done.stdout) == (1, "")
     assert "bakthat: error: no backup holds 'nothing'" in done.stderr

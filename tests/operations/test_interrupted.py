@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from pathlib import Path
@@ -51,7 +50,7 @@ def interrupt(user: CommandLine, hold: Hold, *arguments: str, number: int) -> tu
 
 
 def listed(user: CommandLine) -> list[str]:
-    return [each["stored_filename"] for each in json.loads(user.run("show", "--json").stdout)]
+    return [each["stored_filename"] for each in user.run("show", "--json").lines("backup")]
 
 
 def stored(conf: dict[str, Any]) -> list[str]:
@@ -155,7 +154,7 @@ def test_an_interrupted_backup_fires_on_error_and_leaves_nothing(
     assert {each.name for each in user.directory.iterdir()} == before | {"fired"}
     assert stored(conf) == listed(user) == parts_under_way(conf) == []
     cleaned = user.run("cleanup", "--older-than", "1s", "--json")
-    assert json.loads(cleaned.stdout) == []
+    assert cleaned.lines("change") == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -112,7 +112,8 @@ def test_json_has_the_same(
 ) -> None:
     config = write_config(tmp_path / "config.yml", default=filled.conf)
     assert run(["ls", "--json", "-c", str(config)]) == 0
-    shown = {each["stored_filename"]: each for each in json.loads(capsys.readouterr().out)}
+    listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()[:-1]]
+    shown = {each["stored_filename"]: each for each in listed}
     full, first, second, third = chain
     keys = ("increment", "needs", "needed_by", "frees")
     assert [shown[full][key] for key in keys] == [False, [], [third, second, first], 0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -97,7 +96,7 @@ def stalled(user: CommandLine, stall: Stall, *arguments: str) -> Iterator[Runnin
 
 
 def listed(user: CommandLine) -> set[str]:
-    return {each["stored_filename"] for each in json.loads(user.run("show", "--json").stdout)}
+    return {each["stored_filename"] for each in user.run("show", "--json").lines("backup")}
 
 
 def stored(conf: dict[str, Any]) -> set[str]:

@@ -654,7 +654,7 @@ def test_on_a_new_machine_sync_and_restore_are_enough(user: CommandLine, tmp_pat
     done = user.run("sync")
     assert (done.code, done.stdout) == (0, "")
     assert untimed(done.stderr).endswith("/.bakthat_store: 1 adopted, 0 unchanged\n")
-    again = json.loads(user.run("sync", "--json").stdout)
+    (again,) = user.run("sync", "--json").lines("summary")
     assert (again["pending"], again["containers"][0]["unchanged"]) == (False, 1)
     assert user.run("restore", "mydir", "-o", "out").code == 0
     assert (tmp_path / "out" / "mydir" / "a.txt").read_text() == "hello"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import calendar
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -277,7 +276,7 @@ def test_backups_of_060_get_an_index(old: Legacy) -> None:
 
 def test_the_command_says_what_it_did(user: CommandLine, tree: Path) -> None:
     done = user.run("backup", tree, "-d", "local", "--prompt", "no", "--json")
-    name = json.loads(done.stdout)["stored_filename"]
+    name = done.lines("backup")[0]["stored_filename"]
     (user.home / ".bakthat_store" / f"{name}.index").unlink(missing_ok=True)
     done = user.run("sync", "--indexes", "--dry-run")
     assert done.code == 0
@@ -288,7 +287,7 @@ def test_the_command_says_what_it_did(user: CommandLine, tree: Path) -> None:
     assert "; indexes: 1 made" in done.stderr.splitlines()[-1]
     assert (user.home / ".bakthat_store" / f"{name}.index").exists()
     done = user.run("sync", "--indexes", "--json")
-    (index,) = json.loads(done.stdout)["indexes"]
+    (index,) = done.lines("change")
     assert (index["action"], index["stored_filename"]) == ("good", name)
     archive = user.home / ".bakthat_store" / name
     archive.write_bytes(archive.read_bytes()[:-1] + b"!")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -13,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).parents[2]
 PATIENCE = 120.0
@@ -34,6 +36,11 @@ class Done:
     code: int
     stdout: str
     stderr: str
+
+    def lines(self, message_type: str) -> list[dict[str, Any]]:
+        """Return what ``--json`` printed: the lines of one type."""
+        lines = map(json.loads, self.stdout.splitlines())
+        return [line for line in lines if line.pop("message_type") == message_type]
 
 
 class CommandLine:
@@ -121,7 +128,7 @@ class CommandLine:
             os.execve(
                 sys.executable,
                 self._command(arguments),
-                {**self.environment, "TERM": "xterm", **(env or {})},
+                {**self.environment, "TERM": "xterm", "NO_COLOR": "1", **(env or {})},
             )
         try:
             seen = self._talk(screen, list(answers))

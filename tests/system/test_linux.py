@@ -73,6 +73,10 @@ class OnMacos:
         assert "Traceback" not in done.stderr
         return done.stdout
 
+    def backups(self) -> list[dict[str, Any]]:
+        lines = map(json.loads, self.run("show", "--json").splitlines())
+        return [line for line in lines if line["message_type"] == "backup"]
+
 
 @pytest.fixture(params=["local", "s3"])
 def profile(request: pytest.FixtureRequest) -> dict[str, Any]:
@@ -103,13 +107,13 @@ def test_a_backup_and_a_restore_work_without_what_only_linux_has(
     on_macos = OnMacos(user)
     for _ in range(3):
         on_macos.run("backup", source, "--prompt", "no")
-    listed = json.loads(on_macos.run("show", "--json"))
+    listed = on_macos.backups()
     assert len(listed) == 3
     on_macos.run("restore", "source", "-o", "out")
     assert state(user.directory / "out" / "source") == state(source)
     on_macos.run("check", "--read-data")
     on_macos.run("rotate_backups", "source", "--last", "1")
-    assert len(json.loads(on_macos.run("show", "--json"))) == 1
+    assert len(on_macos.backups()) == 1
     on_macos.run("sync")
     on_macos.run("cleanup")
     on_macos.run("delete", "source")

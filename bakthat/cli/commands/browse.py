@@ -10,20 +10,20 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import bakthat
+from bakthat.cli import output
 from bakthat.cli.app import (
+    LOOKING,
+    SELECTION,
     ExitCode,
     command,
     option,
-    print_json_line,
-    print_json_lines,
-    print_result,
     with_destination,
     with_host,
     with_keys,
     with_profile,
     with_source,
 )
-from bakthat.cli.log import Summary, print_error
+from bakthat.cli.output import Summary, print_error, print_result
 from bakthat.cli.progress import progress_bar
 from bakthat.system import terminal, text
 
@@ -37,7 +37,12 @@ if TYPE_CHECKING:
 _ENTRIES_AT_ONCE = 1000
 
 
-@command("contents", "list what is in a backup, as tar tv does")
+@command(
+    "contents",
+    "list what is in a backup, as tar tv does",
+    group=LOOKING,
+    example="bakthat contents etc '*.conf'",
+)
 @option("filename", help="stored filename, name of the backup, or beginning of a stored filename")
 @option(
     "patterns",
@@ -46,7 +51,6 @@ _ENTRIES_AT_ONCE = 1000
     help="only this file or directory of the backup, or what this .gitignore pattern matches",
 )
 @with_keys
-@option("--json", action="store_true", help="print one JSON object a line")
 @with_destination
 @with_host
 @with_source
@@ -57,7 +61,6 @@ def contents(
     patterns: list[str],
     prompt: str,
     identity_file: str | None,
-    json: bool,
     destination: str | None,
     host: str | None,
     source: str | None,
@@ -83,15 +86,19 @@ def contents(
     count = _Count()
     batches = _batches(itertools.chain(first, found), count)
     name = found.backup.stored_filename
-    if json:
+    if output.is_json():
         for batch in batches:
-            print_json_lines("entry", (entry.as_dict() for entry in batch))
-        print_json_line("summary", {"stored_filename": name, **count.as_dict()})
+            output.print_lines("entry", (entry.as_dict() for entry in batch))
     else:
         _print_entries(batches)
-    seconds = time.monotonic() - started
     print_result(
-        Summary(f"Listed {name}", seconds, files=count.files, bytes=count.bytes), terminal.flush
+        Summary(
+            f"Listed {name}",
+            time.monotonic() - started,
+            files=count.files,
+            bytes=count.bytes,
+            facts={"stored_filename": name, "directories": count.directories},
+        )
     )
 
 
@@ -100,10 +107,6 @@ class _Count:
 
     def __init__(self) -> None:
         self.files = self.directories = self.bytes = 0
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the counts, for JSON."""
-        return {"files": self.files, "directories": self.directories, "bytes": self.bytes}
 
 
 def _batches(entries: Iterable[Entry], count: _Count) -> Iterator[list[Entry]]:
@@ -130,19 +133,28 @@ def _print_entries(batches: Iterable[list[Entry]]) -> None:
             terminal.write_bytes("\n".join([*lines, ""]).encode("utf-8", "surrogateescape"))
 
 
-@command("find", "search all backups for files, and show which backups have them")
+@command(
+    "find",
+    "search all backups for files",
+    group=LOOKING,
+    example="bakthat find '*.conf' --since 4W",
+    exits={
+        ExitCode.DONE: "found",
+        ExitCode.FAILED: "nothing was found, or failed",
+        ExitCode.INCOMPLETE: "a backup could not be searched",
+    },
+)
 @option(
     "patterns",
     nargs="+",
     metavar="PATTERN",
     help="path of a file or directory in a backup, or a .gitignore pattern",
 )
-@option("-t", "--tags", default="", help="only backups with one of these tags")
-@option("--set", dest="set_name", metavar="NAME", help="only backups of this name")
-@option("--since", metavar="WHEN", help="only backups since then: 2W, 2026-09-01 (UTC)")
+@option("-t", "--tags", section=SELECTION, default="", help="with one of these tags")
+@option("--set", section=SELECTION, dest="set_name", metavar="NAME", help="of this name")
+@option("--since", section=SELECTION, metavar="WHEN", help="made since then: 2W, 2026-09-01 (UTC)")
 @option("--read-archives", action="store_true", help="read backups that have no index")
 @with_keys
-@option("--json", action="store_true", help="print one JSON object a line")
 @with_destination
 @with_host
 @with_profile
@@ -155,7 +167,6 @@ def find(
     read_archives: bool,
     prompt: str,
     identity_file: str | None,
-    json: bool,
     destination: str | None,
     host: str | None,
     profile: str,
@@ -178,15 +189,16 @@ def find(
             prompt=prompt,
             progress=progress,
         )
-    if json:
-        print_json_lines("match", (match.as_dict() for match in report))
-        print_json_line("summary", report.as_dict())
-    elif report.matches:
-        _print_matches(report.matches)
     versions = text.counted(len(report), "version")
     searched = text.counted(report.searched, "backup")
     print_result(
-        Summary(f"Found {versions} in {searched}", time.monotonic() - started), terminal.flush
+        Summary(
+            f"Found {versions} in {searched}",
+            time.monotonic() - started,
+            facts=report.as_dict(),
+        ),
+        (lambda: _print_matches(report.matches)) if report.matches else None,
+        (("match", match.as_dict()) for match in report),
     )
     return _exit_code(report, patterns)
 
@@ -207,11 +219,11 @@ def _print_matches(matches: list[Match]) -> None:
     hosts = {each.newest.host for each in matches}
     rows = [
         (
-            text.utc_time(each.entry.mtime),
+            text.shown_time(each.entry.mtime),
             _size_or_type(each.entry),
             each.entry.sha256[:12],
             str(len(each.backups)),
-            text.utc_time(each.oldest.date),
+            text.shown_time(each.oldest.date),
             *((each.newest.host,) if len(hosts) > 1 else ()),
             each.newest.stored_filename,
             each.entry.path,
@@ -219,7 +231,16 @@ def _print_matches(matches: list[Match]) -> None:
         for each in matches
     ]
     host = ("HOST",) if len(hosts) > 1 else ()
-    header = ("MODIFIED (UTC)", "SIZE", "SHA-256", "IN", "FROM (UTC)", *host, "NEWEST", "PATH")
+    header = (
+        f"MODIFIED ({text.shown_zone()})",
+        "SIZE",
+        "SHA-256",
+        "IN",
+        f"FROM ({text.shown_zone()})",
+        *host,
+        "NEWEST",
+        "PATH",
+    )
     terminal.print_table(header, rows, right=frozenset({1, 3}))
 
 
@@ -229,7 +250,13 @@ def _size_or_type(entry: Entry) -> str:
     return text.human_size(entry.size) if has_content else entry.type
 
 
-@command("cat", "write one file of a backup to standard output")
+@command(
+    "cat",
+    "write one file of a backup to standard output",
+    group=LOOKING,
+    example="bakthat cat etc hosts",
+    is_file=True,
+)
 @option("filename", help="stored filename, name of the backup, or beginning of a stored filename")
 @option("path", help="path in the backup, or a .gitignore pattern that one file matches")
 @with_keys
@@ -284,7 +311,16 @@ class _Output:
         terminal.write_bytes(data)
 
 
-@command("diff", "compare a backup with another one, or with the disk")
+@command(
+    "diff",
+    "compare a backup with another one, or with the disk",
+    group=LOOKING,
+    example="bakthat diff etc",
+    exits={
+        ExitCode.FAILED: "failed, or with --exit-code: there are differences",
+        ExitCode.INCOMPLETE: "a file of the disk could not be compared",
+    },
+)
 @option("filename", help="the older backup: stored filename, name of the backup, or beginning")
 @option("other", nargs="?", help="the newer backup (default: what is on the disk)")
 @option("--path", metavar="DIR", help="compare with this file or directory of the disk")
@@ -297,7 +333,6 @@ class _Output:
 @option("--one-file-system", action="store_true", help="leave out other mounted file systems")
 @option("--exit-code", action="store_true", help="exit with 1 when there are differences")
 @with_keys
-@option("--json", action="store_true", help="print one JSON object a line")
 @with_destination
 @with_host
 @with_source
@@ -315,7 +350,6 @@ def diff(
     exit_code: bool,
     prompt: str,
     identity_file: str | None,
-    json: bool,
     destination: str | None,
     host: str | None,
     source: str | None,
@@ -345,16 +379,19 @@ def diff(
         )
         first = list(itertools.islice(changes, 1))  # after it, the bar is not needed any more
     for change in itertools.chain(first, changes):
-        if json:
-            print_json_line("change", change.as_dict())
+        if output.is_json():
+            output.print_lines("change", [change.as_dict()])
         else:
             terminal.print_line(_change_line(change))
     report = changes.report
-    if json:
-        print_json_line("summary", report.as_dict())
     seconds = time.monotonic() - started
     print_result(
-        Summary(_describe_diff(report), seconds, warnings=report.warning_count), terminal.flush
+        Summary(
+            _describe_diff(report),
+            seconds,
+            warnings=report.warning_count,
+            facts=report.as_dict(),
+        )
     )
     if exit_code and report.totals.differs:
         return ExitCode.DIFFERENT
@@ -394,7 +431,7 @@ def _value(aspect: str, entry: Entry) -> str:
     if aspect == "owner":
         return text.printable(f"{entry.owner or entry.uid}:{entry.group or entry.gid}")
     if aspect == "times":
-        return text.utc_time(entry.mtime)
+        return text.shown_time(entry.mtime)
     if aspect == "target":
         return text.printable(entry.target)
     if aspect == "device" and entry.device is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import bakthat
-from bakthat.cli.app import ExitCode, command, option, print_json, with_destination, with_profile
+from bakthat.cli.app import COLD, ExitCode, command, option, with_destination, with_profile
+from bakthat.cli.output import print_listing
 from bakthat.system import terminal, text
 
 if TYPE_CHECKING:
@@ -13,17 +14,22 @@ if TYPE_CHECKING:
     from bakthat.operations.cold import ThawJob
 
 
-@command("jobs", "list the backups that are thawing or thawed")
-@option("--json", action="store_true", help="print JSON")
+@command(
+    "jobs",
+    "list the backups that are thawing or thawed",
+    group=COLD,
+    example="bakthat jobs",
+)
 @with_destination
 @with_profile
-def jobs(*, json: bool, destination: str | None, profile: str, config: str | None) -> None:
+def jobs(*, destination: str | None, profile: str, config: str | None) -> None:
     """Run ``bakthat jobs``."""
     found = bakthat.jobs(destination, profile, config)
-    if json:
-        print_json([job.as_dict() for job in found])
-    else:
-        _print_jobs(found)
+    print_listing(
+        lambda: _print_jobs(found),
+        (("status", job.as_dict()) for job in found),
+        jobs=len(found),
+    )
 
 
 def _print_jobs(found: list[ThawJob]) -> None:
@@ -33,9 +39,9 @@ def _print_jobs(found: list[ThawJob]) -> None:
             job.backend,
             job.thaw.storage_class,
             job.thaw.tier,
-            text.utc_minute(job.thaw.requested_at),
+            text.shown_minute(job.thaw.requested_at),
             "yes" if job.thaw.is_readable else "no",
-            text.utc_minute(job.thaw.ready_until),
+            text.shown_minute(job.thaw.ready_until),
         )
         for job in found
     ]
@@ -45,31 +51,32 @@ def _print_jobs(found: list[ThawJob]) -> None:
 
 @command(
     "show_glacier_inventory",
-    "print the vault's own list of its archives; the first call requests the list",
+    "print the vault's own list of its archives",
+    group=COLD,
+    example="bakthat show_glacier_inventory",
+    exits={ExitCode.NOT_READY: "the vault's list is not ready yet: run the command again"},
 )
-@option("--json", action="store_true", help="print JSON")
 @option("--wait", action="store_true", help="wait until the vault has made its list")
 @with_profile
-def show_glacier_inventory(
-    *, json: bool, wait: bool, profile: str, config: str | None
-) -> int | None:
+def show_glacier_inventory(*, wait: bool, profile: str, config: str | None) -> int | None:
     """Run ``bakthat show_glacier_inventory``."""
     archives = bakthat.show_glacier_inventory(profile, config, wait=wait)
-    if archives is None:
-        return ExitCode.NOT_READY
-    if json:
-        from dataclasses import asdict
+    from dataclasses import asdict
 
-        print_json([asdict(each) for each in archives])
-    else:
-        _print_vault(archives)
-    return None
+    found = archives or []
+    print_listing(
+        lambda: _print_vault(found) if archives is not None else None,
+        (("archive", asdict(each)) for each in found),
+        archives=len(found),
+        pending=archives is None,
+    )
+    return ExitCode.NOT_READY if archives is None else None
 
 
 def _print_vault(archives: list[VaultArchive]) -> None:
     rows = [
         (
-            text.utc_minute(each.date),
+            text.shown_minute(each.date),
             text.human_size(each.size),
             each.key or each.description,
             each.archive_id,
@@ -79,29 +86,47 @@ def _print_vault(archives: list[VaultArchive]) -> None:
     terminal.print_table(("STORED", "SIZE", "NAME", "ARCHIVE ID"), rows, right=frozenset({1}))
 
 
-@command("show_local_glacier_inventory", "print this machine's inventory of vaults")
-@option("--json", action="store_true", help="print JSON")
+@command(
+    "show_local_glacier_inventory",
+    "print this machine's list of the archives",
+    group=COLD,
+    example="bakthat show_local_glacier_inventory",
+)
 @with_profile
-def show_local_glacier_inventory(*, json: bool, profile: str, config: str | None) -> None:
+def show_local_glacier_inventory(*, profile: str, config: str | None) -> None:
     """Run ``bakthat show_local_glacier_inventory``."""
     archives = bakthat.show_local_glacier_inventory(profile, config)
-    if json:
-        print_json([{"filename": name, "archive_id": archives[name]} for name in sorted(archives)])
-    else:
-        terminal.print_table(("NAME", "ARCHIVE ID"), sorted(archives.items()), right=frozenset())
+    rows = sorted(archives.items())
+    print_listing(
+        lambda: terminal.print_table(("NAME", "ARCHIVE ID"), rows, right=frozenset()),
+        (("archive", {"key": name, "archive_id": archive_id}) for name, archive_id in rows),
+        archives=len(rows),
+    )
 
 
-@command("backup_glacier_inventory", "write the inventory of this machine to the bucket")
+@command(
+    "backup_glacier_inventory",
+    "write this machine's list to the bucket",
+    group=COLD,
+    example="bakthat backup_glacier_inventory",
+)
 @with_profile
 def backup_glacier_inventory(*, profile: str, config: str | None) -> None:
     """Run ``bakthat backup_glacier_inventory``."""
     stored = bakthat.backup_glacier_inventory(profile, config)
-    terminal.print_line(f"{len(stored)} archives are in the bucket's inventory")
+    done = f"{len(stored)} archives are in the bucket's inventory"
+    print_listing(lambda: terminal.print_line(done), (), archives=len(stored))
 
 
-@command("restore_glacier_inventory", "add the bucket's copy to the inventory of this machine")
+@command(
+    "restore_glacier_inventory",
+    "add the bucket's copy to this machine's list",
+    group=COLD,
+    example="bakthat restore_glacier_inventory",
+)
 @with_profile
 def restore_glacier_inventory(*, profile: str, config: str | None) -> None:
     """Run ``bakthat restore_glacier_inventory``."""
     added = bakthat.restore_glacier_inventory(profile, config)
-    terminal.print_line(f"{len(added)} archives were added to the inventory of this machine")
+    done = f"{len(added)} archives were added to the inventory of this machine"
+    print_listing(lambda: terminal.print_line(done), (), archives=len(added))

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from bakthat.cli.app import command, with_profile
+from bakthat.cli.app import SETUP, command, with_profile
+from bakthat.cli.output import print_listing
 from bakthat.system import terminal
 from bakthat.system.text import printable
 
 
-@command("configure", "ask for keys and containers, and write ~/.bakthat.yml")
+@command(
+    "configure",
+    "set up keys and destinations in ~/.bakthat.yml",
+    group=SETUP,
+    example="bakthat configure",
+)
 @with_profile
 def configure(*, profile: str, config: str | None) -> None:
     """Run ``bakthat configure``."""
     from bakthat.cli import questions
 
     path = questions.configure(profile, config)
-    terminal.print_line(f"profile '{printable(profile)}' written to {path}")
+    done = f"profile '{printable(profile)}' written to {path}"
+    print_listing(lambda: terminal.print_line(done), (), file=str(path))
 
 
 @command(
-    "configure_backups_rotation", "ask how many backups rotation keeps, and write ~/.bakthat.yml"
+    "configure_backups_rotation",
+    "set how many backups rotation keeps",
+    group=SETUP,
+    example="bakthat configure_backups_rotation",
 )
 @with_profile
 def configure_backups_rotation(*, profile: str, config: str | None) -> None:
@@ -26,4 +36,5 @@ def configure_backups_rotation(*, profile: str, config: str | None) -> None:
     from bakthat.cli import questions
 
     path = questions.configure_rotation(profile, config)
-    terminal.print_line(f"rotation of profile '{printable(profile)}' written to {path}")
+    done = f"rotation of profile '{printable(profile)}' written to {path}"
+    print_listing(lambda: terminal.print_line(done), (), file=str(path))

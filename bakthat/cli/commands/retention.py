@@ -1,31 +1,32 @@
-"""Rotate a set, or delete its old backups."""
+"""Delete: by rotation, by age, or one backup."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import bakthat
 from bakthat.cli.app import (
+    DAILY,
+    UPKEEP,
     Command,
     command,
     option,
-    print_json,
-    print_result,
     run_operation,
     with_destination,
     with_host,
     with_profile,
     with_source,
 )
-from bakthat.cli.log import Summary
+from bakthat.cli.output import Summary, print_result
 from bakthat.policy.week_days import WEEK_DAYS, parse_week_day
 from bakthat.system import terminal, text
 
 if TYPE_CHECKING:
     from bakthat.models import Backups
-    from bakthat.operations.retention import Plan
+    from bakthat.operations.retention import Plan, PlannedBackup
     from bakthat.policy.rotation import RotationKeywords
     from bakthat.session.session import Session
 
@@ -37,6 +38,7 @@ def _keep_one_for_each(*slots: str) -> Callable[[Command], Command]:
     for slot in slots:
         option(
             f"--{slot}",
+            section="what is kept",
             type=int,
             metavar="N",
             help=f"keep one backup for each of the latest N {slot} that have one",
@@ -45,19 +47,29 @@ def _keep_one_for_each(*slots: str) -> Callable[[Command], Command]:
 
 
 @command(
-    "rotate_backups", "delete the backups that the rotation does not keep", aliases=("rotate",)
+    "rotate_backups",
+    "thin a set out: keep daily, weekly, … backups",
+    aliases=("rotate",),
+    group=DAILY,
+    example="bakthat rotate_backups etc --days 7 --weeks 4 --dry-run",
 )
 @option("filename", metavar="name", help="name of the set, in full")
-@option("--last", type=int, metavar="N", help="keep the latest N, whatever their dates")
+@option(
+    "--last",
+    section="what is kept",
+    type=int,
+    metavar="N",
+    help="keep the latest N, whatever their dates",
+)
 @_keep_one_for_each("minutes", "hours", "days", "weeks", "months", "years")
 @option(
     "--first-week-day",
+    section="what is kept",
     type=parse_week_day,
     metavar="DAY",
     help=f"{', '.join(WEEK_DAYS)}, or 0 to 6 (default: the profile's, else saturday)",
 )
 @option("--dry-run", action="store_true", help="show what would be kept and deleted, and why")
-@option("--json", action="store_true", help="print what was deleted, or the dry run, as JSON")
 @with_destination
 @with_host
 @with_source
@@ -74,7 +86,6 @@ def rotate_backups(
     years: int | None,
     first_week_day: int | None,
     dry_run: bool,
-    json: bool,
     destination: str | None,
     host: str | None,
     source: str | None,
@@ -101,15 +112,18 @@ def rotate_backups(
         "rotate_backups",
         lambda: plan_rotation(session, filename, host=host, source=source, **rules),
         dry_run=dry_run,
-        as_json=json,
     )
 
 
-@command("delete_older_than", "delete the backups of a set that are older than an interval")
+@command(
+    "delete_older_than",
+    "delete the backups older than an interval",
+    group=UPKEEP,
+    example="bakthat delete_older_than etc 3M --dry-run",
+)
 @option("filename", metavar="name", help="name of the set, in full")
 @option("interval", help="such as 3M2D8h20m5s; units: s m h D W, M of 30 days, Y of 365 days")
 @option("--dry-run", action="store_true", help="show what would be kept and deleted, and why")
-@option("--json", action="store_true", help="print what was deleted, or the dry run, as JSON")
 @with_destination
 @with_host
 @with_source
@@ -119,7 +133,6 @@ def delete_older_than(
     filename: str,
     interval: str,
     dry_run: bool,
-    json: bool,
     destination: str | None,
     host: str | None,
     source: str | None,
@@ -136,13 +149,10 @@ def delete_older_than(
         "delete_older_than",
         lambda: plan_by_age(session, filename, interval, host=host, source=source),
         dry_run=dry_run,
-        as_json=json,
     )
 
 
-def _delete(
-    session: Session, name: str, make_plan: Callable[[], Plan], *, dry_run: bool, as_json: bool
-) -> None:
+def _delete(session: Session, name: str, make_plan: Callable[[], Plan], *, dry_run: bool) -> None:
     """Run the operation *name* by its plan, or show the plan; end with the summary."""
     from bakthat.operations.retention import delete_by_plan, log_notes
 
@@ -152,7 +162,11 @@ def _delete(
         log.info("%s; this is a dry run, nothing is deleted", plan.purpose)
         log_notes(plan)
         summary = _summary("Would delete", plan.to_delete, plan, started)
-        print_result(summary, lambda: _print_plan(plan, as_json))
+        print_result(
+            summary,
+            lambda: _print_plan(plan),
+            (("backup", _planned(each)) for each in plan.backups),
+        )
         return
     plans: list[Plan] = []
 
@@ -164,9 +178,8 @@ def _delete(
         return delete_by_plan(session, name, remember)
 
     def show(deleted: list[Backups]) -> None:
-        rows = [each.as_dict() for each in deleted]
         summary = _summary("Deleted", deleted, plans[0], started)
-        print_result(summary, (lambda: print_json(rows)) if as_json else None)
+        print_result(summary, lines=(("backup", each.as_dict()) for each in deleted))
 
     run_operation(name, run, show)
 
@@ -177,25 +190,19 @@ def _summary(done: str, deleted: list[Backups], plan: Plan, started: float) -> S
         time.monotonic() - started,
         stored=sum(max(each.size, 0) for each in deleted),
         where=f"from {plan.backups[0].backup.where}",
+        facts={"deleted": len(deleted), "backups": len(plan.backups)},
     )
 
 
-def _print_plan(plan: Plan, as_json: bool) -> None:
-    if as_json:
-        print_json(
-            [
-                {
-                    **each.backup.as_dict(),
-                    "keep": each.decision.keep,
-                    "reasons": list(each.decision.reasons),
-                }
-                for each in plan.backups
-            ]
-        )
-        return
+def _planned(each: PlannedBackup) -> dict[str, Any]:
+    decision = each.decision
+    return {**each.backup.as_dict(), "keep": decision.keep, "reasons": list(decision.reasons)}
+
+
+def _print_plan(plan: Plan) -> None:
     rows = [
         (
-            text.utc_time(each.date),
+            text.shown_time(each.date),
             "keep" if each.decision.keep else "delete",
             text.human_size(each.backup.size),
             each.backup.stored_filename,
@@ -203,4 +210,54 @@ def _print_plan(plan: Plan, as_json: bool) -> None:
         )
         for each in plan.backups
     ]
-    terminal.print_table(("DATE (UTC)", "WHAT", "SIZE", "NAME", "WHY"), rows, right=frozenset({2}))
+    terminal.print_table(
+        (f"DATE ({text.shown_zone()})", "WHAT", "SIZE", "NAME", "WHY"), rows, right=frozenset({2})
+    )
+
+
+@command(
+    "delete",
+    "delete a backup",
+    group=UPKEEP,
+    example="bakthat delete etc.20130604191055.tgz",
+)
+@option("filename", help="stored filename, name of the backup (its newest), or NAME.DATE")
+@option("--with-dependents", action="store_true", help="delete the increments that need it too")
+@with_destination
+@with_host
+@with_source
+@with_profile
+def delete(
+    *,
+    filename: str,
+    with_dependents: bool,
+    destination: str | None,
+    host: str | None,
+    source: str | None,
+    profile: str,
+    config: str | None,
+) -> None:
+    """Run ``bakthat delete``."""
+    started = time.monotonic()
+
+    def run() -> Backups:
+        return bakthat.delete(
+            filename,
+            destination,
+            profile,
+            config,
+            host=host,
+            source=source,
+            with_dependents=with_dependents,
+        )
+
+    def show(entry: Backups) -> None:
+        seconds = time.monotonic() - started
+        where = f"from {entry.where}"
+        done = f"Deleted {entry.stored_filename}"
+        print_result(
+            Summary(done, seconds, stored=entry.size, where=where),
+            lines=[("backup", entry.as_dict())],
+        )
+
+    run_operation("delete", run, show)

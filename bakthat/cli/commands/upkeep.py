@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 
 import bakthat
 from bakthat.cli.app import (
+    UPKEEP,
     ExitCode,
     command,
     option,
-    print_json,
-    print_result,
     with_destination,
     with_host,
     with_keys,
     with_profile,
 )
-from bakthat.cli.log import Summary, print_error
+from bakthat.cli.output import Summary, print_error, print_result
 from bakthat.cli.progress import progress_bar
 from bakthat.policy.defaults import DEFAULT_LEFTOVER_AGE
 from bakthat.system import terminal, text
@@ -29,7 +28,16 @@ if TYPE_CHECKING:
     from bakthat.operations.sync.report import Change, IndexChange
 
 
-@command("sync", "make the catalog agree with what is stored; deletes nothing from the storage")
+@command(
+    "sync",
+    "make the catalog agree with what is stored",
+    group=UPKEEP,
+    example="bakthat sync --dry-run",
+    exits={
+        ExitCode.INCOMPLETE: "synced, but some backups could not be adopted",
+        ExitCode.NOT_READY: "the vault's list is not ready yet: run the command again",
+    },
+)
 @option("--dry-run", action="store_true", help="show what would change, and change nothing")
 @option(
     "--wait", action="store_true", help="wait until the vault has made its list, which takes hours"
@@ -40,7 +48,6 @@ if TYPE_CHECKING:
     help="make missing and damaged indexes again, by reading the backups",
 )
 @with_keys
-@option("--json", action="store_true", help="print what changed as JSON")
 @with_destination
 @with_profile
 def sync(
@@ -50,7 +57,6 @@ def sync(
     indexes: bool,
     prompt: str,
     identity_file: str | None,
-    json: bool,
     destination: str | None,
     profile: str,
     config: str | None,
@@ -69,14 +75,14 @@ def sync(
             prompt=prompt,
             progress=progress,
         )
-    summary = Summary(report.summary(), time.monotonic() - started)
     if report.has_failed:
         print_error("the index of some backups could not be made")
-    if json:
-        print_result(summary, lambda: print_json(report.as_dict()))
-    else:
-        changes: list[Change | IndexChange] = [*report.changes, *report.index_changes]
-        print_result(summary, (lambda: _print_changes(changes)) if dry_run else None)
+    changes: list[Change | IndexChange] = [*report.changes, *report.index_changes]
+    print_result(
+        Summary(report.summary(), time.monotonic() - started, facts=report.as_dict()),
+        (lambda: _print_changes(changes)) if dry_run else None,
+        (("change", each.as_dict()) for each in (*report.changes, *(report.indexes or ()))),
+    )
     if report.has_failed:
         return ExitCode.FAILED
     if report.is_pending:
@@ -88,7 +94,7 @@ def _print_changes(changes: Sequence[Change | IndexChange]) -> None:
     rows = [
         (
             change.what,
-            text.utc_time(change.backup.backup_date),
+            text.shown_time(change.backup.backup_date),
             change.backup.backend,
             change.backup.host,
             text.human_size(change.backup.size),
@@ -96,11 +102,20 @@ def _print_changes(changes: Sequence[Change | IndexChange]) -> None:
         )
         for change in changes
     ]
-    header = ("WHAT", "DATE (UTC)", "WHERE", "HOST", "SIZE", "NAME")
+    header = ("WHAT", f"DATE ({text.shown_zone()})", "WHERE", "HOST", "SIZE", "NAME")
     terminal.print_table(header, rows, right=frozenset({4}))
 
 
-@command("check", "check that the backups in the catalog are stored and can be read")
+@command(
+    "check",
+    "check that the backups are stored and can be read",
+    group=UPKEEP,
+    example="bakthat check --read-data --sample 5%",
+    exits={
+        ExitCode.FAILED: "a backup is missing or damaged, or failed",
+        ExitCode.NOT_READY: "all are in cold storage: none was read",
+    },
+)
 @option("filename", nargs="?", default="", help="stored filename, name of the backup, or beginning")
 @option("--read-data", action="store_true", help="read each backup to its end; writes nothing")
 @option(
@@ -109,7 +124,6 @@ def _print_changes(changes: Sequence[Change | IndexChange]) -> None:
     help="check N backups, picked at random; or read P percent of each, another part each time",
 )
 @with_keys
-@option("--json", action="store_true", help="print JSON")
 @with_destination
 @with_host
 @with_profile
@@ -120,7 +134,6 @@ def check(
     sample: str | None,
     prompt: str,
     identity_file: str | None,
-    json: bool,
     destination: str | None,
     host: str | None,
     profile: str,
@@ -142,18 +155,18 @@ def check(
             prompt=prompt,
             progress=progress,
         )
-    summary = Summary(_describe_checked(found, reads), time.monotonic() - started)
-
-    def show() -> None:
-        if json:
-            print_json([each.as_dict() for each in found])
-        else:
-            _print_checked(found)
-
     bad = sum(not each.is_good for each in found)
     if bad:
         print_error(f"{bad} of {text.counted(len(found), 'backup')} failed the check")
-    print_result(summary, show)
+    print_result(
+        Summary(
+            _describe_checked(found, reads),
+            time.monotonic() - started,
+            facts={"backups": len(found), "wrong": bad},
+        ),
+        lambda: _print_checked(found),
+        (("check", each.as_dict()) for each in found),
+    )
     if bad:
         return ExitCode.FAILED
     is_unread = reads and all(each.verdict == "cold" for each in found)
@@ -174,7 +187,7 @@ def _print_checked(checked: list[CheckResult]) -> None:
     rows = [
         (
             each.verdict.value,
-            text.utc_time(each.backup.backup_date),
+            text.shown_time(each.backup.backup_date),
             each.backup.backend,
             text.human_size(each.backup.size),
             each.backup.stored_filename,
@@ -182,11 +195,16 @@ def _print_checked(checked: list[CheckResult]) -> None:
         )
         for each in checked
     ]
-    header = ("FOUND", "DATE (UTC)", "WHERE", "SIZE", "NAME", "DETAIL")
+    header = ("FOUND", f"DATE ({text.shown_zone()})", "WHERE", "SIZE", "NAME", "DETAIL")
     terminal.print_table(header, rows, right=frozenset({3}))
 
 
-@command("cleanup", "remove what killed processes left behind; never a backup")
+@command(
+    "cleanup",
+    "remove what killed processes left behind; never a backup",
+    group=UPKEEP,
+    example="bakthat cleanup --dry-run",
+)
 @option(
     "--older-than",
     default=DEFAULT_LEFTOVER_AGE,
@@ -194,14 +212,12 @@ def _print_checked(checked: list[CheckResult]) -> None:
     help=f"such as 12h or 3D (default: {DEFAULT_LEFTOVER_AGE})",
 )
 @option("--dry-run", action="store_true", help="show what would be removed, and remove nothing")
-@option("--json", action="store_true", help="print what was removed as JSON")
 @with_destination
 @with_profile
 def cleanup(
     *,
     older_than: str,
     dry_run: bool,
-    json: bool,
     destination: str | None,
     profile: str,
     config: str | None,
@@ -213,23 +229,25 @@ def cleanup(
     summary = Summary(
         f"{done} {text.counted(len(found), 'leftover')} older than {older_than}",
         time.monotonic() - started,
+        facts={"leftovers": len(found)},
     )
-    if json:
-        print_result(summary, lambda: print_json([each.as_dict() for each in found]))
-    else:
-        print_result(summary, (lambda: _print_leftovers(found)) if dry_run else None)
+    print_result(
+        summary,
+        (lambda: _print_leftovers(found)) if dry_run else None,
+        (("change", each.as_dict()) for each in found),
+    )
 
 
 def _print_leftovers(found: list[CleanupItem]) -> None:
     rows = [
         (
             each.kind,
-            "" if each.begun_at is None else text.utc_time(each.begun_at),
+            "" if each.begun_at is None else text.shown_time(each.begun_at),
             each.where,
             text.human_size(each.size) if each.size >= 0 else "",
             each.name,
         )
         for each in found
     ]
-    header = ("WHAT", "BEGUN (UTC)", "WHERE", "SIZE", "NAME")
+    header = ("WHAT", f"BEGUN ({text.shown_zone()})", "WHERE", "SIZE", "NAME")
     terminal.print_table(header, rows, right=frozenset({3}))

@@ -87,7 +87,9 @@ class PreviewReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what ``--json`` prints as the summary."""
-        return vars(self).copy()
+        facts = vars(self).copy()
+        warnings = facts.pop("warning_count")
+        return {**facts, "warnings": warnings}
 
 
 class BackupPreview(Iterator[PreviewedEntry]):

@@ -54,7 +54,6 @@ class DiffReport:
             "before": self.before,
             "after": self.after,
             **self.totals.as_dict(),
-            "warning_count": self.warning_count,
         }
 
 

@@ -20,7 +20,7 @@ from bakthat.errors import (
 )
 from bakthat.format.description import sanitized
 from bakthat.format.entry import Entry, EntryType
-from bakthat.operations.by_hand.script import Part, Storage, write_script
+from bakthat.operations.by_hand.script import Part, Storage, write_line, write_script
 from bakthat.passwords import may_ask
 from bakthat.session.chains import needed_backup, needs_within, of_one_set
 from bakthat.session.indexes.opening import open_cached_state, open_state
@@ -85,9 +85,23 @@ def restore_script(
             )
             for number, each in enumerate(archives)
         ]
-    file = identity_file if identity_file is not None else session.profile.identity_file
-    identity = from_native(str(expanded(file))) if file is not None else ""
+    identity = _identity(session, identity_file)
     return write_script(parts, _storage(session, backup), identity=identity)
+
+
+def restore_line(
+    backup: models.Backups, profile: str = DEFAULT_PROFILE, config: PathLike | None = None
+) -> str:
+    """Return one command line that restores *backup* without bakthat; "" where it takes more."""
+    session = Session(profile, config, None)
+    part = Part(backup, expected_of(backup))
+    return write_line(part, _storage(session, backup), identity=_identity(session, None))
+
+
+def _identity(session: Session, identity_file: PathLike | None) -> str:
+    """Return the path of the file of private keys, "" if it is not known."""
+    file = identity_file if identity_file is not None else session.profile.identity_file
+    return from_native(str(expanded(file))) if file is not None else ""
 
 
 def _storage(session: Session, backup: models.Backups) -> Storage:

@@ -16,6 +16,7 @@ from bakthat.system.text import from_native, printable, utc_time
 
 _UNPRINTABLE = re.compile(rb"[^ -~]|[\\%']")
 """What printf does not print as it is, and what ends a word in quotes."""
+_MAYBE_IDENTITY = ' ${IDENTITY:+-i "$IDENTITY"}'
 _LAST_SECOND = 253402300799
 """That of the year 9999."""
 
@@ -124,6 +125,23 @@ def write_script(parts: Sequence[Part], storage: Storage, *, identity: str) -> s
     return _Writer(parts, storage, identity).script()
 
 
+def write_line(part: Part, storage: Storage, *, identity: str) -> str:
+    """Return one command line that restores *part* with tar, gzip, age and aws.
+
+    It is "" where that takes more: for an increment, in a vault, for names that a line cannot
+    show, and for what only bakthat reads. *identity* is as for :func:`write_script`.
+    """
+    shown = f"{part.backup.stored_filename}{storage.container}{identity}{part.expected.name}"
+    if (
+        part.expected.is_legacy
+        or part.backup.is_increment
+        or storage.kind == "glacier"
+        or not from_native(shown).isprintable()
+    ):
+        return ""
+    return _Writer([part], storage, identity).line()
+
+
 class _Writer:
     def __init__(self, parts: Sequence[Part], storage: Storage, identity: str) -> None:
         self._parts = parts
@@ -159,6 +177,23 @@ class _Writer:
             f"printf '%s\\n' {done}",
         ]
         return "\n".join(lines) + "\n"
+
+    def line(self) -> str:
+        """Return the only part as one pipe, which tar or a file ends."""
+        (part,) = self._parts
+        stages = list(self._stages(part))
+        if not part.expected.is_archive:
+            target = self._word(f"./{from_native(part.expected.name)}")
+            end = f" >{target}" if stages else f"cp {self._path(part)} {target}"
+            stages = [*stages[:-1], f"{stages[-1]}{end}"] if stages else [end]
+        elif stages:
+            is_compressed = part.expected.compressed  # tar then does what gzip would do
+            stages = [*stages[:-1], "tar xzp"] if is_compressed else [*stages, "tar xp"]
+        else:
+            letters = "xzpf" if part.expected.compressed else "xpf"
+            stages = [f"tar {letters} {self._path(part)}"]
+        key = self._word(self._identity) if self._identity else "KEY-FILE"
+        return " | ".join(stages).replace('"$IDENTITY"', key).replace(_MAYBE_IDENTITY, "")
 
     def _comments(self) -> Iterator[str]:
         backup = self._parts[-1].backup
@@ -250,7 +285,7 @@ class _Writer:
             option = {
                 "passphrase": "",
                 "recipients": ' -i "$IDENTITY"',
-                "unknown": ' ${IDENTITY:+-i "$IDENTITY"}',
+                "unknown": _MAYBE_IDENTITY,
             }[part.encryption]
             yield f"age -d{option}{source}"
             source = ""

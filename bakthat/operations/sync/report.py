@@ -42,7 +42,7 @@ class Change:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry's columns and the action."""
-        return {"action": self.action.value, **self.backup.as_dict()}
+        return {"part": "catalog", "action": self.action.value, **self.backup.as_dict()}
 
 
 class IndexAction(enum.StrEnum):
@@ -76,7 +76,12 @@ class IndexChange:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry's columns, the action and the problem."""
-        return {"action": self.action.value, "detail": self.detail, **self.backup.as_dict()}
+        return {
+            "part": "index",
+            "action": self.action.value,
+            "detail": self.detail,
+            **self.backup.as_dict(),
+        }
 
 
 @dataclass(slots=True)
@@ -99,7 +104,7 @@ class ContainerSync:
         return {
             "backend": self.backend,
             "container": self.container,
-            "changes": [each.as_dict() for each in self.changes],
+            "changed": len(self.changes),
             "unchanged": self.unchanged,
             "foreign": self.foreign,
             "pending": self.is_pending,
@@ -172,16 +177,11 @@ class SyncReport:
         return f"{summary}; indexes: {', '.join(parts) or 'none'}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
+        """Return what ``--json`` prints as the summary."""
         return {
             "dry_run": self.is_dry_run,
             "pending": self.is_pending,
             "containers": [each.as_dict() for each in self.containers],
-            **(
-                {}
-                if self.indexes is None
-                else {"indexes": [each.as_dict() for each in self.indexes]}
-            ),
         }
 
 

@@ -93,7 +93,6 @@ class TestTwoBackups:
             "bytes_added": len("another text") + len("new"),
             "bytes_removed": len("a.txt") + len("etc/hosts"),
             "unknown": 0,
-            "warning_count": 0,
         }
         assert found(second, second, conf=conf) == {}
         assert found(second, first, conf=conf)["mydir/etc/hosts"] == "added"
@@ -316,7 +315,7 @@ class TestCommand:
         """Back mydir up, and return the stored filename."""
         done = user.run("backup", "mydir", "--prompt", "no", "--json")
         assert done.code == 0, done.stderr
-        return str(json.loads(done.stdout)["stored_filename"])
+        return str(done.lines("backup")[0]["stored_filename"])
 
     def change(self, mydir: Path) -> None:
         keep_times(mydir / "a.txt", lambda: (mydir / "a.txt").write_text("longer text"))

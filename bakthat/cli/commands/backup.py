@@ -1,0 +1,252 @@
+"""Back up, or say what a backup would store."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import bakthat
+from bakthat.cli.app import (
+    DAILY,
+    KEYS,
+    ExitCode,
+    command,
+    option,
+    run_operation,
+    with_destination,
+    with_profile,
+    with_prompt,
+)
+from bakthat.cli.output import Summary, print_incomplete, print_result
+from bakthat.cli.preview import print_preview
+from bakthat.cli.process import keep_freed_memory
+from bakthat.cli.progress import progress_bar
+from bakthat.policy.defaults import DETECT
+
+if TYPE_CHECKING:
+    from bakthat.models import Backups
+
+
+@command(
+    "backup",
+    "back up a file or a directory",
+    group=DAILY,
+    example="bakthat backup /etc --tags daily",
+    exits={ExitCode.INCOMPLETE: "stored, but a warning says what is missing or incomplete"},
+)
+@option("filename", nargs="?", help="file or directory (default: the current directory)")
+@option(
+    "--name",
+    section="name",
+    dest="custom_filename",
+    help="name of the backup (default: the base name)",
+)
+@option(
+    "--host",
+    section="name",
+    metavar="NAME",
+    help="name of this host (default: the profile's or machine's)",
+)
+@option("-t", "--tags", section="name", default="", help="tags, separated by commas or spaces")
+@with_prompt
+@option(
+    "--recipient",
+    section=KEYS,
+    dest="recipients",
+    action="append",
+    default=[],
+    metavar="AGE_PUBLIC_KEY",
+    help="encrypt to this key; may be given several times",
+)
+@option(
+    "--exclude-file",
+    section="what is stored",
+    metavar="FILE",
+    help="leave out what the .gitignore patterns in FILE match",
+)
+@option(
+    "--no-ignore",
+    section="what is stored",
+    action="store_true",
+    help="use neither .bakthatexclude nor .gitignore",
+)
+@option(
+    "--exclude-caches",
+    section="what is stored",
+    action="store_true",
+    help="leave out caches marked by CACHEDIR.TAG",
+)
+@option(
+    "--one-file-system",
+    section="what is stored",
+    action="store_true",
+    help="leave out other mounted file systems",
+)
+@option(
+    "--create",
+    action="store_true",
+    help="make a store anew that has listed backups",
+)
+@option(
+    "--allow-empty",
+    section="what is stored",
+    action="store_true",
+    help="no warning when there is nothing to store",
+)
+@option(
+    "--incremental",
+    section="increments",
+    action="store_true",
+    default=None,
+    help="store only what has changed since an earlier backup",
+)
+@option("--full", section="increments", action="store_true", help="make a full backup this time")
+@option(
+    "--skip-unchanged",
+    section="increments",
+    action="store_true",
+    default=None,
+    help="no backup when nothing has changed",
+)
+@option("--detect", section="increments", choices=DETECT, help="how changes are detected")
+@option(
+    "--recheck", section="increments", type=int, metavar="PERCENT", help="unchanged files to read"
+)
+@option(
+    "--dry-run",
+    section="try",
+    action="store_true",
+    help="store nothing; print what would be stored, and why",
+)
+@option(
+    "--why",
+    section="try",
+    metavar="PATH",
+    help="store nothing; print why PATH, below the source, would be stored",
+)
+@option("--s3-reduced-redundancy", action="store_true", help="store with less redundancy on S3")
+@with_destination
+@with_profile
+def backup(
+    *,
+    filename: str | None,
+    custom_filename: str | None,
+    host: str | None,
+    tags: str,
+    prompt: str,
+    recipients: list[str],
+    exclude_file: str | None,
+    no_ignore: bool,
+    exclude_caches: bool,
+    one_file_system: bool,
+    create: bool,
+    allow_empty: bool,
+    incremental: bool | None,
+    full: bool,
+    skip_unchanged: bool | None,
+    detect: str | None,
+    recheck: int | None,
+    dry_run: bool,
+    why: str | None,
+    s3_reduced_redundancy: bool,
+    destination: str | None,
+    profile: str,
+    config: str | None,
+) -> int | None:
+    """Run ``bakthat backup``."""
+    started = time.monotonic()
+    keep_freed_memory()
+    if dry_run or why is not None:
+        preview = bakthat.preview_backup(
+            filename,
+            destination,
+            profile,
+            config,
+            prompt,
+            exclude_file,
+            custom_filename=custom_filename,
+            host=host,
+            recipients=recipients,
+            ignore_files=not no_ignore,
+            exclude_caches=exclude_caches,
+            one_file_system=one_file_system,
+            incremental=incremental,
+            full=full,
+            skip_unchanged=skip_unchanged,
+            detect=detect,
+            recheck=recheck,
+            why=why,
+        )
+        print_preview(preview, explain=why is not None)
+        return None
+
+    def run() -> Backups:
+        with progress_bar("Uploading") as progress:
+            return bakthat.backup(
+                filename,
+                destination,
+                profile,
+                config,
+                prompt,
+                tags,
+                exclude_file,
+                s3_reduced_redundancy,
+                custom_filename=custom_filename,
+                host=host,
+                recipients=recipients,
+                ignore_files=not no_ignore,
+                exclude_caches=exclude_caches,
+                one_file_system=one_file_system,
+                create=create,
+                allow_empty=allow_empty,
+                incremental=incremental,
+                full=full,
+                skip_unchanged=skip_unchanged,
+                detect=detect,
+                recheck=recheck,
+                progress=progress,
+            )
+
+    def show(entry: Backups) -> None:
+        if entry.is_skipped:
+            print_result(
+                Summary(
+                    f"Nothing has changed since {entry.stored_filename}",
+                    time.monotonic() - started,
+                    where=f"on {entry.where}",
+                    facts={"skipped": True},
+                ),
+                lines=[("backup", entry.as_dict())],
+            )
+            return
+        if not entry.is_complete:
+            print_incomplete("stored", entry.warning_count, "incomplete")
+        print_result(_summary_of(entry, profile, config), lines=[("backup", entry.as_dict())])
+
+    entry = run_operation("backup", run, show)
+    return None if entry.is_skipped or entry.is_complete else ExitCode.INCOMPLETE
+
+
+def _summary_of(entry: Backups, profile: str, config: str | None) -> Summary:
+    return Summary(
+        f"Stored as {entry.stored_filename}",
+        entry.metadata["seconds"],
+        files=entry.metadata["files"],
+        bytes=entry.metadata["bytes"],
+        unchanged=entry.metadata.get("unchanged"),
+        stored=entry.size,
+        where=f"on {entry.where}",
+        warnings=entry.warning_count,
+        next_step=_without_bakthat(entry, profile, config),
+        facts={"skipped": False},
+    )
+
+
+def _without_bakthat(entry: Backups, profile: str, config: str | None) -> str:
+    # Imported here, as only a backup that was made needs it.
+    from bakthat.operations.by_hand.operation import restore_line
+
+    line = restore_line(entry, profile, config)
+    if line:
+        return f"Without bakthat: {line}"
+    return f"Without bakthat: bakthat show --by-hand {entry.stored_filename} prints a script"

@@ -1,0 +1,209 @@
+"""Restore a backup, or say how far its thaw is."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import bakthat
+from bakthat.cli.app import (
+    DAILY,
+    ExitCode,
+    command,
+    option,
+    run_operation,
+    with_destination,
+    with_host,
+    with_keys,
+    with_profile,
+    with_source,
+)
+from bakthat.cli.output import Summary, print_incomplete, print_listing, print_result
+from bakthat.cli.process import keep_freed_memory
+from bakthat.cli.progress import progress_bar
+from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD, TIERS
+from bakthat.system import terminal
+
+if TYPE_CHECKING:
+    from bakthat.models import Backups
+
+
+@command(
+    "restore",
+    "restore a backup",
+    group=DAILY,
+    example="bakthat restore etc --only hosts --output /tmp/restored",
+    exits={
+        ExitCode.INCOMPLETE: "restored, but a warning says what differs from the backup",
+        ExitCode.NOT_READY: "the thaw was requested: run the command again when it is ready",
+    },
+)
+@option("filename", help="stored filename, name of the backup, or beginning of a stored filename")
+@option(
+    "-o", "--output", metavar="DIR", help="directory to restore into (default: the current one)"
+)
+@option(
+    "--only",
+    section="what comes back",
+    action="append",
+    default=[],
+    metavar="PATH",
+    help="only this file or directory of the backup, or what this pattern of .gitignore matches; "
+    "may be given several times",
+)
+@option(
+    "--no-index",
+    section="what comes back",
+    action="store_true",
+    help="read all, and ignore what the index says",
+)
+@option(
+    "--keep-going",
+    section="what comes back",
+    action="store_true",
+    help="leave out what the file system cannot hold",
+)
+@option(
+    "--partial",
+    section="what comes back",
+    action="store_true",
+    help="of an increment, restore what is left when an archive that it needs is missing",
+)
+@with_keys
+@option(
+    "--tier",
+    section="cold storage",
+    default=STANDARD,
+    choices=TIERS,
+    help="speed of the thaw; faster costs more",
+)
+@option(
+    "--days",
+    section="cold storage",
+    type=int,
+    default=DEFAULT_DAYS,
+    help="S3: days that the thawed copy is kept",
+)
+@option(
+    "--wait",
+    section="cold storage",
+    action="store_true",
+    help="wait until cold storage has thawed the backup",
+)
+@option(
+    "--any-size",
+    section="what comes back",
+    action="store_true",
+    help="do not limit the unpacked size",
+)
+@option(
+    "--job-check",
+    section="cold storage",
+    action="store_true",
+    help="only print the status of the thaw",
+)
+@with_destination
+@with_host
+@with_source
+@with_profile
+def restore(
+    *,
+    filename: str,
+    output: str | None,
+    only: list[str],
+    no_index: bool,
+    keep_going: bool,
+    partial: bool,
+    prompt: str,
+    identity_file: str | None,
+    tier: str,
+    days: int,
+    wait: bool,
+    any_size: bool,
+    job_check: bool,
+    destination: str | None,
+    host: str | None,
+    source: str | None,
+    profile: str,
+    config: str | None,
+) -> int | None:
+    """Run ``bakthat restore``."""
+    if job_check:
+        return _print_thaw_status(
+            filename, destination, profile, config, host=host, source=source, only=only
+        )
+    keep_freed_memory()
+    # Imported here, as it is only loaded for a backup and a restore.
+    from bakthat.archive.report import ArchiveReport
+
+    report = ArchiveReport()
+
+    def run() -> Backups | None:
+        with progress_bar("Downloading") as progress:
+            return bakthat.restore(
+                filename,
+                destination,
+                profile,
+                config,
+                output=output,
+                host=host,
+                source=source,
+                identity_file=identity_file,
+                prompt=prompt,
+                tier=tier,
+                days=days,
+                wait=wait,
+                any_size=any_size,
+                only=only,
+                use_index=not no_index,
+                keep_going=keep_going,
+                partial=partial,
+                report=report,
+                progress=progress,
+            )
+
+    def show(entry: Backups | None) -> None:
+        if entry is None:
+            return
+        if not entry.is_complete:
+            print_incomplete("restored", entry.warning_count, "differ from the backup")
+        print_result(
+            Summary(
+                f"Restored {entry.stored_filename}",
+                report.seconds,
+                files=report.files,
+                bytes=report.bytes,
+                into=output or os.curdir,
+                stored=entry.size,
+                where=f"from {entry.where}",
+                warnings=entry.warning_count,
+            ),
+            lines=[("backup", entry.as_dict())],
+        )
+
+    restored = run_operation("restore", run, show)
+    if restored is None:
+        return ExitCode.NOT_READY
+    return None if restored.is_complete else ExitCode.INCOMPLETE
+
+
+def _print_thaw_status(
+    filename: str,
+    destination: str | None,
+    profile: str,
+    config: str | None,
+    *,
+    host: str | None,
+    source: str | None,
+    only: list[str],
+) -> int | None:
+    from bakthat.session.cold import describe
+
+    status = bakthat.thaw_status(
+        filename, destination, profile, config, host=host, source=source, only=only
+    )
+    print_listing(
+        lambda: terminal.print_line(describe(status)),
+        [("status", status.as_dict())],
+    )
+    return None if status.is_readable else ExitCode.NOT_READY

@@ -1,0 +1,264 @@
+"""The contract of ``--json``: what a program finds on standard output.
+
+A key is never renamed, and its meaning never changes, while :data:`JSON_VERSION` stays the same.
+New keys and new types of messages may come, so a program ignores those that it does not know. Times
+are epoch seconds UTC, sizes bytes. The reference and its test are made from this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+JSON_VERSION = 1
+"""Each ``summary`` names it."""
+
+
+class Message(NamedTuple):
+    """One kind of line."""
+
+    type: str
+    """Its ``message_type``."""
+    commands: tuple[str, ...]
+    """The commands that print it; none for those that every command may print."""
+    meaning: str
+    keys: Mapping[str, str]
+    """What each key means. A key in brackets is not always there."""
+
+
+_BACKUP = {
+    "stored_filename": "the key of the object, by which restore and delete find it",
+    "filename": "the name of the set",
+    "backup_date": "when it was made",
+    "backend": "s3, glacier or local",
+    "backend_hash": "which container it is in, as a hash",
+    "size": "bytes that are stored; -1 where that is not known",
+    "tags": "the tags, separated by spaces",
+    "is_deleted": "whether it was deleted",
+    "last_updated": "when the catalog's entry last changed",
+    "metadata": "what else is known: client (the host), source, files, bytes and so on",
+}
+_ENTRY = {
+    "path": "the path in the backup",
+    "type": "file, directory, symlink, hardlink, fifo, character or block",
+    "size": "bytes of its content",
+    "mode": "the permissions, as a number",
+    "uid": "the number of the owner",
+    "gid": "the number of the group",
+    "owner": "the name of the owner",
+    "group": "the name of the group",
+    "mtime": "when it was last modified",
+    "sha256": "of its content, in hexadecimal; empty where there is none",
+    "target": "of a link",
+    "[stale]": "true for an entry that a later one replaces",
+}
+_THAW = {
+    "stored_filename": "the object",
+    "storage_class": "GLACIER, DEEP_ARCHIVE and so on; empty for an object that is not cold",
+    "state": "warm, frozen, thawing or ready",
+    "readable": "whether it can be read now",
+    "tier": "expedited, standard or bulk; empty where the storage does not say",
+    "requested_at": "when the thaw was requested, or null",
+    "ready_until": "until when the thawed copy is kept, or null",
+    "job_id": "the storage's id of the request, or empty",
+}
+
+MESSAGES = (
+    Message(
+        "backup",
+        ("backup", "restore", "delete", "delete_older_than", "rotate_backups"),
+        "a backup that was stored, restored or deleted. A dry run of delete_older_than or "
+        "rotate_backups has one for each backup of the set.",
+        {
+            **_BACKUP,
+            "[keep]": "in a dry run: whether it would be kept",
+            "[reasons]": "in a dry run: why",
+        },
+    ),
+    Message(
+        "backup",
+        ("show",),
+        "a backup in the catalog",
+        {
+            **_BACKUP,
+            "increment": "whether it is an increment",
+            "needs": "the stored filenames that a restore reads besides it, the full first",
+            "needed_by": "the stored filenames of the increments that need it",
+            "frees": "bytes that its deletion would free; 0 while others need it",
+        },
+    ),
+    Message("entry", ("contents",), "a file or directory in the backup", _ENTRY),
+    Message(
+        "match",
+        ("find",),
+        "one version of a file, and the backups that have it",
+        {
+            **_ENTRY,
+            "set": "the name of the set",
+            "host": "the host that made the backups",
+            "source": "the path that was backed up",
+            "backend": "s3, glacier or local",
+            "count": "how many backups have this version",
+            "newest": "the newest of them: stored_filename and backup_date",
+            "oldest": "the oldest of them: stored_filename and backup_date",
+            "backups": "their stored filenames, the newest first",
+        },
+    ),
+    Message(
+        "change",
+        ("diff",),
+        "what differs",
+        {
+            "path": "the path in the backup",
+            "change": "added, removed or changed",
+            "aspects": "what changed: content, mode, owner, times, target and so on",
+            "before": "the entry in the older tree, as in contents, or null",
+            "after": "the entry in the newer tree, as in contents, or null",
+        },
+    ),
+    Message(
+        "change",
+        ("backup --dry-run",),
+        "a path that an increment would store or record as removed",
+        {
+            "path": "the path in the archive",
+            "change": "stored or removed",
+            "reason": "why",
+        },
+    ),
+    Message(
+        "change",
+        ("sync",),
+        "an entry of the catalog, or an index, that sync changed",
+        {
+            **_BACKUP,
+            "part": "catalog or index",
+            "action": "adopted, revived, updated, gone or name taken; "
+            "of an index good, made, replaced, cold or failed",
+            "[detail]": "of an index: the problem",
+        },
+    ),
+    Message(
+        "change",
+        ("cleanup",),
+        "a leftover that was removed, or in a dry run would be",
+        {
+            "where": "s3, glacier, local or catalog",
+            "container": "the bucket, vault, directory or file",
+            "kind": "what it is",
+            "name": "its name",
+            "begun_at": "when it was begun, or null",
+            "size": "bytes; -1 where that is not known",
+        },
+    ),
+    Message(
+        "check",
+        ("check",),
+        "a backup that was checked",
+        {
+            **_BACKUP,
+            "good": "whether nothing is wrong with it",
+            "verdict": "stored, sampled, read or cold; or missing, wrong size, damaged, broken, "
+            "no key or unknown",
+            "detail": "the problem, for people",
+            "index_problem": "the problem of its index, for people",
+        },
+    ),
+    Message("status", ("restore --job-check",), "the state of a thaw", _THAW),
+    Message(
+        "status",
+        ("jobs",),
+        "an object that is thawing or thawed",
+        {"backend": "s3 or glacier", "container": "the bucket or vault", **_THAW},
+    ),
+    Message(
+        "archive",
+        ("show_glacier_inventory", "show_local_glacier_inventory"),
+        "an archive of a vault",
+        {
+            "archive_id": "its id in the vault",
+            "key": "the stored filename; empty for an archive that is not bakthat's",
+            "[size]": "in the vault's own list: bytes",
+            "[date]": "in the vault's own list: when it was stored, or null",
+            "[description]": "in the vault's own list: its description",
+            "[tree_hash]": "in the vault's own list: its tree hash, in hexadecimal",
+        },
+    ),
+    Message(
+        "warning",
+        (),
+        "a warning of the log",
+        {"message": "what is wrong, for people"},
+    ),
+    Message(
+        "error",
+        (),
+        "why the exit code is not 0. It is the last line, but for a command that has done "
+        "something: the summary follows then.",
+        {
+            "message": "what is wrong, for people",
+            "hint": "what to try, for people, or empty",
+            "type": "the name of the exception in bakthat.errors, or empty",
+        },
+    ),
+    Message(
+        "summary",
+        (),
+        "the last line: the command has done what it could",
+        {
+            "json_version": "the version of this contract",
+            "command": "the name of the command",
+            "seconds": "how long it took",
+            "warnings": "how many files could not be handled as they should",
+            "[files]": "how many files were stored, restored or listed",
+            "[bytes]": "the content of these files",
+            "[stored]": "bytes in the storage",
+            "[unchanged]": "backup: the files of an increment that earlier archives have",
+            "[skipped]": "backup: whether none was made, since nothing has changed",
+            "[backups]": "show, check, rotate_backups, delete_older_than: how many backups",
+            "[deleted]": "rotate_backups, delete_older_than: how many of them were deleted",
+            "[wrong]": "check: how many failed",
+            "[leftovers]": "cleanup: how many",
+            "[jobs]": "jobs: how many",
+            "[archives]": "the commands about inventories: how many archives",
+            "[pending]": "sync, show_glacier_inventory: whether the vault's list is not ready",
+            "[dry_run]": "sync: whether nothing was changed",
+            "[containers]": "sync: what was found in each container",
+            "[stored_filename]": "contents, backup --dry-run: the backup",
+            "[directories]": "contents: how many directories",
+            "[matches]": "find: how many versions",
+            "[searched]": "find: how many backups were searched",
+            "[unsearched]": "find: the backups that were left out, and why",
+            "[before]": "diff: the older tree",
+            "[after]": "diff: the newer tree",
+            "[added]": "diff: entries that only the newer tree has",
+            "[removed]": "diff: entries that only the older tree has; "
+            "backup --dry-run: paths that are gone",
+            "[changed]": "diff: entries that differ",
+            "[unknown]": "diff: entries that could not be compared",
+            "[bytes_added]": "diff: the content that only the newer tree has",
+            "[bytes_removed]": "diff: the content that only the older tree has",
+            "[is_increment]": "backup --dry-run: whether it would be an increment",
+            "[parent]": "backup --dry-run: the backup that it would be made from",
+            "[why_full]": "backup --dry-run: why it would be a full backup",
+            "[is_skipped]": "backup --dry-run: whether none would be made",
+            "[newest]": "backup --dry-run: the newest backup of the set",
+            "[explanation]": "backup --why: what was decided about the path",
+            "[file]": "configure: the file that was written",
+        },
+    ),
+)
+"""Every kind of line. Several kinds of one type differ by their command."""
+
+
+def documented_keys(command: str, message_type: str) -> tuple[set[str], set[str]]:
+    """Return the keys of a line that are always there, and those that may be there.
+
+    *command* is a name of :attr:`Message.commands`. Raises KeyError for a line that it never
+    prints.
+    """
+    for each in MESSAGES:
+        if each.type == message_type and (command in each.commands or not each.commands):
+            optional = {key.strip("[]") for key in each.keys if key.startswith("[")}
+            return {key for key in each.keys if not key.startswith("[")}, optional
+    raise KeyError(f"{command} prints no {message_type}")
