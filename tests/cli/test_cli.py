@@ -53,6 +53,7 @@ def test_the_first_backup_works_before_any_account_exists(user: CommandLine) -> 
         "Upload completion: 90%",
         "Upload completion: 100%",
         f"Stored as {name} ({size} B): 1 file (5 B) on local {store}",
+        f"Without bakthat: tar xzpf {store / name}",
     ]
     assert (done.stdout, done.code) == ("", 0)
     assert stat.S_IMODE((store / name).stat().st_mode) == 0o600
