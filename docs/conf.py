@@ -8,8 +8,15 @@ project = "bakthat"
 author = "the bakthat authors"
 copyright = "2026, the bakthat authors"  # the name that Sphinx asks for
 release = bakthat.__version__
-extensions = ["sphinx.ext.autodoc"]
+extensions = ["sphinx.ext.autodoc", "sphinx_copybutton", "sphinx_design"]
 exclude_patterns = ["_build"]
-html_theme = "alabaster"
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
+# The button of a session copies its commands, and neither the prompts nor what they print.
+copybutton_prompt_text = "$ "
+copybutton_line_continuation_character = "\\"
+copybutton_here_doc_delimiter = "EOF"
+
+html_theme = "furo"
+html_title = f"bakthat {release}"
+html_show_sphinx = False

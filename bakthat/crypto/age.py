@@ -69,7 +69,8 @@ class SharedHeader:
 
     With a passphrase, writing and reading both costs one scrypt instead of two. Each file has a
     nonce of its own, from which and from the file key its payload's key is derived, so no two
-    payloads have one key (docs/threat-model.rst). It holds a secret: *file_key*, that of *encoded*.
+    payloads have one key (docs/explanation/threat-model.rst). It holds a secret: *file_key*, that
+    of *encoded*.
     """
 
     def __init__(self, encoded: bytes, file_key: bytes) -> None:

@@ -1,1 +1,1 @@
-"""The stored format of docs/format.rst: names of objects and their self-descriptions."""
+"""The format of docs/explanation/format.rst: names of objects and their self-descriptions."""

@@ -79,7 +79,7 @@ def describe(
     *date* is in epoch seconds, *encryption* is "passphrase", "recipients" or "none". *source_id*
     is that of :func:`source_id` or :data:`NAMED`; a value of KeyValue has none. *archive_id* is
     that of the archive. *needs* are the dates of the archives that an increment is applied to, and
-    *level* is its level (:mod:`bakthat.policy.levels`). See docs/format.rst.
+    *level* is its level (:mod:`bakthat.policy.levels`). See docs/explanation/format.rst.
     """
     return {
         "bakthat": __version__,

@@ -2,6 +2,6 @@
 
 ``datasets`` makes what is backed up, ``peers`` knows the commands, ``measuring`` runs one of them
 and watches its processes, the ``*_runs`` modules decide what runs after what, and ``figures``,
-``tables`` and ``chart`` turn the runs into what the documentation shows. docs/benchmarks.rst says
-what is measured and how.
+``tables`` and ``chart`` turn the runs into what the documentation shows.
+docs/explanation/benchmarks.rst says what is measured and how.
 """

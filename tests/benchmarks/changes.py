@@ -18,8 +18,8 @@ SHARE = 100
 """One file in so many changes, and so large a part of its bytes."""
 LEAST_BYTES = 64
 RACY_SECONDS = 61
-"""For how long bakthat reads a file that changed once more (docs/incremental.rst), and a bit. The
-runs stand for backups of several days, when this is over."""
+"""For how long bakthat reads a file that changed once more (docs/explanation/incremental.rst),
+and a bit. The runs stand for backups of several days, when this is over."""
 
 
 class ChangingTree:

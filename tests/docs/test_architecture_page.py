@@ -1,4 +1,4 @@
-"""Every path and every name that docs/architecture.rst mentions exists."""
+"""Every path and every name that docs/development/architecture.rst mentions exists."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.docs import layers
 
-PAGE = (layers.ROOT / "docs" / "architecture.rst").read_text()
+PAGE = (layers.ROOT / "docs" / "development" / "architecture.rst").read_text()
 LITERALS = set(re.findall(r"``([^`\n]+)``", PAGE))
 KNOWN = layers.modules()
 

@@ -1,4 +1,4 @@
-"""The commands of docs/format.rst restore everything, with tar, gzip and age alone."""
+"""The commands of docs/explanation/format.rst restore everything, with tar, gzip and age alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bakthat.pipeline import write
 from tests.support.trees import fingerprint, make_every_kind
 from tests.support.typed import typed
 
-PAGE = Path(__file__).parents[2] / "docs" / "format.rst"
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "format.rst"
 SECTION = re.search(r"^Restoring by hand\n-+\n(.*?)^tar\n-+\n", PAGE.read_text(), re.M | re.S)
 assert SECTION is not None
 COMMANDS = [

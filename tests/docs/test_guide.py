@@ -29,7 +29,7 @@ PAGES = {
     "this version": PROJECT / "docs" / "developer_guide.rst",
     "0.6.0": PROJECT / "tests" / "docs" / "guide_of_060.rst",
 }
-NOTIFY = PROJECT / "docs" / "notify.rst"
+NOTIFY = PROJECT / "docs" / "how-to" / "notify.rst"
 
 
 @dataclass(frozen=True)

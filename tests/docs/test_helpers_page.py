@@ -1,4 +1,4 @@
-"""The examples of docs/helpers.rst, run from its text; those with databases on real servers."""
+"""The examples of docs/how-to/helpers.rst, run from its text, with real databases."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from tests.support.commandline import PATIENCE, PROJECT, CommandLine
 from tests.support.needs import program
 from tests.support.profiles import write_config
 
-BLOCKS = {block.caption: block.text for block in blocks_of(PROJECT / "docs" / "helpers.rst")}
+PAGE = PROJECT / "docs" / "how-to" / "helpers.rst"
+BLOCKS = {block.caption: block.text for block in blocks_of(PAGE)}
 DATABASES = {"mysql_backup.py", "postgresql_backup.py"}
 
 

@@ -1,4 +1,4 @@
-"""What docs/incremental.rst shows is what happens: its picture, its sessions and its lines."""
+"""The picture, the sessions and the lines of docs/explanation/incremental.rst."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.docs.test_usage_page import README, run_session, session_of
 from tests.support.commandline import PROJECT, CommandLine
 from tests.support.trees import fingerprint
 
-PAGE = PROJECT / "docs" / "incremental.rst"
+PAGE = PROJECT / "docs" / "explanation" / "incremental.rst"
 PICTURE = PROJECT / "docs" / "incremental" / "archives.svg"
 SVG = "{http://www.w3.org/2000/svg}"
 A_DAY = 24 * 3600

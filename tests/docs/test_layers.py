@@ -1,4 +1,4 @@
-"""The layers of the code (docs/architecture.rst), and what importing costs."""
+"""The layers of the code (docs/development/architecture.rst), and what importing costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sessions of docs/usage.rst and README.rst that look into backups are what happens."""
+"""The sessions of docs/reference/usage.rst and README.rst that look into backups."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.support.commandline import PROJECT, CommandLine
 
 NAME = re.compile(r"mydir\.\d{14}(?:\.inc)?\.tgz")
-USAGE, README = PROJECT / "docs" / "usage.rst", PROJECT / "README.rst"
+USAGE, README = PROJECT / "docs" / "reference" / "usage.rst", PROJECT / "README.rst"
 
 
 def session_of(page: Path, heading: str) -> list[tuple[str, list[str]]]:

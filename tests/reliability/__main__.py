@@ -16,7 +16,7 @@ from tests.reliability import disks, inputs, kills, networks
 from tests.reliability.world import World, in_child, replace
 from tests.support.servers import S3_PART, moto_server, plain
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "reliability.rst"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "explanation" / "reliability.rst"
 BEGIN, END = ".. figures: begin\n", ".. figures: end\n"
 S3_LARGE = S3_PART + 200_000
 """Bytes that take two parts."""

@@ -1,4 +1,4 @@
-"""The lines of an index, as docs/format.rst describes them: packed, and parsed strictly.
+"""The lines of an index (docs/explanation/format.rst): packed, and parsed strictly.
 
 An index is JSON lines: a header, segments of records, the lengths of the archive's gzip members,
 and a footer. Here is only text; :mod:`bakthat.archive.index` puts it into gzip members. Whoever may

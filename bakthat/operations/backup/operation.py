@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from bakthat.system.streams import Progress
 
 # Nothing above may import the catalog, the storage client or age: they are loaded while the worker
-# process counts the tree. So `store` is imported within `backup` (docs/architecture.rst, "What is
-# loaded when").
+# process counts the tree. So `store` is imported within `backup`
+# (docs/development/architecture.rst, "What is loaded when").
 
 log = logging.getLogger("bakthat")
 
@@ -88,10 +88,10 @@ def backup(
     that needs it; a full backup is made when there is none, when an increment would save little, or
     when *full* asks for it. The log says why. None means as the profile's ``incremental``. The
     other arguments override the keys of the profile, where they are described
-    (docs/configuration.rst): *full_every* is an interval such as ``90D``, *max_archives* the most
-    archives that a restore reads, *detect* is "ctime", "mtime" or "hash", *always_read* patterns as
-    in .gitignore, and *recheck* percent. With *skip_unchanged*, no backup is made when nothing has
-    changed: the newest entry is returned, and its ``is_skipped`` is True.
+    (docs/reference/configuration.rst): *full_every* is an interval such as ``90D``, *max_archives*
+    the most archives that a restore reads, *detect* is "ctime", "mtime" or "hash", *always_read*
+    patterns as in .gitignore, and *recheck* percent. With *skip_unchanged*, no backup is made when
+    nothing has changed: the newest entry is returned, and its ``is_skipped`` is True.
 
     *progress* is called with the bytes read and the bytes to read. Without it, the log has
     percentages.
