@@ -11,14 +11,13 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.docs.sessions import DOCS, Block, blocks_of, changeless
 from tests.support.commandline import PROJECT, CommandLine, Done
 from tests.support.glacier_server import GlacierServer
 from tests.support.needs import package
@@ -26,40 +25,13 @@ from tests.support.profiles import write_config
 from tests.support.servers import S3Server
 
 PAGES = {
-    "this version": PROJECT / "docs" / "developer_guide.rst",
+    "this version": DOCS / "developer_guide.rst",
     "0.6.0": PROJECT / "tests" / "docs" / "guide_of_060.rst",
 }
-NOTIFY = PROJECT / "docs" / "how-to" / "notify.rst"
+NOTIFY = DOCS / "how-to" / "notify.rst"
 
 
-@dataclass(frozen=True)
-class Block:
-    """An example of a page."""
-
-    language: str
-    caption: str
-    line: int
-    text: str
-
-
-def blocks_of(page: Path) -> list[Block]:
-    found, lines = [], page.read_text().splitlines()
-    for number, line in enumerate(lines):
-        directive = re.fullmatch(r"\.\. code-block:: (\w+)", line)
-        if not directive:
-            continue
-        rest = lines[number + 1 :]
-        indented = next((n for n, each in enumerate(rest) if each[:1].strip()), len(rest))
-        options = [each for each in rest[:indented] if each.startswith("    :")]
-        caption = "".join(re.findall(r":caption: (\S+)", "\n".join(options)))
-        # As many lines before it as in the page, so that errors name the page's line.
-        body = textwrap.dedent("\n".join(rest[len(options) : indented])).strip("\n") + "\n"
-        start = number + 1 + len(options) + 1
-        found.append(Block(directive[1], caption, start, body))
-    return found
-
-
-class Reader:
+class Follower:
     """Somebody who follows a page, with storages and a home directory of their own."""
 
     def __init__(self, page: Path, home: Path, s3: S3Server, glacier: GlacierServer) -> None:
@@ -153,8 +125,8 @@ def reader(
     isolated_environment: Path,
     moto_endpoint: S3Server,
     glacier: GlacierServer,
-) -> Reader:
-    return Reader(PAGES[request.param], isolated_environment, moto_endpoint, glacier)
+) -> Follower:
+    return Follower(PAGES[request.param], isolated_environment, moto_endpoint, glacier)
 
 
 def test_the_pages_have_the_examples_that_are_run() -> None:
@@ -173,7 +145,7 @@ def test_the_pages_have_the_examples_that_are_run() -> None:
             assert word in text, f"{page}: {word}"
 
 
-def test_every_script_of_the_page_runs(reader: Reader) -> None:
+def test_every_script_of_the_page_runs(reader: Follower) -> None:
     reader.configure({"plugins": ["change_model.ChangeModelPlugin"]})
     scripts = [
         block
@@ -201,7 +173,7 @@ def test_every_script_of_the_page_runs(reader: Reader) -> None:
     assert os.listdir(reader.directory / "mydir") == ["file"]
 
 
-def test_every_profile_of_the_page_can_be_used(reader: Reader) -> None:
+def test_every_profile_of_the_page_can_be_used(reader: Follower) -> None:
     profiles = [block for block in reader.blocks if block.language == "yaml"]
     assert len(profiles) >= 4
     for block in profiles:
@@ -212,7 +184,7 @@ def test_every_profile_of_the_page_can_be_used(reader: Reader) -> None:
         assert ("hello" in done.stderr) == ("greeting" in block.text or "MyPlugin" in block.text)
 
 
-def test_every_transcript_of_the_page_is_what_happens(reader: Reader) -> None:
+def test_every_transcript_of_the_page_is_what_happens(reader: Follower) -> None:
     reader.configure({"plugins": ["test_plugin.TestPlugin"]})
     transcripts = [block for block in reader.blocks if block.language == "console"]
     assert len(transcripts) == ("developer_guide" in reader.page.name)
@@ -230,16 +202,8 @@ def test_every_transcript_of_the_page_is_what_happens(reader: Reader) -> None:
         assert len(set(ids)) == 1
 
 
-def changeless(line: str) -> str:
-    """Put words in the place of what is different each time."""
-    line = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", line)
-    line = re.sub(r"\d+\.\d+(e-\d+)? ?s$", "SECONDS", line)
-    line = re.sub(r"\(\d+ B\)", "(SIZE)", line)
-    return re.sub(r"\d{14}", "DATE", line)
-
-
 def test_the_model_of_the_monkey_patching_is_what_backup_returns_and_ls_lists(
-    reader: Reader,
+    reader: Follower,
 ) -> None:
     reader.configure({"plugins": ["change_model.ChangeModelPlugin"]})
     text = (
@@ -256,9 +220,11 @@ def test_the_model_of_the_monkey_patching_is_what_backup_returns_and_ls_lists(
 def test_the_profiles_of_the_page_on_notifications_can_be_used(
     isolated_environment: Path, moto_endpoint: S3Server, glacier: GlacierServer
 ) -> None:
-    reader = Reader(NOTIFY, isolated_environment, moto_endpoint, glacier)
+    reader = Follower(NOTIFY, isolated_environment, moto_endpoint, glacier)
     plugins = set()
     for block in reader.blocks:
+        if block.language != "yaml":
+            continue
         profile = yaml.safe_load(block.text)["default"]
         plugins.update(profile["plugins"])
         if "bakthat.notify.Apprise" in profile["plugins"]:

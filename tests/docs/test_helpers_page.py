@@ -18,13 +18,16 @@ from typing import Any
 import pytest
 
 import bakthat
-from tests.docs.test_guide import blocks_of
-from tests.support.commandline import PATIENCE, PROJECT, CommandLine
+from tests.docs.sessions import DOCS, blocks_of
+from tests.support.commandline import PATIENCE, CommandLine
 from tests.support.needs import program
 from tests.support.profiles import write_config
 
-PAGE = PROJECT / "docs" / "how-to" / "helpers.rst"
-BLOCKS = {block.caption: block.text for block in blocks_of(PAGE)}
+BLOCKS = {
+    block.caption: block.text
+    for block in blocks_of(DOCS / "how-to" / "helpers.rst")
+    if block.caption
+}
 DATABASES = {"mysql_backup.py", "postgresql_backup.py"}
 
 

@@ -126,7 +126,7 @@ def test_an_interval_is_described_in_words(text: str, reading: str) -> None:
 
 
 def test_the_documentation_reads_an_interval_as_the_code_does() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "how-to" / "retention.rst").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "retention.rst").read_text("utf-8")
     assert describe_interval(parse_interval("3M2D8h20m5s"), NOW) in page
     assert re.findall(r"^([smhDWMY]) {5}", page, re.MULTILINE) == list(UNITS)
 

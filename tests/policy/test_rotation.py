@@ -1,6 +1,6 @@
 """Rotation: the backups that are kept for any history, policy and clock, and invalid rules.
 
-The example at the end draws the calendar of docs/how-to/retention.rst.
+The example at the end draws the calendar of docs/reference/retention.rst.
 """
 
 from __future__ import annotations
@@ -657,7 +657,7 @@ def initials(decision: Decision) -> str:
 
 
 def test_the_calendar_in_the_documentation_shows_what_is_kept() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "how-to" / "retention.rst").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "retention.rst").read_text("utf-8")
     now = at(2026, 12, 16, 12)
     backups = [at(2026, 6, 27, 3) + day * DAY for day in range(173)]
     assert moment(backups[-1]).date() == moment(now).date()
@@ -669,7 +669,7 @@ def test_the_calendar_in_the_documentation_shows_what_is_kept() -> None:
 
 
 def test_every_reason_is_explained_in_the_documentation() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "how-to" / "retention.rst").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "retention.rst").read_text("utf-8")
     for reason in (
         NEWEST,
         IN_THE_FUTURE,
