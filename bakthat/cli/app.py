@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import enum
 import functools
+import shlex
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -94,13 +95,19 @@ class _CommandParser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse as ``parse_known_intermixed_args``, which calls this in turn."""
-        if self._inside or "--" in (args or ()):  # Python 3.11 loses the dashes between two passes
+        if self._inside:
             return super().parse_known_args(args, namespace)
+        # Python 3.11 loses the dashes between two passes.
+        has_dashes = "--" in (args or ())
+        parse = super().parse_known_args if has_dashes else self.parse_known_intermixed_args
         self._inside = True
         try:
-            return self.parse_known_intermixed_args(args, namespace)
+            found, others = parse(args, namespace)
         finally:
             self._inside = False
+        if others:  # the program's parser would print its usage with the error
+            self.error(f"it does not take {' '.join(map(shlex.quote, others))}")
+        return found, others
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError: it is printed as every error is, and has no list of all options."""
@@ -376,7 +383,7 @@ def check_words(arguments: Sequence[str]) -> None:
     while words and words[0].startswith("-"):
         flag = words.pop(0)
         if flag not in _PROGRAM_FLAGS:
-            near = did_you_mean(flag, _PROGRAM_FLAGS)
+            near = did_you_mean(flag, _PROGRAM_FLAGS) if flag.startswith("--") else ""
             raise UsageError(
                 f"no option {printable(flag)} before the command",
                 hint=near or "bakthat --help lists the options",
