@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(arguments)
     process.use_utf8()
     process.collect_rarely()
+    if sys.argv[1:3] == ["completion", "--names"]:
+        return _print_names(*sys.argv[3:4])
     try:
         code = _run(sys.argv[1:])
         if code > 128:  # stopped by a signal
@@ -24,6 +27,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     finally:
         process.skip_final_collection()
+
+
+def _print_names(kind: str = "") -> int:
+    """Print what a shell completes, without the parser: somebody is typing."""
+    from bakthat.cli.completion.names import names
+
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.writelines(f"{name}\n" for name in names(kind))
+        sys.stdout.flush()
+    return 0
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -1,13 +1,11 @@
-"""The parser: decorators that register a command and its options; exit codes."""
+"""The parser: decorators that register a command and its options."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import enum
 import functools
 import shlex
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
@@ -15,9 +13,9 @@ import aaargh  # type: ignore[import-untyped]  # the library ships no types
 
 import bakthat
 from bakthat.cli import output
+from bakthat.cli.exit_codes import ExitCode
 from bakthat.cli.log import start_log
 from bakthat.errors import UsageError
-from bakthat.policy.defaults import DESTINATIONS
 from bakthat.system import terminal, text
 from bakthat.system.text import did_you_mean, printable
 
@@ -26,35 +24,6 @@ Command = Callable[..., int | None]
 
 Result = TypeVar("Result")
 
-
-class ExitCode(enum.IntEnum):
-    """The exit code of a command. Scripts depend on these numbers."""
-
-    DONE = 0
-    FAILED = 1
-    DIFFERENT = 1
-    """The trees that ``diff --exit-code`` compared differ."""
-    USAGE = 2
-    INCOMPLETE = 3
-    """Done, but not all of it: files could not be stored or restored as they were."""
-    NOT_READY = 4
-    """The backup or the list is in cold storage and not ready yet."""
-    HUNG_UP = 128 + signal.SIGHUP
-    INTERRUPTED = 128 + signal.SIGINT
-    TERMINATED = 128 + signal.SIGTERM
-
-
-EXIT_CODES = {
-    ExitCode.DONE: "done",
-    ExitCode.FAILED: "failed",
-    ExitCode.USAGE: "wrong usage: nothing was done",
-    ExitCode.INCOMPLETE: "backed up or restored, but not all of it",
-    ExitCode.NOT_READY: "not ready yet (cold storage)",
-    ExitCode.HUNG_UP: "hung up",
-    ExitCode.INTERRUPTED: "interrupted",
-    ExitCode.TERMINATED: "terminated",
-}
-"""What they mean, whatever the command."""
 
 DAILY, LOOKING, UPKEEP, COLD, SETUP = GROUPS = (
     "Every day",
@@ -411,72 +380,6 @@ def check_words(arguments: Sequence[str]) -> None:
                 f"{name} has no option {printable(flag)}",
                 hint=near or f"bakthat {name} --help lists its options",
             )
-
-
-def with_profile(function: Command) -> Command:
-    """Add the options that select the profile."""
-    option(
-        "-p",
-        "--profile",
-        section=CONFIGURATION,
-        default="default",
-        help="profile of the configuration (default: default)",
-    )
-    option(
-        "-c",
-        "--config",
-        section=CONFIGURATION,
-        metavar="FILE",
-        help="configuration file (default: ~/.bakthat.yml)",
-    )
-    return function
-
-
-def with_destination(function: Command) -> Command:
-    """Add the option that selects the destination."""
-    option(
-        "-d",
-        "--destination",
-        section=CONFIGURATION,
-        metavar="WHERE",
-        help=f"{', '.join(DESTINATIONS)} (default: the profile's)",
-    )
-    return function
-
-
-def with_host(function: Command) -> Command:
-    """Add the option that selects the host."""
-    option("--host", section=SELECTION, metavar="HOST", help="made by HOST")
-    return function
-
-
-def with_source(function: Command) -> Command:
-    """Add the option that selects one of several sets of the same name."""
-    option(
-        "--source",
-        section=SELECTION,
-        metavar="PATH",
-        help="of this file or directory",
-    )
-    return function
-
-
-def with_prompt(function: Command) -> Command:
-    """Add the option that says whether a password may be asked for."""
-    option(
-        "--prompt",
-        section=KEYS,
-        default="yes",
-        choices=("yes", "no"),
-        help="no: never ask for a password",
-    )
-    return function
-
-
-def with_keys(function: Command) -> Command:
-    """Add the options that say where the keys of a backup that is read come from."""
-    option("--identity-file", section=KEYS, metavar="FILE", help="age private keys")
-    return with_prompt(function)
 
 
 def run_operation(name: str, run: Callable[[], Result], show: Callable[[Result], None]) -> Result:

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from bakthat.cli import output
-from bakthat.cli.app import ExitCode, app, check_words
+from bakthat.cli.app import app, check_words
+from bakthat.cli.exit_codes import ExitCode
 from bakthat.cli.output import print_error
 from bakthat.cli.signals import Stopped, end_by_signals, handle_signals
 from bakthat.errors import BakthatError, NotReadyError, UsageError

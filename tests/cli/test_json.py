@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from bakthat.cli import run  # noqa: F401  # registers the commands
-from bakthat.cli.app import ExitCode, described_commands
+from bakthat.cli.app import described_commands
+from bakthat.cli.exit_codes import ExitCode
 from bakthat.cli.messages import JSON_VERSION, MESSAGES, documented_keys
 from tests.support.commandline import CommandLine, Done
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bakthat.archive.index.scan import TarScan
-from bakthat.cli.tar_listing import TarListing
+from bakthat.cli.commands.tar_listing import TarListing
 from tests.support.archives import store
 from tests.support.tar_bytes import END, member, pax
 from tests.support.trees import make_every_kind

@@ -125,15 +125,19 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.operations.sources": ["files"],
     "bakthat.operations.sync": ["report", "indexes", "operation"],
     "bakthat.cli": [
-        "messages process questions signals tar_listing",
+        "exit_codes messages process questions signals",
         "output",
         "log",
         "app progress",
-        "preview",
+        "completion options",
         "commands",
         "run",
     ],
-    "bakthat.cli.commands": ["backup browse cold configuration restore retention show upkeep"],
+    "bakthat.cli.commands": [
+        "preview tar_listing",
+        "backup browse cold configuration restore retention show upkeep",
+    ],
+    "bakthat.cli.completion": ["names script"],
 }
 
 MAY_IMPORT: dict[str, str] = {
@@ -203,6 +207,7 @@ LIBRARIES: dict[str, str] = {
     "isal": "archive.gzip.* backends.s3.upload",  # gzip; CRC-32 of a part
     "peewee": "columns database models",
     "rich": "cli.progress",
+    "shtab": "cli.completion.script",
     "urllib3": "backends.aws.client",
     "yaml": "conf",
 }

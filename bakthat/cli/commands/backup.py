@@ -6,19 +6,11 @@ import time
 from typing import TYPE_CHECKING
 
 import bakthat
-from bakthat.cli.app import (
-    DAILY,
-    KEYS,
-    ExitCode,
-    command,
-    option,
-    run_operation,
-    with_destination,
-    with_profile,
-    with_prompt,
-)
+from bakthat.cli.app import DAILY, KEYS, command, option, run_operation
+from bakthat.cli.commands.preview import print_preview
+from bakthat.cli.exit_codes import ExitCode
+from bakthat.cli.options import with_destination, with_profile, with_prompt
 from bakthat.cli.output import Summary, print_incomplete, print_result
-from bakthat.cli.preview import print_preview
 from bakthat.cli.process import keep_freed_memory
 from bakthat.cli.progress import progress_bar
 from bakthat.policy.defaults import DETECT
@@ -34,11 +26,17 @@ if TYPE_CHECKING:
     example="bakthat backup /etc --tags daily",
     exits={ExitCode.INCOMPLETE: "stored, but a warning says what is missing or incomplete"},
 )
-@option("filename", nargs="?", help="file or directory (default: the current directory)")
+@option(
+    "filename",
+    metavar="PATH",
+    nargs="?",
+    help="file or directory (default: the current directory)",
+)
 @option(
     "--name",
     section="name",
     dest="custom_filename",
+    metavar="SET",
     help="name of the backup (default: the base name)",
 )
 @option(

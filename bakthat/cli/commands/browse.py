@@ -11,18 +11,9 @@ from typing import TYPE_CHECKING
 
 import bakthat
 from bakthat.cli import output
-from bakthat.cli.app import (
-    LOOKING,
-    SELECTION,
-    ExitCode,
-    command,
-    option,
-    with_destination,
-    with_host,
-    with_keys,
-    with_profile,
-    with_source,
-)
+from bakthat.cli.app import LOOKING, SELECTION, command, option
+from bakthat.cli.exit_codes import ExitCode
+from bakthat.cli.options import with_destination, with_host, with_keys, with_profile, with_source
 from bakthat.cli.output import Summary, print_error, print_result
 from bakthat.cli.progress import progress_bar
 from bakthat.system import terminal, text
@@ -43,7 +34,7 @@ _ENTRIES_AT_ONCE = 1000
     group=LOOKING,
     example="bakthat contents etc '*.conf'",
 )
-@option("filename", help="stored filename, name of the backup, or beginning of a stored filename")
+@option("filename", metavar="BACKUP", help="stored filename, name of the set, or beginning")
 @option(
     "patterns",
     nargs="*",
@@ -122,7 +113,7 @@ def _batches(entries: Iterable[Entry], count: _Count) -> Iterator[list[Entry]]:
 
 def _print_entries(batches: Iterable[list[Entry]]) -> None:
     """Print the lines of tar; on a terminal, what it cannot show is escaped."""
-    from bakthat.cli.tar_listing import TarListing
+    from bakthat.cli.commands.tar_listing import TarListing
 
     listing = TarListing()
     for batch in batches:
@@ -151,7 +142,7 @@ def _print_entries(batches: Iterable[list[Entry]]) -> None:
     help="path of a file or directory in a backup, or a .gitignore pattern",
 )
 @option("-t", "--tags", section=SELECTION, default="", help="with one of these tags")
-@option("--set", section=SELECTION, dest="set_name", metavar="NAME", help="of this name")
+@option("--set", section=SELECTION, dest="set_name", metavar="SET", help="of this name")
 @option("--since", section=SELECTION, metavar="WHEN", help="made since then: 2W, 2026-09-01 (UTC)")
 @option("--read-archives", action="store_true", help="read backups that have no index")
 @with_keys
@@ -257,7 +248,7 @@ def _size_or_type(entry: Entry) -> str:
     example="bakthat cat etc hosts",
     is_file=True,
 )
-@option("filename", help="stored filename, name of the backup, or beginning of a stored filename")
+@option("filename", metavar="BACKUP", help="stored filename, name of the set, or beginning")
 @option("path", help="path in the backup, or a .gitignore pattern that one file matches")
 @with_keys
 @with_destination
@@ -321,8 +312,14 @@ class _Output:
         ExitCode.INCOMPLETE: "a file of the disk could not be compared",
     },
 )
-@option("filename", help="the older backup: stored filename, name of the backup, or beginning")
-@option("other", nargs="?", help="the newer backup (default: what is on the disk)")
+@option(
+    "filename",
+    metavar="BACKUP",
+    help="the older backup, as restore takes it",
+)
+@option(
+    "other", metavar="BACKUP", nargs="?", help="the newer backup (default: what is on the disk)"
+)
 @option("--path", metavar="DIR", help="compare with this file or directory of the disk")
 @option("--hash", action="store_true", help="read the files of the disk; do not trust their times")
 @option(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import bakthat
-from bakthat.cli.app import COLD, ExitCode, command, option, with_destination, with_profile
+from bakthat.cli.app import COLD, command, option
+from bakthat.cli.exit_codes import ExitCode
+from bakthat.cli.options import with_destination, with_profile
 from bakthat.cli.output import print_listing
 from bakthat.system import terminal, text
 

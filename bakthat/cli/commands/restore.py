@@ -6,18 +6,9 @@ import os
 from typing import TYPE_CHECKING
 
 import bakthat
-from bakthat.cli.app import (
-    DAILY,
-    ExitCode,
-    command,
-    option,
-    run_operation,
-    with_destination,
-    with_host,
-    with_keys,
-    with_profile,
-    with_source,
-)
+from bakthat.cli.app import DAILY, command, option, run_operation
+from bakthat.cli.exit_codes import ExitCode
+from bakthat.cli.options import with_destination, with_host, with_keys, with_profile, with_source
 from bakthat.cli.output import Summary, print_incomplete, print_listing, print_result
 from bakthat.cli.process import keep_freed_memory
 from bakthat.cli.progress import progress_bar
@@ -38,7 +29,7 @@ if TYPE_CHECKING:
         ExitCode.NOT_READY: "the thaw was requested: run the command again when it is ready",
     },
 )
-@option("filename", help="stored filename, name of the backup, or beginning of a stored filename")
+@option("filename", metavar="BACKUP", help="stored filename, name of the set, or beginning")
 @option(
     "-o", "--output", metavar="DIR", help="directory to restore into (default: the current one)"
 )

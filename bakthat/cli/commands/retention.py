@@ -8,18 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import bakthat
-from bakthat.cli.app import (
-    DAILY,
-    UPKEEP,
-    Command,
-    command,
-    option,
-    run_operation,
-    with_destination,
-    with_host,
-    with_profile,
-    with_source,
-)
+from bakthat.cli.app import DAILY, UPKEEP, Command, command, option, run_operation
+from bakthat.cli.options import with_destination, with_host, with_profile, with_source
 from bakthat.cli.output import Summary, print_result
 from bakthat.policy.week_days import WEEK_DAYS, parse_week_day
 from bakthat.system import terminal, text
@@ -53,7 +43,7 @@ def _keep_one_for_each(*slots: str) -> Callable[[Command], Command]:
     group=DAILY,
     example="bakthat rotate_backups etc --days 7 --weeks 4 --dry-run",
 )
-@option("filename", metavar="name", help="name of the set, in full")
+@option("filename", metavar="SET", help="name of the set, in full")
 @option(
     "--last",
     section="what is kept",
@@ -121,7 +111,7 @@ def rotate_backups(
     group=UPKEEP,
     example="bakthat delete_older_than etc 3M --dry-run",
 )
-@option("filename", metavar="name", help="name of the set, in full")
+@option("filename", metavar="SET", help="name of the set, in full")
 @option("interval", help="such as 3M2D8h20m5s; units: s m h D W, M of 30 days, Y of 365 days")
 @option("--dry-run", action="store_true", help="show what would be kept and deleted, and why")
 @with_destination
@@ -221,7 +211,7 @@ def _print_plan(plan: Plan) -> None:
     group=UPKEEP,
     example="bakthat delete etc.20130604191055.tgz",
 )
-@option("filename", help="stored filename, name of the backup (its newest), or NAME.DATE")
+@option("filename", metavar="BACKUP", help="stored filename, name of the set, or NAME.DATE")
 @option("--with-dependents", action="store_true", help="delete the increments that need it too")
 @with_destination
 @with_host

@@ -6,17 +6,8 @@ from typing import TYPE_CHECKING
 
 import bakthat
 from bakthat.cli import output
-from bakthat.cli.app import (
-    DAILY,
-    SELECTION,
-    command,
-    option,
-    with_destination,
-    with_host,
-    with_keys,
-    with_profile,
-    with_source,
-)
+from bakthat.cli.app import DAILY, SELECTION, command, option
+from bakthat.cli.options import with_destination, with_host, with_keys, with_profile, with_source
 from bakthat.cli.output import print_listing, print_text
 from bakthat.errors import UsageError
 
@@ -31,7 +22,13 @@ if TYPE_CHECKING:
     group=DAILY,
     example="bakthat show etc --tags daily",
 )
-@option("query", nargs="?", default="", help="part of a name; with --by-hand, what restore takes")
+@option(
+    "query",
+    metavar="BACKUP",
+    nargs="?",
+    default="",
+    help="part of a name; with --by-hand, one backup",
+)
 @option("-t", "--tags", section=SELECTION, default="", help="with one of these tags")
 @option(
     "--by-hand",

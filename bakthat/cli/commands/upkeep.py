@@ -7,16 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import bakthat
-from bakthat.cli.app import (
-    UPKEEP,
-    ExitCode,
-    command,
-    option,
-    with_destination,
-    with_host,
-    with_keys,
-    with_profile,
-)
+from bakthat.cli.app import UPKEEP, command, option
+from bakthat.cli.exit_codes import ExitCode
+from bakthat.cli.options import with_destination, with_host, with_keys, with_profile
 from bakthat.cli.output import Summary, print_error, print_result
 from bakthat.cli.progress import progress_bar
 from bakthat.policy.defaults import DEFAULT_LEFTOVER_AGE
@@ -116,7 +109,13 @@ def _print_changes(changes: Sequence[Change | IndexChange]) -> None:
         ExitCode.NOT_READY: "all are in cold storage: none was read",
     },
 )
-@option("filename", nargs="?", default="", help="stored filename, name of the backup, or beginning")
+@option(
+    "filename",
+    metavar="BACKUP",
+    nargs="?",
+    default="",
+    help="stored filename, name of the set, or beginning",
+)
 @option("--read-data", action="store_true", help="read each backup to its end; writes nothing")
 @option(
     "--sample",

@@ -1,0 +1,72 @@
+"""Options that many commands have."""
+
+from __future__ import annotations
+
+from bakthat.cli.app import CONFIGURATION, KEYS, SELECTION, Command, option
+from bakthat.policy.defaults import DESTINATIONS
+
+
+def with_profile(function: Command) -> Command:
+    """Add the options that select the profile."""
+    option(
+        "-p",
+        "--profile",
+        section=CONFIGURATION,
+        default="default",
+        help="profile of the configuration (default: default)",
+    )
+    option(
+        "-c",
+        "--config",
+        section=CONFIGURATION,
+        metavar="FILE",
+        help="configuration file (default: ~/.bakthat.yml)",
+    )
+    return function
+
+
+def with_destination(function: Command) -> Command:
+    """Add the option that selects the destination."""
+    option(
+        "-d",
+        "--destination",
+        section=CONFIGURATION,
+        metavar="WHERE",
+        help=f"{', '.join(DESTINATIONS)} (default: the profile's)",
+    )
+    return function
+
+
+def with_host(function: Command) -> Command:
+    """Add the option that selects the host."""
+    option("--host", section=SELECTION, metavar="HOST", help="made by HOST")
+    return function
+
+
+def with_source(function: Command) -> Command:
+    """Add the option that selects one of several sets of the same name."""
+    option(
+        "--source",
+        section=SELECTION,
+        metavar="PATH",
+        help="of this file or directory",
+    )
+    return function
+
+
+def with_prompt(function: Command) -> Command:
+    """Add the option that says whether a password may be asked for."""
+    option(
+        "--prompt",
+        section=KEYS,
+        default="yes",
+        choices=("yes", "no"),
+        help="no: never ask for a password",
+    )
+    return function
+
+
+def with_keys(function: Command) -> Command:
+    """Add the options that say where the keys of a backup that is read come from."""
+    option("--identity-file", section=KEYS, metavar="FILE", help="age private keys")
+    return with_prompt(function)
