@@ -20,3 +20,5 @@ copybutton_here_doc_delimiter = "EOF"
 html_theme = "furo"
 html_title = f"bakthat {release}"
 html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["pictures.css"]

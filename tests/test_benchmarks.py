@@ -17,7 +17,7 @@ import pytest
 from tests.benchmarks import datasets, figures, measuring
 from tests.benchmarks.__main__ import load, main, write
 from tests.benchmarks.changes import ChangingTree, changing
-from tests.benchmarks.chart import COLOURS, draw
+from tests.benchmarks.chart import SHORT, draw
 from tests.benchmarks.figures import CHANGED, NEWEST, SERIES, UNCHANGED, Report, Run
 from tests.benchmarks.peers import BAKTHAT, PEERS, missing_tools
 from tests.benchmarks.series_runs import check_changed
@@ -128,12 +128,21 @@ def test_a_table_is_aligned() -> None:
 def test_the_chart_is_xml_and_its_bars_are_as_long_as_the_times(report: Report) -> None:
     root = ElementTree.fromstring(draw(report))
     bars = {
-        bar.get("fill"): float(bar.get("width", ""))
+        bar.get("class"): float(bar.get("width", ""))
         for bar in root.iter("{http://www.w3.org/2000/svg}rect")
     }
-    assert bars[COLOURS["subject"]] == pytest.approx(bars[COLOURS["peer"]] / 2, abs=0.1)
-    assert bars[COLOURS["apart"]] == pytest.approx(bars[COLOURS["peer"]] / 6, abs=0.1)
+    assert bars["subject"] == pytest.approx(bars["peer"] / 2, abs=0.1)
+    assert bars["apart"] == pytest.approx(bars["peer"] / 6, abs=0.1)
     assert "a <slow> tool" in "".join(root.itertext())
+
+
+def test_the_short_chart_has_one_set(report: Report) -> None:
+    chart = draw(report, SHORT, "A")
+    assert "First backup: two files, 3 MB" in chart
+    assert "Restore: two files, 3 MB" in chart
+    assert ", A:" not in chart
+    assert chart.count('class="subject"') == 2
+    assert 'class="subject"' not in draw(report, SHORT, "B")
 
 
 def test_results_can_be_drawn_again(report: Report, tmp_path: Path) -> None:

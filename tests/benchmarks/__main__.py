@@ -17,7 +17,7 @@ from pathlib import Path
 
 import bakthat
 from tests.benchmarks import other_runs, peers, series_runs, tool_runs
-from tests.benchmarks.chart import draw
+from tests.benchmarks.chart import SHORT, draw
 from tests.benchmarks.datasets import FULL, MAKERS, QUICK, make
 from tests.benchmarks.figures import SECOND_CORE, SERIES, SUBJECT, Report
 from tests.benchmarks.tables import render
@@ -231,11 +231,12 @@ def machine() -> dict[str, str]:
 
 
 def write(report: Report, directory: Path) -> None:
-    """Write the results as JSON, as a page's part, and as a chart."""
+    """Write the results as JSON, as a page's part, as a chart, and as a short one of one set."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "results.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n")
     (directory / "results.inc").write_text(render(report))
     (directory / "chart.svg").write_text(draw(report))
+    (directory / "short.svg").write_text(draw(report, SHORT, "A"))
 
 
 def load(path: Path) -> Report:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from xml.sax.saxutils import escape
+from collections.abc import Sequence
 
 from tests.benchmarks.figures import LOCAL_SUBJECT, SERIES, SUBJECT, Report, median
 from tests.benchmarks.tables import title_of
+from tests.docs import svg
 
 WIDTH = 760
 LABEL = 310
@@ -13,37 +14,55 @@ LABEL = 310
 ROW = 20
 PANEL = 34
 """Pixels above the bars of a panel."""
-COLOURS = {"subject": "#1f6f8b", "peer": "#9aa5b1", "apart": "#d5dbe1"}
+STYLE = (
+    ".strong{font-weight:bold}\n"
+    "rect.subject{fill:@strong}\n"
+    "rect.peer{fill:@peer}\n"
+    "rect.apart{fill:@apart}\n"
+)
+"""The bars of bakthat, of the tools that it is compared with, and of those with another format."""
 SECTIONS = ("first", "restore", *SERIES)
 
 
-def draw(report: Report) -> str:
-    """Return a panel of bars, seconds, for each set that was backed up or restored."""
+SHORT = ("first", "restore")
+"""The sections of the chart for a page that has no room for all of them."""
+
+
+def draw(report: Report, sections: Sequence[str] = SECTIONS, only: str = "") -> str:
+    """Return a panel of bars, seconds, for each set that was backed up or restored.
+
+    *only* is the one set to show, whose letter then need not be known; all unless given.
+    """
     parts: list[str] = []
-    top = 8
-    for section in SECTIONS:
+    said: list[str] = []
+    top = 12
+    for section in sections:
         for case in report.cases_of(section):
-            title = title_of(report, section)
-            what = f"{title}, {case}: {report.cases.get(case, '')} (seconds, less is better)"
-            top = _panel(parts, report, section, case, what, top)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{top}" '
-        f'viewBox="0 0 {WIDTH} {top}" font-family="sans-serif" font-size="12" role="img">\n'
-        "<title>Seconds of each tool, less is better</title>\n"
-        f'<rect width="{WIDTH}" height="{top}" fill="#ffffff"/>\n' + "\n".join(parts) + "\n</svg>\n"
+            if only not in ("", case):
+                continue
+            name = title_of(report, section) + ("" if only else f", {case}")
+            title = f"{name}: {report.cases.get(case, '')}"
+            bars = sorted(
+                (median(report.of(section, case, tool), lambda run: run.wall), tool)
+                for tool in report.tools_of(section, case)
+            )
+            said.append(f"{title}: {_in_words(report, bars)}.")
+            top = _panel(parts, report, bars, f"{title} (seconds, less is better)", top)
+    return svg.document(
+        WIDTH, top, "Seconds of each tool, less is better", " ".join(said), STYLE, parts
     )
 
 
-def _panel(parts: list[str], report: Report, section: str, case: str, title: str, top: int) -> int:
+def _in_words(report: Report, bars: Sequence[tuple[float, str]]) -> str:
+    return ", ".join(f"{report.labels.get(tool, tool)} {seconds:.2f}" for seconds, tool in bars)
+
+
+def _panel(
+    parts: list[str], report: Report, bars: Sequence[tuple[float, str]], title: str, top: int
+) -> int:
     """Append one panel and return where the next one begins."""
-    bars = sorted(
-        (median(report.of(section, case, tool), lambda run: run.wall), tool)
-        for tool in report.tools_of(section, case)
-    )
     longest = max(seconds for seconds, _ in bars) or 1.0
-    parts.append(
-        f'<text x="8" y="{top + 20}" font-weight="bold" fill="#222222">{escape(title)}</text>'
-    )
+    parts.append(svg.text(12, top + 20, title, "strong"))
     top += PANEL
     for seconds, tool in bars:
         kind = (
@@ -54,15 +73,12 @@ def _panel(parts: list[str], report: Report, section: str, case: str, title: str
             else "peer"
         )
         label = report.labels.get(tool, tool) + (" (other format)" if kind == "apart" else "")
-        width = (WIDTH - LABEL - 60) * seconds / longest
-        weight = ' font-weight="bold"' if kind == "subject" else ""
+        width = round((WIDTH - LABEL - 64) * seconds / longest, 1)
+        weight = "strong" if kind == "subject" else ""
         parts += [
-            f'<text x="{LABEL - 8}" y="{top + 13}" text-anchor="end" fill="#222222"{weight}>'
-            f"{escape(label)}</text>",
-            f'<rect x="{LABEL}" y="{top + 2}" width="{width:.1f}" height="{ROW - 6}" '
-            f'fill="{COLOURS[kind]}"/>',
-            f'<text x="{LABEL + width + 6:.1f}" y="{top + 13}" fill="#222222"{weight}>'
-            f"{seconds:.2f}</text>",
+            svg.text(LABEL - 8, top + 13, label, weight, anchor="end"),
+            svg.box(LABEL, top + 2, width, ROW - 6, kind, rx=0),
+            svg.text(LABEL + width + 6, top + 13, f"{seconds:.2f}", weight),
         ]
         top += ROW
     return top + 8

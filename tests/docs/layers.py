@@ -10,7 +10,8 @@ import functools
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-from xml.sax.saxutils import escape
+
+from tests.docs import svg
 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "architecture" / "layers.svg"
@@ -338,6 +339,12 @@ def meeting(module: str, target: str) -> tuple[str, str, str]:
 WIDTH, MARGIN, LINE, PAD = 1000, 16, 18, 8
 LETTER, BOLD_LETTER = 6.4, 9.0
 """How wide a letter is, at most, on the average of a line."""
+STYLE = (
+    ".name{font-size:14px;font-weight:bold}\n"
+    ".inside{font-size:11px}\n"
+    ".number{font-size:12px;fill:@faint}\n"
+    ".package{fill:@panel;stroke:@edge}\n"
+)
 
 
 def picture() -> str:
@@ -346,30 +353,25 @@ def picture() -> str:
     parts: list[str] = []
     y = MARGIN
     for number, layer in reversed(list(enumerate(LAYERS["bakthat"]))):
-        parts.append(_text(MARGIN, y + LINE, str(number), "number"))
+        parts.append(svg.text(MARGIN, y + LINE, str(number), "number"))
         for row in _rows(layer.split(), WIDTH - MARGIN - left):
             height = LINE * (1 + max(len(_lines(name)) for name in row)) + 2 * PAD
             spare = WIDTH - MARGIN - left - sum(_width(name) + PAD for name in row) + PAD
             x = float(left)
             for name in row:
                 width = _width(name) + spare / len(row)
-                parts.append(
-                    f'<rect x="{x:.0f}" y="{y}" width="{width:.0f}" height="{height}" rx="4"/>'
-                )
-                parts.append(_text(x + PAD, y + LINE, name, "name"))
+                parts.append(svg.box(round(x), y, round(width), height, "package"))
+                parts.append(svg.text(round(x + PAD), y + LINE, name, "name"))
                 for line_number, line in enumerate(_lines(name), 2):
-                    parts.append(_text(x + PAD, y + LINE * line_number, line, "inside"))
+                    parts.append(svg.text(round(x + PAD), y + LINE * line_number, line, "inside"))
                 x += width + PAD
             y += height + PAD
-    body = "\n".join(parts)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y + MARGIN}">\n'
-        "<style>text{font-family:sans-serif;fill:#222}.name{font-size:14px;font-weight:bold}"
-        ".inside{font-size:11px}.number{font-size:12px;fill:#666}"
-        "rect{fill:#f4f6fa;stroke:#8899bb}</style>\n"
-        f'<rect width="{WIDTH}" height="{y + MARGIN}" style="fill:#fff;stroke:none"/>\n'
-        f"{body}\n</svg>\n"
+    said = "; ".join(
+        f"{number}: {', '.join(layer.split())}"
+        for number, layer in reversed(list(enumerate(LAYERS["bakthat"])))
     )
+    title = "The layers of the code, the highest at the top"
+    return svg.document(WIDTH, y + MARGIN - PAD, title, f"{said}.", STYLE, parts)
 
 
 def _rows(names: list[str], room: float) -> list[list[str]]:
@@ -397,10 +399,6 @@ def _lines(name: str) -> list[str]:
             inside = " > ".join(" · ".join(each.split()) for each in reversed(LAYERS[child]))
             lines.append(f"{child.removeprefix(package)[1:]}: {inside}")
     return lines
-
-
-def _text(x: float, y: float, text: str, style: str) -> str:
-    return f'<text x="{x:.0f}" y="{y:.0f}" class="{style}">{escape(text)}</text>'
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The sessions of docs/reference/usage.rst and README.rst that look into backups."""
+"""The sessions of docs/reference/usage.rst and README.rst."""
 
 from __future__ import annotations
 
@@ -12,10 +12,17 @@ from tests.support.commandline import CommandLine
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "page", [DOCS / "reference" / "usage.rst", README], ids=["usage", "README"]
+    ("page", "section", "named"),
+    [
+        (DOCS / "reference" / "usage.rst", "Look into backups", ("diff", "cat", "restore")),
+        (README, "The first backup", ("diff",)),
+    ],
+    ids=["usage", "README"],
 )
-def test_the_session_is_what_happens(isolated_environment: Path, page: Path) -> None:
-    sessions = sessions_of(page, "Look into backups")
+def test_the_session_is_what_happens(
+    isolated_environment: Path, page: Path, section: str, named: tuple[str, ...]
+) -> None:
+    sessions = sessions_of(page, section)
     text = "".join(session.text for session in sessions)
-    assert all(f"$ bakthat {command} " in text for command in ("diff", "cat", "restore"))
+    assert all(f"$ bakthat {command} " in text for command in named)
     Reader(CommandLine(isolated_environment, isolated_environment)).follow(sessions)
