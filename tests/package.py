@@ -28,6 +28,7 @@ IN_SDIST = [
     "setup.py",
     "tox.ini",
     "docs/index.rst",
+    "docs/man/bakthat.1",
     "tests/conftest.py",
     "tests/support/servers.py",
 ]
@@ -78,6 +79,10 @@ def use(wheel: Path) -> None:
         python, command = base / "venv/bin/python", base / "venv/bin/bakthat"
         version = run(python, "-c", IMPORT).strip()
         assert version == bakthat.__version__, version
+        # Where man looks for a command in venv/bin, and pipx for what it links.
+        installed = {page.name for page in (base / "venv/share/man/man1").glob("*.1")}
+        written = {page.name for page in (PROJECT / "docs/man").glob("*.1")}
+        assert installed == written, installed ^ written
         tree, home = base / "mydir", base / "home"
         (tree / "sub").mkdir(parents=True)
         home.mkdir()

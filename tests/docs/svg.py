@@ -31,6 +31,13 @@ COLOURS = {
 }
 
 
+BASE = (
+    f"text{{font-family:{SANS};font-size:12px}}\n"
+    "text{fill:@text}\n"
+    ".page{fill:@page;stroke:@line}\n"
+)
+
+
 def document(
     width: float, height: float, title: str, description: str, style: str, body: list[str]
 ) -> str:
@@ -39,34 +46,31 @@ def document(
     *style* is CSS in which ``@name`` is a colour of ``COLOURS``. A screen reader says *title* and
     *description*.
     """
-    light, dark = (_with_colours(style, scheme) for scheme in (0, 1))
     size = f"{width:g} {height:g}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
         f'viewBox="0 0 {size}" role="img" aria-labelledby="title description">\n'
         f'<title id="title">{escape(title)}</title>\n'
         f'<desc id="description">{escape(description)}</desc>\n'
-        f"<style>\n{light}@media (prefers-color-scheme: dark) {{\n{dark}}}\n</style>\n"
+        f"<style>\n{_in_both_schemes(BASE)}{_in_both_schemes(style)}</style>\n"
         f'<rect class="page" x="0.5" y="0.5" width="{width - 1:g}" height="{height - 1:g}" '
         'rx="8"/>\n' + "\n".join(body) + "\n</svg>\n"
     )
 
 
+def _in_both_schemes(style: str) -> str:
+    """Return the rules of *style* for light pages, then those with a colour for dark ones."""
+    dark = "".join(f"{rule}\n" for rule in style.splitlines() if "@" in rule)
+    both = _with_colours(style, 0)
+    if dark:
+        both += f"@media (prefers-color-scheme: dark) {{\n{_with_colours(dark, 1)}}}\n"
+    return both
+
+
 def _with_colours(style: str, scheme: int) -> str:
-    """Return the rules of *style*: all for the light scheme, those with a colour for the dark."""
-    rules = [
-        ".page{fill:@page;stroke:@line}",
-        f"text{{font-family:{SANS};font-size:12px;fill:@text}}",
-    ]
-    rules += style.splitlines()
-    lines = []
-    for rule in rules:
-        if scheme and "@" not in rule:
-            continue
-        for name in sorted(COLOURS, key=len, reverse=True):
-            rule = rule.replace(f"@{name}", COLOURS[name][scheme])
-        lines.append(f"{rule}\n")
-    return "".join(lines)
+    for name in sorted(COLOURS, key=len, reverse=True):
+        style = style.replace(f"@{name}", COLOURS[name][scheme])
+    return style
 
 
 def element(name: str, content: str = "", **attributes: str | float) -> str:

@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.docs.pictures import DIRECTORY, DRAWN, retention
+from tests.docs.pictures import DIRECTORY, DRAWN, retention, sessions
+from tests.docs.pictures.terminal import changeless
 from tests.support.commandline import PROJECT
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -41,6 +42,9 @@ def test_the_calendar_shows_what_the_rotation_keeps() -> None:
     weeks = {date(2026, 11, 21), date(2026, 11, 28), date(2026, 12, 5), date(2026, 12, 12)}
     months = {date(2026, month, 1) for month in range(7, 13)}
     assert kept == days | weeks | months
+    page = (PROJECT / "docs" / "reference" / "retention.rst").read_text()
+    assert "rotation: {days: 7, weeks: 4, months: 6}" in page
+    assert f"{len(kept)} of {len(retention.decisions())} backups" in page
     root = ElementTree.fromstring((DIRECTORY / "retention.svg").read_text())
     shown = [box.get("class") for box in root.iter(f"{SVG}rect")]
     in_key = 1
@@ -50,3 +54,11 @@ def test_the_calendar_shows_what_the_rotation_keeps() -> None:
         "monthly": 6,
         "deleted": len(retention.decisions()) - len(kept),
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sessions.SESSIONS)
+def test_a_terminal_shows_what_happens(name: str) -> None:
+    shown = (DIRECTORY / f"{name}.svg").read_text()
+    drawn = sessions.draw(sessions.SESSIONS[name])
+    assert changeless(shown) == changeless(drawn), "run python -m tests.docs.pictures"

@@ -1,14 +1,10 @@
-"""Rotation: the backups that are kept for any history, policy and clock, and invalid rules.
-
-The example at the end draws the calendar of docs/reference/retention.rst.
-"""
+"""Rotation: the backups that are kept for any history, policy and clock, and invalid rules."""
 
 from __future__ import annotations
 
 import calendar
 import random
 import re
-import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
@@ -632,40 +628,6 @@ def test_a_policy_is_described_in_words() -> None:
         "7 daily, 4 weekly (weeks from saturday), 6 monthly"
     )
     assert str(RotationPolicy(last=3, years=1, first_week_day=0)) == "the last 3, 1 yearly"
-
-
-def drawn_calendar(backups: Sequence[int], policy: RotationPolicy, now: int) -> str:
-    """Draw a line for each week: a dot for each deleted backup, day and rules for each kept."""
-    cells = {
-        moment(when).date(): f"{moment(when).day:>2} {initials(decision)}"
-        if decision.keep
-        else " ."
-        for when, decision in zip(backups, decide(backups, policy, now), strict=True)
-    }
-    first = min(cells)
-    first -= timedelta((first.weekday() - policy.first_week_day) % 7)
-    lines = [" " * 8 + "".join(f"{first + timedelta(n):%a}".ljust(7) for n in range(7))]
-    while first <= moment(now).date():
-        week = "".join(cells.get(first + timedelta(n), "").ljust(7) for n in range(7))
-        lines.append(f"{first.day:>2} {first:%b}  {week}")
-        first += timedelta(7)
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def initials(decision: Decision) -> str:
-    return "".join(reason[0] for reason in decision.reasons if reason != NEWEST)
-
-
-def test_the_calendar_in_the_documentation_shows_what_is_kept() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "reference" / "retention.rst").read_text("utf-8")
-    now = at(2026, 12, 16, 12)
-    backups = [at(2026, 6, 27, 3) + day * DAY for day in range(173)]
-    assert moment(backups[-1]).date() == moment(now).date()
-    policy = RotationPolicy(days=7, weeks=4, months=6)
-    assert "rotation: {days: 7, weeks: 4, months: 6}" in page
-    expected = drawn_calendar(backups, policy, now)
-    assert textwrap.indent(expected, "    ") in page, expected
-    assert f"{len(kept(backups, policy, now))} of {len(backups)} backups" in page
 
 
 def test_every_reason_is_explained_in_the_documentation() -> None:
