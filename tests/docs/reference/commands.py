@@ -31,8 +31,9 @@ def page() -> str:
         rst.prose(
             "``bakthat --help`` lists the commands, and ``bakthat COMMAND --help`` shows what this "
             "page says of one. An option may stand before or after the arguments, and the ones of "
-            "every command also before its name. ``man bakthat`` has the same where the manual "
-            "pages are installed; pipx installs them."
+            "every command also before its name. ``man bakthat`` and ``man "
+            "bakthat-restore`` show the same after ``pipx install``; uv leaves the manual pages "
+            'where ``man -M "$(uv tool dir)/bakthat/share/man" bakthat`` finds them.'
         ),
         PICTURE,
     ]
