@@ -94,6 +94,26 @@ def use(wheel: Path) -> None:
         run("diff", "-r", tree, base / "out/mydir")
 
 
+def install() -> None:
+    """Install the clone as a tool, as the README says, with pipx and with uv; run both."""
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        places = {
+            "HOME": str(home),
+            "PIPX_HOME": str(home / "pipx"),
+            "PIPX_BIN_DIR": str(home / "pipx-bin"),
+            "PIPX_MAN_DIR": str(home / "pipx-man"),
+            "UV_TOOL_DIR": str(home / "uv"),
+            "UV_TOOL_BIN_DIR": str(home / "uv-bin"),
+        }
+        run(sys.executable, "-m", "pipx", "install", "--quiet", PROJECT, **places)
+        run(sys.executable, "-m", "uv", "tool", "install", "--quiet", PROJECT, **places)
+        for directory in ("pipx-bin", "uv-bin"):
+            version = run(home / directory / "bakthat", "--version", **places).strip()
+            assert version == f"bakthat {bakthat.__version__}", version
+        assert (home / "pipx-man" / "man1" / "bakthat.1").exists()
+
+
 def check_release() -> None:
     """Exit with an error unless the version and its entry in the changelog are for a release."""
     version = bakthat.__version__
@@ -112,6 +132,7 @@ def main() -> None:
         check_release()
     sdist, wheel = build(PROJECT / "dist")
     use(wheel)
+    install()
     print(f"{sdist.name} and {wheel.name} are good")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bakthat.cli.app import EXIT_CODES, ExitCode
+from bakthat.cli.exit_codes import EXIT_CODES, ExitCode
 from tests.docs.reference import commands, rst
 
 USUAL = {int(ExitCode.DONE): "done", int(ExitCode.FAILED): "failed"}

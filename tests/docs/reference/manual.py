@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from docutils.core import publish_string  # type: ignore[import-untyped]  # ships no types
 
-from bakthat.cli.app import DESCRIPTION, EXIT_CODES, GROUPS, USAGE, Described
+from bakthat.cli.app import DESCRIPTION, GROUPS, USAGE, Described
+from bakthat.cli.exit_codes import EXIT_CODES
 from tests.docs.reference import commands, rst
 
 FILES = {
