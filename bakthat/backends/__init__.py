@@ -10,7 +10,7 @@ from bakthat.errors import UsageError
 from bakthat.policy.defaults import DESTINATIONS
 
 if TYPE_CHECKING:
-    from bakthat.backends.base import Backend, BakthatBackend
+    from bakthat.backends.base import Backend, BakthatBackend, Prober
     from bakthat.backends.glacier.backend import GlacierBackend
     from bakthat.backends.glacier.inventory import VaultRecords
     from bakthat.backends.local.backend import LocalBackend
@@ -22,6 +22,7 @@ __all__ = [
     "LocalBackend",
     "S3Backend",
     "make_backend",
+    "make_prober",
 ]
 
 _MODULES = {
@@ -56,6 +57,24 @@ def make_backend(
     raise UsageError(
         f"there is no destination {name!r}", hint=f"use one of: {', '.join(DESTINATIONS)}"
     )
+
+
+def make_prober(name: str, conf: Mapping[str, Any]) -> Prober:
+    """Return what tries the container of the flat profile *conf* on the storage called *name*.
+
+    Raises ConfigError when the profile lacks a key that the storage needs.
+    """
+    if name == "s3":
+        from bakthat.backends.s3.probes import S3Prober
+
+        return S3Prober(conf)
+    if name == "glacier":
+        from bakthat.backends.glacier.probes import GlacierProber
+
+        return GlacierProber(conf)
+    from bakthat.backends.local.probes import LocalProber
+
+    return LocalProber(conf)
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ from bakthat.errors import (
     UnreachableError,
     UsageError,
 )
+from bakthat.policy.finding import Finding
 
 Metadata = Mapping[str, Any]
 """The self-description of an object: a mapping that JSON can hold, under 1,000 bytes as ASCII JSON,
@@ -193,6 +194,21 @@ class Backend(Protocol):
 
     def remove_leftover(self, leftover: Leftover) -> bool:
         """Remove *leftover*; return False when it is already gone, or in use."""
+
+
+class Prober(Protocol):
+    """Finds out whether one container of one storage can be used. No method raises BakthatError."""
+
+    container: str
+    """As in :class:`Backend`."""
+
+    def prove(self, key: str, *, create: bool = False) -> list[Finding]:
+        """Try to write an object, read it, and delete it; return the findings.
+
+        *key* is random, and ends with :func:`bakthat.format.names.probe_name`. Nothing stays behind
+        but the container, which is made where it is missing and *create* is true. The first signal
+        is handled when what was begun is removed again.
+        """
 
 
 class ThawState(enum.StrEnum):

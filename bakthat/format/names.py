@@ -24,6 +24,8 @@ KEY_VALUE_EXTENSION = ".keyvalue"
 """The end of the keys of KeyValue; those of backups end with their date and extensions."""
 INDEX_EXTENSION = ".index"
 """The end of the key of an index; the rest is the key of its archive."""
+PROBE_EXTENSION = ".probe"
+"""The end of the key of an object that doctor writes to try a storage, and removes again."""
 MAX_SET_BYTES = 255
 """The longest name of a set, in bytes: that of a file in most file systems."""
 
@@ -35,6 +37,10 @@ _STORED = re.compile(
     r"(?P<extension>\.tgz|\.tar|)(?P<encryption>\.age|\.enc|)",
     re.DOTALL,
 )
+
+PROBE_PREFIX = "bakthat-"
+"""The beginning of the name of a probe."""
+_PROBE = re.compile(rf"{PROBE_PREFIX}[0-9a-f]{{32}}{re.escape(PROBE_EXTENSION)}")
 
 _UNDOTTED = re.compile(
     r"(?P<stem>.+)(?P<date>\d{14})(?P<extension>\.tgz)(?P<encryption>\.enc|)", re.DOTALL
@@ -184,3 +190,16 @@ def is_index_key(key: str) -> bool:
         name.endswith(INDEX_EXTENSION)
         and parse_any_name(name.removesuffix(INDEX_EXTENSION)) is not None
     )
+
+
+def probe_name(token: str) -> str:
+    """Return the name of a probe. *token* is 32 random hexadecimal digits.
+
+    No backup has such a name, since it has no date.
+    """
+    return f"{PROBE_PREFIX}{token}{PROBE_EXTENSION}"
+
+
+def is_probe_name(name: str) -> bool:
+    """Return whether *name*, a key without its prefix, is that of a probe."""
+    return _PROBE.fullmatch(name) is not None

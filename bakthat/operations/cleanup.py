@@ -1,9 +1,9 @@
 """Remove what killed processes left behind, and expired records of the catalog.
 
 Leftovers are the parts of unfinished uploads, which cost money; temporary files and claims of the
-local destination; indexes whose archive is not stored; and in the catalog expired thaws, expired
-jobs and reservations of names. A backup is never removed. Neither is an object without a name of
-bakthat's, nor a leftover younger than a limit.
+local destination; indexes whose archive is not stored; probes of doctor; and in the catalog expired
+thaws, expired jobs and reservations of names. A backup is never removed. Neither is an object
+without a name of bakthat's, nor a leftover younger than a limit.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class CleanupItem:
     """"s3", "glacier", "local" or "catalog"."""
     container: str
     kind: str
-    """"upload", "temporary file", "claim", "index", "expired job", "expired thaw" or
+    """"upload", "temporary file", "claim", "index", "probe", "expired job", "expired thaw" or
     "reservation"."""
     name: str
     begun_at: float | None = None
@@ -87,8 +87,8 @@ def cleanup(
     """Remove what killed processes left in the profile's containers and the catalog; return it.
 
     It removes unfinished uploads to S3 and to the vault whose keys are this profile's, temporary
-    files and claims of the local directory, indexes whose archive is not stored, and the catalog's
-    expired jobs, thaws and reservations.
+    files and claims of the local directory, indexes whose archive is not stored, the probes of this
+    host, and the catalog's expired jobs, thaws and reservations.
     A vault does not say when a part was written: an upload to it is removed by the second cleanup
     that finds it with the same number of parts, the interval *older_than* after the first.
     With *destination*, it cleans up that container only, and no reservations. It touches nothing
@@ -171,7 +171,9 @@ class _Cleaner:
             for leftover in list(self._old_leftovers(backend)):
                 self._remove(backend, leftover)
             for home, index in self._old_indexes(backend):
-                self._remove_index(home, index)
+                self._remove_object(home, index, "index")
+            for probe in self._old_probes(backend):
+                self._remove_object(backend, probe, "probe")
             self._forget_cached(backend)
             for kind, keys in self._expired(backend):
                 for key in keys:
@@ -235,7 +237,8 @@ class _Cleaner:
         if rest is None or "/" in rest:
             return False
         is_value = rest.endswith(names.KEY_VALUE_EXTENSION)
-        return is_value or names.is_index_key(rest) or names.parse_stored_name(rest) is not None
+        is_other = names.is_index_key(rest) or names.is_probe_name(rest)
+        return is_value or is_other or names.parse_stored_name(rest) is not None
 
     def _remove(self, backend: Backend, leftover: Leftover) -> None:
         try:
@@ -303,18 +306,27 @@ class _Cleaner:
             return True
         return False
 
-    def _remove_index(self, home: Backend, index: StoredObject) -> None:
+    def _old_probes(self, backend: Backend) -> list[StoredObject]:
+        """Return what a doctor of this host that was killed has left; a vault has none."""
+        if backend.name == "glacier":
+            return []
+        prefix = self.session.prefix
+        return [
+            each
+            for each in backend.ls(prefix + names.PROBE_PREFIX)
+            if names.is_probe_name(each.key.removeprefix(prefix))
+            and time.time() - (each.last_modified or 0) >= self.seconds
+        ]
+
+    def _remove_object(self, backend: Backend, stored: StoredObject, kind: str) -> None:
         try:
             if not self.dry_run:
-                home.delete(index.key)
+                backend.delete(stored.key)
         except (StorageError, UsageError) as exc:
             self.failures.append(exc)
             return
-        self._add(
-            CleanupItem(
-                home.name, home.container, "index", index.key, index.last_modified, index.size
-            )
-        )
+        name, container = backend.name, backend.container
+        self._add(CleanupItem(name, container, kind, stored.key, stored.last_modified, stored.size))
 
     def _forget_cached(self, backend: Backend) -> None:
         """Remove the indexes of backups that are gone from the cache of this machine."""

@@ -35,8 +35,8 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.format": ["names description entry", "index"],
     "bakthat.format.index": ["values", "layout overlay", "packing parsing"],
     "bakthat.policy": [
-        "defaults newest outcome week_days",
-        "intervals rotation storage_classes",
+        "defaults finding newest outcome week_days",
+        "clock intervals rotation storage_classes",
         "levels settings",
     ],
     "bakthat.archive": [
@@ -80,15 +80,27 @@ LAYERS: dict[str, list[str]] = {
         "age age_ranges beefish",
     ],
     "bakthat.backends": ["base", "aws ranges", "s3 glacier local"],
-    "bakthat.backends.aws": ["network", "client part_upload", "ranged_reader"],
-    "bakthat.backends.s3": ["features", "client", "download thaw upload", "backend"],
+    "bakthat.backends.aws": [
+        "network permissions",
+        "client part_upload",
+        "findings ranged_reader",
+    ],
+    "bakthat.backends.s3": [
+        "features",
+        "client",
+        "download thaw upload",
+        "backend",
+        "proof",
+        "probes",
+    ],
     "bakthat.backends.glacier": [
         "client tree_hash",
         "inventory jobs",
         "transfer",
         "backend",
+        "probes",
     ],
-    "bakthat.backends.local": ["files", "backend"],
+    "bakthat.backends.local": ["files", "backend", "probes"],
     "bakthat.pipeline": [
         "legacy one_file ranges",
         "read write",
@@ -111,7 +123,8 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.operations": [
         "changes sources",
         "needed",
-        "backup browse by_hand check cleanup cold delete key_values listing restore retention sync",
+        "backup browse by_hand check cleanup cold delete doctor key_values listing restore"
+        " retention sync",
     ],
     "bakthat.operations.backup": [
         "parent progress request",
@@ -122,6 +135,7 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.operations.browse": ["comparison order disk", "contents diff find open_file"],
     "bakthat.operations.by_hand": ["script", "operation"],
     "bakthat.operations.check": ["result", "stored", "needed", "data", "operation"],
+    "bakthat.operations.doctor": ["proof"],
     "bakthat.operations.restore": ["options", "archive state", "operation"],
     "bakthat.operations.sources": ["files"],
     "bakthat.operations.sync": ["report", "indexes", "operation"],
@@ -178,13 +192,17 @@ ONLY_FROM: dict[str, str] = {
     "database": "models",
     "backends.aws": "backends.glacier.* backends.s3.*",
     "backends.glacier": "",
-    "backends.glacier.backend": "backends session.vault",
+    "backends.glacier.backend": "backends backends.glacier.probes session.vault",
     "backends.glacier.inventory": "backends backends.glacier.* session.records session.vault"
     " operations.cold cli.commands.cold",
+    "backends.glacier.probes": "backends",
     "backends.local": "",
-    "backends.local.backend": "backends",
+    "backends.local.backend": "backends backends.local.probes",
+    "backends.local.probes": "backends",
     "backends.s3": "",
-    "backends.s3.backend": "backends operations.key_values session.vault",
+    "backends.s3.backend": "backends backends.s3.probes backends.s3.proof operations.key_values"
+    " session.vault",
+    "backends.s3.probes": "backends",
     "operations.sources": "operations.backup.*",
 }
 

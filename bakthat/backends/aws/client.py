@@ -13,6 +13,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from bakthat.backends.aws.network import foreign_answer, not_the_service, reason_of_failure
+from bakthat.backends.aws.permissions import action_of, arn, is_about_permission, key_hint
 from bakthat.backends.base import required
 from bakthat.errors import (
     BakthatError,
@@ -264,6 +265,33 @@ class AwsClient(ABC):
         is_own = not host or host == own or (not own and self.service in host)
         return self.shown if is_own else f"{host}, which gives out the keys for {self.shown},"
 
+    def _refusal_hint(self, exc: Any, key: str | None) -> str:
+        """Return what to do when the service refuses a request with botocore's ClientError."""
+        detail = exc.response.get("Error", {})
+        hint = key_hint(
+            str(detail.get("Code", "")), in_profile=self.settings.access_key is not None
+        )
+        if hint:
+            return hint
+        action = action_of(self.service, exc.operation_name, str(detail.get("Message", "")))
+        within = ""
+        if self.service == "s3" and (key is not None or exc.operation_name == "DeleteObjects"):
+            within = f"/{_directory_of(key or '')}*"
+        where = arn(self.service, self.settings.region, f"{self.container}{within}")
+        return f"allow {action} on {where}, in the policy of the access keys"
+
+    def missing_action(self, error: BakthatError) -> str:
+        """Return the action that *error* says is not allowed; "" when it says something else.
+
+        A refusal because of wrong keys is something else.
+        """
+        status, code = answer_of(error)
+        words = details_of(error)
+        is_refusal = isinstance(error, CredentialsError) and status
+        if not (is_refusal and is_about_permission(code, words)):
+            return ""
+        return action_of(self.service, getattr(error.__cause__, "operation_name", ""), words)
+
     @abstractmethod
     def _in_container(self, key: str | None) -> dict[str, Any]:
         """Return botocore's parameters that name the container and *key*."""
@@ -387,6 +415,11 @@ def _host_of(url: str) -> str:
         return ""
 
 
+def _directory_of(key: str) -> str:
+    """Return *key* up to its last slash, this included."""
+    return key[: key.rfind("/") + 1]
+
+
 def details_of(error: BaseException) -> str:
     """Return all that the service's answer says about *error*; "" without an answer."""
     answer = getattr(error.__cause__, "response", None) or {}
@@ -398,11 +431,20 @@ def time_of(answer: Mapping[str, Any]) -> float:
 
     The clock of this machine may be wrong, so it is used only where the answer has no time.
     """
+    told = told_time(answer)
+    return time.time() if told is None else told
+
+
+def told_time(answer: Mapping[str, Any]) -> float | None:
+    """Return the time that the service says in *answer*, in epoch seconds UTC; None: it says none.
+
+    An error answer is the ``response`` of botocore's exception.
+    """
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     try:
         return email.utils.parsedate_to_datetime(str(headers["date"])).timestamp()
     except (KeyError, ValueError):
-        return time.time()
+        return None
 
 
 def one_line(text: object) -> str:

@@ -82,7 +82,7 @@ class GlacierClient(AwsClient):
         if status in (401, 403) or code in _CREDENTIALS_CODES:
             return CredentialsError(
                 f"{self.shown} refused: {code} ({message})",
-                hint="check access_key and secret_key, and the rights that they have on the vault",
+                hint=self._refusal_hint(exc, key),
             )
         return StorageError(f"{about}: the storage answered {status} {code} ({message})")
 

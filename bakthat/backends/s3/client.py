@@ -40,7 +40,6 @@ _CREDENTIALS_CODES = frozenset(
 _REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
 _UNEXPLAINED = frozenset({400, 403})
 """Statuses whose answer to a HEAD, which has no body, leaves open what is wrong."""
-_RIGHTS_HINT = "check access_key and secret_key, and the rights that they have on the bucket"
 _FULL = re.compile(
     r"quota ?exceeded|insufficient ?storage|storage ?full|no space left|disk full", re.IGNORECASE
 )
@@ -224,7 +223,7 @@ class S3Client(AwsClient):
                 hint=f"set region_name: {region}",
             )
         if status in _UNEXPLAINED and exc.operation_name in ("HeadBucket", "HeadObject"):
-            return self._explained_error(status, message, key)
+            return self._explained_error(exc, status, message, key)
         if code == "NoSuchBucket" or (key is None and status == 404):
             return ContainerNotFoundError(
                 f"{bucket} does not exist",
@@ -258,12 +257,14 @@ class S3Client(AwsClient):
         if status in (401, 403) or code in _CREDENTIALS_CODES:
             return CredentialsError(
                 f"{bucket} refused: {answer}",
-                hint=_RIGHTS_HINT,
+                hint=self._refusal_hint(exc, key),
             )
         about = f"{key!r} in {bucket}" if key is not None else bucket
         return StorageError(f"{about}: the storage answered {numbered}")
 
-    def _explained_error(self, status: int, message: str, key: str | None) -> BakthatError:
+    def _explained_error(
+        self, refused: Any, status: int, message: str, key: str | None
+    ) -> BakthatError:
         """Return the error for an answer without a body, such as every answer to a HEAD.
 
         The reason is in the body of the answer to another request.
@@ -276,7 +277,9 @@ class S3Client(AwsClient):
         about = f"{key!r} in {self.shown}" if key is not None else self.shown
         answer = f"{status} ({one_line(message)})" if message else str(status)
         if status == 403:
-            return CredentialsError(f"{self.shown} refused: {answer}", hint=_RIGHTS_HINT)
+            return CredentialsError(
+                f"{self.shown} refused: {answer}", hint=self._refusal_hint(refused, key)
+            )
         return StorageError(
             f"{about}: the storage answered {answer}",
             hint=f"check {self.profile_keys}, and the keys",

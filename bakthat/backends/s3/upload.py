@@ -101,7 +101,7 @@ class S3Upload(PartUpload):
         return self._client.answer_member(answer, "UploadId")
 
     def _upload_part(self, number: int, start: int, part: bytearray) -> dict[str, Any]:
-        checksum = _crc32(part)
+        checksum = crc32(part)
         answer = self._client.call(
             "upload_part",
             key=self._key,
@@ -109,7 +109,7 @@ class S3Upload(PartUpload):
             UploadId=self._upload_id,
             PartNumber=number,
             Body=part,
-            **_checksum_headers(checksum),
+            **checksum_headers(checksum),
         )
         confirmed = answer.get("ChecksumCRC32", checksum)
         if confirmed != checksum or not answer.get("ETag"):
@@ -135,7 +135,7 @@ class S3Upload(PartUpload):
     # Publishing
 
     def _publish_whole(self, body: bytearray) -> StoredObject:
-        request = {"Body": body, **_checksum_headers(_crc32(body)), **self._headers}
+        request = {"Body": body, **checksum_headers(crc32(body)), **self._headers}
         return self._publish("put_object", request)
 
     def _publish_parts(self) -> StoredObject:
@@ -279,13 +279,15 @@ def etag_of(found: Mapping[str, Any]) -> str:
     return str(found.get("ETag", "")).strip('"')
 
 
-def _crc32(data: bytearray) -> str:
+def crc32(data: bytes | bytearray) -> str:
+    """Return the CRC-32 of *data* as S3 writes it."""
     # Imported here, so that this module loads no library. It is ten times as fast as zlib's.
     from isal import isal_zlib
 
     return base64.b64encode(isal_zlib.crc32(data).to_bytes(4, "big")).decode()
 
 
-def _checksum_headers(checksum: str) -> dict[str, Any]:
+def checksum_headers(checksum: str) -> dict[str, Any]:
+    """Return botocore's parameters for a body with this CRC-32."""
     # A bucket with object lock requires the name of the algorithm besides the checksum.
     return {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": checksum}

@@ -1,0 +1,1 @@
+"""Try everything that a backup needs."""

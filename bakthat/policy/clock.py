@@ -1,0 +1,32 @@
+"""How far the clock of this machine may be from that of a storage."""
+
+from __future__ import annotations
+
+from bakthat.policy.finding import Finding, advice, good, problem
+from bakthat.system.text import human_seconds
+
+ADVISED_SECONDS = 5 * 60
+REFUSED_SECONDS = 15 * 60
+"""S3 refuses a request whose date is further away than this, by
+https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-authentication-HTTPPOST.html."""
+
+_HINT = "set the clock of this machine, and keep it right with NTP (timedatectl set-ntp true)"
+
+
+def clock_finding(seconds: float, *, is_refused: bool = False) -> Finding:
+    """Return the finding about a clock that is *seconds* ahead of the storage's.
+
+    A negative number means behind. *is_refused* says that the storage refused a request for it.
+    """
+    off = abs(seconds)
+    if off < 1.5 and not is_refused:  # the date of an answer is in whole seconds
+        return good("clock", "this machine and the storage agree on the time")
+    where = "ahead of" if seconds > 0 else "behind"
+    detail = f"the clock of this machine is {human_seconds(off)} {where} the storage's"
+    if is_refused:
+        return problem("clock", f"{detail}, and the storage refuses its requests", _HINT)
+    if off >= REFUSED_SECONDS:
+        return advice("clock", f"{detail}; S3 refuses requests from 15 minutes on", _HINT)
+    if off >= ADVISED_SECONDS:
+        return advice("clock", detail, _HINT)
+    return good("clock", detail)
