@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         show_local_glacier_inventory,
     )
     from bakthat.operations.delete import delete
+    from bakthat.operations.doctor.operation import doctor
     from bakthat.operations.listing import ls, show
     from bakthat.operations.restore.operation import restore, thaw_status
     from bakthat.operations.retention import delete_older_than, rotate, rotate_backups
@@ -47,6 +48,7 @@ __all__ = [
     "delete",
     "delete_older_than",
     "diff",
+    "doctor",
     "events",
     "find",
     "jobs",
@@ -76,6 +78,7 @@ _HOMES = {
     "delete": "bakthat.operations.delete",
     "delete_older_than": "bakthat.operations.retention",
     "diff": "bakthat.operations.browse.diff",
+    "doctor": "bakthat.operations.doctor.operation",
     "events": "bakthat.hooks",
     "find": "bakthat.operations.browse.find",
     "jobs": "bakthat.operations.cold",

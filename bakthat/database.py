@@ -155,6 +155,17 @@ def run_sql(database: CatalogDatabase, statement: str) -> None:
     database.execute_sql(statement)  # type: ignore[no-untyped-call]  # peewee's stubs skip it
 
 
+def damage_of(file: Path, timeout: float) -> str:
+    """Return the first damage that SQLite finds in the catalog *file*; "" for none.
+
+    Raises CatalogError.
+    """
+    with opened(file, timeout, lambda _: None, write=False) as database:
+        cursor = database.execute_sql("PRAGMA quick_check(1)")  # type: ignore[no-untyped-call]  # see above
+        found = str(cursor.fetchone()[0])
+    return "" if found == "ok" else found
+
+
 def error_code(error: BaseException) -> str:
     """Return the code of SQLite behind *error*, such as ``SQLITE_FULL``; "" for none."""
     cause: BaseException | None = error

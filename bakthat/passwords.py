@@ -60,6 +60,7 @@ def encryption_keys(
     password: str | None = None,
     recipients: Sequence[str] = (),
     prompt: bool = True,
+    timeout: float | None = None,
 ) -> EncryptionKeys:
     """Return the keys for a new backup.
 
@@ -67,8 +68,9 @@ def encryption_keys(
     BAKTHAT_PASSWORD; the profile's recipients, password, password_file, password_command; the
     answer at the terminal. With ``prompt=False`` nothing is asked, and the backup is unencrypted.
 
-    A new passphrase must be one line of text, since no other tool can be given more. Raises
-    PasswordError when it is not, when BAKTHAT_PASSWORD is set but empty, and when nothing is set
+    A new passphrase must be one line of text, since no other tool can be given more. *timeout* is
+    how many seconds password_command may take; None is for ever. Raises PasswordError when it is
+    not one line, when BAKTHAT_PASSWORD is set but empty, and when nothing is set
     and there is no terminal; ConfigError when the profile's password cannot be read.
     """
     if password is not None:
@@ -80,7 +82,7 @@ def encryption_keys(
         return _by_passphrase(from_environment, PASSWORD_VARIABLE)
     if profile.get("recipients"):
         return EncryptionKeys(recipients=tuple(profile["recipients"]))
-    configured = _configured_password(profile)
+    configured = _configured_password(profile, timeout)
     if configured is not None:
         return _by_passphrase(configured.text, configured.origin)
     if not prompt:
@@ -169,7 +171,9 @@ def _environment_password() -> str | None:
     return value if value is None else from_native(value)
 
 
-def _configured_password(profile: Mapping[str, Any]) -> _ConfiguredPassword | None:
+def _configured_password(
+    profile: Mapping[str, Any], timeout: float | None = None
+) -> _ConfiguredPassword | None:
     """Return the profile's password; None when it sets none."""
     if profile.get("password") is not None:
         return _ConfiguredPassword(str(profile["password"]), "'password' of the profile")
@@ -178,7 +182,8 @@ def _configured_password(profile: Mapping[str, Any]) -> _ConfiguredPassword | No
         text = _read_secret_file(path, "password file")
         return _not_empty(text, f"the password file '{path}'")
     if profile.get("password_command") is not None:
-        return _not_empty(_run(profile["password_command"]), "the output of password_command")
+        output = _run(profile["password_command"], timeout)
+        return _not_empty(output, "the output of password_command")
     return None
 
 
@@ -233,8 +238,11 @@ def _read_secret_file(path: Path, what: str) -> str:
 _SHELL_SYNTAX = frozenset(("|", "||", "&&", ";", ">", "<", "2>/dev/null", "2>&1"))
 
 
-def _run(command: str | list[str]) -> str:
-    """Run password_command without a shell; return its output, the password."""
+def _run(command: str | list[str], timeout: float | None) -> str:
+    """Run password_command without a shell; return its output, the password.
+
+    It is ended after *timeout* seconds.
+    """
     try:
         arguments = shlex.split(command) if isinstance(command, str) else command
     except ValueError as exc:
@@ -249,7 +257,7 @@ def _run(command: str | list[str]) -> str:
     native = [to_native(each) for each in arguments]
     try:
         with child_status():
-            done = subprocess.run(native, stdout=subprocess.PIPE, check=True)
+            status, output = _output_of(native, timeout)
     except OSError as exc:
         hint = ""
         if isinstance(exc, FileNotFoundError) and "/" not in arguments[0]:
@@ -260,13 +268,30 @@ def _run(command: str | list[str]) -> str:
         ) from exc
     except ValueError as exc:
         raise ConfigError(f"cannot run password_command: {reason_of(exc)}") from exc
-    except subprocess.CalledProcessError as exc:
-        how = f"failed with status {exc.returncode}"
-        if exc.returncode < 0:
-            how = f"was ended by signal {-exc.returncode}"
-        raise ConfigError(f"password_command {how}") from exc
+    except subprocess.TimeoutExpired:
+        # Not "from exc": that exception may hold the secret.
+        raise ConfigError(
+            f"password_command did not end within {timeout:g} seconds",
+            hint="does it wait for an answer, or for a server?",
+        ) from None
+    if status:
+        by_signal = f"was ended by signal {-status}"
+        how = by_signal if status < 0 else f"failed with status {status}"
+        raise ConfigError(f"password_command {how}")
     try:
-        return done.stdout.decode()
+        return output.decode()
     except UnicodeDecodeError:
         # Not "from exc": that exception holds the secret.
         raise ConfigError("the output of password_command is not UTF-8 text") from None
+
+
+def _output_of(arguments: list[str], timeout: float | None) -> tuple[int, bytes]:
+    """Return the exit status and the output of a program. Raises TimeoutExpired."""
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        except BaseException:
+            # Unlike subprocess.run, this does not wait for what the program has started.
+            process.kill()
+            raise
+        return process.returncode, output

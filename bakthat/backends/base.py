@@ -210,6 +210,13 @@ class Prober(Protocol):
         is handled when what was begun is removed again.
         """
 
+    def examine(self, prefix: str, *, kept_days: int) -> list[Finding]:
+        """Look at how the container is set up, as far as that is allowed; return the findings.
+
+        Keys of backups begin with *prefix*, and rotation keeps a backup for up to *kept_days*, 0
+        without rotation. Call it after :meth:`prove` has found the container.
+        """
+
 
 class ThawState(enum.StrEnum):
     """Whether an object can be read, or must be thawed first."""

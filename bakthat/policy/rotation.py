@@ -27,6 +27,7 @@ Everything here is pure: no clock, no disk, no local time zone.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -51,6 +52,15 @@ OLDER = "older"
 NOT_OLDER = "not older"
 
 _EPOCH = datetime(1970, 1, 1)
+
+_LONGEST_DAYS = {
+    "minutes": 1 / 1440,
+    "hours": 1 / 24,
+    "days": 1,
+    "weeks": 7,
+    "months": 31,
+    "years": 366,
+}
 
 # Field of the policy, word in messages, the library's slots, shortest such slot in seconds.
 # From fine to coarse, which is the order of the reasons.
@@ -126,6 +136,15 @@ class RotationPolicy:
             if count
         ]
         return ", ".join(kept)
+
+    @property
+    def longest_days(self) -> int:
+        """For how many days a backup is kept at most, where one is made in each slot.
+
+        A rule for the latest backups does not count: it depends on how often they are made.
+        """
+        days: float = max(getattr(self, name) * days for name, days in _LONGEST_DAYS.items())
+        return math.ceil(days)
 
     @classmethod
     def choose(cls, configured: Mapping[str, Any], **given: Unpack[RotationKeywords]) -> Self:

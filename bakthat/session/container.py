@@ -27,13 +27,23 @@ all of them, the user has to say so."""
 
 
 def make_container(session: Session, backend: Backend, *, create: bool = False) -> None:
-    """Make the container of *backend* if it is missing and the catalog lists nothing in it.
+    """Make the container of *backend* if it is missing, unless :func:`has_container` raises.
 
-    If the catalog does list backups there, their disk is probably not mounted, or the profile has
-    the wrong endpoint: a new container would hide that, and the backup would be alone. *create*
-    means that a new one is wanted all the same. Raises ContainerNotFoundError, StorageError.
+    *create* means that a new one is wanted in any case. Raises ContainerNotFoundError,
+    StorageError.
     """
-    listed = [] if create else _newest(session, backend)
+    if not has_container(session, backend, is_new=create):
+        backend.create_container()
+
+
+def has_container(session: Session, backend: Backend, *, is_new: bool = False) -> bool:
+    """Return whether the container of *backend* exists.
+
+    Raises ContainerNotFoundError where it is missing and the catalog lists backups in it: their
+    disk is probably not mounted, or the profile has the wrong endpoint. A new container would hide
+    that, and the backup would be alone. *is_new* means that the catalog does not count.
+    """
+    listed = [] if is_new else _newest(session, backend)
     check_mounted(session, backend, len(listed))
     try:
         backend.check_container(listed)
@@ -47,7 +57,8 @@ def make_container(session: Session, backend: Backend, *, create: bool = False) 
             ) from exc
         if listed:
             log.warning("%s; it begins anew", exc)
-        backend.create_container()
+        return False
+    return True
 
 
 def _newest(session: Session, backend: Backend) -> list[str]:

@@ -37,7 +37,7 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.policy": [
         "defaults finding newest outcome week_days",
         "clock intervals rotation storage_classes",
-        "levels settings",
+        "levels lifecycle settings",
     ],
     "bakthat.archive": [
         "report acl attributes content_hash patterns",
@@ -83,12 +83,12 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.backends.aws": [
         "network permissions",
         "client part_upload",
-        "findings ranged_reader",
+        "findings identity ranged_reader",
     ],
     "bakthat.backends.s3": [
         "features",
         "client",
-        "download thaw upload",
+        "download examination thaw upload",
         "backend",
         "proof",
         "probes",
@@ -135,7 +135,11 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.operations.browse": ["comparison order disk", "contents diff find open_file"],
     "bakthat.operations.by_hand": ["script", "operation"],
     "bakthat.operations.check": ["result", "stored", "needed", "data", "operation"],
-    "bakthat.operations.doctor": ["proof"],
+    "bakthat.operations.doctor": [
+        "catalog configuration disk keys proof",
+        "storage",
+        "operation",
+    ],
     "bakthat.operations.restore": ["options", "archive state", "operation"],
     "bakthat.operations.sources": ["files"],
     "bakthat.operations.sync": ["report", "indexes", "operation"],
@@ -176,8 +180,8 @@ MAY_IMPORT: dict[str, str] = {
     "notify": "errors system hooks conf models plugin",
     "session": "errors system format policy hooks archive crypto backends conf models passwords"
     " plugin pipeline",
-    "operations": "errors system format policy archive crypto backends conf models passwords"
-    " pipeline session",
+    "operations": "errors system format policy archive crypto backends conf database models"
+    " passwords pipeline session",
     "helper": "errors system format conf models operations",
     "cli": "bakthat errors system format policy archive backends conf models session operations",
     "__main__": "cli",
@@ -189,7 +193,7 @@ ONLY_FROM: dict[str, str] = {
     # entry: only their own package imports them.
     "system.terminal": "cli.* passwords operations.listing",
     "columns": "models",
-    "database": "models",
+    "database": "models operations.doctor.catalog",
     "backends.aws": "backends.glacier.* backends.s3.*",
     "backends.glacier": "",
     "backends.glacier.backend": "backends backends.glacier.probes session.vault",

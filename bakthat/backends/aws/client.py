@@ -13,7 +13,12 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from bakthat.backends.aws.network import foreign_answer, not_the_service, reason_of_failure
-from bakthat.backends.aws.permissions import action_of, arn, is_about_permission, key_hint
+from bakthat.backends.aws.permissions import (
+    action_of,
+    arn,
+    is_about_permission,
+    key_hint,
+)
 from bakthat.backends.base import required
 from bakthat.errors import (
     BakthatError,
@@ -131,6 +136,7 @@ class AwsClient(ABC):
         self.settings = settings
         self.container = settings.container
         self._clients: dict[int, Any] = {}
+        self._session: Any = None
         self._lock = threading.Lock()
         self._thread = threading.local()
 
@@ -319,8 +325,6 @@ class AwsClient(ABC):
         # only say that it does not know the codec.
         import encodings.idna  # noqa: F401  # it only has to be loaded
 
-        # botocore without boto3: nothing that boto3 adds is needed, and loading it takes 20 ms.
-        import botocore.session
         from botocore.config import Config
 
         settings = self.settings
@@ -332,14 +336,8 @@ class AwsClient(ABC):
             "tcp_keepalive": True,
             "user_agent_extra": "bakthat",
         }
-        session = botocore.session.Session()
-        # Of the services that give out keys; without it they have none.
-        session.set_config_variable("region", settings.region)
-        client: Any = session.create_client(
+        client = self._create_client(
             self.service,
-            aws_access_key_id=settings.access_key,
-            aws_secret_access_key=settings.secret_key,
-            region_name=settings.region,
             endpoint_url=settings.endpoint_url,
             config=Config(**self._client_config(shared)),
         )
@@ -349,6 +347,39 @@ class AwsClient(ABC):
         events.register_first(f"needs-retry.{self.service}", self._refuse_final_failure)
         self._prepare(client)
         return client
+
+    def _create_client(self, service: str, **options: Any) -> Any:
+        # botocore without boto3: nothing that boto3 adds is needed, and loading it takes 20 ms.
+        import botocore.session
+
+        if self._session is None:
+            self._session = botocore.session.Session()
+            # Of the services that give out keys; without it they have none.
+            self._session.set_config_variable("region", self.settings.region)
+        return self._session.create_client(
+            service,
+            aws_access_key_id=self.settings.access_key,
+            aws_secret_access_key=self.settings.secret_key,
+            region_name=self.settings.region,
+            **options,
+        )
+
+    def found_keys(self) -> Any:
+        """Return botocore's credentials; None before a request, or where there are none."""
+        with self._lock:
+            return self._session and self._session.get_credentials()
+
+    def client_of(self, service: str, seconds: float) -> Any:
+        """Return botocore's client of another service, which sends each request once.
+
+        It waits *seconds* for an answer.
+        """
+        from botocore.config import Config
+
+        once: Any = {"mode": "standard", "total_max_attempts": 1}
+        config = Config(connect_timeout=seconds, read_timeout=seconds, retries=once)
+        with self._lock:
+            return self._create_client(service, config=config)
 
     def _check_answer(self, response_dict: dict[str, Any], **_: Any) -> None:
         """Raise StorageError for an answer that is not of the service."""

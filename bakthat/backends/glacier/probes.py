@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bakthat.backends.aws.findings import MEND, Tried, clock_of, refused, try_request, unusable
+from bakthat.backends.aws.identity import identity_finding
 from bakthat.backends.aws.part_upload import MIB
 from bakthat.backends.glacier.backend import GlacierBackend
 from bakthat.backends.glacier.client import Description, GlacierClient
@@ -40,6 +41,10 @@ class GlacierProber:
         except UnreachableError as exc:
             findings.append(failed("connection", exc))
         return findings
+
+    def examine(self, prefix: str, *, kept_days: int) -> list[Finding]:
+        """Say whose the keys are; see :class:`~bakthat.backends.base.Prober`."""
+        return [identity_finding(self._client)]
 
     def _prove(self, findings: list[Finding], key: str, create: bool) -> None:
         shown = self._client.shown

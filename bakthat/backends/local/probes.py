@@ -9,7 +9,7 @@ from typing import Any
 
 from bakthat.backends.local.backend import LocalBackend
 from bakthat.errors import StorageError, UsageError
-from bakthat.policy.finding import CONTAINER, Finding, Verdict, failed, good, problem
+from bakthat.policy.finding import CONTAINER, Finding, Verdict, advice, failed, good, problem
 from bakthat.system import disks
 from bakthat.system.signals import held_back
 from bakthat.system.text import printable, to_native
@@ -46,6 +46,19 @@ class LocalProber:
             hint = f"{found.hint}, or set another local_path" if found.hint else ""
             return [*made, problem("writing", f"cannot write to {shown}: {found.reason}", hint)]
         return [*made, *self._write_and_remove(key)]
+
+    def examine(self, prefix: str, *, kept_days: int) -> list[Finding]:
+        """Look at the file system; see :class:`~bakthat.backends.base.Prober`."""
+        if not os.path.isdir(self.container) or disks.has_locks(self.container):
+            return []
+        return [
+            advice(
+                "locks",
+                f"the file system of {printable(self.container)} has no locks: bakthat cleanup "
+                "tells what killed backups have left by its age only",
+                "let no cleanup run with a short --older-than while a backup runs",
+            )
+        ]
 
     def _future(self) -> Finding:
         """Return whether a first backup could make the missing directory."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bakthat.backends.aws.identity import identity_finding
 from bakthat.backends.s3.backend import S3Backend
 from bakthat.backends.s3.client import S3Client
+from bakthat.backends.s3.examination import look_at_bucket
 from bakthat.backends.s3.proof import BucketProof
-from bakthat.policy.finding import Finding
+from bakthat.errors import UnreachableError
+from bakthat.policy.finding import Finding, Verdict, failed
 
 
 class S3Prober:
@@ -33,3 +36,15 @@ class S3Prober:
             deletes=bool(self._conf.get("rotation")),
         )
         return proof.run(create=create)
+
+    def examine(self, prefix: str, *, kept_days: int) -> list[Finding]:
+        """Look at the bucket's settings; see :class:`~bakthat.backends.base.Prober`."""
+        findings = [identity_finding(self._client)]
+        try:
+            is_incremental = bool(self._conf.get("incremental"))
+            findings += look_at_bucket(
+                self._client, prefix, kept_days=kept_days, is_incremental=is_incremental
+            )
+        except UnreachableError as exc:
+            findings.append(failed("connection", exc, Verdict.ADVICE))
+        return findings

@@ -15,6 +15,7 @@ from bakthat.backends.aws.client import answer_of
 from bakthat.backends.aws.findings import MEND, Tried, clock_of, refused, try_request, unusable
 from bakthat.backends.s3.backend import S3Backend
 from bakthat.backends.s3.client import S3Client
+from bakthat.backends.s3.examination import UNKNOWN_THERE
 from bakthat.backends.s3.upload import METADATA_KEY, checksum_headers, crc32
 from bakthat.errors import BakthatError, ContainerNotFoundError, NotFoundError, UnreachableError
 from bakthat.policy.finding import CONTAINER, Finding, Verdict, advice, failed, good, problem
@@ -26,8 +27,6 @@ _NO_UPLOAD = "0" * 32
 _NULL = "null"
 """The version of what was stored before a bucket had versions. Of a new key there is none, so its
 deletion changes nothing."""
-UNKNOWN_THERE = frozenset({404, 405, 501})
-"""The statuses by which storages say that a bucket has no such setting."""
 
 
 class BucketProof:

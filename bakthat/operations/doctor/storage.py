@@ -1,0 +1,100 @@
+"""Try the destinations of a profile: the one that backups go to by default, and the others."""
+
+from __future__ import annotations
+
+import os
+
+from bakthat.backends.base import Prober
+from bakthat.errors import BakthatError, CatalogError, ConfigError
+from bakthat.operations.doctor.proof import probe_key, prober_of
+from bakthat.policy.defaults import DESTINATIONS
+from bakthat.policy.finding import CONTAINER, Finding, Verdict, advice, failed, good
+from bakthat.policy.rotation import RotationPolicy
+from bakthat.session.container import has_container
+from bakthat.session.session import Session
+from bakthat.system.text import printable
+
+
+def destination_findings(session: Session) -> list[Finding]:
+    """Prove the session's destination, and look at how it is set up."""
+    try:
+        prober = prober_of(session, session.destination)
+    except ConfigError as exc:
+        return [failed("configuration", exc)]
+    if session.destination == "local" and (missed := _missed(session)):  # without a request
+        return [missed]
+    findings = prober.prove(probe_key(session))
+    if not any(each.verdict is Verdict.GOOD and each.topic != "clock" for each in findings):
+        return [_expected(session, each) for each in findings]
+    try:
+        kept_days = _kept_days(session)
+    except BakthatError as exc:
+        findings.append(failed("rotation", exc))
+        kept_days = 0
+    return findings + prober.examine(session.prefix, kept_days=kept_days)
+
+
+def other_findings(session: Session) -> list[Finding]:
+    """Prove the other destinations that the profile has; their problems are advice."""
+    if session.named_destination is not None:
+        return []
+    findings = []
+    for destination in DESTINATIONS:
+        if destination != session.destination and _has(session, destination):
+            try:
+                prober = prober_of(session, destination)
+            except ConfigError as exc:
+                findings.append(failed("other destinations", exc, Verdict.ADVICE))
+            else:
+                findings += _about_other(session, destination, prober)
+    return findings
+
+
+def _about_other(session: Session, destination: str, prober: Prober) -> list[Finding]:
+    shown = f"{destination} {printable(prober.container)}"
+    topic = "other destinations"
+    found = [
+        advice(topic, f"{shown}: {each.topic}: {each.detail}", each.hint)
+        for each in prober.prove(probe_key(session))
+        if each.verdict is not Verdict.GOOD
+    ]
+    return found or [good(topic, f"{shown} can be used too")]
+
+
+def _has(session: Session, destination: str) -> bool:
+    if destination == "local":  # which has a default
+        return "local_path" in session.loaded.mapping
+    return bool(session.containers(destination))
+
+
+def _kept_days(session: Session) -> int:
+    """Return for how many days rotation keeps a backup; 0 without one. Raises ConfigError."""
+    rotation = session.profile.rotation
+    return RotationPolicy.from_mapping(rotation).longest_days if rotation else 0
+
+
+def _expected(session: Session, finding: Finding) -> Finding:
+    """Return *finding*, changed where it is about a container that the first backup makes."""
+    if finding.topic != CONTAINER or finding.verdict is not Verdict.PROBLEM:
+        return finding
+    missed = _missed(session)
+    if missed is not None:
+        return missed
+    detail = f"{finding.detail} yet: whether backups can be stored there cannot be tried"
+    return advice(CONTAINER, detail, finding.hint)
+
+
+def _missed(session: Session) -> Finding | None:
+    """Return the problem with a container that is missing though the catalog lists backups in it.
+
+    Without a catalog none is made, and what is wrong with it is said elsewhere.
+    """
+    if not os.path.lexists(session.catalog_path):
+        return None
+    try:
+        has_container(session, session.backend(session.destination))
+    except CatalogError:
+        return None
+    except BakthatError as exc:
+        return failed(CONTAINER, exc)
+    return None
