@@ -164,6 +164,17 @@ MESSAGES = (
             "index_problem": "the problem of its index, for people",
         },
     ),
+    Message(
+        "check",
+        ("doctor",),
+        "one thing that was tried",
+        {
+            "topic": "what it is about: writing, catalog, lifecycle rules and so on",
+            "verdict": "good, advice or problem",
+            "detail": "what was found, for people",
+            "hint": "what to do about it, for people; or empty",
+        },
+    ),
     Message("status", ("restore --job-check",), "the state of a thaw", _THAW),
     Message(
         "status",
@@ -219,6 +230,9 @@ MESSAGES = (
             "[deleted]": "rotate_backups, delete_older_than: how many of them were deleted",
             "[wrong]": "check: how many failed",
             "[leftovers]": "cleanup: how many",
+            "[good]": "doctor: how many things work",
+            "[advice]": "doctor: how many could be better, or could not be looked at",
+            "[problems]": "doctor: how many make a backup or a restore fail",
             "[jobs]": "jobs: how many",
             "[archives]": "the commands about inventories: how many archives",
             "[pending]": "sync, show_glacier_inventory: whether the vault's list is not ready",

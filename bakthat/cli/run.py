@@ -27,9 +27,10 @@ from bakthat.cli.commands import browse
 from bakthat.cli.commands import upkeep
 from bakthat.cli.commands import cold
 from bakthat.cli.commands import configuration
+from bakthat.cli.commands import diagnosis
 # isort: on
 
-SUBJECTS = (backup, restore, show, retention, browse, upkeep, cold, configuration)
+SUBJECTS = (backup, restore, show, retention, browse, upkeep, cold, configuration, diagnosis)
 """The modules of commands, in the order in which ``--help`` lists them."""
 
 

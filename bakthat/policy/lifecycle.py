@@ -53,7 +53,7 @@ class LifecycleRule:
     @property
     def shown(self) -> str:
         """How messages name it."""
-        return f"lifecycle rule '{printable(self.name)}'"
+        return f"rule '{printable(self.name)}'"
 
 
 def lifecycle_findings(
@@ -115,8 +115,8 @@ def _about_moves(rule: LifecycleRule) -> Finding | None:
         TOPIC,
         f"{rule.shown} moves indexes to {name} with their backups, after {counted(days, 'day')}: "
         "looking into a backup then takes a thaw",
-        f"let the rule apply to objects of more than {LARGE_BYTES} bytes (ObjectSizeGreaterThan), "
-        f"or replace it by storage_class: {name} in the profile",
+        f"set ObjectSizeGreaterThan: {LARGE_BYTES} in the rule, or replace it by "
+        f"storage_class: {name} in the profile",
     )
 
 

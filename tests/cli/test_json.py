@@ -61,6 +61,7 @@ WORDS: dict[str, list[str]] = {
     "sync": ["sync", "--indexes"],
     "check": ["check"],
     "cleanup": ["cleanup"],
+    "doctor": ["doctor"],
     "jobs": ["jobs"],
     "show_local_glacier_inventory": ["show_local_glacier_inventory"],
     "delete": ["delete", "mydir"],
@@ -83,6 +84,7 @@ def test_every_command_prints_lines_of_the_contract(user: CommandLine) -> None:
     assert kinds["find"] == {"match", "summary"}
     assert kinds["diff"] == {"change", "summary"}
     assert kinds["check"] == {"check", "summary"}
+    assert kinds["doctor"] == {"check", "summary"}
     assert kinds["restore --job-check"] == {"status", "summary"}
 
 

@@ -89,8 +89,7 @@ LAYERS: dict[str, list[str]] = {
         "features",
         "client",
         "download examination thaw upload",
-        "backend",
-        "proof",
+        "backend proof",
         "probes",
     ],
     "bakthat.backends.glacier": [
@@ -154,7 +153,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.cli.commands": [
         "preview tar_listing",
-        "backup browse cold configuration restore retention show upkeep",
+        "backup browse cold configuration diagnosis restore retention show upkeep",
     ],
     "bakthat.cli.completion": ["names script"],
 }
@@ -204,8 +203,7 @@ ONLY_FROM: dict[str, str] = {
     "backends.local.backend": "backends backends.local.probes",
     "backends.local.probes": "backends",
     "backends.s3": "",
-    "backends.s3.backend": "backends backends.s3.probes backends.s3.proof operations.key_values"
-    " session.vault",
+    "backends.s3.backend": "backends backends.s3.probes operations.key_values session.vault",
     "backends.s3.probes": "backends",
     "operations.sources": "operations.backup.*",
 }

@@ -29,9 +29,9 @@ class GlacierProber:
     """
 
     def __init__(self, conf: Mapping[str, Any]) -> None:
-        self._backend = GlacierBackend(conf)
+        self._conf = conf
         self._client = GlacierClient(GlacierBackend.settings_of(conf))
-        self.container = self._backend.container
+        self.container = self._client.container
 
     def prove(self, key: str, *, create: bool = False) -> list[Finding]:
         """Begin and abort an upload; see :class:`~bakthat.backends.base.Prober`."""
@@ -54,7 +54,7 @@ class GlacierProber:
         error = described.error
         if isinstance(error, ContainerNotFoundError) and create:
             try:
-                self._backend.create_container()
+                GlacierBackend(self._conf).create_container()
             except UnreachableError:
                 raise
             except BakthatError as exc:

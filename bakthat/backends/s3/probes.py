@@ -22,16 +22,15 @@ class S3Prober:
 
     def __init__(self, conf: Mapping[str, Any]) -> None:
         self._conf = conf
-        self._backend = S3Backend(conf)
         self._client = S3Client(S3Backend.settings_of(conf))
-        self.container = self._backend.container
+        self.container = self._client.container
 
     def prove(self, key: str, *, create: bool = False) -> list[Finding]:
         """Write, read and delete an object; see :class:`~bakthat.backends.base.Prober`."""
         proof = BucketProof(
-            self._backend,
             self._client,
             key,
+            make_bucket=lambda: S3Backend(self._conf).create_container(),
             storage_class=self._conf.get("storage_class"),
             deletes=bool(self._conf.get("rotation")),
         )

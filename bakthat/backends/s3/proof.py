@@ -8,15 +8,16 @@ key that does not exist.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 from bakthat.backends.aws.client import answer_of
 from bakthat.backends.aws.findings import MEND, Tried, clock_of, refused, try_request, unusable
-from bakthat.backends.s3.backend import S3Backend
 from bakthat.backends.s3.client import S3Client
+from bakthat.backends.s3.download import open_object
 from bakthat.backends.s3.examination import UNKNOWN_THERE
-from bakthat.backends.s3.upload import METADATA_KEY, checksum_headers, crc32
+from bakthat.backends.s3.upload import METADATA_KEY, checksum_headers, crc32, describe
 from bakthat.errors import BakthatError, ContainerNotFoundError, NotFoundError, UnreachableError
 from bakthat.policy.finding import CONTAINER, Finding, Verdict, advice, failed, good, problem
 from bakthat.system.signals import held_back
@@ -30,7 +31,7 @@ deletion changes nothing."""
 
 
 class BucketProof:
-    """One proof, with the probe *key*, which nothing else has.
+    """One proof, with the probe *key*, which nothing else has. *make_bucket* makes the bucket.
 
     *storage_class* is that of backups, None for the storage's own. Without *deletes*, nothing that
     bakthat is configured for deletes from the bucket.
@@ -38,15 +39,15 @@ class BucketProof:
 
     def __init__(
         self,
-        backend: S3Backend,
         client: S3Client,
         key: str,
         *,
+        make_bucket: Callable[[], object],
         storage_class: str | None,
         deletes: bool,
     ) -> None:
         self.findings: list[Finding] = []
-        self._backend = backend
+        self._make_bucket = make_bucket
         self._client = client
         self._key = key
         self._storage_class = storage_class
@@ -80,7 +81,7 @@ class BucketProof:
             self._add(clock)
         if isinstance(listed.error, ContainerNotFoundError) and create:
             try:
-                self._backend.create_container()
+                self._make_bucket()
             except UnreachableError:
                 raise
             except BakthatError as exc:
@@ -173,9 +174,11 @@ class BucketProof:
 
     def _read(self) -> None:
         try:
-            with self._backend.download(self._key) as stream:
+            with open_object(
+                self._client, self._key, 0, None, range_size=len(CONTENT), ahead=0
+            ) as stream:
                 content = stream.read()
-            described = self._backend.stat(self._key).metadata
+            described = describe(self._key, self._client.call("head_object", key=self._key))
         except UnreachableError:
             raise
         except BakthatError as exc:
@@ -183,7 +186,7 @@ class BucketProof:
             return
         if content != CONTENT:
             self._add(problem("reading", "the object came back altered"))
-        elif not described:
+        elif not described.metadata:
             self._add(
                 problem(
                     "reading",
