@@ -21,7 +21,7 @@ OLD = ":class: old-version"
 
 PROGRAM = re.compile(r"(?:^|(?<=[\s=`|&;(!]))(?:[\w./~$()-]*/)?bakthat (?=-|[a-zA-Z_-]+(?![\w=]))")
 """The name of the program with a word behind it; perhaps in a directory."""
-ARGUMENT = re.compile(r"\b(install|inject|man|run|image|import|from)\s+(\S+\s+)*$")
+ARGUMENT = re.compile(r"\b(install|inject|man|build|create|import|from)\s+(\S+\s+)*$")
 """What stands before the name where it is an argument of another program."""
 VERBS = {"stores", "writes", "on"}
 """What stands behind the name in a hint where bakthat is the subject of a sentence."""

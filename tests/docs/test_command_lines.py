@@ -82,6 +82,7 @@ def test_there_are_many_of_them() -> None:
         (".. code-block:: console\n   :class: old-version\n\n   $ bakthat bakcup\n", ""),
         (".. code-block:: console\n\n   $ bakthat show\n   bakthat shown\n", ""),
         ("Run ``pipx install bakthat sync`` and ``bakthat COMMAND --help``", ""),
+        ("As::\n\n    podman build -t bakthat -f File .\n    podman run --rm bakthat shw\n", "shw"),
     ],
 )
 def test_what_cannot_be_typed_is_found(
