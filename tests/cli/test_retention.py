@@ -182,7 +182,7 @@ def test_a_failed_deletion_is_reported_and_the_exit_code_is_1(user: User) -> Non
 
 
 REFUSED: dict[str, tuple[list[str], int, str]] = {
-    "no name": (["rotate_backups"], 2, "the following arguments are required: name"),
+    "no name": (["rotate_backups"], 2, "the following arguments are required: SET"),
     "no interval": (["delete_older_than", "mydir"], 2, "arguments are required: interval"),
     "empty interval": (
         ["delete_older_than", "mydir", ""],

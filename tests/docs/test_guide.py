@@ -193,7 +193,8 @@ def test_every_transcript_of_the_page_is_what_happens(reader: Follower) -> None:
         assert command.startswith("$ bakthat ")
         # Without the password of the other tests: the transcript has its own answer to that.
         done = reader.user.run(*command.split()[2:])
-        printed = done.stderr.splitlines()
+        # A reader's S3 is Amazon's.
+        printed = re.sub(r" --endpoint-url \S+", "", done.stderr).splitlines()
         assert len(printed) == len(expected)
         for line, page in zip(printed, expected, strict=True):
             assert changeless(line) == changeless(page)
