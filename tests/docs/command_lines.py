@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.docs.sessions import DOCS, README
+from tests.docs.sessions import DOCS, PROMPT, README
 from tests.support.commandline import PROJECT
 
 PAGES = [README, *sorted(DOCS.rglob("*.rst"))]
@@ -145,7 +145,7 @@ def _without_blocks(text: str) -> str:
 
 def _typed(block: list[str]) -> Iterator[tuple[int, str]]:
     """Yield the lines that are typed, and where; a session's are those behind a prompt."""
-    is_session = any(line.lstrip().startswith("$ ") for line in block)
+    is_session = any(PROMPT.match(line.lstrip()) for line in block)
     number = 0
     while number < len(block):
         start, line = number, block[number].strip()
@@ -153,8 +153,9 @@ def _typed(block: list[str]) -> Iterator[tuple[int, str]]:
             number += 1
             line = f"{line[:-1]} {block[number].strip()}"
         number += 1
-        if not is_session or line.startswith("$ "):
-            yield start, line.removeprefix("$ ")
+        prompt = PROMPT.match(line)
+        if not is_session or prompt:
+            yield start, line[prompt.end() :] if prompt else line
 
 
 def _commands(line: str) -> Iterator[list[str]]:

@@ -1,25 +1,28 @@
 """The sessions of the documentation: typed as a reader types them, and compared with the page.
 
-A console block has commands after ``$`` and, below each, what it prints. A block with a path as its
-caption is that file. A line ``…`` of a page stands for any lines, and ``…`` in a line for any text.
-What is different each time, such as dates, durations and compressed sizes, is not compared; a name
-with a date that was printed is put into the commands that follow. A command that fails is followed
-by ``echo $?``.
+A console block has commands after ``$`` and, below each, what it prints. ``laptop$`` is the prompt
+of another machine. A block with a path as its caption is that file. A line ``…`` of a page stands
+for any lines, and ``…`` in a line for any text. What is different each time, such as dates,
+durations and compressed sizes, is not compared; a name with a date that was printed, or a public
+key, is put into what follows. A command that fails is followed by ``echo $?``. With the environment
+variable ``WRITE_PAGES`` set, the tests write what was printed into the pages instead.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import pty
 import re
 import select
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,8 +30,13 @@ from tests.support.commandline import PATIENCE, PROJECT, CommandLine
 
 DOCS = PROJECT / "docs"
 README = PROJECT / "README.rst"
-DATE = re.compile(r"(?<!\d)\d{14}(?!\d)")
-"""The date in a stored filename."""
+HOST = "web1"
+"""The name of the machine whose prompt is bare, on pages that do not set ``host``."""
+SYSTEM = ("/etc", "/media", "/mnt", "/opt", "/srv", "/usr/local", "/var/backups", "/var/lib")
+"""Directories of the pages that are below a directory of the test here."""
+WRITES = "WRITE_PAGES" in os.environ
+NEW = re.compile(r"(?<!\d)\d{14}(?!\d)|\bage1[0-9a-z]{58}\b")
+"""What is new each time, and used in later commands: dates in stored filenames, public keys."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ def blocks_of(page: Path, section: str = "") -> list[Block]:
 
 def sessions_of(page: Path, section: str = "") -> list[Block]:
     """Return the blocks of *page*, or of its section, that show commands and what they print."""
-    return [block for block in blocks_of(page, section) if block.text.startswith("$ ")]
+    return [block for block in blocks_of(page, section) if PROMPT.match(block.text)]
 
 
 def _margin(line: str) -> int:
@@ -106,8 +114,13 @@ class Command:
     """A command of a session, the lines that it prints, and its line on the page."""
 
     text: str
-    output: list[str]
+    output: list[str] = field(hash=False)
     line: int
+    machine: str
+    """What the prompt names, or nothing."""
+
+
+PROMPT = re.compile(r"([\w-]*)\$ ")
 
 
 def commands_of(block: Block) -> list[Command]:
@@ -118,173 +131,236 @@ def commands_of(block: Block) -> list[Command]:
     while number < len(lines):
         line = lines[number]
         number += 1
-        if not line.startswith("$ "):
+        prompt = PROMPT.match(line)
+        if not prompt:
             assert found, f"line {block.line}: the session begins with no command"
             found[-1].output.append(line)
             continue
-        typed = [line[2:]]
+        typed = [line[prompt.end() :]]
         here = re.search(r"<<-? ?'?(\w+)'?", line)
         while typed[-1].endswith("\\") or (here and typed[-1] != here[1]):
             typed.append(lines[number])
             number += 1
-        found.append(Command("\n".join(typed), [], block.line + number - len(typed)))
+        start = block.line + number - len(typed)
+        found.append(Command("\n".join(typed), [], start, prompt[1]))
     return found
 
 
-Handler = Callable[["Reader", str], None]
-"""Checks a command that cannot run here in another way."""
+class Machine:
+    """A machine with a home directory, and a shell on it.
 
-
-@dataclass
-class Reader:
-    """Somebody who types the sessions of a page, one after the other, in one shell.
-
-    *places* are texts of the page and what stands for them here, such as the endpoint of a storage.
-    The page's home directory is ``/home/you``. *secrets* are questions whose answers no terminal
-    shows, and these answers. *otherwise* has, by the beginning of a command, what checks it instead
-    of running it.
+    The directories of the page are below *directory*. *name* is the machine's on the page.
     """
 
-    user: CommandLine
-    places: dict[str, str] = field(default_factory=dict)
-    secrets: dict[str, str] = field(default_factory=dict)
-    otherwise: Mapping[str, Handler] = field(default_factory=dict)
-    dates: dict[str, str] = field(default_factory=dict)
-    """The dates in the names of the page, and those in the names that were stored here."""
-
-    def __post_init__(self) -> None:
-        self._state = self.user.home / ".session"
+    def __init__(self, name: str, directory: Path) -> None:
+        self.name = name
+        self.root = root = directory / "root"
+        self.home = root / "home" / "you"
+        self.home.mkdir(parents=True)
+        self.status = 0
+        self._state = directory / "shell"
         self._state.mkdir()
         self._directory = self._state / "directory"
-        self._directory.write_text(str(self.user.directory))
+        self._directory.write_text(str(self.home))
         self._variables = self._state / "variables"
         self._variables.write_text("")
-        self._status = 0
-        programs = self.user.home / "bin"
-        programs.mkdir(exist_ok=True)
-        python = shlex.quote(sys.executable)
-        for name, arguments in {"bakthat": " -m bakthat", "python3": ""}.items():
-            program = programs / name
-            program.write_text(f'#!/bin/sh\nexec {python}{arguments} "$@"\n')
-            program.chmod(0o755)
-        self._environment = {
-            **self.user.environment,
-            "PATH": f"{programs}:{self.user.environment['PATH']}",
+        programs = self._state / "bin"
+        programs.mkdir()
+        for each in (*SYSTEM, "/usr/local/bin"):
+            Path(f"{root}{each}").mkdir(parents=True)
+        python = f"PYTHONPATH={shlex.quote(str(PROJECT))} exec {shlex.quote(sys.executable)}"
+        for program, arguments in {"bakthat": " -m bakthat", "python3": ""}.items():
+            (programs / program).write_text(f'#!/bin/sh\n{python}{arguments} "$@"\n')
+            (programs / program).chmod(0o755)
+        environment = CommandLine(self.home, self.home).environment
+        self.environment = {
+            **environment,
+            "PATH": f"{root}/usr/local/bin:{programs}:{environment['PATH']}",
         }
-        self.places["/home/you"] = str(self.user.home)
-
-    def here(self, text: str) -> str:
-        """Return a text of the page with what stands here for its places and dates."""
-        for place in sorted(self.places, key=len, reverse=True):
-            text = re.sub(rf"(?<![\w.]){re.escape(place)}(?![\w])", self.places[place], text)
-        return DATE.sub(lambda found: self.dates.get(found[0], found[0]), text)
-
-    def on_page(self, text: str) -> str:
-        """Return what was printed with the places of the page."""
-        for place in sorted(self.places, key=lambda each: len(self.places[each]), reverse=True):
-            text = text.replace(self.places[place], place)
-        return text
+        self.places = {each: f"{root}{each}" for each in SYSTEM} | {"/home/you": str(self.home)}
 
     def path(self, place: str) -> Path:
-        """Return the file that a caption names."""
+        """Return the file *place* of the page: in home, at the root, or where the shell is."""
         if place.startswith("~/"):
-            return self.user.home / place[2:]
-        return Path(self._directory.read_text(), self.here(place))
+            return self.home / place[2:]
+        if place.startswith("/"):
+            return Path(f"{self.root}{place}")
+        return Path(self._directory.read_text().strip(), place)
 
-    def follow(self, blocks: Iterable[Block]) -> None:
-        """Type the sessions of *blocks*, and write their files, from top to bottom."""
-        for block in blocks:
-            if block.language in ("console", ""):
-                self.type(block)
-            elif block.caption:
-                file = self.path(block.caption)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(self.here(block.text))
+    def program(self, name: str) -> Path:
+        """Return the path of ``bakthat`` or ``python3`` as they are found on this machine."""
+        return self._state / "bin" / name
 
-    def type(self, block: Block) -> None:
-        """Type a session, and compare what it prints."""
-        commands = commands_of(block)
-        for command, following in zip(commands, [*commands[1:], None], strict=True):
-            handler = next(
-                (check for name, check in self.otherwise.items() if command.text.startswith(name)),
-                None,
-            )
-            if handler is not None:
-                handler(self, self.here(command.text))
-                continue
-            printed = self._run(self.here(command.text), command.output, block.is_interactive)
-            lines = self.on_page(printed).splitlines()
-            where = f"line {command.line}: {command.text}"
-            self._compare(command.output, lines, where)
-            shows_status = following is not None and following.text == "echo $?"
-            assert self._status == 0 or shows_status, (
-                f"{where}: exit code {self._status}\n{printed}"
-            )
-
-    def _run(self, command: str, expected: list[str], is_interactive: bool) -> str:
-        script = (
-            f'cd "$(cat {shlex.quote(str(self._directory))})" && '
-            f". {shlex.quote(str(self._variables))} && set -a && (exit {self._status})\n"
-            f"{command}\n"
-            f"status=$?; pwd > {shlex.quote(str(self._directory))}; "
-            f"export -p > {shlex.quote(str(self._variables))}; exit $status"
-        )
-        if is_interactive:
-            return self._run_on_terminal(script, expected)
+    def run(self, command: str) -> str:
+        """Type *command*; return what it prints to either stream, and keep its exit code."""
         done = subprocess.run(
-            ["bash", "-c", f"exec 2>&1\n{script}"],
-            env=self._environment,
+            ["bash", "-c", f"exec 2>&1\n{self._script(command)}"],
+            env=self.environment,
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             check=False,
             timeout=PATIENCE,
             start_new_session=True,  # no terminal
         )
-        self._status = done.returncode
+        self.status = done.returncode
         return done.stdout.decode()
 
-    def _run_on_terminal(self, script: str, expected: list[str]) -> str:
-        """Run *script* on a terminal; type what the page shows behind each question."""
+    def run_on_terminal(self, command: str, answer: Callable[[str], str | None]) -> str:
+        """Type *command* on a terminal, and what *answer* returns for the line before the cursor.
+
+        It is asked when nothing more is printed, and returns None for a line that is no question.
+        """
         pid, screen = pty.fork()
         if pid == 0:
-            os.execvpe("bash", ["bash", "-c", script], {**self._environment, "TERM": "dumb"})
+            environment = {**self.environment, "TERM": "dumb"}
+            os.execvpe("bash", ["bash", "-c", self._script(command)], environment)
         try:
-            return self._talk(screen, expected)
+            return _talk(screen, answer)
         except AssertionError:
             os.kill(pid, signal.SIGKILL)
             raise
         finally:
             os.close(screen)
-            self._status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            self.status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-    def _talk(self, screen: int, expected: list[str]) -> str:
-        seen, answered = "", 0
-        questions = [line for line in expected if _question_of(line)]
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            if select.select([screen], [], [], 0.2)[0]:
-                try:
-                    piece = os.read(screen, 65536)
-                except OSError:  # the other end is closed
-                    piece = b""
-                if not piece:
-                    return seen.replace("\r", "")
-                seen += piece.decode()
+    def _script(self, command: str) -> str:
+        """Return *command* as a process of its own runs it that takes up where the last one was."""
+        directory, variables = shlex.quote(str(self._directory)), shlex.quote(str(self._variables))
+        return (
+            f'cd "$(cat {directory})" && . {variables} && set -a && (exit {self.status})\n'
+            f"{command}\n"
+            f"status=$?; pwd > {directory}; export -p > {variables}; exit $status"
+        )
+
+
+def _talk(screen: int, answer: Callable[[str], str | None]) -> str:
+    seen = ""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if select.select([screen], [], [], 0.2)[0]:
+            try:
+                piece = os.read(screen, 65536)
+            except OSError:  # the other end is closed
+                piece = b""
+            if not piece:
+                return seen.replace("\r", "")
+            seen += piece.decode()
+            continue
+        typed = answer(seen.rpartition("\n")[2].strip())
+        if typed is not None:
+            os.write(screen, os.fsencode(f"{typed}\n"))
+    raise AssertionError(f"no end in sight; the screen says:\n{seen}")
+
+
+Handler = Callable[[Machine, str], None]
+"""Checks a command that cannot run here in another way."""
+
+
+class Reader:
+    """Somebody who types the sessions of a page, one after the other, in one shell a machine.
+
+    *places* are texts of the page and what stands for them here, such as the endpoint of a storage.
+    *secrets* are questions whose answers no terminal shows, and these answers. *otherwise* has, by
+    the beginning of a command, what checks it instead of running it. A prompt or a caption may name
+    a machine; one is made for each name, in *directory*.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.places: dict[str, str] = {}
+        self.secrets: dict[str, str] = {}
+        self.otherwise: dict[str, Handler] = {}
+        self._directory = directory
+        self._machines: dict[str, Machine] = {}
+        self._new: dict[str, str] = {}
+        self._used: set[str] = set()
+        self._corrections: dict[Command, list[str]] = {}
+
+    def machine(self, name: str = "") -> Machine:
+        """Return the machine that a prompt names."""
+        if name not in self._machines:
+            self._machines[name] = Machine(name or HOST, self._directory / f"machine-{name}")
+        return self._machines[name]
+
+    def here(self, text: str, machine: Machine) -> str:
+        """Return a text of the page with what stands here for its places and for what is new."""
+        known = {**self.places, **machine.places}
+        places = "|".join(map(re.escape, sorted(known, key=len, reverse=True)))
+        text = re.sub(rf"(?<![\w.~/-])(?:{places})(?!\w)", lambda found: known[found[0]], text)
+        return self._renewed(text)
+
+    def _renewed(self, text: str) -> str:
+        self._used |= self._new.keys() & set(NEW.findall(text))
+        return NEW.sub(lambda found: self._new.get(found[0], found[0]), text)
+
+    def _on_page(self, text: str, machine: Machine) -> str:
+        pages = {here: place for place, here in {**self.places, **machine.places}.items()}
+        places = "|".join(map(re.escape, sorted(pages, key=len, reverse=True)))
+        text = re.sub(places, lambda found: pages[found[0]], text)
+        return re.sub(rf"\b{re.escape(socket.gethostname())}(?= +\d)", machine.name, text)
+
+    def follow(self, blocks: Iterable[Block]) -> None:
+        """Type the sessions of *blocks*, and write their files, from top to bottom."""
+        for block in blocks:
+            if block.language in ("console", ""):
+                self._type(block)
+            elif block.caption:
+                name, colon, place = block.caption.rpartition(":")
+                machine = self.machine(name if colon else "")
+                file = machine.path(place)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                unknown = [key for key in NEW.findall(block.text) if key not in self._new]
+                assert not unknown, f"line {block.line}: nothing before has made {unknown}"
+                file.write_text(self.here(block.text, machine))
+
+    def _type(self, block: Block) -> None:
+        commands = commands_of(block)
+        for command, following in zip(commands, [*commands[1:], None], strict=True):
+            machine = self.machine(command.machine)
+            text = self.here(command.text, machine)
+            names = [name for name in self.otherwise if command.text.startswith(name)]
+            if names:
+                assert not command.output, f"line {command.line}: {command.text} is not run here"
+                self.otherwise[names[0]](machine, text)
                 continue
-            waiting = self.on_page(seen.rpartition("\n")[2])
-            for number, line in enumerate(questions[answered:], answered + 1):
+            if block.is_interactive:
+                answer = self._answers(command.output, machine)
+                printed = machine.run_on_terminal(text, answer)
+                printed = re.sub(r"\x1b\[[\d;]*[A-Za-z]", "", printed)
+                printed = re.sub(r"^\n", "", printed, flags=re.M)  # where the bar has been
+            else:
+                printed = machine.run(text)
+            lines = without_percentages(self._on_page(printed, machine).splitlines())
+            where = f"line {command.line}: {command.text}"
+            if WRITES and "…" not in "".join(command.output):
+                self._correct(command, lines)
+            else:
+                self._compare(command.output, lines, where)
+            if machine.status and not (following and following.text == "echo $?"):
+                raise AssertionError(f"{where}: exit code {machine.status}\n{printed}")
+
+    def _answers(self, expected: list[str], machine: Machine) -> Callable[[str], str | None]:
+        """Return what types the text that the page shows behind each question."""
+        left = [line for line in expected if _question_of(line)]
+
+        def answer(waiting: str) -> str | None:
+            shown = self._on_page(waiting, machine)
+            for number, line in enumerate(left):
                 question = _question_of(line)
-                if waiting.strip() == question:
-                    answer = self.secrets.get(question, self.here(line[len(question) :].strip()))
-                    os.write(screen, os.fsencode(f"{answer}\n"))
-                    answered = number
-                    break
-        raise AssertionError(f"no end in sight; the screen says:\n{seen}")
+                if question == shown:
+                    del left[: number + 1]
+                    typed = line[len(question) :].strip()
+                    return self.secrets.get(question, self.here(typed, machine))
+            return None
+
+        return answer
 
     def _compare(self, expected: list[str], printed: list[str], where: str) -> None:
-        """Compare the lines of the page with those printed, and learn the dates in names."""
+        """Compare the lines of the page with those printed, and learn what is new."""
         said = "\n".join(["", where, *printed])
-        left = list(printed)
+        expected = _in_one_order(without_percentages(expected))
+        left = _in_one_order(printed)
+        while left and not left[-1]:
+            left.pop()  # a block of a page ends without blank lines
         for number, line in enumerate(expected):
             if line.strip() == "…":
                 following = expected[number + 1 : number + 2]
@@ -294,16 +370,58 @@ class Reader:
             assert left, f"the page goes on with {line!r}:{said}"
             shown = left.pop(0)
             assert is_same(line, shown), f"the page has {line!r}, and not {shown!r}:{said}"
-            for on_page, here in zip(DATE.findall(line), DATE.findall(shown), strict=False):
-                known = self.dates.setdefault(on_page, here)
-                assert known == here, f"{on_page} stands for two dates:{said}"
+            for on_page, here in zip(NEW.findall(line), NEW.findall(shown), strict=False):
+                is_other = on_page in self._used and self._new[on_page] != here
+                assert not is_other, f"{on_page} stands for two:{said}"
+                self._new[on_page] = here
         assert not left, f"the page lacks {left}:{said}"
+
+    def _correct(self, command: Command, printed: list[str]) -> None:
+        while printed and not printed[-1]:
+            printed.pop()
+        old, new = (NEW.findall("\n".join(lines)) for lines in (command.output, printed))
+        if len(old) == len(new):
+            self._new.update(zip(old, new, strict=True))
+        # Public keys stay those of the page, since its files have them too.
+        keys = {here: page for page, here in self._new.items() if page.startswith("age1")}
+        self._corrections[command] = [
+            NEW.sub(lambda found: keys.get(found[0], found[0]), line) for line in printed
+        ]
+
+    def write(self, page: Path) -> None:
+        """Write what was printed into the page that the sessions are from."""
+        lines = page.read_text().splitlines()
+        for command in sorted(self._corrections, key=lambda each: -each.line):
+            start = command.line - 1
+            margin = " " * _margin(lines[start])
+            end = start + len(command.text.splitlines()) + len(command.output)
+            typed = f"{command.machine}$ {self._renewed(command.text)}".splitlines()
+            new = [*typed, *self._corrections[command]]
+            lines[start:end] = [f"{margin}{line}".rstrip() for line in new]
+        page.write_text("\n".join(lines) + "\n")
+
+
+def without_percentages(lines: list[str]) -> list[str]:
+    """Leave out what the readers of a page do not see: on a terminal a bar takes its place."""
+    return [line for line in lines if not line.startswith("Upload completion: ")]
+
+
+def _in_one_order(lines: list[str]) -> list[str]:
+    """Sort the rows that begin with a time: two backups may have been made in one second."""
+    found: list[str] = []
+    for is_row, group in itertools.groupby(lines, key=lambda line: bool(ROW.match(line))):
+        several = list(group)
+        found += sorted(several, key=lambda row: (changeless(row), row)) if is_row else several
+    return found
 
 
 def _question_of(line: str) -> str:
     """Return the question that a line of a page begins with, if it does."""
     found = re.match(r"(.*?[:?\]])(?= |$)", line)
     return found[1].strip() if found else ""
+
+
+ROW = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ")
 
 
 def is_same(on_page: str, printed: str) -> bool:
@@ -315,12 +433,11 @@ def is_same(on_page: str, printed: str) -> bool:
 def changeless(line: str) -> str:
     """Put words in the place of what is different each time, and one space between words."""
     line = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", line)
-    line = re.sub(r"\bage1[0-9a-z]{58}\b", "RECIPIENT", line)
     line = re.sub(r"\bAGE-SECRET-KEY-1[0-9A-Z]{58}\b", "IDENTITY", line)
-    line = DATE.sub("DATE", line)
+    line = NEW.sub("NEW", line)
     line = re.sub(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?Z?( UTC)?", "TIME", line)
     line = re.sub(r"\b\d+\.\d+(e-\d+)? ?s\b", "SECONDS", line)
-    line = re.sub(r"\(\d+(\.\d)? K?B\)(?= on| from|:|$)", "(SIZE)", line)
+    line = re.sub(r"\(\d+(\.\d)? K?B\)", "(SIZE)", line)
     line = re.sub(r"^(\S{10}) \S+/\S+ ", r"\1 OWNER ", line)
     row = re.match(r"(?:(?:stored|read|cold|keep|delete) +)?TIME +(?:local|s3|glacier|keep|delete)",
                    line)  # fmt: skip

@@ -81,6 +81,7 @@ def test_there_are_many_of_them() -> None:
         ("Words::\n\n    bakthat restore \\\n      --days many NAME\n", ""),
         (".. code-block:: console\n   :class: old-version\n\n   $ bakthat bakcup\n", ""),
         (".. code-block:: console\n\n   $ bakthat show\n   bakthat shown\n", ""),
+        (".. code-block:: console\n\n   web$ bakthat shwo\n   bakthat x\n", "no command 'shwo'"),
         ("Run ``pipx install bakthat sync`` and ``bakthat COMMAND --help``", ""),
         ("As::\n\n    podman build -t bakthat -f File .\n    podman run --rm bakthat shw\n", "shw"),
     ],

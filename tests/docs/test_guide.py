@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.docs.sessions import DOCS, Block, blocks_of, changeless
+from tests.docs.sessions import DOCS, Block, blocks_of, is_same
 from tests.support.commandline import PROJECT, CommandLine, Done
 from tests.support.glacier_server import GlacierServer
 from tests.support.needs import package
@@ -197,7 +197,7 @@ def test_every_transcript_of_the_page_is_what_happens(reader: Follower) -> None:
         printed = re.sub(r" --endpoint-url \S+", "", done.stderr).splitlines()
         assert len(printed) == len(expected)
         for line, page in zip(printed, expected, strict=True):
-            assert changeless(line) == changeless(page)
+            assert is_same(page, line)
         ids = re.findall(r"[0-9a-f-]{36}", done.stderr)
         assert len(ids) == 2
         assert len(set(ids)) == 1

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import signal
 import subprocess
 import sys
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +12,13 @@ import pytest
 
 import bakthat
 from tests.docs.sessions import DOCS, blocks_of
-from tests.support.commandline import PATIENCE, CommandLine
-from tests.support.needs import program
+from tests.support.commandline import CommandLine
+from tests.support.databases import (
+    mariadb_server,
+    output_of,
+    postgresql_server,
+    succeeds,
+)
 from tests.support.profiles import write_config
 
 BLOCKS = {
@@ -87,95 +85,9 @@ def test_the_examples_of_the_page_do_what_it_says(author: Author) -> None:
 # Databases.
 
 
-@contextmanager
-def server(
-    command: list[str], log: Path, *, is_ready: Callable[[], bool], stop: int, user: int | None
-) -> Iterator[None]:
-    """Run a database server until the block ends, entering it when *is_ready*."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd=log.parent,
-            user=user,
-        )
-    try:
-        pause, deadline = threading.Event(), time.monotonic() + PATIENCE
-        while not is_ready():
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"{command[0]} does not answer:\n{log.read_text()[-3000:]}")
-            pause.wait(0.1)
-        yield
-    finally:
-        process.send_signal(stop)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def succeeds(*command: str) -> bool:
-    return subprocess.run(command, capture_output=True).returncode == 0
-
-
-def output_of(*command: str, stdin: Path | None = None) -> str:
-    with (stdin or Path(os.devnull)).open("rb") as stream:
-        done = subprocess.run(command, stdin=stream, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.fixture
 def mariadb(isolated_environment: Path) -> Iterator[list[str]]:
-    """Run MariaDB with a database; yield the client's command."""
-    mariadbd, client_program = program("mariadbd", "mysqld"), program("mariadb")
-    home = isolated_environment
-    # Since MariaDB 11 the old name is in a package of its own.
-    (home / "bin").mkdir()
-    (home / "bin" / "mysqldump").symlink_to(program("mysqldump", "mariadb-dump"))
-    data, socket, init = home / "data", home / "socket", home / "init.sql"
-    whoami = pwd.getpwuid(os.getuid()).pw_name
-    output_of(
-        program("mariadb-install-db"),
-        "--no-defaults",
-        f"--datadir={data}",
-        f"--user={whoami}",
-        "--auth-root-authentication-method=normal",
-        "--skip-test-db",
-    )
-    init.write_text(
-        "ALTER USER root@localhost IDENTIFIED BY 'mypassword';\n"
-        "CREATE DATABASE shop CHARACTER SET utf8mb4;\n"
-        "CREATE TABLE shop.orders (id INT PRIMARY KEY, what TEXT, photo BLOB);\n"
-        "SET NAMES utf8mb4;\n"
-        "INSERT INTO shop.orders VALUES (1, 'tea; \\'with\\' mìlk', x'00ff1f8b0a');\n"
-        "INSERT INTO shop.orders VALUES (2, NULL, '');\n"
-    )
-    (home / ".my.cnf").write_text(f"[client]\nsocket={socket}\n")
-    client = [client_program, f"--defaults-file={home / '.my.cnf'}", "-uroot", "-pmypassword", "-N"]
-    client.append("--default-character-set=utf8mb4")
-    command = [
-        mariadbd,
-        "--no-defaults",
-        f"--datadir={data}",
-        f"--socket={socket}",
-        f"--pid-file={home / 'pid'}",
-        f"--user={whoami}",
-        f"--init-file={init}",
-        "--skip-networking",
-        "--innodb-buffer-pool-size=16M",
-    ]
-    answers = [*client, "-e", "SELECT * FROM shop.orders WHERE id = 2"]
-    with server(
-        command,
-        home / "mariadb.log",
-        is_ready=lambda: succeeds(*answers),
-        stop=signal.SIGTERM,
-        user=None,
-    ):
+    with mariadb_server(isolated_environment) as client:
         yield client
 
 
@@ -208,31 +120,8 @@ def test_a_dump_that_fails_backs_nothing_up(author: Author, mariadb: list[str]) 
 
 @pytest.fixture
 def postgresql() -> Iterator[dict[str, str]]:
-    """Run PostgreSQL with a database; yield the environment of its clients."""
-    initdb, postgres, _ = program("initdb"), program("postgres"), program("pg_dump")
-    # The server refuses to be root, and another user cannot come into pytest's directories.
-    account = pwd.getpwnam("postgres") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
-    with tempfile.TemporaryDirectory(prefix="pg") as name:
-        home = Path(name)
-        os.chown(home, account.pw_uid, account.pw_gid)
-        home.chmod(0o755)
-        other = account.pw_uid if os.getuid() == 0 else None
-        done = subprocess.run(
-            [initdb, "-D", home / "data", "-U", "postgres", "-A", "trust",
-             "-E", "UTF8", "--locale=C", "--no-sync"],
-            user=other, cwd=home, capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        environment = {"PGHOST": name, "PGUSER": "postgres"}
-        command = [postgres, "-D", str(home / "data"), "-k", name]
-        with server(
-            [*command, "-c", "listen_addresses=", "-c", "fsync=off"],
-            home / "server.log",
-            is_ready=lambda: succeeds("psql", "-h", name, "-U", "postgres", "-c", "SELECT 1"),
-            stop=signal.SIGINT,  # the fast way to stop
-            user=other,
-        ):
-            yield environment
+    with postgresql_server() as environment:
+        yield environment
 
 
 def test_the_postgresql_script_stores_a_dump_that_loads(

@@ -17,7 +17,6 @@ import bakthat
 from bakthat.policy.levels import FULL, MAX_ARCHIVES, Link, level_of, needed_by, parent_of
 from bakthat.policy.rotation import RotationPolicy, decide
 from tests.docs.sessions import DOCS, Reader, sessions_of
-from tests.support.commandline import CommandLine
 from tests.support.trees import fingerprint
 
 PAGE = DOCS / "explanation" / "incremental.rst"
@@ -70,14 +69,14 @@ def test_the_picture_shows_the_parents_that_the_rules_choose() -> None:
 
 
 @pytest.mark.slow
-def test_the_session_is_what_happens(isolated_environment: Path) -> None:
-    user = CommandLine(isolated_environment, isolated_environment)
-    config = user.home / ".bakthat.yml"
+def test_the_session_is_what_happens(tmp_path: Path) -> None:
+    reader = Reader(tmp_path)
+    config = reader.machine().path("~/.bakthat.yml")
     config.write_text("default: {default_destination: local, incremental: true}\n")
     config.chmod(0o600)
     sessions = [*sessions_of(PAGE, "How it works"), *sessions_of(PAGE, "Retention")]
     assert len(sessions) == 2
-    Reader(user).follow(sessions)
+    reader.follow(sessions)
 
 
 LINES = re.findall(r"^    (tar xz.*)$", PAGE.read_text(), re.M)

@@ -13,7 +13,7 @@ from tests.docs.pictures.terminal import changeless
 from tests.support.commandline import PROJECT
 
 SVG = "{http://www.w3.org/2000/svg}"
-PICTURES = sorted((PROJECT / "docs").rglob("*.svg"))
+PICTURES = sorted(each for each in (PROJECT / "docs").rglob("*.svg") if "_build" not in each.parts)
 PAGES = [PROJECT / "README.rst", *(PROJECT / "docs").rglob("*.rst")]
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from tests.docs.reference import MANUAL, PAGES, REFERENCE, commands, manual
 from tests.docs.sessions import Reader, sessions_of
-from tests.support.commandline import CommandLine
 from tests.support.needs import program
 
 AGAIN = "run python -m tests.docs.reference"
@@ -32,10 +31,10 @@ def test_every_command_has_an_example_that_is_one_of_it() -> None:
 
 
 @pytest.mark.needs("jq")
-def test_the_session_with_json_is_what_happens(isolated_environment: Path) -> None:
+def test_the_session_with_json_is_what_happens(tmp_path: Path) -> None:
     sessions = sessions_of(REFERENCE / "json.rst")
     assert len(sessions) == 1
-    Reader(CommandLine(isolated_environment, isolated_environment)).follow(sessions)
+    Reader(tmp_path).follow(sessions)
 
 
 @pytest.mark.needs("man")

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.docs.sessions import DOCS, README, Reader, sessions_of
-from tests.support.commandline import CommandLine
 
 
 @pytest.mark.slow
@@ -20,9 +19,9 @@ from tests.support.commandline import CommandLine
     ids=["usage", "README"],
 )
 def test_the_session_is_what_happens(
-    isolated_environment: Path, page: Path, section: str, named: tuple[str, ...]
+    tmp_path: Path, page: Path, section: str, named: tuple[str, ...]
 ) -> None:
     sessions = sessions_of(page, section)
     text = "".join(session.text for session in sessions)
     assert all(f"$ bakthat {command} " in text for command in named)
-    Reader(CommandLine(isolated_environment, isolated_environment)).follow(sessions)
+    Reader(tmp_path).follow(sessions)

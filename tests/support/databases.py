@@ -1,0 +1,144 @@
+"""Database servers, each with its data and its socket in directories of the test."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.commandline import PATIENCE
+from tests.support.needs import program
+
+
+@contextmanager
+def _running(
+    command: list[str], log: Path, *, is_ready: Callable[[], bool], stop: int, user: int | None
+) -> Iterator[None]:
+    """Run a database server until the block ends, entering it when *is_ready*."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=log.parent,
+            user=user,
+        )
+    try:
+        pause, deadline = threading.Event(), time.monotonic() + PATIENCE
+        while not is_ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"{command[0]} does not answer:\n{log.read_text()[-3000:]}")
+            pause.wait(0.1)
+        yield
+    finally:
+        process.send_signal(stop)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def succeeds(*command: str) -> bool:
+    """Tell whether *command* ends with exit code 0."""
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def output_of(*command: str, stdin: Path | None = None) -> str:
+    """Return what *command* prints, which must succeed."""
+    with (stdin or Path(os.devnull)).open("rb") as stream:
+        done = subprocess.run(command, stdin=stream, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def mariadb_server(home: Path) -> Iterator[list[str]]:
+    """Run MariaDB with a database ``shop``; yield its client's command.
+
+    The server's files, and the client's settings and programs, are in *home*.
+    """
+    mariadbd, client_program = program("mariadbd", "mysqld"), program("mariadb")
+    # Since MariaDB 11 the old name is in a package of its own.
+    (home / "bin").mkdir()
+    (home / "bin" / "mysqldump").symlink_to(program("mysqldump", "mariadb-dump"))
+    data, socket, init = home / "data", home / "socket", home / "init.sql"
+    whoami = pwd.getpwuid(os.getuid()).pw_name
+    output_of(
+        program("mariadb-install-db"),
+        "--no-defaults",
+        f"--datadir={data}",
+        f"--user={whoami}",
+        "--auth-root-authentication-method=normal",
+        "--skip-test-db",
+    )
+    init.write_text(
+        "ALTER USER root@localhost IDENTIFIED BY 'mypassword';\n"
+        "CREATE DATABASE shop CHARACTER SET utf8mb4;\n"
+        "CREATE TABLE shop.orders (id INT PRIMARY KEY, what TEXT, photo BLOB);\n"
+        "SET NAMES utf8mb4;\n"
+        "INSERT INTO shop.orders VALUES (1, 'tea; \\'with\\' mìlk', x'00ff1f8b0a');\n"
+        "INSERT INTO shop.orders VALUES (2, NULL, '');\n"
+    )
+    (home / ".my.cnf").write_text(f"[client]\nsocket={socket}\n")
+    client = [client_program, f"--defaults-file={home / '.my.cnf'}", "-uroot", "-pmypassword", "-N"]
+    client.append("--default-character-set=utf8mb4")
+    command = [
+        mariadbd,
+        "--no-defaults",
+        f"--datadir={data}",
+        f"--socket={socket}",
+        f"--pid-file={home / 'pid'}",
+        f"--user={whoami}",
+        f"--init-file={init}",
+        "--skip-networking",
+        "--innodb-buffer-pool-size=16M",
+    ]
+    answers = [*client, "-e", "SELECT * FROM shop.orders WHERE id = 2"]
+    with _running(
+        command,
+        home / "mariadb.log",
+        is_ready=lambda: succeeds(*answers),
+        stop=signal.SIGTERM,
+        user=None,
+    ):
+        yield client
+
+
+@contextmanager
+def postgresql_server() -> Iterator[dict[str, str]]:
+    """Run PostgreSQL; yield the environment of its clients."""
+    initdb, postgres, _ = program("initdb"), program("postgres"), program("pg_dump")
+    # The server refuses to be root, and another user cannot come into pytest's directories.
+    account = pwd.getpwnam("postgres") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
+    with tempfile.TemporaryDirectory(prefix="pg") as name:
+        home = Path(name)
+        os.chown(home, account.pw_uid, account.pw_gid)
+        home.chmod(0o755)
+        other = account.pw_uid if os.getuid() == 0 else None
+        done = subprocess.run(
+            [initdb, "-D", home / "data", "-U", "postgres", "-A", "trust",
+             "-E", "UTF8", "--locale=C", "--no-sync"],
+            user=other, cwd=home, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        environment = {"PGHOST": name, "PGUSER": "postgres"}
+        command = [postgres, "-D", str(home / "data"), "-k", name]
+        with _running(
+            [*command, "-c", "listen_addresses=", "-c", "fsync=off"],
+            home / "server.log",
+            is_ready=lambda: succeeds("psql", "-h", name, "-U", "postgres", "-c", "SELECT 1"),
+            stop=signal.SIGINT,  # the fast way to stop
+            user=other,
+        ):
+            yield environment
