@@ -18,9 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(arguments)
     process.use_utf8()
     process.collect_rarely()
-    if sys.argv[1:3] == ["completion", "--names"]:
-        return _print_names(*sys.argv[3:4])
     try:
+        if sys.argv[1:3] == ["completion", "--names"]:
+            return _print_names(*sys.argv[3:])
         code = _run(sys.argv[1:])
         if code > 128:  # stopped by a signal
             process.end_without_threads(code)
@@ -29,12 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         process.skip_final_collection()
 
 
-def _print_names(kind: str = "") -> int:
+def _print_names(kind: str = "", beginning: str = "", *words: str) -> int:
     """Print what a shell completes, without the parser: somebody is typing."""
     from bakthat.cli.completion.names import names
 
     with contextlib.suppress(BrokenPipeError):
-        sys.stdout.writelines(f"{name}\n" for name in names(kind))
+        sys.stdout.writelines(f"{name}\n" for name in names(kind, beginning, words))
         sys.stdout.flush()
     return 0
 

@@ -98,12 +98,6 @@ class _PrintCommands(argparse.Action):
 USAGE = "bakthat [OPTION ...] COMMAND ..."
 DESCRIPTION = "Back up files as plain archives to S3, Glacier or a local directory."
 
-# argparse would list the names of all commands at each wrong argument.
-app = aaargh.App(prog="bakthat", usage=USAGE, description=DESCRIPTION, add_help=False)
-_PARSER: argparse.ArgumentParser = app._parser  # aaargh keeps it to itself; completion reads it
-_SUBPARSERS: Any = app._subparsers  # nor has it groups of arguments, or a parameter for the class
-_SUBPARSERS._parser_class = _CommandParser
-
 _GLOBAL_OPTIONS: dict[str, dict[str, Any]] = {
     # These options may stand before or after the subcommand. They have no default, since the
     # default of one parser would overwrite the value from the other.
@@ -151,17 +145,32 @@ ARGUMENTS, SELECTION, KEYS, CONFIGURATION, OUTPUT = (
 """Sections of the help of many commands."""
 OPTIONS = "options"
 
-app.arg(
+PROGRAM_OPTIONS = argparse.ArgumentParser(add_help=False)
+"""A parser of what may stand before the name of a command, and of nothing else."""
+
+PROGRAM_OPTIONS.add_argument(
     "-h", "--help", action=_PrintCommands, nargs=0, default=argparse.SUPPRESS, help="show this list"
 )
-app.arg(
+PROGRAM_OPTIONS.add_argument(
     "--version",
     action="version",
     version=f"bakthat {bakthat.__version__}",
     help="show the version",
 )
 for _flags, _settings in _GLOBAL_OPTIONS.items():
-    app.arg(*_flags.split(), **_settings)
+    PROGRAM_OPTIONS.add_argument(*_flags.split(), **_settings)
+
+# argparse would list the names of all commands at each wrong argument.
+app = aaargh.App(
+    prog="bakthat",
+    usage=USAGE,
+    description=DESCRIPTION,
+    add_help=False,
+    parents=[PROGRAM_OPTIONS],
+)
+_PARSER: argparse.ArgumentParser = app._parser  # aaargh keeps it to itself
+_SUBPARSERS: Any = app._subparsers  # nor has it groups of arguments, or a parameter for the class
+_SUBPARSERS._parser_class = _CommandParser
 
 
 def command(

@@ -12,6 +12,7 @@ def with_profile(function: Command) -> Command:
         "-p",
         "--profile",
         section=CONFIGURATION,
+        metavar="PROFILE",
         default="default",
         help="profile of the configuration (default: default)",
     )

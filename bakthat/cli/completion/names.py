@@ -1,18 +1,18 @@
 """Names for the completion of a shell, quick enough for somebody who is typing.
 
-Names come from the catalog, and so from storage that others may write to. Shells expand and split
-what a completion offers, each in its own way. So only names of characters that mean nothing to any
-shell are offered; others are typed.
+Names come from the catalog, and so from storage that others may write to. The script of each shell
+quotes them. Names that no quoting makes safe are not offered: those with control characters, which
+a terminal obeys, and those that a command takes for an option.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import re
+import shlex
 import sqlite3
-from collections.abc import Iterator
-from urllib.parse import quote
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from bakthat.conf import load_profile
 from bakthat.errors import BakthatError
@@ -21,32 +21,76 @@ from bakthat.system.paths import expanded
 NAMES = ("sets", "backups")
 """What the scripts ask for by ``bakthat completion --names``."""
 
-_PLAIN = re.compile(r"[\w.+@%/=-]+")
+_SETS = "SELECT DISTINCT filename AS name, 0 AS place FROM backups WHERE NOT is_deleted"
 _QUERIES = {
-    "sets": "SELECT DISTINCT filename FROM backups WHERE NOT is_deleted",
-    "backups": "SELECT stored_filename FROM backups WHERE NOT is_deleted "
-    "UNION SELECT filename FROM backups WHERE NOT is_deleted",
+    "sets": _SETS,
+    "backups": f"{_SETS} UNION SELECT stored_filename, 1 FROM backups WHERE NOT is_deleted",
 }
-_MAX_NAMES = 1000
-"""More are of no use in a list to choose from, and take time to read."""
+_LIMIT = 500
+"""More names are of no use in a list to choose from, and take time to read."""
 _BUSY_SECONDS = 0.05
+_OPTIONS = {"-p": "profile", "--profile": "profile", "-c": "config", "--config": "config"}
 
 
-def names(kind: str) -> Iterator[str]:
-    """Yield the names of *kind*, one of :data:`NAMES`, that the default profile's catalog lists.
+def names(kind: str, beginning: str, words: Sequence[str]) -> Iterator[str]:
+    """Yield the names of *kind*, one of :data:`NAMES`, from the catalog that a command line means.
 
-    Nothing is made, locked or asked for, and whatever fails yields no names: somebody is typing.
+    *beginning* is what is typed of the name; names that begin so come first. *words* are those of
+    the command line, as typed. Nothing is made, locked or asked for, and whatever fails yields no
+    names: somebody is typing.
     """
     if kind not in _QUERIES:
         return
     logging.disable()  # warnings would stand in the middle of a command
     with contextlib.suppress(BakthatError, OSError, sqlite3.Error):
-        path = expanded(load_profile().profile.database)
-        address = f"file:{quote(str(path))}?mode=ro"
+        given = _given(words)
+        loaded = load_profile(given.get("profile", "default"), config=given.get("config"))
+        address = _address_of(expanded(loaded.profile.database))
         with contextlib.closing(
             sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS)
         ) as catalog:
-            query = f"{_QUERIES[kind]} ORDER BY 1 DESC LIMIT {_MAX_NAMES}"
-            for (name,) in catalog.execute(query):
-                if isinstance(name, str) and _PLAIN.fullmatch(name):
+            query = (
+                f"SELECT name FROM ({_QUERIES[kind]}) ORDER BY"
+                f" substr(name, 1, length(:typed)) = :typed DESC, place, name DESC LIMIT {_LIMIT}"
+            )
+            for (name,) in catalog.execute(query, {"typed": _unquoted(beginning)}):
+                if _is_safe(name):
                     yield name
+
+
+def _address_of(catalog: Path) -> str:
+    """Return the URI that opens a catalog read-only."""
+    # Not by urllib, which takes longer to load than the catalog to read.
+    path = str(catalog).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    # SQLite would make the files of a write-ahead log, even read-only, and leave them. Without
+    # one, nobody writes to the catalog.
+    is_used = Path(f"{catalog}-wal").exists()
+    return f"file:{path}?mode=ro" if is_used else f"file:{path}?mode=ro&immutable=1"
+
+
+def _is_safe(name: object) -> bool:
+    return isinstance(name, str) and name.isprintable() and name[:1] not in ("", "-", "~")
+
+
+def _given(words: Sequence[str]) -> dict[str, str]:
+    """Return the profile and the configuration file that *words* name."""
+    given = {}
+    remaining = iter(words)
+    for word in remaining:
+        flag, is_joined, value = word.partition("=")
+        if flag in _OPTIONS:
+            if not is_joined:
+                value = next(remaining, "")
+            if value == "=":  # bash makes three words of --profile=NAME
+                value = next(remaining, "")
+            if value:
+                given[_OPTIONS[flag]] = _unquoted(value)
+    return given
+
+
+def _unquoted(word: str) -> str:
+    """Return what a shell makes of a word, as far as quotes go."""
+    with contextlib.suppress(ValueError):  # a quote that is still open
+        if len(found := shlex.split(word)) == 1:
+            return found[0]
+    return word
