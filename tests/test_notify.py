@@ -364,7 +364,7 @@ def test_apprise_without_its_library_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "apprise", None)
     error = refused(with_plugin(local, "Apprise", urls=["dbus://"]))
     assert "apprise is not installed" in str(error)
-    assert error.hint == "pip install 'bakthat[apprise]'"
+    assert error.hint == "pip install apprise, or with pipx: pipx inject bakthat apprise"
 
 
 def test_an_address_that_apprise_does_not_know_is_refused_and_not_repeated(

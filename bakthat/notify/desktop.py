@@ -33,7 +33,8 @@ class Apprise(Notifier):
             library = importlib.import_module("apprise")  # bakthat works without it
         except ModuleNotFoundError as exc:
             raise ConfigError(
-                "the library apprise is not installed", hint="pip install 'bakthat[apprise]'"
+                "the library apprise is not installed",
+                hint="pip install apprise, or with pipx: pipx inject bakthat apprise",
             ) from exc
         self._targets: Any = library.Apprise()
         self._types = library.NotifyType
