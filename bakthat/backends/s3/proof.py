@@ -174,8 +174,10 @@ class BucketProof:
 
     def _read(self) -> None:
         try:
+            settings = self._client.settings
+            size, ahead = settings.range_size, settings.read_ahead
             with open_object(
-                self._client, self._key, 0, None, range_size=len(CONTENT), ahead=0
+                self._client, self._key, 0, None, range_size=size, ahead=ahead
             ) as stream:
                 content = stream.read()
             described = describe(self._key, self._client.call("head_object", key=self._key))
