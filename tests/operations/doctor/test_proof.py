@@ -358,6 +358,7 @@ def test_uploads_that_are_not_listed(moto_proxy: FaultProxy, proxied_conf: Conf)
     assert_empty(proxied_conf)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "part", "fault"),
     [
@@ -429,6 +430,7 @@ proof.prove_container(session.Session("default", None, json.loads(sys.argv[1])))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "part"), [("HEAD", ".probe"), ("PUT", "partNumber")])
 def test_cleanup_removes_what_a_killed_process_left(
     rclone_conf: Conf, local: Conf, tree: Path, method: str, part: str
