@@ -17,7 +17,9 @@ import bakthat
 from tests.docs.pictures.terminal import COLUMNS, Terminal
 from tests.support.commandline import CommandLine
 from tests.support.profiles import write_config
+from tests.support.servers import moto_server, plain
 
+KEY = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"
 PASSWORD = "correct horse battery staple"
 
 
@@ -67,6 +69,20 @@ def _rotate(terminal: Terminal, user: CommandLine) -> None:
     terminal.run("bakthat rotate mydir --days 3 --weeks 2 --months 6 --dry-run")
 
 
+def _doctor(terminal: Terminal, user: CommandLine) -> None:
+    home = user.home / ".server"
+    home.mkdir()
+    with moto_server(home) as server:
+        conf = server.conf(s3_bucket="my-backups")
+        storage = plain(conf)
+        storage.create_bucket(Bucket="my-backups")
+        storage.put_bucket_versioning(
+            Bucket="my-backups", VersioningConfiguration={"Status": "Enabled"}
+        )
+        write_config(user.home / ".bakthat.yml", default={**conf, "recipients": [KEY]})
+        terminal.run("bakthat doctor")
+
+
 def _have_backups(user: CommandLine, days: Iterable[str], **settings: object) -> None:
     """Make the backups that the user has: one in the night of each day, to a disk."""
     profile = {
@@ -102,6 +118,7 @@ SESSIONS = {
     "first-backup": Session("The first backup and its restore", _first_backup, 92),
     "show": Session("The list of the backups", _show, 112),
     "rotate": Session("What a rotation would keep and delete, and why", _rotate, 88),
+    "doctor": Session("Everything that a backup needs, tried", _doctor, 92),
     "help": Session("The commands of bakthat", _help),
 }
 """The pictures of terminals, by their names."""
