@@ -143,6 +143,22 @@ def identity_text(
     return _read_secret_file(expanded(named), "identity file")
 
 
+def check_new_passphrase(passphrase: str, origin: str) -> None:
+    """Check that new backups can be encrypted with a passphrase, which is named by its *origin*.
+
+    Raises PasswordError.
+    """
+    if not _by_passphrase(passphrase, origin):
+        raise PasswordError(f"{origin} is empty")
+
+
+def check_password_file(path: Path) -> None:
+    """Check that a file holds a passphrase for new backups. Raises ConfigError, PasswordError."""
+    text = _read_secret_file(path, "password file")
+    configured = _not_empty(text, f"the password file '{path}'")
+    check_new_passphrase(configured.text, configured.origin)
+
+
 def may_ask(prompt: str | bool) -> bool:
     """Return whether an operation's argument *prompt* allows a question for a password."""
     return prompt if isinstance(prompt, bool) else prompt.lower() not in ("no", "false", "0")

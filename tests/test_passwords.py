@@ -14,6 +14,7 @@ import pytest
 
 from bakthat import passwords
 from bakthat.errors import ConfigError, PasswordError
+from bakthat.passwords import check_password_file
 from bakthat.system import terminal
 from tests.support.commandline import CommandLine
 from tests.support.profiles import write_config
@@ -266,3 +267,24 @@ import os, signal, sys
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 os.execvp("sh", ["sh", "-c", sys.argv[1]])
 """
+
+
+def test_a_file_with_a_passphrase_for_new_backups_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_text("pass wörd\n", encoding="utf-8")
+    check_password_file(path)
+
+
+@pytest.mark.parametrize("text", [b"", b"\n", b" \n", b"two\nlines\n", b"\xff\n", b"a\0b"])
+def test_a_file_without_a_passphrase_for_new_backups_is_refused(
+    text: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "password"
+    path.write_bytes(text)
+    with pytest.raises((ConfigError, PasswordError), match=str(path)):
+        check_password_file(path)
+
+
+def test_a_file_of_a_passphrase_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"'{tmp_path}/none': no such file"):
+        check_password_file(tmp_path / "none")

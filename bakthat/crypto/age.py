@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -47,6 +48,7 @@ __all__ = [
     "FileKeys",
     "SharedHeader",
     "generate_identity",
+    "identity_file",
     "parse_identities",
     "parse_identity",
     "parse_recipient",
@@ -381,6 +383,15 @@ def generate_identity() -> str:
 def recipient_of(identity: str) -> str:
     """Return the public key, ``age1…``, of a private key. Raises KeyFormatError."""
     return keys.X25519Identity(identity).recipient
+
+
+def identity_file(identity: str, *, created: float) -> str:
+    """Return the text of a file for a private key, as ``age-keygen`` writes it.
+
+    *created* is when the key was made, in epoch seconds. Raises KeyFormatError.
+    """
+    date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(created))
+    return f"# created: {date}\n# public key: {recipient_of(identity)}\n{identity}\n"
 
 
 def parse_recipient(text: str) -> str:

@@ -34,7 +34,7 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> int:
     return written
 
 
-_MODE_OF_TEMPORARY = 0o600
+_PRIVATE = 0o600
 
 
 def replace_file(target: Path, content: bytes, *, mode: int = 0o600) -> None:
@@ -42,7 +42,7 @@ def replace_file(target: Path, content: bytes, *, mode: int = 0o600) -> None:
     handle, temporary = tempfile.mkstemp(prefix=f"{target.name}.", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
-            if mode != _MODE_OF_TEMPORARY:
+            if mode != _PRIVATE:
                 _set_mode(stream.fileno(), mode)
             stream.write(content)
             stream.flush()
@@ -53,6 +53,26 @@ def replace_file(target: Path, content: bytes, *, mode: int = 0o600) -> None:
             os.unlink(temporary)
         raise
     sync_directory(target.parent)
+
+
+def create_file(path: Path, content: bytes) -> None:
+    """Write a new file durably, with mode 0600, and leave none when that fails.
+
+    What has the name already is never changed, be it a link. Raises OSError.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(path, flags, _PRIVATE)
+    try:
+        try:
+            write_all(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        sync_directory(path.parent)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        raise
 
 
 def sync_directory(path: str | Path) -> None:

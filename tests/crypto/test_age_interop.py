@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pyrage  # type: ignore[import-untyped]  # it comes without types
@@ -122,6 +124,23 @@ def test_bakthat_reads_the_identity_file_of_age_keygen(tmp_path: Path) -> None:
     )
     [identity] = age.parse_identities((tmp_path / "key").read_text())
     assert age.recipient_of(identity) == age.parse_recipient(shown.stdout)
+
+
+@needs_age
+def test_an_identity_file_is_that_of_age_keygen(tmp_path: Path) -> None:
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    environment = {**os.environ, "TZ": "UTC"}
+    subprocess.run(["age-keygen", "-o", theirs], env=environment, capture_output=True, check=True)
+    text = theirs.read_text()
+    [identity] = age.parse_identities(text)
+    date = re.fullmatch(r"# created: (\S+)", text.splitlines()[0])
+    assert date is not None
+    created = datetime.fromisoformat(date[1]).timestamp()
+    assert age.identity_file(identity, created=created) == text
+
+    ours.write_text(age.identity_file(IDENTITY, created=created))
+    shown = subprocess.run(["age-keygen", "-y", ours], capture_output=True, check=True, text=True)
+    assert shown.stdout == f"{RECIPIENT}\n"
 
 
 def type_passphrase(command: list[str], typed: str) -> None:
