@@ -140,7 +140,7 @@ def identity_text(
             "the backup is encrypted to public keys, and no private key was given",
             hint="name its file with --identity-file, or as identity_file in the profile",
         )
-    return _read_secret_file(expanded(named), "identity file")
+    return read_secret_file(expanded(named), "identity file")
 
 
 def check_new_passphrase(passphrase: str, origin: str) -> None:
@@ -154,9 +154,22 @@ def check_new_passphrase(passphrase: str, origin: str) -> None:
 
 def check_password_file(path: Path) -> None:
     """Check that a file holds a passphrase for new backups. Raises ConfigError, PasswordError."""
-    text = _read_secret_file(path, "password file")
+    text = read_secret_file(path, "password file")
     configured = _not_empty(text, f"the password file '{path}'")
     check_new_passphrase(configured.text, configured.origin)
+
+
+def read_secret_file(path: Path, what: str) -> str:
+    """Return the text of a file. Raises ConfigError, which calls the file *what*."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as exc:
+        raise ConfigError(f"cannot read the {what} '{path}': {reason_of(exc)}") from exc
+    except UnicodeDecodeError:
+        # Not "from exc": that exception holds the secret.
+        raise ConfigError(
+            f"the {what} '{path}' is not UTF-8 text", hint="save it as UTF-8"
+        ) from None
 
 
 def may_ask(prompt: str | bool) -> bool:
@@ -195,7 +208,7 @@ def _configured_password(
         return _ConfiguredPassword(str(profile["password"]), "'password' of the profile")
     if profile.get("password_file") is not None:
         path = expanded(profile["password_file"])
-        text = _read_secret_file(path, "password file")
+        text = read_secret_file(path, "password file")
         return _not_empty(text, f"the password file '{path}'")
     if profile.get("password_command") is not None:
         output = _run(profile["password_command"], timeout)
@@ -237,18 +250,6 @@ _NOT_IN_A_LINE = {
     "\ufeff": "a byte order mark",
 }
 """Characters that no prompt of another tool accepts, and what a message calls them."""
-
-
-def _read_secret_file(path: Path, what: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as exc:
-        raise ConfigError(f"cannot read the {what} '{path}': {reason_of(exc)}") from exc
-    except UnicodeDecodeError:
-        # Not "from exc": that exception holds the secret.
-        raise ConfigError(
-            f"the {what} '{path}' is not UTF-8 text", hint="save it as UTF-8"
-        ) from None
 
 
 _SHELL_SYNTAX = frozenset(("|", "||", "&&", ";", ">", "<", "2>/dev/null", "2>&1"))

@@ -166,7 +166,7 @@ MESSAGES = (
     ),
     Message(
         "check",
-        ("doctor",),
+        ("doctor", "configure"),
         "one thing that was tried",
         {
             "topic": "what it is about: writing, catalog, lifecycle rules and so on",
@@ -259,6 +259,9 @@ MESSAGES = (
             "[newest]": "backup --dry-run: the newest backup of the set",
             "[explanation]": "backup --why: what was decided about the path",
             "[file]": "configure: the file that was written",
+            "[recipient]": "configure: the public key of a new pair",
+            "[identity_file]": "configure: the file with the private key of a new pair",
+            "[key_page]": "configure: the page with a private key",
         },
     ),
 )

@@ -68,6 +68,15 @@ def ask(question: str) -> str:
     return _text(line).strip()
 
 
+def say(text: str) -> None:
+    """Print lines to standard error, where the questions are.
+
+    Characters that are not printable are escaped.
+    """
+    with suppress(OSError):
+        print("\n".join(map(printable, text.split("\n"))), file=sys.stderr)  # noqa: T201  # see above
+
+
 def ask_hidden(question: str) -> str:
     """Ask a question at the terminal; return the answer, which does not show on the screen.
 

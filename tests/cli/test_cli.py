@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from bakthat.crypto import age
 from tests.support.commandline import INTERRUPT, CommandLine, stored_names, untimed
@@ -446,87 +445,3 @@ def test_interrupting_the_question_stores_nothing(user: CommandLine) -> None:
     assert code == 130
     assert "bakthat: error: interrupted" in screen
     assert user.run("show").stdout == NOTHING_LISTED
-
-
-# configure
-
-
-QUESTIONS = [
-    "AWS Access Key: ",
-    "AWS Secret Key: ",
-    "S3 Bucket Name: ",
-    "Glacier Vault Name: ",
-    "Default destination (s3): ",
-    "Region Name (us-east-1): ",
-]
-
-
-def test_configure_asks_the_questions_of_060(user: CommandLine) -> None:
-    given = ["AK", "SUPERSECRET", "bucket", "vault", "", "eu-west-1"]
-    answers = [(question, f"{answer}\n") for question, answer in zip(QUESTIONS, given, strict=True)]
-    answers += [("Endpoint URL", "\n"), ("Local Path (~/.bakthat_store): ", "\n")]
-    code, screen = user.converse("configure", answers=answers)
-    assert code == 0
-    assert "SUPERSECRET" not in screen
-    path = user.home / ".bakthat.yml"
-    assert yaml.safe_load(path.read_text()) == {
-        "default": {
-            "access_key": "AK",
-            "secret_key": "SUPERSECRET",
-            "s3_bucket": "bucket",
-            "glacier_vault": "vault",
-            "default_destination": "s3",
-            "region_name": "eu-west-1",
-            "local_path": "~/.bakthat_store",
-        }
-    }
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-
-
-def test_configure_offers_the_present_values_and_keeps_the_rest(user: CommandLine) -> None:
-    path = configure(
-        user,
-        default={"s3_bucket": "other"},
-        work={"access_key": "AK", "secret_key": "SK", "s3_bucket": "old", "prefix": "p/"},
-    )
-    done = user.run("configure", "-p", "work", stdin="\n\nnew\n\n\n\n\n\n")
-    assert done.code == 0
-    assert "AWS Access Key (AK): " in done.stderr
-    assert "AWS Secret Key (unchanged): " in done.stderr
-    assert "SK" not in done.stderr
-    assert "S3 Bucket Name (old): " in done.stderr
-    content = yaml.safe_load(path.read_text())
-    assert content["default"] == {"s3_bucket": "other"}
-    assert content["work"]["s3_bucket"] == "new"
-    assert content["work"]["prefix"] == "p/"
-    assert content["work"]["secret_key"] == "SK"
-
-
-@pytest.mark.parametrize("after", range(1, 7))
-def test_interrupting_configure_changes_nothing(user: CommandLine, after: int) -> None:
-    path = configure(user, default={"s3_bucket": "old"})
-    before = path.read_bytes()
-    questions = [each.replace("Name: ", "Name (old): ", 1) for each in QUESTIONS[:after]]
-    questions = [each if "S3" in each else QUESTIONS[n] for n, each in enumerate(questions)]
-    answers = [(question, "x\n" if "dest" not in question else "\n") for question in questions]
-    answers[-1] = (answers[-1][0], INTERRUPT)
-    code, _screen = user.converse("configure", answers=answers)
-    assert code == 130
-    assert path.read_bytes() == before
-    assert os.listdir(user.home) == [path.name]
-
-
-def test_an_input_that_ends_early_changes_nothing(user: CommandLine) -> None:
-    path = configure(user, default={"s3_bucket": "old"})
-    before = path.read_bytes()
-    done = user.run("configure", stdin="AK\nSK\n")
-    assert done.code == 1
-    assert "nothing was changed" in done.stderr
-    assert path.read_bytes() == before
-
-
-def test_a_wrong_destination_is_asked_for_again(user: CommandLine) -> None:
-    done = user.run("configure", stdin="\n\n\n\ntape\nlocal\n\n\n\n")
-    assert done.code == 0
-    content = yaml.safe_load((user.home / ".bakthat.yml").read_text())
-    assert content["default"]["default_destination"] == "local"

@@ -305,7 +305,7 @@ def test_a_wrong_answer_is_asked_for_again_on_a_terminal(user: User) -> None:
     code, screen = user.converse("configure_backups_rotation", answers=answers)
     assert code == 0
     assert screen.count("is not a whole number from 0 on") == 5
-    assert "'someday' is not a day of the week; give one of monday" in screen
+    assert "'someday' is not a day of the week\r\nhint: give one of monday" in screen
     rotation = yaml.safe_load(path.read_text())["default"]["rotation"]
     assert rotation == {"days": 7, "first_week_day": 6}
 

@@ -143,7 +143,7 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.operations.sources": ["files"],
     "bakthat.operations.sync": ["report", "indexes", "operation"],
     "bakthat.cli": [
-        "exit_codes messages process questions signals",
+        "configure exit_codes messages process signals",
         "output",
         "log",
         "app progress",
@@ -152,10 +152,17 @@ LAYERS: dict[str, list[str]] = {
         "run",
     ],
     "bakthat.cli.commands": [
-        "preview tar_listing",
+        "findings preview tar_listing",
         "backup browse cold configuration diagnosis restore retention show upkeep",
     ],
     "bakthat.cli.completion": ["names script"],
+    "bakthat.cli.configure": [
+        "asking files key_page",
+        "encryption rotation",
+        "answers",
+        "options questions",
+        "profile",
+    ],
 }
 
 MAY_IMPORT: dict[str, str] = {
@@ -182,7 +189,8 @@ MAY_IMPORT: dict[str, str] = {
     "operations": "errors system format policy archive crypto backends conf database models"
     " passwords pipeline session",
     "helper": "errors system format conf models operations",
-    "cli": "bakthat errors system format policy archive backends conf models session operations",
+    "cli": "bakthat errors system format policy archive crypto backends conf models passwords"
+    " session operations",
     "__main__": "cli",
 }
 
@@ -228,6 +236,7 @@ LIBRARIES: dict[str, str] = {
     "isal": "archive.gzip.* backends.s3.upload",  # gzip; CRC-32 of a part
     "peewee": "columns database models",
     "rich": "cli.progress",
+    "segno": "cli.configure.key_page",
     "shtab": "cli.completion.script",
     "urllib3": "backends.aws.client",
     "yaml": "conf",

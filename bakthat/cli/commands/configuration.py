@@ -1,45 +1,269 @@
-"""Set up: ask for the configuration and write it; complete command lines."""
+"""Set up: write a profile and prove that backups can be stored with it; complete commands."""
 
 from __future__ import annotations
 
+import logging
+import shlex
+import time
+from typing import TYPE_CHECKING
+
+from bakthat.cli import output
 from bakthat.cli.app import SETUP, command, option
+from bakthat.cli.commands.findings import print_findings
+from bakthat.cli.exit_codes import ExitCode
 from bakthat.cli.options import with_profile
-from bakthat.cli.output import print_listing, print_text
+from bakthat.cli.output import Summary, print_error, print_listing, print_result, print_text
+from bakthat.policy.finding import Verdict
 from bakthat.system import terminal
 from bakthat.system.text import printable
 
+if TYPE_CHECKING:
+    from bakthat.cli.configure.profile import Configured
+    from bakthat.policy.finding import Finding
+
+log = logging.getLogger("bakthat")
+
 SHELLS = ("bash", "zsh", "fish")
 """The shells that ``completion`` knows."""
+_STORAGE = "storage (- removes a value)"
+_ENCRYPTION = "encryption"
 
 
 @command(
     "configure",
-    "set up keys and destinations in ~/.bakthat.yml",
+    "set up storage and encryption, by questions or by options",
     group=SETUP,
-    example="bakthat configure",
+    example="bakthat configure --bucket my-backups --new-key backup-key.txt",
+    exits={
+        ExitCode.FAILED: "failed, or the profile was written and backups cannot be stored with it"
+    },
+)
+@option("--access-key", section=_STORAGE, metavar="KEY", help="AWS access key")
+@option(
+    "--secret-key-file",
+    section=_STORAGE,
+    metavar="FILE",
+    help="file with the AWS secret key; - is standard input",
+)
+@option("--bucket", section=_STORAGE, metavar="NAME", help="bucket of S3")
+@option("--vault", section=_STORAGE, metavar="NAME", help="vault of Glacier")
+@option("--default-destination", section=_STORAGE, metavar="WHERE", help="s3, glacier or local")
+@option("--region", section=_STORAGE, metavar="NAME", help="region of AWS")
+@option(
+    "--endpoint-url",
+    section=_STORAGE,
+    metavar="URL",
+    help="address of S3-compatible storage that is not Amazon's",
+)
+@option("--local-path", section=_STORAGE, metavar="DIRECTORY", help="directory of local backups")
+@option(
+    "--new-key",
+    section=_ENCRYPTION,
+    metavar="FILE",
+    help="encrypt to a new pair of age keys; FILE, which must be new, gets the private key",
+)
+@option(
+    "--recipient",
+    section=_ENCRYPTION,
+    metavar="KEY",
+    action="append",
+    help="encrypt to an age public key; once for each",
+)
+@option(
+    "--password-file",
+    section=_ENCRYPTION,
+    metavar="FILE",
+    help="encrypt with the password in FILE",
+)
+@option(
+    "--no-encryption",
+    section=_ENCRYPTION,
+    action="store_true",
+    help="store backups as they are: whoever can read the storage can read them",
+)
+@option(
+    "--identity-file",
+    section=_ENCRYPTION,
+    metavar="FILE",
+    help="age private key, to restore here; - removes it from the profile",
+)
+@option(
+    "--key-page",
+    section=_ENCRYPTION,
+    metavar="FILE",
+    help="write an HTML page of the private key, to print; FILE must be new",
+)
+@option(
+    "--no-proof",
+    action="store_true",
+    help="do not try whether backups can be stored",
 )
 @with_profile
-def configure(*, profile: str, config: str | None) -> None:
+def configure(
+    *,
+    access_key: str | None,
+    secret_key_file: str | None,
+    bucket: str | None,
+    vault: str | None,
+    default_destination: str | None,
+    region: str | None,
+    endpoint_url: str | None,
+    local_path: str | None,
+    new_key: str | None,
+    recipient: list[str] | None,
+    password_file: str | None,
+    no_encryption: bool,
+    identity_file: str | None,
+    key_page: str | None,
+    no_proof: bool,
+    profile: str,
+    config: str | None,
+) -> int | None:
     """Run ``bakthat configure``."""
-    from bakthat.cli import questions
+    from bakthat.cli.configure import profile as profiles
+    from bakthat.cli.configure.options import Options
 
-    path = questions.configure(profile, config)
-    done = f"profile '{printable(profile)}' written to {path}"
-    print_listing(lambda: terminal.print_line(done), (), file=str(path))
+    options = Options(
+        access_key=access_key,
+        secret_key_file=secret_key_file,
+        bucket=bucket,
+        vault=vault,
+        default_destination=default_destination,
+        region=region,
+        endpoint_url=endpoint_url,
+        local_path=local_path,
+        new_key=new_key,
+        recipient=recipient,
+        password_file=password_file,
+        no_encryption=no_encryption,
+        identity_file=identity_file,
+        key_page=key_page,
+    )
+    done = profiles.configure(profile, config, options)
+    named = _options_of(profile, config)
+    _print_written(done)
+    done.write_page()
+    _print_advice(done, named)
+    started = time.monotonic()
+    found = [] if no_proof else _prove(profile, config)
+    if not output.is_json():
+        print_findings(found)
+        terminal.flush()
+    is_usable = all(each.verdict != Verdict.PROBLEM for each in found)
+    wrote = f"Wrote profile '{profile}'"
+    if not is_usable:
+        print_error(
+            "the profile was written, but it cannot store backups yet",
+            f"mend what is above, then try again: bakthat doctor{named}",
+        )
+    elif found:
+        wrote += ", which can store backups"
+    print_result(
+        Summary(
+            wrote,
+            time.monotonic() - started,
+            next_step=f"Next: bakthat backup DIRECTORY{named}" if is_usable else "",
+            facts=_facts(done),
+        ),
+        lines=(("check", each.as_dict()) for each in found),
+    )
+    return None if is_usable else ExitCode.FAILED
+
+
+def _options_of(profile: str, config: str | None) -> str:
+    """Return the options that name the same profile again, each after a space."""
+    options = "" if profile == "default" else f" -p {shlex.quote(profile)}"
+    return options if config is None else f"{options} -c {shlex.quote(config)}"
+
+
+def _facts(done: Configured) -> dict[str, str]:
+    facts = {"file": str(done.config)}
+    if done.new_key is not None:
+        facts |= {"recipient": done.new_key.recipient, "identity_file": done.new_key.file}
+    if done.page is not None:
+        facts["key_page"] = str(done.page)
+    return facts
+
+
+def _print_written(done: Configured) -> None:
+    """Print what was written; a new private key to a person at a terminal, never to a log."""
+    key = done.new_key
+    if terminal.is_interactive():
+        terminal.say("")
+    if not output.is_json():
+        lines = [f"profile '{printable(done.profile)}' written to {printable(done.config)}"]
+        if key is not None:
+            lines += [f"private key written to {key.file}", f"public key: {key.recipient}"]
+        terminal.print_line("\n".join(lines))
+        terminal.flush()
+    if key is not None and terminal.is_interactive():
+        terminal.say(f"\nThe private key, shown this once:\n\n    {key.identity}\n")
+
+
+def _print_advice(done: Configured, named: str) -> None:
+    lines = []
+    if done.new_key is not None:
+        lines += [
+            "Keep a copy of the private key elsewhere: without it nobody can restore, not",
+            "even you. A machine that only makes backups does not need it: there, move the",
+            "file away, and take it out of the profile:",
+            f"    bakthat configure{named} --identity-file -",
+        ]
+        if done.page is None:
+            lines += [
+                "A page of it, to print:",
+                f"    bakthat configure{named} --key-page key.html",
+            ]
+    if done.page is not None:
+        lines += ["Print this page, then delete the file:", f"    {printable(done.page)}"]
+    for line in lines:
+        log.info("%s", line)
+    for note in done.notes:
+        log.warning("%s", note)
+
+
+def _prove(profile: str, config: str | None) -> list[Finding]:
+    from bakthat.operations.doctor.proof import prove_container
+    from bakthat.session.session import Session
+
+    session = Session(profile, config, None)
+    log.info("Trying to write, read and delete on %s...", session.destination)
+    return prove_container(session, create=True)
+
+
+_ANSWERS = "what is kept (- removes a value)"
 
 
 @command(
     "configure_backups_rotation",
     "set how many backups rotation keeps",
     group=SETUP,
-    example="bakthat configure_backups_rotation",
+    example="bakthat configure_backups_rotation --days 7 --weeks 4 --months 6",
+)
+@option("--days", section=_ANSWERS, metavar="N", help="keep one backup for each of N days")
+@option("--weeks", section=_ANSWERS, metavar="N", help="likewise for weeks")
+@option("--months", section=_ANSWERS, metavar="N", help="likewise for months")
+@option(
+    "--first-week-day",
+    section=_ANSWERS,
+    metavar="DAY",
+    help="day on which a week begins: its name, or 0 (monday) to 6",
 )
 @with_profile
-def configure_backups_rotation(*, profile: str, config: str | None) -> None:
+def configure_backups_rotation(
+    *,
+    days: str | None,
+    weeks: str | None,
+    months: str | None,
+    first_week_day: str | None,
+    profile: str,
+    config: str | None,
+) -> None:
     """Run ``bakthat configure_backups_rotation``."""
-    from bakthat.cli import questions
+    from bakthat.cli.configure.rotation import configure_rotation
 
-    path = questions.configure_rotation(profile, config)
+    given = {"days": days, "weeks": weeks, "months": months, "first_week_day": first_week_day}
+    path = configure_rotation(profile, config, given)
     done = f"rotation of profile '{printable(profile)}' written to {path}"
     print_listing(lambda: terminal.print_line(done), (), file=str(path))
 

@@ -1,0 +1,52 @@
+"""What ``configure`` was told, be it by questions or by options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from bakthat import conf
+from bakthat.cli.configure.asking import Parse
+from bakthat.cli.configure.encryption import Encryption, KeyPair
+from bakthat.errors import UsageError
+
+_CHECKS = {key.name: key.metadata["check"] for key in fields(conf.Profile)}
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What is to be written."""
+
+    settings: Mapping[str, Any]
+    """Keys of the profile; None removes one."""
+    encryption: Encryption
+    page: Path | None = None
+    """The file for a page of a private key, to print."""
+    page_key: KeyPair | None = None
+    """The key on it."""
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """All keys of the profile that are set, or removed by None."""
+        return {**self.settings, **self.encryption.changes}
+
+
+def check_of(key: str, name: str) -> Parse[str]:
+    """Return the check of a key's values. It raises UsageError, which calls the value *name*."""
+
+    def check(answer: str) -> str:
+        problem = _CHECKS[key](answer)
+        if problem is not None:
+            raise UsageError(f"{name} {problem.text}", hint=problem.hint)
+        return answer
+
+    return check
+
+
+def likely_destination(settings: Mapping[str, Any]) -> str:
+    """Return the default destination of a profile that names none: where it has a container."""
+    if settings.get("s3_bucket"):
+        return "s3"
+    return "glacier" if settings.get("glacier_vault") else "local"

@@ -1,0 +1,390 @@
+"""``bakthat configure`` unattended: an option for each answer, and secrets in files only."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bakthat.crypto import age
+from tests.cli.test_json import checked_lines
+from tests.support.commandline import CommandLine, unmeasured
+from tests.support.profiles import write_config
+
+IDENTITY = age.generate_identity()
+RECIPIENT = age.recipient_of(IDENTITY)
+OTHER = age.recipient_of(age.generate_identity())
+LOCAL = {"default_destination": "local"}
+
+
+@pytest.fixture
+def user(user: CommandLine) -> CommandLine:
+    """Return a user with files of keys and passwords in the working directory."""
+    files = {
+        "secret": "SUPERSECRET\n",
+        "password": "s3cret\n",
+        "empty": "",
+        "lines": "two\nlines\n",
+        "key.txt": age.identity_file(IDENTITY, created=0),
+        "two-keys.txt": f"{age.generate_identity()}\n{age.generate_identity()}\n",
+    }
+    for name, text in files.items():
+        (user.directory / name).write_text(text)
+        (user.directory / name).chmod(0o600)
+    (user.directory / "mydir").mkdir()
+    (user.directory / "mydir" / "file").write_text("hello")
+    return user
+
+
+def profile_of(user: CommandLine, name: str = "default") -> dict[str, Any]:
+    found = yaml.safe_load((user.home / ".bakthat.yml").read_text())[name]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_every_answer_has_an_option_and_nothing_is_asked(user: CommandLine) -> None:
+    words = (
+        "configure --access-key AK --secret-key-file secret --bucket b --vault v "
+        "--default-destination glacier --region eu-west-1 --endpoint-url http://localhost:1 "
+        f"--local-path store --recipient {RECIPIENT} --recipient {OTHER} --identity-file key.txt "
+        "--no-proof"
+    )
+    code, screen = user.converse(*words.split())
+    assert code == 0
+    assert screen.startswith(f"\r\nprofile 'default' written to {user.home}/.bakthat.yml\r\n")
+    assert "SUPERSECRET" not in screen
+    assert profile_of(user) == {
+        "access_key": "AK",
+        "secret_key": "SUPERSECRET",
+        "s3_bucket": "b",
+        "glacier_vault": "v",
+        "default_destination": "glacier",
+        "region_name": "eu-west-1",
+        "endpoint_url": "http://localhost:1",
+        "local_path": str(user.directory / "store"),
+        "recipients": [RECIPIENT, OTHER],
+        "identity_file": str(user.directory / "key.txt"),
+    }
+    assert stat.S_IMODE((user.home / ".bakthat.yml").stat().st_mode) == 0o600
+
+
+def test_what_has_no_option_keeps_its_value_and_a_dash_removes_one(user: CommandLine) -> None:
+    before = {
+        "access_key": "AK",
+        "secret_key": "SK",
+        "s3_bucket": "b",
+        "region_name": "eu-west-1",
+        "password_file": "/secret",
+        "rotation": {"days": 7},
+    }
+    write_config(user.home / ".bakthat.yml", default=before)
+    assert user.run("configure", "--bucket", "new", "--no-proof").code == 0
+    assert profile_of(user) == {**before, "s3_bucket": "new"}
+    words = "configure --access-key - --region - --bucket - --no-proof"
+    assert user.run(*words.split()).code == 0
+    assert profile_of(user) == {"password_file": "/secret", "rotation": {"days": 7}}
+
+
+def test_the_secret_key_may_come_from_standard_input(user: CommandLine) -> None:
+    words = "configure --access-key AK --secret-key-file - --bucket b --no-proof"
+    done = user.run(*words.split(), stdin="SUPERSECRET\n")
+    assert done.code == 0
+    assert "SUPERSECRET" not in done.stdout + done.stderr
+    assert profile_of(user)["secret_key"] == "SUPERSECRET"
+
+
+@pytest.mark.parametrize(
+    ("words", "destination"),
+    [("--bucket b --vault v", "s3"), ("--vault v", "glacier"), ("--no-encryption", "local")],
+)
+def test_a_new_profile_stores_where_it_has_a_container(
+    user: CommandLine, words: str, destination: str
+) -> None:
+    assert user.run("configure", *words.split(), "--no-proof").code == 0
+    assert profile_of(user)["default_destination"] == destination
+
+
+WRONG: dict[str, tuple[str, int, str]] = {
+    # What is typed, the exit code and the message.
+    "an access key alone": ("--access-key AK", 2, "give --secret-key-file too"),
+    "a secret key alone": ("--secret-key-file secret", 2, "give --access-key too"),
+    "no secret key": ("--access-key AK --secret-key-file empty", 2, "the secret key is empty"),
+    "a secret key of lines": (
+        "--access-key AK --secret-key-file lines",
+        2,
+        "the secret key holds white space or a control character",
+    ),
+    "no file of it": (
+        "--access-key AK --secret-key-file none",
+        1,
+        "cannot read the file with the secret key '{cwd}/none': no such file",
+    ),
+    "a path for a bucket": ("--bucket a/b", 2, "--bucket holds a slash"),
+    "an unknown destination": ("--default-destination S3", 2, "did you mean s3?"),
+    "no address": ("--endpoint-url localhost:9000", 2, "--endpoint-url must begin with https://"),
+    "nobody's home": ("--local-path ~nobody-of-this-name/x", 1, "there is no such user"),
+    "an empty value": ("--bucket=", 2, "is a variable of a script not set?"),
+    "two encryptions": (
+        "--no-encryption --password-file password",
+        2,
+        "--no-encryption and --password-file contradict each other",
+    ),
+    "a password and a key": (
+        f"--password-file password --recipient {RECIPIENT}",
+        2,
+        "--password-file and --recipient contradict each other",
+    ),
+    "no recipient": ("--recipient age1x", 2, "--recipient: 'age1x' is not an age recipient"),
+    "a private key as recipient": (
+        f"--recipient {IDENTITY}",
+        2,
+        "--recipient: a secret key was given where a recipient is expected",
+    ),
+    "no password": ("--password-file empty", 1, "the password file '{cwd}/empty' is empty"),
+    "no file of a password": ("--password-file none", 1, "no such file"),
+    "a password of lines": ("--password-file lines", 1, "holds several lines"),
+    "a password on standard input": ("--password-file -", 2, "needs the path of a file"),
+    "a file for a new key": ("--new-key key.txt", 1, "'{cwd}/key.txt' exists, and is not over"),
+    "no directory": ("--new-key none/key", 1, "there is no directory '{cwd}/none'"),
+    "two identity files": (
+        "--new-key new --identity-file key.txt",
+        2,
+        "--new-key and --identity-file contradict each other",
+    ),
+    "no identity file": ("--identity-file none", 1, "cannot read the identity file"),
+    "a file without keys": ("--identity-file empty", 1, "the identity file holds no identity"),
+    "a page of no key": ("--key-page page.html", 2, "the profile has no identity_file"),
+    "a page of two keys": (
+        "--key-page page.html --identity-file two-keys.txt",
+        2,
+        "--key-page is for one key, and {cwd}/two-keys.txt has 2",
+    ),
+    "a page over the key": ("--new-key new --key-page new", 1, "'{cwd}/new' exists, and is not"),
+    "a page over a file": ("--new-key new --key-page secret", 1, "'{cwd}/secret' exists, and"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_option_changes_nothing(user: CommandLine, case: str) -> None:
+    words, code, message = WRONG[case]
+    path = write_config(user.home / ".bakthat.yml", default=LOCAL)
+    before = path.read_bytes(), sorted(os.listdir(user.directory))
+    done = user.run("configure", *shlex.split(words), "--no-proof")
+    assert message.format(cwd=user.directory) in done.stderr
+    assert done.code == code
+    assert done.stdout == ""
+    assert IDENTITY not in done.stderr
+    assert "SUPERSECRET" not in done.stderr
+    assert (path.read_bytes(), sorted(os.listdir(user.directory))) == before
+
+
+def test_others_who_can_read_a_secret_are_a_warning(user: CommandLine) -> None:
+    for name in ("secret", "password", "key.txt"):
+        (user.directory / name).chmod(0o644)
+    secret = ["configure", "--access-key", "AK", "--secret-key-file", "secret", "--no-proof"]
+    for words in (secret, ["configure", "--password-file", "password", "--no-proof"]):
+        done = user.run(*words)
+        assert "bakthat: warning: others can read " in done.stderr
+        assert done.code == 0
+    done = user.run("configure", "--identity-file", "key.txt", "--no-proof")
+    assert f"(mode 0644): chmod 600 {user.directory}/key.txt" in done.stderr
+
+
+# A new key
+
+
+def test_a_new_key_encrypts_to_others_too_and_is_not_shown(user: CommandLine) -> None:
+    words = f"configure --local-path store --new-key new.txt --recipient {OTHER} --no-proof"
+    done = user.run(*words.split())
+    assert done.code == 0
+    key = user.directory / "new.txt"
+    (identity,) = age.parse_identities(key.read_text())
+    recipient = age.recipient_of(identity)
+    assert done.stdout == (
+        f"profile 'default' written to {user.home}/.bakthat.yml\n"
+        f"private key written to {key}\n"
+        f"public key: {recipient}\n"
+    )
+    assert "Keep a copy of the private key elsewhere" in done.stderr
+    assert identity not in done.stderr
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert profile_of(user) == {
+        **LOCAL,
+        "local_path": str(user.directory / "store"),
+        "recipients": [recipient, OTHER],
+        "identity_file": str(key),
+    }
+
+
+@pytest.mark.needs("age", "age-keygen", "tar")
+def test_backups_open_with_the_key_in_bakthat_and_in_age(user: CommandLine) -> None:
+    assert user.run("configure", "--local-path", "store", "--new-key", "new.txt").code == 0
+    assert user.run("backup", "mydir").code == 0
+    assert user.run("restore", "mydir", "-o", "out").code == 0
+    assert (user.directory / "out" / "mydir" / "file").read_text() == "hello"
+    (user.directory / "out2").mkdir()
+    script = "age -d -i new.txt store/*.tgz.age | tar xz -C out2 && age-keygen -y new.txt"
+    opened = subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", script], cwd=user.directory, capture_output=True
+    )
+    assert opened.stdout.decode().splitlines() == profile_of(user)["recipients"]
+    assert (user.directory / "out2" / "mydir" / "file").read_text() == "hello"
+
+    # A machine that only makes backups.
+    assert user.run("configure", "--identity-file", "-", "--no-proof").code == 0
+    (user.directory / "new.txt").unlink()
+    assert user.run("backup", "mydir").code == 0
+    refused = user.run("restore", "mydir", "-o", "out3")
+    assert "no private key was given" in refused.stderr
+    assert refused.code == 1
+
+
+def test_a_key_stays_when_the_profile_cannot_be_written(user: CommandLine) -> None:
+    path = write_config(user.home / ".bakthat.yml", default={**LOCAL, "s3_buckt": "x"})
+    before = path.read_bytes()
+    done = user.run("configure", "--new-key", "new.txt", "--no-proof")
+    assert done.stderr == (
+        f"bakthat: error: {path}: profile 'default': unknown key 's3_buckt'\n"
+        "bakthat: hint: did you mean s3_bucket?\n"
+        f"bakthat: hint: '{user.directory}/new.txt' was made and stays, but no profile names it\n"
+    )
+    assert (done.code, done.stdout) == (1, "")
+    assert path.read_bytes() == before
+    assert age.parse_identities((user.directory / "new.txt").read_text())
+
+
+def limited(user: CommandLine, kilobytes: int, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run bakthat where no file can be larger than that, as on a disk that is full."""
+    command = shlex.join([sys.executable, "-B", "-m", "bakthat", *words])
+    return subprocess.run(
+        ["bash", "-c", f"ulimit -f {kilobytes}; {command} | cat"],
+        cwd=user.directory,
+        env={**unmeasured(), **user.environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_key_that_cannot_be_written_leaves_nothing(user: CommandLine) -> None:
+    before = sorted(os.listdir(user.directory))
+    done = limited(user, 0, "configure", "--new-key", "new.txt", "--no-proof")
+    assert done.stderr == (
+        f"bakthat: error: cannot write '{user.directory}/new.txt': file too large\n"
+    )
+    assert sorted(os.listdir(user.directory)) == before
+    assert os.listdir(user.home) == []
+
+
+def test_a_page_that_cannot_be_written_leaves_a_profile_that_works(user: CommandLine) -> None:
+    words = ["configure", "--new-key", "new.txt", "--key-page", "page.html", "--no-proof"]
+    done = limited(user, 1, *words)
+    assert done.stderr == (
+        f"bakthat: error: cannot write '{user.directory}/page.html': file too large\n"
+        f"bakthat: hint: the profile was written; the private key is in {user.directory}/new.txt\n"
+    )
+    assert not (user.directory / "page.html").exists()
+    assert profile_of(user)["identity_file"] == str(user.directory / "new.txt")
+    assert user.run("configure", "--key-page", "page.html", "--no-proof").code == 0
+    assert "private key" in (user.directory / "page.html").read_text()
+
+
+def test_what_json_says_of_a_new_key(user: CommandLine) -> None:
+    words = "configure --new-key new.txt --key-page page.html --local-path store --json"
+    done = user.run(*words.split())
+    lines = checked_lines(done, "configure")
+    assert {line["message_type"] for line in lines[:-1]} == {"check"}
+    (identity,) = age.parse_identities((user.directory / "new.txt").read_text())
+    summary = lines[-1]
+    assert (summary["message_type"], summary["command"]) == ("summary", "configure")
+    assert summary["file"] == str(user.home / ".bakthat.yml")
+    assert summary["recipient"] == age.recipient_of(identity)
+    assert summary["identity_file"] == str(user.directory / "new.txt")
+    assert summary["key_page"] == str(user.directory / "page.html")
+    assert identity not in done.stdout + done.stderr
+
+
+def test_quiet_says_only_what_was_written(user: CommandLine) -> None:
+    done = user.run("configure", "--new-key", "new.txt", "--local-path", "store", "--quiet")
+    assert done.stderr == ""
+    assert re.match("profile 'default' written to .*\nprivate key written to ", done.stdout)
+    former = user.run("configure", "--no-encryption", "--identity-file", "-", "--quiet")
+    assert "bakthat: warning: earlier backups open with the keys in " in former.stderr
+
+
+def test_a_relative_path_in_the_profile_is_that_of_its_file(user: CommandLine) -> None:
+    (user.directory / "etc").mkdir()
+    for name in ("key.txt", "password"):
+        (user.directory / name).rename(user.directory / "etc" / name)
+    conf = {**LOCAL, "password_file": "password", "identity_file": "key.txt", "local_path": "store"}
+    write_config(user.directory / "etc" / "shop.yml", default=conf)
+    done = user.run("configure", "-c", "etc/shop.yml", "--key-page", "page.html", "--no-proof")
+    assert done.code == 0, done.stderr
+    assert RECIPIENT in (user.directory / "page.html").read_text()
+    stdin = "\n" * 8 + "3\n\n"
+    asked = user.run("configure", "-c", "etc/shop.yml", "--no-proof", stdin=stdin)
+    assert "File with the password (password): " in asked.stderr
+    assert "earlier backups" not in asked.stderr
+    written = yaml.safe_load((user.directory / "etc" / "shop.yml").read_text())["default"]
+    assert written == {**conf, "region_name": "us-east-1"}
+    (user.directory / "etc" / "password").unlink()
+    made = user.run("configure", "-c", "etc/shop.yml", "--no-proof", stdin=f"{stdin}new\nnew\n")
+    assert made.code == 0, made.stderr
+    assert (user.directory / "etc" / "password").read_text() == "new\n"
+
+
+# The rotation
+
+
+def test_a_rotation_has_options_too(user: CommandLine) -> None:
+    rotation = {"last": 3, "days": 7, "weeks": 4}
+    write_config(user.home / ".bakthat.yml", default={**LOCAL, "rotation": rotation})
+    words = "configure_backups_rotation --days 14 --weeks - --first-week-day Monday"
+    code, screen = user.converse(*words.split())
+    assert code == 0
+    assert screen == f"rotation of profile 'default' written to {user.home}/.bakthat.yml\r\n"
+    assert profile_of(user)["rotation"] == {"last": 3, "days": 14, "first_week_day": 0}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("--days x", 2, "'x' is not a whole number from 0 on"),
+        ("--first-week-day someday", 2, "'someday' is not a day of the week"),
+        ("--days -", 1, "a rotation that keeps nothing is refused"),
+    ],
+)
+def test_a_wrong_option_of_the_rotation_changes_nothing(
+    user: CommandLine, words: str, code: int, message: str
+) -> None:
+    path = write_config(user.home / ".bakthat.yml", default={**LOCAL, "rotation": {"days": 7}})
+    before = path.read_bytes()
+    done = user.run("configure_backups_rotation", *words.split())
+    assert message in done.stderr
+    assert done.code == code
+    assert path.read_bytes() == before
+
+
+def test_only_the_secret_of_a_pair_that_is_known_can_be_replaced(user: CommandLine) -> None:
+    before = {"access_key": "AK", "secret_key": "SK", "s3_bucket": "b"}
+    write_config(user.home / ".bakthat.yml", default=before)
+    done = user.run("configure", "--secret-key-file", "secret", "--no-proof")
+    assert done.code == 0
+    assert profile_of(user) == {**before, "secret_key": "SUPERSECRET"}
+
+
+def test_the_files_of_a_page_and_a_key_may_have_any_name(user: CommandLine) -> None:
+    (user.directory / "a b").mkdir()
+    done = user.run(
+        "configure", "--new-key", "a b/ké'y", "--key-page", "a b/\N{SNOWMAN}", "--no-proof"
+    )
+    assert done.code == 0
+    assert profile_of(user)["identity_file"] == str(Path(user.directory, "a b/ké'y"))
+    assert (user.directory / "a b" / "\N{SNOWMAN}").exists()
