@@ -35,6 +35,11 @@ class Finding:
     hint: str = ""
     """One line: what to do about it; "" where nothing is to be done."""
 
+    @property
+    def is_problem(self) -> bool:
+        """Whether something fails."""
+        return self.verdict is Verdict.PROBLEM
+
     def as_dict(self) -> dict[str, str]:
         """Return the fields as text."""
         return {

@@ -13,7 +13,6 @@ from bakthat.cli.commands.findings import print_findings
 from bakthat.cli.exit_codes import ExitCode
 from bakthat.cli.options import with_profile
 from bakthat.cli.output import Summary, print_error, print_listing, print_result, print_text
-from bakthat.policy.finding import Verdict
 from bakthat.system import terminal
 from bakthat.system.text import printable
 
@@ -149,7 +148,7 @@ def configure(
     if not output.is_json():
         print_findings(found)
         terminal.flush()
-    is_usable = all(each.verdict != Verdict.PROBLEM for each in found)
+    is_usable = not any(each.is_problem for each in found)
     wrote = f"Wrote profile '{profile}'"
     if not is_usable:
         print_error(
