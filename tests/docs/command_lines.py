@@ -61,7 +61,8 @@ def of_module(module: Path) -> Iterator[CommandLine]:
             for text in _texts(node.value):
                 for found in PROGRAM.finditer(text):
                     words = _beginning(text[found.end() :])
-                    if words[0] not in VERBS:
+                    is_argument = ARGUMENT.search(text[: found.start()])
+                    if words[0] not in VERBS and not is_argument:
                         yield CommandLine(f"{name}:{node.value.lineno}", words, False)
         elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             yield from _of_literals(f"{name} ({getattr(node, 'name', 'module')})", _docstring(node))
