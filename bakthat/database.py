@@ -354,7 +354,9 @@ def catalog_error(file: Path, exc: Exception) -> CatalogError:
         kind = _FullError if problem.is_full else CatalogError
         return kind(
             f"cannot write the catalog {name}: {problem.reason}",
-            hint=f"{problem.hint}, or name another catalog as database in the profile",
+            hint=", or ".join(
+                filter(None, [problem.hint, "name another catalog as database in the profile"])
+            ),
         )
     hint = disks.hint_of(exc) if isinstance(exc, OSError) else ""
     if is_about_writing:

@@ -378,6 +378,14 @@ def test_a_file_system_without_locks_is_not_called_locked_by_another(
     ), done.stderr
 
 
+def test_a_directory_that_cannot_be_made_either_is_an_error_with_a_hint() -> None:
+    with pytest.raises(CatalogError, match="/proc/no home: no such file or directory") as caught:
+        add(Path("/proc/no home/.bakthat.sqlite"), row("a.1"))
+    assert caught.value.hint == (
+        "create it: mkdir -p '/proc/no home', or name another catalog as database in the profile"
+    )
+
+
 @pytest.mark.parametrize("number", [errno.EDQUOT, errno.ESTALE, errno.EIO, errno.EFBIG])
 def test_each_refusal_of_a_disk_has_a_hint(
     path: Path, number: int, monkeypatch: pytest.MonkeyPatch

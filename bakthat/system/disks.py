@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import pwd
+import shlex
 import stat
 import tempfile
 from dataclasses import dataclass
@@ -92,7 +93,12 @@ def problem_of_directory(path: str | os.PathLike[str]) -> Problem | None:
     except OSError as exc:
         reason = "the disk is full" if exc.errno == errno.ENOSPC else reason_of(exc)
         is_full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
-        return Problem(f"{printable(path)}: {reason}", hint_of(exc), is_full)
+        hint = (
+            f"create it: mkdir -p {shlex.quote(printable(path))}"
+            if exc.errno == errno.ENOENT
+            else hint_of(exc)
+        )
+        return Problem(f"{printable(path)}: {reason}", hint, is_full)
     return None
 
 

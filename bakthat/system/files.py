@@ -34,6 +34,14 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> int:
     return written
 
 
+def temporary_place() -> str:
+    """Return where temporary files go, for a message; also where there is no directory for them."""
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        return "a temporary file"
+
+
 _PRIVATE = 0o600
 
 

@@ -18,7 +18,10 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     """
     text = os.path.expanduser(path)
     if text == "~" or text.startswith("~/"):
-        raise ConfigError(f"cannot expand '{text}': there is no home directory")
+        raise ConfigError(
+            f"cannot expand '{text}': there is no home directory",
+            hint="set the variable HOME to a directory for the catalog and the cache",
+        )
     if os.fspath(path).startswith("~") and text == os.fspath(path):
         raise ConfigError(f"cannot expand '{text}': there is no such user")
     if "\0" in text:

@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 
 import bakthat
+from bakthat.archive.create.increment import plan
+from bakthat.archive.index import writer
 from bakthat.backends import make_backend
 from bakthat.backends.local.backend import LocalBackend
 from bakthat.errors import ArchiveError, KeyExistsError, StorageError
@@ -248,6 +250,25 @@ def test_a_temporary_directory_that_is_full_is_an_error_of_one_line(
         back_up(tree, local)
     assert stored(local) == (set(), set())
     assert bakthat.ls(conf=local) == []
+
+
+def test_without_a_directory_for_temporary_files_an_error_says_which_were_tried(
+    tree: Path, local: Conf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose file system is read-only."""
+    made = back_up(tree, local)
+    # The usual ones are not to be had by any user.
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/none"])
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(writer, "_MEMORY_BYTES", 1)
+    monkeypatch.setattr(plan, "_MEMORY_BYTES", 1)
+    for incremental, what in ((False, "the index"), (True, "what changed")):
+        (tree / "a.txt").write_text(what)
+        with pytest.raises(
+            ArchiveError, match=rf"cannot keep {what} in a .*: no usable .*/proc/no"
+        ):
+            bakthat.backup(tree, conf=local, password="", incremental=incremental)
+    assert stored(local)[0] == {made.stored_filename}
 
 
 def test_a_vault_gets_its_archive_even_if_the_index_has_no_place(

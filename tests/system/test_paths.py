@@ -27,8 +27,9 @@ def test_without_a_home_directory_an_error_says_so(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", nobody)
-    with pytest.raises(ConfigError, match="there is no home directory"):
+    with pytest.raises(ConfigError, match="there is no home directory") as caught:
         expanded("~/.bakthat.yml")
+    assert "HOME" in str(caught.value.hint)
 
 
 def test_an_unknown_user_and_a_nul_are_errors() -> None:

@@ -22,6 +22,7 @@ from bakthat.format.index.layout import (
     pack_table,
 )
 from bakthat.format.index.packing import SegmentPacker
+from bakthat.system.files import temporary_place
 from bakthat.system.streams import Sink
 from bakthat.system.text import reason_of
 
@@ -204,6 +205,6 @@ class IndexSpool:
 
 def _cannot_keep_error(error: OSError) -> ArchiveError:
     return ArchiveError(
-        f"cannot keep the index in {tempfile.gettempdir()}: {reason_of(error)}",
+        f"cannot keep the index in {temporary_place()}: {reason_of(error)}",
         hint="it takes some 60 bytes for each file; TMPDIR names another directory",
     )

@@ -8,8 +8,11 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
+from bakthat.errors import ArchiveError
 from bakthat.format.entry import Entry, EntryType
 from bakthat.format.index.values import sort_key
+from bakthat.system.files import temporary_place
+from bakthat.system.text import reason_of
 
 RUN_ENTRIES = 50_000
 """How many entries are sorted in memory at once; of more, each sorted run goes to a file."""
@@ -21,7 +24,8 @@ def in_order(entries: Iterable[Entry], *, run_entries: int = RUN_ENTRIES) -> Ite
     """Yield *entries* sorted by their paths, component by component in the order of the bytes.
 
     Of several entries with one path the last one counts, as when an archive is extracted. Beyond
-    *run_entries* the runs are in unnamed temporary files, which close with the iterator.
+    *run_entries* the runs are in unnamed temporary files, which close with the iterator. Raises
+    ArchiveError when they cannot be written.
     """
     files: list[IO[bytes]] = []
     try:
@@ -54,6 +58,16 @@ def _sorted(run: list[_Keyed]) -> list[_Keyed]:
 
 
 def _write(run: Iterable[_Keyed]) -> IO[bytes]:
+    try:
+        return _written(run)
+    except OSError as exc:
+        raise ArchiveError(
+            f"cannot sort the entries in {temporary_place()}: {reason_of(exc)}",
+            hint="it takes some 200 bytes for each file; TMPDIR names another directory",
+        ) from exc
+
+
+def _written(run: Iterable[_Keyed]) -> IO[bytes]:
     file = tempfile.TemporaryFile()  # noqa: SIM115  # in_order closes it
     try:
         for _, entry in run:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bakthat.errors import ArchiveError
 from bakthat.format.entry import Entry, EntryType
 from bakthat.operations.browse.order import in_order
 
@@ -57,3 +59,12 @@ def test_the_files_close_with_the_iterator(monkeypatch: pytest.MonkeyPatch) -> N
     assert not any(each.closed for each in made)
     iterator.close()  # type: ignore[attr-defined]  # a generator
     assert all(each.closed for each in made)
+
+
+def test_a_file_that_cannot_be_written_is_an_error_that_names_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    entries = [Entry(f"{number}", EntryType.FILE, 0, 0, 0, 0) for number in range(3)]
+    with pytest.raises(ArchiveError, match=r"cannot sort the entries in .*/gone: no such file"):
+        list(in_order(entries, run_entries=2))

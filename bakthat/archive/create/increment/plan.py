@@ -15,6 +15,7 @@ from bakthat.archive.report import PlanTotals
 from bakthat.errors import ArchiveError, BakthatError
 from bakthat.format.entry import BLOCK, Entry, EntryType
 from bakthat.format.index.layout import USUAL_HEADER_BYTES
+from bakthat.system.files import temporary_place
 from bakthat.system.text import from_native, printable, reason_of
 
 _MEMORY_BYTES = 8 * 1024 * 1024
@@ -197,7 +198,7 @@ def _above(path: str) -> Iterator[str]:
 
 def _cannot_keep_error(error: OSError) -> ArchiveError:
     return ArchiveError(
-        f"cannot keep what changed in {tempfile.gettempdir()}: {reason_of(error)}",
+        f"cannot keep what changed in {temporary_place()}: {reason_of(error)}",
         hint="it takes some 100 bytes for each changed file; TMPDIR names another directory",
     )
 
