@@ -296,6 +296,23 @@ def test_a_page_that_cannot_be_written_leaves_a_profile_that_works(user: Command
     assert "private key" in (user.directory / "page.html").read_text()
 
 
+@pytest.mark.parametrize("output", ["| true", "> /dev/full"])
+def test_an_output_that_nobody_reads_costs_nothing(user: CommandLine, output: str) -> None:
+    words = "configure --local-path store --new-key new.txt --key-page page.html"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m bakthat {words} {output}"],
+        cwd=user.directory,
+        env={**unmeasured(), **user.environment},
+        capture_output=True,
+        text=True,
+    )
+    assert "Wrote profile 'default', which can store backups" in done.stderr
+    assert done.returncode == 1
+    assert (user.directory / "page.html").exists()
+    assert (user.directory / "store").is_dir()
+    assert profile_of(user)["identity_file"] == str(user.directory / "new.txt")
+
+
 def test_what_json_says_of_a_new_key(user: CommandLine) -> None:
     words = "configure --new-key new.txt --key-page page.html --local-path store --json"
     done = user.run(*words.split())

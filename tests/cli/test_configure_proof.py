@@ -67,7 +67,7 @@ def test_a_wrong_secret_key_is_named_and_the_profile_stays(
     assert hint.strip() == "hint: the secret key does not fit the access key: check secret_key"
     assert (
         "bakthat: error: the profile was written, but it cannot store backups yet\n"
-        "bakthat: hint: mend what is above, then try again: bakthat doctor\n"
+        "bakthat: hint: mend what was found, then try again: bakthat doctor\n"
         "Wrote profile 'default', "
     ) in done.stderr
     assert "Next:" not in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shlex
 import time
@@ -145,28 +146,35 @@ def configure(
     _print_advice(done, named)
     started = time.monotonic()
     found = [] if no_proof else _prove(profile, config)
-    if not output.is_json():
+    is_usable = not any(each.is_problem for each in found)
+    if not is_usable and output.is_json():
+        _print_problem(named)
+
+    def show() -> None:
         print_findings(found)
         terminal.flush()
-    is_usable = not any(each.is_problem for each in found)
-    wrote = f"Wrote profile '{profile}'"
-    if not is_usable:
-        print_error(
-            "the profile was written, but it cannot store backups yet",
-            f"mend what is above, then try again: bakthat doctor{named}",
-        )
-    elif found:
-        wrote += ", which can store backups"
+        if not is_usable:
+            _print_problem(named)
+
+    proved = ", which can store backups" if found and is_usable else ""
     print_result(
         Summary(
-            wrote,
+            f"Wrote profile '{profile}'{proved}",
             time.monotonic() - started,
             next_step=f"Next: bakthat backup DIRECTORY{named}" if is_usable else "",
             facts=_facts(done),
         ),
-        lines=(("check", each.as_dict()) for each in found),
+        show,
+        (("check", each.as_dict()) for each in found),
     )
     return None if is_usable else ExitCode.FAILED
+
+
+def _print_problem(named: str) -> None:
+    print_error(
+        "the profile was written, but it cannot store backups yet",
+        f"mend what was found, then try again: bakthat doctor{named}",
+    )
 
 
 def _options_of(profile: str, config: str | None) -> str:
@@ -193,8 +201,10 @@ def _print_written(done: Configured) -> None:
         lines = [f"profile '{printable(done.profile)}' written to {printable(done.config)}"]
         if key is not None:
             lines += [f"private key written to {key.file}", f"public key: {key.recipient}"]
-        terminal.print_line("\n".join(lines))
-        terminal.flush()
+        # The page and the proof come all the same, and then the error is found again.
+        with contextlib.suppress(terminal.OutputError):
+            terminal.print_line("\n".join(lines))
+            terminal.flush()
     if key is not None and terminal.is_interactive():
         terminal.say(f"\nThe private key, shown this once:\n\n    {key.identity}\n")
 

@@ -29,7 +29,7 @@ class Configured:
     """The configuration file."""
     new_key: KeyPair | None
     notes: tuple[str, ...]
-    """What follows for the backups that are there; each is a sentence."""
+    """What follows for the backups that are there; each is a warning."""
     page: Path | None
     """The file of the page with a private key, which :meth:`write_page` makes."""
     page_key: KeyPair | None
