@@ -336,6 +336,44 @@ def test_quiet_says_only_what_was_written(user: CommandLine) -> None:
     assert "bakthat: warning: earlier backups open with the keys in " in former.stderr
 
 
+@pytest.mark.parametrize(
+    ("before", "words", "warning"),
+    [
+        ({}, "--recipient OURS", ""),
+        ({"recipients": ["OTHERS"]}, "--recipient OTHERS --identity-file key.txt", ""),
+        ({"recipients": "OURS"}, "--recipient OTHERS --recipient OURS", ""),
+        ({"recipients": ["OTHERS"]}, "--recipient OURS", "the former private keys only"),
+        ({"recipients": ["OTHERS"]}, "--new-key new.txt", "the former private keys only"),
+        ({"recipients": ["OTHERS"]}, "--no-encryption", "the former private keys only"),
+        ({"identity_file": "/old"}, "--new-key new.txt", "the keys in /old"),
+        ({"identity_file": "/old"}, "--identity-file key.txt", "the keys in /old"),
+        ({"identity_file": "/old"}, "--identity-file -", ""),
+        (
+            {"identity_file": "/old", "recipients": ["OTHERS"]},
+            "--identity-file - --recipient OURS",
+            "the keys in /old",
+        ),
+        ({"identity_file": "/old", "recipients": ["OTHERS"]}, "--no-encryption", ""),
+        ({"password": "x"}, "--recipient OURS", ""),
+        ({"password": ""}, "--password-file password", ""),
+        ({"password": "x"}, "--password-file password", "the former password only"),
+        ({"password_command": "x"}, "--no-encryption", "the former password only"),
+    ],
+)
+def test_a_warning_says_what_opens_earlier_backups_where_the_profile_does_not(
+    user: CommandLine, before: dict[str, Any], words: str, warning: str
+) -> None:
+    def here(text: str) -> str:
+        return text.replace("OURS", RECIPIENT).replace("OTHERS", OTHER)
+
+    path = write_config(user.home / ".bakthat.yml", default={**LOCAL, **before})
+    path.write_text(here(path.read_text()))
+    done = user.run("configure", *here(words).split(), "--no-proof")
+    assert done.code == 0
+    assert done.stderr.count("earlier backups open with ") == bool(warning)
+    assert warning in done.stderr
+
+
 def test_a_relative_path_in_the_profile_is_that_of_its_file(user: CommandLine) -> None:
     (user.directory / "etc").mkdir()
     for name in ("key.txt", "password"):

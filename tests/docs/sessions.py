@@ -326,7 +326,8 @@ class Reader:
                 answer = self._answers(command.output, machine)
                 printed = machine.run_on_terminal(text, answer)
                 printed = re.sub(r"\x1b\[[\d;]*[A-Za-z]", "", printed)
-                printed = re.sub(r"^\n", "", printed, flags=re.M)  # where the bar has been
+                # Where the bar has been; and so blank lines of the page are not compared.
+                printed = re.sub(r"^\n", "", printed, flags=re.M)
             else:
                 printed = machine.run(text)
             lines = without_percentages(self._on_page(printed, machine).splitlines())
@@ -334,7 +335,8 @@ class Reader:
             if WRITES and "…" not in "".join(command.output):
                 self._correct(command, lines)
             else:
-                self._compare(command.output, lines, where)
+                expected = [line for line in command.output if line or not block.is_interactive]
+                self._compare(expected, lines, where)
             if machine.status and not (following and following.text == "echo $?"):
                 raise AssertionError(f"{where}: exit code {machine.status}\n{printed}")
 

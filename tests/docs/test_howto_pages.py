@@ -263,6 +263,13 @@ def rclone(world: World) -> dict[str, Any]:
 
 
 @page
+def configure(world: World) -> None:
+    conf = rclone(world)
+    world.reader.secrets["AWS Secret Key:"] = conf["secret_key"]
+    world.write("~/secret-key", conf["secret_key"]).chmod(0o600)
+
+
+@page
 def encryption(world: World) -> None:
     rclone(world)
     write_site(world)

@@ -106,12 +106,13 @@ def notes_on(current: Current, changes: Mapping[str, Any]) -> Iterator[str]:
     keys = ("password", "password_file", "password_command")
     if any(current.get(key) and after[key] != current[key] for key in keys):
         yield "earlier backups open with the former password only: do not lose it"
-    file = current.get("identity_file")
-    if file is not None and after["identity_file"] != file:
+    file, now = current.get("identity_file"), after.get("identity_file")
+    is_lost = not set(recipients_of(current)) <= set(recipients_of(after))
+    if file is None and is_lost:
+        yield "earlier backups open with the former private keys only: do not lose them"
+    elif file not in (None, now) and (now is not None or is_lost):
         shown = printable(str(file))
         yield f"earlier backups open with the keys in {shown} (restore --identity-file)"
-    elif file is None and not set(recipients_of(current)) <= set(recipients_of(after)):
-        yield "earlier backups open with the former private keys only: do not lose them"
 
 
 def check_recipients(text: str) -> list[str]:
