@@ -144,3 +144,27 @@ def test_the_key_of_an_index_is_that_of_its_archive_and_an_extension(key: str) -
 )
 def test_other_keys_are_not_those_of_indexes(key: str) -> None:
     assert not names.is_index_key(key)
+
+
+@given(token=st.text("0123456789abcdef", min_size=32, max_size=32))
+def test_the_name_of_a_probe_is_that_of_nothing_else(token: str) -> None:
+    name = names.probe_name(token)
+    assert names.is_probe_name(name)
+    assert names.parse_any_name(name) is None
+    assert names.parse_key(name, "") is None
+    assert not names.is_index_key(name)
+    assert not name.endswith(names.KEY_VALUE_EXTENSION)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bakthat-0.probe",
+        "my.probe",
+        f"bakthat-{'g' * 32}.probe",
+        f"x/bakthat-{'0' * 32}.probe",
+        f"bakthat-{'0' * 32}.probe.20130604191055.tgz",
+    ],
+)
+def test_other_names_are_not_those_of_probes(name: str) -> None:
+    assert not names.is_probe_name(name)

@@ -96,11 +96,10 @@ def _region(client: S3Client) -> Finding | None:
         return None
     if region == own.region:
         return good("region", f"the bucket is in {region}, as the profile says")
-    return advice(
-        "region",
-        f"the bucket is in {region}, not in {own.region}: each command has to be sent on",
-        f"set region_name: {region}",
-    )
+    detail = f"the bucket is in {region}, and the profile says {own.region}"
+    if own.endpoint_url is None:
+        detail += ": each command is sent to two regions"
+    return advice("region", detail, f"set region_name: {region}")
 
 
 def _versioning(status: str, rules: list[LifecycleRule], prefix: str) -> Finding:

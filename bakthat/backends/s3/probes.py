@@ -12,6 +12,7 @@ from bakthat.backends.s3.examination import look_at_bucket
 from bakthat.backends.s3.proof import BucketProof
 from bakthat.errors import UnreachableError
 from bakthat.policy.finding import Finding, Verdict, failed
+from bakthat.policy.settings import HOST_PLACEHOLDER
 
 
 class S3Prober:
@@ -31,6 +32,7 @@ class S3Prober:
             self._client,
             key,
             make_bucket=lambda: S3Backend(self._conf).create_container(),
+            listed_prefix=str(self._conf.get("prefix") or "").partition(HOST_PLACEHOLDER)[0],
             storage_class=self._conf.get("storage_class"),
             deletes=bool(self._conf.get("rotation")),
         )

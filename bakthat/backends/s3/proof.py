@@ -33,6 +33,7 @@ deletion changes nothing."""
 class BucketProof:
     """One proof, with the probe *key*, which nothing else has. *make_bucket* makes the bucket.
 
+    *listed_prefix* is what sync lists: keys may be allowed to list other ones only.
     *storage_class* is that of backups, None for the storage's own. Without *deletes*, nothing that
     bakthat is configured for deletes from the bucket.
     """
@@ -43,11 +44,13 @@ class BucketProof:
         key: str,
         *,
         make_bucket: Callable[[], object],
+        listed_prefix: str,
         storage_class: str | None,
         deletes: bool,
     ) -> None:
         self.findings: list[Finding] = []
         self._make_bucket = make_bucket
+        self._listed_prefix = listed_prefix
         self._client = client
         self._key = key
         self._storage_class = storage_class
@@ -102,7 +105,7 @@ class BucketProof:
         return False
 
     def _list(self) -> Tried:
-        return self._try("list_objects_v2", Prefix=self._key, MaxKeys=1)
+        return self._try("list_objects_v2", Prefix=self._listed_prefix, MaxKeys=1)
 
     def _why_kept(self) -> str:
         """Return why a probe could not be removed again without a trace; "" when it could."""

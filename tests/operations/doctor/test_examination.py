@@ -41,7 +41,7 @@ def conf(moto_conf: Conf, local: Conf) -> Conf:
     """Return a profile with a bucket."""
     share_service_models()
     plain(moto_conf).create_bucket(Bucket=moto_conf["s3_bucket"])
-    return {**moto_conf, "database": local["database"], "timeout": 2}
+    return {**moto_conf, "database": local["database"]}
 
 
 def doctor(conf: Conf) -> list[Finding]:

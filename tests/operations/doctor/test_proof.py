@@ -131,6 +131,12 @@ def test_the_rights_of_keys_for_one_prefix_suffice(checked: CheckedServer) -> No
         assert f"arn:aws:s3:::{conf['s3_bucket']}/web2/*" in each.hint
 
 
+def test_the_listing_is_that_of_sync(moto_proxy: FaultProxy, proxied_conf: Conf) -> None:
+    prove({**proxied_conf, "prefix": "hosts/{host}/"})
+    listings = [path for _, path, _ in moto_proxy.requests if "list-type=2" in path]
+    assert [each for each in listings if "prefix=hosts%2F&" in f"{each}&"] == listings != []
+
+
 def test_a_deletion_that_rotation_needs_is_a_problem(checked: CheckedServer) -> None:
     conf = checked.allowing([each for each in RIGHTS if each != "s3:DeleteObject"])
     assert problems(prove(conf)) == []
