@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import bakthat
+from tests.support.containerfile import FILES, stages
 
 PROJECT = Path(__file__).parents[1]
 IN_SDIST = [
@@ -114,6 +115,33 @@ def install() -> None:
         assert (home / "pipx-man" / "man1" / "bakthat.1").exists()
 
 
+def check_containers() -> None:
+    """Run the build of the image as far as no engine is needed, and check its files."""
+    run("hadolint", FILES / "Containerfile")
+    run(sys.executable, "-m", "kubernetes_validate", "--strict", FILES / "cronjob.yaml")
+    with tempfile.TemporaryDirectory() as name:
+        base = Path(name)
+        for word, rest in stages()[0]:
+            *sources, target = rest.split()
+            if word == "COPY":
+                for source in sources:
+                    _copy(PROJECT / source, base / target)
+            elif word == "RUN":
+                command = rest.replace("/opt/bakthat", f"{base}/opt/bakthat")
+                run("sh", "-ec", f"cd {base}\n{command}")
+        version = run(base / "opt/bakthat/bin/bakthat", "--version").strip()
+        assert version == f"bakthat {bakthat.__version__}", version
+        run(base / "opt/bakthat/bin/python", "-c", "import apprise")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy as COPY does: a directory's content, or a file into a directory."""
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy(source, target)
+
+
 def check_release() -> None:
     """Exit with an error unless the version and its entry in the changelog are for a release."""
     version = bakthat.__version__
@@ -133,6 +161,7 @@ def main() -> None:
     sdist, wheel = build(PROJECT / "dist")
     use(wheel)
     install()
+    check_containers()
     print(f"{sdist.name} and {wheel.name} are good")
 
 

@@ -6,6 +6,7 @@ write to, a process 1.
 
 from __future__ import annotations
 
+import random
 import re
 import shlex
 import shutil
@@ -19,38 +20,32 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bakthat.cli.exit_codes import ExitCode
 from bakthat.conf import Profile
-from tests.docs.sessions import DOCS
 from tests.support.commandline import PATIENCE, PROJECT
+from tests.support.containerfile import FILES, stages
 from tests.support.servers import S3Server
 
-FILES = DOCS / "how-to" / "containers"
 COMPOSE = yaml.safe_load((FILES / "compose.yaml").read_text())
 CRON_JOB = yaml.safe_load((FILES / "cronjob.yaml").read_text())
+SERVICE_KEYS = {
+    "cap_drop",
+    "command",
+    "environment",
+    "image",
+    "read_only",
+    "secrets",
+    "security_opt",
+    "user",
+    "volumes",
+}
+"""What the Compose specification calls them; another one would be a mistake."""
 KEYS = {f"BAKTHAT_{key.name.upper()}" for key in fields(Profile)}
-
-
-def instructions() -> list[tuple[str, str]]:
-    """Return the instructions of the Containerfile and what follows each."""
-    text = re.sub(r"^#.*\n", "", (FILES / "Containerfile").read_text(), flags=re.MULTILINE)
-    lines = text.replace("\\\n", " ").splitlines()
-    return [
-        (word, rest.strip()) for word, _, rest in (line.partition(" ") for line in lines) if word
-    ]
-
-
-def stages() -> list[list[tuple[str, str]]]:
-    found: list[list[tuple[str, str]]] = []
-    for word, rest in instructions():
-        if word == "FROM":
-            found.append([])
-        found[-1].append((word, rest))
-    return found
 
 
 def test_the_image_is_made_of_known_instructions_from_a_version_that_bakthat_runs_on() -> None:
     known = {"FROM", "WORKDIR", "COPY", "RUN", "ENV", "VOLUME", "USER", "ENTRYPOINT", "CMD"}
-    assert {word for word, _ in instructions()} <= known
+    assert {each.word for stage in stages() for each in stage} <= known
     versions = re.findall(
         r"^FROM \S+/python:(\S+)-slim", (FILES / "Containerfile").read_text(), re.M
     )
@@ -71,6 +66,9 @@ def test_the_image_holds_the_program_and_not_the_clone_and_its_user_is_nobody_el
 
 def test_the_image_is_built_from_what_the_clone_has() -> None:
     build = stages()[0]
+    copied = [path for word, rest in build if word == "COPY" for path in rest.split()[:-1]]
+    assert copied
+    assert all((PROJECT / path).exists() for path in copied)
     (install,) = [rest for word, rest in build if word == "RUN"]
     words = shlex.split(install)
     assert words[:4] == ["python", "-m", "venv", "/opt/bakthat"]
@@ -116,6 +114,7 @@ def test_no_secret_stands_in_a_file(
 def test_the_compose_file_has_the_settings_that_it_says() -> None:
     assert COMPOSE.keys() == {"services", "volumes", "secrets"}
     for service in COMPOSE["services"].values():
+        assert service.keys() <= SERVICE_KEYS
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert not service["user"].startswith("0")
@@ -133,6 +132,10 @@ def test_the_cron_job_has_the_settings_that_it_says() -> None:
     pod = CRON_JOB["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     assert pod["restartPolicy"] == "Never"
     assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["automountServiceAccountToken"] is False
+    (rule,) = CRON_JOB["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
+    assert rule["onExitCodes"]["values"] == [ExitCode.USAGE, ExitCode.INCOMPLETE]
+    assert rule["onExitCodes"]["containerName"] == pod["initContainers"][0]["name"]
     volumes = {each["name"] for each in pod["volumes"]}
     for each in (*pod["initContainers"], *pod["containers"]):
         context = each["securityContext"]
@@ -145,7 +148,7 @@ def test_the_cron_job_has_the_settings_that_it_says() -> None:
 class Container:
     """A process 1 of another user, in a file system where only its home can be written to."""
 
-    def __init__(self, home: Path, variables: dict[str, str]) -> None:
+    def __init__(self, home: Path, variables: dict[str, str], *, without: str = "") -> None:
         home.chmod(0o777)
         settings = {
             "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -156,6 +159,7 @@ class Container:
             "AWS_EC2_METADATA_DISABLED": "true",
             **variables,
         }
+        settings.pop(without, None)
         self.command = [
             "bwrap",
             *("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"),
@@ -184,6 +188,7 @@ def data(tmp_path: Path) -> Path:
     source = tmp_path / "uploads"
     source.mkdir()
     (source / "file").write_text("hello\n")
+    (source / "unchanged").write_bytes(random.randbytes(100_000))
     return source
 
 
@@ -241,7 +246,22 @@ def test_a_home_that_cannot_be_written_to_is_one_clear_line(data: Path, tmp_path
     assert "read-only" in errors[0].lower()
 
 
-@pytest.mark.needs("bwrap", "mkfifo")
+@pytest.mark.needs("bwrap")
+def test_a_user_without_a_home_learns_what_to_set(data: Path, tmp_path: Path) -> None:
+    """Such as one whose number is in no file of users, as OpenShift picks it."""
+    home = tmp_path / "state"
+    home.mkdir()
+    container = Container(home, {}, without="HOME")
+    done = container.run("backup", data, "--prompt", "no")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "bakthat: error: cannot expand '~/.bakthat.yml': there is no home directory",
+        "bakthat: hint: set the variable HOME to a directory for the catalog and the cache",
+    ]
+    assert container.run("--version").returncode == 0
+
+
+@pytest.mark.needs("bwrap")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_process_1_ends_by_a_signal_as_any_other(
     data: Path, tmp_path: Path, number: signal.Signals
