@@ -260,6 +260,7 @@ class Reader:
     """Somebody who types the sessions of a page, one after the other, in one shell a machine.
 
     *places* are texts of the page and what stands for them here, such as the endpoint of a storage.
+    *unseen* are texts that are printed here, and not on the page.
     *secrets* are questions whose answers no terminal shows, and these answers. *otherwise* has, by
     the beginning of a command, what checks it instead of running it. A prompt or a caption may name
     a machine; one is made for each name, in *directory*.
@@ -267,6 +268,7 @@ class Reader:
 
     def __init__(self, directory: Path) -> None:
         self.places: dict[str, str] = {}
+        self.unseen: list[str] = []
         self.secrets: dict[str, str] = {}
         self.otherwise: dict[str, Handler] = {}
         self._directory = directory
@@ -293,7 +295,8 @@ class Reader:
         return NEW.sub(lambda found: self._new.get(found[0], found[0]), text)
 
     def _on_page(self, text: str, machine: Machine) -> str:
-        pages = {here: place for place, here in {**self.places, **machine.places}.items()}
+        pages = dict.fromkeys(self.unseen, "")
+        pages |= {here: place for place, here in {**self.places, **machine.places}.items()}
         places = "|".join(map(re.escape, sorted(pages, key=len, reverse=True)))
         text = re.sub(places, lambda found: pages[found[0]], text)
         return re.sub(rf"\b{re.escape(socket.gethostname())}(?= +\d)", machine.name, text)

@@ -47,16 +47,16 @@ class World:
         """Ends them after the page."""
 
     def storage(self, conf: dict[str, Any]) -> None:
-        """Put the bucket of a profile in the place of that on the page.
+        """Put the bucket of a profile in the place of that on the page."""
+        self.reader.places |= {place: conf[key] for place, key in KEYS.items()}
+        self.reader.places["https://s3.example.com"] = conf["endpoint_url"]
 
-        Where the page means Amazon S3 itself, its profile gets the server's address here.
-        """
-        self.reader.places |= {
-            **{place: conf[key] for place, key in KEYS.items()},
-            "https://s3.example.com": conf["endpoint_url"],
-            "region_name: us-east-1\n  access_key:": "region_name: us-east-1\n"
-            f"  endpoint_url: {conf['endpoint_url']}\n  access_key:",
-        }
+    def amazon(self, conf: dict[str, Any]) -> None:
+        """Put it in the place of a bucket at Amazon, whose profiles have no address."""
+        self.reader.places |= {place: conf[key] for place, key in KEYS.items()}
+        region, address = "region_name: us-east-1", conf["endpoint_url"]
+        self.reader.places[region] = f"{region}\n  endpoint_url: {address}"
+        self.reader.unseen.append(f" --endpoint-url {address}")
 
     def write(self, place: str, text: str, machine: str = "") -> Path:
         """Write a file."""
@@ -343,7 +343,7 @@ def many_hosts(world: World) -> None:
     amazon = Amazon(endpoint_url, world.directory)
     access_key, secret_key = amazon.keys
     conf = {"access_key": access_key, "secret_key": secret_key, "endpoint_url": endpoint_url}
-    world.storage({**conf, "s3_bucket": "my-backups"})
+    world.amazon({**conf, "s3_bucket": "my-backups"})
     policy = blocks_of(PAGES["many-hosts"])[1]
     for host in ("web1", "web2"):
         write_site(world, host)
@@ -359,7 +359,7 @@ def cold_storage(world: World) -> None:
     home.mkdir()
     server = world.servers.enter_context(moto_server(home))
     proxy = world.servers.enter_context(thaw_proxy(server.endpoint_url))
-    world.storage({**server.conf(), "endpoint_url": proxy.endpoint_url})
+    world.amazon({**server.conf(), "endpoint_url": proxy.endpoint_url})
     world.write("~/photos/2025/beach.jpg", "the sea\n")
     world.write("~/photos/2026/snow.jpg", "the snow\n")
 
@@ -392,7 +392,7 @@ def from_060(world: World) -> None:
     home = world.directory / "moto"
     home.mkdir()
     conf = world.servers.enter_context(moto_server(home)).conf()
-    world.storage(conf)
+    world.amazon(conf)
     machine = world.reader.machine()
     legacy = Legacy(conf, machine.path("~/.bakthat.sqlite"))
     for day in (1, 2):
