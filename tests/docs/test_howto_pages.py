@@ -34,7 +34,8 @@ OTHERWISE = {
 """The pages that are no sessions, and what runs their examples."""
 PROGRAMS = ("age", "age-keygen", "jq", "restic", "duplicity", "psql", "mariadb", "systemd-analyze")
 """What a page may need beside bakthat, bash and what the tests bring; found by its name there."""
-KEYS = {"YOURACCESSKEY": "access_key", "YOURSECRETKEY": "secret_key", "my-backups": "s3_bucket"}
+KEYS = {"YOURACCESSKEY": "access_key", "YOURSECRETKEY": "secret_key"}
+BUCKET = "my-backups"
 
 
 class World:
@@ -257,7 +258,7 @@ def rclone(world: World) -> dict[str, Any]:
     """Start a storage; return a profile for a bucket in it."""
     home = world.directory / "storage"
     home.mkdir()
-    conf = world.servers.enter_context(rclone_server(home)).conf()
+    conf = world.servers.enter_context(rclone_server(home)).conf(s3_bucket=BUCKET)
     world.storage(conf)
     return conf
 
@@ -276,8 +277,16 @@ def encryption(world: World) -> None:
 
 
 @page
+def configure(world: World) -> None:
+    conf = rclone(world)
+    world.reader.secrets["AWS Secret Key:"] = conf["secret_key"]
+    world.reader.places["backup-of-you"] = conf["access_key"]
+    world.write("~/secret-key", conf["secret_key"])
+
+
+@page
 def first_backup(world: World) -> None:
-    rclone(world)
+    world.reader.secrets["AWS Secret Key:"] = rclone(world)["secret_key"]
     world.reader.otherwise["pipx install"] = install_by_pipx
     for question in ("Password (blank to disable encryption):", "Password confirmation:",
                      "Password:", "Enter passphrase:"):  # fmt: skip
@@ -343,7 +352,7 @@ def many_hosts(world: World) -> None:
     amazon = Amazon(endpoint_url, world.directory)
     access_key, secret_key = amazon.keys
     conf = {"access_key": access_key, "secret_key": secret_key, "endpoint_url": endpoint_url}
-    world.amazon({**conf, "s3_bucket": "my-backups"})
+    world.amazon(conf)
     policy = blocks_of(PAGES["many-hosts"])[1]
     for host in ("web1", "web2"):
         write_site(world, host)
@@ -391,7 +400,7 @@ def disaster(world: World) -> None:
 def from_060(world: World) -> None:
     home = world.directory / "moto"
     home.mkdir()
-    conf = world.servers.enter_context(moto_server(home)).conf()
+    conf = world.servers.enter_context(moto_server(home)).conf(s3_bucket=BUCKET)
     world.amazon(conf)
     machine = world.reader.machine()
     legacy = Legacy(conf, machine.path("~/.bakthat.sqlite"))
