@@ -277,14 +277,6 @@ def encryption(world: World) -> None:
 
 
 @page
-def configure(world: World) -> None:
-    conf = rclone(world)
-    world.reader.secrets["AWS Secret Key:"] = conf["secret_key"]
-    world.reader.places["backup-of-you"] = conf["access_key"]
-    world.write("~/secret-key", conf["secret_key"])
-
-
-@page
 def first_backup(world: World) -> None:
     world.reader.secrets["AWS Secret Key:"] = rclone(world)["secret_key"]
     world.reader.otherwise["pipx install"] = install_by_pipx
