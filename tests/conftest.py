@@ -67,7 +67,8 @@ def isolated_environment(
 def unchanged_logging() -> Iterator[None]:
     """Undo what a command that runs in this process does to the loggers of bakthat."""
     loggers = [
-        logging.getLogger(name) for name in ("bakthat", "bakthat.results", "bakthat.backends")
+        logging.getLogger(name)
+        for name in ("bakthat", "bakthat.results", "bakthat.backends", "bakthat.files")
     ]
     before = [(each.level, each.propagate, each.disabled, each.handlers[:]) for each in loggers]
     yield

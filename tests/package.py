@@ -38,7 +38,7 @@ import sys
 before = set(sys.modules)
 import bakthat
 loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
-assert not loaded & {"boto3", "cryptography", "peewee", "rich", "yaml"}, loaded
+assert not loaded & {"boto3", "cryptography", "peewee", "yaml"}, loaded
 print(bakthat.__version__)
 """
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+
+from bakthat.system import file_log
+from bakthat.system.text import from_native, printable
 
 logger = logging.getLogger("bakthat.archive")
 
@@ -31,6 +35,9 @@ class ArchiveReport:
     warning_count: int = 0
     seconds: float = 0.0
     """How long the content took to store or restore, without questions and a thaw."""
+    current: Callable[[], tuple[str, int]] | None = field(default=None, repr=False, compare=False)
+    """Returns the path in the archive that is stored or restored now, and the bytes of content so
+    far; any thread may call it at any time."""
 
     def copy(self) -> ArchiveReport:
         """Return a report with the same counts and warnings."""
@@ -47,12 +54,57 @@ class ArchiveReport:
         else:
             self.excluded_files += 1
 
+    def log_name(self, line: str) -> None:
+        """Log a line of :class:`FileNames`."""
+        file_log.log.info("%s", line)
+
     def warn(self, text: str) -> None:
         """Count and log the warning *text*, and keep it if it is among the first."""
         self.warning_count += 1
         if len(self.warnings) < KEPT_WARNINGS:
             self.warnings.append(text)
         logger.warning("%s", text)
+
+
+class FileNames:
+    """Says what is done with each file of an archive, for those who listen to the log of files.
+
+    Where nobody does, :attr:`are_wanted` is False, which is to be asked first for every file of an
+    archive, so that it costs nothing.
+    """
+
+    def __init__(self, report: ArchiveReport, top: str = "") -> None:
+        """*top* is the name of the root in the archive, as Python decodes the names of files."""
+        self.are_wanted = file_log.is_wanted()
+        self._top = from_native(top)
+        self._report = report
+        self._members = report.files + report.directories
+
+    def path(self, name: str) -> str:
+        """Return the path in the archive of *name*, a path below the root; "" is the root."""
+        return f"{self._top}/{from_native(name)}" if name else self._top
+
+    def left_out(self, name: str, why: str) -> None:
+        """Say why *name*, a path below the root, is left out."""
+        self.say("left out", self.path(name), why.removeprefix("is "))
+
+    def say_if_counted(self, done: str, path: str | bytes, why: str = "") -> None:
+        """Do as :meth:`say` if the report counts more members than at the last call.
+
+        So it is called after each entry, also after one that was left out.
+        """
+        members = self._report.files + self._report.directories
+        if members > self._members:
+            self._members = members
+            self.say(done, path, why)
+
+    def say(self, done: str, path: str | bytes, why: str = "") -> None:
+        """Say what was *done* with *path*, a path in the archive, and why."""
+        if not self.are_wanted:
+            return
+        if isinstance(path, bytes):
+            path = path.rstrip(b"/").decode("utf-8", "surrogateescape")
+        self._report.log_name(f"{done} {printable(path)}{why and f': {why}'}")
 
 
 @dataclass

@@ -8,11 +8,8 @@ import re
 import sys
 
 from bakthat.cli import output
-from bakthat.system import terminal
+from bakthat.system import file_log, terminal
 from bakthat.system.text import printable
-
-FILES = "bakthat.files"
-"""The logger that names each file, and says why one was left out."""
 
 _URL_SECRET = re.compile(r"//[^/@\s]+@")
 """User and password in a URL, which the exceptions of libraries may quote."""
@@ -63,4 +60,4 @@ def start_log(*, quiet: bool = False, verbose: bool = False, debug: bool = False
     logger.propagate = False
     # The results of operations, of which the command prints a summary itself.
     logging.getLogger("bakthat.results").disabled = True
-    logging.getLogger(FILES).setLevel(logging.INFO if verbose else logging.WARNING)
+    file_log.log.setLevel(logging.INFO if verbose else logging.WARNING)

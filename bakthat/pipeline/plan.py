@@ -15,6 +15,7 @@ from bakthat.archive.extract.selection import EntrySource, Selection
 from bakthat.format.entry import Entry, EntryType
 from bakthat.pipeline.parts import Spans
 from bakthat.pipeline.ranges import ArchiveIndex
+from bakthat.system import file_log
 
 SOME = 3
 """How many lost files are named."""
@@ -45,7 +46,7 @@ class Lost:
     directories: int = 0
     """Directories that get no mode, owner and time."""
     paths: list[str] = field(default_factory=list)
-    """The first of them."""
+    """The first of them; all, where somebody listens to the log of files."""
 
     def add(self, entry: Entry) -> None:
         """Add one."""
@@ -53,7 +54,7 @@ class Lost:
             self.directories += 1
         else:
             self.files += 1
-        if len(self.paths) < SOME:
+        if len(self.paths) < SOME or file_log.is_wanted():
             self.paths.append(entry.path)
 
 

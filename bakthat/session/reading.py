@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bakthat import models
+from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar.member import Owner
 from bakthat.backends.base import Backend
 from bakthat.crypto import age
@@ -32,7 +33,7 @@ from bakthat.session.lookup import find_backup
 from bakthat.session.session import Session
 from bakthat.session.sets import divide, parse_source
 from bakthat.system.paths import PathLike
-from bakthat.system.streams import ByteCounter, Progress
+from bakthat.system.streams import ByteCounter, Progress, ProgressState, state_receiver
 from bakthat.system.text import human_size, printable, to_native
 
 log = logging.getLogger("bakthat")
@@ -214,20 +215,32 @@ def unpacked_limit(backup: models.Backups) -> read.SizeLimit:
     return read.SizeLimit(max(limit, unannounced), known, _GREW_OR_REPLACED)
 
 
-def byte_counter(progress: Progress | None, total: int) -> ByteCounter:
+def byte_counter(
+    progress: Progress | None, total: int, report: ArchiveReport | None = None
+) -> ByteCounter:
     """Return a function that adds up bytes and calls *progress* with their sum and *total*.
 
-    A *total* that turns out too low grows with the sum.
+    A *total* that turns out too low grows with the sum. *report* is that of a restore, and knows
+    what is written.
     """
+    if progress is None:
+        return _count_nothing
+    on_state = state_receiver(progress)
     done = 0
 
     def add(size: int) -> None:
         nonlocal done
         done += size
-        if progress is not None:
-            progress(done, max(done, total))
+        path, written = "", None
+        if report is not None and report.current is not None:
+            path, written = report.current()
+        on_state(ProgressState(done, max(done, total), written, path))
 
     return add
+
+
+def _count_nothing(_size: int) -> None:
+    pass
 
 
 def _extensions(stored_filename: str) -> tuple[str, str]:

@@ -86,24 +86,25 @@ class Session:
         """The path of the catalog."""
         return expanded(self.profile.database)
 
-    def unvisited(self, destination: str, source: Path) -> frozenset[tuple[int, int]]:
-        """Return device and inode of each directory below *source* whose content a walk skips.
+    def unvisited(self, destination: str, source: Path) -> dict[tuple[int, int], str]:
+        """Return device and inode of each directory below *source* whose content a walk skips, and
+        what it is.
 
         They are the local store, for that destination, and the cache of indexes: each increment
         changes the times of those that it needs, and would store them. The cache is visited where
         it is *source* itself. Raises ConfigError.
         """
         cache = cache_directory()
-        directories = [cache] if cache is not None else []
+        directories = [(cache, "bakthat's own cache")] if cache is not None else []
         if destination == "local":
-            directories.append(expanded(self.profile.local_path))
-        found = set()
-        for each in directories:
+            directories.append((expanded(self.profile.local_path), "the store itself"))
+        found = {}
+        for each, what in directories:
             with contextlib.suppress(OSError):  # an upload reports a store that is missing
                 if each is not cache or not each.samefile(source):
                     status = each.stat()
-                    found.add((status.st_dev, status.st_ino))
-        return frozenset(found)
+                    found[status.st_dev, status.st_ino] = what
+        return found
 
     def backend(self, destination: str, **overrides: Any) -> Backend:
         """Return the backend of a destination; *overrides* replace keys of the profile.

@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 Buffer = bytes | bytearray | memoryview
 """Bytes that are passed to a call, which keeps no reference to them after it returns."""
 
 Progress = Callable[[int, int], None]
 """Called often with the amount that is done and the total, in bytes or in items; the total may be
-an estimate."""
+an estimate. One with a method ``on_state`` is not called: the method gets a :class:`ProgressState`
+each time."""
+
+
+class ProgressState(NamedTuple):
+    """How far a backup or a restore is."""
+
+    done: int
+    """Bytes that were read from the source, or received from the storage."""
+    total: int
+    """Bytes to read or receive, as far as is known now; 0 when that is not known."""
+    moved: int | None = None
+    """Bytes that were sent to the storage, or of the content of files that were written."""
+    path: str = ""
+    """The path in the archive that is stored or restored now, not escaped; "" for none."""
+
+
+def state_receiver(progress: Progress) -> Callable[[ProgressState], object]:
+    """Return what to call with each state, so that *progress* gets what it wants of it."""
+    on_state: Callable[[ProgressState], object] | None = getattr(progress, "on_state", None)
+    if on_state is not None:
+        return on_state
+    return lambda state: progress(state.done, state.total)
+
 
 ByteCounter = Callable[[int], None]
 """Called with the number of bytes that were just read or written."""

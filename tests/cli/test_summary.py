@@ -104,18 +104,6 @@ def test_quiet_leaves_the_summary_out(user: CommandLine) -> None:
         assert user.run(*arguments, "--quiet").stderr == ""
 
 
-def test_the_progress_bar_leaves_the_summary_whole(user: CommandLine) -> None:
-    for arguments, beginning in (
-        (("backup", "mydir", "--prompt", "no"), "Stored as mydir."),
-        (("restore", "mydir", "-o", "out"), "Restored mydir."),
-    ):
-        code, screen = user.converse(*arguments)
-        assert code == DONE
-        last = summary_of(screen)
-        # What erases the bar comes before it, and nothing after it.
-        assert last.rpartition("\x1b[2K")[2].lstrip("\r").startswith(beginning), repr(last)
-
-
 def summary_of(said: str) -> str:
     """Return the last line, or of a backup the one before how to restore it without bakthat."""
     lines = said.rstrip("\r\n").split("\n")

@@ -31,7 +31,7 @@ LAYERS: dict[str, list[str]] = {
         "cli",
         "__main__",
     ],
-    "bakthat.system": ["files linux paths signals streams text threads", "disks terminal"],
+    "bakthat.system": ["file_log files linux paths signals streams text threads", "disks terminal"],
     "bakthat.format": ["names description entry", "index"],
     "bakthat.format.index": ["values", "layout overlay", "packing parsing"],
     "bakthat.policy": [
@@ -143,7 +143,7 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.operations.sources": ["files"],
     "bakthat.operations.sync": ["report", "indexes", "operation"],
     "bakthat.cli": [
-        "configure exit_codes messages process signals",
+        "configure exit_codes messages process signals status_lines",
         "output",
         "log",
         "app progress",
@@ -235,7 +235,6 @@ LIBRARIES: dict[str, str] = {
     "grandfatherson": "policy.rotation",
     "isal": "archive.gzip.* backends.s3.upload",  # gzip; CRC-32 of a part
     "peewee": "columns database models",
-    "rich": "cli.progress",
     "segno": "cli.configure.key_page",
     "shtab": "cli.completion.script",
     "urllib3": "backends.aws.client",

@@ -328,6 +328,18 @@ def test_partial_restores_what_is_left_and_warns(
     assert f"{chain.names[1]} {problem}: 3 files cannot be restored" in caplog.text
 
 
+def test_each_lost_file_is_named_to_those_who_listen(
+    chain: Chain, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    problem = lose(chain, 0, "missing")
+    caplog.set_level("INFO", "bakthat.files")
+    restore(chain, out, partial=True)
+    lines = [each.getMessage() for each in caplog.records if each.name == "bakthat.files"]
+    lost = [line.split(":")[0] for line in lines if line.endswith(f": {chain.names[0]} {problem}")]
+    assert len(lost) > 3, "more than the warning names"
+    assert {"left out mydir/d/a", "left out mydir/d/link", "left out mydir/large0"} <= set(lost)
+
+
 def test_links_to_what_is_missing_are_lost_with_it(chain: Chain, out: Path) -> None:
     lose(chain, 0, "missing")
     with pytest.raises(NotFoundError, match="such as 'mydir/d/link'"):

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.screen import set_size
+
 PROJECT = Path(__file__).parents[2]
 PATIENCE = 120.0
 """Seconds that a command may take before the test fails."""
@@ -117,13 +119,17 @@ class CommandLine:
         *arguments: str | Path,
         answers: Sequence[tuple[str, str]] = (),
         env: Mapping[str, str] | None = None,
+        columns: int = 0,
     ) -> tuple[int, str]:
         """Run ``bakthat`` on a terminal; return its exit code and its output.
 
-        *answers* are pairs: a text to wait for, and what is typed then (with its line end).
+        *answers* are pairs: a text to wait for, and what is typed then (with its line end). The
+        terminal has a size where its *columns* are given.
         """
         pid, screen = pty.fork()
         if pid == 0:
+            if columns:
+                set_size(0, columns, rows=50)
             os.chdir(self.directory)
             os.execve(
                 sys.executable,

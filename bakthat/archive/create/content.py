@@ -16,7 +16,7 @@ from typing import Protocol
 from bakthat.archive.create.walk import DirectoryCache, Scan, WalkOptions, scan
 from bakthat.archive.create.writer import write_tree
 from bakthat.archive.index.writer import Segment, SegmentWriter
-from bakthat.archive.report import ArchiveReport, PlanTotals
+from bakthat.archive.report import ArchiveReport, FileNames, PlanTotals
 from bakthat.errors import SourceError
 from bakthat.format.entry import Entry, EntryType
 from bakthat.system.streams import ByteCounter, LendingSink, Sink
@@ -41,11 +41,12 @@ class BackupContent(Protocol):
     totals: PlanTotals | None
     """What an increment would store, once it was counted; None for content that is not compared."""
 
-    def begin(self, identity: str, *, increment: bool = False) -> None:
+    def begin(self, identity: str, *, increment: bool = False, is_followed: bool = False) -> None:
         """Begin to read, if that is possible before :meth:`write`; call it once, before that.
 
         *identity* becomes the comment of an archive. It may precede :meth:`count`, except for an
-        *increment*, an archive of what changed only.
+        *increment*, an archive of what changed only. Only where it *is_followed*, the report says
+        what is written now.
         """
 
     def count(self) -> Scan:
@@ -100,7 +101,7 @@ class PlainFile:
         """Close the file."""
         self._stream.close()
 
-    def begin(self, identity: str, *, increment: bool = False) -> None:
+    def begin(self, identity: str, *, increment: bool = False, is_followed: bool = False) -> None:
         """Do nothing: *identity* is not stored in a file."""
 
     def count(self) -> Scan:
@@ -123,6 +124,8 @@ class PlainFile:
         """
         assert self.status is not None
         digest = hashlib.sha256()
+        names = FileNames(report, self._name)
+        report.current = lambda: (names.path(""), report.bytes)
         left = self.status.st_size
         while left:
             try:
@@ -140,6 +143,7 @@ class PlainFile:
         if has_changed:
             report.warn(f"{printable(self._path)}: changed while it was read")
         report.files = 1
+        names.say("stored", names.path(""))
         report.sha256 = digest.hexdigest()
         segments = SegmentWriter(on_segment)
         segments.add(self._entry(report.bytes, digest.digest(), has_changed))
@@ -209,7 +213,7 @@ class TreeArchive:
         self._cache = DirectoryCache()
         self._identity = ""
 
-    def begin(self, identity: str, *, increment: bool = False) -> None:
+    def begin(self, identity: str, *, increment: bool = False, is_followed: bool = False) -> None:
         """Keep *identity* for :meth:`write`."""
         self._identity = identity
 

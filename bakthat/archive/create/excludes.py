@@ -6,6 +6,7 @@ The file's format is gitignore(5); :mod:`bakthat.archive.patterns` matches its p
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,12 +24,17 @@ _UTF8_BOM = b"\xef\xbb\xbf"
 class ExcludeRules(PatternRules):
     """The compiled patterns of one exclude file.
 
-    *path* is the file that they came from.
+    *path* is the file that they came from, and *shown* its name for people; *patterns* have the
+    number and the text of their lines.
     """
 
-    def __init__(self, path: Path, patterns: Sequence[Pattern]) -> None:
-        super().__init__(patterns)
+    def __init__(
+        self, path: Path, shown: str, patterns: Sequence[tuple[int, bytes, Pattern]]
+    ) -> None:
+        super().__init__([pattern for _, _, pattern in patterns])
         self.path = path
+        self._shown = shown
+        self._patterns = patterns
 
     def excludes(self, relative: str, *, is_dir: bool) -> bool:
         """Return whether the last pattern that matches *relative* excludes it.
@@ -38,6 +44,20 @@ class ExcludeRules(PatternRules):
         matched: the caller walks from the root down and does not enter an excluded directory.
         """
         return bool(self.match(os.fsencode(relative), is_dir=is_dir))
+
+    def why(self, relative: str, *, is_dir: bool) -> str:
+        """Return the line that excludes *relative*: ``.bakthatexclude:3: *.o``.
+
+        The arguments are those of :meth:`excludes`, which has returned True.
+        """
+        path = os.fsencode(relative)
+        name = path[path.rfind(b"/") + 1 :]
+        for number, line, pattern in reversed(self._patterns):
+            if pattern.directory_only and not is_dir:
+                continue
+            if re.fullmatch(pattern.regex, name if pattern.base_name else path, re.DOTALL):
+                return f"{self._shown}:{number}: {printable(os.fsdecode(line))}"
+        raise AssertionError("no pattern excludes it")
 
 
 def find_rules(
@@ -54,17 +74,17 @@ def find_rules(
     if exclude_file is not None:
         if not os.fspath(exclude_file):
             raise UsageError("the exclude file has an empty name")
-        rules = _read(Path(exclude_file), lenient=False)
+        rules = _read(Path(exclude_file), printable(exclude_file), lenient=False)
         return rules if os.path.isdir(root) else None
     if automatic and os.path.isdir(root):
         for name in (BAKTHAT_EXCLUDE, GIT_IGNORE):
             path = Path(root, name)
             if os.path.isfile(path):
-                return _read(path, lenient=name == GIT_IGNORE)
+                return _read(path, name, lenient=name == GIT_IGNORE)
     return None
 
 
-def _read(path: Path, *, lenient: bool) -> ExcludeRules:
+def _read(path: Path, shown: str, *, lenient: bool) -> ExcludeRules:
     try:
         data = path.read_bytes()
     except ValueError as exc:
@@ -77,16 +97,16 @@ def _read(path: Path, *, lenient: bool) -> ExcludeRules:
     patterns = []
     for number, line in _lines(data):
         try:
-            patterns.append(parse_pattern(line))
+            patterns.append((number, line, parse_pattern(line)))
         except InvalidPatternError as exc:
-            shown = printable(os.fsdecode(line))
-            text = f"{printable(path)}, line {number}: the pattern {shown} {exc}"
+            quoted = printable(os.fsdecode(line))
+            text = f"{printable(path)}, line {number}: the pattern {quoted} {exc}"
             if not lenient:
                 raise UsageError(
                     text, hint="put a backslash before a character that is meant literally"
                 ) from exc
             logger.warning("%s; it matches nothing", text)
-    return ExcludeRules(path, patterns)
+    return ExcludeRules(path, shown, patterns)
 
 
 def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,9 +42,9 @@ class WalkOptions:
     skip_caches: bool = False
     """Keep a tagged cache directory and its tag, but nothing else in it, like GNU tar's
     ``--exclude-caches``."""
-    unvisited: frozenset[tuple[int, int]] = frozenset()
+    unvisited: Mapping[tuple[int, int], str] = field(default_factory=dict)
     """Device and inode numbers of directories to keep, but nothing below them, because this
-    backup is being written there."""
+    backup is being written there, and what each is."""
 
 
 class Entry(NamedTuple):
@@ -76,6 +76,11 @@ class Unread(NamedTuple):
     def text(self, done: str) -> str:
         """Return one line that says what could not be *done*: "stored", "compared"."""
         return f"{printable(self.path)}: {self.why}; {self.lost} not {done}"
+
+
+LeftOutReceiver = Callable[[str, str], object]
+"""Called with a path below the root and why it was left out. A path that ends with ``/*`` stands
+for all that is in a directory; what is below a directory is not named again."""
 
 
 class DirectoryCache:
@@ -139,6 +144,7 @@ def walk(
     *,
     purpose: str = "back up",
     on_unread: Callable[[Unread], object] | None = None,
+    on_left_out: LeftOutReceiver | None = None,
 ) -> Iterator[Entry]:
     """Yield *root* and everything below it that *options* do not leave out.
 
@@ -146,7 +152,8 @@ def walk(
     that is a symbolic link is followed, no other link is. Entries below the root that cannot be
     read or vanish become warnings in *report*, which also counts the entries that are left out.
     Those are neither opened nor looked at. Directories in *cache* are not listed again. *on_unread*
-    is called in place of each warning, before the next entry.
+    is called in place of each warning, before the next entry. *on_left_out* is called for each
+    entry that is left out or cannot be read.
 
     Raises SourceError, before the first entry, when the root is missing, cannot be read, or is
     neither a file nor a directory; its message says that the *purpose* cannot be met.
@@ -162,28 +169,38 @@ def walk(
         on_unread=on_unread or warn,
         left_out=report.leave_out,
         cache=cache,
+        on_left_out=on_left_out,
     )
     return walker.entries(Entry(path, "", status))
 
 
-def scan(root: Path, options: WalkOptions, cache: DirectoryCache | None = None) -> Scan:
+def scan(
+    root: Path,
+    options: WalkOptions,
+    cache: DirectoryCache | None = None,
+    *,
+    on_left_out: LeftOutReceiver | None = None,
+) -> Scan:
     """Count the entries that :func:`walk` yields for *root*.
 
     The tree may change before it is read, so these are estimates. Entries that cannot be read cause
-    no warning. Directory listings are kept in *cache*. Raises SourceError as :func:`walk` does.
+    no warning. Directory listings are kept in *cache*. *on_left_out* and what is raised are those
+    of :func:`walk`.
     """
     result = Scan()
     links = HardLinks()
     path, status = check_root(root)
-    walker = _Walk(options, status.st_dev, cache=cache)
+    walker = _Walk(options, status.st_dev, cache=cache, on_left_out=on_left_out)
     files = total = 0
-    for entry_path, _, entry_status in walker.entries(Entry(path, "", status)):
+    for entry_path, name, entry_status in walker.entries(Entry(path, "", status)):
         if entry_status is None:
             files += 1
             total += _listed_bytes(entry_path, links)
         elif not stat.S_ISDIR(entry_status.st_mode):
             files += 1
             total += _first_bytes(entry_path, entry_status, links)
+            if on_left_out is not None and stat.S_ISSOCK(entry_status.st_mode):
+                on_left_out(name, "a socket")
         else:
             result.directories += 1
     result.files, result.bytes = files, total
@@ -260,6 +277,7 @@ class _Walk:
         on_unread: Callable[[Unread], object] = _ignore,
         left_out: Callable[[bool], None] = _ignore,
         cache: DirectoryCache | None = None,
+        on_left_out: LeftOutReceiver | None = None,
     ) -> None:
         """*device* is that of the root. *left_out* is called for each entry that is left out, with
         whether it is a directory."""
@@ -267,6 +285,7 @@ class _Walk:
         self._device = device
         self._on_unread = on_unread
         self._left_out = left_out
+        self._on_left_out = on_left_out
         self._cache = cache
 
     def entries(self, top: Entry) -> Iterator[Entry]:
@@ -286,7 +305,7 @@ class _Walk:
             # whether it is excluded or not.
             is_dir = level.others.get(leaf)
             if rules is not None and rules.excludes(name, is_dir=is_dir is True):
-                self._left_out(is_dir is True)
+                self._leave_out(rules, name, is_dir=is_dir is True)
                 continue
             status = None
             if is_dir is not None:
@@ -296,7 +315,7 @@ class _Walk:
                 replaced = is_dir != stat.S_ISDIR(status.st_mode)
                 is_dir ^= replaced
                 if replaced and rules is not None and rules.excludes(name, is_dir=is_dir):
-                    self._left_out(is_dir)
+                    self._leave_out(rules, name, is_dir=is_dir)
                     continue
             entry = Entry(path, name, status)
             yield entry
@@ -311,8 +330,24 @@ class _Walk:
             problem = Unread(path, name, "vanished before it was read", "it is", is_gone=True)
         except OSError as exc:
             problem = Unread(path, name, reason_of(exc), "it is")
-        self._on_unread(problem)
+        self._report_unread(problem)
         return None
+
+    def _leave_out(self, rules: ExcludeRules, name: str, *, is_dir: bool) -> None:
+        self._left_out(is_dir)
+        if self._on_left_out is not None:
+            self._on_left_out(name, rules.why(name, is_dir=is_dir))
+
+    def _leave_out_content(self, level: _Level, why: str) -> None:
+        if self._on_left_out is not None:
+            self._on_left_out(f"{level.name}*", why)
+
+    def _report_unread(self, problem: Unread) -> None:
+        self._on_unread(problem)
+        if self._on_left_out is not None:
+            below = "/*" if problem.name else "*"
+            name = f"{problem.name}{below if problem.is_listing else ''}"
+            self._on_left_out(name, problem.why)
 
     def _enter(self, entry: Entry) -> _Level:
         """Return the level of *entry*, without leaves if nothing below *entry* is to be yielded."""
@@ -322,8 +357,11 @@ class _Walk:
         if status is None or not stat.S_ISDIR(status.st_mode):
             return level
         if self._options.one_file_system and status.st_dev != self._device:
+            self._leave_out_content(level, "another file system")
             return level
-        if (status.st_dev, status.st_ino) in self._options.unvisited:
+        what = self._options.unvisited.get((status.st_dev, status.st_ino))
+        if what is not None:
+            self._leave_out_content(level, what)
             return level
         known = self._cache.take(status) if self._cache is not None else None
         leaves, level.others = known or self._list(entry, status)
@@ -331,6 +369,8 @@ class _Walk:
             for leaf in leaves:
                 if leaf != CACHE_TAG:
                     self._left_out(level.others.get(leaf) is True)
+            if len(leaves) > 1:
+                self._leave_out_content(level, f"its {CACHE_TAG} says that it is a cache")
             leaves = [CACHE_TAG]
         level.leaves = leaves
         return level
@@ -363,7 +403,7 @@ class _Walk:
         else:
             why = f"cannot list this directory: {reason_of(problem)}"
             lost = "some of its contents are" if names else "its contents are"
-            self._on_unread(Unread(directory.path, directory.name, why, lost, is_listing=True))
+            self._report_unread(Unread(directory.path, directory.name, why, lost, is_listing=True))
         return names, others
 
 

@@ -3,8 +3,9 @@
 Walking, packing headers and much of the upload run in Python, so in one process they would wait for
 each other. The worker counts the tree while this process still loads the modules for the upload. It
 reads the files into shared memory, from which this process compresses them, and hashes them there;
-counts, warnings, the segments of the index and errors come as messages. Where this process may not
-fork, it does all of this itself.
+counts, warnings, the segments of the index and errors come as messages. So does the path that is
+read now, with each piece, where a progress bar shows it; and the names of all files, many at once,
+where somebody listens to them. Where this process may not fork, it does all of this itself.
 """
 
 from __future__ import annotations
@@ -41,9 +42,12 @@ _PIECE_BYTES = 1024 * 1024
 pieces."""
 
 # The kinds of messages: those from the worker, besides FILLED, and the one to it.
-_COUNT, _READ, _WARNING, _SEGMENT = "count", "read", "warning", "segment"
+_COUNT, _READ, _WARNING, _SEGMENT, _NAMES = "count", "read", "warning", "segment", "names"
 _RESULT = "result"
 _WRITE = "write"
+
+_MOST_NAMES = 1000
+"""How many names are sent at once; the first process logs them while the next are gathered."""
 
 _RESULT_COUNTS = ("files", "directories", "bytes", "excluded_files", "excluded_directories")
 """The attributes of the report that the last message holds, in order; the length
@@ -103,9 +107,9 @@ class _WorkerArchive:
         """End the worker process."""
         self._worker.end()
 
-    def begin(self, identity: str, *, increment: bool = False) -> None:
+    def begin(self, identity: str, *, increment: bool = False, is_followed: bool = False) -> None:
         with contextlib.suppress(OSError):  # if it has ended, its last message says why
-            send(self._worker.connection, _WRITE, (identity, increment))
+            send(self._worker.connection, _WRITE, (identity, increment, is_followed))
 
     def count(self) -> Scan:
         _, (numbers, totals) = self._receive()
@@ -120,6 +124,8 @@ class _WorkerArchive:
         on_bytes: ByteCounter,
         on_segment: SegmentReceiver,
     ) -> int:
+        path, read = "", 0
+        report.current = lambda: (path, read)
         while True:
             kind, content = self._receive()
             if kind == FILLED:
@@ -127,7 +133,12 @@ class _WorkerArchive:
             elif kind == _SEGMENT:
                 on_segment(Segment._make(content))
             elif kind == _READ:
-                on_bytes(content)
+                count, path = content
+                read += count
+                on_bytes(count)
+            elif kind == _NAMES:
+                for line in content:
+                    report.log_name(line)
             elif kind == _WARNING:
                 report.warn(content)
             else:
@@ -146,14 +157,33 @@ class _WorkerArchive:
 
 
 class _SendingReport(ArchiveReport):
-    """A report whose warnings are sent as messages."""
+    """A report whose warnings and names are sent as messages."""
 
     def __init__(self, connection: socket.socket) -> None:
         super().__init__()
         self._connection = connection
+        self._names: list[str] = []
 
     def warn(self, text: str) -> None:
+        self.send_names()
         send(self._connection, _WARNING, text)
+
+    def log_name(self, line: str) -> None:
+        self._names.append(line)
+        if len(self._names) == _MOST_NAMES:
+            self.send_names()
+
+    def send_names(self) -> None:
+        """Send the names that wait."""
+        if self._names:
+            send(self._connection, _NAMES, self._names)
+            self._names.clear()
+
+    def send_bytes(self, count: int, *, is_followed: bool) -> None:
+        """Send that *count* bytes more were read, with the path if it *is_followed*."""
+        self.send_names()
+        path = self.current()[0] if is_followed and self.current is not None else ""
+        send(self._connection, _READ, (count, path))
 
 
 def _work(archive: TreeArchive, ring: SharedRing, connection: socket.socket) -> None:
@@ -161,14 +191,15 @@ def _work(archive: TreeArchive, ring: SharedRing, connection: socket.socket) -> 
     counted = archive.count()
     totals = astuple(archive.totals) if archive.totals is not None else None
     send(connection, _COUNT, (astuple(counted), totals))
-    identity, increment = receive(connection)[1]
+    identity, increment, is_followed = receive(connection)[1]
     archive.begin(identity, increment=increment)
     report = _SendingReport(connection)
     size = archive.write(
         RingSink(ring, connection),
         report=report,
-        on_bytes=lambda count: send(connection, _READ, count),
+        on_bytes=lambda count: report.send_bytes(count, is_followed=is_followed),
         # A plain tuple: marshal supports no class.
         on_segment=lambda segment: send(connection, _SEGMENT, tuple(segment)),
     )
+    report.send_names()
     send(connection, _RESULT, (size, *(getattr(report, name) for name in _RESULT_COUNTS)))

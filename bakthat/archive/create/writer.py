@@ -19,7 +19,7 @@ from bakthat.archive.create.recorder import EntryRecorder
 from bakthat.archive.create.walk import DirectoryCache, Entry, WalkOptions, walk
 from bakthat.archive.create.xattrs import AttributeReader
 from bakthat.archive.index.writer import Segment
-from bakthat.archive.report import ArchiveReport
+from bakthat.archive.report import ArchiveReport, FileNames
 from bakthat.archive.tar import header as tar_header
 from bakthat.archive.tar.fields import BLOCK_BYTES
 from bakthat.archive.tar.header import (
@@ -74,11 +74,16 @@ def write_tree(
     writer = TreeWriter(arcname, sink, report, on_bytes, on_segment)
     if comment:
         writer.add_comment(comment)
-    for entry in walk(root, options, report, cache):
+    names, entry = writer.names, Entry("", "", None)
+    report.current = lambda: (names.path(entry.name), report.bytes)
+    on_left_out = names.left_out if names.are_wanted else None
+    for entry in walk(root, options, report, cache, on_left_out=on_left_out):
         try:
             writer.add(entry)
         except HeaderError as exc:  # no byte of the member was written
             writer.leave_out(entry, str(exc))
+        if names.are_wanted:
+            names.say_if_counted("stored", names.path(entry.name))
     return writer.finish()
 
 
@@ -100,6 +105,7 @@ class TreeWriter:
         on_bytes: Callable[[int], None] | None = None,
         on_segment: Callable[[Segment], object] | None = None,
     ) -> None:
+        self.names = FileNames(report, arcname)
         self._arcname = os.fsencode(arcname)
         self._blocks = BlockBuffer(sink, self._end_piece)
         self._report = report
@@ -147,6 +153,7 @@ class TreeWriter:
     def leave_out(self, entry: Entry, why: str) -> None:
         """Warn that *entry* is not stored."""
         self._warn(entry, f"{why}; it is not stored")
+        self.names.left_out(entry.name, why)
 
     def _name(self, entry: Entry) -> bytes:
         if entry.name:

@@ -19,7 +19,7 @@ from bakthat.archive.extract.file_system import FileSystem
 from bakthat.archive.extract.links import as_member, entry_as_member, read_data
 from bakthat.archive.extract.metadata import DEFAULT_ACL, DirectoryState, MetadataWriter
 from bakthat.archive.extract.staging import folds_names, names_in, open_private
-from bakthat.archive.report import ArchiveReport
+from bakthat.archive.report import ArchiveReport, FileNames
 from bakthat.archive.tar.member import Member, MemberType
 from bakthat.errors import CorruptArchiveError, DestinationError, UnsafeMemberError
 from bakthat.system import linux
@@ -263,7 +263,7 @@ class StagedTree:
             except FileNotFoundError:
                 if target not in self.skipped:
                     raise missing from None
-                self._skip(path, f"left out {name}, a hard link to {wanted}, which was left out")
+                self._leave_out(path, member, f"{wanted}, which it links to, was left out")
                 return
             if stat.S_ISDIR(found.st_mode):
                 raise CorruptArchiveError(f"the hard link {name} is to the directory {wanted}")
@@ -345,11 +345,9 @@ class StagedTree:
         self._leave_out(split_name(member.name, member.name), member, reason)
 
     def _leave_out(self, path: MemberPath, member: Member, reason: str) -> None:
-        self._skip(path, f"left out the {member.type.value} {quoted(member.name)}: {reason}")
-
-    def _skip(self, path: MemberPath, warning: str) -> None:
         self.skipped.add(path)
-        self._report.warn(warning)
+        self._report.warn(f"left out the {member.type.value} {quoted(member.name)}: {reason}")
+        FileNames(self._report).say("left out", member.name, reason)
 
     def _remove_earlier(self, parent: int, path: MemberPath) -> None:
         """Remove the entry that an earlier member made at *path*, since the later member wins."""

@@ -24,13 +24,13 @@ from bakthat.archive.extract.publish import publish
 from bakthat.archive.extract.selection import Selection
 from bakthat.archive.extract.staging import Staging
 from bakthat.archive.extract.tree import NameCollisionError, PathSet, StagedTree, split_name
-from bakthat.archive.report import ArchiveReport
+from bakthat.archive.report import ArchiveReport, FileNames
 from bakthat.archive.tar.member import Member, MemberType, Owner
 from bakthat.archive.tar.reader import TarReader
 from bakthat.errors import DestinationError, NoMatchError, UnsafeMemberError
 from bakthat.system.files import NOT_SUPPORTED, write_all
 from bakthat.system.streams import ByteCounter, Source
-from bakthat.system.text import quoted, reason_of
+from bakthat.system.text import from_native, quoted, reason_of
 
 logger = logging.getLogger("bakthat.archive")
 
@@ -171,7 +171,17 @@ class _Unpacking:
         self._links = DeferredLinks()
         self._left_out = False
         self._current: Member | None = None
+        self._reader: TarReader | None = None
         self._source: _WatchedSource | None = None
+        self._names = FileNames(report)
+        report.current = self._position
+
+    def _position(self) -> tuple[str, int]:
+        """Return the path of the current member, and the bytes of content that were written."""
+        current, reader = self._current, self._reader
+        written = self._report.bytes + (reader.content_bytes if reader is not None else 0)
+        name = current.name.rstrip(b"/") if current is not None else b""
+        return name.decode("utf-8", "surrogateescape"), written
 
     def run(self, readings: Readings) -> PathSet:
         """Create the tree; return the directories that are not members."""
@@ -213,7 +223,8 @@ class _Unpacking:
 
     def _add_members(self, tree: StagedTree, reading: Reading) -> None:
         self._source, check = _WatchedSource(reading.source), reading.check
-        reader = TarReader(self._source)
+        reader = self._reader = TarReader(self._source)
+        are_named = self._names.are_wanted
         selection, links, hardlink = self._selection, self._links, MemberType.HARDLINK
         for number, member in enumerate(reader):
             if number == 0:
@@ -231,11 +242,17 @@ class _Unpacking:
                 tree.add(member, content if check is None else check.content(content))
             except (OSError, NameCollisionError) as exc:
                 self._leave_out_or_raise(tree, member, exc)
+            if are_named:
+                self._names.say_if_counted("unpacked", member.name)
             if links.count:
                 links.discard(split_name(member.name, member.name))
+        self._end_reading(reader, check)
+
+    def _end_reading(self, reader: TarReader, check: IndexCheck | None) -> None:
         if check is not None:
             check.finish()
         self._check_identity(reader)
+        self._reader = None
         self._report.bytes += reader.content_bytes
 
     def _check_identity(self, reader: TarReader) -> None:
@@ -263,7 +280,7 @@ class _Unpacking:
     def _add_deferred(self, tree: StagedTree, deferred: DeferredContent, reading: Reading) -> None:
         """Create the deferred links, with the content in a second reading of an archive."""
         self._source, check = _WatchedSource(reading.source), reading.check
-        reader = TarReader(self._source)
+        reader = self._reader = TarReader(self._source)
         for number, member in enumerate(reader):
             position = number if check is None else check.begin(member, reader.end)
             path = split_name(member.name, member.name)
@@ -281,10 +298,7 @@ class _Unpacking:
                     self._leave_out(tree, link, "its content cannot be held")
                 elif self._add(tree, replace(member, name=link.name), content):
                     first = link
-        if check is not None:
-            check.finish()
-        self._check_identity(reader)
-        self._report.bytes += reader.content_bytes
+        self._end_reading(reader, check)
 
     def _add(
         self,
@@ -299,6 +313,7 @@ class _Unpacking:
         except (OSError, NameCollisionError) as exc:
             self._leave_out_or_raise(tree, member, exc)
             return False
+        self._names.say_if_counted("unpacked", member.name)
         return True
 
     def _leave_out_or_raise(
@@ -342,6 +357,7 @@ def restore_file(
     if path in (b"", b".", b"..") or b"/" in path or b"\0" in path:
         raise UnsafeMemberError(f"{quoted(path)} is not the name of a file")
     watched = _WatchedSource(source)
+    report.current = lambda: (from_native(name), report.bytes)
     with Staging(destination) as staging:
         staging.warn_of_losses(report)
         keeps = staging.file_system
@@ -369,6 +385,7 @@ def restore_file(
                 raise
             raise _cannot_write(destination / name, exc) from exc
         report.files += 1
+        FileNames(report).say("unpacked", from_native(name))
         return publish(staging, PathSet(), report)[0]
 
 

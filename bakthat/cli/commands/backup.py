@@ -179,7 +179,7 @@ def backup(
         return None
 
     def run() -> Backups:
-        with progress_bar("Uploading") as progress:
+        with progress_bar("Uploading", moved="stored") as progress:
             return bakthat.backup(
                 filename,
                 destination,

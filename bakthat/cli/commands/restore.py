@@ -130,7 +130,7 @@ def restore(
     report = ArchiveReport()
 
     def run() -> Backups | None:
-        with progress_bar("Downloading") as progress:
+        with progress_bar("Downloading", moved="written") as progress:
             return bakthat.restore(
                 filename,
                 destination,

@@ -93,8 +93,10 @@ def backup(
     patterns as in .gitignore, and *recheck* percent. With *skip_unchanged*, no backup is made when
     nothing has changed: the newest entry is returned, and its ``is_skipped`` is True.
 
-    *progress* is called with the bytes read and the bytes to read. Without it, the log has
-    percentages.
+    *progress* is called with the bytes read and the bytes to read; its method ``on_state``, where
+    it has one, gets a :class:`~bakthat.system.streams.ProgressState` in place of that. Without it,
+    the log has percentages. The logger ``bakthat.files`` names each file once its own level is
+    INFO.
 
     A file that cannot be read, or that changes meanwhile, does not stop the backup. Such files are
     counted in the entry's ``metadata["warning_count"]`` and named in ``metadata["warnings"]``, and

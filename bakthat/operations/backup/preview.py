@@ -15,6 +15,7 @@ from bakthat.archive.create.increment.compare import KEPT, UNCHANGED, Comparison
 from bakthat.archive.create.increment.later import NewerContentError
 from bakthat.archive.create.increment.plan import (
     DIRECTORY,
+    LEAVE_OUT,
     LINK,
     ONLY_MEMBER,
     REMOVE,
@@ -24,6 +25,7 @@ from bakthat.archive.create.increment.plan import (
     Plan,
 )
 from bakthat.archive.create.walk import scan
+from bakthat.archive.report import ArchiveReport, FileNames
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import CorruptIndexError, UsageError
 from bakthat.format import names
@@ -38,7 +40,7 @@ from bakthat.operations.backup.request import BackupRequest, refuse_source_in_st
 from bakthat.operations.sources.files import BackupSource
 from bakthat.session.session import Session
 from bakthat.system.paths import PathLike
-from bakthat.system.text import from_native, printable
+from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
 
@@ -240,7 +242,7 @@ def _preview_increment(
             explanation=_explained(comparison.explanation, name) if explain is not None else "",
         )
         stack.pop_all()
-    return BackupPreview(report, plan, from_native(source.arcname))
+    return BackupPreview(report, plan, source.arcname)
 
 
 def _skipped(request: BackupRequest, parent: Parent, explain: str | None) -> BackupPreview | None:
@@ -251,8 +253,8 @@ def _skipped(request: BackupRequest, parent: Parent, explain: str | None) -> Bac
     newest = Basis(parent.basis.newest or parent.basis.state, parent.basis.rule)
     comparison = _comparison(request, newest, explain)
     plan = comparison.run()
-    plan.close()
     if not plan.totals.is_nothing:
+        plan.close()
         return None
     name = parent.newest.stored_filename
     report = PreviewReport(
@@ -266,7 +268,7 @@ def _skipped(request: BackupRequest, parent: Parent, explain: str | None) -> Bac
         if explain is not None
         else "",
     )
-    return BackupPreview(report, None, from_native(request.source.arcname))
+    return BackupPreview(report, plan, request.source.arcname)
 
 
 def _comparison(request: BackupRequest, basis: Basis, explain: str | None) -> Comparison:
@@ -284,7 +286,9 @@ def _comparison(request: BackupRequest, basis: Basis, explain: str | None) -> Co
 def _preview_full(request: BackupRequest, reason: str) -> BackupPreview:
     source = request.source
     if source.is_archive:
-        counted = scan(source.path, request.options)
+        file_names = FileNames(ArchiveReport(), source.arcname)
+        on_left_out = file_names.left_out if file_names.are_wanted else None
+        counted = scan(source.path, request.options, on_left_out=on_left_out)
         files, size = counted.files, counted.bytes
     else:
         files, size = 1, source.path.stat().st_size
@@ -338,11 +342,13 @@ def _explained(explanation: str, parent: str) -> str:
 
 
 def _entries(plan: Plan, arcname: str) -> Iterator[PreviewedEntry]:
+    file_names = FileNames(ArchiveReport(), arcname)
     try:
         for step in plan.steps():
-            name = from_native(step.name)
-            path = f"{arcname}/{name}" if name else arcname
-            if step.kind in (STORE, LINK):
+            path = file_names.path(step.name)
+            if step.kind == LEAVE_OUT:
+                file_names.left_out(step.name, step.reason)
+            elif step.kind in (STORE, LINK):
                 yield PreviewedEntry(path, "stored", step.reason)
             elif step.kind == WARN:
                 log.warning("%s", step.reason)

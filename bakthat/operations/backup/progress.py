@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bakthat import models
+from bakthat.archive.report import ArchiveReport
 from bakthat.errors import CatalogError
-from bakthat.system.streams import Progress
+from bakthat.system.streams import Progress, ProgressState, state_receiver
 from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
@@ -44,11 +45,22 @@ def renewing(
 
 
 class UploadProgress:
-    """Reports progress to a function, or else logs a line at each tenth."""
+    """Reports progress to a function, or else logs a line at each tenth.
 
-    def __init__(self, total: int, progress: Progress | None) -> None:
+    *report* knows what is read now; *stored* returns the bytes that were sent so far.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        progress: Progress | None,
+        report: ArchiveReport,
+        stored: Callable[[], int],
+    ) -> None:
         self._total = total
-        self._progress = progress
+        self._on_state = state_receiver(progress) if progress is not None else None
+        self._report = report
+        self._stored = stored
         self._done = 0
         self._logged = -1
         self.add(0)
@@ -56,8 +68,8 @@ class UploadProgress:
     def add(self, size: int) -> None:
         """Report *size* more bytes."""
         self._done += size
-        if self._progress is not None:
-            self._progress(self._done, max(self._done, self._total))
+        if self._on_state is not None:
+            self._on_state(self._state(max(self._done, self._total)))
             return
         # Below 100 until the storage has confirmed: a tree may grow while it is read.
         tenth = min(self._done * 10 // self._total, 9) if self._total else 0
@@ -67,7 +79,12 @@ class UploadProgress:
 
     def finish(self) -> None:
         """Report that the storage has confirmed the whole object."""
-        if self._progress is not None:
-            self._progress(self._done, self._done)
+        if self._on_state is not None:
+            self._on_state(self._state(self._done))
         else:
             transfer_log.info("Upload completion: 100%")
+
+    def _state(self, total: int) -> ProgressState:
+        current = self._report.current
+        path = current()[0] if current is not None else ""
+        return ProgressState(self._done, total, self._stored(), path)

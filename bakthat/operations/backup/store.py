@@ -151,7 +151,11 @@ class NewBackup:
     ) -> models.Backups:
         source = self.source
         # A worker process works while this one connects.
-        content.begin(self._identity(date), increment=self.parent is not None)
+        content.begin(
+            self._identity(date),
+            increment=self.parent is not None,
+            is_followed=self.progress is not None,
+        )
         make_container(self.session, self.backend, create=self.create)
         if self.keys:
             age.load()  # while a worker process still counts
@@ -176,7 +180,6 @@ class NewBackup:
     ) -> models.Backups:
         """Store *content*, after its index, and record it. What is left is removed on a failure."""
         started = time.monotonic() if self.started is None else self.started
-        progress = UploadProgress(counted.bytes, self.progress)
         report = ArchiveReport()
         shared = shared_header(self.keys)
         archive_id = secrets.token_hex(8)
@@ -190,6 +193,7 @@ class NewBackup:
         )
         try:
             sink = _CountedSink(upload)
+            progress = UploadProgress(counted.bytes, self.progress, report, lambda: sink.size)
             tar_bytes = write_object(
                 sink,
                 content,

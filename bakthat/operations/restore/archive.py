@@ -182,7 +182,7 @@ class ArchiveRestore:
             keys=keys,
             file_keys=self._keys.file_keys,
             report=report,
-            on_bytes=byte_counter(self._options.progress, spans.bytes),
+            on_bytes=byte_counter(self._options.progress, spans.bytes, report),
             keep_going=self._options.keep_going,
             cancel=stored.cancel,
         )
@@ -200,7 +200,7 @@ class ArchiveRestore:
             self._options.target,
             keys=keys,
             report=report,
-            on_bytes=byte_counter(self._options.progress, self._backup.size),
+            on_bytes=byte_counter(self._options.progress, self._backup.size, report),
             selection=selection,
             keep_going=self._options.keep_going,
             reopen=lambda: self._backend.download(self._key),

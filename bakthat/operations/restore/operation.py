@@ -62,7 +62,8 @@ def restore(
     backups of one path ("" for the set without a source). *password* and *identity_file* (age
     private keys) override the profile. The backup is read, decrypted and
     checked to its end before the first file appears in *output*; when anything fails, no file
-    appears. *progress* is called with the bytes downloaded and the bytes of the whole object.
+    appears. *progress* is called with the bytes downloaded and the bytes of the whole object, or is
+    told more, as by :func:`bakthat.backup`.
 
     *only* names files and directories inside the backup, as ``bakthat contents`` shows them, and
     nothing else is restored. What is no path in the backup is a pattern with the rules of

@@ -12,7 +12,7 @@ from bakthat import models
 from bakthat.archive.extract.selection import Selection
 from bakthat.archive.index.reader import IndexReader
 from bakthat.archive.index.state import State
-from bakthat.archive.report import ArchiveReport
+from bakthat.archive.report import ArchiveReport, FileNames
 from bakthat.backends.base import StoredObject
 from bakthat.backends.ranges import ObjectRanges
 from bakthat.errors import (
@@ -118,8 +118,11 @@ class StateRestore:
         self._backup.container = self._backend.container
         log.info("Downloading...")
         started = time.monotonic()
+        names = FileNames(report)
         for number, lost in sorted(self._plan.lost.items()):
             report.warn(f"{self._problem(number)}: {_described(lost)}")
+            for path in lost.paths:
+                names.say("left out", path, self._problem(number))
         archives = self._archives()
         total = sum(
             max(archive.size, 0) if archive.is_read_whole(spans) else spans.bytes
@@ -134,7 +137,7 @@ class StateRestore:
             selection=self._selection,
             file_keys=self._keys.file_keys,
             report=report,
-            on_bytes=byte_counter(self._options.progress, total),
+            on_bytes=byte_counter(self._options.progress, total, report),
             keep_going=self._options.keep_going,
         )
         report.seconds = time.monotonic() - started

@@ -50,7 +50,7 @@ class ComparedArchive(TreeArchive):
         self.totals = totals = self._plan.totals
         return Scan(totals.full_files, totals.full_directories, totals.full_bytes)
 
-    def begin(self, identity: str, *, increment: bool = False) -> None:
+    def begin(self, identity: str, *, increment: bool = False, is_followed: bool = False) -> None:
         """Keep *identity* and what to write for :meth:`write`."""
         super().begin(identity)
         self._is_increment = increment

@@ -12,6 +12,7 @@ from bakthat.archive.create.increment.later import LaterContent
 from bakthat.archive.create.increment.links import is_link_to_later
 from bakthat.archive.create.increment.plan import (
     DIRECTORY,
+    LEAVE_OUT,
     LINK,
     ONLY_MEMBER,
     REMOVE,
@@ -42,6 +43,7 @@ from bakthat.format.entry import BLOCK, EntryType
 from bakthat.format.entry import Entry as StateEntry
 from bakthat.format.index.layout import USUAL_HEADER_BYTES
 from bakthat.format.index.values import sort_key
+from bakthat.system import file_log
 from bakthat.system.text import from_native, printable, to_native
 
 _FILE, _DIRECTORY, _HARDLINK = EntryType.FILE, EntryType.DIRECTORY, EntryType.HARDLINK
@@ -110,7 +112,10 @@ class Comparison:
         device = self._trusted_device() if trusts_times else None
         racy, totals, lstat, is_regular = self._racy, self._totals, os.lstat, stat.S_ISREG
         unchanged = full_bytes = full_tar_bytes = 0
-        for entry in walk(self._root, self._options, report, on_unread=self._unread):
+        on_left_out = self._leave_out if file_log.is_wanted() else None
+        for entry in walk(
+            self._root, self._options, report, on_unread=self._unread, on_left_out=on_left_out
+        ):
             path, name, status = entry
             full = f"{arcname}/{from_native(name)}" if name else arcname
             while before is not None and before.path != full:
@@ -193,6 +198,8 @@ class Comparison:
         if type_ is None:
             what = "a socket" if kind == stat.S_IFSOCK else "of an unknown kind"
             self._warn(f"{printable(entry.path)}: is {what}; it is not stored")
+            if file_log.is_wanted():
+                self._leave_out(entry.name, what)
             if found is not None:
                 self._remove(full)
             return
@@ -382,11 +389,15 @@ class Comparison:
     def _cannot_look(self, entry: Entry, error: OSError) -> None:
         gone = isinstance(error, FileNotFoundError)
         self._unread(Unread(entry.path, entry.name, why_unread(error), "it is", is_gone=gone))
+        if file_log.is_wanted():
+            self._leave_out(entry.name, why_unread(error))
 
     def _keep(self, entry: Entry, full: str, why: str) -> None:
         """Keep the earlier content of a file that cannot be read now."""
         self._later.check(full)
         self._warn(f"{printable(entry.path)}: {why}; its earlier content stays in the backup")
+        if file_log.is_wanted():
+            self._leave_out(entry.name, why)
 
     def _see(self, name: str, found: StateEntry, seen: tuple[int, int, bool]) -> None:
         self._totals.seen += 1
@@ -417,6 +428,9 @@ class Comparison:
     def _count_stored(self, size: int) -> None:
         self._totals.stored_bytes += size
         self._totals.tar_bytes += tar_bytes(size)
+
+    def _leave_out(self, name: str, why: str) -> None:
+        self._plan.add(Step(LEAVE_OUT, name, why))
 
     def _warn(self, text: str) -> None:
         self._totals.warnings += 1

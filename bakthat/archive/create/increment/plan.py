@@ -21,8 +21,9 @@ from bakthat.system.text import from_native, printable, reason_of
 _MEMORY_BYTES = 8 * 1024 * 1024
 """Bytes of steps that are kept in memory; more are in an unnamed temporary file."""
 
-STORE, LINK, SEEN, REMOVE, DIRECTORY, WARN = "store", "link", "seen", "remove", "directory", "warn"
-"""The kinds of steps."""
+STORE, LINK, SEEN, REMOVE, DIRECTORY = "store", "link", "seen", "remove", "directory"
+WARN, LEAVE_OUT = "warn", "leave out"
+"""The kinds of steps. LEAVE_OUT is only made where somebody listens to the log of files."""
 
 
 ONLY_MEMBER = "nothing else is stored"
@@ -70,7 +71,7 @@ class Step(NamedTuple):
     name: str = ""
     """The path below the root."""
     reason: str = ""
-    """Why it is stored; the text of a warning."""
+    """Why it is stored or left out; the text of a warning."""
     before: tuple[int, bool, str] | None = None
     """A :class:`Before`; None where the parent has nothing."""
     key: FileKey = (0, 0, 0, 0, 0)

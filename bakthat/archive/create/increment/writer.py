@@ -10,6 +10,7 @@ from pathlib import Path
 from bakthat.archive.create.increment.later import LaterContent
 from bakthat.archive.create.increment.plan import (
     DIRECTORY,
+    LEAVE_OUT,
     LINK,
     REMOVE,
     SEEN,
@@ -61,8 +62,12 @@ def write_increment(
     writer = _IncrementWriter(plan, top, arcname, sink, report, later, on_bytes, on_segment)
     if comment:
         writer.add_comment(comment)
+    names, step = writer.names, Step("")
+    report.current = lambda: (names.path(step.name), report.bytes)
     for step in plan.steps():
         writer.take(step)
+        if names.are_wanted:
+            writer.name(step)
     report.excluded_files = plan.totals.excluded_files
     report.excluded_directories = plan.totals.excluded_directories
     return writer.finish()
@@ -95,6 +100,8 @@ class _IncrementWriter(TreeWriter):
 
     def take(self, step: Step) -> None:
         """Do one step."""
+        if step.kind == LEAVE_OUT:
+            return
         if step.kind == WARN:
             self._report.warn(step.reason)
             return
@@ -110,6 +117,19 @@ class _IncrementWriter(TreeWriter):
                 self._write(step, entry)
             except HeaderError as exc:  # no byte of the member was written
                 self.leave_out(entry, str(exc))
+
+    def name(self, step: Step) -> None:
+        """Say what was done by *step*."""
+        if step.kind == LEAVE_OUT:
+            self.names.left_out(step.name, step.reason)
+        elif step.kind == REMOVE:
+            self.names.say("removed", self.names.path(step.name))
+        elif step.kind in (STORE, LINK, DIRECTORY):
+            reason = step.reason
+            if step.kind == DIRECTORY:
+                reason, *_ = self._plan.directory(step.number) or ("",)
+            done, why = ("new", "") if reason == "new" else ("changed", reason)
+            self.names.say_if_counted(done, self.names.path(step.name), why)
 
     def add(self, entry: Entry) -> None:
         """Write the member of what was no directory, or warn that it is not stored."""
@@ -129,6 +149,7 @@ class _IncrementWriter(TreeWriter):
                 self._record_change(entry, EntryType.REMOVED)
             return
         self._warn(entry, f"{why}; its earlier content stays in the backup")
+        self.names.left_out(entry.name, why)
         if before.target:
             self._plan.kept_targets.add(before.target)
             return
