@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from bakthat.cli import output
-from bakthat.system import terminal
+from bakthat.system import file_log, terminal
 from bakthat.system.streams import ProgressState
 from bakthat.system.text import human_rate, human_size, printable
 
 if TYPE_CHECKING:
     from bakthat.system.streams import Progress
 
+_PER_SECOND = 5
+"""How often it is drawn. A thread does it, since a storage may let the command wait."""
 _SAMPLES = 75
 """How many drawings a rate is the mean of: those of some 15 seconds."""
 _MIN_SECONDS = 1.0
@@ -32,12 +34,15 @@ def progress_bar(
 ) -> Iterator[Progress | None]:
     """Show the progress on a terminal; elsewhere yield None, so that percentages are logged.
 
+    So it is with ``-v``: rich takes most of a millisecond for each line above what it draws, and
+    the names of files tell how far a command is.
+
     The arguments are those of :class:`ProgressLines`. Nothing of it is left when the block ends.
     """
-    if output.is_quiet() or not _can_show(sys.stderr):
+    if output.is_quiet() or file_log.is_wanted() or not _can_show(sys.stderr):
         yield None
         return
-    bar = _Bar(sys.stderr, ProgressLines(sys.stderr, label, moved=moved, counts_bytes=counts_bytes))
+    bar = _Bar(ProgressLines(sys.stderr, label, moved=moved, counts_bytes=counts_bytes))
     try:
         yield bar
     finally:
@@ -51,27 +56,34 @@ def _can_show(stream: TextIO) -> bool:
 
 
 class _Bar:
-    """A function of progress that shows it on *stream*, standard error."""
+    """A function of progress that shows it on standard error."""
 
-    def __init__(self, stream: TextIO, content: ProgressLines) -> None:
-        # Loaded here, since only a terminal needs it.
-        from bakthat.cli.status_lines import StatusLines
+    def __init__(self, content: ProgressLines) -> None:
+        # Loaded here: it takes a tenth of a second, and only a terminal needs it.
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
 
+        def draw() -> Text:
+            # Not the last column: after it, some terminals are in the next line already.
+            lines = content.lines(console.width - 1, time.monotonic())
+            return Text.from_ansi("\n".join(lines), no_wrap=True, overflow="crop")
+
+        console = Console(stderr=True)
         self._content = content
-        self._status = StatusLines(stream, lambda width: content.lines(width, time.monotonic()))
-        self._is_started = False
+        self._live = Live(
+            get_renderable=draw, console=console, transient=True, refresh_per_second=_PER_SECOND
+        )
 
     def __call__(self, done: int, total: int) -> None:
         self.on_state(ProgressState(done, total))
 
     def on_state(self, state: ProgressState) -> None:
         self._content.state = state
-        if not self._is_started:  # not earlier, since a password may be asked for first
-            self._is_started = True
-            self._status.start()
+        self._live.start(refresh=True)  # not earlier: a password may be asked for first
 
     def stop(self) -> None:
-        self._status.stop()
+        self._live.stop()
 
 
 class ProgressLines:
@@ -132,8 +144,6 @@ class ProgressLines:
 
     def _position(self, state: ProgressState, rate: float | None, width: int) -> str:
         """Return the rate, the time left, and the path as far as there is room."""
-        from bakthat.cli.status_lines import shortened
-
         facts = []
         if rate is not None and self._counts_bytes:
             facts.append(human_rate(round(rate), 1))
@@ -149,6 +159,23 @@ class ProgressLines:
             path = path.encode(encoding, "backslashreplace").decode(encoding)
         mark = "…" if self._is_unicode else "..."
         return text.ljust(begin) + shortened(path, width - begin, mark=mark)
+
+
+def shortened(text: str, width: int, *, mark: str = "…") -> str:
+    """Return *text*, with a *mark* in place of its middle where it takes more than *width* columns.
+
+    A *width* below that of the mark leaves nothing of it.
+    """
+    from rich.cells import cell_len, set_cell_size
+
+    if cell_len(text) <= width:
+        return text
+    room = width - len(mark)
+    if room < 0:
+        return ""
+    head = set_cell_size(text, room // 2)
+    tail = set_cell_size(text[::-1], room - room // 2)[::-1]
+    return f"{head}{mark}{tail}"
 
 
 def _clock(seconds: float) -> str:

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len as cells
 
 import bakthat
 from bakthat.cli import output
-from bakthat.cli.progress import ProgressLines, progress_bar
-from bakthat.cli.status_lines import StatusLines, cells, shortened
+from bakthat.cli.progress import ProgressLines, progress_bar, shortened
 from bakthat.system.streams import ProgressState
 from tests.support.commandline import CommandLine
 from tests.support.profiles import Conf
@@ -180,112 +180,13 @@ def test_what_is_shortened_keeps_its_beginning_and_its_end(text: str, width: int
     assert cells(short) <= width
     if short != text and short:
         head, _, tail = short.partition("…") if "…" not in text else ("", "", "")
-        assert text.startswith(head)
-        assert text.endswith(tail)
+        # A space stands for half of a wide character.
+        assert text.startswith(head) or text.startswith(head.removesuffix(" "))
+        assert text.endswith(tail) or text.endswith(tail.removeprefix(" "))
         assert cells(short) >= width - 2  # a wide character may not fit
 
 
 # Where it is shown.
-
-
-def test_what_is_written_meanwhile_stays_above(screen: Terminal) -> None:
-    lines = ["one", "two"]
-    status = StatusLines(screen.stream, lambda _: lines)
-    screen.stream.write("before\n")
-    status.draw()
-    assert screen.lines() == ["before", "one", "two"]
-    status.write_above("log\n")
-    assert screen.lines() == ["before", "log", "one", "two"]
-    lines[:] = ["only one"]
-    status.draw()
-    assert screen.lines() == ["before", "log", "only one"]
-    status.write_above("first\nsecond\n")
-    assert screen.lines() == ["before", "log", "first", "second", "only one"]
-    status.stop()
-    status.draw()
-    screen.stream.write("after\n")
-    assert screen.lines() == ["before", "log", "first", "second", "after"]
-
-
-def test_the_lines_give_way_to_a_question(screen: Terminal) -> None:
-    status = StatusLines(screen.stream, lambda _: ["one", "two"])
-    status.draw()
-    status.write_above("Password: ")
-    status.draw()
-    assert screen.lines() == ["Password:"]
-    status.write_above("\n")
-    status.draw()
-    assert screen.lines() == ["Password:", "one", "two"]
-
-
-def test_a_screen_that_is_full_scrolls() -> None:
-    with terminal(40, 5) as screen:
-        status = StatusLines(screen.stream, lambda _: ["one", "two"])
-        for number in range(20):
-            status.draw()
-            status.write_above(f"{number}\n")
-        assert screen.lines() == ["17", "18", "19", "one", "two"]
-        status.stop()
-        assert screen.lines() == ["17", "18", "19"]
-
-
-def test_a_terminal_that_becomes_narrow_is_left_clean() -> None:
-    with terminal(120, 24) as screen:
-        widths = []
-
-        def lines(width: int) -> list[str]:
-            widths.append(width)
-            return ["日本" * (width // 4), "x" * width]
-
-        status = StatusLines(screen.stream, lines)
-        status.write_above("before\n")
-        status.draw()
-        for columns in (100, 37, 36, 8):
-            screen.narrow(columns)
-            status.draw()
-            assert screen.lines()[-3:] == [
-                "before",
-                "日本" * ((columns - 1) // 4),
-                "x" * widths[-1],
-            ]
-        screen.narrow(5)
-        status.stop()
-        assert screen.lines() == ["befor", "e"]
-        assert widths == [119, 99, 36, 35, 7]
-
-
-def test_a_line_that_is_wider_than_expected_does_not_wrap(screen: Terminal) -> None:
-    status = StatusLines(screen.stream, lambda _: ["x" * 200, "two"])
-    status.draw()
-    status.draw()
-    assert [line[:5] for line in screen.lines()] == ["xxxxx", "two"]
-    status.stop()
-    screen.stream.write("y" * 81)
-    assert screen.lines() == ["y" * 80, "y"], "other lines wrap again"
-
-
-def test_a_low_terminal_shows_the_first_line() -> None:
-    with terminal(40, 2) as screen:
-        status = StatusLines(screen.stream, lambda _: ["one", "two"])
-        status.draw()
-        assert screen.lines() == ["one"]
-
-
-def test_a_terminal_that_is_gone_ends_nothing(screen: Terminal) -> None:
-    gone = open(os.devnull)  # noqa: SIM115  # closed in a moment
-    gone.close()
-
-    class Gone(io.StringIO):
-        def write(self, text: str) -> int:
-            raise OSError("gone")
-
-        def fileno(self) -> int:
-            return gone.fileno()
-
-    status = StatusLines(Gone(), lambda _: ["one"])
-    status.draw()
-    status.write_above("x\n")
-    status.stop()
 
 
 def test_an_exception_leaves_nothing_behind(
@@ -298,8 +199,6 @@ def test_an_exception_leaves_nothing_behind(
             assert progress is not None
             progress(1, 2)
             print("written meanwhile", file=sys.stderr)
-            assert screen.lines()[0] == "written meanwhile"
-            assert screen.lines()[1].startswith("Uploading 50 %")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -356,13 +255,15 @@ def test_nothing_of_it_is_left_on_the_screen(
         assert before + after in "".join(shown(said, columns))
 
 
-def test_verbose_names_files_above_it(user: CommandLine, names: list[str]) -> None:
+def test_verbose_names_files_instead_of_it(user: CommandLine, names: list[str]) -> None:
     code, said = user.converse("backup", "mydir", "-v", "--prompt", "no", columns=200)
     assert code == 0
-    assert "Uploading  0 %" in said
+    assert "\x1b[" not in said
     lines = shown(said, 200)
-    begin = lines.index("stored mydir")
-    assert lines[begin:-2] == ["stored mydir", *(f"stored mydir/{name}" for name in names)]
+    assert [line for line in lines if line.startswith("stored ")] == [
+        "stored mydir",
+        *(f"stored mydir/{name}" for name in names),
+    ]
     assert lines[-2].startswith("Stored as mydir.")
 
 

@@ -143,7 +143,7 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.operations.sources": ["files"],
     "bakthat.operations.sync": ["report", "indexes", "operation"],
     "bakthat.cli": [
-        "configure exit_codes messages process signals status_lines",
+        "configure exit_codes messages process signals",
         "output",
         "log",
         "app progress",
@@ -235,6 +235,7 @@ LIBRARIES: dict[str, str] = {
     "grandfatherson": "policy.rotation",
     "isal": "archive.gzip.* backends.s3.upload",  # gzip; CRC-32 of a part
     "peewee": "columns database models",
+    "rich": "cli.progress",
     "segno": "cli.configure.key_page",
     "shtab": "cli.completion.script",
     "urllib3": "backends.aws.client",
