@@ -121,11 +121,14 @@ class BucketProof:
                 return "the bucket's object lock would keep a probe"
             if not self._remove_versions(_NULL):
                 return "the bucket has versions, and s3:DeleteObjectVersion is not allowed"
-        deleted = self._try("delete_object", key=self._key)
+        # In a bucket with versions, the deletion leaves a mark.
+        with held_back(f"finishing a request to {self._client.shown}"):
+            deleted = self._try("delete_object", key=self._key)
+            is_gone = self._remove_versions(_marker_of(deleted))
         if deleted.error is not None and not isinstance(deleted.error, NotFoundError):
             self._refused("deleting", deleted.error, self._verdict_of_deletion)
             return "a probe could not be deleted"
-        if not self._remove_versions(_marker_of(deleted)):
+        if not is_gone:
             return "the bucket has versions, and s3:DeleteObjectVersion is not allowed"
         return ""
 

@@ -412,6 +412,24 @@ def test_a_signal_leaves_nothing_behind(
 ) -> None:
     hold = Hold()
     moto_proxy.on(method, part, hold, times=1)
+    interrupted(proxied_conf, hold)
+    assert_empty(proxied_conf)
+
+
+def test_a_signal_leaves_no_mark_of_a_deletion(seaweedfs_conf: Conf) -> None:
+    client, bucket = plain(seaweedfs_conf), seaweedfs_conf["s3_bucket"]
+    client.create_bucket(Bucket=bucket)
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    with fault_proxy(seaweedfs_conf["endpoint_url"]) as proxy:
+        conf = {**seaweedfs_conf, "endpoint_url": proxy.endpoint_url}
+        hold = Hold()
+        proxy.on("DELETE", ".probe", hold, times=1, after=1)  # the first names a version
+        interrupted(conf, hold)
+    assert_empty(seaweedfs_conf)
+
+
+def interrupted(conf: Conf, hold: Hold) -> None:
+    """Prove the container of a profile, and interrupt it while a request is held."""
 
     def interrupt() -> None:
         assert hold.done.wait(PATIENCE)
@@ -422,10 +440,9 @@ def test_a_signal_leaves_nothing_behind(
     thread.start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            prove(proxied_conf)
+            prove(conf)
     finally:
         thread.join()
-    assert_empty(proxied_conf)
 
 
 KILLED = """
