@@ -443,6 +443,7 @@ def changeless(line: str) -> str:
     line = re.sub(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?Z?( UTC)?", "TIME", line)
     line = re.sub(r"\b\d+\.\d+(e-\d+)? ?s\b", "SECONDS", line)
     line = re.sub(r"\(\d+(\.\d)? K?B\)", "(SIZE)", line)
+    line = re.sub(r"\d+(\.\d)? .B free", "SIZE free", line)
     line = re.sub(r"^(\S{10}) \S+/\S+ ", r"\1 OWNER ", line)
     row = re.match(r"(?:(?:stored|read|cold|keep|delete) +)?TIME +(?:local|s3|glacier|keep|delete)",
                    line)  # fmt: skip

@@ -254,26 +254,21 @@ def write_site(world: World, machine: str = "") -> None:
     world.write("/srv/www/style.css", "h1 { color: teal }\n", machine)
 
 
-def rclone(world: World) -> dict[str, Any]:
-    """Start a storage; return a profile for a bucket in it."""
+def rclone(world: World, access_key: str = "YOURACCESSKEY") -> dict[str, Any]:
+    """Start a storage that takes the keys of the page; return a profile for a bucket in it."""
     home = world.directory / "storage"
     home.mkdir()
-    conf = world.servers.enter_context(rclone_server(home)).conf(s3_bucket=BUCKET)
+    server = world.servers.enter_context(rclone_server(home, access_key, "YOURSECRETKEY"))
+    conf = server.conf(s3_bucket=BUCKET)
     world.storage(conf)
     return conf
 
 
 @page
 def configure(world: World) -> None:
-    conf = rclone(world)
+    conf = rclone(world, "backup-of-you")
     world.reader.secrets["AWS Secret Key:"] = conf["secret_key"]
-    world.write("~/secret-key", conf["secret_key"]).chmod(0o600)
-
-
-@page
-def encryption(world: World) -> None:
-    rclone(world)
-    write_site(world)
+    world.write("~/secret-key", conf["secret_key"])
 
 
 @page

@@ -140,10 +140,11 @@ def moto_server(home: Path) -> Iterator[S3Server]:
 
 
 @contextmanager
-def rclone_server(home: Path) -> Iterator[S3Server]:
+def rclone_server(
+    home: Path, access_key: str = "rclone-access-key", secret_key: str = "rclone-secret-key"
+) -> Iterator[S3Server]:
     """Run ``rclone serve s3``: checks keys and signatures, ignores ``If-None-Match``."""
     port = free_port()
-    access_key, secret_key = "rclone-access-key", "rclone-secret-key"
     store = home / "store"
     store.mkdir()
     command = [
