@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import subprocess
 import tempfile
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.docs.sessions import DOCS, WRITES, Machine, Reader, blocks_of
+from tests.support.amazon import Amazon
 from tests.support.databases import mariadb_server, output_of, postgresql_server
 from tests.support.http_listener import http_listener
 from tests.support.legacy import Legacy, beefish, tarball
@@ -184,68 +184,6 @@ def run_without_environment(machine: Machine, command: str, path: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-class Amazon:
-    """An account at AWS, which asks for the rights of its users; its root has every right."""
-
-    def __init__(self, endpoint_url: str, directory: Path) -> None:
-        self.endpoint_url = endpoint_url
-        self.directory = directory
-        made = self._client("iam", "any-key", "any-secret")
-        made.create_user(UserName="root")
-        everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
-        self._allow(made, "root", {"Version": "2012-10-17", "Statement": [everything]})
-        self.keys = self._keys_of(made, "root")
-        request = urllib.request.Request(
-            f"{endpoint_url}/moto-api/reset-auth", b"0", {"Content-Type": "text/plain"}
-        )
-        urllib.request.urlopen(request).close()
-
-    def _client(self, service: str, access_key: str, secret_key: str) -> Any:
-        import boto3
-
-        sessions: Any = boto3.session  # its stubs have an overload for each service
-        return sessions.Session().client(
-            service,
-            endpoint_url=self.endpoint_url,
-            aws_access_key_id=access_key,
-            aws_secret_access_key=secret_key,
-            region_name="us-east-1",
-        )
-
-    @staticmethod
-    def _allow(iam: Any, user: str, policy: dict[str, Any]) -> None:
-        iam.put_user_policy(UserName=user, PolicyName="backups", PolicyDocument=json.dumps(policy))
-
-    @staticmethod
-    def _keys_of(iam: Any, user: str) -> tuple[str, str]:
-        made = iam.create_access_key(UserName=user)["AccessKey"]
-        return made["AccessKeyId"], made["SecretAccessKey"]
-
-    def call(self, machine: Machine, command: str) -> None:
-        """Send what the program ``aws`` would send for *command*."""
-        service, operation, *arguments = shlex.split(command.replace("\\\n", ""))[1:]
-        if (service, operation) == ("s3", "mb"):
-            bucket = arguments[0].removeprefix("s3://")
-            self._client("s3", *self.keys).create_bucket(Bucket=bucket)
-            return
-        client = self._client(service, *self.keys)
-        options = {
-            "".join(map(str.capitalize, name.removeprefix("--").split("-"))): value
-            for name, value in zip(arguments[::2], arguments[1::2], strict=True)
-        }
-        for name, value in options.items():
-            if value.startswith("file://"):
-                options[name] = machine.path(value.removeprefix("file://")).read_text()
-        getattr(client, operation.replace("-", "_"))(**options)
-
-    def user(self, name: str, policy: str) -> tuple[str, str]:
-        """Make a user with *policy*, and return its keys."""
-        iam = self._client("iam", *self.keys)
-        iam.create_user(UserName=name)
-        self._allow(iam, name, json.loads(policy))
-        return self._keys_of(iam, name)
-
-
 # What the pages take for granted.
 
 
@@ -332,11 +270,11 @@ def laptop(world: World) -> None:
 
 
 @page
-def many_hosts(world: World) -> None:
+def many_hosts(world: World) -> Check:
     home = world.directory / "moto"
     home.mkdir()
     endpoint_url = world.servers.enter_context(moto_server(home)).endpoint_url
-    amazon = Amazon(endpoint_url, world.directory)
+    amazon = Amazon(endpoint_url)
     access_key, secret_key = amazon.keys
     conf = {"access_key": access_key, "secret_key": secret_key, "endpoint_url": endpoint_url}
     world.amazon(conf)
@@ -346,7 +284,17 @@ def many_hosts(world: World) -> None:
         keys = amazon.user(f"{host}-keys", policy.text.replace("web1", host))
         for place, key in zip(("ACCESSKEY", "SECRETKEY"), keys, strict=True):
             world.reader.places[f"{host.upper()}{place}"] = key
-    world.reader.otherwise["aws"] = amazon.call
+    world.reader.otherwise["aws"] = lambda machine, typed: amazon.call(typed, machine.path)
+
+    def check() -> None:
+        root, web2 = amazon.client("s3", *amazon.keys), amazon.client("s3", *keys)
+        listed = root.list_objects_v2(Bucket=BUCKET, Prefix="web1/")["Contents"]
+        stored = {"Bucket": BUCKET, "Key": listed[0]["Key"]}
+        for forbidden in (web2.get_object, web2.delete_object, web2.put_object):
+            with pytest.raises(ClientError, match="AccessDenied"):
+                forbidden(**stored)
+
+    return check
 
 
 @page
