@@ -35,8 +35,10 @@ HOST = "web1"
 SYSTEM = ("/etc", "/media", "/mnt", "/opt", "/srv", "/usr/local", "/var/backups", "/var/lib")
 """Directories of the pages that are below a directory of the test here."""
 WRITES = "WRITE_PAGES" in os.environ
-NEW = re.compile(r"(?<!\d)\d{14}(?!\d)|\bage1[0-9a-z]{58}\b")
-"""What is new each time, and used in later commands: dates in stored filenames, public keys."""
+KEY = re.compile(r"\bage1[0-9a-z]{58}\b|\bAGE-SECRET-KEY-1[0-9A-Z]{58}\b")
+DATE = re.compile(r"(?<!\d)\d{14}(?!\d)")
+NEW = re.compile(f"{DATE.pattern}|{KEY.pattern}")
+"""What is new each time, and used in later commands: dates in stored filenames, keys of age."""
 
 
 @dataclass(frozen=True)
@@ -329,8 +331,8 @@ class Reader:
                 answer = self._answers(command.output, machine)
                 printed = machine.run_on_terminal(text, answer)
                 printed = re.sub(r"\x1b\[[\d;]*[A-Za-z]", "", printed)
-                # Where the bar has been; and so blank lines of the page are not compared.
-                printed = re.sub(r"^\n", "", printed, flags=re.M)
+                # Where the bar has been.
+                printed = re.sub(r"^\n(?=Stored as |Restored )", "", printed, flags=re.M)
             else:
                 printed = machine.run(text)
             lines = without_percentages(self._on_page(printed, machine).splitlines())
@@ -338,8 +340,7 @@ class Reader:
             if WRITES and "…" not in "".join(command.output):
                 self._correct(command, lines)
             else:
-                expected = [line for line in command.output if line or not block.is_interactive]
-                self._compare(expected, lines, where)
+                self._compare(command.output, lines, where)
             if machine.status and not (following and following.text == "echo $?"):
                 raise AssertionError(f"{where}: exit code {machine.status}\n{printed}")
 
@@ -362,10 +363,8 @@ class Reader:
     def _compare(self, expected: list[str], printed: list[str], where: str) -> None:
         """Compare the lines of the page with those printed, and learn what is new."""
         said = "\n".join(["", where, *printed])
-        expected = _in_one_order(without_percentages(expected))
-        left = _in_one_order(printed)
-        while left and not left[-1]:
-            left.pop()  # a block of a page ends without blank lines
+        expected = _in_one_order([line for line in without_percentages(expected) if line.strip()])
+        left = _in_one_order([line for line in printed if line.strip()])
         for number, line in enumerate(expected):
             if line.strip() == "…":
                 following = expected[number + 1 : number + 2]
@@ -387,10 +386,10 @@ class Reader:
         old, new = (NEW.findall("\n".join(lines)) for lines in (command.output, printed))
         if len(old) == len(new):
             self._new.update(zip(old, new, strict=True))
-        # Public keys stay those of the page, since its files have them too.
-        keys = {here: page for page, here in self._new.items() if page.startswith("age1")}
+        # Keys stay those of the page, since its files have them too.
+        keys = {here: page for page, here in self._new.items() if KEY.fullmatch(page)}
         self._corrections[command] = [
-            NEW.sub(lambda found: keys.get(found[0], found[0]), line) for line in printed
+            KEY.sub(lambda found: keys.get(found[0], found[0]), line) for line in printed
         ]
 
     def write(self, page: Path) -> None:
@@ -400,7 +399,8 @@ class Reader:
             start = command.line - 1
             margin = " " * _margin(lines[start])
             end = start + len(command.text.splitlines()) + len(command.output)
-            typed = f"{command.machine}$ {self._renewed(command.text)}".splitlines()
+            renewed = DATE.sub(lambda found: self._new.get(found[0], found[0]), command.text)
+            typed = f"{command.machine}$ {renewed}".splitlines()
             new = [*typed, *self._corrections[command]]
             lines[start:end] = [f"{margin}{line}".rstrip() for line in new]
         page.write_text("\n".join(lines) + "\n")
@@ -438,7 +438,6 @@ def is_same(on_page: str, printed: str) -> bool:
 def changeless(line: str) -> str:
     """Put words in the place of what is different each time, and one space between words."""
     line = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", line)
-    line = re.sub(r"\bAGE-SECRET-KEY-1[0-9A-Z]{58}\b", "IDENTITY", line)
     line = NEW.sub("NEW", line)
     line = re.sub(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?Z?( UTC)?", "TIME", line)
     line = re.sub(r"\b\d+\.\d+(e-\d+)? ?s\b", "SECONDS", line)

@@ -203,6 +203,12 @@ def rclone(world: World, access_key: str = "YOURACCESSKEY") -> dict[str, Any]:
 
 
 @page
+def encryption(world: World) -> None:
+    rclone(world)
+    write_site(world)
+
+
+@page
 def configure(world: World) -> None:
     conf = rclone(world, "backup-of-you")
     world.reader.secrets["AWS Secret Key:"] = conf["secret_key"]
