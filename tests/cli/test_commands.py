@@ -22,6 +22,18 @@ def test_a_command_takes_the_options_of_its_parser(name: str) -> None:
     assert options == set(inspect.signature(command).parameters)
 
 
+@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in PARSERS)])
+def test_the_help_fits_80_columns(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        app._parser.parse_args(words)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 10
+    assert [line for line in lines if len(line) > 80] == []
+
+
 @pytest.mark.parametrize(
     ("words", "arguments"),
     [

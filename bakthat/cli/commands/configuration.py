@@ -31,7 +31,7 @@ _ENCRYPTION = "encryption"
 
 @command(
     "configure",
-    "set up storage and encryption, by questions or by options",
+    "set up storage and encryption",
     group=SETUP,
     example="bakthat configure --bucket my-backups --new-key backup-key.txt",
     exits={
@@ -279,7 +279,7 @@ def configure_backups_rotation(
 
 @command(
     "completion",
-    "print the script that completes commands in a shell",
+    "print a script that completes commands in a shell",
     group=SETUP,
     example="bakthat completion bash > ~/.local/share/bash-completion/completions/bakthat",
     is_file=True,
