@@ -140,7 +140,7 @@ def _activation_of(loaded: LoadedProfile) -> _Activation:
 
 
 def _activate(dotted_name: str, loaded: LoadedProfile) -> Plugin:
-    where = f"{loaded.origin}: profile '{loaded.name}': plugin '{printable(dotted_name)}'"
+    where = f"{loaded.place('plugins')}: plugin '{printable(dotted_name)}'"
     directory = str(expanded(loaded.profile.plugins_dir))
     module_name, _, class_name = dotted_name.rpartition(".")
     if not (module_name and all(part.isidentifier() for part in dotted_name.split("."))):

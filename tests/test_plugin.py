@@ -533,7 +533,7 @@ def test_a_broken_plugin_is_exit_code_1_and_nothing_is_backed_up(
     done = user.run("backup", "mydir", "--prompt", "no")
     assert (done.code, done.stdout) == (1, "")
     assert done.stderr == (
-        f"bakthat: error: {config}: profile 'default': plugin 'nowhere.Mine': there is no module "
+        f"bakthat: error: {config}:7: profile 'default': plugin 'nowhere.Mine': there is no module "
         f"'nowhere' in {user.home}/.bakthat_plugins, nor among the installed packages\n"
     )
     assert not Path(conf["local_path"]).exists()

@@ -222,7 +222,7 @@ def plan_rotation(
     try:
         policy = RotationPolicy.choose(session.profile.rotation, **rules)
     except ConfigError as exc:
-        where = f"{session.loaded.origin}: profile '{session.loaded.name}'"
+        where = session.loaded.place("rotation")
         raise ConfigError(f"{where}: {exc}", hint=exc.hint) from exc
     now = int(time.time())
     found = find_set(session, filename, host=host, source=source)

@@ -1,18 +1,19 @@
 """The settings of a profile: what is wrong with a value, and what to write instead.
 
-No message quotes a value that may be a secret, be it one below the wrong key.
+No message quotes a value that may be a secret, be it one below the wrong key. Each check has a JSON
+schema, by which an editor finds most of what is wrong, and nothing that is not.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from bakthat.errors import UsageError
 from bakthat.policy.defaults import DESTINATIONS, DETECT, MAX_NEEDED
-from bakthat.policy.intervals import parse_interval
+from bakthat.policy.intervals import UNITS, parse_interval
 from bakthat.policy.storage_classes import NAMES
 from bakthat.system.text import did_you_mean
 
@@ -23,6 +24,8 @@ MAX_HOST_BYTES = 64
 """The longest name of a host: that of a machine under Linux."""
 HOST_PLACEHOLDER = "{host}"
 """What stands for the name of the host in a prefix."""
+ROTATION_RULES = ("last", "minutes", "hours", "days", "weeks", "months", "years")
+"""The rules of a rotation. :mod:`bakthat.policy.rotation`, which has them too, loads slowly."""
 
 
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}?|\}")
@@ -36,14 +39,34 @@ class Problem(NamedTuple):
     hint: str = ""
 
 
-Check = Callable[[object], Problem | None]
-"""Takes the value of a key, and returns None when it is valid."""
+class Check:
+    """Takes the value of a key, and returns None when it is valid."""
 
+    def __init__(self, function: Callable[[object], Problem | None], schema: Mapping[str, Any]):
+        self._function = function
+        self.schema = schema
+        """The JSON schema (draft 2020-12) of the values that are valid; it always has a type."""
+        self.__doc__ = function.__doc__
+
+    def __call__(self, value: object) -> Problem | None:
+        """Return what is wrong with *value*; None when it is valid."""
+        return self._function(value)
+
+
+def _check(**schema: Any) -> Callable[[Callable[[object], Problem | None]], Check]:
+    """Make a check of a function; *schema* describes the values that it accepts."""
+    return lambda function: Check(function, schema)
+
+
+_WORD = r"^\S+$"
+_RULE = {"type": "integer", "minimum": 0}
+_WEEK_DAY = {"type": "integer", "minimum": 0, "maximum": 6}
 _EMPTY = Problem("is empty", "give it a value, or remove the line")
 _ADDRESS = re.compile(r"(?:localhost|\[[0-9a-fA-F:]+\]|[\w-]+(?:\.[\w-]+)+|[\w-]+(?=:))(?::\d+)?/?")
 """A host without a scheme. A word without a dot and a port may be a secret, so it is none."""
 
 
+@_check(type="string", minLength=1)
 def text(value: object) -> Problem | None:
     """Check that a value is text that is not empty."""
     if not isinstance(value, str):
@@ -55,11 +78,13 @@ def text(value: object) -> Problem | None:
     return None if value else _EMPTY
 
 
+@_check(type="string")
 def any_text(value: object) -> Problem | None:
     """Check that a value is text, which may be empty."""
     return None if value == "" else text(value)
 
 
+@_check(type="string", pattern=_WORD)
 def word(value: object) -> Problem | None:
     """Check that a value is text without white space and control characters."""
     problem = text(value)
@@ -68,6 +93,7 @@ def word(value: object) -> Problem | None:
     return problem
 
 
+@_check(type="string", pattern=r"^(arn:\S+|[^\s/]+)$")
 def bucket(value: object) -> Problem | None:
     """Check that a value is the name of a bucket, or the ARN of an access point."""
     problem = word(value)
@@ -77,6 +103,7 @@ def bucket(value: object) -> Problem | None:
     return problem
 
 
+@_check(type="string", pattern=r"^https?://\S+$")
 def address(value: object) -> Problem | None:
     """Check that a value is an address of http or https."""
     problem = word(value)
@@ -99,6 +126,7 @@ def address(value: object) -> Problem | None:
     return None
 
 
+@_check(type="array", items=text.schema)
 def texts(value: object) -> Problem | None:
     """Check that a value is a list of texts that are not empty."""
     if not isinstance(value, list):
@@ -112,6 +140,7 @@ def texts(value: object) -> Problem | None:
     return None
 
 
+@_check(type=["string", "array"], minLength=1, items=text.schema)
 def text_or_texts(value: object) -> Problem | None:
     """Check that a value is text, or a list of texts."""
     if isinstance(value, list):
@@ -122,6 +151,7 @@ def text_or_texts(value: object) -> Problem | None:
     return Problem(f"must be text or a list of texts, not {kind(value)}", problem.hint)
 
 
+@_check(enum=list(DESTINATIONS), type="string")
 def destination(value: object) -> Problem | None:
     """Check that a value is one of the destinations."""
     if value in DESTINATIONS:
@@ -130,6 +160,7 @@ def destination(value: object) -> Problem | None:
     return Problem(f"must be one of {', '.join(DESTINATIONS)}, not {_shown(value)}", hint)
 
 
+@_check(type="string", pattern=_WORD, examples=sorted(NAMES))
 def storage_class(value: object) -> Problem | None:
     """Check that a value is a storage class, perhaps one that only some other storage knows."""
     problem = word(value)
@@ -138,6 +169,7 @@ def storage_class(value: object) -> Problem | None:
     return problem
 
 
+@_check(type=["boolean", "integer"], minimum=0, maximum=9)
 def compress(value: object) -> Problem | None:
     """Check that a value is a boolean, or a level of gzip."""
     if isinstance(value, int) and 0 <= value <= 9:
@@ -146,6 +178,7 @@ def compress(value: object) -> Problem | None:
     return Problem(f"must be true, false or a level from 0 to 9, not {_shown(value)}", hint)
 
 
+@_check(type="boolean")
 def boolean(value: object) -> Problem | None:
     """Check that a value is true or false."""
     if isinstance(value, bool):
@@ -153,6 +186,7 @@ def boolean(value: object) -> Problem | None:
     return Problem(f"must be true or false, not {_number_or_kind(value)}", _unquoted(value))
 
 
+@_check(type="string", pattern=f"^([0-9]+[{''.join(UNITS)}])+$")
 def interval(value: object) -> Problem | None:
     """Check that a value is an interval."""
     problem = text(value)
@@ -165,6 +199,7 @@ def interval(value: object) -> Problem | None:
     return None
 
 
+@_check(type="integer", minimum=2, maximum=MAX_NEEDED)
 def archives(value: object) -> Problem | None:
     """Check that a value is a usable number of archives for a restore."""
     if isinstance(value, int) and not isinstance(value, bool) and 2 <= value <= MAX_NEEDED:
@@ -173,6 +208,7 @@ def archives(value: object) -> Problem | None:
     return Problem(f"{wanted}, not {_number_or_kind(value)}", _unquoted(value))
 
 
+@_check(type="integer", minimum=0, maximum=100)
 def percent(value: object) -> Problem | None:
     """Check that a value is a whole number of percent."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 100:
@@ -181,6 +217,7 @@ def percent(value: object) -> Problem | None:
     return Problem(f"{wanted}, not {_number_or_kind(value)}", _unquoted(value))
 
 
+@_check(enum=list(DETECT), type="string")
 def detect(value: object) -> Problem | None:
     """Check that a value is one of the ways to detect changes."""
     if value in DETECT:
@@ -189,6 +226,7 @@ def detect(value: object) -> Problem | None:
     return Problem(f"must be one of {', '.join(DETECT)}, not {_number_or_kind(value)}", hint)
 
 
+@_check(type="number", exclusiveMinimum=0, maximum=MAX_TIMEOUT)
 def timeout(value: object) -> Problem | None:
     """Check that a value is a usable number of seconds."""
     if not _is_number(value):
@@ -198,6 +236,7 @@ def timeout(value: object) -> Problem | None:
     return None
 
 
+@_check(type="integer", minimum=1, maximum=MAX_ATTEMPTS)
 def attempts(value: object) -> Problem | None:
     """Check that a value is a usable number of attempts."""
     if not _is_number(value):
@@ -207,6 +246,7 @@ def attempts(value: object) -> Problem | None:
     return None
 
 
+@_check(type="string", minLength=1, maxLength=MAX_HOST_BYTES, pattern=r"^[^/]+$")
 def host(value: object) -> Problem | None:
     """Check that a value can be the name of a host, which may be a part of keys."""
     problem = text(value)
@@ -221,6 +261,7 @@ def host(value: object) -> Problem | None:
     return None
 
 
+@_check(type="string", pattern=r"^(?!/)(?!.*//)")
 def prefix(value: object) -> Problem | None:
     """Check that a value can begin the keys of objects."""
     problem = any_text(value)
@@ -242,6 +283,11 @@ def prefix(value: object) -> Problem | None:
     return None
 
 
+@_check(
+    type="object",
+    properties={**dict.fromkeys(ROTATION_RULES, _RULE), "first_week_day": _WEEK_DAY},
+    additionalProperties=False,
+)
 def rotation(value: object) -> Problem | None:
     """Check that a value is a mapping; its rules are checked where they are used."""
     if isinstance(value, Mapping):
@@ -249,6 +295,7 @@ def rotation(value: object) -> Problem | None:
     return Problem(f"must be a mapping such as {{days: 7, weeks: 4}}, not {kind(value)}")
 
 
+@_check(type="object")
 def mapping(value: object) -> Problem | None:
     """Check that a value is a mapping of settings."""
     if isinstance(value, Mapping):

@@ -284,7 +284,7 @@ def test_a_broken_configuration_is_one_line_with_its_place(user: CommandLine) ->
     configure(user, default={"s3_buckt": "x"})
     done = user.run("backup", "mydir", "--prompt", "no")
     assert done.stderr == (
-        f"bakthat: error: {path}: profile 'default': unknown key 's3_buckt'\n"
+        f"bakthat: error: {path}:2: profile 'default': unknown key 's3_buckt'\n"
         "bakthat: hint: did you mean s3_bucket?\n"
     )
     assert done.code == 1

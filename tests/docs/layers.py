@@ -100,6 +100,12 @@ LAYERS: dict[str, list[str]] = {
         "probes",
     ],
     "bakthat.backends.local": ["files", "backend", "probes"],
+    "bakthat.conf": [
+        "machine profile yaml_text",
+        "checks config_file edit schema",
+        "loading",
+        "saving",
+    ],
     "bakthat.pipeline": [
         "legacy one_file ranges",
         "read write",
@@ -239,7 +245,7 @@ LIBRARIES: dict[str, str] = {
     "segno": "cli.configure.key_page",
     "shtab": "cli.completion.script",
     "urllib3": "backends.aws.client",
-    "yaml": "conf",
+    "yaml": "conf.*",
 }
 
 

@@ -332,7 +332,7 @@ def test_a_rotation_that_is_wrong_names_file_profile_and_key(tmp_path: Path) -> 
     write_config(config, work={"rotation": {"dayz": 7}})
     with pytest.raises(ConfigError) as caught:
         bakthat.rotate_backups("my", profile="work", config=config)
-    assert str(caught.value) == f"{config}: profile 'work': rotation has an unknown key 'dayz'"
+    assert str(caught.value) == f"{config}:2: profile 'work': rotation has an unknown key 'dayz'"
     assert "did you mean days?" in caught.value.hint
 
 

@@ -447,12 +447,12 @@ def test_the_absolute_path_of_a_relative_one_is_logged(
         load_profile()
         assert caplog.messages == []
         save_profile({"local_path": "another"})
-    message = f"{config}: profile 'default': 'local_path' is {config.parent / 'another'}"
-    assert caplog.messages == [message]
+    message = f"profile 'default': 'local_path' is {config.parent / 'another'}"
+    assert caplog.messages == [f"{config}: {message}"]
     assert read_raw_profile() == {"local_path": "another"}  # the file keeps what was written
     with caplog.at_level("DEBUG", "bakthat"):
         load_profile()
-    assert caplog.messages == [message, message]
+    assert caplog.messages == [f"{config}: {message}", f"{config}:1: {message}"]
 
 
 def test_a_new_file_behind_a_link_may_hold_a_relative_path(config: Path, tmp_path: Path) -> None:

@@ -1,0 +1,34 @@
+"""The configuration: profiles in a YAML file, in the environment, or in a mapping."""
+
+from __future__ import annotations
+
+from bakthat.conf.loading import LoadedProfile, Source, load_profile
+from bakthat.conf.machine import machine_name
+from bakthat.conf.profile import (
+    DEFAULT_CONFIG,
+    DEFAULT_DATABASE,
+    DEFAULT_PROFILE,
+    KEYS,
+    PATHS,
+    Profile,
+)
+from bakthat.conf.saving import read_raw_profile, save_profile
+from bakthat.conf.schema import json_schema
+from bakthat.hooks import events  # bakthat.conf.events is their public name too
+
+__all__ = [
+    "DEFAULT_CONFIG",
+    "DEFAULT_DATABASE",
+    "DEFAULT_PROFILE",
+    "KEYS",
+    "PATHS",
+    "LoadedProfile",
+    "Profile",
+    "Source",
+    "events",
+    "json_schema",
+    "load_profile",
+    "machine_name",
+    "read_raw_profile",
+    "save_profile",
+]

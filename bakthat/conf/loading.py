@@ -1,0 +1,179 @@
+"""Load a profile: from the file and the environment, or from a mapping."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bakthat.conf import checks
+from bakthat.conf.config_file import (
+    ConfigFile,
+    as_mapping,
+    directory_of,
+    path_of,
+    read_file,
+    readable_by_others,
+)
+from bakthat.conf.profile import DEFAULT_PROFILE, KEYS, Profile
+from bakthat.errors import ConfigError
+from bakthat.system.text import did_you_mean
+
+log = logging.getLogger("bakthat")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the value of a key comes from."""
+
+    kind: str
+    """ "file", "variable", "conf" or "default"."""
+    name: str = ""
+    """The path of the configuration file, or the name of the variable."""
+    line: int | None = None
+    """The line of the file, where it is known."""
+    path: str = ""
+    """The file that the variable names, if it names one."""
+
+    def __str__(self) -> str:
+        if self.kind == "file":
+            return self.name if self.line is None else f"{self.name}:{self.line}"
+        if self.kind == "variable":
+            return f"{self.name} ({self.path})" if self.path else self.name
+        return self.kind
+
+
+_DEFAULT = Source("default")
+
+
+@dataclass(frozen=True)
+class LoadedProfile:
+    """A profile and where it comes from."""
+
+    profile: Profile
+    name: str
+    origin: str
+    """The path of the file, or "conf"; messages begin with it."""
+    mapping: Mapping[str, Any] = field(repr=False)
+    """The keys as the user set them, with absolute paths in place of relative ones; without a file
+    also the destination."""
+    is_unconfigured: bool = False
+    """Whether neither a file nor a variable says where to store, so that it is done locally."""
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    """Where the values come from, by their keys; those of other keys are defaults."""
+
+    def source_of(self, key: str) -> Source:
+        """Return where the value of a key comes from."""
+        return self.sources.get(key, _DEFAULT)
+
+    def place(self, key: str) -> str:
+        """Return where the value of a key is set, for the beginning of a message."""
+        source = self.source_of(key)
+        if source.kind == "variable":
+            return source.name
+        origin = str(source) if source.kind == "file" else self.origin
+        return f"{origin}: profile '{self.name}'"
+
+
+def load_profile(
+    name: str = DEFAULT_PROFILE,
+    *,
+    config: str | os.PathLike[str] | None = None,
+    conf: Mapping[str, Any] | None = None,
+) -> LoadedProfile:
+    """Read and check one profile.
+
+    *conf*, one profile as a flat dict, wins over any file. *config* is the path of a
+    configuration file, which must exist. The default is ``~/.bakthat.yml``; if that is missing,
+    the profile stores locally. Raises ConfigError.
+
+    Relative paths in a file are relative to the file's directory, so that they mean the same under
+    cron, in a shell and in a helper's temporary directory. In *conf* and in variables they are
+    refused.
+    """
+    if conf is not None:
+        return _from_mapping(conf, name)
+    path = path_of(config)
+    file = read_file(path)
+    if file is None:
+        if config is not None:
+            raise ConfigError(f"no such configuration file: '{path}'")
+        if name != DEFAULT_PROFILE:
+            raise ConfigError(
+                f"there is no profile '{name}': the configuration file {path} does not exist",
+                hint=f"create it with: bakthat configure -p {name}",
+            )
+        return LoadedProfile(
+            Profile(default_destination="local"), name, str(path), {}, is_unconfigured=True
+        )
+    refuse_unknown_profile(file, name)
+    _warn(filter(None, [readable_by_others(path)]))
+    mapping, sources = from_file(file, name)
+    return _loaded(name, str(path), mapping, sources)
+
+
+def refuse_unknown_profile(file: ConfigFile, name: str) -> None:
+    """Raise ConfigError unless *file* has the profile *name*."""
+    if name in file.profiles:
+        return
+    known = ", ".join(file.profiles) or "none"
+    hint = did_you_mean(name, file.profiles)
+    if not hint and KEYS.keys() & file.profiles.keys():
+        hint = f"begin with a line '{name}:' and indent the keys below it"
+    raise ConfigError(
+        f"{file.path}: no profile '{name}' (there are: {known})",
+        hint=hint or f"create it with: bakthat configure -p {name}",
+    )
+
+
+def from_file(
+    file: ConfigFile, name: str, *, level: int = logging.DEBUG
+) -> tuple[dict[str, Any], dict[str, Source]]:
+    """Return a profile of *file* with absolute paths, and the sources of its keys.
+
+    The paths are logged at *level*. Raises ConfigError.
+    """
+    mapping = file.mapping(name)
+    directory = directory_of(file.path)
+
+    def place(key: str) -> str:
+        return f"{file.place(name, str(key))}: profile '{name}'"
+
+    _raise_first(checks.empty_secrets(mapping, place))
+    _raise_first(checks.problems_of(mapping, place, directory))
+    mapping = checks.absolute_paths(mapping, place, directory, level=level)
+    sources = {
+        key: Source("file", str(file.path), file.line_of(name, key))
+        for key, value in mapping.items()
+        if value is not None
+    }
+    return mapping, sources
+
+
+def _loaded(
+    name: str, origin: str, mapping: Mapping[str, Any], sources: Mapping[str, Source]
+) -> LoadedProfile:
+    return LoadedProfile(
+        Profile(**checks.accepted(mapping)), name, origin, mapping, sources=sources
+    )
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    """Log warnings that a command shows once, however often it loads the profile."""
+    for warning in warnings:
+        log.warning("%s", warning, extra={"once": True})
+
+
+def _from_mapping(conf: Mapping[str, Any], name: str) -> LoadedProfile:
+    mapping = as_mapping(conf, f"conf: profile '{name}'")
+    _raise_first(checks.problems_of(mapping, lambda _: f"conf: profile '{name}'", None))
+    sources = {key: Source("conf") for key, value in mapping.items() if value is not None}
+    profile = Profile(**checks.accepted(mapping))
+    return LoadedProfile(profile, name, "conf", mapping, sources=sources)
+
+
+def _raise_first(problems: Iterable[ConfigError]) -> None:
+    for problem in problems:
+        raise problem

@@ -1,0 +1,112 @@
+"""Change one profile in the configuration file."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bakthat.conf import checks
+from bakthat.conf.config_file import ConfigFile, directory_of, file_of, path_of, read_file
+from bakthat.conf.edit import REMOVED, EditError, edited, is_same
+from bakthat.conf.profile import DEFAULT_PROFILE, ENCRYPTION_KEYS
+from bakthat.conf.yaml_text import encoded
+from bakthat.errors import ConfigError
+from bakthat.system.files import replace_file
+from bakthat.system.text import reason_of
+
+_BY_HAND = "make the change by hand, or write each key of the profile on a line of its own"
+
+
+def save_profile(
+    changes: Mapping[str, Any],
+    *,
+    name: str = DEFAULT_PROFILE,
+    config: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Set keys of one profile in the configuration file; a value of None removes its key.
+
+    Everything else keeps its text: other profiles and keys, their order, comments, quotes. The file
+    is replaced atomically, with mode 0600. Of a symbolic link, the target is replaced. Returns the
+    path. Raises ConfigError, also where a change would have to change more than that.
+    """
+    path = path_of(config)
+    file = read_file(path) or file_of(path, b"")
+    current = file.mapping(name)
+    _check(file, name, current, changes)
+    changed = _with_changes(file, name, current, changes)
+    target = Path(os.path.realpath(path))
+    try:
+        replace_file(target, encoded(changed.text, changed.encoding))
+    except OSError as exc:
+        raise ConfigError(f"cannot write {path}: {reason_of(exc)}") from exc
+    return path
+
+
+def read_raw_profile(
+    name: str = DEFAULT_PROFILE, *, config: str | os.PathLike[str] | None = None
+) -> dict[str, Any]:
+    """Return a profile as the file has it, unchecked; {} if the file has no such profile.
+
+    Raises ConfigError.
+    """
+    file = read_file(path_of(config))
+    return {} if file is None else file.mapping(name)
+
+
+def _check(
+    file: ConfigFile, name: str, current: Mapping[str, Any], changes: Mapping[str, Any]
+) -> None:
+    """Raise ConfigError unless the profile is valid with *changes*. Log its absolute paths."""
+
+    def place(key: str) -> str:
+        where = str(file.path) if key in changes else file.place(name, str(key))
+        return f"{where}: profile '{name}'"
+
+    wanted = _valued({**current, **changes})
+    directory = directory_of(file.path)
+    for problem in checks.problems_of(wanted, place, directory):
+        raise problem
+    for problem in checks.empty_secrets(wanted, place):
+        raise problem
+    checks.absolute_paths(wanted, place, directory, level=logging.INFO)
+
+
+def _with_changes(
+    file: ConfigFile, name: str, current: Mapping[str, Any], changes: Mapping[str, Any]
+) -> ConfigFile:
+    """Return *file* with other text. Raises ConfigError if that says anything but what it should.
+
+    The file is the user's. What the editor does not foresee must not change it.
+    """
+    edits = {
+        key: REMOVED if value is None else value
+        for key, value in changes.items()
+        if (value is not None or key in current) and not is_same(value, current.get(key))
+    }
+    where = f"{file.path}: profile '{name}'"
+    try:
+        text = edited(file.text, name, current, edits)
+        changed = file_of(file.path, encoded(text, file.encoding))
+    except (EditError, ConfigError) as exc:  # such as that an alias has lost its anchor
+        raise ConfigError(f"{where}: it cannot be changed automatically", hint=_BY_HAND) from exc
+    new = changed.mapping(name)
+    for key in ENCRYPTION_KEYS:
+        if edits.get(key) is REMOVED and key in new:
+            raise ConfigError(
+                f"{where}: '{key}' comes from a mapping that is merged", hint="remove it there"
+            )
+    others = {key: value for key, value in changed.profiles.items() if key != name}
+    if not is_same(others, {key: file.profiles[key] for key in file.profiles if key != name}):
+        raise ConfigError(f"{where}: other profiles would change with it", hint=_BY_HAND)
+    wanted = _valued({**current, **changes})
+    if not is_same(_valued(new), wanted):
+        raise ConfigError(f"{where}: it cannot be changed automatically", hint=_BY_HAND)
+    return changed
+
+
+def _valued(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys with a value: without one, a key has its default."""
+    return {key: value for key, value in mapping.items() if value is not None}

@@ -1,0 +1,199 @@
+"""Read YAML: its encoding, its keys with their lines, and what is wrong with it in plain words.
+
+The messages of the library quote the text, which may be a secret.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import yaml
+
+_NOT_TEXT = "not valid YAML: a byte that is not UTF-8, or a control character"
+_QUOTE_IT = "put the whole value in quotes"
+_PROBLEMS = (
+    (r"found character '\\t'", "a tab", "indent with spaces"),
+    (r"found character '(.)'", "a value that begins with {}", _QUOTE_IT),
+    (r"found undefined alias|while scanning an alias", "a value that begins with *", _QUOTE_IT),
+    (r"could not determine a constructor", "a value that begins with !", _QUOTE_IT),
+    (
+        r"mapping values are not allowed",
+        "a colon within a value, or a wrong indentation",
+        f"{_QUOTE_IT}, or align the keys",
+    ),
+    (r"unexpected end of stream", "a quote that is not closed", "close it"),
+    (r"but got '<stream end>'", "a bracket that is not closed", "close it"),
+    (r"could not find expected ':'", "a line without a colon", "write it as key: value"),
+    (r"expected <block end>, but found '<block mapping", "a wrong indentation", "align the keys"),
+    (r"expected (<block end>|'[,}\]]|[,}\]])", "text after the end of a value", _QUOTE_IT),
+    (r"a key that occurs twice", "a key that occurs twice", "remove one of the two"),
+)
+"""Beginnings of the messages of yaml, what they mean, and what to do."""
+
+
+class YamlError(Exception):
+    """A text is not valid YAML."""
+
+    def __init__(self, problem: str, *, line: int | None = None, hint: str = "") -> None:
+        super().__init__(problem)
+        self.line = line
+        """The number of the line, from 1 on, where it is known."""
+        self.hint = hint
+
+
+@dataclass(frozen=True)
+class Document:
+    """The content of a YAML text, and in which lines its keys are."""
+
+    content: Any = field(repr=False)
+    root: yaml.Node | None = field(repr=False)
+    """The node of the content, in which merge keys (``<<``) are resolved."""
+
+    def items(self) -> dict[str, Any]:
+        """Return the items of the content, which is a mapping; its keys as they are written.
+
+        Raises YamlError.
+        """
+        names = _keys_of(self.root)
+        if len(names) != len(self.content):  # 1 and 0x1 are the same number
+            raise YamlError("a key that occurs twice", hint="remove one of the two")
+        return dict(zip(names, self.content.values(), strict=True))
+
+    def line_of(self, *path: str) -> int | None:
+        """Return the number of the line with the key that *path* leads to; None without one."""
+        node, line = self.root, None
+        for name in path:
+            line, node = _keys_of(node).get(name, (None, None))
+        return line
+
+
+def _keys_of(node: yaml.Node | None) -> dict[str, tuple[int, yaml.Node]]:
+    """Return the line and the value of each key of a mapping; of other nodes, nothing."""
+    import yaml
+
+    if not isinstance(node, yaml.MappingNode):
+        return {}
+    return {
+        str(key.value): (key.start_mark.line + 1, value)
+        for key, value in node.value  # of a key that was merged and overridden, the last is valid
+    }
+
+
+def decoded(data: bytes) -> tuple[str, str]:
+    """Decode *data* as YAML requires: as UTF-8, or as UTF-16 after its byte order mark.
+
+    Return the text without the mark, and the encoding for :func:`encoded`. Raises YamlError with
+    the line of the first byte that cannot be decoded.
+    """
+    encoding = next((name for mark, name in _ENCODINGS.items() if data.startswith(mark)), "utf-8")
+    mark = _MARKS[encoding]
+    rest = data[len(mark) :]
+    try:
+        return rest.decode(_CODECS[encoding]), encoding
+    except UnicodeDecodeError as exc:
+        line = rest[: exc.start].decode(_CODECS[encoding], "ignore").count("\n") + 1
+        raise YamlError(_NOT_TEXT, line=line) from exc
+
+
+def encoded(text: str, encoding: str) -> bytes:
+    """Encode *text* as :func:`decoded` found it. Raises UnicodeEncodeError."""
+    return _MARKS[encoding] + text.encode(_CODECS[encoding])
+
+
+_ENCODINGS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+_MARKS = {"utf-8": b"", **{name: mark for mark, name in _ENCODINGS.items()}}
+_CODECS = {
+    "utf-8": "utf-8",
+    "utf-8-sig": "utf-8",
+    "utf-16-le": "utf-16-le",
+    "utf-16-be": "utf-16-be",
+}
+
+
+def parse(text: str) -> Document:
+    """Parse *text*, with the meaning that YAML 1.1 gives it. Raises YamlError.
+
+    A key that occurs twice in one mapping is refused.
+    """
+    import yaml
+
+    try:
+        root = compose(text)
+        if root is not None:
+            _refuse_repeated_keys(root)
+        loader = yaml.SafeLoader("")
+        try:
+            content = None if root is None else loader.construct_document(root)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as exc:
+        raise _plain(text, exc) from exc
+    except (ValueError, RecursionError) as exc:  # an impossible date, or endless nesting
+        raise YamlError(f"not valid YAML: {str(exc).splitlines()[0]}") from exc
+    return Document(content, root)
+
+
+def compose(text: str) -> yaml.Node | None:
+    """Return the root node of *text*, with merge keys as they are; None of an empty text."""
+    import yaml
+
+    node: yaml.Node | None = yaml.compose(text, yaml.SafeLoader)
+    return node
+
+
+def _refuse_repeated_keys(root: yaml.Node) -> None:
+    import yaml
+
+    for node in _mappings_of(root):
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        problem="a key that occurs twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+
+
+def _mappings_of(root: yaml.Node) -> Iterator[yaml.MappingNode]:
+    """Yield each mapping below *root*, once, in the order of the text."""
+    import yaml
+
+    waiting, seen = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:  # an alias is the node that it stands for
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            yield node
+            waiting += [each for pair in reversed(node.value) for each in reversed(pair)]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += reversed(node.value)
+
+
+def _plain(text: str, exc: Exception) -> YamlError:
+    """Return the error with the line's number. It does not quote the line: that may be a secret."""
+    position = getattr(exc, "position", None)
+    if position is not None:  # the reader failed, not the parser
+        return YamlError(_NOT_TEXT, line=text.count("\n", 0, position) + 1)
+    mark = getattr(exc, "problem_mark", None)
+    problem = str(getattr(exc, "problem", None) or "")
+    for pattern, meaning, hint in _PROBLEMS:
+        found = re.search(pattern, problem)
+        if found:
+            if hint == "close it":  # the end of the file is not where it is missing
+                mark = getattr(exc, "context_mark", None) or mark
+            line = mark.line + 1 if mark is not None else None
+            return YamlError(meaning.format(*found.groups()), line=line, hint=hint)
+    line = mark.line + 1 if mark is not None else None
+    return YamlError("not valid YAML", line=line, hint="values with special characters need quotes")

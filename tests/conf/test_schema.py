@@ -1,0 +1,147 @@
+"""The JSON schema of the file: it finds what is wrong, and nothing that bakthat accepts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # ships no types
+
+from bakthat.conf import KEYS, json_schema, load_profile
+from bakthat.policy import settings
+from bakthat.policy.rotation import RotationPolicy
+
+VALIDATOR = Draft202012Validator(json_schema())
+
+VALID = """\
+# yaml-language-server: $schema=bakthat.schema.json
+default: &default
+  access_key: AK
+  secret_key: SK
+  region_name:
+  s3_bucket: arn:aws:s3:eu-west-1:123456789012:accesspoint/mine
+  default_destination: s3
+  endpoint_url: http://localhost:9000
+  storage_class: ICE
+  timeout: 0.5
+  attempts: 100
+  host: ä
+  prefix: backups/{host}/
+  compress: 9
+  password_command: [pass, show, backup]
+  recipients: age1x
+  rotation: {days: 7, weeks: 4, first_week_day: 6}
+  incremental: yes
+  full_every: 1Y3M
+  max_archives: 64
+  detect: hash
+  always_read: []
+  plugins: [bakthat.notify.Webhook, mine.Mine]
+  webhook: {url: "https://example.com", headers: {a: b}}
+  plugin_settings: {anything: [1, {}]}
+disk:
+  <<: *default
+  compress: false
+  recipients: [age1x, age1y]
+  password: ""
+empty:
+"""
+
+
+def problems(text: str) -> list[str]:
+    """Return where the file with *text* is wrong, by its schema."""
+    return ["/".join(map(str, each.path)) for each in VALIDATOR.iter_errors(yaml.safe_load(text))]
+
+
+def test_the_schema_is_one() -> None:
+    Draft202012Validator.check_schema(json_schema())
+    assert json.loads(json.dumps(json_schema())) == json_schema()
+    assert set(json_schema()["$defs"]["profile"]["properties"]) == set(KEYS)
+
+
+@pytest.mark.parametrize("text", [VALID, "", "# only a comment\n", "default:\n", "{}\n"])
+def test_a_valid_file_is_valid(text: str, tmp_path: Path) -> None:
+    assert problems(text) == []
+    path = tmp_path / "bakthat.yml"
+    path.write_text(text)
+    path.chmod(0o600)
+    for name in yaml.safe_load(text) or ():
+        assert load_profile(name, config=path).name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("- default", ""),
+        ("default: [a]", "default"),
+        ("default: {s3_buckt: a}", "default"),
+        ("s3_bucket: a", "s3_bucket"),
+        ("default: {s3_bucket: s3://a/b}", "default/s3_bucket"),
+        ("default: {s3_bucket: ''}", "default/s3_bucket"),
+        ("default: {access_key: 'a b'}", "default/access_key"),
+        ("default: {endpoint_url: localhost}", "default/endpoint_url"),
+        ("default: {default_destination: tape}", "default/default_destination"),
+        ("default: {timeout: 0}", "default/timeout"),
+        ("default: {timeout: '60'}", "default/timeout"),
+        ("default: {attempts: 1.5}", "default/attempts"),
+        ("default: {compress: 10}", "default/compress"),
+        ("default: {compress: fast}", "default/compress"),
+        ("default: {host: a/b}", "default/host"),
+        ("default: {prefix: /a}", "default/prefix"),
+        ("default: {prefix: a//b}", "default/prefix"),
+        ("default: {password: 1234}", "default/password"),
+        ("default: {password: }", "default/password"),
+        ("default: {recipients: []}", "default/recipients"),
+        ("default: {recipients: [1]}", "default/recipients/0"),
+        ("default: {password_command: ''}", "default/password_command"),
+        ("default: {rotation: {day: 1}}", "default/rotation"),
+        ("default: {rotation: {days: -1}}", "default/rotation/days"),
+        ("default: {rotation: {first_week_day: 7}}", "default/rotation/first_week_day"),
+        ("default: {full_every: 90 days}", "default/full_every"),
+        ("default: {max_archives: 1}", "default/max_archives"),
+        ("default: {detect: size}", "default/detect"),
+        ("default: {recheck: 101}", "default/recheck"),
+        ("default: {incremental: 1}", "default/incremental"),
+        ("default: {plugins: a.B}", "default/plugins"),
+        ("default: {webhook: https://example.com}", "default/webhook"),
+    ],
+)
+def test_an_invalid_file_is_invalid_where_it_is_wrong(text: str, place: str) -> None:
+    assert problems(text) == [place]
+
+
+ANY = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.sampled_from(["", "s3", "https://h", "a/b", "{host}", "90D", "ctime", "/a", "GLACIER"])
+    | st.text(st.characters(codec="utf-8")),
+    lambda some: st.lists(some, max_size=2) | st.dictionaries(st.text(), some, max_size=2),
+    max_leaves=3,
+)
+
+
+@given(key=st.sampled_from([each for each in KEYS if each != "rotation"]), value=ANY)
+def test_nothing_that_is_accepted_is_invalid(key: str, value: Any) -> None:
+    is_accepted = KEYS[key].check(value) is None
+    if is_accepted and value != []:  # of a file, a key of encryption without a value is refused
+        assert not list(VALIDATOR.iter_errors({"default": {key: value}}))
+
+
+def test_the_rules_of_a_rotation_are_those_of_the_policy() -> None:
+    rules = {each.name for each in fields(RotationPolicy)}
+    assert {*settings.ROTATION_RULES, "first_week_day"} == rules
+
+
+def test_every_key_is_described_by_one_sentence() -> None:
+    for name, key in KEYS.items():
+        assert key.about[0].isupper(), name
+        assert not key.about.endswith("."), name
+        assert ". " not in key.about, name
