@@ -31,8 +31,16 @@ class _Format(logging.Formatter):
 class _Handler(logging.Handler):
     """Writes to the present ``sys.stderr``, which a progress bar replaces for a while."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)
+        if getattr(record, "once", False):  # of a command, which may load its profile twice
+            if text in self._said:
+                return
+            self._said.add(text)
         is_warning = record.levelno >= logging.WARNING
         line = text
         if is_warning:

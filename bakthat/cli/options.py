@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 from bakthat.cli.app import CONFIGURATION, KEYS, SELECTION, Command, option
 from bakthat.policy.defaults import DESTINATIONS
 
 
 def with_profile(function: Command) -> Command:
-    """Add the options that select the profile."""
+    """Add the options that select the profile; their defaults may be in the environment."""
     option(
         "-p",
         "--profile",
         section=CONFIGURATION,
         metavar="PROFILE",
-        default="default",
-        help="profile of the configuration (default: default)",
+        help="profile of the configuration (default: $BAKTHAT_PROFILE, or default)",
     )
     option(
         "-c",
         "--config",
         section=CONFIGURATION,
         metavar="FILE",
-        help="configuration file (default: ~/.bakthat.yml)",
+        help="configuration file (default: $BAKTHAT_CONFIG, or ~/.bakthat.yml)",
     )
-    return function
+
+    @functools.wraps(function)
+    def with_defaults(*, profile: str | None, config: str | None, **arguments: Any) -> int | None:
+        from bakthat import conf  # --help needs none
+
+        return function(
+            profile=profile or conf.default_profile(),
+            config=config or conf.default_config(),
+            **arguments,
+        )
+
+    return with_defaults
 
 
 def with_destination(function: Command) -> Command:

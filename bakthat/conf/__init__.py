@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bakthat.conf.environment import default_config, default_profile
 from bakthat.conf.loading import LoadedProfile, Source, load_profile
 from bakthat.conf.machine import machine_name
 from bakthat.conf.profile import (
@@ -25,6 +26,8 @@ __all__ = [
     "LoadedProfile",
     "Profile",
     "Source",
+    "default_config",
+    "default_profile",
     "events",
     "json_schema",
     "load_profile",

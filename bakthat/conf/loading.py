@@ -17,7 +17,8 @@ from bakthat.conf.config_file import (
     read_file,
     readable_by_others,
 )
-from bakthat.conf.profile import DEFAULT_PROFILE, KEYS, Profile
+from bakthat.conf.environment import Environment, read_environment
+from bakthat.conf.profile import DEFAULT_PROFILE, ENCRYPTION_KEYS, KEYS, Profile
 from bakthat.errors import ConfigError
 from bakthat.system.text import did_you_mean
 
@@ -85,9 +86,10 @@ def load_profile(
 ) -> LoadedProfile:
     """Read and check one profile.
 
-    *conf*, one profile as a flat dict, wins over any file. *config* is the path of a
-    configuration file, which must exist. The default is ``~/.bakthat.yml``; if that is missing,
-    the profile stores locally. Raises ConfigError.
+    *conf*, one profile as a flat dict, wins over any file and over the environment. *config* is the
+    path of a configuration file, which must exist. The default is ``~/.bakthat.yml``; without it,
+    the environment decides, and else the profile stores locally. Variables of the environment win
+    over the file. Raises ConfigError.
 
     Relative paths in a file are relative to the file's directory, so that they mean the same under
     cron, in a shell and in a helper's temporary directory. In *conf* and in variables they are
@@ -105,13 +107,11 @@ def load_profile(
                 f"there is no profile '{name}': the configuration file {path} does not exist",
                 hint=f"create it with: bakthat configure -p {name}",
             )
-        return LoadedProfile(
-            Profile(default_destination="local"), name, str(path), {}, is_unconfigured=True
-        )
+        return with_environment(name, str(path), {}, {}, _valid_environment(), has_file=False)
     refuse_unknown_profile(file, name)
     _warn(filter(None, [readable_by_others(path)]))
     mapping, sources = from_file(file, name)
-    return _loaded(name, str(path), mapping, sources)
+    return with_environment(name, str(path), mapping, sources, _valid_environment())
 
 
 def refuse_unknown_profile(file: ConfigFile, name: str) -> None:
@@ -152,12 +152,55 @@ def from_file(
     return mapping, sources
 
 
-def _loaded(
-    name: str, origin: str, mapping: Mapping[str, Any], sources: Mapping[str, Source]
+def with_environment(
+    name: str,
+    origin: str,
+    mapping: Mapping[str, Any],
+    sources: Mapping[str, Source],
+    environment: Environment,
+    *,
+    has_file: bool = True,
 ) -> LoadedProfile:
+    """Return the profile of a file, or of none, with what the variables say in its place."""
+    given = {key: setting.value for key, setting in environment.settings.items()}
+    merged = {key: value for key, value in mapping.items() if key not in _superseded(given)}
+    merged |= given
+    origins = {key: source for key, source in sources.items() if key in merged}
+    origins |= {
+        key: Source("variable", setting.variable, path=setting.path)
+        for key, setting in environment.settings.items()
+    }
+    if not has_file:
+        merged.setdefault("default_destination", _destination_without_file(given))
+    says_where = {"default_destination", "s3_bucket", "glacier_vault", "local_path"}
     return LoadedProfile(
-        Profile(**checks.accepted(mapping)), name, origin, mapping, sources=sources
+        Profile(**checks.accepted(merged)),
+        name,
+        origin,
+        merged,
+        is_unconfigured=not has_file and not says_where & given.keys(),
+        sources=origins,
     )
+
+
+def _superseded(given: Mapping[str, Any]) -> set[str]:
+    """Return the keys of a file that would be used before a key of encryption that was *given*."""
+    positions = [number for number, key in enumerate(ENCRYPTION_KEYS) if key in given]
+    return set(ENCRYPTION_KEYS[: positions[-1]]) if positions else set()
+
+
+def _destination_without_file(given: Mapping[str, Any]) -> str:
+    if "s3_bucket" in given:
+        return "s3"
+    return "glacier" if "glacier_vault" in given else "local"
+
+
+def _valid_environment() -> Environment:
+    """Return what the variables say. Raises ConfigError; logs what is unknown."""
+    environment = read_environment()
+    _raise_first(environment.problems)
+    _warn(environment.unknown)
+    return environment
 
 
 def _warn(warnings: Iterable[str]) -> None:

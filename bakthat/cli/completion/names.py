@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bakthat.conf import load_profile
+from bakthat.conf import default_config, default_profile, load_profile
 from bakthat.errors import BakthatError
 from bakthat.system.paths import expanded
 
@@ -44,7 +44,9 @@ def names(kind: str, beginning: str, words: Sequence[str]) -> Iterator[str]:
     logging.disable()  # warnings would stand in the middle of a command
     with contextlib.suppress(BakthatError, OSError, sqlite3.Error):
         given = _given(words)
-        loaded = load_profile(given.get("profile", "default"), config=given.get("config"))
+        loaded = load_profile(
+            given.get("profile") or default_profile(), config=given.get("config") or default_config()
+        )
         address = _address_of(expanded(loaded.profile.database))
         with contextlib.closing(
             sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS)

@@ -66,7 +66,12 @@ def _about_file(loaded: LoadedProfile) -> Finding:
         mode = stat.S_IMODE(os.stat(loaded.origin).st_mode)
         if mode & 0o077:
             return advice(topic, f"others can read {shown} (mode {mode:04o})", f"chmod 600 {shown}")
-    return good(topic, f"profile '{printable(loaded.name)}' of {shown} is valid")
+    number = sum(source.kind == "variable" for source in loaded.sources.values())
+    variables = counted(number, "variable") + " of the environment"
+    if number and not os.path.exists(loaded.origin):
+        return good(topic, f"valid: {variables}, and no file {shown}")
+    also = f", with {variables}," if number else ""
+    return good(topic, f"profile '{printable(loaded.name)}' of {shown}{also} is valid")
 
 
 def _about_notifications(loaded: LoadedProfile) -> list[Finding]:
