@@ -45,7 +45,8 @@ def names(kind: str, beginning: str, words: Sequence[str]) -> Iterator[str]:
     with contextlib.suppress(BakthatError, OSError, sqlite3.Error):
         given = _given(words)
         loaded = load_profile(
-            given.get("profile") or default_profile(), config=given.get("config") or default_config()
+            given.get("profile") or default_profile(),
+            config=given.get("config") or default_config(),
         )
         address = _address_of(expanded(loaded.profile.database))
         with contextlib.closing(
