@@ -292,6 +292,15 @@ def test_without_a_configuration_the_destination_stays_local(user: User) -> None
     assert user.stored() == made[1:]
 
 
+def test_what_a_variable_says_is_not_written_into_the_file(user: User) -> None:
+    env = {"BAKTHAT_ROTATION": "{years: 9}", "BAKTHAT_LOCAL_PATH": str(user.home / "elsewhere")}
+    assert user.run("configure_backups_rotation", stdin="2\n\n\n\n", env=env).code == 0
+    assert yaml.safe_load((user.home / ".bakthat.yml").read_text())["default"] == {
+        "rotation": {"days": 2, "first_week_day": 5},
+        "default_destination": "local",
+    }
+
+
 def test_a_wrong_answer_is_asked_for_again_on_a_terminal(user: User) -> None:
     path = user.configure(default={"s3_bucket": "b"})
     answers = [

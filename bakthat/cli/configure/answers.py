@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,6 @@ from bakthat import conf
 from bakthat.cli.configure.asking import Parse
 from bakthat.cli.configure.encryption import Encryption, KeyPair
 from bakthat.errors import UsageError
-
-_CHECKS = {key.name: key.metadata["check"] for key in fields(conf.Profile)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ def check_of(key: str, name: str) -> Parse[str]:
     """Return the check of a key's values. It raises UsageError, which calls the value *name*."""
 
     def check(answer: str) -> str:
-        problem = _CHECKS[key](answer)
+        problem = conf.KEYS[key].check(answer)
         if problem is not None:
             raise UsageError(f"{name} {problem.text}", hint=problem.hint)
         return answer

@@ -28,7 +28,8 @@ def configure_rotation(
     answer, and ConfigError.
     """
     loaded = conf.load_profile(profile, config=config)
-    current = loaded.profile.rotation
+    # What a variable of the environment says is not for the file.
+    current = conf.read_raw_profile(profile, config=config).get("rotation") or {}
     if any(answer is not None for answer in given.values()):
         answers = _parsed(given)
     else:
@@ -37,7 +38,7 @@ def configure_rotation(
     rotation = {key: value for key, value in {**current, **answers}.items() if value is not None}
     RotationPolicy.from_mapping(rotation)
     changes: dict[str, Any] = {"rotation": rotation}
-    if loaded.is_unconfigured:
+    if not Path(loaded.origin).exists():
         # Without a file the destination is local; with one, a profile that names none uses S3.
         changes["default_destination"] = loaded.profile.default_destination
     return conf.save_profile(changes, name=profile, config=config)
