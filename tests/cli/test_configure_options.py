@@ -252,7 +252,7 @@ def test_a_key_stays_when_the_profile_cannot_be_written(user: CommandLine) -> No
     before = path.read_bytes()
     done = user.run("configure", "--new-key", "new.txt", "--no-proof")
     assert done.stderr == (
-        f"bakthat: error: {path}: profile 'default': unknown key 's3_buckt'\n"
+        f"bakthat: error: {path}:3: profile 'default': unknown key 's3_buckt'\n"
         "bakthat: hint: did you mean s3_bucket?\n"
         f"bakthat: hint: '{user.directory}/new.txt' was made and stays, but no profile names it\n"
     )
