@@ -301,7 +301,12 @@ class Reader:
         pages |= {here: place for place, here in {**self.places, **machine.places}.items()}
         places = "|".join(map(re.escape, sorted(pages, key=len, reverse=True)))
         text = re.sub(places, lambda found: pages[found[0]], text)
-        return re.sub(rf"\b{re.escape(socket.gethostname())}(?= +\d)", machine.name, text)
+        # A column of a table has the name of this machine.
+        return re.sub(
+            rf"\b{re.escape(socket.gethostname())} +(?=\d)",
+            lambda found: f"{machine.name} ".ljust(len(found[0])),
+            text,
+        )
 
     def follow(self, blocks: Iterable[Block]) -> None:
         """Type the sessions of *blocks*, and write their files, from top to bottom."""
