@@ -211,13 +211,13 @@ class _Editor:
             space = "" if gap else " "
             # A block of text ends with its last line end.
             end = self._newline if self._text[: pair.end].endswith("\n") else ""
-            self._replace(pair.first, pair.end, f"{space}{_in_line(value)}{end}")
+            self._replace(pair.first, pair.end, f"{space}{in_line(value)}{end}")
         elif isinstance(value, list) and value and _is_block_sequence(pair.value):
             column = pair.value.start_mark.column
             lines = _block(value).split("\n")
             self._replace(pair.first, pair.end, self._indented(lines, column).lstrip(" "))
         else:
-            self._replace(pair.colon, pair.colon, f" {_in_line(value)}")
+            self._replace(pair.colon, pair.colon, f" {in_line(value)}")
             self._replace(pair.colon + len(gap.rstrip()), pair.end, "")
 
     def _add(
@@ -332,7 +332,7 @@ def _block(value: object) -> str:
     return _dumped(value, default_flow_style=False).removesuffix("\n")
 
 
-def _in_line(value: object) -> str:
+def in_line(value: object) -> str:
     """Return a value as one line, behind a key of a block."""
     return _dumped(value, default_flow_style=True).removesuffix("\n").removesuffix("\n...")
 

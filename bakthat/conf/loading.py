@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bakthat.conf import checks
@@ -99,88 +100,105 @@ def load_profile(
         return _from_mapping(conf, name)
     path = path_of(config)
     file = read_file(path)
+    missing = problem_of_name(name, file, path, is_named=config is not None)
+    if missing is not None:
+        raise missing
+    if file is not None:
+        _raise_first(problems_in(file, name))
+        _warn(filter(None, [readable_by_others(path)]))
+    environment = read_environment()
+    _raise_first(environment.problems)
+    _warn(environment.unknown)
+    return combined(name, path, file, environment)
+
+
+def problem_of_name(
+    name: str, file: ConfigFile | None, path: Path, *, is_named: bool
+) -> ConfigError | None:
+    """Return the error of a profile that *file*, which was read from *path*, does not have.
+
+    *is_named* says whether the user named the path, so that the file must exist.
+    """
+    if file is None and is_named:
+        return ConfigError(f"no such configuration file: '{path}'")
+    create = f"create it with: bakthat configure -p {name}"
     if file is None:
-        if config is not None:
-            raise ConfigError(f"no such configuration file: '{path}'")
-        if name != DEFAULT_PROFILE:
-            raise ConfigError(
-                f"there is no profile '{name}': the configuration file {path} does not exist",
-                hint=f"create it with: bakthat configure -p {name}",
-            )
-        return with_environment(name, str(path), {}, {}, _valid_environment(), has_file=False)
-    refuse_unknown_profile(file, name)
-    _warn(filter(None, [readable_by_others(path)]))
-    mapping, sources = from_file(file, name)
-    return with_environment(name, str(path), mapping, sources, _valid_environment())
-
-
-def refuse_unknown_profile(file: ConfigFile, name: str) -> None:
-    """Raise ConfigError unless *file* has the profile *name*."""
+        message = f"there is no profile '{name}': the configuration file {path} does not exist"
+        return None if name == DEFAULT_PROFILE else ConfigError(message, hint=create)
     if name in file.profiles:
-        return
+        return None
     known = ", ".join(file.profiles) or "none"
     hint = did_you_mean(name, file.profiles)
     if not hint and KEYS.keys() & file.profiles.keys():
         hint = f"begin with a line '{name}:' and indent the keys below it"
-    raise ConfigError(
-        f"{file.path}: no profile '{name}' (there are: {known})",
-        hint=hint or f"create it with: bakthat configure -p {name}",
+    message = f"{path}: no profile '{name}' (there are: {known})"
+    return ConfigError(message, hint=hint or create)
+
+
+def problems_in(file: ConfigFile, name: str) -> Iterator[ConfigError]:
+    """Yield everything that is wrong with the profile *name* of a file."""
+    try:
+        mapping = file.mapping(name)
+    except ConfigError as exc:
+        yield exc
+        return
+    place = _place_in(file, name)
+    yield from checks.empty_secrets(mapping, place)
+    yield from checks.problems_of(mapping, place, directory_of(file.path))
+
+
+def faulty_keys(file: ConfigFile, name: str) -> frozenset[str]:
+    """Return the keys of the profile *name*, which is a mapping, that have a problem."""
+    place, directory = _place_in(file, name), directory_of(file.path)
+    return frozenset(
+        key
+        for key, value in file.mapping(name).items()
+        if any(checks.problems_of({key: value}, place, directory))
     )
 
 
-def from_file(
-    file: ConfigFile, name: str, *, level: int = logging.DEBUG
-) -> tuple[dict[str, Any], dict[str, Source]]:
-    """Return a profile of *file* with absolute paths, and the sources of its keys.
-
-    The paths are logged at *level*. Raises ConfigError.
-    """
-    mapping = file.mapping(name)
-    directory = directory_of(file.path)
-
-    def place(key: str) -> str:
-        return f"{file.place(name, str(key))}: profile '{name}'"
-
-    _raise_first(checks.empty_secrets(mapping, place))
-    _raise_first(checks.problems_of(mapping, place, directory))
-    mapping = checks.absolute_paths(mapping, place, directory, level=level)
-    sources = {
-        key: Source("file", str(file.path), file.line_of(name, key))
-        for key, value in mapping.items()
-        if value is not None
-    }
-    return mapping, sources
-
-
-def with_environment(
+def combined(
     name: str,
-    origin: str,
-    mapping: Mapping[str, Any],
-    sources: Mapping[str, Source],
+    path: Path,
+    file: ConfigFile | None,
     environment: Environment,
     *,
-    has_file: bool = True,
+    without: Collection[str] = (),
 ) -> LoadedProfile:
-    """Return the profile of a file, or of none, with what the variables say in its place."""
+    """Return a profile of *file*, or of none, with what the variables say in its place.
+
+    Nothing is wrong with the keys of the profile, but those in *without*, which are left out.
+    """
+    mapping: dict[str, Any] = {}
+    sources: dict[str, Source] = {}
+    if file is not None:
+        place, directory = _place_in(file, name), directory_of(path)
+        sound = {key: value for key, value in file.mapping(name).items() if key not in without}
+        mapping = checks.absolute_paths(sound, place, directory)
+        for key in [key for key, value in mapping.items() if value is not None]:
+            sources[key] = Source("file", str(path), file.line_of(name, key))
     given = {key: setting.value for key, setting in environment.settings.items()}
-    merged = {key: value for key, value in mapping.items() if key not in _superseded(given)}
-    merged |= given
-    origins = {key: source for key, source in sources.items() if key in merged}
-    origins |= {
-        key: Source("variable", setting.variable, path=setting.path)
-        for key, setting in environment.settings.items()
-    }
-    if not has_file:
-        merged.setdefault("default_destination", _destination_without_file(given))
+    for key in _superseded(given):
+        mapping.pop(key, None)
+        sources.pop(key, None)
+    for key, setting in environment.settings.items():
+        sources[key] = Source("variable", setting.variable, path=setting.path)
+    mapping |= given
+    if file is None:
+        mapping.setdefault("default_destination", _destination_without_file(given))
     says_where = {"default_destination", "s3_bucket", "glacier_vault", "local_path"}
     return LoadedProfile(
-        Profile(**checks.accepted(merged)),
+        Profile(**checks.accepted(mapping)),
         name,
-        origin,
-        merged,
-        is_unconfigured=not has_file and not says_where & given.keys(),
-        sources=origins,
+        str(path),
+        mapping,
+        is_unconfigured=file is None and not says_where & given.keys(),
+        sources=sources,
     )
+
+
+def _place_in(file: ConfigFile, name: str) -> checks.Place:
+    return lambda key: f"{file.place(name, str(key))}: profile '{name}'"
 
 
 def _superseded(given: Mapping[str, Any]) -> set[str]:
@@ -193,14 +211,6 @@ def _destination_without_file(given: Mapping[str, Any]) -> str:
     if "s3_bucket" in given:
         return "s3"
     return "glacier" if "glacier_vault" in given else "local"
-
-
-def _valid_environment() -> Environment:
-    """Return what the variables say. Raises ConfigError; logs what is unknown."""
-    environment = read_environment()
-    _raise_first(environment.problems)
-    _warn(environment.unknown)
-    return environment
 
 
 def _warn(warnings: Iterable[str]) -> None:

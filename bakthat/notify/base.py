@@ -38,7 +38,7 @@ class Notifier(Plugin):
 
     def activate(self) -> None:
         """Check the settings and add the callbacks. Raises ConfigError."""
-        self.settings = self._read_settings()
+        self.settings = self.settings_in(self.conf)
         self.listen()
 
     @property
@@ -73,21 +73,23 @@ class Notifier(Plugin):
             slot += guarded(on_result, operation)
         self.on_error += guarded(on_error)
 
-    def _read_settings(self) -> dict[str, Any]:
-        given = self.conf.get(self.section) or {}
-        checks = {**self.required, **self.optional}
+    @classmethod
+    def settings_in(cls, conf: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of the plugin in a profile. Raises ConfigError."""
+        given = conf.get(cls.section) or {}
+        checks = {**cls.required, **cls.optional}
         for key, value in given.items():
             if key not in checks:
                 known = ", ".join(checks)
                 raise ConfigError(
-                    f"unknown key '{printable(str(key))}' below '{self.section}' (known: {known})"
+                    f"unknown key '{printable(str(key))}' below '{cls.section}' (known: {known})"
                 )
             expected = checks[key](value)
             if expected:  # the value is not shown: it may be a secret
-                raise ConfigError(f"'{key}' below '{self.section}' must be {expected}")
-        for key in self.required:
+                raise ConfigError(f"'{key}' below '{cls.section}' must be {expected}")
+        for key in cls.required:
             if key not in given:
-                raise ConfigError(f"the profile has no '{key}' below '{self.section}'")
+                raise ConfigError(f"the profile has no '{key}' below '{cls.section}'")
         return dict(given)
 
     @contextlib.contextmanager

@@ -62,6 +62,8 @@ WORDS: dict[str, list[str]] = {
     "check": ["check"],
     "cleanup": ["cleanup"],
     "doctor": ["doctor"],
+    "config check": ["config", "check"],
+    "config show": ["config", "show"],
     "jobs": ["jobs"],
     "show_local_glacier_inventory": ["show_local_glacier_inventory"],
     "delete": ["delete", "mydir"],

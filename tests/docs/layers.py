@@ -128,8 +128,8 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.operations": [
         "changes sources",
         "needed",
-        "backup browse by_hand check cleanup cold delete doctor key_values listing restore"
-        " retention sync",
+        "backup browse by_hand check cleanup cold configuration delete doctor key_values listing"
+        " restore retention sync",
     ],
     "bakthat.operations.backup": [
         "parent progress request",
@@ -140,6 +140,7 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.operations.browse": ["comparison order disk", "contents diff find open_file"],
     "bakthat.operations.by_hand": ["script", "operation"],
     "bakthat.operations.check": ["result", "stored", "needed", "data", "operation"],
+    "bakthat.operations.configuration": ["check show"],
     "bakthat.operations.doctor": [
         "catalog configuration disk keys proof",
         "storage",
@@ -193,7 +194,7 @@ MAY_IMPORT: dict[str, str] = {
     "session": "errors system format policy hooks archive crypto backends conf models passwords"
     " plugin pipeline",
     "operations": "errors system format policy archive crypto backends conf database models"
-    " passwords pipeline session",
+    " passwords pipeline notify session",
     "helper": "errors system format conf models operations",
     "cli": "bakthat errors system format policy archive crypto backends conf models passwords"
     " session operations",

@@ -1,8 +1,9 @@
-"""Set up: write a profile and prove that backups can be stored with it; complete commands."""
+"""Set up: write a profile, prove that it can store backups, check and show it; completion."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import shlex
 import time
@@ -10,14 +11,17 @@ from typing import TYPE_CHECKING
 
 from bakthat.cli import output
 from bakthat.cli.app import SETUP, command, option
-from bakthat.cli.commands.findings import print_findings
+from bakthat.cli.commands.findings import STYLES, print_findings
 from bakthat.cli.exit_codes import ExitCode
 from bakthat.cli.options import with_profile
 from bakthat.cli.output import Summary, print_error, print_listing, print_result, print_text
+from bakthat.errors import UsageError
 from bakthat.system import terminal
-from bakthat.system.text import printable
+from bakthat.system.text import counted, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bakthat.cli.configure.profile import Configured
     from bakthat.policy.finding import Finding
 
@@ -275,6 +279,92 @@ def configure_backups_rotation(
     path = configure_rotation(profile, config, given)
     done = f"rotation of profile '{printable(profile)}' written to {path}"
     print_listing(lambda: terminal.print_line(done), (), file=str(path))
+
+
+CHECK, SHOW, SCHEMA = ACTIONS = ("check", "show", "schema")
+"""What ``config`` does."""
+
+
+@command(
+    "config",
+    "check the configuration, show what is in force, or print its schema",
+    group=SETUP,
+    example="bakthat config check",
+    exits={ExitCode.FAILED: "a profile or a variable is wrong, or failed"},
+)
+@option(
+    "action",
+    metavar="ACTION",
+    choices=ACTIONS,
+    help="check (all profiles of the file, and the environment), show (one profile, its secrets "
+    "hidden, and where each value comes from) or schema (a JSON schema of the file, for editors)",
+)
+@with_profile
+def config_command(*, action: str, profile: str, config: str | None) -> int | None:
+    """Run ``bakthat config``."""
+    if action == CHECK:
+        return _check(profile, config)
+    if action == SHOW:
+        _show(profile, config)
+    else:
+        from bakthat.conf import json_schema
+
+        if output.is_json():
+            raise UsageError("config schema takes no --json: its output is a file")
+        print_text(f"{json.dumps(json_schema(), indent=2, ensure_ascii=False)}\n")
+    return None
+
+
+def _check(profile: str, config: str | None) -> int | None:
+    from bakthat.operations.configuration.check import check_configuration
+
+    started = time.monotonic()
+    report = check_configuration(profile, config)
+    verdicts = [each.verdict.value for each in report.findings]
+    counts = {verdict: verdicts.count(verdict) for verdict in STYLES}
+    good, warnings, problems = counts.values()
+    done = "Checked the environment; there is no configuration file"
+    if report.file is not None:
+        number = counted(len(report.profiles), "profile")
+        done = f"Checked {number} of {report.file} and the environment"
+    facts = {"profiles": len(report.profiles), "good": good, "advice": warnings}
+    print_result(
+        Summary(
+            f"{done}: {counted(problems, 'problem')}",
+            time.monotonic() - started,
+            warnings=warnings,
+            facts={**facts, "problems": problems},
+        ),
+        lambda: _print_report(report.findings),
+        (("check", each.as_dict()) for each in report.findings),
+    )
+    return ExitCode.FAILED if problems else None
+
+
+def _print_report(findings: Sequence[Finding]) -> None:
+    """Print a line for each problem and warning, as compilers do, and below it what to do."""
+    for each in findings:
+        if each.verdict != "good":
+            start = "" if each.is_problem else "warning: "
+            terminal.print_line(f"{start}{each.detail}")
+            if each.hint:
+                terminal.print_line(f"  hint: {each.hint}")
+
+
+def _show(profile: str, config: str | None) -> None:
+    from bakthat.operations.configuration.show import as_yaml, effective_settings
+
+    loaded, settings = effective_settings(profile, config)
+
+    def show() -> None:
+        for line in as_yaml(loaded, settings):
+            terminal.print_line(line)
+
+    print_listing(
+        show,
+        (("setting", each.as_dict()) for each in settings),
+        profile=loaded.name,
+    )
 
 
 @command(

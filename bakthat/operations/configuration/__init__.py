@@ -1,0 +1,1 @@
+"""Check the whole configuration, and show what is in force."""

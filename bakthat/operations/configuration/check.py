@@ -1,0 +1,194 @@
+"""Check every profile of the file, and the environment; say all that is wrong with them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType
+
+from bakthat import notify
+from bakthat.conf import DEFAULT_PROFILE, LoadedProfile
+from bakthat.conf.config_file import ConfigFile, path_of, read_file, readable_by_others
+from bakthat.conf.environment import Environment, read_environment
+from bakthat.conf.loading import combined, faulty_keys, problem_of_name, problems_in
+from bakthat.crypto import age
+from bakthat.errors import ConfigError, KeyFormatError
+from bakthat.policy.finding import Finding, advice, failed, good, problem
+from bakthat.policy.rotation import RotationPolicy
+from bakthat.system.paths import PathLike, expanded
+from bakthat.system.text import did_you_mean, printable
+
+ENVIRONMENT, FILE = "environment", "file"
+"""Topics of findings; others have the name of their profile."""
+_CONTAINERS = {"s3": "s3_bucket", "glacier": "glacier_vault"}
+_OWN_PLUGINS = "bakthat.notify."
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was checked, and what was found."""
+
+    file: Path | None
+    """The configuration file; None where there is none."""
+    profiles: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    """The good ones too. Each detail that is about a place begins with it: "path:3: profile …"."""
+
+
+def check_configuration(profile: str = DEFAULT_PROFILE, config: PathLike | None = None) -> Report:
+    """Check all profiles of the file, the environment, and that there is the profile *profile*.
+
+    Nothing is connected to, no plugin is loaded, and no secret is read. Whatever is wrong is a
+    finding. A problem is what makes an operation with that profile fail.
+    """
+    path = path_of(config)
+    environment = read_environment()
+    findings = [
+        *(failed(ENVIRONMENT, each) for each in environment.problems),
+        *(advice(ENVIRONMENT, each) for each in environment.unknown),
+    ]
+    try:
+        file = read_file(path)
+    except ConfigError as exc:
+        return Report(path, (), (failed(FILE, exc), *findings))
+    findings = [*_about_file(path, file), *findings]
+    missing = problem_of_name(profile, file, path, is_named=config is not None)
+    if missing is not None:
+        findings.append(failed(printable(profile), missing))
+    names = tuple(file.profiles) if file is not None else (DEFAULT_PROFILE,) * (missing is None)
+    for name in names:
+        findings += _about_profile(name, path, file, environment)
+    # What is wrong with a variable is so in each profile.
+    return Report(None if file is None else path, names, tuple(_distinct(findings)))
+
+
+def _distinct(findings: list[Finding]) -> Iterator[Finding]:
+    seen = set()
+    for each in findings:
+        if each.detail not in seen:
+            seen.add(each.detail)
+            yield each
+
+
+def _about_file(path: Path, file: ConfigFile | None) -> Iterator[Finding]:
+    if file is not None:
+        warning, _, hint = readable_by_others(path).partition(": ")
+        if warning:
+            yield advice(FILE, printable(warning), printable(hint))
+
+
+def _about_profile(
+    name: str, path: Path, file: ConfigFile | None, environment: Environment
+) -> Iterator[Finding]:
+    topic = printable(name)
+    found: list[Finding] = []
+    faulty: frozenset[str] = frozenset()
+    if file is not None:
+        found += [failed(topic, each) for each in problems_in(file, name)]
+        if not isinstance(file.profiles[name], (Mapping, NoneType)):
+            yield from found
+            return
+        faulty = faulty_keys(file, name)
+    loaded = combined(name, path, file, environment, without=faulty)
+    found += _about_values(topic, loaded)
+    if not faulty & {"default_destination", *_CONTAINERS.values()}:
+        found += _about_destination(topic, loaded)
+    yield from found
+    if not any(each.is_problem for each in found):
+        yield good(topic, f"profile '{topic}' is valid")
+
+
+def _about_values(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
+    """Yield what is wrong with values of the right type."""
+    yield from _about_rotation(topic, loaded)
+    yield from _about_recipients(topic, loaded)
+    yield from _about_files(topic, loaded)
+    yield from _about_plugins(topic, loaded)
+
+
+def _about_destination(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
+    profile = loaded.profile
+    container = _CONTAINERS.get(profile.default_destination)
+    if container is not None and getattr(profile, container) is None:
+        yield advice(
+            topic,
+            f"{loaded.place('default_destination')}: backups go to {profile.default_destination}, "
+            f"but no '{container}' is set",
+            f"set {container}, or default_destination",
+        )
+
+
+def _about_rotation(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
+    if loaded.profile.rotation:
+        try:
+            RotationPolicy.from_mapping(loaded.profile.rotation)
+        except ConfigError as exc:
+            yield problem(topic, f"{loaded.place('rotation')}: {exc}", exc.hint)
+
+
+def _about_recipients(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
+    for number, recipient in enumerate(loaded.profile.recipients, 1):
+        try:
+            age.parse_recipient(recipient)
+        except KeyFormatError as exc:
+            # It may be a password, so it is not quoted.
+            detail = f"'recipients' entry {number} is no public key of age"
+            yield problem(topic, f"{loaded.place('recipients')}: {detail}", exc.hint)
+
+
+def _about_files(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
+    profile = loaded.profile
+    for key, path in (
+        ("password_file", profile.password_file),
+        ("identity_file", profile.identity_file),
+    ):
+        reason = _unreadable(path) if path is not None else ""
+        if reason:
+            detail = f"{loaded.place(key)}: the file of '{key}' {reason}"
+            # Without a private key backups are made all the same.
+            is_needed = key == "password_file"
+            yield problem(topic, detail) if is_needed else advice(topic, detail)
+
+
+def _unreadable(path: str) -> str:
+    """Return why a file cannot be read, or ""; it is not opened, since it may be a pipe."""
+    try:
+        file = expanded(path)
+    except ConfigError as exc:
+        return f"cannot be found: {exc}"
+    shown = printable(file)
+    if not os.path.exists(file):
+        return f"does not exist: {shown}"
+    if os.path.isdir(file):
+        return f"is a directory: {shown}"
+    return "" if os.access(file, os.R_OK) else f"cannot be read: {shown}"
+
+
+def _about_plugins(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
+    profile = loaded.profile
+    own = {f"{_OWN_PLUGINS}{name}": getattr(notify, name) for name in notify.__all__}
+    for name in profile.plugins:
+        if name in own:
+            try:
+                own[name].settings_in(loaded.mapping)
+            except ConfigError as exc:
+                yield problem(topic, f"{loaded.place(own[name].section)}: {exc}", exc.hint)
+        elif name.startswith(_OWN_PLUGINS):
+            detail = f"{loaded.place('plugins')}: there is no plugin '{printable(name)}'"
+            yield problem(topic, detail, did_you_mean(name, own))
+    if any(not name.startswith(_OWN_PLUGINS) for name in profile.plugins):
+        try:
+            directory = expanded(profile.plugins_dir)
+        except ConfigError as exc:
+            yield failed(topic, exc)
+            return
+        if not directory.is_dir():
+            shown = printable(directory)
+            yield advice(
+                topic,
+                f"{loaded.place('plugins')}: there is no directory of plugins: {shown}",
+                f"mkdir -m 700 {shlex.quote(shown)}, or name installed packages only",
+            )
