@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.reference import MANUAL, PAGES, REFERENCE, commands, manual
-from tests.docs.sessions import Reader, sessions_of
+from bakthat.conf.profile import KEYS
+from tests.docs.reference import MANUAL, PAGES, REFERENCE, commands, keys, manual
+from tests.docs.sessions import DOCS, Reader, sessions_of
 from tests.support.needs import program
 
 AGAIN = "run python -m tests.docs.reference"
@@ -28,6 +29,13 @@ def test_every_command_has_an_example_that_is_one_of_it() -> None:
     for described in commands.commands():
         words = described.example.split()
         assert words[:2] == ["bakthat", described.name] or words[1] in described.aliases
+
+
+def test_every_key_says_more_on_a_page_that_exists() -> None:
+    assert keys.MORE.keys() <= KEYS.keys()
+    for page in keys.MORE.values():
+        place = REFERENCE / f"{page}.rst" if page[0] != "/" else DOCS / f"{page[1:]}.rst"
+        assert place.exists(), page
 
 
 @pytest.mark.needs("jq")

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from tests.docs.reference import commands, exits, messages
+from tests.docs.reference import commands, exits, keys, messages
 from tests.support.commandline import PROJECT
 
 REFERENCE = PROJECT / "docs" / "reference"
 MANUAL = PROJECT / "docs" / "man"
 PAGES = {
     "commands.rst": commands.page,
+    "configuration-keys.rst": keys.page,
     "exit-codes.rst": exits.page,
     "json.rst": messages.page,
 }
