@@ -287,7 +287,7 @@ CHECK, SHOW, SCHEMA = ACTIONS = ("check", "show", "schema")
 
 @command(
     "config",
-    "check the configuration, show what is in force, or print its schema",
+    "check or show the configuration, or its schema",
     group=SETUP,
     example="bakthat config check",
     exits={ExitCode.FAILED: "a profile or a variable is wrong, or failed"},
