@@ -109,8 +109,8 @@ class Profile:
     compress: bool | int = _key(
         settings.compress,
         True,
-        about="True, false for no compression, or gzip's level from 1 to 9; true and 3 choose the "
-        "level of each MiB, the fast 2 or 3 where it pays, and store data that does not compress",
+        about="Whether to compress, or gzip's level from 1 to 9; true and 3 choose the level of "
+        "each MiB, the fast 2 or 3 where it pays, and store data that does not compress",
     )
     password: str | None = _key(
         settings.any_text,
@@ -157,8 +157,8 @@ class Profile:
     detect: str = _key(
         settings.detect,
         "ctime",
-        about="How changes are found: ctime, mtime, without ctime and inode numbers, or hash, by "
-        "reading every file",
+        about="How changes are found: ctime; mtime, which ignores ctime and inode numbers; or "
+        "hash, which reads every file",
     )
     ignore_inode: bool = _key(
         settings.boolean, False, about="Whether inode numbers change with each mount"

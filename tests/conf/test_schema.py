@@ -11,7 +11,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # ships no types
+from jsonschema import Draft7Validator, Draft202012Validator  # type: ignore[import-untyped]  # ships no types
 
 from bakthat.conf import KEYS, json_schema, load_profile
 from bakthat.policy import settings
@@ -56,11 +56,18 @@ empty:
 
 def problems(text: str) -> list[str]:
     """Return where the file with *text* is wrong, by its schema."""
-    return ["/".join(map(str, each.path)) for each in VALIDATOR.iter_errors(yaml.safe_load(text))]
+    content = yaml.safe_load(text)
+    by_this, by_draft_7 = (
+        ["/".join(map(str, each.path)) for each in validator.iter_errors(content)]
+        for validator in (VALIDATOR, Draft7Validator(json_schema()))
+    )
+    assert by_this == by_draft_7  # which is all that some editors know
+    return by_this
 
 
 def test_the_schema_is_one() -> None:
     Draft202012Validator.check_schema(json_schema())
+    Draft7Validator.check_schema(json_schema())
     assert json.loads(json.dumps(json_schema())) == json_schema()
     assert set(json_schema()["$defs"]["profile"]["properties"]) == set(KEYS)
 
