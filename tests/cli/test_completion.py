@@ -238,6 +238,24 @@ def test_names_are_those_of_the_profile_on_the_line(user: CommandLine, shell: st
     assert completed(user, shell, f"{line} -p nobody ") == []
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_profiles_are_those_of_the_configuration_on_the_line(user: CommandLine, shell: str) -> None:
+    for name in (".bakthat.yml", "other.yml"):
+        config = user.home / name
+        config.write_text(f"default: {{}}\nwork of {name}: {{regoin: x}}\n")
+        config.chmod(0o600)
+    beginning = "work of " if shell == "fish" else "work\\ of\\ "  # fish quotes on insertion
+    assert completed(user, shell, "bakthat show -p def") == ["default"]
+    line = "bakthat show --json -c other.yml --profile w"
+    assert " ".join(completed(user, shell, line)) == f"{beginning}other.yml"
+
+
+def test_a_configuration_from_a_pipe_is_left_to_the_command(user: CommandLine) -> None:
+    os.mkfifo(user.home / "pipe.yml")
+    for kind in ("sets", "profiles"):
+        assert names(user, kind, "", "-c", str(user.home / "pipe.yml")) == []
+
+
 def test_the_profile_on_the_line_may_be_given_in_each_way(user: CommandLine) -> None:
     config = user.directory / "config.yml"
     config.write_text(f"work: {{default_destination: local, database: {user.home}/none.sqlite}}\n")
@@ -304,7 +322,7 @@ def test_whatever_is_wrong_offers_nothing_and_says_nothing(user: CommandLine) ->
     config.chmod(0o644)  # a command would warn of that
     catalog.write_bytes(content)
     assert names(user) == ["mydir"]
-    assert names(user, "zzz") == []
+    assert names(user, "zzz") == names(user, "") == []
 
 
 def test_a_catalog_that_is_being_written_is_read_as_it_was(user: CommandLine) -> None:

@@ -15,10 +15,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bakthat.conf import default_config, default_profile, load_profile
+from bakthat.conf.config_file import path_of, read_file
 from bakthat.errors import BakthatError
 from bakthat.system.paths import expanded
 
-NAMES = ("sets", "backups")
+NAMES = ("sets", "backups", "profiles")
 """What the scripts ask for by ``bakthat completion --names``."""
 
 _SETS = "SELECT DISTINCT filename AS name, 0 AS place FROM backups WHERE NOT is_deleted"
@@ -33,32 +34,40 @@ _OPTIONS = {"-p": "profile", "--profile": "profile", "-c": "config", "--config":
 
 
 def names(kind: str, beginning: str, words: Sequence[str]) -> Iterator[str]:
-    """Yield the names of *kind*, one of :data:`NAMES`, from the catalog that a command line means.
+    """Yield the names of *kind*, one of :data:`NAMES`, for the profile that a command line means.
 
     *beginning* is what is typed of the name; names that begin so come first. *words* are those of
     the command line, as typed. Nothing is made, locked or asked for, and whatever fails yields no
     names: somebody is typing.
     """
-    if kind not in _QUERIES:
+    if kind not in NAMES:
         return
     logging.disable()  # warnings would stand in the middle of a command
     with contextlib.suppress(BakthatError, OSError, sqlite3.Error):
         given = _given(words)
-        loaded = load_profile(
-            given.get("profile") or default_profile(),
-            config=given.get("config") or default_config(),
-        )
-        address = _address_of(expanded(loaded.profile.database))
-        with contextlib.closing(
-            sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS)
-        ) as catalog:
-            query = (
-                f"SELECT name FROM ({_QUERIES[kind]}) ORDER BY"
-                f" substr(name, 1, length(:typed)) = :typed DESC, place, name DESC LIMIT {_LIMIT}"
-            )
-            for (name,) in catalog.execute(query, {"typed": _unquoted(beginning)}):
-                if _is_safe(name):
-                    yield name
+        config = given.get("config") or default_config()
+        path = path_of(config)
+        if path.exists() and not path.is_file():  # a pipe would wait, and could be read only once
+            return
+        if kind == "profiles":
+            file = read_file(path)
+            found: Iterator[object] = iter(file.profiles if file is not None else ())
+        else:
+            loaded = load_profile(given.get("profile") or default_profile(), config=config)
+            catalog = expanded(loaded.profile.database)
+            found = _from_catalog(catalog, kind, _unquoted(beginning))
+        yield from (name for name in found if isinstance(name, str) and _is_safe(name))
+
+
+def _from_catalog(path: Path, kind: str, typed: str) -> Iterator[object]:
+    query = (
+        f"SELECT name FROM ({_QUERIES[kind]}) ORDER BY"
+        f" substr(name, 1, length(:typed)) = :typed DESC, place, name DESC LIMIT {_LIMIT}"
+    )
+    with contextlib.closing(
+        sqlite3.connect(_address_of(path), uri=True, timeout=_BUSY_SECONDS)
+    ) as catalog:
+        yield from (name for (name,) in catalog.execute(query, {"typed": typed}))
 
 
 def _address_of(catalog: Path) -> str:
@@ -71,8 +80,8 @@ def _address_of(catalog: Path) -> str:
     return f"file:{path}?mode=ro" if is_used else f"file:{path}?mode=ro&immutable=1"
 
 
-def _is_safe(name: object) -> bool:
-    return isinstance(name, str) and name.isprintable() and name[:1] not in ("", "-", "~")
+def _is_safe(name: str) -> bool:
+    return name.isprintable() and name[:1] not in ("", "-", "~")
 
 
 def _given(words: Sequence[str]) -> dict[str, str]:
