@@ -16,9 +16,11 @@ from bakthat.system.streams import ProgressState
 from bakthat.system.text import human_rate, human_size, printable
 
 if TYPE_CHECKING:
+    from rich.live import Live
+
     from bakthat.system.streams import Progress
 
-_PER_SECOND = 5
+DRAWS_PER_SECOND = 5
 """How often it is drawn. A thread does it, since a storage may let the command wait."""
 _SAMPLES = 75
 """How many drawings a rate is the mean of: those of some 15 seconds."""
@@ -59,31 +61,52 @@ class _Bar:
     """A function of progress that shows it on standard error."""
 
     def __init__(self, content: ProgressLines) -> None:
-        # Loaded here: it takes a tenth of a second, and only a terminal needs it.
-        from rich.console import Console
-        from rich.live import Live
-        from rich.text import Text
-
-        def draw() -> Text:
-            # Not the last column: after it, some terminals are in the next line already.
-            lines = content.lines(console.width - 1, time.monotonic())
-            return Text.from_ansi("\n".join(lines), no_wrap=True, overflow="crop")
-
-        console = Console(stderr=True)
         self._content = content
-        self._live = Live(
-            get_renderable=draw, console=console, transient=True, refresh_per_second=_PER_SECOND
-        )
+        self._live: Live | None = None
 
     def __call__(self, done: int, total: int) -> None:
         self.on_state(ProgressState(done, total))
 
     def on_state(self, state: ProgressState) -> None:
         self._content.state = state
-        self._live.start(refresh=True)  # not earlier: a password may be asked for first
+        if self._live is None:
+            # Not earlier: a password may be asked for first, and the rate counts from here.
+            self._live = _live(self._content)
+            self._live.start(refresh=True)
 
     def stop(self) -> None:
-        self._live.stop()
+        if self._live is not None:
+            self._live.stop()
+
+
+def _live(content: ProgressLines) -> Live:
+    """Return what draws *content*."""
+    # Loaded here: it takes a tenth of a second, and only a terminal needs it. Meanwhile the worker
+    # process of a backup reads files.
+    from rich.console import Console
+    from rich.control import Control
+    from rich.live import Live
+    from rich.segment import ControlType
+    from rich.text import Text
+
+    # Otherwise the lines of the log were broken, and a long name could not be copied.
+    console = Console(stderr=True, soft_wrap=True)
+    shown: list[Text] = []
+
+    def draw() -> Text:
+        # A terminal that has become narrower has wrapped what is there, and rich does not know.
+        more = sum((line.cell_len - 1) // console.width for line in shown)
+        erase = (ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)
+        console.control(Control(ControlType.CARRIAGE_RETURN, *erase * more))
+        # Not the last column: after it, some terminals are in the next line already.
+        lines = content.lines(console.width - 1, time.monotonic())
+        text = Text.from_ansi("\n".join(lines), no_wrap=True, overflow="crop")
+        shown[:] = text.split("\n")
+        return text
+
+    return Live(
+        get_renderable=draw, console=console, transient=True, refresh_per_second=DRAWS_PER_SECOND
+    )
 
 
 class ProgressLines:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ LONG = "mydir/some/very/deep/directory/日本語の名前/and a long file\nname 
 def usual_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 @pytest.fixture
@@ -205,6 +207,63 @@ def test_an_exception_leaves_nothing_behind(
         work()
     assert sys.stderr is screen.stream
     assert screen.lines() == ["written meanwhile"]
+
+
+def test_nothing_is_measured_before_the_first_state(
+    screen: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time that passed before, such as that of counting the tree, is no time of the backup."""
+    monkeypatch.setattr(sys, "stderr", screen.stream)
+    asked: list[float] = []
+    real = ProgressLines.lines
+
+    def lines(self: ProgressLines, width: int, now: float) -> list[str]:
+        asked.append(now)
+        return real(self, width, now)
+
+    monkeypatch.setattr(ProgressLines, "lines", lines)
+    with progress_bar("Uploading") as progress:
+        assert progress is not None
+        assert asked == []
+        progress(1, 2)
+        assert asked
+
+
+def test_a_long_line_of_the_log_is_not_broken(
+    screen: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", screen.stream)
+    with progress_bar("Uploading") as progress:
+        assert progress is not None
+        progress(1, 2)
+        print("y" * 200, file=sys.stderr)
+    assert "y" * 200 in screen.output()
+
+
+def test_a_terminal_that_becomes_narrow_is_left_clean() -> None:
+    script = (
+        "import sys\n"
+        "from bakthat.cli import progress as module\n"
+        "from bakthat.system.streams import ProgressState\n"
+        "module.DRAWS_PER_SECOND = 0.001  # it draws at the beginning and at the end\n"
+        "print('before', file=sys.stderr)\n"
+        "with module.progress_bar('Uploading', moved='stored') as progress:\n"
+        "    progress.on_state(ProgressState(5, 10, 5, 'mydir/' + 'x' * 200))\n"
+        "    sys.stdin.readline()\n"
+        "print('after', file=sys.stderr)\n"
+    )
+    with terminal(150) as screen:
+        command = subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stderr=screen.stream
+        )
+        try:
+            screen.wait_for("xxx")
+            assert screen.lines()[0] == "before"
+            assert all(len(line) < 150 for line in screen.lines()), "it does not wrap"
+            screen.narrow(40)
+        finally:
+            command.communicate(b"\n", timeout=60)
+        assert screen.lines() == ["before", "after"]
 
 
 @pytest.mark.parametrize("term", ["dumb", "unknown", ""])

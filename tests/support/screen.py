@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import select
 import struct
 import termios
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
@@ -59,6 +61,13 @@ class Terminal:
                 with_more = False
         return b"".join(pieces).decode()
 
+    def wait_for(self, text: str) -> None:
+        """Return when it shows *text*."""
+        deadline = time.monotonic() + 60
+        while not any(text in line for line in self.lines()):
+            assert time.monotonic() < deadline, self.lines()
+            select.select([self._screen_end], [], [], 1)
+
     def narrow(self, columns: int) -> None:
         """Make it as narrow as *columns*."""
         self.lines()
@@ -75,8 +84,9 @@ class Terminal:
             stream.feed("\r\n" if number else "")
             at = self._screen.cursor.y
             stream.feed("\r\n".join(pieces))
-            if number == cursor:  # its column is the first
-                self._screen.cursor.y, self._screen.cursor.x = at, 0
+            if number == cursor:
+                down, self._screen.cursor.x = divmod(before.cursor.x, columns)
+                self._screen.cursor.y = at + down
 
 
 @contextmanager
