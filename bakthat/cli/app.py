@@ -203,6 +203,9 @@ def command(
         ) -> int | None:
             if json and is_file:
                 raise UsageError(f"{name} takes no --json: its output is a file")
+            from bakthat.conf import remember_pipes  # --help does without
+
+            remember_pipes()
             output.start(name, json=json, quiet=quiet)
             start_log(quiet=quiet, verbose=verbose, debug=debug)
             text.show_local_time(local_time)

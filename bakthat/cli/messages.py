@@ -218,18 +218,17 @@ MESSAGES = (
     Message(
         "error",
         (),
-        "why the exit code is not 0. It is the last line, but for a command that has done "
-        "something: the summary follows then.",
+        "why the exit code is not 0. A command that has done something prints its summary too.",
         {
             "message": "what is wrong, for people",
             "hint": "what to try, for people, or empty",
-            "type": "the name of the exception in bakthat.errors, or empty",
+            "type": "the name of the exception, those of bakthat are in bakthat.errors; or empty",
         },
     ),
     Message(
         "summary",
         (),
-        "the last line: the command has done what it could",
+        "what the command has done, after all results",
         {
             "json_version": "the version of this contract",
             "command": "the name of the command",
@@ -249,7 +248,7 @@ MESSAGES = (
             "[problems]": "doctor, config check: how many make a backup or a restore fail",
             "[jobs]": "jobs: how many",
             "[archives]": "the commands about inventories: how many archives",
-            "[pending]": "sync, show_glacier_inventory: whether the vault's list is not ready",
+            "[pending]": "whether a thaw, or the list of a vault, is not ready",
             "[dry_run]": "sync: whether nothing was changed",
             "[containers]": "sync: what was found in each container",
             "[stored_filename]": "contents, backup --dry-run: the backup",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from typing import Any
 
 from bakthat.cli.app import CONFIGURATION, KEYS, SELECTION, Command, option
@@ -84,3 +85,9 @@ def with_keys(function: Command) -> Command:
     """Add the options that say where the keys of a backup that is read come from."""
     option("--identity-file", section=KEYS, metavar="FILE", help="age private keys")
     return with_prompt(function)
+
+
+def options_of(profile: str, config: str | None) -> str:
+    """Return the options that name the same profile again, each after a space."""
+    options = "" if profile == "default" else f" -p {shlex.quote(profile)}"
+    return options if config is None else f"{options} -c {shlex.quote(config)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bakthat.conf.content import remember_pipes
 from bakthat.conf.environment import default_config, default_profile
 from bakthat.conf.loading import LoadedProfile, Source, load_profile
 from bakthat.conf.machine import machine_name
@@ -33,5 +34,6 @@ __all__ = [
     "load_profile",
     "machine_name",
     "read_raw_profile",
+    "remember_pipes",
     "save_profile",
 ]

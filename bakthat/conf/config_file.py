@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bakthat.conf.content import content_of
 from bakthat.conf.profile import DEFAULT_CONFIG
 from bakthat.conf.yaml_text import Document, YamlError, decoded, parse
 from bakthat.errors import ConfigError
@@ -67,7 +68,7 @@ def directory_of(path: Path) -> Path | None:
 def read_file(path: Path) -> ConfigFile | None:
     """Read the configuration file *path*; None when there is none. Raises ConfigError."""
     try:
-        data = path.read_bytes()
+        data = content_of(path)
     except FileNotFoundError:
         return None
     except OSError as exc:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from bakthat.conf.content import content_of
 from bakthat.conf.profile import DEFAULT_PROFILE, ENCRYPTION_KEYS, KEYS, PATHS
 from bakthat.conf.yaml_text import YamlError, parse
 from bakthat.errors import ConfigError
@@ -116,7 +117,7 @@ def _content_of(given: str, variable: str, *, is_secret: bool) -> str:
     _refuse_relative(given, variable)
     shown = "" if is_secret else f" '{printable(given)}'"  # it may be the secret itself
     try:
-        text = expanded(given).read_bytes().decode()
+        text = content_of(expanded(given)).decode()
     except ConfigError:
         raise ConfigError(f"{variable}: there is no such home directory") from None
     except OSError as exc:

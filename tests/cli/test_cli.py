@@ -445,3 +445,18 @@ def test_interrupting_the_question_stores_nothing(user: CommandLine) -> None:
     assert code == 130
     assert "bakthat: error: interrupted" in screen
     assert user.run("show").stdout == NOTHING_LISTED
+
+
+def test_a_configuration_from_a_pipe_is_enough_for_every_command(
+    user: CommandLine, rclone_conf: dict[str, Any]
+) -> None:
+    path = configure(user, default=rclone_conf)
+    for command in (
+        "backup mydir --prompt no --json",
+        "show --json",
+        "doctor",
+        "rotate mydir --last 1 --dry-run",
+        "config show",
+    ):
+        done = user.shell(f"{command} -c <(cat {path})")
+        assert done.code == 0, done.stderr

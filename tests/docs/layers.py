@@ -101,7 +101,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.backends.local": ["files", "backend", "probes"],
     "bakthat.conf": [
-        "machine profile yaml_text",
+        "content machine profile yaml_text",
         "checks config_file edit environment schema",
         "loading",
         "saving",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,13 @@ import bakthat
 from bakthat.cli.app import DAILY, KEYS, command, option, run_operation
 from bakthat.cli.commands.preview import print_preview
 from bakthat.cli.exit_codes import ExitCode
-from bakthat.cli.options import with_destination, with_profile, with_prompt
+from bakthat.cli.options import options_of, with_destination, with_profile, with_prompt
 from bakthat.cli.output import Summary, print_incomplete, print_result
 from bakthat.cli.process import keep_freed_memory
 from bakthat.cli.progress import progress_bar
+from bakthat.errors import BakthatError
 from bakthat.policy.defaults import DETECT
+from bakthat.system.text import printable
 
 if TYPE_CHECKING:
     from bakthat.models import Backups
@@ -244,7 +247,11 @@ def _without_bakthat(entry: Backups, profile: str, config: str | None) -> str:
     # Imported here, as only a backup that was made needs it.
     from bakthat.operations.by_hand.operation import restore_line
 
-    line = restore_line(entry, profile, config)
+    try:
+        line = restore_line(entry, profile, config)
+    except BakthatError:  # the configuration has changed meanwhile, and the backup is stored
+        return ""
     if line:
         return f"Without bakthat: {line}"
-    return f"Without bakthat: bakthat show --by-hand {entry.stored_filename} prints a script"
+    name = shlex.quote(printable(entry.stored_filename)) + options_of(profile, config)
+    return f"Without bakthat: the script of bakthat show --by-hand {name}"

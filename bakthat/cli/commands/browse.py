@@ -182,6 +182,7 @@ def find(
         )
     versions = text.counted(len(report), "version")
     searched = text.counted(report.searched, "backup")
+    code = _exit_code(report, patterns)
     print_result(
         Summary(
             f"Found {versions} in {searched}",
@@ -191,10 +192,11 @@ def find(
         (lambda: _print_matches(report.matches)) if report.matches else None,
         (("match", match.as_dict()) for match in report),
     )
-    return _exit_code(report, patterns)
+    return code
 
 
 def _exit_code(report: FindReport, patterns: list[str]) -> int | None:
+    """Return the exit code, and print why it is not 0."""
     if not report.is_complete:
         count = len(report.unsearched)
         print_error(f"{text.counted(count, 'backup')} {'was' if count == 1 else 'were'} left out")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import shlex
 import time
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from bakthat.cli import output
 from bakthat.cli.app import SETUP, command, option
 from bakthat.cli.commands.findings import STYLES, print_findings
 from bakthat.cli.exit_codes import ExitCode
-from bakthat.cli.options import with_profile
+from bakthat.cli.options import options_of, with_profile
 from bakthat.cli.output import Summary, print_error, print_listing, print_result, print_text
 from bakthat.errors import UsageError
 from bakthat.system import terminal
@@ -144,7 +143,7 @@ def configure(
         key_page=key_page,
     )
     done = profiles.configure(profile, config, options)
-    named = _options_of(profile, config)
+    named = options_of(profile, config)
     _print_written(done)
     done.write_page()
     _print_advice(done, named)
@@ -179,12 +178,6 @@ def _print_problem(named: str) -> None:
         "the profile was written, but it cannot store backups yet",
         f"mend what was found, then try again: bakthat doctor{named}",
     )
-
-
-def _options_of(profile: str, config: str | None) -> str:
-    """Return the options that name the same profile again, each after a space."""
-    options = "" if profile == "default" else f" -p {shlex.quote(profile)}"
-    return options if config is None else f"{options} -c {shlex.quote(config)}"
 
 
 def _facts(done: Configured) -> dict[str, str]:

@@ -154,7 +154,8 @@ def restore(
             )
 
     def show(entry: Backups | None) -> None:
-        if entry is None:
+        if entry is None:  # the log says how far the thaw is
+            print_listing(None, (), pending=True)
             return
         if not entry.is_complete:
             print_incomplete("restored", entry.warning_count, "differ from the backup")

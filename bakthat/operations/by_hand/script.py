@@ -193,7 +193,7 @@ class _Writer:
             letters = "xzpf" if part.expected.compressed else "xpf"
             stages = [f"tar {letters} {self._path(part)}"]
         key = self._word(self._identity) if self._identity else "KEY-FILE"
-        return " | ".join(stages).replace('"$IDENTITY"', key).replace(_MAYBE_IDENTITY, "")
+        return " | ".join(stages).replace(_MAYBE_IDENTITY, "").replace('"$IDENTITY"', key)
 
     def _comments(self) -> Iterator[str]:
         backup = self._parts[-1].backup

@@ -1,0 +1,28 @@
+"""Read the files of the configuration, of which a pipe has its content only once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_piped: dict[Path, bytes] | None = None
+"""What was read from pipes; None where nothing is remembered."""
+
+
+def remember_pipes() -> None:
+    """Return for a pipe what it had, from now on, and forget what was remembered before.
+
+    A command loads its profile more than once, and ``-c <(decrypt config)`` can be read once.
+    """
+    global _piped
+    _piped = {}
+
+
+def content_of(path: Path) -> bytes:
+    """Return what a file or a pipe holds. Raises OSError."""
+    if _piped is not None and path in _piped:
+        return _piped[path]
+    is_pipe = path.exists() and not path.is_file()
+    content = path.read_bytes()
+    if _piped is not None and is_pipe:
+        _piped[path] = content
+    return content
