@@ -307,7 +307,7 @@ class _Editor:
 def is_same(one: object, other: object) -> bool:
     """Return whether two values are the same in YAML: true is not 1, and .nan is .nan.
 
-    The order of keys means nothing.
+    The order of keys means nothing. Raises EditError for a value that YAML does not have.
     """
     return _dumped(one, sort_keys=True) == _dumped(other, sort_keys=True)
 
@@ -346,7 +346,10 @@ def _dumped(value: object, *, sort_keys: bool = False, **style: Any) -> str:
     import yaml
 
     style |= {"allow_unicode": True, "width": _WIDE, "sort_keys": sort_keys}
-    text: str = yaml.dump(value, Dumper=_dumper(), **style)
+    try:
+        text: str = yaml.dump(value, Dumper=_dumper(), **style)
+    except yaml.YAMLError as exc:  # YAML has no such value
+        raise EditError from exc
     return text
 
 

@@ -65,7 +65,8 @@ def _check(
         where = str(file.path) if key in changes else file.place(name, str(key))
         return f"{where}: profile '{name}'"
 
-    wanted = _valued({**current, **changes})
+    unchanged = {key: value for key, value in current.items() if key not in changes}
+    wanted = {**unchanged, **_valued(changes)}
     directory = directory_of(file.path)
     for problem in checks.problems_of(wanted, place, directory):
         raise problem
@@ -81,13 +82,13 @@ def _with_changes(
 
     The file is the user's. What the editor does not foresee must not change it.
     """
-    edits = {
-        key: REMOVED if value is None else value
-        for key, value in changes.items()
-        if (value is not None or key in current) and not is_same(value, current.get(key))
-    }
     where = f"{file.path}: profile '{name}'"
     try:
+        edits = {
+            key: REMOVED if value is None else value
+            for key, value in changes.items()
+            if (key in current if value is None else not is_same(value, current.get(key)))
+        }
         text = edited(file.text, name, current, edits)
         changed = file_of(file.path, encoded(text, file.encoding))
     except (EditError, ConfigError) as exc:  # such as that an alias has lost its anchor

@@ -297,6 +297,19 @@ def test_a_key_of_encryption_is_not_saved_without_a_value(config: Path) -> None:
     assert config.read_text() == FILE
 
 
+@pytest.mark.parametrize(
+    ("line", "message"), [("password:", "'password' has no value"), ("pasword:", "unknown key")]
+)
+def test_what_is_saved_can_be_loaded(config: Path, line: str, message: str) -> None:
+    config.write_text(f"default:\n  {line}\n")
+    with pytest.raises(ConfigError) as caught:
+        save_profile({"prefix": "a"})
+    assert f"{config}:2: profile 'default': " in str(caught.value)
+    assert message in str(caught.value)
+    save_profile({"prefix": "a", line.rstrip(":"): None})
+    assert load_profile().profile.prefix == "a"
+
+
 def test_a_wrong_value_is_named_without_a_line_that_the_file_does_not_have(config: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         save_profile({"timeout": 0})
@@ -320,6 +333,12 @@ def test_the_encoding_of_the_file_is_kept(config: Path, mark: bytes, encoding: s
     save_profile({"host": "ü"})
     assert config.read_bytes() == mark + "default:\n  prefix: é\n  host: ü\n".encode(encoding)
     assert load_profile().profile.host == "ü"
+
+
+def test_a_value_that_yaml_does_not_have_is_refused(config: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be changed automatically"):
+        save_profile({"plugin_settings": {"path": Path("/a")}})
+    assert config.read_text() == FILE
 
 
 def test_a_repeated_key_is_refused(config: Path) -> None:
