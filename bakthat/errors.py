@@ -41,6 +41,9 @@ class BakthatError(Exception):
     ``hint`` says what to try next, or is empty.
     """
 
+    is_named = False
+    """Whether the message names the backup that it is about, or its index."""
+
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint

@@ -162,7 +162,9 @@ class BakHelper:
 
     def __enter__(self) -> Self:
         if self._directory is not None:
-            raise UsageError("the helper is in use already: make another one")
+            raise UsageError(
+                f"the helper is in use already, in {self._directory}", hint="make another BakHelper"
+            )
         if self._chdir:
             _working_directory.acquire()
         try:

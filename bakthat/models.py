@@ -388,8 +388,7 @@ def reserve(names: Iterable[tuple[str, int]], needs: Collection[str] = ()) -> tu
     *names* are pairs of stored name and date (epoch seconds, UTC). *needs* are the stored filenames
     of the backups that the new one needs: while the name is reserved, nobody with this catalog
     deletes them. Call this within ``catalog(..., write=True)``; :func:`record` or :func:`release`
-    ends the reservation. Raises CatalogError when every name is taken, and NeededDeletedError when
-    one of *needs* was deleted before they could be pinned.
+    ends the reservation. Raises NeededDeletedError when one of *needs* was deleted before that.
     """
     now = int(time.time())
     Reservations.delete().where(reserved_long_ago(now, RESERVATION_SECONDS)).execute()
@@ -404,7 +403,7 @@ def reserve(names: Iterable[tuple[str, int]], needs: Collection[str] = ()) -> tu
         if not exists and not Reservations.select().where(Reservations.stored_filename == name):
             Reservations.create(stored_filename=name, reserved_at=now, needs=needs)
             return name, date
-    raise CatalogError("no stored name is free for the backup")
+    raise AssertionError("the names of a backup never end")
 
 
 def pinned() -> set[str]:

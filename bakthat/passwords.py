@@ -149,7 +149,7 @@ def check_new_passphrase(passphrase: str, origin: str) -> None:
     Raises PasswordError.
     """
     if not _by_passphrase(passphrase, origin):
-        raise PasswordError(f"{origin} is empty")
+        raise PasswordError(f"{origin} is empty", hint="give it a passphrase")
 
 
 def check_password_file(path: Path) -> None:
@@ -164,7 +164,10 @@ def read_secret_file(path: Path, what: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as exc:
-        raise ConfigError(f"cannot read the {what} '{path}': {reason_of(exc)}") from exc
+        raise ConfigError(
+            f"cannot read the {what} '{path}': {reason_of(exc)}",
+            hint="check the name and that this user may read it",
+        ) from exc
     except UnicodeDecodeError:
         # Not "from exc": that exception holds the secret.
         raise ConfigError(
@@ -223,7 +226,9 @@ def _not_empty(text: str, origin: str) -> _ConfiguredPassword:
     """
     password = text.rstrip("\r\n")
     if not password:
-        raise ConfigError(f"{origin} is empty")
+        raise ConfigError(
+            f"{origin} is empty", hint="to store unencrypted, set password: '' in the profile"
+        )
     return _ConfiguredPassword(password, origin)
 
 
@@ -239,7 +244,7 @@ def _by_passphrase(passphrase: str, origin: str) -> EncryptionKeys:
     if passphrase and not passphrase.strip():
         raise PasswordError(
             f"{origin} holds only white space, so it cannot be a passphrase",
-            hint="was it read from an empty file or variable?",
+            hint="check the file or the variable that it is read from",
         )
     return EncryptionKeys(passphrase=passphrase or None)
 
@@ -263,9 +268,12 @@ def _run(command: str | list[str], timeout: float | None) -> str:
     try:
         arguments = shlex.split(command) if isinstance(command, str) else command
     except ValueError as exc:
-        raise ConfigError(f"password_command cannot be read: {reason_of(exc)}") from exc
+        raise ConfigError(
+            f"password_command cannot be read: {reason_of(exc)}",
+            hint="write it as a list, an entry for each argument",
+        ) from exc
     if not arguments:
-        raise ConfigError("password_command is empty")
+        raise ConfigError("password_command is empty", hint="name a program, or remove the line")
     if isinstance(command, str) and not _SHELL_SYNTAX.isdisjoint(arguments):
         raise ConfigError(
             "password_command runs without a shell, and holds what only a shell understands",
@@ -284,22 +292,27 @@ def _run(command: str | list[str], timeout: float | None) -> str:
             f"cannot run '{program}' for password_command: {reason_of(exc)}", hint=hint
         ) from exc
     except ValueError as exc:
-        raise ConfigError(f"cannot run password_command: {reason_of(exc)}") from exc
+        raise ConfigError(
+            f"cannot run password_command: {reason_of(exc)}", hint="remove the NUL character"
+        ) from exc
     except subprocess.TimeoutExpired:
         # Not "from exc": that exception may hold the secret.
         raise ConfigError(
             f"password_command did not end within {timeout:g} seconds",
-            hint="does it wait for an answer, or for a server?",
+            hint="run it in a shell: it may wait for an answer, or for a server",
         ) from None
     if status:
         by_signal = f"was ended by signal {-status}"
         how = by_signal if status < 0 else f"failed with status {status}"
-        raise ConfigError(f"password_command {how}")
+        raise ConfigError(f"password_command {how}", hint="run it in a shell to see why")
     try:
         return output.decode()
     except UnicodeDecodeError:
         # Not "from exc": that exception holds the secret.
-        raise ConfigError("the output of password_command is not UTF-8 text") from None
+        raise ConfigError(
+            "the output of password_command is not UTF-8 text",
+            hint="let it print the password as UTF-8",
+        ) from None
 
 
 def _output_of(arguments: list[str], timeout: float | None) -> tuple[int, bytes]:

@@ -144,7 +144,9 @@ def _activate(dotted_name: str, loaded: LoadedProfile) -> Plugin:
     directory = str(expanded(loaded.profile.plugins_dir))
     module_name, _, class_name = dotted_name.rpartition(".")
     if not (module_name and all(part.isidentifier() for part in dotted_name.split("."))):
-        raise ConfigError(f"{where}: must be a module and a class, such as my_module.MyPlugin")
+        raise ConfigError(
+            f"{where}: it does not name a module and a class", hint="write it as my_module.MyPlugin"
+        )
     _refuse_open_directory(directory, where)
     module = None
     with _importable(directory):
@@ -200,7 +202,8 @@ def _import(module_name: str, directory: str) -> ModuleType:
         if f"{module_name}.".startswith(f"{missing}."):
             raise ConfigError(
                 f"there is no module '{missing}' in {printable(directory)}, "
-                "nor among the installed packages"
+                "nor among the installed packages",
+                hint="put it there, install it, or set another plugins_dir",
             ) from exc
         raise
 
@@ -226,10 +229,13 @@ def _plugin_class(module: ModuleType, class_name: str) -> type[Plugin]:
         others = [name for name, each in vars(module).items() if _is_plugin(each)]
         raise ConfigError(
             f"there is no class '{class_name}' in {place}",
-            hint=f"there are: {', '.join(others)}" if others else "",
+            hint=f"use one of: {', '.join(others)}" if others else "",
         )
     if not _is_plugin(found):
-        raise ConfigError(f"'{class_name}' in {place} is not a subclass of bakthat.plugin.Plugin")
+        raise ConfigError(
+            f"'{class_name}' in {place} is not a subclass of bakthat.plugin.Plugin",
+            hint=f"let it begin with: class {class_name}(Plugin)",
+        )
     return found
 
 

@@ -348,7 +348,9 @@ def required(conf: Mapping[str, Any], key: str) -> str:
     """Return the text that a profile has under *key*. Raises ConfigError when there is none."""
     value = conf.get(key)
     if not value or not isinstance(value, str):
-        raise ConfigError(f"{key} is not set", hint=f"add {key} to the profile")
+        raise ConfigError(
+            f"'{key}' is not set", hint=f"add {key} to the profile, or run bakthat configure"
+        )
     return value
 
 

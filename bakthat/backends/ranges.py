@@ -41,7 +41,7 @@ class ObjectRanges:
                 self._open.add(stream)
             try:
                 if self._is_cancelled:
-                    raise StorageError("the download was closed")
+                    raise StorageError(f"the download of '{printable(self._key)}' was closed")
                 data = stream.read(size)
             finally:
                 with self._lock:

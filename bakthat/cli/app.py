@@ -202,7 +202,9 @@ def command(
             **arguments: Any,
         ) -> int | None:
             if json and is_file:
-                raise UsageError(f"{name} takes no --json: its output is a file")
+                raise UsageError(
+                    f"{name} takes no --json: its output is a file", hint="leave --json out"
+                )
             from bakthat.conf import remember_pipes  # --help does without
 
             remember_pipes()

@@ -72,7 +72,10 @@ def read_file(path: Path) -> ConfigFile | None:
     except FileNotFoundError:
         return None
     except OSError as exc:
-        raise ConfigError(f"cannot read {path}: {reason_of(exc)}") from exc
+        raise ConfigError(
+            f"cannot read {path}: {reason_of(exc)}",
+            hint="check the name and that this user may read it",
+        ) from exc
     return file_of(path, data)
 
 

@@ -119,9 +119,15 @@ def _content_of(given: str, variable: str, *, is_secret: bool) -> str:
     try:
         text = content_of(expanded(given)).decode()
     except ConfigError:
-        raise ConfigError(f"{variable}: there is no such home directory") from None
+        raise ConfigError(
+            f"{variable}: there is no such home directory",
+            hint="give the whole path, which begins with a slash",
+        ) from None
     except OSError as exc:
-        raise ConfigError(f"{variable}: cannot read the file{shown}: {reason_of(exc)}") from None
+        raise ConfigError(
+            f"{variable}: cannot read the file{shown}: {reason_of(exc)}",
+            hint="check the name and that this user may read it",
+        ) from None
     except UnicodeDecodeError:
         # Not "from exc": that exception holds the content.
         raise ConfigError(
@@ -130,7 +136,10 @@ def _content_of(given: str, variable: str, *, is_secret: bool) -> str:
     if text.endswith("\n"):
         text = text[:-1].removesuffix("\r")
     if not text:
-        raise ConfigError(f"{variable}: the file{shown} is empty")
+        raise ConfigError(
+            f"{variable}: the file{shown} is empty",
+            hint=f"write the value into it, or {_unset(variable)}",
+        )
     return text
 
 
@@ -162,7 +171,7 @@ def _value_of(key: str, text: str, variable: str) -> Any:
     if _is_path(key):
         return text
     if not is_text(text):
-        raise ConfigError(f"{variable} is not UTF-8 text")
+        raise ConfigError(f"{variable} is not UTF-8 text", hint="give it the value in UTF-8")
     types = KEYS[key].check.schema["type"]
     takes_list = "array" in types
     if "string" in types and not (takes_list and text.startswith(("[", "- "))):

@@ -120,7 +120,10 @@ def problem_of_name(
     *is_named* says whether the user named the path, so that the file must exist.
     """
     if file is None and is_named:
-        return ConfigError(f"no such configuration file: '{path}'")
+        return ConfigError(
+            f"no such configuration file: '{path}'",
+            hint=f"make it with: bakthat configure --config {path}",
+        )
     create = f"create it with: bakthat configure -p {name}"
     if file is None:
         message = f"there is no profile '{name}': the configuration file {path} does not exist"

@@ -41,7 +41,10 @@ def save_profile(
     try:
         replace_file(target, encoded(changed.text, changed.encoding))
     except OSError as exc:
-        raise ConfigError(f"cannot write {path}: {reason_of(exc)}") from exc
+        raise ConfigError(
+            f"cannot write {path}: {reason_of(exc)}",
+            hint="check the space, the owner and the mode of its directory",
+        ) from exc
     return path
 
 

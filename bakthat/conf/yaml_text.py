@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import yaml
 
 _NOT_TEXT = "not valid YAML: a byte that is not UTF-8, or a control character"
+_SAVE_IT = "save it as UTF-8, without control characters"
 _QUOTE_IT = "put the whole value in quotes"
 _PROBLEMS = (
     (r"found character '\\t'", "a tab", "indent with spaces"),
@@ -97,7 +98,7 @@ def decoded(data: bytes) -> tuple[str, str]:
         return rest.decode(_CODECS[encoding]), encoding
     except UnicodeDecodeError as exc:
         line = rest[: exc.start].decode(_CODECS[encoding], "ignore").count("\n") + 1
-        raise YamlError(_NOT_TEXT, line=line) from exc
+        raise YamlError(_NOT_TEXT, line=line, hint=_SAVE_IT) from exc
 
 
 def encoded(text: str, encoding: str) -> bytes:
@@ -138,7 +139,9 @@ def parse(text: str) -> Document:
     except yaml.YAMLError as exc:
         raise _plain(text, exc) from exc
     except (ValueError, RecursionError) as exc:  # an impossible date, or endless nesting
-        raise YamlError(f"not valid YAML: {str(exc).splitlines()[0]}") from exc
+        raise YamlError(
+            f"not valid YAML: {str(exc).splitlines()[0]}", hint="put the value in quotes"
+        ) from exc
     return Document(content, root)
 
 
@@ -185,7 +188,8 @@ def _plain(text: str, exc: Exception) -> YamlError:
     """Return the error with the line's number. It does not quote the line: that may be a secret."""
     position = getattr(exc, "position", None)
     if position is not None:  # the reader failed, not the parser
-        return YamlError(_NOT_TEXT, line=text.count("\n", 0, position) + 1)
+        number = text.count("\n", 0, position) + 1
+        return YamlError(_NOT_TEXT, line=number, hint=_SAVE_IT)
     mark = getattr(exc, "problem_mark", None)
     problem = str(getattr(exc, "problem", None) or "")
     for pattern, meaning, hint in _PROBLEMS:
@@ -196,4 +200,5 @@ def _plain(text: str, exc: Exception) -> YamlError:
             line = mark.line + 1 if mark is not None else None
             return YamlError(meaning.format(*found.groups()), line=line, hint=hint)
     line = mark.line + 1 if mark is not None else None
-    return YamlError("not valid YAML", line=line, hint="values with special characters need quotes")
+    hint = "put values with special characters in quotes"
+    return YamlError("not valid YAML: its structure is broken", line=line, hint=hint)

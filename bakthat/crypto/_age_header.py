@@ -124,7 +124,7 @@ def _check_version(line: bytes) -> None:
     if line == _VERSION_LINE + b"\r":
         raise AgeFormatError(
             "the age header's lines end with CR LF",
-            hint="the file was transferred as text: transfer it again in binary mode",
+            hint="transfer the file again, in binary mode",
         )
     raise AgeFormatError(
         f"age format {_quote(line)} is not supported, only {_VERSION_LINE.decode()!r}"

@@ -32,6 +32,9 @@ class Recipient(Protocol):
         """Encrypt *file_key* so that only the recipient's identity decrypts it."""
 
 
+_RECIPIENT_HINT = "give a recipient that age-keygen shows: age1 and 58 characters in lower case"
+
+
 class Identity(Protocol):
     """A key that decrypts a file."""
 
@@ -67,7 +70,8 @@ class X25519Recipient:
             secret = ephemeral.exchange(X25519PublicKey.from_public_bytes(self._key))
         except ValueError as exc:
             raise KeyFormatError(
-                f"{self._text!r} is not an age recipient: a point of low order"
+                f"{self._text!r} is not an age recipient: a point of low order",
+                hint=_RECIPIENT_HINT,
             ) from exc
         body = _seal(_x25519_wrap_key(secret, share, self._key), file_key)
         return Stanza(self.type, (_base64.encode(share).decode("ascii"),), body)
@@ -115,7 +119,7 @@ class ScryptPassphrase:
 
     def __init__(self, passphrase: str, *, work_factor: int = 18) -> None:
         if not passphrase:
-            raise PasswordError("the passphrase is empty")
+            raise PasswordError("the passphrase is empty", hint="give one")
         if not 1 <= work_factor <= MAX_WORK_FACTOR:
             raise ValueError(f"work factor {work_factor} is not between 1 and {MAX_WORK_FACTOR}")
         self._passphrase = _encode_passphrase(passphrase)
@@ -145,7 +149,8 @@ class ScryptPassphrase:
         except MemoryError as exc:
             size = 1 << work_factor >> 10
             raise CryptoError(
-                f"scrypt with work factor {work_factor} needs {size} MiB of memory"
+                f"scrypt with work factor {work_factor} needs {size} MiB of memory",
+                hint="end other programs, or try it on a machine with more memory",
             ) from exc
 
 
@@ -168,12 +173,12 @@ def _decode_recipient(text: str) -> bytes:
         prefix, key = _bech32.decode(text)
     except _bech32.Bech32Error as exc:
         raise KeyFormatError(
-            f"{text!r} is not an age recipient: {exc}", hint="a recipient looks like age1…"
+            f"{text!r} is not an age recipient: {exc}", hint=_RECIPIENT_HINT
         ) from exc
     if prefix != _RECIPIENT_PREFIX or len(key) != 32:
         raise KeyFormatError(
             f"{text!r} is not an X25519 recipient of age",
-            hint="give a recipient that age-keygen shows: age1 and 58 characters in lower case",
+            hint=_RECIPIENT_HINT,
         )
     return key
 
@@ -214,7 +219,10 @@ def _encode_passphrase(passphrase: str) -> bytes:
     except UnicodeEncodeError:
         pass
     # Raised outside the handler: the caught exception, which would be the context, holds the text.
-    raise PasswordError("the passphrase has a character that UTF-8 cannot hold")
+    raise PasswordError(
+        "the passphrase has a character that UTF-8 cannot hold",
+        hint="write it with the characters that it was made with",
+    )
 
 
 def _share(stanza: Stanza) -> bytes:

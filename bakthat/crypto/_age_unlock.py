@@ -54,7 +54,7 @@ def known_identities(
         known.append(keys.ScryptPassphrase(passphrase))
     if not known:
         raise PasswordError(
-            "neither a passphrase nor an identity to decrypt with", hint="give one of the two"
+            "neither a passphrase nor an identity to decrypt with", hint=_ANY_KEY_HINT
         )
     return known
 
@@ -97,6 +97,13 @@ def _unwrap(header: Header, identities: Sequence[keys.Identity]) -> bytes:
     raise _wrong_key_error(header.stanzas, identities)
 
 
+_ANY_KEY_HINT = "set BAKTHAT_PASSWORD, or name the file of a private key with --identity-file"
+_IDENTITY_HINT = (
+    "name the file of a private key that opens it with --identity-file, or as identity_file in the "
+    "profile"
+)
+
+
 def _wrong_key_error(
     stanzas: Sequence[Stanza], identities: Sequence[keys.Identity]
 ) -> WrongKeyError:
@@ -105,17 +112,21 @@ def _wrong_key_error(
     if by_passphrase and keys.ScryptPassphrase not in given:
         return WrongKeyError(
             "the age file is encrypted with a passphrase, and only identities were given",
-            hint="give the passphrase",
+            hint="set BAKTHAT_PASSWORD, or password_file in the profile, to the passphrase",
         )
     if by_passphrase:
-        return WrongKeyError("the passphrase does not open the age file")
+        return WrongKeyError(
+            "the passphrase does not open the age file",
+            hint="set BAKTHAT_PASSWORD, or password_file in the profile, to the one that it was "
+            "encrypted with",
+        )
     count = f"{len(stanzas)} recipient{'s' if len(stanzas) > 1 else ''}"
     if keys.X25519Identity not in given:
         return WrongKeyError(
             f"the age file is encrypted to {count}, and only a passphrase was given",
-            hint="give the identity file of a recipient",
+            hint=_IDENTITY_HINT,
         )
     return WrongKeyError(
         f"the age file is encrypted to {count}, and to none of the identities given",
-        hint="give the identity file of a recipient",
+        hint=_IDENTITY_HINT,
     )

@@ -22,7 +22,7 @@ def decode(text: bytes) -> bytes:
     if not _UNPADDED.fullmatch(text):
         raise Base64Error("a character that unpadded base64 does not use")
     if len(text) % 4 == 1:
-        raise Base64Error("an invalid length")
+        raise Base64Error("a length that base64 never has")
     data = binascii.a2b_base64(text + b"=" * (-len(text) % 4))
     if encode(data) != text:
         raise Base64Error("stray bits at the end")

@@ -96,7 +96,10 @@ class SharedHeader:
         ]
         encoded = encode_header(stanzas, file_key)
         if len(encoded) > MAX_HEADER_SIZE:
-            raise CryptoError(f"{len(stanzas)} recipients are more than an age header can hold")
+            raise CryptoError(
+                f"{len(stanzas)} recipients are more than an age header can hold",
+                hint="give fewer to --recipient, or as recipients in the profile",
+            )
         return cls(encoded, file_key)
 
 

@@ -92,19 +92,25 @@ class BeefishReader:
         return vector
 
 
+_HINT = (
+    "set BAKTHAT_PASSWORD, or password_file in the profile, to the one that it was encrypted with"
+)
+
+
 def _key_of(password: str) -> bytes:
     if not password:
-        raise PasswordError("the password is empty")
+        raise PasswordError("the password is empty", hint=_HINT)
     try:
         # Python 2 used the bytes of the terminal, whatever their encoding. An environment variable
         # can hold them; as surrogates they become the same bytes again.
         key = password.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        raise WrongKeyError("the password is wrong: it is not UTF-8 text") from None
+        raise WrongKeyError("the password is wrong: it is not UTF-8 text", hint=_HINT) from None
     if len(key) > MAX_KEY_BYTES:
         raise WrongKeyError(
             f"the password is wrong: it has {len(key)} bytes, and bakthat 0.6.0 accepted at most "
-            f"{MAX_KEY_BYTES}"
+            f"{MAX_KEY_BYTES}",
+            hint=_HINT,
         )
     # PyCrypto accepted keys that are too short for OpenSSL. Blowfish repeats the key anyway, so a
     # repeated key gives the same cipher.

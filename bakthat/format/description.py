@@ -229,9 +229,13 @@ def join_tags(tags: str | Sequence[str]) -> str:
     ]
     joined = " ".join(dict.fromkeys(words))
     if printable(joined) != joined:
-        raise UsageError(f"a tag must be printable text: '{printable(joined)}'")
+        raise UsageError(
+            f"a tag must be printable text, not '{printable(joined)}'",
+            hint="leave out control characters and bytes that are not UTF-8",
+        )
     if len(joined.encode()) > MAX_TAGS_BYTES:
         raise UsageError(
-            f"the tags are too long: {len(joined.encode())} bytes, more than {MAX_TAGS_BYTES}"
+            f"the tags are too long: {len(joined.encode())} bytes, more than {MAX_TAGS_BYTES}",
+            hint="give fewer or shorter ones to --tags (tags= in Python)",
         )
     return joined

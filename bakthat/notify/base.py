@@ -16,7 +16,7 @@ from bakthat.conf import machine_name
 from bakthat.errors import BakthatError, ConfigError
 from bakthat.hooks import OPERATIONS, EventSlot
 from bakthat.plugin import Plugin
-from bakthat.system.text import counted, printable, reason_of
+from bakthat.system.text import counted, did_you_mean, printable, reason_of
 
 if TYPE_CHECKING:
     from bakthat.models import Backups
@@ -82,14 +82,18 @@ class Notifier(Plugin):
             if key not in checks:
                 known = ", ".join(checks)
                 raise ConfigError(
-                    f"unknown key '{printable(str(key))}' below '{cls.section}' (known: {known})"
+                    f"unknown key '{printable(str(key))}' below '{cls.section}'",
+                    hint=did_you_mean(str(key), checks) or f"use one of: {known}",
                 )
             expected = checks[key](value)
             if expected:  # the value is not shown: it may be a secret
                 raise ConfigError(f"'{key}' below '{cls.section}' must be {expected}")
         for key in cls.required:
             if key not in given:
-                raise ConfigError(f"the profile has no '{key}' below '{cls.section}'")
+                raise ConfigError(
+                    f"the profile has no '{key}' below '{cls.section}'",
+                    hint=f"add it on an indented line below {cls.section}",
+                )
         return dict(given)
 
     @contextlib.contextmanager

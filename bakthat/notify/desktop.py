@@ -33,7 +33,7 @@ class Apprise(Notifier):
             library = importlib.import_module("apprise")  # bakthat works without it
         except ModuleNotFoundError as exc:
             raise ConfigError(
-                "the library apprise is not installed",
+                "the library 'apprise' is not installed",
                 hint="pip install apprise, or with pipx: pipx inject bakthat apprise",
             ) from exc
         self._targets: Any = library.Apprise()
@@ -44,7 +44,8 @@ class Apprise(Notifier):
             if not is_good:
                 raise ConfigError(
                     f"Apprise does not know the address number {number} of 'urls', "
-                    "or lacks a library for it"
+                    "or lacks a library for it",
+                    hint="write it as Apprise documents it, such as ntfy://ntfy.example.com/topic",
                 )
         self.listen_to_all(self._send_result, self._send_error)
 

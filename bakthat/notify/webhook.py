@@ -52,7 +52,10 @@ class Webhook(Notifier):
     def listen(self) -> None:
         """Add callbacks for all operations. Raises ConfigError."""
         if self.settings.get("format") == "ntfy" and not _NTFY.fullmatch(self.settings["url"]):
-            raise ConfigError("'url' below 'webhook' must end with a topic of ntfy")
+            raise ConfigError(
+                "'url' below 'webhook' must end with a topic of ntfy",
+                hint="write it as https://ntfy.example.com/topic",
+            )
         self.listen_to_all(self._send_result, self._send_error)
 
     def _send_result(self, session_id: str, operation: str, result: Any) -> None:

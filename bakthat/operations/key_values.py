@@ -61,7 +61,10 @@ class KeyValue:
     ) -> None:
         self._session = Session(profile, config, conf, destination)
         if destination == "glacier":
-            raise UsageError("a vault cannot hold values", hint="use the destination s3 or local")
+            raise UsageError(
+                "the destination 'glacier' cannot hold values of KeyValue",
+                hint="use destination='s3' or 'local'",
+            )
         default = self._session.destination
         self._destination = "s3" if default == "glacier" else default
 
@@ -141,7 +144,8 @@ class KeyValue:
             self._session, self._backend, entry, expected, password=password, prompt=False
         )
         stream = self._backend.download(entry.stored_filename)
-        text = read.read_value(stream, expected, keys=keys)
+        with read.naming(entry.stored_filename, damage_hint="store it anew with set_key"):
+            text = read.read_value(stream, expected, keys=keys)
         return json.loads(text)
 
     def delete_key(self, keyname: str) -> bool:
@@ -185,7 +189,10 @@ class KeyValue:
 
     def _name_of(self, keyname: str) -> str:
         if keyname.endswith(KEY_VALUE_EXTENSION):
-            raise UsageError(f"a key cannot end in {KEY_VALUE_EXTENSION}: '{printable(keyname)}'")
+            raise UsageError(
+                f"a key cannot end in {KEY_VALUE_EXTENSION}: '{printable(keyname)}'",
+                hint="leave the ending out, or choose another key",
+            )
         return f"{self._session.prefix}{keyname}{KEY_VALUE_EXTENSION}"
 
     def _stat_value(self, name: str) -> StoredObject:
@@ -287,7 +294,7 @@ def _check_keyname(keyname: str) -> str:
     try:
         return check_set_name(keyname)
     except UsageError as exc:
-        raise UsageError(f"invalid key: {exc}", hint="choose another key") from exc
+        raise UsageError(f"this cannot be a key: {exc}", hint="choose another key") from exc
 
 
 def _json_of(keyname: str, value: Any) -> bytes:

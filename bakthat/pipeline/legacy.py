@@ -66,6 +66,7 @@ def begins_tar(block: bytes) -> bool:
 def wrong_password_error() -> WrongKeyError:
     """Return the error for a wrong password for an object that bakthat 0.6.0 encrypted."""
     return WrongKeyError(
-        "the password does not open this object, which bakthat 0.6.0 encrypted",
-        hint="check the password; a file with a damaged beginning gives the same error",
+        "the password does not open what bakthat 0.6.0 encrypted, or its beginning is damaged",
+        hint="set BAKTHAT_PASSWORD, or password_file in the profile, to the one that it was "
+        "encrypted with",
     )

@@ -7,6 +7,7 @@ import os
 import tempfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import BinaryIO, Protocol
@@ -111,15 +112,23 @@ class PieceSource:
         return data
 
 
-def seekable(tar: Ranges, entry: Entry, on_close: Callable[[], object]) -> BinaryIO:
+def seekable(
+    tar: Ranges,
+    entry: Entry,
+    on_close: Callable[[], object],
+    *,
+    naming: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> BinaryIO:
     """Return the content of *entry* as a file that can seek, buffered.
 
-    It calls *on_close* once when it is closed, or when this function raises. Raises
-    CorruptArchiveError where the headers in *tar* differ from *entry*, and what *tar* raises.
+    It calls *on_close* once when it is closed, or when this function raises. Whatever is read is
+    read within *naming*, which may name the archive in errors. Raises CorruptArchiveError where the
+    headers in *tar* differ from *entry*, and what *tar* raises.
     """
     try:
-        layout = _layout_of(tar, entry)
-        return io.BufferedReader(StoredFile(tar, entry, layout, on_close), BUFFER_BYTES)
+        with naming():
+            layout = _layout_of(tar, entry)
+        return io.BufferedReader(StoredFile(tar, entry, layout, on_close, naming), BUFFER_BYTES)
     except BaseException:
         on_close()
         raise
@@ -147,7 +156,12 @@ class StoredFile(io.RawIOBase):
     """
 
     def __init__(
-        self, tar: Ranges, entry: Entry, layout: _Layout, on_close: Callable[[], object]
+        self,
+        tar: Ranges,
+        entry: Entry,
+        layout: _Layout,
+        on_close: Callable[[], object],
+        naming: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         super().__init__()
         self.name = entry.path
@@ -164,6 +178,7 @@ class StoredFile(io.RawIOBase):
         self._is_damaged = False
         self._layout = layout
         self._on_close = on_close
+        self._naming = naming
 
     def readable(self) -> bool:
         """Return True."""
@@ -192,11 +207,12 @@ class StoredFile(io.RawIOBase):
     def readinto(self, buffer: object, /) -> int:
         """Fill *buffer* with the next bytes, and return how many; 0 at the end."""
         self._check_open()
-        if self._is_damaged:
-            raise hash_error(self._entry)
-        with memoryview(buffer) as view, view.cast("B") as target:  # type: ignore[arg-type]  # io's
-            count = self._fill(target)
-            self._check(target[:count])
+        with self._naming():
+            if self._is_damaged:
+                raise hash_error(self._entry)
+            with memoryview(buffer) as view, view.cast("B") as target:  # type: ignore[arg-type]  # io's
+                count = self._fill(target)
+                self._check(target[:count])
         self._at += count
         return count
 

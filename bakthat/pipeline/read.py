@@ -23,7 +23,15 @@ from bakthat.archive.tar.fields import BLOCK_BYTES
 from bakthat.archive.tar.member import Owner
 from bakthat.crypto.age import DecryptReader, FileKeys
 from bakthat.crypto.beefish import BeefishReader
-from bakthat.errors import ArchiveError, CorruptArchiveError, PasswordError
+from bakthat.errors import (
+    AgeFormatError,
+    ArchiveError,
+    CorruptArchiveError,
+    CorruptIndexError,
+    CryptoError,
+    DecryptionError,
+    KeyFormatError,
+)
 from bakthat.format.entry import Entry
 from bakthat.passwords import DecryptionKeys
 from bakthat.pipeline.legacy import (
@@ -34,8 +42,13 @@ from bakthat.pipeline.legacy import (
     wrong_password_error,
 )
 from bakthat.system.streams import ByteCounter, CountedSource, Source
-from bakthat.system.text import human_size
+from bakthat.system.text import human_size, printable
 
+DAMAGE = (CorruptArchiveError, AgeFormatError, DecryptionError)
+"""The errors of an object that was truncated, altered or replaced."""
+_DAMAGE_HINT = (
+    "--only restores what is not damaged; bakthat check --read-data tells which backups are whole"
+)
 _READ_BYTES = 1024 * 1024
 
 
@@ -74,6 +87,36 @@ class Expected:
     """Whether KeyValue stored the object, as JSON."""
     limit: SizeLimit | None = None
     """None for no limit."""
+
+
+@contextmanager
+def naming(
+    key: str, *, needs_index: bool = False, damage_hint: str = _DAMAGE_HINT
+) -> Iterator[None]:
+    """Name the object *key* in an error about its content or its encryption, and say what to try.
+
+    With *needs_index*, no hint says to read it without its index. *damage_hint* is for damage of
+    the object that has no hint of its own.
+    """
+    name = printable(key)
+    try:
+        yield
+    except KeyFormatError:
+        raise  # it is about a file of the user
+    except (ArchiveError, CryptoError) as exc:
+        is_damage = isinstance(exc, DAMAGE)
+        hint = "" if needs_index and exc.hint == NO_INDEX_HINT else exc.hint
+        if is_damage and not isinstance(exc, CorruptIndexError):
+            hint = hint or damage_hint
+        if exc.is_named or name in str(exc):
+            exc.hint = hint
+            raise
+        what = f"{name} is damaged" if is_damage else name
+        if isinstance(exc, CorruptIndexError):
+            what = f"the index of {name} is damaged"
+        error = type(exc)(f"{what}: {exc}", hint=hint)
+        error.is_named = True
+        raise error from exc
 
 
 def read_object(
@@ -197,8 +240,7 @@ def open_stages(
     not called where the object is not compressed. Raises PasswordError.
     """
     if expected.encrypted and expected.is_legacy:
-        if keys.passphrase is None:
-            raise PasswordError("bakthat 0.6.0 encrypted this object: give its password")
+        assert keys.passphrase is not None  # bakthat 0.6.0 knew no other keys
         source = BeefishReader(source, password=keys.passphrase)
         if expected.compressed:
             source = RecognisedSource(source, GZIP_HEADER_BYTES, begins_gzip)
@@ -241,7 +283,7 @@ def _read_json(source: Source, expected: Expected) -> bytes:
     except (ValueError, RecursionError) as exc:
         if expected.is_legacy and expected.encrypted:
             raise wrong_password_error() from exc
-        raise CorruptArchiveError("the stored value is not valid JSON") from exc
+        raise CorruptArchiveError("the stored value is not JSON") from exc
     return text
 
 

@@ -14,28 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from bakthat.archive.extract.index_check import NO_INDEX_HINT, IndexCheck
+from bakthat.archive.extract.index_check import IndexCheck
 from bakthat.archive.extract.selection import Selection
 from bakthat.archive.extract.unpack import Reading, extract_all
 from bakthat.archive.report import ArchiveReport
 from bakthat.archive.tar.reader import TarReader
 from bakthat.crypto.age import FileKeys
-from bakthat.errors import (
-    AgeFormatError,
-    ArchiveError,
-    CorruptArchiveError,
-    CorruptIndexError,
-    CryptoError,
-    DecryptionError,
-)
+from bakthat.errors import CorruptArchiveError, CorruptIndexError
 from bakthat.format.entry import EntryType
 from bakthat.passwords import DecryptionKeys
 from bakthat.pipeline.parts import PartsStream, Spans, has_parts, is_most
 from bakthat.pipeline.plan import Index, State, find_spans
 from bakthat.pipeline.ranges import plain_ranges, tar_ranges
-from bakthat.pipeline.read import Expected, bounded, open_stages
+from bakthat.pipeline.read import DAMAGE, Expected, bounded, naming, open_stages
 from bakthat.system.streams import ByteCounter, CountedSource, RandomSource, Source
-from bakthat.system.text import printable
 
 log = logging.getLogger("bakthat")
 
@@ -43,8 +35,6 @@ _READ_BYTES = 1024 * 1024
 _NO_SPAN = (sys.maxsize, sys.maxsize)
 _FRAME_BYTES = 12 * 1024
 """Bytes of a tar that belong to no member, at most: its comment and its end."""
-_DAMAGE = (CorruptArchiveError, AgeFormatError, DecryptionError)
-_DAMAGE_HINT = "--only and patterns that begin with ! restore what is not damaged"
 
 
 class Ranges(RandomSource, Protocol):
@@ -112,7 +102,7 @@ def restore_state(
                 keep_going=keep_going,
                 read_again=reader.read_again,
             )
-        except _DAMAGE as exc:
+        except DAMAGE as exc:
             if not reader.can_read_around(exc, spans):
                 raise
             log.warning("%s; only the parts of it are read that hold what is wanted", exc)
@@ -172,7 +162,7 @@ class _StateReader:
     def _open(self, number: int, spans: Spans, before: int) -> Iterator[Reading]:
         archive = self._archives[number]
         self._current = number
-        with _naming(archive.key), ExitStack() as stages:
+        with naming(archive.key, needs_index=True), ExitStack() as stages:
             if archive.is_read_whole(spans) and number not in self._in_parts:
                 source = self._front_to_back(stages, archive, spans)
             else:
@@ -193,23 +183,6 @@ class _StateReader:
         plain = plain_ranges(stored, archive.expected, archive.keys(), self._file_keys)
         tar = stages.enter_context(tar_ranges(plain, archive.index, cancel=stored.cancel))
         return bounded(PartsStream(tar.pieces(spans), self._on_bytes), archive.expected)
-
-
-@contextmanager
-def _naming(key: str) -> Iterator[None]:
-    """Name the archive *key* in the message of an error about its content."""
-    try:
-        yield
-    except CorruptIndexError as exc:
-        message = f"the index of {printable(key)} is damaged: {exc}"
-        raise CorruptIndexError(message, hint=exc.hint) from exc
-    except (ArchiveError, CryptoError) as exc:
-        is_damage = isinstance(exc, _DAMAGE)
-        hint = "" if exc.hint == NO_INDEX_HINT else exc.hint
-        raise type(exc)(
-            f"{printable(key)}{' is damaged' if is_damage else ''}: {exc}",
-            hint=hint or (_DAMAGE_HINT if is_damage else ""),
-        ) from exc
 
 
 def _ignore(_size: int) -> None:

@@ -113,13 +113,13 @@ class RotationPolicy:
             value = getattr(self, name)
             if not _is_whole(value) or value < 0:
                 raise UsageError(
-                    f"{name} is {value!r}, not a whole number from 0 on",
+                    f"'{name}' is {value!r}, not a whole number from 0 on",
                     hint=f"give the number of backups to keep, such as {name}: 7",
                 )
         if not _is_whole(self.first_week_day) or not 0 <= self.first_week_day <= 6:
             raise UsageError(
-                f"first_week_day is {self.first_week_day!r}, not a whole number from 0 to 6",
-                hint="0 is Monday, 5 is Saturday, 6 is Sunday",
+                f"'first_week_day' is {self.first_week_day!r}, not a whole number from 0 to 6",
+                hint="write 0 for Monday, 5 for Saturday, 6 for Sunday",
             )
         if not any(getattr(self, name) for name in rules):
             raise UsageError(
@@ -180,7 +180,7 @@ class RotationPolicy:
         """
         if not isinstance(mapping, Mapping):
             raise ConfigError(
-                f"rotation is {mapping!r}, not a mapping of rules to numbers",
+                f"'rotation' is {mapping!r}, not a mapping of rules to numbers",
                 hint="write it as rotation: {days: 7, weeks: 4, months: 6}",
             )
         known = [field.name for field in fields(cls)]
@@ -188,13 +188,13 @@ class RotationPolicy:
             if key not in known:
                 guess = did_you_mean(str(key), known)
                 raise ConfigError(
-                    f"rotation has an unknown key {key!r}",
-                    hint=f"{guess} known are {', '.join(known)}".strip(),
+                    f"'rotation' has the unknown key {key!r}",
+                    hint=f"{guess} the keys are {', '.join(known)}".strip(),
                 )
         try:
             return cls(**mapping)
         except UsageError as exc:
-            raise ConfigError(f"rotation: {exc}", hint=exc.hint) from exc
+            raise ConfigError(f"'rotation': {exc}", hint=exc.hint) from exc
 
 
 def _is_whole(value: object) -> bool:

@@ -16,7 +16,7 @@ from bakthat.session.entries import entry_of
 from bakthat.session.session import Session
 from bakthat.session.sets import BackupSet, id_of_source
 from bakthat.session.stat import beginning_of, workers
-from bakthat.system.text import enumerate_some, printable, utc_time
+from bakthat.system.text import printable, utc_time
 
 
 def of_one_set(session: Session, backup: models.Backups) -> list[models.Backups]:
@@ -200,9 +200,12 @@ def needed_backups(session: Session, backup: models.Backups) -> list[models.Back
             each for each in listed if each.date == date and each.is_increment == (number > 0)
         ] or _stored_at(session, backup, date)
         if not fitting:
-            raise missing_needed_error(backup, [f"the backup of {utc_time(date)} UTC"])
+            raise missing_needed_error(backup, f"the backup of {utc_time(date)} UTC")
         if len(fitting) > 1:
-            raise CorruptArchiveError(f"{name} needs one of several archives of one date")
+            raise CorruptArchiveError(
+                f"{name} needs one of several archives of {utc_time(date)} UTC",
+                hint="restore it by hand with tar: bakthat show --by-hand prints how",
+            )
         found += fitting
     return found
 
@@ -230,7 +233,7 @@ def check_needed(
     if what:
         raise CorruptArchiveError(
             f"{printable(backup.stored_filename)} needs {printable(needed.key)}, which {what}",
-            hint="it was replaced or truncated on the storage",
+            hint="restore an older backup; bakthat check shows which can be restored",
         )
 
 
@@ -243,12 +246,11 @@ def _difference(needed: NeededArchive, *, size: int, archive_id: str) -> str:
     return ""
 
 
-def missing_needed_error(backup: models.Backups, missing: Sequence[str]) -> NotFoundError:
-    """Return the error for archives that a backup needs and that are not stored any more."""
+def missing_needed_error(backup: models.Backups, missing: str) -> NotFoundError:
+    """Return the error for an archive that a backup needs and that is not stored any more."""
     return NotFoundError(
-        f"{printable(backup.stored_filename)} needs "
-        f"{enumerate_some([printable(each) for each in missing])}, "
-        f"which {'is' if len(missing) == 1 else 'are'} not stored any more",
+        f"{printable(backup.stored_filename)} needs {printable(missing)}, "
+        "which is not stored any more",
         hint="another program or a rule of the bucket deleted it; "
         "bakthat check shows which backups can be restored",
     )
@@ -331,8 +333,8 @@ def _lost(backup: models.Backups, needed: NeededArchive) -> models.Backups:
 def _stored(backend: Backend, backup: models.Backups, needed: NeededArchive) -> models.Backups:
     parsed = parse_stored_name(needed.key.rpartition("/")[2])
     if parsed is None:
-        raise missing_needed_error(backup, [needed.key])
+        raise missing_needed_error(backup, needed.key)
     try:
         return entry_of(backend, backend.stat(needed.key), parsed)
     except (NotFoundError, UsageError) as exc:  # or it can be no key of this storage
-        raise missing_needed_error(backup, [needed.key]) from exc
+        raise missing_needed_error(backup, needed.key) from exc

@@ -69,9 +69,14 @@ class ThawOptions:
     def check(self) -> None:
         """Raise UsageError when an option is invalid."""
         if self.tier not in TIERS:
-            raise UsageError(f"unknown tier '{self.tier}'", hint=f"use one of: {', '.join(TIERS)}")
+            raise UsageError(
+                f"there is no tier '{self.tier}'", hint=f"use one of: {', '.join(TIERS)}"
+            )
         if isinstance(self.days, bool) or not isinstance(self.days, int) or self.days < 1:
-            raise UsageError(f"days must be a whole number from 1 on, not {self.days!r}")
+            raise UsageError(
+                f"the days of a thaw must be a whole number from 1 on, not {self.days!r}",
+                hint="a thawed copy costs by the day: --days 2 keeps it for two",
+            )
 
 
 def thaw_status(session: Session, backup: models.Backups) -> ThawStatus:

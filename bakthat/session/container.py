@@ -21,6 +21,7 @@ log = logging.getLogger("bakthat")
 _PREFIX = "container "
 """What the keys of recorded containers in the table ``config`` begin with."""
 
+_BEGIN_ANEW = "bakthat backup --create begins with a new one (create=True in Python)"
 _LISTED = 20
 """How many of the newest backups are looked for in a local directory. If another program removed
 all of them, the user has to say so."""
@@ -52,8 +53,8 @@ def has_container(session: Session, backend: Backend, *, is_new: bool = False) -
             local = backend.name == "local"
             raise ContainerNotFoundError(
                 f"{exc}, but the catalog lists backups in it",
-                hint=f"is {'its disk mounted, and is ' if local else ''}the profile right? to "
-                "begin with a new one, use bakthat backup --create (create=True in Python)",
+                hint=f"check {'that its disk is mounted, and ' if local else ''}the profile; "
+                f"{_BEGIN_ANEW}",
             ) from exc
         if listed:
             log.warning("%s; it begins anew", exc)
@@ -86,8 +87,7 @@ def check_mounted(session: Session, backend: Backend, count: int) -> None:
         raise ContainerNotFoundError(
             f"the disk of {printable(backend.container)} is not mounted on "
             f"{printable(str(value['mount']))}",
-            hint="is its disk mounted, and is local_path right? to begin with a new store, use "
-            "bakthat backup --create (create=True in Python)",
+            hint=f"check that its disk is mounted, and local_path; {_BEGIN_ANEW}",
         )
 
 

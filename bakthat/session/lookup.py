@@ -22,6 +22,8 @@ log = logging.getLogger("bakthat")
 _SOURCE_HINT = "its source with --source; backups with --name are one set, whatever their source"
 _NAME_CHANGES = "set host in the profile where the name of one machine changes"
 
+_NO_BACKUP = "bakthat backup makes the first one; bakthat sync lists what is stored already"
+
 
 def find_backup(
     session: Session,
@@ -126,7 +128,9 @@ def _fitting(
     recognize_moved(session)
     with models.catalog(session.catalog_path):
         if not is_text(name):
-            raise NoMatchError(f"no backup matches '{printable(name)}'")
+            raise NoMatchError(
+                f"no backup matches '{printable(name)}'", hint="bakthat show lists the backups"
+            )
         for candidates in (_by_stored_name, _by_set, _by_beginning):
             for number, destinations in enumerate(_search_order(session)):
                 if to_delete and number > 0 and candidates is not _by_stored_name:
@@ -164,7 +168,7 @@ def _source_error(name: str, source: PathLike | None, sets: Sequence[BackupSet])
     found = enumerate_some([f"{each.describe()} {each.describe_source()}" for each in sets])
     return NoMatchError(
         f"no backup of '{printable(name)}' is from {printable(source or '') or 'no source'}",
-        hint=f"there are: {found}",
+        hint=f"choose one with --source: {found}",
     )
 
 
@@ -243,7 +247,7 @@ def _hint(session: Session, name: str, host: str | None) -> str:
         for text in (each.filename, each.stored_filename)
     }
     return did_you_mean(name, known, most=3) or (
-        "bakthat show lists the backups" if known else "the catalog lists no backup yet"
+        "bakthat show lists the backups" if known else _NO_BACKUP
     )
 
 
@@ -276,7 +280,7 @@ def _set_hint(session: Session, filename: str) -> str:
     containers = session.containers(session.destination)
     found = models.Backups.of_set(filename, containers) if is_text(filename) else []
     if any(each.is_key_value for each in found):
-        return "it is a key of KeyValue, which rotation and expiry leave alone"
+        return "delete it with KeyValue.delete_key: rotation and expiry leave its keys alone"
     if found and not any(each.metadata for each in found):
         return "its entries are damaged; bakthat sync repairs them"
     known = models.Backups.set_names(containers)
@@ -284,5 +288,5 @@ def _set_hint(session: Session, filename: str) -> str:
     parsed = parse_stored_name(base)
     stem = parsed.stem if parsed else base
     return did_you_mean(stem, [stem] if stem in known else known, most=3) or (
-        "bakthat show lists the backups" if known else "the catalog lists no backup there yet"
+        "bakthat show lists the backups" if known else _NO_BACKUP
     )

@@ -19,6 +19,7 @@ from bakthat.errors import (
     ConfigError,
     ContainerNotFoundError,
     CorruptArchiveError,
+    KeyFormatError,
     NoMatchError,
     NotFoundError,
     PasswordError,
@@ -101,7 +102,11 @@ def find_keys(
     profile = session.profile.as_mapping()
     if not expected.is_legacy and _encryption_kind(backend, backup) == "recipients":
         text = identity_text(profile, identity_file=identity_file)
-        return DecryptionKeys(identities=tuple(age.parse_identities(text)))
+        try:
+            return DecryptionKeys(identities=tuple(age.parse_identities(text)))
+        except KeyFormatError as exc:
+            path = printable(identity_file or profile["identity_file"])
+            raise KeyFormatError(f"'{path}': {exc}", hint=exc.hint) from exc
     return DecryptionKeys(decryption_passphrase(profile, password=password, prompt=prompt))
 
 
@@ -291,7 +296,7 @@ def _check_identity(backup: models.Backups, comment: bytes) -> None:
         return
     raise CorruptArchiveError(
         f"the archive says that it is '{found}', not '{printable(expected)}'",
-        hint="another object was put in its place on the storage",
+        hint="restore another backup: another object was put in its place on the storage",
     )
 
 
@@ -301,7 +306,9 @@ def _safe_name(name: str) -> str:
     Raises CorruptArchiveError when it could leave the destination.
     """
     if not name or "/" in name or "\0" in name or name in (".", ".."):
-        raise CorruptArchiveError(f"the stored name of the file is not valid: '{printable(name)}'")
+        raise CorruptArchiveError(
+            f"the file is stored under the name '{printable(name)}', which no file can have"
+        )
     return to_native(name)
 
 

@@ -53,8 +53,8 @@ class Session:
         self.profile = self.loaded.profile
         if destination and destination not in DESTINATIONS:
             raise UsageError(
-                f"unknown destination '{destination}'",
-                hint=f"it must be one of {', '.join(DESTINATIONS)}",
+                f"there is no destination '{destination}'",
+                hint=f"use one of: {', '.join(DESTINATIONS)}",
             )
         self.named_destination = destination or None
         self.destination = destination or self.profile.default_destination

@@ -198,7 +198,10 @@ class VaultInventory:
         while wait and not status.is_readable:
             status = polling.next_status(status, cold.LONG_PAUSE)
             if status.state is ThawState.FROZEN:
-                raise StorageError("the inventory job failed or expired", hint="request it again")
+                raise StorageError(
+                    f"the inventory job of vault {backend.container!r} failed or expired",
+                    hint=f"bakthat {command} requests it again",
+                )
         return backend.read_inventory(status.job_id) if status.is_readable else None
 
     def add_listed(

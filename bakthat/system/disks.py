@@ -37,7 +37,7 @@ HINTS = {
     errno.EFBIG: "the file system, or ulimit -f, does not allow files of that size",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "the machine has too many open files: end some programs",
-    errno.ENOLCK: "the file system has no locks",
+    errno.ENOLCK: "use another file system: this one has no locks",
     errno.ENODEV: "the disk was removed: connect and mount it again",
     errno.ENXIO: "the disk was removed: connect and mount it again",
 }

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from bakthat.errors import ConfigError
 
+_HINT = "give the whole path, which begins with a slash"
+
 PathLike = str | os.PathLike[str]
 """A path in an argument of the public API."""
 
@@ -23,9 +25,9 @@ def expanded(path: str | os.PathLike[str]) -> Path:
             hint="set the variable HOME to a directory for the catalog and the cache",
         )
     if os.fspath(path).startswith("~") and text == os.fspath(path):
-        raise ConfigError(f"cannot expand '{text}': there is no such user")
+        raise ConfigError(f"cannot expand '{text}': there is no such user", hint=_HINT)
     if "\0" in text:
-        raise ConfigError("a path cannot hold a NUL")
+        raise ConfigError(f"no path can hold a NUL character: {text!r}", hint="remove it")
     return Path(os.path.abspath(text))
 
 

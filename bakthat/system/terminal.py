@@ -34,7 +34,7 @@ def ask_new_password() -> str:
     """
     password = _ask_password("Password (blank to disable encryption): ")
     if password and _ask_password("Password confirmation: ") != password:
-        raise PasswordError("the password and its confirmation differ")
+        raise PasswordError("the password and its confirmation differ", hint="run it again")
     return password
 
 
@@ -62,7 +62,7 @@ def ask(question: str) -> str:
             print(file=sys.stderr)  # noqa: T201  # see above  # the message gets its own line
         raise
     except UnicodeDecodeError:
-        raise UsageError(_NOT_TEXT) from None
+        raise UsageError(_NOT_TEXT, hint=_TYPE_UTF_8) from None
     if not line:
         raise EOFError
     return _text(line).strip()
@@ -131,12 +131,13 @@ def _wait_for_answer() -> None:
 
 
 _NOT_TEXT = "the answer is not UTF-8 text"
+_TYPE_UTF_8 = "let the terminal send UTF-8, or choose ASCII characters"
 
 
 def _text(answer: str) -> str:
     """Return *answer*. Raises UsageError when its bytes were not UTF-8."""
     if not is_text(answer):
-        raise UsageError(_NOT_TEXT)
+        raise UsageError(_NOT_TEXT, hint=_TYPE_UTF_8)
     return answer
 
 
@@ -144,7 +145,10 @@ def _ask_password(question: str) -> str:
     try:
         return ask_hidden(question)
     except EOFError as exc:
-        raise PasswordError("the input ended before a password was given") from exc
+        raise PasswordError(
+            "the input ended before a password was given",
+            hint="set BAKTHAT_PASSWORD, or password_file in the profile, where nobody can answer",
+        ) from exc
 
 
 _COLORS = {"bold": 1, "red": 31, "green": 32, "yellow": 33, "cyan": 36}

@@ -241,7 +241,7 @@ def test_a_gitignore_that_git_accepts_does_not_stop_a_backup(
         found = find_rules(tmp_path)
     assert found is not None
     assert found.excludes("x.o", is_dir=False)
-    assert "line 1: the pattern a[b has a [ without its ]; it matches nothing" in caplog.text
+    assert "line 1: the pattern 'a[b' has a [ without its ]; it matches nothing" in caplog.text
 
 
 def test_a_named_file_precedes_bakthatexclude_and_that_gitignore(
@@ -274,6 +274,15 @@ def test_a_missing_exclude_file_is_named(tmp_path: Path) -> None:
 def test_a_directory_is_no_exclude_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a directory"):
         find_rules(tmp_path, exclude_file=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"), [("", "an empty name"), ("a\0b", "no file can have that name")]
+)
+def test_no_exclude_file_has_such_a_name(tmp_path: Path, name: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem) as caught:
+        find_rules(tmp_path, exclude_file=name)
+    assert caught.value.hint
 
 
 def test_a_single_file_has_no_rules(tmp_path: Path) -> None:

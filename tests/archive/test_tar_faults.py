@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bakthat.archive.create import digest, writer
+from bakthat.archive.create.content import PlainFile
 from bakthat.archive.create.walk import WalkOptions
 from bakthat.archive.create.writer import write_tree
 from bakthat.archive.report import ArchiveReport
@@ -214,6 +215,12 @@ def test_a_root_file_that_cannot_be_opened_is_an_error(
     with pytest.raises(SourceError, match="no such file"):
         write_tree(tmp_path / "a", "set", sink, WalkOptions(), report=ArchiveReport())
     assert sink.parts == []
+
+
+def test_a_file_that_vanished_before_it_was_opened_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"cannot read '.*/gone': no such file") as caught:
+        PlainFile(tmp_path / "gone", "gone")
+    assert caught.value.hint
 
 
 @as_root

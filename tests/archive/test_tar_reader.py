@@ -342,6 +342,15 @@ HOSTILE |= {
     "map with an empty number": sparse_0_1(100, b"0,,1", b"a"),
     "map with a sign": sparse_0_1(100, b"-1,2", b"ab"),
     "map with overflow": sparse_0_1(100, b"9223372036854775807,9223372036854775807", b""),
+    "map without its offset": pax([(b"GNU.sparse.size", b"100"), (b"GNU.sparse.numbytes", b"1")])
+    + member(b"s", b"a")
+    + END,
+    "map in no data": pax(
+        [(b"GNU.sparse." + key, b"1") for key in (b"major", b"realsize")]
+        + [(b"GNU.sparse.minor", b"0")]
+    )
+    + member(b"s")
+    + END,
     "unknown sparse format": pax([(b"GNU.sparse.major", b"2")]) + member(b"s") + END,
     "sparse without size": pax([(b"GNU.sparse.map", b"0,1")]) + member(b"s", b"a") + END,
     "old map out of order": header(

@@ -231,6 +231,16 @@ def _silent_metadata(place: Callable[[Machine], str]) -> Callable[[Machine], Non
     return spoil
 
 
+def _refused_without_words(machine: Machine) -> None:
+    assumed_role(machine)
+    machine.sts.on("POST", "", Answer(403, b"<ErrorResponse/>"))
+
+
+def _portal_for_sts(machine: Machine) -> None:
+    assumed_role(machine)
+    machine.sts.on("POST", "", Answer(200, b"<html>Welcome to this hotel"))
+
+
 def _unreachable_sts(machine: Machine) -> None:
     web_identity(machine)
     machine.environment["AWS_ENDPOINT_URL_STS"] = "http://127.0.0.1:9"
@@ -247,6 +257,11 @@ def _no_source_profile(machine: Machine) -> None:
 
 def _broken_config(machine: Machine) -> None:
     machine.write(".aws/config", "not an INI file\n")
+
+
+def _unknown_mode(machine: Machine) -> None:
+    environment(machine)
+    machine.environment["AWS_DEFAULTS_MODE"] = "nonsense"
 
 
 def _broken_process(machine: Machine) -> None:
@@ -269,12 +284,15 @@ REFUSALS: Mapping[str, Refusal] = {
     "no token file": Refusal(_no_token, "/nonexistent/token"),
     "role refused": Refusal(_refused_role(assumed_role), "not authorized to assume it"),
     "web identity refused": Refusal(_refused_role(web_identity), "not authorized to assume it"),
+    "role refused without words": Refusal(_refused_without_words, "AssumeRole: refused"),
+    "a portal for STS": Refusal(_portal_for_sts, "one that cannot be read"),
     "container": Refusal(_silent_metadata(container), "no usable keys"),
     "instance": Refusal(_silent_metadata(instance_role), "no usable keys"),
     "STS unreachable": Refusal(_unreachable_sts, "127.0.0.1:9"),
     "no profile": Refusal(_no_profile, "nowhere"),
     "no source profile": Refusal(_no_source_profile, "default"),
     "broken config": Refusal(_broken_config, ".aws/config"),
+    "unknown mode": Refusal(_unknown_mode, "failed: Client configured with invalid defaults mode"),
     "broken process": Refusal(_broken_process, "no usable keys"),
     "no SSO login": Refusal(_no_sso_login, "aws sso login"),
     "expired": Refusal(_expired, "expired"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ from bakthat.errors import (
     UnreachableError,
     UsageError,
 )
-from tests.support.fault_proxy import Answer, Cut, FaultProxy, LoseAnswer, Reset, fault_proxy
+from tests.support.fault_proxy import Alter, Answer, Cut, FaultProxy, LoseAnswer, Reset, fault_proxy
 from tests.support.glacier_server import GlacierServer
 from tests.support.servers import GLACIER_PART, S3Server, glacier_backend
 
@@ -154,6 +155,27 @@ def test_a_part_that_arrived_altered_is_refused_and_nothing_stays(
     assert glacier.uploads_under_way(backend.container) == []
     assert glacier.archives(backend.container) == {}
     assert dict(backend.records.inventory) == {}
+
+
+@pytest.mark.parametrize("size", [0.5, 3])
+def test_an_archive_that_arrived_altered_is_refused_and_removed(
+    backend: GlacierBackend, glacier: GlacierServer, proxy: FaultProxy, size: float
+) -> None:
+    proxy.on("POST", "", Alter({"x-amz-sha256-tree-hash": "0" * 64}))
+    with pytest.raises(StorageError, match="altered in transit"):
+        put(backend, content(size))
+    assert glacier.archives(backend.container) == {}
+    assert dict(backend.records.inventory) == {}
+
+
+def test_a_description_of_too_many_characters_stores_nothing(
+    backend: GlacierBackend, glacier: GlacierServer
+) -> None:
+    tags = "".join(hashlib.sha512(b"%d" % number).hexdigest() for number in range(20))
+    with pytest.raises(StorageError, match="characters, more than 1024") as caught:
+        backend.upload(KEY, metadata={"tags": [tags[at : at + 9] for at in range(0, 2560, 3)]})
+    assert "shorter" in caught.value.hint
+    assert glacier.archives(backend.container) == {}
 
 
 @pytest.mark.parametrize("parts", [0.5, 3.5])
@@ -538,6 +560,16 @@ def test_the_inventory_takes_hours_and_is_requested_once(
     assert listed["empty.20130604191055"].facts()["size"] == 0
     assert listed[KEY].date == pytest.approx(glacier.now - 5 * 3600, abs=1)
     assert glacier.asked == ["InventoryRetrieval"]
+
+
+def test_a_vault_has_no_inventory_on_its_first_day(
+    backend: GlacierBackend, proxy: FaultProxy
+) -> None:
+    body = b'{"code": "ResourceNotFoundException", "message": "no inventory", "type": "Client"}'
+    proxy.on("POST", "/jobs", Answer(404, body))
+    with pytest.raises(NotFoundError, match="has no inventory yet") as caught:
+        backend.request_inventory()
+    assert "tomorrow" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ import pytest
 
 from bakthat.backends import make_backend
 from bakthat.backends.local import files
-from bakthat.backends.local.backend import SIDECAR_SUFFIX, LocalBackend
+from bakthat.backends.local.backend import LocalBackend
+from bakthat.backends.local.files import SIDECAR_SUFFIX, FileRange
 from bakthat.errors import (
     ContainerNotFoundError,
     KeyExistsError,
@@ -445,6 +446,28 @@ def test_a_file_that_is_cut_while_it_is_read_is_an_error(
         os.truncate(store / "set.tgz", 300_000)
         with pytest.raises(StorageError, match="was truncated"):
             source.read()
+
+
+def test_a_file_that_another_program_writes_to_is_not_stored(
+    backend: LocalBackend, store: Path
+) -> None:
+    upload = backend.upload("set.tgz", metadata={})
+    upload.write(b"data")
+    (temporary,) = (each for each in store.iterdir() if each.name.startswith(".bakthat-"))
+    with temporary.open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(StorageError, match="holds 8 bytes instead of 4"):
+        upload.commit()
+    assert everything(store) == []
+
+
+def test_a_file_that_becomes_a_fifo_before_it_is_opened_is_no_object(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "set.tgz")
+    descriptor = os.open(tmp_path / "set.tgz", os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(NotFoundError, match="is not a regular file any more"):
+        FileRange(descriptor, str(tmp_path / "set.tgz"), 0, None)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
 
 
 def test_a_read_that_fails_is_an_error_that_names_the_file(

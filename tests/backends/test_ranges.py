@@ -51,6 +51,13 @@ def test_an_object_that_is_shorter_or_missing_is_an_error(storage: Storage) -> N
         ObjectRanges(storage.backend, "missing.tgz", 100).read_at(0, 10)
 
 
+def test_nothing_is_read_after_a_cancel(storage: Storage) -> None:
+    ranges = ObjectRanges(storage.backend, "set.tgz", len(CONTENT))
+    ranges.cancel()
+    with pytest.raises(StorageError, match=r"the download of 'set\.tgz' was closed"):
+        ranges.read_at(0, 10)
+
+
 def test_each_end_of_an_object_is_read_once() -> None:
     source = Bytes(CONTENT)
     ranges = EndsAtOnce(source, head=1000, tail=2000)

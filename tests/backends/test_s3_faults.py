@@ -10,6 +10,7 @@ import pytest
 
 from bakthat.backends.s3.backend import S3Backend
 from bakthat.errors import (
+    ConfigError,
     ContainerNotFoundError,
     CredentialsError,
     KeyExistsError,
@@ -18,6 +19,7 @@ from bakthat.errors import (
     UnreachableError,
 )
 from tests.support.fault_proxy import (
+    Alter,
     Answer,
     Cut,
     Fault,
@@ -315,6 +317,61 @@ def test_a_storage_without_ranges_is_refused(backend: S3Backend, moto_proxy: Fau
         backend.download("set.tgz", start=3)
 
 
+@pytest.mark.parametrize(
+    ("announced", "problem"),
+    [
+        ("bytes 0-9/10000000", "sent 'set.tgz' from byte 0, not from 3"),
+        ("bytes 3-9999999/10000000", "sent more of 'set.tgz' than the range"),
+    ],
+)
+def test_another_range_than_was_asked_for_is_refused(
+    backend: S3Backend, moto_proxy: FaultProxy, announced: str, problem: str
+) -> None:
+    put(backend, "set.tgz", b"data" * 10)
+    moto_proxy.on("GET", "set.tgz", Alter({"content-range": announced}))
+    with pytest.raises(StorageError, match=problem) as caught:
+        backend.download("set.tgz", start=3)
+    assert "endpoint_url" in caught.value.hint
+
+
+def test_a_later_range_that_is_another_one_is_refused(
+    backend: S3Backend, moto_proxy: FaultProxy
+) -> None:
+    put(backend, "set.tgz", TWO_PARTS * 3)
+    moto_proxy.on("GET", "set.tgz", Alter({"content-range": "bytes 0-9/100"}), after=1)
+    with (
+        backend.download("set.tgz") as source,
+        pytest.raises(StorageError, match=r"another range of 'set\.tgz' than requested"),
+    ):
+        source.read()
+
+
+def test_an_object_that_is_gone_after_its_upload_is_an_error(
+    backend: S3Backend, moto_proxy: FaultProxy
+) -> None:
+    upload = backend.upload("set.tgz", metadata={})
+    upload.write(b"data")
+    moto_proxy.on("HEAD", "set.tgz", refusal(404, ""))
+    with pytest.raises(StorageError, match="was confirmed by the storage, but does not exist"):
+        upload.commit()
+
+
+def test_an_answer_that_s3_never_gives_is_said_to_be_another_services(
+    backend: S3Backend, moto_proxy: FaultProxy
+) -> None:
+    moto_proxy.on(
+        "GET",
+        "list-type=2",
+        Answer(200, b"<ListBucketResult><MaxKeys>x</MaxKeys></ListBucketResult>"),
+    )
+    with pytest.raises(StorageError, match="the answer is one that cannot be read, which does"):
+        list(backend.ls())
+    moto_proxy.on("POST", "uploads", Answer(200, b"<InitiateMultipartUploadResult/>"))
+    with pytest.raises(StorageError, match="the answer is one without UploadId") as caught:
+        put(backend, "set.tgz", TWO_PARTS)
+    assert "endpoint_url" in caught.value.hint
+
+
 def test_a_download_that_stalls_is_unreachable(
     conf: dict[str, Any], moto_proxy: FaultProxy
 ) -> None:
@@ -335,6 +392,16 @@ def test_a_bucket_that_another_process_just_made_is_no_error(
     moto_proxy.on("PUT", backend.container, refusal(status, code))
     backend.create_container()
     assert moto_proxy.seen("PUT", backend.container) >= 1
+
+
+def test_a_bucket_name_that_s3_refuses_is_an_error_of_the_configuration(
+    backend: S3Backend, moto_proxy: FaultProxy
+) -> None:
+    moto_proxy.on("HEAD", backend.container, refusal(404, ""))
+    moto_proxy.on("PUT", backend.container, refusal(400, "InvalidBucketName"))
+    with pytest.raises(ConfigError, match=r"^invalid bucket '.*InvalidBucketName") as caught:
+        backend.create_container()
+    assert "another s3_bucket" in caught.value.hint
 
 
 def test_a_bucket_name_that_is_someone_elses_is_a_clear_error(

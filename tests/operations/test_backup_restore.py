@@ -588,6 +588,8 @@ def test_a_wrong_identity_restores_nothing(local: Conf, tree: Path, out: Path) -
     expect_no_restore(PasswordError, local, out)
     other.write_text("no key at all")
     expect_no_restore(KeyFormatError, local, out, identity_file=other)
+    with pytest.raises(KeyFormatError, match=f"^'{other}': "):
+        bakthat.restore("mydir", conf=local, output=out, identity_file=other)
 
 
 def test_a_missing_object_and_a_missing_entry_are_different_errors(

@@ -218,6 +218,22 @@ def test_a_name_means_one_backup_or_all_of_a_set(local: Conf, tree: Path) -> Non
         bakthat.check("nothing", conf=local)
 
 
+@pytest.mark.parametrize(
+    ("host", "destination", "where"),
+    [
+        (None, None, "no backup in the profile's containers"),
+        ("box", None, "no backup of box in the profile's containers"),
+        (None, "local", "no backup in local"),
+        ("box", "local", "no backup of box in local"),
+    ],
+)
+def test_it_is_said_where_nothing_was_found_to_check(
+    local: Conf, host: str | None, destination: str | None, where: str
+) -> None:
+    with pytest.raises(NoMatchError, match=f"nothing to check: .*{where}"):
+        bakthat.check(conf=local, host=host, destination=destination)
+
+
 def test_a_sample_has_the_given_size(local: Conf, tree: Path) -> None:
     for _ in range(6):
         bakthat.backup(tree, conf=local, password="")
@@ -229,7 +245,7 @@ def test_a_sample_has_the_given_size(local: Conf, tree: Path) -> None:
     assert len(picked) > 2
     assert len(bakthat.check(conf=local, sample=100)) == 6
     for invalid in (0, True, "0", "0%", "101%", "-5%", "5 %", "some", "5.%", ""):
-        with pytest.raises(UsageError, match="invalid sample"):
+        with pytest.raises(UsageError, match="neither a number from 1 on nor a share"):
             bakthat.check(conf=local, sample=invalid)
 
 

@@ -229,12 +229,13 @@ def test_since_is_an_interval_or_a_date(since: str | float, expected: float) -> 
 
 @pytest.mark.parametrize("since", ["", "yesterday", "2026-13-01", "2026-01-01 25:00", "2026-1-1"])
 def test_another_moment_is_refused(since: str) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as caught:
         parse_since(since, NOW)
+    assert "2013-06-04" in caught.value.hint
 
 
 def test_nothing_to_search_for_is_refused(local: Conf) -> None:
-    for patterns in ([""], "", "../up"):
+    for patterns in ([], [""], "", "../up"):
         with pytest.raises(UsageError):
             bakthat.find(patterns, conf=local)
 

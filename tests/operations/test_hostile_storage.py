@@ -314,6 +314,18 @@ def test_members_that_only_root_can_make_are_warnings(local: Conf, out: Path) ->
     assert os.listdir(out) == ["f"]
 
 
+def test_a_file_whose_name_leads_elsewhere_is_refused(local: Conf, out: Path) -> None:
+    plant(local, b"text", key="...20130604191055", kind="file")
+    with pytest.raises(CorruptArchiveError, match=r"under the name '\.\.', which no file can have"):
+        bakthat.restore("...20130604191055", conf=local, output=out)
+
+
+def test_an_archive_without_its_identity_is_refused(local: Conf, out: Path) -> None:
+    plant(local, gzip.compress(member(b"f") + END), format=1, set="evil", host="h")
+    with pytest.raises(CorruptArchiveError, match="says that it is 'nothing', not"):
+        bakthat.restore(STORED, conf=local, output=out)
+
+
 def test_an_archive_of_another_set_is_refused(local: Conf, out: Path) -> None:
     comment = pax([(b"comment", b"bakthat set=other date=1 host=h")], b"g")
     plant(local, gzip.compress(comment + member(b"f") + END), format=1, set="evil", host="h")

@@ -235,16 +235,19 @@ def test_an_index_that_cannot_be_removed_is_named(
     )
 
 
+class Full:
+    """A temporary file on a disk that is full."""
+
+    def write(self, _data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None:
+        pass
+
+
 def test_a_temporary_directory_that_is_full_is_an_error_of_one_line(
     tree: Path, local: Conf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Full:
-        def write(self, _data: bytes) -> None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        def close(self) -> None:
-            pass
-
     monkeypatch.setattr(tempfile, "SpooledTemporaryFile", lambda **_: Full())
     with pytest.raises(ArchiveError, match=r"cannot keep the index in .*: no space"):
         back_up(tree, local)
@@ -269,6 +272,18 @@ def test_without_a_directory_for_temporary_files_an_error_says_which_were_tried(
         ):
             bakthat.backup(tree, conf=local, password="", incremental=incremental)
     assert stored(local)[0] == {made.stored_filename}
+
+
+def test_an_increment_that_finds_no_room_for_its_plan_stores_nothing(
+    tree: Path, local: Conf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = back_up(tree, local)
+    (tree / "new").write_text("new")
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", lambda **_: Full())
+    with pytest.raises(ArchiveError, match=r"cannot keep what changed in .*: no space") as caught:
+        bakthat.backup(tree, conf=local, password="", incremental=True)
+    assert "TMPDIR" in caught.value.hint
+    assert [each.stored_filename for each in bakthat.ls(conf=local)] == [first.stored_filename]
 
 
 def test_a_vault_gets_its_archive_even_if_the_index_has_no_place(

@@ -23,6 +23,7 @@ from bakthat.errors import (
     AmbiguousNameError,
     BakthatError,
     CorruptArchiveError,
+    CorruptIndexError,
     DecryptionError,
     NoMatchError,
     NotReadyError,
@@ -33,6 +34,7 @@ from bakthat.errors import (
 )
 from bakthat.helper import KeyValue
 from bakthat.operations.browse.open_file import CHECKED_BYTES, cat
+from tests.support.changed_indexes import Contents, change_index, replaced
 from tests.support.fault_proxy import Alter, Cut, FaultProxy
 from tests.support.glacier_server import GlacierServer
 from tests.support.legacy import PASSWORD, Legacy, beefish, tarball
@@ -123,8 +125,8 @@ def test_a_path_wins_over_a_pattern_and_a_pattern_must_match_one_file(
         ("data/", UsageError, "is a directory"),
         ("soft", UsageError, "is a symbolic link to 'a/text'"),
         ("pipe", UsageError, "is a fifo"),
-        ("../x", UsageError, "invalid path"),
-        ("", UsageError, "invalid path"),
+        ("../x", UsageError, "no path in a backup can be"),
+        ("", UsageError, "no path in a backup can be"),
     ):
         with pytest.raises(error, match=message):
             written("data", path, local)
@@ -231,6 +233,40 @@ def test_damage_is_found_before_a_small_file_is_written(
         pytest.raises(BakthatError),
     ):
         file.read()
+
+
+def test_a_pattern_that_only_a_directory_matches_is_refused(local: Conf, tmp_path: Path) -> None:
+    (tmp_path / "data/inner").mkdir(parents=True)
+    bakthat.backup(tmp_path / "data", conf=local, password="")
+    with pytest.raises(UsageError, match="'inne\\[r\\]' matches directories only"):
+        cat("data", "inne[r]", Refusing(), conf=local)
+
+
+@pytest.mark.parametrize(
+    ("targets", "problem"),
+    [
+        (lambda number: "data/gone", "is a hard link to 'data/gone', which is not before it"),
+        (lambda number: f"data/{number - 1:02}", "is a hard link through too many others"),
+    ],
+)
+def test_hard_links_that_lead_nowhere_are_refused(
+    local: Conf, tmp_path: Path, targets: Callable[[int], str], problem: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/00").write_text("content")
+    for number in range(1, 50):
+        os.link(tmp_path / "data/00", tmp_path / f"data/{number:02}")
+    made = bakthat.backup(tmp_path / "data", conf=local, password="")
+
+    def change(contents: Contents) -> None:
+        for number in range(2, 50):
+            contents.entries = replaced(
+                contents.entries, f"data/{number:02}", target=targets(number)
+            )
+
+    change_index(local, made.stored_filename, change)
+    with pytest.raises(CorruptIndexError, match=problem):
+        cat("data", "49", Refusing(), conf=local)
 
 
 @pytest.mark.parametrize("size", [100, NOISE_BYTES])

@@ -260,6 +260,23 @@ def test_a_part_that_disagrees_with_its_index_is_an_error(
     assert restored(tmp_path / "out") == {"mydir/z"}
 
 
+def test_a_file_stored_as_it_is_that_disagrees_with_its_index_is_an_error(
+    local: Conf, tmp_path: Path
+) -> None:
+    conf = {**local, "compress": False}
+    (tmp_path / "file").write_text("text")
+    name = bakthat.backup(tmp_path / "file", conf=conf, password="").stored_filename
+
+    def alter(contents: Contents) -> None:
+        contents.entries = replaced(contents.entries, "file", digest=b"x" * 32)
+
+    change_index(conf, name, alter)
+    with pytest.raises(CorruptArchiveError, match=f"{name} is damaged: the SHA-256") as caught:
+        bakthat.restore(name, conf=conf, output=tmp_path / "out")
+    assert "--no-index" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_altered_file_in_an_archive_that_is_not_compressed_is_found(
     local: Conf, tmp_path: Path
 ) -> None:

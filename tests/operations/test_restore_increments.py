@@ -290,6 +290,21 @@ def lose(chain: Chain, number: int, how: str) -> str:
     return "is not stored any more"
 
 
+def test_an_increment_that_may_need_either_of_two_archives_is_refused(
+    chain: Chain, out: Path
+) -> None:
+    path = object_path(chain, 1)
+    for end in ("", ".bakthat.json"):
+        copy = path.with_name(f"{path.name}.age{end}")
+        copy.write_bytes(path.with_name(f"{path.name}{end}").read_bytes())
+    bakthat.sync(conf=chain.conf)
+    lose_indexes(chain.conf, chain.names[2])
+    with pytest.raises(CorruptArchiveError, match="needs one of several archives of 20") as caught:
+        restore(chain, out)
+    assert "--by-hand" in caught.value.hint
+    assert not out.exists()
+
+
 LOSSES = ["missing", "missing and not listed", "truncated", "replaced"]
 
 

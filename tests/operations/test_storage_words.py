@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import socketserver
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ ANSWERS: dict[str, tuple[tuple[Any, ...], str, str]] = {
         "a redirection to http://portal.invalid/",
         "login in a browser",
     ),
+    "a redirection without a target": ((307, b""), "answered 307, a redirection", "region_name"),
     "a web server": ((404, PAGE, HTML), "a web page with the status 404", "check endpoint_url"),
     "a proxy": ((407, PAGE, HTML), "the proxy asks for a login", "USER:PASSWORD"),
     "TLS was meant": (
@@ -165,12 +168,51 @@ def _proxy(monkeypatch: pytest.MonkeyPatch, _: Path) -> Iterator[str]:
         yield "https://storage.example"
 
 
+@contextmanager
+def _dead_proxy(monkeypatch: pytest.MonkeyPatch, _: Path) -> Iterator[str]:
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("NO_PROXY", "")
+    yield "https://storage.example"
+
+
+@contextmanager
+def _other_tls(_: pytest.MonkeyPatch, _directory: Path) -> Iterator[str]:
+    alert = b"\x15\x03\x03\x00\x02\x02\x28"  # the handshake has failed
+
+    class Refuse(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(alert)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Refuse) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"https://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@contextmanager
+def _no_room(_: pytest.MonkeyPatch, _directory: Path) -> Iterator[str]:
+    """A host that accepts no more connections: those that wait fill its queue."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as waiting:
+        address = server.getsockname()
+        for _ in range(4):
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(address)
+        yield f"http://127.0.0.1:{address[1]}"
+
+
 NETWORKS: dict[str, tuple[Any, str, str]] = {
     "an unknown host": (_unresolved, "host name is not known", "endpoint_url"),
     "nothing listens": (_nothing, "nothing accepts connections", "host and port"),
     "https to http": (_https_to_plain, "does not speak TLS", "http://"),
     "http to https": (_plain_to_https, "connection was closed", "https://"),
     "a certificate": (_self_signed, "certificate is not valid: self", "AWS_CA_BUNDLE"),
+    "no room": (_no_room, "accepts no connection in time", "check the network"),
+    "other TLS": (_other_tls, "TLS failed (", "check endpoint_url"),
+    "no proxy": (_dead_proxy, "the proxy does not answer", "HTTPS_PROXY"),
     "a proxy": (_proxy, "asks for a login (407)", "USER:PASSWORD"),
 }
 

@@ -242,6 +242,7 @@ def changed(entry: Entry, tar: bytes) -> Iterator[tuple[bytes, Entry]]:
     yield tar, entry._replace(mode=entry.mode ^ 1)
     yield tar, entry._replace(mtime_ns=entry.mtime_ns + 1)
     yield tar, entry._replace(position=entry.position + 512)
+    yield tar[: entry.position] + bytes(entry.end - entry.position) + tar[entry.end :], entry
     at = entry.position + entry.header_bytes - 512
     yield tar[:at] + bytes([tar[at] ^ 1]) + tar[at + 1 :], entry
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bakthat import models
-from bakthat.errors import DestinationError
+from bakthat.errors import CorruptIndexError, DestinationError
 from bakthat.session.indexes import cache
 from bakthat.session.indexes.cache import IndexCache, forget_index, remember_index
 from bakthat.system.streams import Sink
@@ -90,6 +90,14 @@ def test_an_altered_file_is_not_used(directory: Path, at: int) -> None:
     assert of.open(entry()) is None
     path.write_bytes(b"")
     assert of.open(entry()) is None
+
+
+def test_a_file_that_is_truncated_while_it_is_read_is_damaged(directory: Path) -> None:
+    with IndexCache(directory).keep(entry(), fill) as kept:
+        (path,) = files_in(directory)
+        os.truncate(path, 100)
+        with pytest.raises(CorruptIndexError, match="the index in the cache is truncated"):
+            kept.read_at(0, kept.size)
 
 
 def test_a_file_of_somebody_else_is_not_used(

@@ -73,7 +73,10 @@ def find_rules(
     """
     if exclude_file is not None:
         if not os.fspath(exclude_file):
-            raise UsageError("the exclude file has an empty name")
+            raise UsageError(
+                "the exclude file has an empty name",
+                hint="name a file after --exclude-file (exclude_file= in Python), or leave it out",
+            )
         rules = _read(Path(exclude_file), printable(exclude_file), lenient=False)
         return rules if os.path.isdir(root) else None
     if automatic and os.path.isdir(root):
@@ -88,10 +91,13 @@ def _read(path: Path, shown: str, *, lenient: bool) -> ExcludeRules:
     try:
         data = path.read_bytes()
     except ValueError as exc:
-        raise UsageError(f"invalid file name: {printable(path)}") from exc
+        raise UsageError(
+            f"cannot read the exclude file '{printable(path)}': no file can have that name",
+            hint="name a readable file",
+        ) from exc
     except OSError as exc:
         raise UsageError(
-            f"cannot read the exclude file {printable(path)}: {reason_of(exc)}",
+            f"cannot read the exclude file '{printable(path)}': {reason_of(exc)}",
             hint="name a readable file, or make this one readable",
         ) from exc
     patterns = []
@@ -100,7 +106,7 @@ def _read(path: Path, shown: str, *, lenient: bool) -> ExcludeRules:
             patterns.append((number, line, parse_pattern(line)))
         except InvalidPatternError as exc:
             quoted = printable(os.fsdecode(line))
-            text = f"{printable(path)}, line {number}: the pattern {quoted} {exc}"
+            text = f"{printable(path)}, line {number}: the pattern '{quoted}' {exc}"
             if not lenient:
                 raise UsageError(
                     text, hint="put a backslash before a character that is meant literally"

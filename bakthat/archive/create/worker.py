@@ -152,7 +152,8 @@ class _WorkerArchive:
             return receive(self._worker.connection)
         except ConnectionEndedError:
             raise ArchiveError(
-                "the process that makes the archive ended", hint="something killed it; try again"
+                "the process that makes the archive ended",
+                hint="try again; the log of the kernel may say what killed it (dmesg)",
             ) from None
 
 

@@ -51,8 +51,9 @@ class DeferredLinks:
         """
         if len(self._links) >= MAX_DEFERRED:
             raise NoMatchError(
-                f"more than {MAX_DEFERRED} chosen hard links are to files that were not chosen",
-                hint="choose the files too",
+                f"more than {MAX_DEFERRED} chosen hard links are to files that were not chosen, "
+                f"such as {quoted(member.name)} to {quoted(member.linkname)}",
+                hint="choose the files too: name them with --only",
             )
         of_target = self._links.get(tuple(target))
         first = of_target.target if of_target else tuple(target)

@@ -65,10 +65,12 @@ def publish(staging: Staging, implied_directories: PathSet, report: ArchiveRepor
             publication.move(interrupts.check)
             publication.check_all_moved()
         except OSError as exc:
+            from bakthat.system import disks  # only needed here
+
             failure = DestinationError(
                 f"cannot write {publication.current_path}: {reason_of(exc)}",
                 # A mount of the same file system, or a directory with a quota of its own.
-                hint=_MOVE_BY_HAND if exc.errno == errno.EXDEV else "",
+                hint=_MOVE_BY_HAND if exc.errno == errno.EXDEV else disks.hint_of(exc),
             )
             publication.undo()
             raise failure from exc
@@ -148,9 +150,10 @@ class _Publication:
             if stat.S_ISDIR(new) and stat.S_ISDIR(old):
                 inner.append(self._path)
             elif stat.S_ISDIR(new) and not stat.S_ISLNK(old):
-                raise self._conflict("a directory", "it is a file")
+                raise self._conflict(f"cannot put a directory at {self.current_path}: it is a file")
             elif stat.S_ISDIR(old) and not self._is_empty(name, target):
-                raise self._conflict("a file", "it is a directory with content")
+                problem = "it is a directory with content"
+                raise self._conflict(f"cannot put a file at {self.current_path}: {problem}")
             else:
                 merge.replacing.append(name)
         if not merge.path:
@@ -161,11 +164,9 @@ class _Publication:
             self._check_spellings(names, target)
         return inner
 
-    def _conflict(self, new: str, old: str) -> DestinationError:
-        return DestinationError(
-            f"cannot put {new} at {self.current_path}: {old}",
-            hint="restore to an empty directory, or move what is there out of the way",
-        )
+    def _conflict(self, problem: str) -> DestinationError:
+        hint = "restore to an empty directory, or move what is there out of the way"
+        return DestinationError(problem, hint=hint)
 
     def _is_empty(self, name: bytes, parent: int) -> bool:
         fd = os.open(name, DIRECTORY_FLAGS, dir_fd=parent)

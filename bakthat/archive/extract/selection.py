@@ -211,7 +211,10 @@ class Selection:
                 "give a path as it is there, or a pattern as in .gitignore",
             )
         if self._is_empty:
-            raise NoMatchError("the backup holds nothing but what is left out")
+            raise NoMatchError(
+                "the backup holds nothing but what is left out",
+                hint="remove a pattern that begins with ! from --only (only= in Python)",
+            )
 
     def _settle(self, paths: dict[int, bytes]) -> None:
         """Take the texts with these numbers for *paths*, and the others for patterns."""
@@ -304,7 +307,10 @@ class _Text:
         self.raw = os.fsencode(text)
         parts = [part for part in self.raw.split(b"/") if part not in (b"", b".")]
         if not parts or b".." in parts or b"\0" in self.raw:
-            raise UsageError(f"invalid path inside of a backup: {quoted(self.raw)}")
+            raise UsageError(
+                f"no path in a backup can be {quoted(self.raw)}",
+                hint="give one as bakthat contents shows it, or a pattern as in .gitignore",
+            )
         self._parts = parts
         self.excludes = self.raw.startswith(b"!")
         self.directory_only = self.raw.endswith(b"/")

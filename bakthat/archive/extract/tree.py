@@ -247,7 +247,7 @@ class StagedTree:
             target = self._latest_copies.get(_digest(first), first)
         name, wanted = quoted(member.name), quoted(member.linkname)
         if not target or target == path:
-            raise CorruptArchiveError(f"the hard link {name} has an invalid target")
+            raise CorruptArchiveError(f"the hard link {name} is to no other member, {wanted}")
         missing = CorruptArchiveError(
             f"the hard link {name} needs {wanted}, which the archive does not hold before it"
         )

@@ -140,11 +140,7 @@ def extract_all(
             implied_directories = unpacking.run(readings)
             if selection is None or selection.settle():
                 return publish(staging, implied_directories, report)
-        if read_again is None:
-            raise NoMatchError(
-                "what was chosen is the path of one member and a pattern for others",
-                hint="give whole paths, from the directory at the top of the backup",
-            )
+        assert read_again is not None  # only what can be read again is selected from
         logger.info("Reading the backup again, without what is only like a chosen path")
         report.go_back_to(before)
         readings = read_again(())

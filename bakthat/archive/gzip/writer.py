@@ -56,7 +56,9 @@ class GzipWriter:
         on_member: Callable[[int], object] | None = None,
     ) -> None:
         if not 1 <= level <= 9:
-            raise UsageError(f"invalid compression level {level}", hint="choose 1 (fastest) to 9")
+            raise UsageError(
+                f"there is no compression level {level}", hint="choose 1 (fastest) to 9"
+            )
         if threads is None:
             threads = min(usable_cores(), MAX_THREADS)
         if threads < 1:

@@ -48,7 +48,7 @@ def inflate(data: bytes | memoryview, *, limit: int, offset: int) -> bytes:
     """
     size = int.from_bytes(data[-4:], "little") if len(data) >= HEADER_BYTES + TRAILER_BYTES else -1
     if not 0 <= size <= limit:
-        raise CorruptIndexError(f"the index has a part of an invalid size at byte {offset}")
+        raise CorruptIndexError(f"the index has an empty or too large part at byte {offset}")
     try:
         return inflate_whole(data, size, length=len(data), offset=offset)
     except CorruptArchiveError as exc:

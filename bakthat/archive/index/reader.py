@@ -6,6 +6,7 @@ import sys
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, pairwise
 from typing import NamedTuple
 
@@ -84,11 +85,11 @@ class IndexReader:
             raise CorruptIndexError(
                 f"the index says that it is of {printable(self.header.key)}, not of "
                 f"{printable(key)}",
-                hint="another object was put in its place on the storage",
+                hint="bakthat sync --indexes makes it again: another object was put in its place",
             )
         text = inflate(end[footer - start : -TAIL_BYTES], limit=_MAX_FOOTER_BYTES, offset=footer)
         if len(text) > _DENSE_BYTES and _BYTES_PER_LIST * sum(map(text.count, b"[{")) > len(text):
-            raise CorruptIndexError("the footer of the index is not valid")
+            raise CorruptIndexError("the footer of the index holds more lists than any has")
         self.footer = IndexFooter.parse(text, self.header, begin=length, end=footer)
         self._firsts = [sort_key(each.first) for each in self.footer.segments]
 
@@ -174,8 +175,13 @@ class IndexReader:
         """Return where the archive's gzip members are; None when it has none of known lengths."""
         if not self.header.member_bytes:
             return None
+        footer, header = self.footer, self.header
         return MemberTable(
-            self._source, self.header.member_bytes, self.footer.tables, self.footer.stored_bytes
+            self._source,
+            header.key,
+            header.member_bytes,
+            footer.tables,
+            footer.stored_bytes,
         )
 
     def _counted(self, segments: Iterable[list[Entry]]) -> Iterator[list[Entry]]:
@@ -193,7 +199,8 @@ class IndexReader:
             footer.directories,
             footer.content_bytes,
         ):
-            raise CorruptIndexError("the index has not as many files or bytes as its footer says")
+            problem = "it has not as many files or bytes as its footer says"
+            raise _damage_error(self.header.key, problem)
 
     def _segments_with(self, paths: Iterable[bytes]) -> Sequence[int]:
         """Return the numbers of the segments that can hold an entry at or below one of *paths*.
@@ -217,20 +224,37 @@ class IndexReader:
         for number in numbers:
             place = segments[number]
             following = segments[number + 1] if number + 1 < len(segments) else None
-            yield parse_segment(
-                self._text(place),
-                place,
-                end=self.footer.tar_bytes if following is None else following.at,
-                before=None if following is None else following.first,
-                is_sorted=self.header.is_sorted,
-                kind=self.header.kind,
-                needs=len(self.header.needs),
-                where=where,
-            )
+            with _naming(self.header.key):
+                entries = parse_segment(
+                    self._text(place),
+                    place,
+                    end=self.footer.tar_bytes if following is None else following.at,
+                    before=None if following is None else following.first,
+                    is_sorted=self.header.is_sorted,
+                    kind=self.header.kind,
+                    needs=len(self.header.needs),
+                    where=where,
+                )
+            yield entries
 
     def _text(self, place: SegmentPlace) -> bytes:
         data = self._source.read_at(place.offset, place.length)
         return inflate(data, limit=MAX_SEGMENT_BYTES, offset=place.offset)
+
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Name the object *key* in an error about its index that is found once it is open."""
+    try:
+        yield
+    except CorruptIndexError as exc:
+        raise _damage_error(key, str(exc)) from exc
+
+
+def _damage_error(key: str, problem: str) -> CorruptIndexError:
+    error = CorruptIndexError(f"the index of {printable(key)} is damaged: {problem}")
+    error.is_named = True
+    return error
 
 
 def _tops_of(paths: Iterable[str]) -> list[bytes]:
@@ -248,6 +272,7 @@ class MemberTable:
     def __init__(
         self,
         source: RandomSource,
+        key: str,
         member_bytes: int,
         places: Sequence[TablePlace],
         stored_bytes: int,
@@ -255,6 +280,7 @@ class MemberTable:
         self.member_bytes = member_bytes
         """Bytes of the tar archive in each member but the last."""
         self._source = source
+        self._key = key
         self._places = places
         self._stored_bytes = stored_bytes
         self._firsts = [0]
@@ -273,7 +299,8 @@ class MemberTable:
             return []
         first, last = start // self.member_bytes, (end - 1) // self.member_bytes
         if start < 0 or last >= self._firsts[-1]:
-            raise CorruptIndexError("the index has no gzip member for a position in the archive")
+            problem = "it has no gzip member for a position in the archive"
+            raise _damage_error(self._key, problem)
         return [self._member(number) for number in range(first, last + 1)]
 
     def _member(self, number: int) -> StoredMember:
@@ -285,7 +312,8 @@ class MemberTable:
     def _begins(self, number: int) -> list[int]:
         with self._lock:
             if self._kept[0] != number:
-                self._kept = number, self._read(number)
+                with _naming(self._key):
+                    self._kept = number, self._read(number)
             return self._kept[1]
 
     def _read(self, number: int) -> list[int]:

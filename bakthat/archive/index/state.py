@@ -81,17 +81,19 @@ def _check_chain(indexes: Sequence[IndexReader]) -> None:
             raise CorruptIndexError(
                 f"the index of {printable(header.key)} is not that of an increment of "
                 f"{printable(expected[-1]) if expected else 'nothing'}",
-                hint="another object was put in its place on the storage",
+                hint="bakthat sync --indexes makes it again: another object was put in its place",
             )
         for before, needed in zip(indexes[:number], header.needs, strict=True):
             if needed.archive_id != before.header.archive_id and before.header.archive_id:
                 raise CorruptIndexError(
                     f"{printable(header.key)} needs another archive than the one that is "
                     f"{printable(needed.key)} now",
-                    hint="it was replaced on the storage",
+                    hint="restore an older backup: it was replaced on the storage",
                 )
         if number and not (index.header.is_sorted and indexes[0].header.is_sorted):
-            raise CorruptIndexError("the index of an increment is not in order")
+            raise CorruptIndexError(
+                f"the index of {printable(header.key)} is damaged: its paths are not in order"
+            )
 
 
 def _changes(index: IndexReader, paths: Collection[str] | None) -> Iterator[Entry]:

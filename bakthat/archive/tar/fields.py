@@ -127,7 +127,7 @@ def parse_pax_records(payload: bytes) -> list[tuple[bytes, bytes]]:
         end = at + parse_decimal(payload[at:space]) if space > at else 0
         keyword, equals, value = payload[space + 1 : max(end - 1, 0)].partition(b"=")
         if end <= space or payload[end - 1 : end] != b"\n" or not keyword or not equals:
-            raise CorruptArchiveError("a pax header has an invalid record")
+            raise CorruptArchiveError("a pax header has a record that is not as long as it says")
         records.append((keyword, value))
         at = end
     return records

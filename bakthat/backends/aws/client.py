@@ -6,6 +6,7 @@ import email.utils
 import re
 import threading
 import time
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -103,8 +104,9 @@ class AwsSettings:
                 ("access_key", "secret_key") if access_key else ("secret_key", "access_key")
             )
             raise ConfigError(
-                f"{missing} is not set, but {given} is",
-                hint="set both access_key and secret_key, or neither to use boto3's own chain",
+                f"'{missing}' is not set, but '{given}' is",
+                hint="set both access_key and secret_key in the profile; with neither, boto3 looks "
+                "for keys",
             )
         timeout = conf.get("timeout") or DEFAULT_TIMEOUT
         return cls(
@@ -238,10 +240,9 @@ class AwsClient(ABC):
             return self._keys_error(one_line(exc), hint=_LOGIN_HINT if is_login else _KEYS_HINT)
         if isinstance(exc, OSError) and exc.filename is not None:  # such as a web identity token
             return self._keys_error(f"cannot read '{exc.filename}': {reason_of(exc)}")
-        if isinstance(
-            exc,
-            boto.ParamValidationError | ValueError,
-        ):
+        if _is_of_parser(exc):
+            return not_the_service(self.shown, "one that cannot be read")
+        if isinstance(exc, boto.ParamValidationError | ValueError):
             return ConfigError(
                 f"invalid setting for {self.shown}: {one_line(exc)}",
                 hint=f"check {self.profile_keys}",
@@ -254,9 +255,10 @@ class AwsClient(ABC):
             return UnreachableError(
                 f"{self._unreachable(exc)} cannot be reached: {reason.text}", hint=reason.hint
             )
-        if type(exc).__name__ == "ResponseParserError":
-            return not_the_service(self.shown, "something else")
-        return StorageError(f"{self.shown} failed: {one_line(exc)}")
+        return StorageError(
+            f"{self.shown} failed: {one_line(exc)}",
+            hint=f"check {self.profile_keys}, and try again",
+        )
 
     def _keys_error(self, reason: str, *, hint: str = "") -> CredentialsError:
         return CredentialsError(
@@ -418,10 +420,18 @@ def foreign_errors() -> tuple[type[Exception], ...]:
     Call it only in the ``except`` clause of a request, which has imported botocore already.
     """
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
     from urllib3.exceptions import HTTPError
 
-    # ValueError: botocore's "Invalid endpoint", and host names that IDNA refuses.
-    return (ClientError, BotoCoreError, HTTPError, OSError, ValueError)
+    # ValueError: botocore's "Invalid endpoint", host names that IDNA refuses, and numbers in an
+    # answer that are none.
+    return (ClientError, BotoCoreError, ResponseParserError, HTTPError, OSError, ValueError)
+
+
+def _is_of_parser(exc: Exception) -> bool:
+    """Return whether botocore could not parse an answer; it lets any error of Python out then."""
+    frames = traceback.walk_tb(exc.__traceback__)
+    return any(frame.f_globals.get("__name__") == "botocore.parsers" for frame, _ in frames)
 
 
 def answer_of(error: BaseException) -> tuple[int, str]:

@@ -175,7 +175,7 @@ class PartUpload(ABC):
         if self._number > self._max_parts:
             raise StorageError(
                 f"{self._key!r} is larger than {self._max_parts} parts can hold",
-                hint="the estimate of its size was far too low",
+                hint="back it up again when it is at rest: it grew while it was read",
             )
         part = self._take_part()
         start, self._sent = self._sent, self._sent + len(part)

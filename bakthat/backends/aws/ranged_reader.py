@@ -55,10 +55,14 @@ class RangedReader(io.RawIOBase):
         try:
             begin, stop, size = extent_of(first, key)
             if begin != start:
-                raise StorageError(f"the storage sent {key!r} from byte {begin}, not from {start}")
+                raise StorageError(
+                    f"the storage sent {key!r} from byte {begin}, not from {start}",
+                    hint=_WRONG_RANGE,
+                )
             if stop - start > range_size:
                 raise StorageError(
-                    f"the storage sent more of {key!r} than the range that was requested"
+                    f"the storage sent more of {key!r} than the range that was requested",
+                    hint=_WRONG_RANGE,
                 )
         except StorageError:
             first["Body"].close()
@@ -182,7 +186,7 @@ class RangedReader(io.RawIOBase):
         filled = 0
         while filled < len(view):
             if self._cancelled.is_set():
-                raise TransferCancelledError("the download was closed")
+                raise TransferCancelledError(f"the download of {self._key!r} was closed")
             try:
                 count = body.readinto(view[filled : filled + PIECE])
             except foreign_errors() as exc:
@@ -198,6 +202,9 @@ class RangedReader(io.RawIOBase):
 
         Raises TransferCancelledError, and sends nothing, once the reader was closed.
         """
+
+
+_WRONG_RANGE = "check endpoint_url: a proxy, or the storage itself, does not send what is asked for"
 
 
 class _BrokenConnectionError(Exception):
@@ -219,7 +226,8 @@ def extent_of(answer: dict[str, Any], key: str) -> tuple[int, int, int]:
     if match is None:
         raise StorageError(
             f"the storage did not send the range of {key!r} that was requested "
-            f"(Content-Range: {announced})"
+            f"(Content-Range: {announced})",
+            hint=_WRONG_RANGE,
         )
     begin, last, size = map(int, match.groups())
     return begin, last + 1, size

@@ -435,7 +435,8 @@ class GlacierBackend(BakthatBackend):
         if stored and reported and stored != reported:
             raise CorruptArchiveError(
                 f"{key!r} in {self._client.shown} has {reported} bytes by its job, but {stored} "
-                "were stored"
+                "were stored: it was replaced",
+                hint="restore another backup: bakthat show lists them",
             )
         return stored or reported or output_size(self._client, key, str(job["JobId"]))
 
@@ -444,7 +445,8 @@ class GlacierBackend(BakthatBackend):
         retrieved = job.get("ArchiveSHA256TreeHash")
         if stored and retrieved and stored != retrieved:
             raise CorruptArchiveError(
-                f"{key!r} in {self._client.shown} was altered: its tree hash differs"
+                f"{key!r} in {self._client.shown} was altered: its tree hash differs",
+                hint="restore another backup: bakthat show lists them",
             )
 
     # The vault's own inventory
@@ -467,8 +469,8 @@ class GlacierBackend(BakthatBackend):
         except NotFoundError as exc:
             raise NotFoundError(
                 f"{self._client.shown} has no inventory yet",
-                hint="a vault makes its first one within a day of its first archive: try again "
-                "tomorrow",
+                hint="try again tomorrow: a vault makes its first one within a day of its first "
+                "archive",
             ) from exc
         if job_id is None:
             return self.inventory_status()

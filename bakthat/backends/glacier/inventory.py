@@ -104,4 +104,7 @@ def parse_listing(content: bytes, shown: str) -> VaultListing:
         ]
         return VaultListing(archives, epoch_seconds(inventory.get("InventoryDate")))
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise StorageError(f"the inventory of {shown} cannot be read: {exc}") from exc
+        raise StorageError(
+            f"the inventory of {shown} cannot be read: {exc}",
+            hint="request another one: bakthat show_glacier_inventory",
+        ) from exc

@@ -27,6 +27,7 @@ from bakthat.errors import BakthatError, KeyExistsError, NotFoundError, StorageE
 log = logging.getLogger(__name__)
 
 LARGEST_PART = 4096 * MIB
+_ALTERED = "try again; if it happens again, check the memory of this machine and the network"
 _PLACEHOLDER = b"\0"
 """The content stored for an object without bytes, since Glacier refuses empty archives."""
 
@@ -94,7 +95,9 @@ class GlacierUpload(PartUpload):
                 body=body,
             )
         if answer.get("checksum") != digest.hex():
-            raise StorageError(f"part {number} of {self._key!r} was altered in transit")
+            raise StorageError(
+                f"part {number} of {self._key!r} was altered in transit", hint=_ALTERED
+            )
         self._spare.append(part)
         return {"number": number, "digest": digest}
 
@@ -139,7 +142,7 @@ class GlacierUpload(PartUpload):
         }
         try:
             if answer.get("checksum", root) != root:
-                raise StorageError(f"{self._key!r} was altered in transit")
+                raise StorageError(f"{self._key!r} was altered in transit", hint=_ALTERED)
             self._records.archives[archive_id] = facts
             replaced = self._claim(archive_id)
         except BaseException:
@@ -176,7 +179,8 @@ class GlacierUpload(PartUpload):
 
     def _key_exists_error(self) -> KeyExistsError:
         return KeyExistsError(
-            f"{self._client.shown} has {self._key!r} already; it was left as it is"
+            f"{self._client.shown} has {self._key!r} already; it was left as it is",
+            hint="run it again: a later second makes another name",
         )
 
     def _abort_parts(self, upload_id: str) -> None:
@@ -255,6 +259,6 @@ class JobReader(RangedReader):
         if expected is not None and expected[0] == stop and tree_hash(data).hex() != expected[1]:
             raise StorageError(
                 f"bytes {start} to {stop} of {self._name!r} were altered in transit",
-                hint="try again",
+                hint=_ALTERED,
             )
         return data

@@ -41,9 +41,14 @@ from bakthat.backends.base import (
 )
 from bakthat.backends.local.files import (
     METADATA_LIMIT,
+    SIDECAR_SUFFIX,
+    TEMPORARY_PREFIX,
+    TEMPORARY_SUFFIX,
     FileRange,
+    check_file_names,
     claim,
     create,
+    is_private,
     key_exists_error,
     lock,
     make_directories,
@@ -69,11 +74,7 @@ from bakthat.system.text import from_native, to_native
 
 log = logging.getLogger(__name__)
 
-SIDECAR_SUFFIX = ".bakthat.json"
-TEMPORARY_PREFIX, TEMPORARY_SUFFIX = ".bakthat-", ".tmp"
 _TEMPORARY = re.compile(r"\.bakthat-[0-9a-f]{32}(?:-meta)?\.tmp")
-NAME_MAX = 255
-"""Bytes of a file's name, on Linux and macOS."""
 BUFFER_SIZE = 256 * 1024
 MOST_RACES = 10
 """The times that a directory may be removed under a writer before that is an error."""
@@ -188,7 +189,10 @@ class LocalBackend(BakthatBackend):
         with translated_errors("delete", path):
             try:
                 if not stat.S_ISREG(os.lstat(path).st_mode):
-                    raise StorageError(f"{path} is not a regular file and was left as it is")
+                    raise StorageError(
+                        f"{path} is not a regular file and was left as it is",
+                        hint="move it away: another program put it there",
+                    )
                 os.unlink(path)
             except (FileNotFoundError, NotADirectoryError):
                 pass
@@ -257,14 +261,7 @@ class LocalBackend(BakthatBackend):
 
     def _path(self, key: str) -> str:
         check_key(key)
-        name = key.rpartition("/")[2]
-        if is_private(name):
-            raise UsageError(f"{key!r} cannot be a key: bakthat reserves such names")
-        if any(len(part.encode()) > NAME_MAX for part in [*key.split("/"), name + SIDECAR_SUFFIX]):
-            raise UsageError(
-                f"{key!r} cannot be a key: a component is too long for a file name",
-                hint=f"keep it under {NAME_MAX - len(SIDECAR_SUFFIX)} bytes",
-            )
+        check_file_names(key)
         return self._file(key)
 
     def _file(self, key: str) -> str:
@@ -282,7 +279,10 @@ class LocalBackend(BakthatBackend):
                 except FileNotFoundError:
                     return
             if not stat.S_ISDIR(mode):
-                raise StorageError(f"cannot use the key {key!r}: {path} is not a directory")
+                raise StorageError(
+                    f"cannot use the key {key!r}: {path} is not a directory",
+                    hint="move it away, or set another prefix or local_path in the profile",
+                )
 
     def _describe(self, key: str) -> StoredObject:
         path = self._path(key)
@@ -376,7 +376,8 @@ class LocalUpload:
             found = os.fstat(self._descriptor)
             if found.st_size != self._size:
                 raise StorageError(
-                    f"{self._temporary} holds {found.st_size} bytes instead of {self._size}"
+                    f"{self._temporary} holds {found.st_size} bytes instead of {self._size}",
+                    hint="another program writes to local_path: keep it out, and back up again",
                 )
             os.close(self._take_descriptor())
             if self._replace:
@@ -483,12 +484,6 @@ class LocalUpload:
             sync_directory(directory)
             directory = os.path.dirname(directory)
         sync_directory(directory)
-
-
-def is_private(name: str) -> bool:
-    """Return whether a file of this name is a sidecar or a temporary file of this module."""
-    temporary = name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
-    return temporary or name.endswith(SIDECAR_SUFFIX)
 
 
 def _is_file(path: str, status: os.stat_result) -> bool:

@@ -13,13 +13,17 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from bakthat.backends.base import Metadata, decode_metadata
-from bakthat.errors import KeyExistsError, NotFoundError, StorageError
+from bakthat.errors import KeyExistsError, NotFoundError, StorageError, UsageError
 from bakthat.system.files import NOT_SUPPORTED, write_all
 from bakthat.system.linux import announce_sequential_read, read_at
 from bakthat.system.text import reason_of
 
 log = logging.getLogger(__name__)
 
+SIDECAR_SUFFIX = ".bakthat.json"
+TEMPORARY_PREFIX, TEMPORARY_SUFFIX = ".bakthat-", ".tmp"
+NAME_MAX = 255
+"""Bytes of a file's name, on Linux and macOS."""
 METADATA_LIMIT = 64 * 1024
 """Bytes of a self-description."""
 _DIRECTORY_MODE, _FILE_MODE = 0o700, 0o600
@@ -57,7 +61,29 @@ def key_exists_error(path: str) -> KeyExistsError:
     """Return the error that refuses to overwrite *path*."""
     return KeyExistsError(
         f"{path} exists already, or is being written; it was left as it is",
+        hint="run it again: a later second makes another name",
     )
+
+
+def is_private(name: str) -> bool:
+    """Return whether a file of this name is a sidecar or a temporary file."""
+    temporary = name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
+    return temporary or name.endswith(SIDECAR_SUFFIX)
+
+
+def check_file_names(key: str) -> None:
+    """Raise UsageError unless the files of *key* can have its name."""
+    name = key.rpartition("/")[2]
+    if is_private(name):
+        raise UsageError(
+            f"{key!r} cannot be a key: bakthat reserves such names",
+            hint="choose another name with --name, or another prefix in the profile",
+        )
+    if any(len(part.encode()) > NAME_MAX for part in [*key.split("/"), name + SIDECAR_SUFFIX]):
+        raise UsageError(
+            f"{key!r} cannot be a key: a component is too long for a file name",
+            hint=f"keep it under {NAME_MAX - len(SIDECAR_SUFFIX)} bytes",
+        )
 
 
 def make_directories(path: str, *, below: str | None = None) -> list[str]:
@@ -194,7 +220,10 @@ class FileRange(io.RawIOBase):
             with translated_errors("open", path):
                 found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
-                raise NotFoundError(f"{path} is not a regular file any more")
+                raise NotFoundError(
+                    f"{path} is not a regular file any more",
+                    hint="another program replaced it; bakthat check shows what is lost",
+                )
         except BaseException:
             self.close()
             raise
@@ -216,7 +245,10 @@ class FileRange(io.RawIOBase):
         with translated_errors("read", self._path):
             count = read_at(self._descriptor, view, self._position)
         if count == 0:
-            raise StorageError(f"{self._path} was truncated while it was read")
+            raise StorageError(
+                f"{self._path} was truncated while it was read",
+                hint="another program writes to local_path; bakthat check shows what is lost",
+            )
         self._position += count
         return count
 

@@ -111,7 +111,7 @@ class S3Backend(BakthatBackend):
             except StorageError:
                 raise StorageError(
                     f"bucket {self.container!r} cannot be created: its name is in use",
-                    hint="bucket names are shared by all of S3: choose another s3_bucket",
+                    hint="choose another s3_bucket: its names are shared by all of S3",
                 ) from exc
 
     def upload(

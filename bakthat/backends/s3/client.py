@@ -246,7 +246,7 @@ class S3Client(AwsClient):
         if _LOCKED.search(f"{code} {message}") and exc.operation_name.startswith("Delete"):
             return StorageError(
                 f"{key!r} in {bucket} is locked: {answer}",
-                hint="it can be deleted when its retention ends, or its legal hold is removed",
+                hint="wait until its retention ends, or remove its legal hold",
             )
         if status == 507 or _FULL.search(f"{code} {message}"):
             return StorageError(

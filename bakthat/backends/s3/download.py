@@ -69,7 +69,9 @@ class S3Reader(RangedReader):
                 raise self._replaced_error()
             if extent_of(answer, self._key)[0] != start:
                 raise StorageError(
-                    f"the storage sent another range of {self._key!r} than requested"
+                    f"the storage sent another range of {self._key!r} than requested",
+                    hint="check endpoint_url: a proxy, or the storage itself, does not send what "
+                    "is asked for",
                 )
         except StorageError:
             answer["Body"].close()

@@ -113,7 +113,11 @@ class S3Upload(PartUpload):
         )
         confirmed = answer.get("ChecksumCRC32", checksum)
         if confirmed != checksum or not answer.get("ETag"):
-            raise StorageError(f"part {number} of {self._key!r} was altered in transit")
+            raise StorageError(
+                f"part {number} of {self._key!r} was altered in transit",
+                hint="try again; if it happens again, check the memory of this machine and the "
+                "network",
+            )
         self._spare.append(part)
         entry = {"PartNumber": number, "ETag": answer["ETag"]}
         # S3 requires the checksums that it returned; a storage that returned none may know none.
@@ -187,7 +191,8 @@ class S3Upload(PartUpload):
                 hint="try again",
             )
         return KeyExistsError(
-            f"bucket {self._client.container!r} has {self._key!r} already; it was left as it is"
+            f"bucket {self._client.container!r} has {self._key!r} already; it was left as it is",
+            hint="run it again: a later second makes another name",
         )
 
     def _is_own(self, found: Mapping[str, Any]) -> bool:
@@ -221,7 +226,8 @@ class S3Upload(PartUpload):
             found = self._client.call("head_object", key=self._key)
         except NotFoundError as exc:
             raise StorageError(
-                f"{self._key!r} was confirmed by the storage, but does not exist there"
+                f"{self._key!r} was confirmed by the storage, but does not exist there",
+                hint="back up again, and check endpoint_url and the rules of the bucket",
             ) from exc
         except CredentialsError:
             # S3 checked the checksum of each part and the number of bytes before it answered.
@@ -242,7 +248,8 @@ class S3Upload(PartUpload):
             self._discard_wrong_object(found)
             raise StorageError(
                 f"{self._key!r} was stored with {found['ContentLength']} bytes "
-                f"instead of {self._sent}"
+                f"instead of {self._sent}",
+                hint="back up again; check that nothing between here and endpoint_url changes data",
             )
         return describe(self._key, found)
 

@@ -56,7 +56,8 @@ def show(
     """Run ``bakthat show``."""
     if by_hand:
         if output.is_json() or tags:
-            raise UsageError(f"--by-hand takes no {'--tags' if tags else '--json'}")
+            option = "--tags" if tags else "--json"
+            raise UsageError(f"--by-hand takes no {option}", hint=f"leave {option} out")
         script = bakthat.restore_script(
             query,
             destination,
@@ -70,7 +71,7 @@ def show(
         print_text(script)
     elif source is not None or identity_file is not None:
         given = "--source" if source is not None else "--identity-file"
-        raise UsageError(f"show takes {given} with --by-hand only")
+        raise UsageError(f"show takes {given} with --by-hand only", hint="add --by-hand")
     elif output.is_json():
         from bakthat.operations.listing import relations
 

@@ -60,4 +60,7 @@ def all_or_nothing() -> Iterator[None]:
     try:
         yield
     except EOFError as exc:
-        raise ConfigError("the input ended before the last answer; nothing was changed") from exc
+        raise ConfigError(
+            "the input ended before the last answer; nothing was changed",
+            hint="bakthat configure --help lists an option for each answer",
+        ) from exc

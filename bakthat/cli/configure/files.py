@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bakthat.errors import ConfigError
+from bakthat.system.disks import hint_of
 from bakthat.system.files import create_file
 from bakthat.system.paths import expanded
 from bakthat.system.text import from_native, printable, reason_of, to_native
@@ -31,7 +32,9 @@ class NewFile:
         try:
             create_file(self.path, self.text.encode())
         except OSError as exc:
-            raise ConfigError(f"cannot write '{printable(self.path)}': {reason_of(exc)}") from exc
+            raise ConfigError(
+                f"cannot write '{printable(self.path)}': {reason_of(exc)}", hint=hint_of(exc)
+            ) from exc
         warn_when_others_can_read(self.path)
 
 
@@ -101,7 +104,10 @@ def warn_when_others_can_read(path: Path) -> None:
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError as exc:
-        raise ConfigError(f"cannot read '{printable(path)}': {reason_of(exc)}") from exc
+        raise ConfigError(
+            f"cannot read '{printable(path)}': {reason_of(exc)}",
+            hint="check the name and that this user may read it",
+        ) from exc
     if mode & 0o077:
         shown = printable(path)
         log.warning("others can read %s (mode %04o): chmod 600 %s", shown, mode, shown)

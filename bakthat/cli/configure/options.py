@@ -88,7 +88,7 @@ class Options:
         if self.new_key and self.identity_file:
             raise UsageError(
                 "--new-key and --identity-file contradict each other",
-                hint="the file of --new-key becomes the identity file",
+                hint="give --new-key alone: its file becomes the identity file",
             )
 
     def _settings(self, current: Current) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class Options:
         if bool(after.get("access_key")) != bool(after.get("secret_key")):
             missing = "--secret-key-file" if after.get("access_key") else "--access-key"
             raise UsageError(
-                "an access key and its secret key need each other", hint=f"give {missing} too"
+                "--access-key and --secret-key-file need each other", hint=f"give {missing} too"
             )
         if not current:
             settings.setdefault("default_destination", likely_destination(settings))
@@ -130,7 +130,8 @@ class Options:
         if self.password_file is not None:
             if self.password_file == REMOVE:
                 raise UsageError(
-                    "--password-file needs the path of a file, which the profile will name"
+                    "--password-file needs the path of a file, which the profile will name",
+                    hint="give --password-file FILE, or --no-encryption to store unencrypted",
                 )
             file = _path(self.password_file)
             kinds.check_password_file(path_of(file))

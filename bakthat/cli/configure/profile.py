@@ -88,7 +88,10 @@ def _check_writable(path: Path) -> None:
             hint=f"mkdir -p '{printable(directory)}'",
         )
     if not os.access(directory, os.W_OK | os.X_OK):
-        raise ConfigError(f"'{printable(directory)}' cannot be written to")
+        raise ConfigError(
+            f"'{printable(directory)}' cannot be written to",
+            hint="name a file elsewhere: bakthat configure --config FILE",
+        )
 
 
 def _write(answers: Answers, profile: str, config: str | os.PathLike[str] | None) -> None:

@@ -72,7 +72,10 @@ class Questions:
         def parse(answer: str) -> Any:
             secret_key = check(answer)
             if access_key and not secret_key:
-                raise UsageError("the access key needs its secret key")
+                raise UsageError(
+                    "the access key needs its secret key",
+                    hint="type it",
+                )
             if answer and secret_key and not access_key:
                 raise UsageError("there is no access key that it belongs to", hint="press Enter")
             return secret_key if access_key else None
@@ -136,7 +139,7 @@ class Questions:
                 return known
             recipients = kinds.check_recipients(answer)
             if not recipients:
-                raise UsageError("a public key is needed", hint="it begins with age1")
+                raise UsageError("a public key is needed", hint="give one: age1…")
             return recipients
 
         recipients = ask_until_valid(f"Public keys, separated by spaces{shown}: ", parse)
@@ -174,7 +177,7 @@ def _ask_file(question: str, default: str, check: Parse[str]) -> str:
 
     def parse(answer: str) -> str:
         if answer == REMOVE:
-            raise UsageError("a file is needed", hint="Ctrl-C ends without a change")
+            raise UsageError("a file is needed", hint="press Ctrl-C to end without a change")
         return check(absolute(answer) if answer else default)
 
     return ask_until_valid(f"{question} ({printable(default)}): ", parse)
@@ -184,7 +187,7 @@ def _ask_new_password() -> str:
     def parse(answer: str) -> str:
         kinds.check_passphrase(answer)
         if terminal.ask_secret("Password confirmation: ") != answer:
-            raise PasswordError("the password and its confirmation differ")
+            raise PasswordError("the password and its confirmation differ", hint="type it again")
         return answer
 
     return ask_until_valid("Password: ", parse, hidden=True)

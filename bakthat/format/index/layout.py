@@ -221,7 +221,7 @@ class IndexHeader:
             raise CorruptIndexError("the index does not say which archives it needs")
         rule = found.get("rule", {})
         if not isinstance(rule, dict):
-            raise CorruptIndexError("the index has an invalid rule of change")
+            raise CorruptIndexError("the index has no mapping where the rule of change must be")
         return cls(
             key=parse_text(found.get("key")),
             set_name=parse_text(found.get("set")),
@@ -246,7 +246,7 @@ def _needs(value: object, date: int) -> tuple[NeededArchive, ...]:
     """Return the archives that an increment of *date* needs. Raises CorruptIndexError."""
     needs = [parse_list(each) for each in parse_list(value)]
     if len(needs) > MAX_NEEDS or any(len(each) != 4 for each in needs):
-        raise CorruptIndexError("the index has an invalid list of the archives that it needs")
+        raise CorruptIndexError("the index has something else where a needed archive must be")
     parsed = tuple(
         NeededArchive(
             _needed_key(key),
@@ -387,10 +387,10 @@ def parse_table(line: bytes, place: TablePlace) -> list[int]:
 def _segment_place(value: object) -> SegmentPlace:
     parts = parse_list(value)
     if len(parts) != 5:
-        raise CorruptIndexError("the index has an invalid place of a segment")
+        raise CorruptIndexError("the index has a segment without its place")
     first = parse_text(parts[0])
     if BAD_PATH.search(first) or len(first) > MAX_PATH_BYTES:
-        raise CorruptIndexError(f"the index has an invalid path: {first[:200]!r}")
+        raise CorruptIndexError(f"the index has a path that no file has: {first[:200]!r}")
     return SegmentPlace(
         first,
         parse_number(parts[1], 1, MAX_SEGMENT_RECORDS),
@@ -402,7 +402,7 @@ def _segment_place(value: object) -> SegmentPlace:
 def _table_place(value: object) -> TablePlace:
     parts = parse_list(value)
     if len(parts) != 4:
-        raise CorruptIndexError("the index has an invalid place of a table")
+        raise CorruptIndexError("the index has a table without its place")
     members = parse_number(parts[0], 1, MAX_TABLE_MEMBERS)
     return TablePlace(members, parse_number(parts[1], 0, MAX_NUMBER), *_place(parts[2:]))
 

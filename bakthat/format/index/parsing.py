@@ -133,7 +133,7 @@ def _check_paths(paths: Sequence[str], before: str | None, *, is_sorted: bool) -
     is_bad = "//" in joined or ("/." in joined and ("/./" in joined or "/../" in joined))
     if is_bad or joined.count("\0") != len(paths) - 1:
         bad = next((path for path in paths if BAD_PATH.search(path)), "")
-        raise CorruptIndexError(f"the index has an invalid path: {bad[:200]!r}")
+        raise CorruptIndexError(f"the index has a path that no file has: {bad[:200]!r}")
     # As sort_key does it, of all at once: no component is empty, so two NULs are a boundary.
     keys = sort_key("//".join(paths)).split(b"\0\0")
     if max(map(len, keys)) > MAX_PATH_BYTES:
@@ -309,15 +309,15 @@ def _running_sums(numbers: Sequence[int | None]) -> Sequence[int | None]:
 
 def _decoded(digests: Sequence[object]) -> list[bytes]:
     if not set(map(type, digests)) <= {str, NoneType}:
-        raise CorruptIndexError("the index has an invalid SHA-256")
+        raise CorruptIndexError("the index has something else where a SHA-256 must be")
     known = [str(each) for each in digests if each]
     if set(map(len, known)) - {DIGEST_LETTERS}:
-        raise CorruptIndexError("the index has an invalid SHA-256")
+        raise CorruptIndexError("the index has something else where a SHA-256 must be")
     try:
         # All at once: with one letter more, each makes 33 bytes.
         raw = binascii.a2b_base64("A".join([*known, ""]), strict_mode=True)
     except ValueError as exc:
-        raise CorruptIndexError("the index has an invalid SHA-256") from exc
+        raise CorruptIndexError("the index has something else where a SHA-256 must be") from exc
     found = iter([raw[at : at + 32] for at in range(0, len(raw), 33)])
     return [next(found) if each else b"" for each in digests]
 
@@ -340,24 +340,26 @@ def _parse_more(more: object, type_: EntryType) -> _More:
     if more is None:
         more = {}
     if not isinstance(more, dict):
-        raise CorruptIndexError("a record of the index is not valid")
+        raise CorruptIndexError("a record of the index has no mapping where one must be")
     target = parse_text(more.get("t", ""))
     if bool(target) != (type_ in _LINKS):
         raise CorruptIndexError("the index has a link without a target")
     is_bad = type_ is EntryType.HARDLINK and BAD_PATH.search(target)
     if len(target.encode("utf-8", "surrogateescape")) > MAX_PATH_BYTES or "\0" in target or is_bad:
-        raise CorruptIndexError(f"the index has an invalid target: {target[:200]!r}")
+        raise CorruptIndexError(f"the index has a target that no link has: {target[:200]!r}")
     device = None
     if "d" in more:
         numbers = parse_list(more["d"])
         if len(numbers) != 2:
-            raise CorruptIndexError("the index has an invalid device")
+            raise CorruptIndexError("the index has a device without its two numbers")
         device = parse_number(numbers[0], 0, MAX_ID), parse_number(numbers[1], 0, MAX_ID)
     if (device is not None) != (type_ in _DEVICES):
-        raise CorruptIndexError("the index has a device without its numbers")
+        raise CorruptIndexError(
+            "the index has a device without numbers, or numbers without a device"
+        )
     attributes = more.get("x", "")
     if attributes and not (isinstance(attributes, str) and _ATTRIBUTES.fullmatch(attributes)):
-        raise CorruptIndexError("the index has an invalid hash of attributes")
+        raise CorruptIndexError("the index has something else where a hash must be")
     if "k" in more and type_ is not EntryType.FILE:
         raise CorruptIndexError("the index gives content to an entry that can have none")
     return _More(

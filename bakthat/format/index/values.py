@@ -90,7 +90,7 @@ def parse_json(text: bytes, what: str) -> Any:
     try:
         return json.loads(text.decode())  # or else it would be guessed how it is encoded
     except (ValueError, RecursionError) as exc:
-        raise CorruptIndexError(f"the {what} of the index is not valid JSON") from exc
+        raise CorruptIndexError(f"the {what} of the index is not JSON") from exc
 
 
 def sort_key(path: str) -> bytes:

@@ -104,7 +104,7 @@ class IncrementSettings:
             value = list(value) if isinstance(value, (list, tuple)) else value
             problem = _CHECKS[name](value)
             if problem is not None:
-                raise UsageError(f"{name} {problem.text}", hint=problem.hint)
+                raise UsageError(f"'{name}' {problem.text}", hint=problem.hint)
             values[name] = value
         every = values["full_every"]
         is_cold = destination == "glacier" or storage_class(profile.storage_class or "").is_cold
@@ -148,7 +148,10 @@ def _rules(patterns: Sequence[str]) -> PatternRules | None:
     try:
         parsed = [parse_pattern(each.encode("utf-8", "surrogateescape")) for each in patterns]
     except InvalidPatternError as exc:
-        raise UsageError(f"always_read has a pattern that {exc}") from exc
+        raise UsageError(
+            f"'always_read' has a pattern that {exc}",
+            hint="put a backslash before a character that is meant literally",
+        ) from exc
     return PatternRules(parsed) if parsed else None
 
 

@@ -326,7 +326,10 @@ def _path_below(source: BackupSource, path: str) -> str:
         return os.path.normpath(path)
     if whole.startswith(f"{root}/"):
         return os.path.relpath(whole, root)
-    raise UsageError(f"'{printable(path)}' is not below '{printable(source.path)}'")
+    raise UsageError(
+        f"'{printable(path)}' is not below '{printable(source.path)}', which is backed up",
+        hint="give a path in what is backed up to --why",
+    )
 
 
 def _explained(explanation: str, parent: str) -> str:

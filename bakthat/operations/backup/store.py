@@ -117,7 +117,7 @@ class NewBackup:
                 _release(catalog_path, key)
                 raise
         raise StorageError(
-            f"{MAX_COLLISIONS} names in a row are taken on the storage",
+            f"{MAX_COLLISIONS} names in a row are taken in {self.backend.container}",
             hint="check that what answers is the storage, and the clock of this machine",
         )
 
@@ -310,7 +310,7 @@ class NewBackup:
             name = printable(row["stored_filename"])
             raise CatalogError(
                 f"stored as {name} on {self.backend.name}, but not recorded: {exc}",
-                hint=f"the stored backup is complete; restore it by this name: {name}",
+                hint=f"it is complete: bakthat restore {name} restores it, bakthat sync lists it",
             ) from exc
 
     def _describe(

@@ -69,7 +69,8 @@ def contents(
     backup = _find(session, filename, host, source)
     if backup.is_key_value:
         raise UsageError(
-            f"{printable(backup.stored_filename)} is a value of KeyValue, which holds no files"
+            f"{printable(backup.stored_filename)} is a value of KeyValue, which holds no files",
+            hint="bakthat restore restores it, as a JSON file",
         )
     texts = [patterns] if isinstance(patterns, str) else list(patterns)
     secrets = _Secrets(password, identity_file, prompt)

@@ -127,11 +127,12 @@ def diff(
         or one_file_system
     ):
         raise UsageError(
-            "a path, a hash of files and what to leave out are for a comparison with the disk",
-            hint="name one backup",
+            f"--path, --hash and what leaves files out are for a comparison with the disk, not of "
+            f"'{printable(filename)}' with '{printable(other)}'",
+            hint="name one backup to compare it with the disk, or leave these options out",
         )
     if path is not None and not os.fspath(path):
-        raise UsageError("the path to compare with is empty")
+        raise UsageError("the path to compare with is empty", hint=_PATH_HINT)
     session = Session(profile, config, conf, destination)
     first = _find(session, filename, host, source)
     second = None if other is None else _find(session, other, host, source)
@@ -269,7 +270,8 @@ def _find(session: Session, name: str, host: str | None, source: PathLike | None
     backup = find_to_restore(session, name, host, source)
     if backup.is_key_value:
         raise UsageError(
-            f"{printable(backup.stored_filename)} is a value of KeyValue, which holds no files"
+            f"{printable(backup.stored_filename)} is a value of KeyValue, which holds no files",
+            hint="bakthat restore restores it, as a JSON file",
         )
     return backup
 

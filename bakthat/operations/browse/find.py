@@ -40,6 +40,9 @@ from bakthat.system.text import counted, is_text, printable
 log = logging.getLogger("bakthat")
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?")
+_SINCE_HINT = (
+    "write a date in UTC such as 2013-06-04 or '2013-06-04 19:10', or an age such as 3D, 12h or 2W"
+)
 MAX_SINGLE_REQUESTS = 20
 """The most indexes that are looked for one by one; for more, the container is listed."""
 _REMEMBERED_PATHS = 250_000
@@ -164,7 +167,10 @@ def find(
     """
     texts = [patterns] if isinstance(patterns, str) else list(patterns)
     if not texts:
-        raise UsageError("nothing to search for was named")
+        raise UsageError(
+            "nothing to search for was named",
+            hint="give a path or a pattern, such as bakthat find '*.txt'",
+        )
     selection = Selection(texts)
     session = Session(profile, config, conf, destination)
     moment = None if since is None else parse_since(since, time.time())
@@ -186,13 +192,18 @@ def parse_since(since: str | float, now: float) -> float:
     if not isinstance(since, str):
         return float(since)
     if _DATE.fullmatch(since) is None:
-        return now - parse_interval(since)
+        try:
+            return now - parse_interval(since)
+        except UsageError as exc:
+            raise UsageError(
+                f"'{printable(since)}' is neither a date nor an interval", hint=_SINCE_HINT
+            ) from exc
     text = since.replace("T", " ")
     shape = "%Y-%m-%d %H:%M:%S"[: {10: 8, 16: 14, 19: 17}[len(text)]]
     try:
         return timegm(time.strptime(text, shape))
     except ValueError as exc:
-        raise UsageError(f"there is no date '{since}'") from exc
+        raise UsageError(f"there is no date '{since}'", hint=_SINCE_HINT) from exc
 
 
 def _named(backup: models.Backups) -> dict[str, Any]:

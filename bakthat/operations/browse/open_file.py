@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -33,6 +33,7 @@ CHECKED_BYTES = 64 * 1024 * 1024
 _SMALL_BYTES = 1024 * 1024
 """An archive of up to so many bytes is fetched by one request."""
 _ZEROS = bytes(1024 * 1024)
+_DAMAGE_HINT = "bakthat check --read-data tells which backups are whole"
 _MAX_LINKS = 40
 """The most hard links from one to the next; bakthat writes one."""
 
@@ -73,8 +74,11 @@ def open_file(
         keys = KeyFinder(session, password, identity_file, may_ask(prompt))
         found = _find(stages, session, find_to_restore(session, filename, host, source), path, keys)
         if found.tar is None:
-            return one_file.temporary_copy(found.source(stages), found.content)
-        return one_file.seekable(found.tar, found.content, stages.pop_all().close)
+            with found.naming():
+                return one_file.temporary_copy(found.source(stages), found.content)
+        return one_file.seekable(
+            found.tar, found.content, stages.pop_all().close, naming=found.naming
+        )
 
 
 def cat(
@@ -103,11 +107,12 @@ def cat(
     with ExitStack() as stages:
         keys = KeyFinder(session, password, identity_file, may_ask(prompt))
         found = _find(stages, session, find_to_restore(session, filename, host, source), path, keys)
-        content = one_file.content_of(found.source(stages), found.content)
-        if found.content.size <= CHECKED_BYTES:
-            _write_checked(content, found.content.size, output)
-        else:
-            _write_as_read(content, found.content.size, output)
+        with found.naming():
+            content = one_file.content_of(found.source(stages), found.content)
+            if found.content.size <= CHECKED_BYTES:
+                _write_checked(content, found.content.size, output)
+            else:
+                _write_as_read(content, found.content.size, output)
         return found.entry
 
 
@@ -125,6 +130,10 @@ class _Found:
     expected: read.Expected
     keys: KeyFinder
     backup: models.Backups
+
+    def naming(self) -> AbstractContextManager[None]:
+        """Name the archive in errors, and say what to try."""
+        return read.naming(self.key, needs_index=True, damage_hint=_DAMAGE_HINT)
 
     def source(self, stages: ExitStack) -> Source:
         """Return what the tar has of the content, with its headers; *stages* close it."""
@@ -248,7 +257,10 @@ def _content_entry(state: State, entry: Entry) -> Entry:
         if entry.type is not EntryType.HARDLINK:
             is_device = entry.type in (EntryType.CHARACTER, EntryType.BLOCK)
             kind = f"{entry.type.value} device" if is_device else entry.type.value
-            raise UsageError(f"{name} is a {kind} in the backup, which has no content")
+            raise UsageError(
+                f"{name} is a {kind} in the backup, which has no content",
+                hint="name a file; bakthat contents lists them",
+            )
         before = [
             each
             for each in state.entries([entry.target])

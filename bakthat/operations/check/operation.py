@@ -101,8 +101,8 @@ def _parse_sample(sample: int | str | None) -> tuple[int | None, float | None]:
     elif sample is None or (isinstance(sample, int) and sample is not True and sample >= 1):
         return sample, None
     raise UsageError(
-        f"invalid sample {sample!r}",
-        hint="give a number of backups from 1 on, or a share of their data such as 5%",
+        f"the sample {sample!r} is neither a number from 1 on nor a share",
+        hint="give a number of backups, or a share of their data such as --sample 5%",
     )
 
 

@@ -86,6 +86,10 @@ class ArchiveRestore:
 
         *report* takes the counts and warnings, and the duration.
         """
+        with read.naming(self._key):
+            self._run(report)
+
+    def _run(self, report: ArchiveReport) -> None:
         self._backup.container = self._backend.container
         log.info("Downloading...")
         keys = self._keys.of(self._backend, self._backup, self._expected)
@@ -119,12 +123,8 @@ class ArchiveRestore:
                     if not self._read_around(exc, keys, report, index):
                         raise
         except CorruptIndexError as exc:
-            log.warning(
-                "the index of %s is damaged, so it is not used: %s; %s",
-                printable(self._key),
-                exc,
-                exc.hint,
-            )
+            what = "" if exc.is_named else f"the index of {printable(self._key)} is damaged: "
+            log.warning("%s%s, so it is not used; %s", what, exc, exc.hint)
             report.go_back_to(before)
             return False
         return True
@@ -227,7 +227,10 @@ class ArchiveRestore:
     def _check_name(self, selection: Selection) -> None:
         """Raise unless *selection* has the one file of the backup."""
         if self._expected.is_value:
-            raise UsageError(f"{printable(self._key)} is a value: it cannot be restored in part")
+            raise UsageError(
+                f"{printable(self._key)} is a value, which cannot be restored in part",
+                hint="leave --only out (only= in Python)",
+            )
         name = os.fsencode(self._expected.name).decode("utf-8", "surrogateescape")
         list(selection.entries(OneFile(name)))
         selection.check()

@@ -216,7 +216,10 @@ def _arguments_to_repeat(
 
 def _target(output: PathLike | None) -> Path:
     if output is not None and not os.fspath(output):
-        raise UsageError("the directory to restore into has an empty name")
+        raise UsageError(
+            "the directory to restore into has an empty name",
+            hint="name one after -o (output= in Python), or leave it out for the working directory",
+        )
     return expanded(output or os.curdir)
 
 
@@ -246,6 +249,7 @@ def _stored_object(session: Session, backup: models.Backups) -> StoredObject:
     if stored.size not in (backup.size, -1):
         raise CorruptArchiveError(
             f"{name} has {stored.size} bytes on the storage, but {backup.size} were stored: "
-            "it was truncated or replaced"
+            "it was truncated or replaced",
+            hint="bakthat sync updates the catalog; bakthat check shows which backups are whole",
         )
     return stored

@@ -65,8 +65,8 @@ class StateRestore:
             raise UsageError(
                 f"{printable(backup.stored_filename)} is an increment: only its index says which "
                 "parts of which archives make it up",
-                hint="without any index, tar restores it: the full first, then each increment in "
-                "order by tar xzGf",
+                hint="leave --no-index out, or restore it with tar: the full first, then each "
+                "increment in order by tar xzGf; bakthat show --by-hand prints how",
             )
         self._stack = stack
         self._session = session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,16 @@ from bakthat.archive.report import ArchiveReport
 from bakthat.errors import SourceError, UsageError
 from bakthat.format import names
 from bakthat.format.description import NAMED, source_id
-from bakthat.system.text import from_native, is_text, printable, reason_of, to_native
+from bakthat.system.text import (
+    did_you_mean,
+    from_native,
+    is_text,
+    printable,
+    reason_of,
+    to_native,
+)
+
+_MOST_SIBLINGS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,9 @@ class BackupSource:
         Raises SourceError, UsageError.
         """
         if filename is not None and not os.fspath(filename):
-            raise UsageError("no file or directory was named to back up")
+            raise UsageError(
+                "no file or directory was named to back up", hint="name one: bakthat backup PATH"
+            )
         path = Path(os.path.abspath(os.path.expanduser(filename or os.curdir)))
         shown = printable(str(path))
         try:
@@ -62,11 +74,17 @@ class BackupSource:
             exists = is_file or is_directory or path.exists()
         except (OSError, ValueError) as exc:  # a name that is too long or has a NUL
             why = reason_of(exc)
-            raise SourceError(f"cannot read '{shown}': {why}") from exc
+            raise SourceError(
+                f"cannot read '{shown}': {why}",
+                hint="check the name, and that its disk is mounted",
+            ) from exc
         if not exists:
-            raise SourceError(f"no such file or directory: '{shown}'")
+            raise SourceError(f"no such file or directory: '{shown}'", hint=_hint_of_missing(path))
         if not (is_file or is_directory):
-            raise SourceError(f"neither a file nor a directory: '{shown}'")
+            raise SourceError(
+                f"neither a file nor a directory: '{shown}'",
+                hint="name a file, or a directory that contains it",
+            )
         if not path.name and custom_filename is None:
             raise UsageError(
                 f"'{shown}' has no name of its own", hint="name the backup with --name"
@@ -118,3 +136,13 @@ class BackupSource:
         if markers:
             return "--exclude-caches leaves out everything"
         return ""  # nothing could be read, and each entry has its warning
+
+
+def _hint_of_missing(path: Path) -> str:
+    """Return a hint for *path*, which does not exist: the name beside it that is most like it."""
+    parent = path.parent
+    try:
+        siblings = [each.name for each in itertools.islice(os.scandir(parent), _MOST_SIBLINGS)]
+    except OSError:
+        return f"check the name: there is no directory '{printable(str(parent))}' either"
+    return did_you_mean(path.name, siblings) or "check the name, and that its disk is mounted"

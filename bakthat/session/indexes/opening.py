@@ -94,23 +94,12 @@ def open_index(
     with ExitStack() as stack, _forgetting(backup):
         index = _from_cache(stack, backup)
         if index is None and not backup.is_key_value:
-            problem = ""
-            try:
-                index = _from_storage(stack, session, backup, keys, whole=whole)
-            except (NotFoundError, ContainerNotFoundError):
-                if not is_quiet:
-                    log.info(
-                        "%s has no index, so all of it is read; bakthat sync --indexes makes one",
-                        printable(backup.stored_filename),
-                    )
-            except NotReadyError:
-                problem = "is in cold storage, where a rule of the bucket moved it"
-            except (CorruptIndexError, DecryptionError, AgeFormatError) as exc:
-                problem = f"cannot be used: {exc}; {_REMEDY}"
-            if problem:
-                log.warning("the index of %s %s", printable(backup.stored_filename), problem)
-            if index is None and may_read_archive:
-                index = _by_reading(stack, session, backup, keys, progress, before)
+            from bakthat.pipeline.read import naming  # it takes time to load
+
+            with naming(backup.stored_filename):
+                index = _from_storage_or_log(stack, session, backup, keys, whole, is_quiet)
+                if index is None and may_read_archive:
+                    index = _by_reading(stack, session, backup, keys, progress, before)
         yield index
 
 
@@ -202,7 +191,7 @@ def _check_needs(backup: models.Backups, needs: Sequence[NeededArchive]) -> None
         return
     raise CorruptIndexError(
         f"the index of {printable(backup.stored_filename)} does not say which archives it needs",
-        hint="another object was put in its place on the storage",
+        hint="bakthat sync --indexes makes it again: another object was put in its place",
     )
 
 
@@ -248,6 +237,32 @@ def _from_cache(stack: ExitStack, backup: models.Backups) -> IndexReader | None:
     except CorruptIndexError as exc:
         log.debug("the index in the cache is damaged: %s", exc)
         return None
+
+
+def _from_storage_or_log(
+    stack: ExitStack,
+    session: Session,
+    backup: models.Backups,
+    keys: KeyFinder,
+    whole: bool,
+    is_quiet: bool,
+) -> IndexReader | None:
+    """Open the stored index; return None, and say why, where there is none that can be used."""
+    name = printable(backup.stored_filename)
+    try:
+        return _from_storage(stack, session, backup, keys, whole=whole)
+    except (NotFoundError, ContainerNotFoundError):
+        if not is_quiet:
+            log.info(
+                "%s has no index, so all of it is read; bakthat sync --indexes makes one", name
+            )
+        return None
+    except NotReadyError:
+        problem = "is in cold storage, where a rule of the bucket moved it"
+    except (CorruptIndexError, DecryptionError, AgeFormatError) as exc:
+        problem = f"cannot be used: {exc}; {_REMEDY}"
+    log.warning("the index of %s %s", name, problem)
+    return None
 
 
 def _from_storage(

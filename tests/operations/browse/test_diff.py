@@ -17,6 +17,7 @@ import bakthat
 from bakthat.archive.create import walk as walk_module
 from bakthat.crypto import age
 from bakthat.errors import NoMatchError, SourceError, UsageError
+from bakthat.helper import KeyValue
 from bakthat.operations.browse.diff import DiffReport
 from tests.support.commandline import CommandLine, untimed
 from tests.support.legacy import Legacy, tarball
@@ -144,6 +145,12 @@ class TestTwoBackups:
             with pytest.raises(UsageError, match="for a comparison with the disk"):
                 found(name, name, conf=local, **options)
 
+    def test_a_value_holds_no_files(self, local: Conf, mydir: Path) -> None:
+        name = stored(mydir, local)
+        KeyValue(conf=local).set_key("mykey", 1)
+        with pytest.raises(UsageError, match="is a value of KeyValue"):
+            found(name, "mykey", conf=local)
+
     def test_a_name_that_means_no_backup_is_an_error(self, local: Conf, mydir: Path) -> None:
         name = stored(mydir, local)
         with pytest.raises(NoMatchError, match="no backup matches 'nothing'"):
@@ -229,6 +236,14 @@ class TestDisk:
         shutil.rmtree(mydir)
         with pytest.raises(SourceError, match=r"cannot compare with .*mydir: no such file"):
             found(name, conf=local)
+
+    def test_an_empty_path_and_a_fifo_are_no_places(self, local: Conf, mydir: Path) -> None:
+        name = stored(mydir, local)
+        with pytest.raises(UsageError, match="the path to compare with is empty"):
+            found(name, conf=local, path="")
+        os.mkfifo(mydir / "fifo")
+        with pytest.raises(SourceError, match="it is neither a file nor a directory"):
+            found(name, conf=local, path=mydir / "fifo")
 
     def test_what_cannot_be_read_is_a_warning_and_no_change(
         self, local: Conf, mydir: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,1 @@
+"""Every error of the code, with the test whose input causes it."""
