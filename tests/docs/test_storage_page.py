@@ -28,7 +28,7 @@ def statements() -> list[dict[str, Any]]:
 
 def test_the_page_says_what_each_right_is_for() -> None:
     section = PAGE.read_text().partition(SECTION)[2].partition("\nWhat a storage may lack")[0]
-    table = section.partition("=====")[2]
+    table = section.partition(".. list-table::")[2]
     for action in (each for statement in statements() for each in statement["Action"]):
         assert action in table
 
