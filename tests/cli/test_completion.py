@@ -267,6 +267,18 @@ def test_the_profile_on_the_line_may_be_given_in_each_way(user: CommandLine) -> 
     assert names(user, "sets", "", "-p", "") == ["mydir"]
 
 
+def test_names_are_those_of_the_profile_in_the_environment(user: CommandLine) -> None:
+    config = user.directory / "config.yml"
+    config.write_text(f"work: {{default_destination: local, database: {user.home}/none.sqlite}}\n")
+    config.chmod(0o600)
+    user.environment |= {"BAKTHAT_CONFIG": str(config), "BAKTHAT_PROFILE": "work"}
+    assert names(user) == []
+    user.environment["BAKTHAT_DATABASE"] = str(user.home / ".bakthat.sqlite")
+    assert names(user) == ["mydir"]
+    user.environment["BAKTHAT_TIMEOUT"] = "wrong"
+    assert names(user) == []
+
+
 def test_the_path_of_the_catalog_may_have_any_character(user: CommandLine) -> None:
     catalog = user.directory / "100% of #1?mode=rwc.sqlite"
     config = user.home / ".bakthat.yml"
