@@ -45,7 +45,8 @@ def cache_findings() -> list[Finding]:
     try:
         found = directory.stat()
     except FileNotFoundError:
-        wrong = disks.problem_of_directory(_existing(directory))
+        is_link = directory.is_symlink()  # one that leads nowhere is in the way
+        wrong = disks.problem_of_directory(directory if is_link else _existing(directory))
         if wrong is None:
             return [good(topic, f"there is none yet; {shown} can be made")]
         return [advice(topic, f"{shown} cannot be made: {wrong.reason}", wrong.hint)]
@@ -136,8 +137,11 @@ def _same_disk(store: Path, sources: set[str]) -> str:
 
 
 def _existing(path: Path) -> Path:
-    """Return *path*, or the nearest directory above it that exists."""
-    while not os.path.lexists(path):
+    """Return *path*, or the nearest directory above it that exists.
+
+    A symbolic link that leads nowhere does not.
+    """
+    while not os.path.exists(path):
         path = path.parent
     return path
 
