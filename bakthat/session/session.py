@@ -40,8 +40,9 @@ class Session:
         destination: str | None = None,
         *,
         host: str | None = None,
+        loaded: LoadedProfile | None = None,
     ) -> None:
-        """Load the profile and activate its plugins.
+        """Load the profile, unless it is *loaded*, and activate its plugins.
 
         *destination* None or "" means the profile's default. *host* overrides the name of this
         host. Raises ConfigError, UsageError.
@@ -49,7 +50,7 @@ class Session:
         problem = settings.host(host) if host is not None else None
         if problem is not None:
             raise UsageError(f"the name of the host {problem.text}", hint=problem.hint)
-        self.loaded: LoadedProfile = load_profile(profile, config=config, conf=conf)
+        self.loaded = loaded or load_profile(profile, config=config, conf=conf)
         self.profile = self.loaded.profile
         if destination and destination not in DESTINATIONS:
             raise UsageError(

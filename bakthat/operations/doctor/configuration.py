@@ -41,7 +41,7 @@ def open_session(
         return None, [failed("configuration", exc)]
     findings = [_about_file(loaded)]
     try:
-        session = Session(profile, config, conf, destination)
+        session = Session(profile, config, conf, destination, loaded=loaded)
     except ConfigError as exc:
         findings.append(failed("plugins", exc))
         without = {**loaded.mapping, "plugins": []}
@@ -62,7 +62,9 @@ def _about_file(loaded: LoadedProfile) -> Finding:
             f"there is no file {shown}: backups go to a directory of this machine",
             "bakthat configure sets up another destination",
         )
-    with contextlib.suppress(OSError):  # such as the "file" of conf=
+    if loaded.origin == "conf":  # the paths of files are absolute
+        return good(topic, f"profile '{printable(loaded.name)}' of conf is valid")
+    with contextlib.suppress(OSError):  # without a file, all is from the environment
         mode = stat.S_IMODE(os.stat(loaded.origin).st_mode)
         if mode & 0o077:
             return advice(topic, f"others can read {shown} (mode {mode:04o})", f"chmod 600 {shown}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sqlite3
@@ -99,6 +100,24 @@ def test_a_file_that_is_missing_broken_or_open_to_others(conf: Conf, tmp_path: P
     path.chmod(0o600)
     assert bad(bakthat.doctor(config=path)) == []
     assert "no profile 'web'" in the_problem(bakthat.doctor(config=path, profile="web")).detail
+
+
+def test_a_file_of_the_name_conf_is_not_the_profile_of_a_call(
+    conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("conf").touch(mode=0o644)
+    assert bad(doctor(conf)) == []
+
+
+def test_a_configuration_from_a_pipe_is_read_once(conf: Conf) -> None:
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, json.dumps({"default": conf}).encode())
+        os.close(writing)
+        assert bad(bakthat.doctor(config=f"/dev/fd/{reading}")) == []
+    finally:
+        os.close(reading)
 
 
 def test_a_destination_that_does_not_exist_is_an_error(conf: Conf) -> None:
@@ -310,6 +329,16 @@ def test_a_store_beside_its_sources_is_advice(conf: Conf, tree: Path) -> None:
     assert f"same file system as {tree}" in found.detail
 
 
+def test_links_that_lead_nowhere_are_no_defect(conf: Conf, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "unplugged")
+    for more in ({"local_path": str(link)}, {"database": str(link / "catalog.sqlite")}):
+        findings = doctor(conf, **more)
+        assert problems(findings)
+        assert "unexpected" not in repr(findings)
+        assert finding(findings, "disk").verdict is Verdict.GOOD
+
+
 @as_root
 def test_a_store_on_its_own_disk_that_has_too_little_room(
     conf: Conf, tree: Path, tmp_path: Path
@@ -371,6 +400,10 @@ def test_a_cache_that_cannot_be_used_is_advice(
     (found,) = bad(doctor(conf))
     assert found.hint == f"chmod 700 {cache / 'bakthat'}"
     (cache / "bakthat").rmdir()
+    (cache / "bakthat").symlink_to("unplugged")
+    (found,) = bad(doctor(conf))
+    assert (found.topic, found.verdict) == ("index cache", Verdict.ADVICE)
+    (cache / "bakthat").unlink()
     cache.rmdir()
     cache.write_text("")
     (found,) = bad(doctor(conf))
