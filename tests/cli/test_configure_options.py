@@ -273,11 +273,14 @@ def limited(user: CommandLine, kilobytes: int, *words: str) -> subprocess.Comple
     )
 
 
+LARGE = "bakthat: hint: the file system, or ulimit -f, does not allow files of that size\n"
+
+
 def test_a_key_that_cannot_be_written_leaves_nothing(user: CommandLine) -> None:
     before = sorted(os.listdir(user.directory))
     done = limited(user, 0, "configure", "--new-key", "new.txt", "--no-proof")
     assert done.stderr == (
-        f"bakthat: error: cannot write '{user.directory}/new.txt': file too large\n"
+        f"bakthat: error: cannot write '{user.directory}/new.txt': file too large\n{LARGE}"
     )
     assert sorted(os.listdir(user.directory)) == before
     assert os.listdir(user.home) == []
@@ -288,6 +291,7 @@ def test_a_page_that_cannot_be_written_leaves_a_profile_that_works(user: Command
     done = limited(user, 1, *words)
     assert done.stderr == (
         f"bakthat: error: cannot write '{user.directory}/page.html': file too large\n"
+        f"{LARGE}"
         f"bakthat: hint: the profile was written; the private key is in {user.directory}/new.txt\n"
     )
     assert not (user.directory / "page.html").exists()
@@ -443,3 +447,23 @@ def test_the_files_of_a_page_and_a_key_may_have_any_name(user: CommandLine) -> N
     assert done.code == 0
     assert profile_of(user)["identity_file"] == str(Path(user.directory, "a b/ké'y"))
     assert (user.directory / "a b" / "\N{SNOWMAN}").exists()
+
+
+def test_a_variable_that_wins_over_the_answers_is_named(user: CommandLine) -> None:
+    other = user.directory / "other"
+    done = user.run(
+        "configure",
+        "--local-path",
+        user.directory / "mine",
+        "--no-encryption",
+        env={"BAKTHAT_LOCAL_PATH": str(other)},
+    )
+    assert (
+        "bakthat: warning: variables of the environment win over the profile: BAKTHAT_LOCAL_PATH"
+    ) in done.stderr
+    assert done.code == 0
+
+
+def test_no_other_mode_is_advised_for_a_device(user: CommandLine) -> None:
+    done = user.run("configure", "--secret-key-file", "/dev/null", "--no-proof")
+    assert "chmod" not in done.stderr

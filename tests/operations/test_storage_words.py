@@ -197,7 +197,7 @@ def _no_room(_: pytest.MonkeyPatch, _directory: Path) -> Iterator[str]:
     """A host that accepts no more connections: those that wait fill its queue."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as waiting:
         address = server.getsockname()
-        for _ in range(4):
+        for _attempt in range(4):
             client = waiting.enter_context(socket.socket())
             client.setblocking(False)
             client.connect_ex(address)

@@ -38,6 +38,7 @@ _ENTRIES_AT_ONCE = 1000
 @option(
     "patterns",
     nargs="*",
+    default=[],
     metavar="PATTERN",
     help="only this file or directory of the backup, or what this .gitignore pattern matches",
 )
@@ -251,7 +252,11 @@ def _size_or_type(entry: Entry) -> str:
     is_file=True,
 )
 @option("filename", metavar="BACKUP", help="stored filename, name of the set, or beginning")
-@option("path", help="path in the backup, or a .gitignore pattern that one file matches")
+@option(
+    "path",
+    metavar="ENTRY",
+    help="path in the backup, or a .gitignore pattern that one file matches",
+)
 @with_keys
 @with_destination
 @with_host

@@ -148,7 +148,11 @@ def configure(
     done.write_page()
     _print_advice(done, named)
     started = time.monotonic()
-    found = [] if no_proof else _prove(profile, config)
+    try:
+        found = [] if no_proof else _prove(profile, config)
+    except BaseException as exc:
+        exc.add_note(f"profile '{profile}' was written to {done.config}")
+        raise
     is_usable = not any(each.is_problem for each in found)
     if not is_usable and output.is_json():
         _print_problem(named)
@@ -226,6 +230,12 @@ def _print_advice(done: Configured, named: str) -> None:
         log.info("%s", line)
     for note in done.notes:
         log.warning("%s", note)
+    from bakthat.conf import load_profile
+
+    sources = load_profile(done.profile, config=done.config).sources.values()
+    variables = sorted(each.name for each in sources if each.kind == "variable")
+    if variables:
+        log.warning("variables of the environment win over the profile: %s", ", ".join(variables))
 
 
 def _prove(profile: str, config: str | None) -> list[Finding]:

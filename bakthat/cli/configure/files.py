@@ -102,12 +102,12 @@ def free_name(config: Path, profile: str, what: str) -> str:
 def warn_when_others_can_read(path: Path) -> None:
     """Log a warning when not only its owner may read a file. Raises ConfigError."""
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
+        mode = path.stat().st_mode
     except OSError as exc:
         raise ConfigError(
             f"cannot read '{printable(path)}': {reason_of(exc)}",
             hint="check the name and that this user may read it",
         ) from exc
-    if mode & 0o077:
-        shown = printable(path)
-        log.warning("others can read %s (mode %04o): chmod 600 %s", shown, mode, shown)
+    if mode & 0o077 and stat.S_ISREG(mode):
+        shown, bits = printable(path), stat.S_IMODE(mode)
+        log.warning("others can read %s (mode %04o): chmod 600 %s", shown, bits, shown)
