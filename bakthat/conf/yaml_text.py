@@ -6,6 +6,7 @@ The messages of the library quote the text, which may be a secret.
 from __future__ import annotations
 
 import codecs
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ _PROBLEMS = (
     (r"could not find expected ':'", "a line without a colon", "write it as key: value"),
     (r"expected <block end>, but found '<block mapping", "a wrong indentation", "align the keys"),
     (r"expected (<block end>|'[,}\]]|[,}\]])", "text after the end of a value", _QUOTE_IT),
+    (r"a value that is impossible", "a value that is impossible for its type", _QUOTE_IT),
     (r"a key that occurs twice", "a key that occurs twice", "remove one of the two"),
 )
 """Beginnings of the messages of yaml, what they mean, and what to do."""
@@ -131,18 +133,35 @@ def parse(text: str) -> Document:
         root = compose(text)
         if root is not None:
             _refuse_repeated_keys(root)
-        loader = yaml.SafeLoader("")
+        loader = _loader_class()("")
         try:
             content = None if root is None else loader.construct_document(root)
         finally:
             loader.dispose()
     except yaml.YAMLError as exc:
-        raise _plain(text, exc) from exc
-    except (ValueError, RecursionError) as exc:  # an impossible date, or endless nesting
-        raise YamlError(
-            f"not valid YAML: {str(exc).splitlines()[0]}", hint="put the value in quotes"
-        ) from exc
+        raise _plain(text, exc) from None  # that exception quotes the line
+    except RecursionError as exc:
+        raise YamlError("not valid YAML: nested too deeply", hint="remove some brackets") from exc
     return Document(content, root)
+
+
+@functools.cache
+def _loader_class() -> type[yaml.SafeLoader]:
+    """Return the loader that says where a value is that its type does not have."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+            try:
+                return super().construct_object(node, deep=deep)
+            except (ValueError, LookupError, AttributeError, OverflowError):
+                # The month 13, or !!int, !!bool and !!timestamp before other text. Not "from exc":
+                # that exception holds the value.
+                raise yaml.constructor.ConstructorError(
+                    problem="a value that is impossible", problem_mark=node.start_mark
+                ) from None
+
+    return Loader
 
 
 def compose(text: str) -> yaml.Node | None:

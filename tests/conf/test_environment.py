@@ -96,7 +96,20 @@ def test_a_wrong_value_is_named_by_its_variable(
 
 
 @pytest.mark.parametrize("key", [each for each in KEYS if each != "password"])
-@pytest.mark.parametrize("value", [SECRET, f"{SECRET}: [", f"'{SECRET}", f"[{SECRET}, 1]", ""])
+@pytest.mark.parametrize(
+    "value",
+    [
+        SECRET,
+        f"{SECRET}: [",
+        f"'{SECRET}",
+        f"[{SECRET}, 1]",
+        f"!!bool {SECRET}",
+        f"!!int {SECRET}",
+        f"!!timestamp {SECRET}",
+        f"[!!bool {SECRET}]",
+        "",
+    ],
+)
 def test_no_message_quotes_a_value(setenv: Any, key: str, value: str) -> None:
     if key in ("default_destination", "compress"):  # these hold no secret
         return
