@@ -16,6 +16,7 @@ from bakthat.cli.configure.key_page import KeyPage
 from bakthat.conf import Profile
 from bakthat.crypto import age
 from tests.support.commandline import CommandLine, stored_names
+from tests.support.profiles import write_config
 
 IDENTITY = age.generate_identity()
 RECIPIENT = age.recipient_of(IDENTITY)
@@ -114,7 +115,22 @@ def test_the_commands_for_a_vault_are_those_of_its_jobs() -> None:
 
 
 @pytest.mark.needs("age", "age-keygen", "tar")
-def test_the_paper_alone_restores_a_backup(user: CommandLine, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "prefix", "suffix"),
+    [
+        ({}, "", "tgz"),
+        ({"compress": False}, "", "tar"),
+        ({"compress": 0}, "sets/", "tar"),
+        ({"compress": 9}, "sets/web ", "tgz"),
+    ],
+)
+def test_the_paper_alone_restores_a_backup(
+    user: CommandLine, tmp_path: Path, changes: dict[str, Any], prefix: str, suffix: str
+) -> None:
+    write_config(
+        user.home / ".bakthat.yml",
+        default={"default_destination": "local", "prefix": prefix, **changes},
+    )
     (user.directory / "mydir").mkdir()
     (user.directory / "mydir" / "file").write_text("hello")
     words = ["--local-path", "my store", "--new-key", "key", "--key-page", "page.html"]
@@ -128,7 +144,9 @@ def test_the_paper_alone_restores_a_backup(user: CommandLine, tmp_path: Path) ->
     desk.mkdir()
     (desk / "key.txt").write_text(f"{key}\n")
     _, listing, *restoring = commands_on(paper)
-    typed = [each.replace("NAME.tgz", name.removesuffix(".age")) for each in restoring]
+    name = name.removeprefix(prefix)
+    assert name.endswith(f".{suffix}.age")
+    typed = [each.replace("NAME", name.removesuffix(f".{suffix}.age")) for each in restoring]
     done = subprocess.run(
         ["bash", "-ec", "\n".join([listing, *typed, "age-keygen -y key.txt"])],
         cwd=desk,
@@ -137,7 +155,7 @@ def test_the_paper_alone_restores_a_backup(user: CommandLine, tmp_path: Path) ->
     )
     assert done.stderr == ""
     lines = done.stdout.splitlines()
-    assert name in lines
+    assert any(line.endswith(name) for line in lines)
     assert lines[-1] in Text(paper).text  # the public key
     assert (desk / "mydir" / "file").read_text() == "hello"
 

@@ -18,8 +18,6 @@ from bakthat.system.text import from_native, printable
 
 _GROUP = 4
 """Characters that the eye takes in at once."""
-_FILE = "NAME.tgz.age"
-"""What stands for the stored filename of a backup."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,8 @@ class KeyPage:
 
     def html(self) -> str:
         """Return the page. It fits on one sheet of A4 or Letter paper."""
-        storage = _storage(self.profile)
+        suffix = "tgz" if self.profile.compress else "tar"
+        storage = _storage(self.profile, f"NAME.{suffix}.age")
         facts = {
             "Backups": escape(printable(storage.where)),
             "Profile": escape(printable(self.profile_name)),
@@ -52,6 +51,8 @@ class KeyPage:
             note=storage.note,
             listing=_lines(storage.listing),
             fetching=_lines(storage.fetching),
+            suffix=suffix,
+            gzip="z" if self.profile.compress else "",
         )
 
 
@@ -81,14 +82,17 @@ class _Storage(NamedTuple):
     note: str = ""
 
 
-def _storage(profile: Profile) -> _Storage:
+def _storage(profile: Profile, file: str) -> _Storage:
+    """Return where the backups of a profile are; *file* stands for the stored name of one."""
     prefix = profile.prefix.replace(HOST_PLACEHOLDER, "HOST")
     if profile.default_destination == "local":
         directory = from_native(str(expanded(profile.local_path)))
         path = shlex.quote(f"{directory}/{prefix}")
-        return _Storage(directory, f"ls {path}", f"cp {path}{_FILE} .")
+        # What follows the last slash of a prefix is the beginning of names.
+        pattern = path if prefix.endswith("/") or not prefix else f"{path}*"
+        return _Storage(directory, f"ls {pattern}", f"cp {path}{file} {file}")
     if profile.default_destination == "glacier":
-        return _vault(profile)
+        return _vault(profile, file)
     bucket = profile.s3_bucket or "BUCKET"
     url = shlex.quote(f"s3://{bucket}/{prefix}")
     at = _options(profile.region_name, profile.endpoint_url)
@@ -96,11 +100,11 @@ def _storage(profile: Profile) -> _Storage:
     return _Storage(
         f"bucket {bucket} of {service}, region {profile.region_name}",
         f"aws s3 ls {url}{at}",
-        f"aws s3 cp {url}{_FILE} .{at}",
+        f"aws s3 cp {url}{file} {file}{at}",
     )
 
 
-def _vault(profile: Profile) -> _Storage:
+def _vault(profile: Profile, archive: str) -> _Storage:
     vault = profile.glacier_vault or "VAULT"
     options = f"--account-id - --vault-name {shlex.quote(vault)}"
     options += _options(profile.region_name, profile.glacier_endpoint_url)
@@ -115,7 +119,7 @@ def _vault(profile: Profile) -> _Storage:
     return _Storage(
         f"vault {vault} of Amazon Glacier, region {profile.region_name}",
         fetching({"Type": "inventory-retrieval"}, "names.json"),
-        fetching({"Type": "archive-retrieval", "ArchiveId": "ID"}, _FILE),
+        fetching({"Type": "archive-retrieval", "ArchiveId": "ID"}, archive),
         "The first command of a pair prints the id of a JOB, and the second one works when the "
         "job is done, hours later. names.json has the ID of each archive. ",
     )
@@ -187,13 +191,13 @@ B, I or O, and no figure 1: what looks like O is zero.</p>
 <li>Write the private key into a file <code>key.txt</code>, as its only line.
 <code>age-keygen -y key.txt</code> prints the public key above, unless there is a typing error.
 <li>Fetch a backup: <pre>{fetching}</pre>
-<li>Decrypt it: <pre>age -d -i key.txt NAME.tgz.age &gt; NAME.tgz</pre>
+<li>Decrypt it: <pre>age -d -i key.txt NAME.{suffix}.age &gt; NAME.{suffix}</pre>
 <li>Unpack it, in an empty directory, and as root where owners are to be restored:
-<pre>tar xzpf NAME.tgz</pre>
+<pre>tar x{gzip}pf NAME.{suffix}</pre>
 </ol>
 <p>A name with <code>.inc</code> is that of a backup which has only what had changed. First unpack
 those that it needs, in the order of their dates, then the backup itself, each <code>.inc</code>
-with GNU tar and <code>tar xzpGf</code>. <code>bakthat show --by-hand NAME</code> prints all of
-these commands; without bakthat, <code>age -d -i key.txt NAME.inc.tgz.age.index | zcat | head -n
-1</code> shows what it <code>needs</code>.</p>
+with GNU tar and <code>tar x{gzip}pGf</code>. <code>bakthat show --by-hand NAME</code> prints all of
+these commands; without bakthat, <code>age -d -i key.txt NAME.inc.{suffix}.age.index | zcat | head
+-n 1</code> shows what it <code>needs</code>.</p>
 """
