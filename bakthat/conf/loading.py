@@ -87,10 +87,12 @@ def load_profile(
 ) -> LoadedProfile:
     """Read and check one profile.
 
-    *conf*, one profile as a flat dict, wins over any file and over the environment. *config* is the
-    path of a configuration file, which must exist. The default is ``~/.bakthat.yml``; without it,
-    the environment decides, and else the profile stores locally. Variables of the environment win
-    over the file. Raises ConfigError.
+    *conf*, one profile as a flat dict, wins over any file and over the environment, with one
+    exception: BAKTHAT_PASSWORD, which is no key of a profile, wins over the keys of encryption in
+    either (:func:`bakthat.passwords.encryption_keys`). *config* is the path of a configuration
+    file, which must exist. The default is ``~/.bakthat.yml``; without it, the environment decides,
+    and else the profile stores locally. Variables of the environment win over the file. Raises
+    ConfigError.
 
     Relative paths in a file are relative to the file's directory, so that they mean the same under
     cron, in a shell and in a helper's temporary directory. In *conf* and in variables they are
