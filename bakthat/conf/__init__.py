@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bakthat.conf.content import remember_pipes
 from bakthat.conf.environment import default_config, default_profile
-from bakthat.conf.loading import LoadedProfile, Source, load_profile
+from bakthat.conf.loading import LoadedProfile, Source, destination_without_file, load_profile
 from bakthat.conf.machine import machine_name
 from bakthat.conf.profile import (
     DEFAULT_CONFIG,
@@ -29,6 +29,7 @@ __all__ = [
     "Source",
     "default_config",
     "default_profile",
+    "destination_without_file",
     "events",
     "json_schema",
     "load_profile",

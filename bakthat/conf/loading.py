@@ -114,6 +114,18 @@ def load_profile(
     return combined(name, path, file, environment)
 
 
+def destination_without_file() -> str:
+    """Return the default destination where no file says one. Raises ConfigError.
+
+    Variables of the environment say it by the destination or its container; without them, it is
+    local.
+    """
+    environment = read_environment()
+    _raise_first(environment.problems)
+    given = {key: setting.value for key, setting in environment.settings.items()}
+    return str(given.get("default_destination") or _destination_without_file(given))
+
+
 def problem_of_name(
     name: str, file: ConfigFile | None, path: Path, *, is_named: bool
 ) -> ConfigError | None:

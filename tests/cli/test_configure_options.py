@@ -112,6 +112,45 @@ def test_a_new_profile_stores_where_it_has_a_container(
     assert profile_of(user)["default_destination"] == destination
 
 
+@pytest.mark.parametrize(
+    ("words", "destination"),
+    [
+        ("--new-key new", "s3"),
+        ("-c new.yml --no-encryption", "s3"),
+        ("-p shop --no-encryption", "s3"),
+        ("--vault v", "glacier"),
+        ("--local-path store", "local"),
+    ],
+)
+def test_a_new_profile_stores_where_the_environment_does(
+    user: CommandLine, words: str, destination: str
+) -> None:
+    variables = {"BAKTHAT_S3_BUCKET": "b"}
+    done = user.run("configure", *words.split(), "--no-proof", env=variables)
+    assert done.code == 0
+    file = user.directory / "new.yml" if "-c" in words else user.home / ".bakthat.yml"
+    (profile,) = yaml.safe_load(file.read_text()).values()
+    assert profile["default_destination"] == destination
+    assert "s3_bucket" not in profile
+
+
+def test_the_question_of_a_new_profile_offers_where_the_environment_stores(
+    user: CommandLine,
+) -> None:
+    answers = "\n" * 10
+    variables = {"BAKTHAT_GLACIER_VAULT": "v"}
+    assert user.run("configure", "--no-proof", stdin=answers, env=variables).code == 0
+    assert profile_of(user)["default_destination"] == "glacier"
+
+
+def test_a_wrong_variable_is_said_before_a_new_profile_is_written(user: CommandLine) -> None:
+    done = user.run("configure", "--new-key", "new", env={"BAKTHAT_S3_BUCKET": "a/b"})
+    assert done.code == 1
+    assert "BAKTHAT_S3_BUCKET holds a slash" in done.stderr
+    assert not (user.home / ".bakthat.yml").exists()
+    assert not (user.directory / "new").exists()
+
+
 WRONG: dict[str, tuple[str, int, str]] = {
     # What is typed, the exit code and the message.
     "an access key alone": ("--access-key AK", 2, "give --secret-key-file too"),

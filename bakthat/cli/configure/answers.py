@@ -44,7 +44,11 @@ def check_of(key: str, name: str) -> Parse[str]:
 
 
 def likely_destination(settings: Mapping[str, Any]) -> str:
-    """Return the default destination of a profile that names none: where it has a container."""
-    if settings.get("s3_bucket"):
-        return "s3"
-    return "glacier" if settings.get("glacier_vault") else "local"
+    """Return the default destination of a profile that names none: where it has a container.
+
+    One without any stores where it would without a file, such as in the bucket that a variable of
+    the environment names. Raises ConfigError for an invalid variable.
+    """
+    containers = {"s3_bucket": "s3", "glacier_vault": "glacier", "local_path": "local"}
+    named = [destination for key, destination in containers.items() if settings.get(key)]
+    return named[0] if named else conf.destination_without_file()
