@@ -151,6 +151,15 @@ def test_a_wrong_variable_is_said_before_a_new_profile_is_written(user: CommandL
     assert not (user.directory / "new").exists()
 
 
+@pytest.mark.parametrize("recipients", [5, [[1]], {"a": 1}])
+def test_a_new_key_replaces_what_is_no_public_key(user: CommandLine, recipients: Any) -> None:
+    wrong = {**LOCAL, "recipients": recipients}
+    write_config(user.home / ".bakthat.yml", default=wrong)
+    done = user.run("configure", "--new-key", "new", "--no-proof")
+    assert (done.code, "unexpected" in done.stderr) == (0, False)
+    assert str(profile_of(user)["recipients"][0]).startswith("age1")
+
+
 WRONG: dict[str, tuple[str, int, str]] = {
     # What is typed, the exit code and the message.
     "an access key alone": ("--access-key AK", 2, "give --secret-key-file too"),

@@ -58,9 +58,11 @@ def describe(current: Current) -> str:
 
 
 def recipients_of(current: Current) -> list[str]:
-    """Return the public keys of a profile."""
+    """Return the public keys of a profile; none where its value is not text or a list of text."""
     given = current.get("recipients") or []
-    return [given] if isinstance(given, str) else list(given)
+    keys = [given] if isinstance(given, str) else given
+    is_valid = isinstance(keys, list) and all(isinstance(each, str) for each in keys)
+    return list(keys) if is_valid else []
 
 
 def unencrypted() -> Encryption:
