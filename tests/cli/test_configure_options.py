@@ -160,6 +160,24 @@ def test_a_new_key_replaces_what_is_no_public_key(user: CommandLine, recipients:
     assert str(profile_of(user)["recipients"][0]).startswith("age1")
 
 
+@pytest.mark.parametrize(
+    ("redirection", "message"),
+    [
+        ("<&-", "--secret-key-file: standard input is closed"),
+        ("< bytes", "--secret-key-file: the secret key is not UTF-8 text"),
+    ],
+)
+def test_a_secret_key_that_cannot_be_read_from_standard_input_changes_nothing(
+    user: CommandLine, redirection: str, message: str
+) -> None:
+    (user.directory / "bytes").write_bytes(b"SUPER\xffSECRET\n")
+    done = user.shell(f"configure --access-key AK --secret-key-file - {redirection}")
+    assert done.code == 2
+    assert message in done.stderr
+    assert "SUPER" not in done.stderr
+    assert not (user.home / ".bakthat.yml").exists()
+
+
 WRONG: dict[str, tuple[str, int, str]] = {
     # What is typed, the exit code and the message.
     "an access key alone": ("--access-key AK", 2, "give --secret-key-file too"),

@@ -155,9 +155,20 @@ def _path(option: str) -> str:
 
 
 def _read_secret_key(file: str) -> str:
-    """Return the secret key in a file; ``-`` is standard input."""
+    """Return the secret key in a file; ``-`` is standard input.
+
+    Raises UsageError for a standard input that is closed or not text, and ConfigError for a file.
+    """
     if file == REMOVE:
-        return sys.stdin.readline().strip()
+        if sys.stdin is None:  # as after <&- in a shell
+            raise UsageError("--secret-key-file: standard input is closed", hint="name a file")
+        try:
+            return sys.stdin.buffer.readline().decode().strip()
+        except UnicodeDecodeError:
+            # Not "from exc": that exception holds the key.
+            raise UsageError(
+                "--secret-key-file: the secret key is not UTF-8 text", hint="save it as UTF-8"
+            ) from None
     path = path_of(_path(file))
     text = passwords.read_secret_file(path, "file with the secret key")
     warn_when_others_can_read(path)
