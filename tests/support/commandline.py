@@ -80,7 +80,7 @@ class CommandLine:
 
     def shell(self, arguments: str) -> Done:
         """Run ``bakthat`` with *arguments* as a shell reads them."""
-        line = f"{shlex.quote(sys.executable)} -m bakthat {arguments}"
+        line = f"{shlex.join(self._command(()))} {arguments}"
         return self._run(["bash", "-c", line], "", None)
 
     def start(
