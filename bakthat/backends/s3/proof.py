@@ -29,6 +29,8 @@ _NULL = "null"
 """The version of what was stored before a bucket had versions. Of a new key there is none, so its
 deletion changes nothing."""
 
+_UNREMOVABLE = "the bucket has versions, and s3:DeleteObjectVersion is not allowed"
+
 
 class BucketProof:
     """One proof, with the probe *key*, which nothing else has. *make_bucket* makes the bucket.
@@ -57,6 +59,8 @@ class BucketProof:
         self._deletes = deletes
         self._is_listable = False
         self._is_unconditional = False
+        self._hint_of_unseen = ""
+        """What to try where a setting of the bucket that could keep the probe is not known."""
         self._versions: list[str] = []
         """The versions to remove: those that were made."""
 
@@ -109,18 +113,22 @@ class BucketProof:
 
     def _why_kept(self) -> str:
         """Return why a probe could not be removed again without a trace; "" when it could."""
-        versioning = self._try("get_bucket_versioning").answer.get("Status")
-        if versioning == "Suspended":  # SeaweedFS cannot remove what a deletion leaves there
+        versioning = self._try("get_bucket_versioning")
+        unseen = self._why_unseen("versions", versioning)
+        status = versioning.answer.get("Status")
+        if status == "Suspended":  # SeaweedFS cannot remove what a deletion leaves there
             return "the bucket's versions are suspended, and a deletion leaves a mark"
-        if versioning == "Enabled":
+        if status == "Enabled" or unseen:
             lock = self._try("get_object_lock_configuration")
+            unseen = unseen or self._why_unseen("object lock", lock)
             if lock.error is not None and lock.status not in UNKNOWN_THERE:
-                return "whether the bucket has object lock is not known"
+                return unseen
             rule = lock.answer.get("ObjectLockConfiguration", {}).get("Rule", {})
             if rule.get("DefaultRetention"):
+                self._hint_of_unseen = ""
                 return "the bucket's object lock would keep a probe"
             if not self._remove_versions(_NULL):
-                return "the bucket has versions, and s3:DeleteObjectVersion is not allowed"
+                return unseen or _UNREMOVABLE
         # In a bucket with versions, the deletion leaves a mark.
         with held_back(f"finishing a request to {self._client.shown}"):
             deleted = self._try("delete_object", key=self._key)
@@ -129,8 +137,17 @@ class BucketProof:
             self._refused("deleting", deleted.error, self._verdict_of_deletion)
             return "a probe could not be deleted"
         if not is_gone:
-            return "the bucket has versions, and s3:DeleteObjectVersion is not allowed"
+            return _UNREMOVABLE
         return ""
+
+    def _why_unseen(self, what: str, tried: Tried) -> str:
+        """Return why it is not known whether the bucket has *what*; "" when it is known."""
+        if tried.error is None or tried.status in UNKNOWN_THERE:
+            return ""
+        action = self._client.missing_action(tried.error)
+        self._hint_of_unseen = tried.error.hint
+        reason = f"{action} is not allowed" if action else str(tried.error)
+        return f"it is not known whether the bucket has {what} ({reason})"
 
     @property
     def _verdict_of_deletion(self) -> Verdict:
@@ -275,7 +292,7 @@ class BucketProof:
         else:  # without the right to list, S3 does not say whether a key exists
             self._add(advice("reading", f"not tried, since {kept}"))
         if not any(each.topic == "deleting" for each in self.findings):
-            self._add(advice("deleting", f"not tried, since {kept}"))
+            self._add(advice("deleting", f"not tried, since {kept}", self._hint_of_unseen))
 
     def _try_parts(self, kept: str) -> None:
         """Begin an upload, send a part, list it and abort it."""
@@ -361,8 +378,9 @@ class BucketProof:
                     self._try("abort_multipart_upload", key=self._key, UploadId=upload_id)
                 listed = self._try("list_multipart_uploads", Prefix=self._key)
                 for each in listed.answer.get("Uploads", ()):
-                    left = str(each.get("UploadId"))
-                    self._try("abort_multipart_upload", key=self._key, UploadId=left)
+                    if each.get("Key") == self._key:  # some storages ignore the prefix
+                        left = str(each.get("UploadId"))
+                        self._try("abort_multipart_upload", key=self._key, UploadId=left)
             except UnreachableError as exc:
                 detail = f"an upload to {self._client.shown} may be left behind: {exc}"
                 self._add(advice("multipart upload", detail, MEND))

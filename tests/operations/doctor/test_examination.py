@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import bakthat
 from bakthat.policy.finding import Finding, Verdict
 from tests.support.fault_proxy import Answer, FaultProxy, fault_proxy, refusal
 from tests.support.findings import finding, problems
-from tests.support.iam import CheckedServer, checked_server
+from tests.support.iam import CheckedServer
 from tests.support.profiles import Conf
 from tests.support.servers import S3Server, plain, share_service_models
 
@@ -28,12 +27,6 @@ LOOKING = {
     "s3:GetBucketVersioning": "versioning",
     "s3:GetLifecycleConfiguration": "lifecycle rules",
 }
-
-
-@pytest.fixture(scope="module")
-def checked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckedServer]:
-    with checked_server(tmp_path_factory.mktemp("checked")) as server:
-        yield server
 
 
 @pytest.fixture
