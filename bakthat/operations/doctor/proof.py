@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 
 from bakthat.backends import make_prober
 from bakthat.backends.base import Prober
-from bakthat.errors import ConfigError
+from bakthat.errors import BakthatError, CatalogError, ConfigError
 from bakthat.format.names import probe_name
-from bakthat.policy.finding import Finding, failed
+from bakthat.policy.finding import CONTAINER, Finding, failed
+from bakthat.session.container import has_container
 from bakthat.session.session import Session
 
 MAX_ATTEMPTS = 2
@@ -22,6 +24,7 @@ def prove_container(
 
     *destination* is by default the session's. With *create*, a missing bucket, vault or directory
     is made first; without, it is a problem, but for a directory that the first backup can make.
+    Where the catalog lists backups in what is missing, that is a problem, and nothing is made.
     Nothing else stays behind: neither the object, which no other command takes for a backup, nor an
     upload. ``bakthat cleanup`` removes what a killed process has left.
 
@@ -29,11 +32,34 @@ def prove_container(
     as the profile's ``timeout`` says, and is sent at most twice. Raises nothing; a signal ends it
     when the object is removed again.
     """
+    destination = destination or session.destination
     try:
-        prober = prober_of(session, destination or session.destination)
+        prober = prober_of(session, destination)
     except ConfigError as exc:
         return [failed("configuration", exc)]
-    return prober.prove(probe_key(session), create=create)
+    key = probe_key(session)
+    if destination != "local":
+        findings = prober.prove(key)
+        if not create or not any(each.topic == CONTAINER and each.is_problem for each in findings):
+            return findings
+    missing = missing_container(session, destination)
+    return prober.prove(key, create=create) if missing is None else [missing]
+
+
+def missing_container(session: Session, destination: str) -> Finding | None:
+    """Return the problem with a container that is missing though the catalog lists backups in it.
+
+    Without a catalog none is made, and what is wrong with it is said elsewhere.
+    """
+    if not os.path.lexists(session.catalog_path):
+        return None
+    try:
+        has_container(session, session.backend(destination))
+    except CatalogError:
+        return None
+    except BakthatError as exc:
+        return failed(CONTAINER, exc)
+    return None
 
 
 def prober_of(session: Session, destination: str) -> Prober:

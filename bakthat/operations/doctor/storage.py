@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 from bakthat.backends.base import Prober
-from bakthat.errors import BakthatError, CatalogError, ConfigError
-from bakthat.operations.doctor.proof import probe_key, prober_of
+from bakthat.errors import BakthatError, ConfigError
+from bakthat.operations.doctor.proof import missing_container, probe_key, prober_of
 from bakthat.policy.defaults import DESTINATIONS
 from bakthat.policy.finding import CONTAINER, Finding, Verdict, advice, failed, good
 from bakthat.policy.rotation import RotationPolicy
-from bakthat.session.container import has_container
 from bakthat.session.session import Session
 from bakthat.system.text import printable
 
@@ -21,8 +18,10 @@ def destination_findings(session: Session) -> list[Finding]:
         prober = prober_of(session, session.destination)
     except ConfigError as exc:
         return [failed("configuration", exc)]
-    if session.destination == "local" and (missed := _missed(session)):  # without a request
-        return [missed]
+    if session.destination == "local":
+        missing = missing_container(session, session.destination)  # without a request
+        if missing is not None:
+            return [missing]
     findings = prober.prove(probe_key(session))
     if not any(each.verdict is Verdict.GOOD and each.topic != "clock" for each in findings):
         return [_expected(session, each) for each in findings]
@@ -77,24 +76,8 @@ def _expected(session: Session, finding: Finding) -> Finding:
     """Return *finding*, changed where it is about a container that the first backup makes."""
     if finding.topic != CONTAINER or finding.verdict is not Verdict.PROBLEM:
         return finding
-    missed = _missed(session)
-    if missed is not None:
-        return missed
+    missing = missing_container(session, session.destination)
+    if missing is not None:
+        return missing
     detail = f"{finding.detail} yet: whether backups can be stored there cannot be tried"
     return advice(CONTAINER, detail, finding.hint)
-
-
-def _missed(session: Session) -> Finding | None:
-    """Return the problem with a container that is missing though the catalog lists backups in it.
-
-    Without a catalog none is made, and what is wrong with it is said elsewhere.
-    """
-    if not os.path.lexists(session.catalog_path):
-        return None
-    try:
-        has_container(session, session.backend(session.destination))
-    except CatalogError:
-        return None
-    except BakthatError as exc:
-        return failed(CONTAINER, exc)
-    return None

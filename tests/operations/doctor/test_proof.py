@@ -92,6 +92,21 @@ def test_a_missing_bucket_is_made_only_when_that_is_asked_for(rclone_conf: Conf)
     assert_empty(rclone_conf)
 
 
+def test_a_bucket_that_the_catalog_lists_backups_in_is_not_made_anew(
+    rclone_conf: Conf, seaweedfs_conf: Conf, local: Conf, tree: Path
+) -> None:
+    conf = {**rclone_conf, "database": local["database"]}
+    bakthat.backup(tree, conf=conf, password="")
+    access = ("endpoint_url", "access_key", "secret_key")
+    elsewhere = {**conf, **{key: seaweedfs_conf[key] for key in access}}
+    (missing,) = problems(prove(elsewhere, create=True))
+    assert missing.topic == "container"
+    assert "the catalog lists backups in it" in missing.detail
+    assert "is the profile right?" in missing.hint
+    buckets = plain(seaweedfs_conf).list_buckets()["Buckets"]
+    assert conf["s3_bucket"] not in {each["Name"] for each in buckets}
+
+
 @pytest.mark.parametrize("missing", RIGHTS)
 def test_the_right_that_is_missing_is_named(checked: CheckedServer, missing: str) -> None:
     conf = checked.allowing([LOOKING, *(each for each in RIGHTS if each != missing)])

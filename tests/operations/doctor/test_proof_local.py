@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import bakthat
 from bakthat.policy.finding import Finding, Verdict
 from tests.support.findings import problems, prove, topics
 from tests.support.needs import as_root, mounted
@@ -74,6 +75,22 @@ def test_a_full_disk(local: Conf, tmp_path: Path) -> None:
         assert "the disk is full" in wrong.detail
         assert "free some space there" in wrong.hint
         assert [each.name for each in place.iterdir()] == ["fill"]
+
+
+@as_root
+def test_a_store_whose_disk_is_not_mounted_is_not_made_anew(
+    local: Conf, tree: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "disk"
+    place.mkdir()
+    conf = {**local, "local_path": str(place / "store")}
+    with mounted(place, "-t", "tmpfs", "-o", "size=2m", "tmpfs"):
+        bakthat.backup(tree, conf=conf, password="")
+    for create in (True, False):
+        (missing,) = prove(conf, create=create)
+        assert (missing.topic, missing.verdict) == ("container", Verdict.PROBLEM)
+        assert f"not mounted on {place}" in missing.detail
+    assert list(place.iterdir()) == []
 
 
 def test_a_signal_leaves_no_file(local: Conf, monkeypatch: pytest.MonkeyPatch) -> None:
