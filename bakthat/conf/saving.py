@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +31,40 @@ def save_profile(
     """Set keys of one profile in the configuration file; a value of None removes its key.
 
     Everything else keeps its text: other profiles and keys, their order, comments, quotes. The file
-    is replaced atomically, with mode 0600. Of a symbolic link, the target is replaced. Returns the
-    path. Raises ConfigError, also where a change would have to change more than that.
+    is replaced atomically, with mode 0600, and no change of another such call is lost.
+    Of a symbolic link, the target is replaced. Returns the path. Raises ConfigError, also where a
+    change would have to change more than that.
     """
     path = path_of(config)
-    file = read_file(path) or file_of(path, b"")
-    current = file.mapping(name)
-    _check(file, name, current, changes)
-    changed = _with_changes(file, name, current, changes)
     target = Path(os.path.realpath(path))
-    try:
-        replace_file(target, encoded(changed.text, changed.encoding))
-    except OSError as exc:
-        raise ConfigError(
-            f"cannot write {path}: {reason_of(exc)}",
-            hint="check the space, the owner and the mode of its directory",
-        ) from exc
+    with _locked(target.parent):
+        file = read_file(path) or file_of(path, b"")
+        current = file.mapping(name)
+        _check(file, name, current, changes)
+        changed = _with_changes(file, name, current, changes)
+        try:
+            replace_file(target, encoded(changed.text, changed.encoding))
+        except OSError as exc:
+            raise ConfigError(
+                f"cannot write {path}: {reason_of(exc)}",
+                hint="check the space, the owner and the mode of its directory",
+            ) from exc
     return path
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Let one process at a time change a file in *directory*.
+
+    The directory is locked, not the file: the file is replaced, and a file of the lock would stay.
+    """
+    with contextlib.ExitStack() as stack:
+        # It may be unreadable, or on a file system without locks: the change is made all the same.
+        with contextlib.suppress(OSError):
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
 
 
 def read_raw_profile(

@@ -6,6 +6,8 @@ import codecs
 import difflib
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -437,6 +439,28 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 }
 COMMENTS = st.sampled_from(["", "", "# a comment", "#", "# key: 'x", "# é: {[&*!"])
 NAMES = ("default", "work", "yes", "0640")
+
+
+def test_processes_that_save_at_once_lose_no_profile(config: Path) -> None:
+    script = (
+        "import sys; from bakthat.conf import save_profile; sys.stdin.read();"
+        "[save_profile({'s3_bucket': 'a'}, name=f'{sys.argv[2]}-{each}', config=sys.argv[1])"
+        " for each in range(5)]"
+    )
+    before = sorted(config.parent.iterdir())
+    begin, end = os.pipe()
+    processes = [
+        subprocess.Popen([sys.executable, "-c", script, config, f"p{number}"], stdin=begin)
+        for number in range(4)
+    ]
+    os.close(begin)
+    os.close(end)  # all of them begin
+
+    assert [process.wait(timeout=60) for process in processes] == [0, 0, 0, 0]
+    for number in range(4):
+        for each in range(5):
+            assert read_raw_profile(f"p{number}-{each}", config=config) == {"s3_bucket": "a"}
+    assert sorted(config.parent.iterdir()) == before
 
 
 class Line(NamedTuple):
