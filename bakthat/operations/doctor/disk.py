@@ -100,8 +100,11 @@ def _about_store(session: Session) -> list[Finding]:
                 "make room with bakthat rotate_backups, or set another local_path",
             )
         )
-    else:
+    elif free:
         findings.append(good("disk", f"{human_size(free)} free in {shown}"))
+    elif shutil.disk_usage(store).total:  # a file system that is none of a disk says 0 of 0
+        hint = "make room with bakthat rotate_backups, or set another local_path"
+        findings.append(problem("disk", f"no room is left in {shown}", hint))
     same = _same_disk(store, {each.source for each in newest})
     if same:
         findings.append(

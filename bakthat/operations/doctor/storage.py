@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import re
+
 from bakthat.backends.base import Prober
 from bakthat.errors import BakthatError, ConfigError
 from bakthat.operations.doctor.proof import missing_container, probe_key, prober_of
 from bakthat.policy.defaults import DESTINATIONS
-from bakthat.policy.finding import CONTAINER, Finding, Verdict, advice, failed, good
+from bakthat.policy.finding import CONTAINER, Finding, Verdict, advice, failed, good, problem
 from bakthat.policy.rotation import RotationPolicy
 from bakthat.session.session import Session
 from bakthat.system.text import printable
+
+_NAMES = {
+    "s3": (
+        re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"),
+        "3 to 63 lower-case letters, digits, hyphens and dots, with a letter or a digit at both "
+        "ends",
+    ),
+    "glacier": (
+        re.compile(r"[A-Za-z0-9_.-]{1,255}"),
+        "1 to 255 letters of ASCII, digits, underscores, hyphens and dots",
+    ),
+}
+"""What the names of new buckets and vaults must be, and the same in words."""
 
 
 def destination_findings(session: Session) -> list[Finding]:
@@ -76,8 +91,14 @@ def _expected(session: Session, finding: Finding) -> Finding:
     """Return *finding*, changed where it is about a container that the first backup makes."""
     if finding.topic != CONTAINER or finding.verdict is not Verdict.PROBLEM:
         return finding
+    if session.destination not in _NAMES:  # a directory was tried, and cannot be made
+        return finding
     missing = missing_container(session, session.destination)
     if missing is not None:
         return missing
+    pattern, rule = _NAMES[session.destination]
+    if not pattern.fullmatch(session.backend(session.destination).container):
+        detail = f"{finding.detail}, and cannot be made: its name is refused"
+        return problem(CONTAINER, detail, f"choose a name of {rule}")
     detail = f"{finding.detail} yet: whether backups can be stored there cannot be tried"
     return advice(CONTAINER, detail, finding.hint)

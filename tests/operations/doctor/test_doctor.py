@@ -448,6 +448,23 @@ def test_a_bucket_that_the_first_backup_makes_is_no_problem(
     assert "the catalog lists backups in it" in gone.detail
 
 
+def test_a_bucket_that_no_backup_can_make_is_a_problem(moto_conf: Conf, conf: Conf) -> None:
+    found = the_problem(
+        doctor({**moto_conf, "database": conf["database"], "s3_bucket": "My_Bucket"})
+    )
+    assert found.topic == "container"
+    assert found.detail.endswith("does not exist, and cannot be made: its name is refused")
+    assert found.hint.startswith("choose a name of 3 to 63 lower-case letters")
+
+
+def test_a_directory_that_no_backup_can_make_is_a_problem(conf: Conf) -> None:
+    findings = doctor(conf, local_path="/proc/store")
+    found = the_problem(findings)
+    assert found.topic == "container"
+    assert found.detail.startswith("directory /proc/store does not exist, and cannot be made: ")
+    assert not [each for each in findings if each.detail.startswith("0 B free")]
+
+
 def test_other_destinations_are_tried_and_only_advice(rclone_conf: Conf, conf: Conf) -> None:
     both = {**conf, **rclone_conf}
     assert both["default_destination"] == "local"
