@@ -102,7 +102,7 @@ def test_a_bucket_that_the_catalog_lists_backups_in_is_not_made_anew(
     (missing,) = problems(prove(elsewhere, create=True))
     assert missing.topic == "container"
     assert "the catalog lists backups in it" in missing.detail
-    assert "is the profile right?" in missing.hint
+    assert "check the profile" in missing.hint
     buckets = plain(seaweedfs_conf).list_buckets()["Buckets"]
     assert conf["s3_bucket"] not in {each["Name"] for each in buckets}
 
