@@ -7,6 +7,7 @@ each token is, and renders the new values, so that what is written is what it re
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -96,9 +97,9 @@ class _Editor:
         elif root.flow_style and pair is not None:
             self._set(root, pair, kept)
         elif pair is None:
-            self._append(name, kept, root.start_mark.column)
+            self._append(name, kept, self._column(root))
         else:
-            self._begin(pair, kept, root.start_mark.column + _INDENTATION)
+            self._begin(pair, kept, self._column(root) + _INDENTATION)
 
     def _pairs(self, mapping: yaml.MappingNode) -> list[_Pair]:
         """Return the keys and values of a mapping. Raises EditError."""
@@ -176,7 +177,7 @@ class _Editor:
 
         if not _is_block_sequence(pair.value) or pair.value.start_mark.index < pair.colon:
             return False
-        column = pair.value.start_mark.column
+        column = self._column(pair.value)
         begins = [
             each.start_mark.index
             for each in self._tokens
@@ -203,8 +204,11 @@ class _Editor:
         return True
 
     def _set(self, mapping: yaml.MappingNode, pair: _Pair, value: object) -> None:
-        """Put a value in the place of another one."""
+        """Put a value in the place of another one. Raises EditError."""
         gap = self._text[pair.colon : pair.first]
+        # The comments in a block go with its items; others may be about what stays.
+        if ("\n" not in gap or _is_flow(pair.value)) and self._has_comment(pair.first, pair.end):
+            raise EditError
         if mapping.flow_style:
             self._replace(pair.first, pair.end, ("" if gap else " ") + _in_flow(value))
         elif "\n" not in gap:
@@ -213,7 +217,7 @@ class _Editor:
             end = self._newline if self._text[: pair.end].endswith("\n") else ""
             self._replace(pair.first, pair.end, f"{space}{in_line(value)}{end}")
         elif isinstance(value, list) and value and _is_block_sequence(pair.value):
-            column = pair.value.start_mark.column
+            column = self._column(pair.value)
             lines = _block(value).split("\n")
             self._replace(pair.first, pair.end, self._indented(lines, column).lstrip(" "))
         else:
@@ -229,7 +233,7 @@ class _Editor:
             place = pairs[-1].end if pairs else mapping.end_mark.index - 1
             self._replace(place, place, f", {text}" if pairs else text)
         else:
-            self._insert_below(pairs[-1].end, _block(new), mapping.start_mark.column)
+            self._insert_below(pairs[-1].end, _block(new), self._column(mapping))
 
     def _remove_lines(self, begin: int, end: int) -> None:
         """Remove the lines from *begin* to *end*, with the comments in them. Raises EditError."""
@@ -291,6 +295,25 @@ class _Editor:
         else:
             self._replace(end, end, f"{self._newline}{text}")
 
+    def _column(self, block: yaml.Node) -> int:
+        """Return the column of the first key or item, before which an anchor or a tag may stand."""
+        import yaml
+
+        properties = (yaml.AnchorToken, yaml.TagToken)
+        return next(
+            each.start_mark.column
+            for each in self._tokens
+            if each.start_mark.index >= block.start_mark.index and not isinstance(each, properties)
+        )
+
+    def _has_comment(self, begin: int, end: int) -> bool:
+        """Return whether a comment stands between the tokens of a part of the text."""
+        inside = [each for each in self._tokens if begin <= each.start_mark.index < end]
+        return any(
+            "#" in self._text[one.end_mark.index : other.start_mark.index]
+            for one, other in itertools.pairwise(inside)
+        )
+
     def _line_end(self, place: int) -> int:
         """Return where the line after that with *place* begins."""
         if self._text[:place].endswith("\n"):  # behind a block of text
@@ -319,6 +342,12 @@ def _own_mapping(pair: _Pair) -> yaml.MappingNode | None:
     node = pair.value
     is_here = pair.colon <= node.start_mark.index
     return node if is_here and isinstance(node, yaml.MappingNode) and node.value else None
+
+
+def _is_flow(node: yaml.Node) -> bool:
+    import yaml
+
+    return isinstance(node, yaml.CollectionNode) and bool(node.flow_style)
 
 
 def _is_block_sequence(node: yaml.Node) -> bool:

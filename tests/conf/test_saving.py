@@ -247,6 +247,26 @@ def test_only_the_lines_of_what_changes_differ(
             {"prefix": "b", "host": "c"},
             "default:\n  ? prefix\n  : b\n  host: c\n",
         ),
+        (
+            "default: &d\n  s3_bucket: a  # bucket\n",
+            {"prefix": "b"},
+            "default: &d\n  s3_bucket: a  # bucket\n  prefix: b\n",
+        ),
+        (
+            "--- &all\na: {}\n",
+            {"prefix": "b"},
+            "--- &all\na: {}\ndefault:\n  prefix: b\n",
+        ),
+        (
+            "default:\n  rotation: &r  # the rule\n    days: 7  # a week\n",
+            {"rotation": {"days": 7, "weeks": 4}},
+            "default:\n  rotation: &r  # the rule\n    days: 7  # a week\n    weeks: 4\n",
+        ),
+        (
+            "default:\n  recipients: &r  # the keys\n  # mine\n  - a  # me\n  - b\n",
+            {"recipients": ["a", "c"]},
+            "default:\n  recipients: &r  # the keys\n  # mine\n  - a  # me\n  - c\n",
+        ),
     ],
 )
 def test_every_shape_of_a_file_is_changed_in_place(
@@ -269,6 +289,10 @@ def test_every_shape_of_a_file_is_changed_in_place(
         ("default:\n  ? prefix\n  : a\n  host: b\n", {"prefix": None}),
         ("default: {prefix: a, # one\n  host: b}\n", {"host": None}),
         ("default: &a\nb: *a\n", {"prefix": "x"}),
+        ("default:\n  recipients: [a, # me\n    b]\n", {"recipients": ["a"]}),
+        ("default:\n  recipients:\n    [a, # me\n    b]\n", {"recipients": ["a"]}),
+        ("default: {recipients: [a, # me\n  b]}\n", {"recipients": ["a"]}),
+        ("default:\n  recipients: &r  # the keys\n  - a\n", {"recipients": ["b"]}),
     ],
 )
 def test_a_change_that_would_change_more_is_refused(
