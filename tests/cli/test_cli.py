@@ -92,8 +92,8 @@ def test_an_encrypted_backup_goes_to_s3_and_comes_back(configured: CommandLine) 
     assert path.endswith(f"/{name}")
     assert name.endswith(".tgz.age")
     wrong = configured.run("restore", "mydir", "-o", "out", env={"BAKTHAT_PASSWORD": "wrong"})
-    assert wrong.stderr.splitlines()[-1] == (
-        "bakthat: error: the passphrase does not open the age file"
+    assert wrong.stderr.splitlines()[-2] == (
+        f"bakthat: error: {name}: the passphrase does not open the age file"
     )
     assert wrong.code == 1
     assert list((configured.directory / "out").glob("*")) == []
@@ -222,15 +222,15 @@ FAILURES: dict[str, tuple[list[str], int, str]] = {
     "unknown destination": (
         ["backup", "mydir", "-d", "tape", "--prompt", "no"],
         2,
-        "bakthat: error: unknown destination 'tape'\n"
-        "bakthat: hint: it must be one of s3, glacier, local",
+        "bakthat: error: there is no destination 'tape'\n"
+        "bakthat: hint: use one of: s3, glacier, local",
     ),
     "no bucket": (["backup", "mydir", "-d", "s3", "--prompt", "no"], 1, "s3_bucket"),
     "no such backup": (
         ["restore", "nothing"],
         1,
         "bakthat: error: no backup matches 'nothing'\n"
-        "bakthat: hint: the catalog lists no backup yet",
+        "bakthat: hint: bakthat backup makes the first one",
     ),
     "no such backup to delete": (["delete", "nothing"], 1, "no backup matches 'nothing'"),
     "an escape in a name": (
@@ -383,7 +383,7 @@ def test_a_name_of_broken_bytes_matches_nothing(
     user: CommandLine, arguments: tuple[str, ...]
 ) -> None:
     done = user.run(*arguments, os.fsdecode(b"\xff"))
-    assert done.stderr == "bakthat: error: no backup matches '\\xff'\n"
+    assert done.stderr.splitlines()[0] == "bakthat: error: no backup matches '\\xff'"
     assert done.code == 1
 
 

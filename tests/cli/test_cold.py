@@ -241,7 +241,7 @@ def test_an_inventory_without_a_bucket_names_what_is_missing(
 ) -> None:
     done = user.run(command)
     assert done.code == 1
-    assert done.stderr.splitlines()[0] == "bakthat: error: s3_bucket is not set"
+    assert done.stderr.splitlines()[0] == "bakthat: error: 's3_bucket' is not set"
 
 
 def test_deleting_too_early_is_a_warning(user: CommandLine, conf: dict[str, Any]) -> None:

@@ -52,8 +52,8 @@ def test_only_a_problem_of_the_destination_is_a_failure(user: CommandLine, conf:
     assert done.code == 1
     assert done.stdout.splitlines()[-3:] == [
         "problem",
-        "  configuration       s3_bucket is not set",
-        "                      hint: add s3_bucket to the profile",
+        "  configuration       's3_bucket' is not set",
+        "                      hint: add s3_bucket to the profile, or run bakthat configure",
     ]
     assert user.run("doctor", "-p", "web", "-d", "local").code == 0
 
@@ -66,7 +66,7 @@ def test_json_has_a_line_for_each_finding(user: CommandLine, conf: Conf) -> None
     assert {each["message_type"] for each in checks} == {"check"}
     wrong = [each for each in checks if each["verdict"] == "problem"]
     assert [(each["topic"], each["hint"]) for each in wrong] == [
-        ("configuration", "add s3_bucket to the profile")
+        ("configuration", "add s3_bucket to the profile, or run bakthat configure")
     ]
     assert (summary["command"], summary["problems"]) == ("doctor", 1)
     assert summary["good"] + summary["advice"] + summary["problems"] == len(checks)
@@ -75,7 +75,7 @@ def test_json_has_a_line_for_each_finding(user: CommandLine, conf: Conf) -> None
 def test_a_destination_that_is_unknown_is_wrong_usage(user: CommandLine) -> None:
     done = user.run("doctor", "-d", "dropbox")
     assert done.code == 2
-    assert "unknown destination 'dropbox'" in done.stderr
+    assert "there is no destination 'dropbox'" in done.stderr
 
 
 def test_lines_fit_the_terminal(user: CommandLine, conf: Conf) -> None:

@@ -78,7 +78,7 @@ def test_a_finding_is_plain_values(conf: Conf) -> None:
     [
         ({"s3_buckt": "x"}, "unknown key 's3_buckt'", "s3_bucket"),
         ({"timeout": "soon"}, "'timeout'", ""),
-        ({"default_destination": "s3"}, "s3_bucket is not set", "add s3_bucket"),
+        ({"default_destination": "s3"}, "'s3_bucket' is not set", "add s3_bucket"),
     ],
 )
 def test_a_profile_that_is_wrong(conf: Conf, more: Conf, words: str, hint: str) -> None:
@@ -121,7 +121,7 @@ def test_a_configuration_from_a_pipe_is_read_once(conf: Conf) -> None:
 
 
 def test_a_destination_that_does_not_exist_is_an_error(conf: Conf) -> None:
-    with pytest.raises(UsageError, match="unknown destination 'dropbox'"):
+    with pytest.raises(UsageError, match="there is no destination 'dropbox'"):
         bakthat.doctor("dropbox", conf=conf)
 
 
