@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,9 +137,10 @@ def problem_of_name(
     if file is None and is_named:
         return ConfigError(
             f"no such configuration file: '{path}'",
-            hint=f"make it with: bakthat configure --config {path}",
+            hint=f"make it with: bakthat configure --config {shlex.quote(str(path))}",
         )
-    create = f"create it with: bakthat configure -p {name}"
+    words = ["-p", name, *(["-c", str(path)] if is_named else [])]
+    create = f"create it with: bakthat configure {shlex.join(words)}"
     if file is None:
         message = f"there is no profile '{name}': the configuration file {path} does not exist"
         return None if name == DEFAULT_PROFILE else ConfigError(message, hint=create)

@@ -95,6 +95,16 @@ def test_a_profile_that_was_named_needs_a_file() -> None:
     assert "bakthat configure -p work" in error.hint
 
 
+def test_the_hint_names_the_file_and_can_be_typed(tmp_path: Path) -> None:
+    path = tmp_path / "my shop.yml"
+    write(path, "default: {}\n")
+    error = expect_error("a $b", config=path)
+    assert error.hint == f"create it with: bakthat configure -p 'a $b' -c '{path}'"
+    path.unlink()
+    error = expect_error(config=path)
+    assert error.hint == f"make it with: bakthat configure --config '{path}'"
+
+
 def test_an_unknown_profile_is_named_with_the_known_ones(config: Path) -> None:
     write(config, "default: {}\nworks: {}\n")
     error = expect_error("work")
