@@ -31,6 +31,8 @@ CONFIG_VARIABLE = "BAKTHAT_CONFIG"
 PROFILE_VARIABLE = "BAKTHAT_PROFILE"
 """The profile of a command without ``-p``."""
 
+_NO_HOME = "there is no such home directory"
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -118,11 +120,6 @@ def _content_of(given: str, variable: str, *, is_secret: bool) -> str:
     shown = "" if is_secret else f" '{printable(given)}'"  # it may be the secret itself
     try:
         text = content_of(expanded(given)).decode()
-    except ConfigError:
-        raise ConfigError(
-            f"{variable}: there is no such home directory",
-            hint="give the whole path, which begins with a slash",
-        ) from None
     except OSError as exc:
         raise ConfigError(
             f"{variable}: cannot read the file{shown}: {reason_of(exc)}",
@@ -153,10 +150,7 @@ def _checked(key: str, text: str, variable: str) -> Any:
         raise _empty(variable)
     problem = check(value)
     if problem is not None:
-        examples = {"array": "[one, two]", "object": "{days: 7, weeks: 4}"}
-        example = examples.get(str(check.schema["type"]))
-        hint = problem.hint if example is None else f"write it as YAML, such as {example}"
-        raise ConfigError(f"{variable} {problem.text}", hint=hint)
+        raise ConfigError(f"{variable} {problem.text}", hint=_hint_on(key, problem.hint))
     name = PATHS.get(key)
     if _is_path(key):
         _refuse_relative(value, variable)
@@ -164,6 +158,17 @@ def _checked(key: str, text: str, variable: str) -> Any:
         _refuse_relative(value[name], f"{variable}: '{name}'")
         value = {**value, name: to_native(value[name])}
     return value
+
+
+def _hint_on(key: str, hint: str) -> str:
+    """Return how to write the value of a key, or *hint* where it takes no YAML."""
+    kind = KEYS[key].check.schema["type"]
+    if kind == "array":
+        return "write it as YAML, such as [one, two]"
+    if kind != "object":
+        return hint
+    example = ", such as {days: 7, weeks: 4}" if key == "rotation" else ""
+    return f"write it as YAML, in braces{example}"
 
 
 def _value_of(key: str, text: str, variable: str) -> Any:
@@ -184,13 +189,22 @@ def _value_of(key: str, text: str, variable: str) -> Any:
 
 
 def _refuse_relative(path: str, place: str) -> None:
-    """Raise ConfigError for a relative path: under cron, the working directory is another one."""
+    """Raise ConfigError for a relative path: under cron, the working directory is another one.
+
+    Raises ConfigError also for a path that cannot be expanded.
+    """
     if not path:
         raise _empty(place)
     if not path.startswith(("/", "~")):
         raise ConfigError(
             f"{place} is a relative path", hint="use an absolute path, or one that begins with ~/"
         )
+    try:
+        expanded(path)
+    except ConfigError:  # its message quotes the path
+        problem = "a path cannot hold a NUL character" if "\0" in path else _NO_HOME
+        hint = "give the whole path, which begins with a slash"
+        raise ConfigError(f"{place}: {problem}", hint=hint) from None
 
 
 def _empty(variable: str) -> ConfigError:

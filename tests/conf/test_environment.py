@@ -70,12 +70,23 @@ def error_of(**arguments: Any) -> ConfigError:
         ("ROTATION", "{days: 7", "BAKTHAT_ROTATION: a bracket that is not closed", "close it"),
         ("ROTATION", "days: 7\n  x: y", "BAKTHAT_ROTATION, line 2: a colon within a value", ""),
         ("ROTATION", "{a: 1, a: 2}", "BAKTHAT_ROTATION: a key that occurs twice", "remove one"),
-        ("WEBHOOK", SECRET, "BAKTHAT_WEBHOOK must be a mapping of settings, not text", "as YAML"),
+        (
+            "WEBHOOK",
+            SECRET,
+            "BAKTHAT_WEBHOOK must be a mapping of settings, not text",
+            "as YAML, in braces",
+        ),
         ("WEBHOOK", f"'{SECRET}", "BAKTHAT_WEBHOOK: a quote that is not closed", "close it"),
         ("SECRET_KEY", f"{SECRET} ", "BAKTHAT_SECRET_KEY holds white space", "remove it"),
         ("DEFAULT_DESTINATION", "S3", "must be one of s3, glacier, local", "did you mean s3?"),
         ("FULL_EVERY", "90", "BAKTHAT_FULL_EVERY is no interval", "write whole numbers"),
         ("HOST", b"\xff".decode("utf-8", "surrogateescape"), "BAKTHAT_HOST is not UTF-8", ""),
+        (
+            "LOCAL_PATH",
+            "~nobody-of-that-name/a",
+            "BAKTHAT_LOCAL_PATH: there is no such home",
+            "the whole",
+        ),
         ("LOCAL_PATH", "store", "BAKTHAT_LOCAL_PATH is a relative path", "an absolute path"),
         ("PASSWORD_FILE", SECRET, "BAKTHAT_PASSWORD_FILE is a relative path", "absolute path"),
         (
@@ -465,3 +476,8 @@ def test_a_backup_and_a_restore_by_the_environment_alone(user: CommandLine, tmp_
     assert back.code == 0, back.stderr
     assert (tmp_path / "out" / "mydir" / "a").read_text() == "hello"
     assert not (user.home / ".bakthat.sqlite").exists()
+
+
+def test_the_example_of_a_rotation_is_shown_for_no_other_mapping(setenv: Any) -> None:
+    setenv(WEBHOOK="text")
+    assert error_of().hint == "write it as YAML, in braces"
