@@ -17,7 +17,7 @@ from bakthat.conf.profile import DEFAULT_PROFILE, ENCRYPTION_KEYS
 from bakthat.conf.yaml_text import encoded
 from bakthat.errors import ConfigError
 from bakthat.system.files import replace_file
-from bakthat.system.text import reason_of
+from bakthat.system.text import printable, reason_of
 
 _BY_HAND = "make the change by hand, or write each key of the profile on a line of its own"
 
@@ -35,6 +35,11 @@ def save_profile(
     Of a symbolic link, the target is replaced. Returns the path. Raises ConfigError, also where a
     change would have to change more than that.
     """
+    if not name.isprintable():  # nor is what is not text
+        raise ConfigError(
+            f"a profile cannot have the name '{printable(name)}'",
+            hint="use letters and digits",
+        )
     path = path_of(config)
     target = Path(os.path.realpath(path))
     with _locked(target.parent):

@@ -367,6 +367,14 @@ def test_a_value_that_yaml_does_not_have_is_refused(config: Path) -> None:
     assert config.read_text() == FILE
 
 
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[1m", "\udcff", "\u202ea"])
+def test_a_name_that_cannot_be_shown_is_refused(config: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="a profile cannot have the name") as caught:
+        save_profile({"prefix": "a"}, name=name)
+    assert str(caught.value).isprintable()
+    assert config.read_text() == FILE
+
+
 def test_a_repeated_key_is_refused(config: Path) -> None:
     config.write_text("default:\n  prefix: a\n  prefix: b\n")
     with pytest.raises(ConfigError, match=r":3: a key that occurs twice"):
