@@ -223,7 +223,8 @@ def detect(value: object) -> Problem | None:
     if value in DETECT:
         return None
     hint = did_you_mean(value.lower(), DETECT) if isinstance(value, str) else ""
-    return Problem(f"must be one of {', '.join(DETECT)}, not {_number_or_kind(value)}", hint)
+    given = "" if isinstance(value, str) else f", not {_number_or_kind(value)}"
+    return Problem(f"must be one of {', '.join(DETECT)}{given}", hint)
 
 
 @_check(type="number", exclusiveMinimum=0, maximum=MAX_TIMEOUT)

@@ -168,7 +168,7 @@ def test_a_path_elsewhere_is_an_error(user: CommandLine, tree: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "problem"),
     [
-        ({"detect": "size"}, "detect must be one of ctime, mtime, hash, not text"),
+        ({"detect": "size"}, "'detect' must be one of ctime, mtime, hash$"),
         ({"max_archives": 1}, "max_archives must be a whole number from 2 to 64, not 1"),
         ({"max_archives": True}, "max_archives must be a whole number from 2 to 64"),
         ({"recheck": 101}, "recheck must be a whole number of percent from 0 to 100"),
