@@ -110,6 +110,20 @@ cold:
     assert "  hint: did you mean bakthat.notify.Webhook?" in hints
 
 
+@pytest.mark.parametrize(("words", "code"), [((), 0), (("-p", "empty"), 1)])
+def test_a_bucket_that_is_missing_is_a_problem_of_the_profile_that_is_used(
+    user: CommandLine, words: tuple[str, ...], code: int
+) -> None:
+    path = write(user, "default: {s3_bucket: b}\nempty: {}\n")
+    done = user.run("config", "check", *words)
+    warning = "" if code else "warning: "
+    assert done.code == code
+    assert done.stdout.splitlines() == [
+        f"{warning}{path}: profile 'empty': backups go to s3, but no 's3_bucket' is set",
+        "  hint: set s3_bucket, or default_destination",
+    ]
+
+
 def test_a_variable_that_is_wrong_is_named_once(user: CommandLine, tmp_path: Path) -> None:
     write(user, "a: {s3_bucket: b}\nb: {s3_bucket: b}\ndefault: {s3_bucket: b}\n")
     env = {"BAKTHAT_PASSWORD_FILE": str(tmp_path / "nowhere"), "BAKTHAT_RECIPIENTS": "age1x"}
@@ -147,19 +161,21 @@ def test_what_cannot_be_read_at_all_is_one_problem(
 
 
 def test_the_problems_are_lines_of_json(user: CommandLine) -> None:
-    path = write(user, "default: {timeout: 0}\nother: {default_destination: local}\n")
+    path = write(user, "default: {timeout: 0}\nempty: {}\nother: {default_destination: local}\n")
     done = user.run("config", "check", "--json")
     assert done.code == 1
     lines = checked_lines(done, "config check")
     assert [(line["topic"], line["verdict"]) for line in lines[:-1]] == [
         ("default", "problem"),
-        ("default", "advice"),
+        ("default", "problem"),
+        ("empty", "advice"),
+        ("empty", "good"),
         ("other", "good"),
     ]
     assert lines[0]["detail"].startswith(f"{path}:1: profile 'default': 'timeout' must be more")
     summary = lines[-1]
     counts = {key: summary[key] for key in ("profiles", "good", "advice", "problems", "command")}
-    assert counts == {"profiles": 2, "good": 1, "advice": 1, "problems": 1, "command": "config"}
+    assert counts == {"profiles": 3, "good": 2, "advice": 1, "problems": 2, "command": "config"}
 
 
 def test_a_pipe_that_a_key_names_is_not_read(user: CommandLine) -> None:

@@ -60,7 +60,7 @@ def check_configuration(profile: str = DEFAULT_PROFILE, config: PathLike | None 
         findings.append(failed(printable(profile), missing))
     names = tuple(file.profiles) if file is not None else (DEFAULT_PROFILE,) * (missing is None)
     for name in names:
-        findings += _about_profile(name, path, file, environment)
+        findings += _about_profile(name, path, file, environment, is_used=name == profile)
     # What is wrong with a variable is so in each profile.
     return Report(None if file is None else path, names, tuple(_distinct(findings)))
 
@@ -81,7 +81,7 @@ def _about_file(path: Path, file: ConfigFile | None) -> Iterator[Finding]:
 
 
 def _about_profile(
-    name: str, path: Path, file: ConfigFile | None, environment: Environment
+    name: str, path: Path, file: ConfigFile | None, environment: Environment, *, is_used: bool
 ) -> Iterator[Finding]:
     topic = printable(name)
     found: list[Finding] = []
@@ -95,7 +95,7 @@ def _about_profile(
     loaded = combined(name, path, file, environment, without=faulty)
     found += _about_values(topic, loaded)
     if not faulty & {"default_destination", *_CONTAINERS.values()}:
-        found += _about_destination(topic, loaded)
+        found += _about_destination(topic, loaded, is_used=is_used)
     yield from found
     if not any(each.is_problem for each in found):
         yield good(topic, f"profile '{topic}' is valid")
@@ -109,11 +109,13 @@ def _about_values(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
     yield from _about_plugins(topic, loaded)
 
 
-def _about_destination(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
+def _about_destination(topic: str, loaded: LoadedProfile, *, is_used: bool) -> Iterator[Finding]:
     profile = loaded.profile
     container = _CONTAINERS.get(profile.default_destination)
     if container is not None and getattr(profile, container) is None:
-        yield advice(
+        # Another profile may hold what others merge, or be used with a destination in each command.
+        kind = problem if is_used else advice
+        yield kind(
             topic,
             f"{loaded.place('default_destination')}: backups go to {profile.default_destination}, "
             f"but no '{container}' is set",
