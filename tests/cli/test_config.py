@@ -49,7 +49,8 @@ def test_without_a_file_the_environment_is_checked(user: CommandLine) -> None:
         "  hint: write it without quotes and units, such as 60",
         "warning: unknown variable BAKTHAT_S3_BUCKT; did you mean BAKTHAT_S3_BUCKET?",
     ]
-    assert untimed(done.stderr) == f"{start}: 1 problem, 1 warning\n"
+    error = "bakthat: error: 1 problem found\n"
+    assert untimed(done.stderr) == f"{error}{start}: 1 problem, 1 warning\n"
 
 
 def test_every_problem_of_every_profile_is_one_line_with_its_place(user: CommandLine) -> None:
@@ -102,6 +103,7 @@ cold:
         f"warning: {path}:16: profile 'cold': backups go to glacier, but no 'glacier_vault' is set",
     ]
     assert untimed(done.stderr) == (
+        "bakthat: error: 11 problems found\n"
         f"Checked 4 profiles of {path} and the environment: 11 problems, 5 warnings\n"
     )
     hints = [line for line in done.stdout.splitlines() if line.startswith("  hint: ")]
@@ -164,7 +166,8 @@ def test_the_problems_are_lines_of_json(user: CommandLine) -> None:
     path = write(user, "default: {timeout: 0}\nempty: {}\nother: {default_destination: local}\n")
     done = user.run("config", "check", "--json")
     assert done.code == 1
-    lines = checked_lines(done, "config check")
+    error, *lines = checked_lines(done, "config check")
+    assert (error["message_type"], error["message"]) == ("error", "1 problem found")
     assert [(line["topic"], line["verdict"]) for line in lines[:-1]] == [
         ("default", "problem"),
         ("default", "problem"),

@@ -62,7 +62,8 @@ def test_json_has_a_line_for_each_finding(user: CommandLine, conf: Conf) -> None
     write_config(user.home / ".bakthat.yml", default={**conf, "default_destination": "s3"})
     done = user.run("doctor", "--json")
     assert done.code == 1
-    *checks, summary = [json.loads(line) for line in done.stdout.splitlines()]
+    error, *checks, summary = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (error["message_type"], error["message"]) == ("error", "1 problem found")
     assert {each["message_type"] for each in checks} == {"check"}
     wrong = [each for each in checks if each["verdict"] == "problem"]
     assert [(each["topic"], each["hint"]) for each in wrong] == [

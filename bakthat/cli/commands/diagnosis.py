@@ -9,7 +9,7 @@ from bakthat.cli.app import SETUP, command
 from bakthat.cli.commands.findings import STYLES, print_findings
 from bakthat.cli.exit_codes import ExitCode
 from bakthat.cli.options import with_destination, with_profile
-from bakthat.cli.output import Summary, print_result
+from bakthat.cli.output import Summary, print_error, print_result
 from bakthat.system.text import counted
 
 
@@ -32,6 +32,8 @@ def doctor(*, destination: str | None, profile: str, config: str | None) -> int 
         f"Tried {counted(len(findings), 'thing')}: {good} good, {advice} to consider, "
         f"{counted(problems, 'problem')}"
     )
+    if problems:
+        print_error(f"{counted(problems, 'problem')} found")
     print_result(
         Summary(
             done,
