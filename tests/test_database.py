@@ -386,6 +386,32 @@ def test_a_directory_that_cannot_be_made_either_is_an_error_with_a_hint() -> Non
     )
 
 
+def test_a_file_system_in_which_no_file_can_be_made() -> None:
+    problem = disks.problem_of_directory("/proc")
+    assert problem is not None
+    assert problem.reason == "no file can be made in /proc"
+    assert problem.hint == "see which file system it is on: findmnt -T /proc"
+
+
+@as_root
+@pytest.mark.needs("setpriv")
+def test_a_mode_binds_root_without_the_capability(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    tried = "import sys; from bakthat.system import disks; " + (
+        "found = disks.problem_of_directory(sys.argv[1]); print(found.reason, found.hint, sep='; ')"
+    )
+    limits = ("--bounding-set=-dac_override", "--inh-caps=-dac_override")
+    done = subprocess.run(
+        ["setpriv", *limits, sys.executable, "-c", tried, tmp_path],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == (
+        f"{tmp_path} belongs to root and has the mode 0555; chmod u+w {tmp_path}\n"
+    )
+
+
 @pytest.mark.parametrize("number", [errno.EDQUOT, errno.ESTALE, errno.EIO, errno.EFBIG])
 def test_each_refusal_of_a_disk_has_a_hint(
     path: Path, number: int, monkeypatch: pytest.MonkeyPatch

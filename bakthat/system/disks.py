@@ -17,6 +17,8 @@ PROBE_BYTES = 64 * 1024
 """How many bytes are written to find out whether a disk is full: more than SQLite needs at once."""
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
+_CAP_DAC_OVERRIDE = 1 << 1
+"""The bit of a process's capabilities on Linux; see capabilities(7)."""
 HINTS = {
     errno.ENOSPC: "free some space there",
     errno.EDQUOT: "free some space there, or ask for a larger quota",
@@ -91,6 +93,11 @@ def problem_of_directory(path: str | os.PathLike[str]) -> Problem | None:
             probe.write(bytes(PROBE_BYTES))
             probe.flush()
     except OSError as exc:
+        if exc.errno == errno.ENOENT and os.path.isdir(path):  # as in /proc
+            return Problem(
+                f"no file can be made in {printable(path)}",
+                f"see which file system it is on: findmnt -T {shlex.quote(printable(path))}",
+            )
         reason = "the disk is full" if exc.errno == errno.ENOSPC else reason_of(exc)
         is_full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
         hint = (
@@ -122,7 +129,7 @@ def _refusal(path: str | os.PathLike[str], found: os.stat_result) -> Problem:
         return Problem(f"the file system of {name} is mounted read-only", "remount it for writing")
     mode = stat.S_IMODE(found.st_mode)
     is_own = found.st_uid == os.geteuid()
-    if os.geteuid() == 0 or (is_own and mode & stat.S_IWUSR):
+    if _has_override() or (is_own and mode & stat.S_IWUSR):
         return Problem(
             f"{name} is immutable, or the system protects it",
             f"look with lsattr -d {name}; chattr -i makes it writable again",
@@ -132,6 +139,16 @@ def _refusal(path: str | os.PathLike[str], found: os.stat_result) -> Problem:
         f"{name} belongs to {owner} and has the mode {mode:04o}",
         f"run it as {owner}" if not is_own else f"chmod u+w {name}",
     )
+
+
+def _has_override() -> bool:
+    """Return whether this process may write whatever the mode of a file says, as root mostly."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+            fields = dict(line.split(":", 1) for line in status if ":" in line)
+        return bool(int(fields["CapEff"], 16) & _CAP_DAC_OVERRIDE)
+    except (OSError, KeyError, ValueError):  # a system without capabilities
+        return os.geteuid() == 0
 
 
 def _user_name(uid: int) -> str:
