@@ -33,7 +33,7 @@ from bakthat.errors import (
 )
 from tests.support.fault_proxy import Alter, Answer, Cut, FaultProxy, LoseAnswer, Reset, fault_proxy
 from tests.support.glacier_server import GlacierServer
-from tests.support.servers import GLACIER_PART, S3Server, glacier_backend
+from tests.support.servers import GLACIER_PART, S3Server, free_port, glacier_backend
 
 KEY = "my.20130604191055.tgz"
 
@@ -54,6 +54,15 @@ def backend(conf: dict[str, Any]) -> GlacierBackend:
     backend = glacier_backend(conf)
     backend.create_container()
     return backend
+
+
+def test_the_hint_for_a_service_that_is_away_names_the_key_of_its_endpoint(
+    conf: dict[str, Any],
+) -> None:
+    away = glacier_backend({**conf, "glacier_endpoint_url": f"http://127.0.0.1:{free_port()}"})
+    with pytest.raises(UnreachableError) as caught:
+        away.check_container()
+    assert caught.value.hint.startswith("check the host and port of glacier_endpoint_url, and")
 
 
 def another(backend: GlacierBackend, records: VaultRecords | None = None) -> GlacierBackend:

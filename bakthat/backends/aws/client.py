@@ -13,7 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from bakthat.backends.aws.network import foreign_answer, not_the_service, reason_of_failure
+from bakthat.backends.aws.network import (
+    ENDPOINT_KEY,
+    foreign_answer,
+    not_the_service,
+    reason_of_failure,
+)
 from bakthat.backends.aws.permissions import (
     action_of,
     arn,
@@ -131,6 +136,8 @@ class AwsClient(ABC):
     service = ""
     container_word = ""
     """What the service calls the container: "bucket" or "vault"."""
+    endpoint_key = ENDPOINT_KEY
+    """The profile's key of the endpoint."""
     profile_keys = ""
     """The profile's keys that may be wrong when the container is not found, for a hint."""
 
@@ -241,7 +248,7 @@ class AwsClient(ABC):
         if isinstance(exc, OSError) and exc.filename is not None:  # such as a web identity token
             return self._keys_error(f"cannot read '{exc.filename}': {reason_of(exc)}")
         if _is_of_parser(exc):
-            return not_the_service(self.shown, "one that cannot be read")
+            return self._not_the_service("one that cannot be read")
         if isinstance(exc, boto.ParamValidationError | ValueError):
             return ConfigError(
                 f"invalid setting for {self.shown}: {one_line(exc)}",
@@ -253,7 +260,8 @@ class AwsClient(ABC):
             # botocore's message may contain the whole URL, and so a password.
             reason = reason_of_failure(exc)
             return UnreachableError(
-                f"{self._unreachable(exc)} cannot be reached: {reason.text}", hint=reason.hint
+                f"{self._unreachable(exc)} cannot be reached: {self._own_key(reason.text)}",
+                hint=self._own_key(reason.hint),
             )
         return StorageError(
             f"{self.shown} failed: {one_line(exc)}",
@@ -393,7 +401,17 @@ class AwsClient(ABC):
             body if isinstance(body, bytes) else b"",
         )
         if error is not None:
+            error.hint = self._own_key(error.hint)
             raise error
+
+    def _not_the_service(self, what: str) -> StorageError:
+        error = not_the_service(self.shown, what)
+        error.hint = self._own_key(error.hint)
+        return error
+
+    def _own_key(self, text: str) -> str:
+        """Return *text* of the module network with the key that this service's endpoint has."""
+        return text.replace(ENDPOINT_KEY, self.endpoint_key)
 
     def _refuse_final_failure(self, caught_exception: Any = None, **_: Any) -> None:
         # Otherwise botocore would try an invalid certificate eight times.
@@ -403,7 +421,7 @@ class AwsClient(ABC):
     def answer_member(self, answer: Mapping[str, Any], name: str) -> str:
         """Return a member that an answer of the service always has. Raises StorageError."""
         if not answer.get(name):
-            raise not_the_service(self.shown, f"one without {name}")
+            raise self._not_the_service(f"one without {name}")
         return str(answer[name])
 
     def _refuse_cancelled(self, **_: Any) -> None:

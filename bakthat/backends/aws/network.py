@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from bakthat.errors import StorageError
 
+ENDPOINT_KEY = "endpoint_url"
+"""The key of the profile that most services' endpoint has, as the texts here name it."""
 PORTAL_HINT = (
-    "check endpoint_url, and whether the network asks for a login in a browser, or a proxy stands "
+    f"check {ENDPOINT_KEY}, and whether the network asks for a login in a browser, or a proxy stands "
     "in between"
 )
 _PROXY_HINT = (

@@ -53,6 +53,7 @@ class GlacierClient(AwsClient):
 
     service = "glacier"
     container_word = "vault"
+    endpoint_key = "glacier_endpoint_url"
     profile_keys = "glacier_vault, region_name and glacier_endpoint_url"
 
     def _in_container(self, key: str | None) -> dict[str, Any]:
