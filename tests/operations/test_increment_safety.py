@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import stat
 import tarfile
 import time
 from pathlib import Path
@@ -71,6 +72,20 @@ def test_no_backup_is_skipped_when_the_store_is_not_there(tracked: Tracked) -> N
     store = Path(tracked.conf["local_path"])
     store.rename(store.with_name("elsewhere"))
     assert not tracked.back_up(skip_unchanged=True).is_skipped
+
+
+def test_a_dry_run_of_a_full_counts_what_it_stores(tracked: Tracked) -> None:
+    tree = tracked.tree.parent / "kinds"
+    tree.mkdir()
+    (tree / "file").write_text("content")
+    os.mkfifo(tree / "pipe")
+    os.mknod(tree / "socket", stat.S_IFSOCK | 0o600)
+    preview = bakthat.preview_backup(tree, conf=tracked.conf, password="", full=True, why="nofile")
+    assert preview.report.files == 2
+    assert preview.report.explanation == f"it is not stored: there is no 'nofile' in '{tree}'"
+    made = bakthat.backup(tree, conf=tracked.conf, password="", full=True)
+    restored = tracked.restore(made, tree.parent / "restored")
+    assert sorted(os.listdir(restored)) == ["file", "pipe"]
 
 
 def test_a_dry_run_skips_what_a_backup_skips(tracked: Tracked) -> None:

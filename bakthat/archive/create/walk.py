@@ -130,7 +130,7 @@ class Scan:
     """
 
     files: int = 0
-    """Entries that are not directories."""
+    """Entries that are neither directories nor sockets, which no archive holds."""
     directories: int = 0
     bytes: int = 0
     """Bytes of file content, without holes; all hard links of a file count once."""
@@ -196,11 +196,12 @@ def scan(
         if entry_status is None:
             files += 1
             total += _listed_bytes(entry_path, links)
+        elif stat.S_ISSOCK(entry_status.st_mode):
+            if on_left_out is not None:
+                on_left_out(name, "a socket")
         elif not stat.S_ISDIR(entry_status.st_mode):
             files += 1
             total += _first_bytes(entry_path, entry_status, links)
-            if on_left_out is not None and stat.S_ISSOCK(entry_status.st_mode):
-                on_left_out(name, "a socket")
         else:
             result.directories += 1
     result.files, result.bytes = files, total

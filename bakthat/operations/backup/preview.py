@@ -196,7 +196,7 @@ def preview_backup(
             reason = str(exc)
         except CorruptIndexError as exc:
             reason = f"the index of an earlier backup cannot be used: {exc}"
-    return _preview_full(request, reason)
+    return _preview_full(request, reason, explain)
 
 
 def _preview_increment(
@@ -283,7 +283,7 @@ def _comparison(request: BackupRequest, basis: Basis, explain: str | None) -> Co
     )
 
 
-def _preview_full(request: BackupRequest, reason: str) -> BackupPreview:
+def _preview_full(request: BackupRequest, reason: str, explain: str | None) -> BackupPreview:
     source = request.source
     if source.is_archive:
         file_names = FileNames(ArchiveReport(), source.arcname)
@@ -297,6 +297,9 @@ def _preview_full(request: BackupRequest, reason: str) -> BackupPreview:
     )
     because = f", since {reason}" if reason else ""
     report.explanation = f"a full backup stores all that is not left out{because}"
+    if explain and not os.path.lexists(source.path / explain):
+        where = printable(source.path)
+        report.explanation = f"it is not stored: there is no '{printable(explain)}' in '{where}'"
     return BackupPreview(report, None, "")
 
 
