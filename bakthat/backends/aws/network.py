@@ -10,8 +10,8 @@ from bakthat.errors import StorageError
 ENDPOINT_KEY = "endpoint_url"
 """The key of the profile that most services' endpoint has, as the texts here name it."""
 PORTAL_HINT = (
-    f"check {ENDPOINT_KEY}, and whether the network asks for a login in a browser, or a proxy stands "
-    "in between"
+    f"check {ENDPOINT_KEY}, and whether the network asks for a login in a browser, or a proxy "
+    "stands in between"
 )
 _PROXY_HINT = (
     "set HTTP_PROXY or HTTPS_PROXY to http://USER:PASSWORD@HOST:PORT, or name the host of the "
