@@ -134,6 +134,7 @@ def test_a_shell_offers_commands_options_and_names(user: CommandLine, shell: str
     assert sorted(completed(user, shell, "bakthat restore my")) == ["mydir", name]
     assert completed(user, shell, "bakthat rotate_backups my") == ["mydir"]
     assert completed(user, shell, "bakthat show -d gla") == ["glacier"]
+    assert completed(user, shell, "bakthat configure --default-destination gla") == ["glacier"]
     assert completed(user, shell, "bakthat restore mydir --tier bu") == ["bulk"]
 
 
@@ -350,6 +351,13 @@ def test_a_script_is_printed_without_a_word_on_standard_error(user: CommandLine)
     for shell in ("bash", "zsh", "fish"):
         done = user.run("completion", shell)
         assert (done.code, done.stderr) == (0, "")
+        assert done.stdout.endswith("\n")
+
+
+@pytest.mark.needs("bash")
+def test_an_option_for_a_directory_offers_directories_only(user: CommandLine) -> None:
+    (user.directory / "mydir.txt").write_text("")
+    assert completed(user, "bash", "bakthat configure --local-path my") == ["mydir"]
 
 
 def test_an_unknown_shell_is_wrong_usage(user: CommandLine) -> None:

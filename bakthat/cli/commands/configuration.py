@@ -331,6 +331,8 @@ def _check(profile: str, config: str | None) -> int | None:
         number = counted(len(report.profiles), "profile")
         done = f"Checked {number} of {report.file} and the environment"
     facts = {"profiles": len(report.profiles), "good": good, "advice": warnings}
+    if problems:
+        print_error(f"{counted(problems, 'problem')} found")
     print_result(
         Summary(
             f"{done}: {counted(problems, 'problem')}",
@@ -374,7 +376,7 @@ def _show(profile: str, config: str | None) -> None:
     "completion",
     "print a script that completes commands in a shell",
     group=SETUP,
-    example="bakthat completion bash > ~/.local/share/bash-completion/completions/bakthat",
+    example="bakthat completion bash > bakthat.bash",
     is_file=True,
 )
 @option("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))

@@ -26,15 +26,15 @@ def script(shell: str) -> str:
             if completer is not None:
                 action.complete = completer  # type: ignore[attr-defined]  # where shtab looks
         commands.add_parser(each.name, help=each.sentence, parents=[each.parser], add_help=False)
-    return str(shtab.complete(program, shell))
+    return f"{shtab.complete(program, shell).rstrip()}\n"
 
 
 def _completer_of(action: argparse.Action, shtab: Any) -> Mapping[str, Any] | None:
-    if action.metavar == "DIR":
+    if action.metavar in ("DIR", "DIRECTORY"):
         return dict(shtab.DIRECTORY)
     if action.metavar in ("FILE", "PATH"):
         return dict(shtab.FILE)
-    if action.dest == "destination":
+    if action.dest in ("destination", "default_destination"):
         words = " ".join(DESTINATIONS)
         function = "_bakthat_destinations"
         preamble = {"bash": f'{function}() {{\n  compgen -W "{words}" -- "$1"\n}}\n'}
