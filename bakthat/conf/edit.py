@@ -300,11 +300,12 @@ class _Editor:
         import yaml
 
         properties = (yaml.AnchorToken, yaml.TagToken)
-        return next(
+        column: int = next(
             each.start_mark.column
             for each in self._tokens
             if each.start_mark.index >= block.start_mark.index and not isinstance(each, properties)
         )
+        return column
 
     def _has_comment(self, begin: int, end: int) -> bool:
         """Return whether a comment stands between the tokens of a part of the text."""
