@@ -86,7 +86,7 @@ cold:
         "BAKTHAT_HOST cannot be a part of a key",
         f"{path}:3: profile 'default': 'timeout' must be a number of seconds, not text",
         f"{path}:4: profile 'default': unknown key 's3_buckt'",
-        f"{path}:5: profile 'default': rotation: a rotation that keeps nothing is refused",
+        f"{path}:5: profile 'default': 'rotation': a rotation that keeps nothing is refused",
         f"{path}:6: profile 'default': 'recipients' entry 2 is no public key of age",
         f"{path}:9: profile 'default': the file of 'password_file' does not exist: {home}/nowhere",
         f"warning: {path}:10: profile 'default': the file of 'identity_file' does not exist: "
@@ -132,7 +132,7 @@ def test_a_variable_that_is_wrong_is_named_once(user: CommandLine, tmp_path: Pat
     done = user.run("config", "check", env=env)
     assert done.stdout.splitlines() == [
         "BAKTHAT_RECIPIENTS: 'recipients' entry 1 is no public key of age",
-        "  hint: a recipient looks like age1…",
+        "  hint: give a recipient that age-keygen shows: age1 and 58 characters in lower case",
         "BAKTHAT_PASSWORD_FILE: the file of 'password_file' does not exist: "
         f"{tmp_path / 'nowhere'}",
     ]

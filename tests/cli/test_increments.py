@@ -169,13 +169,13 @@ def test_a_path_elsewhere_is_an_error(user: CommandLine, tree: Path) -> None:
     ("setting", "problem"),
     [
         ({"detect": "size"}, "'detect' must be one of ctime, mtime, hash$"),
-        ({"max_archives": 1}, "max_archives must be a whole number from 2 to 64, not 1"),
-        ({"max_archives": True}, "max_archives must be a whole number from 2 to 64"),
-        ({"recheck": 101}, "recheck must be a whole number of percent from 0 to 100"),
-        ({"full_every": "never"}, "full_every is no interval"),
-        ({"always_read": [""]}, "always_read entry 1 is empty"),
-        ({"always_read": ["a["]}, "always_read has a pattern"),
-        ({"skip_unchanged": "yes"}, "skip_unchanged must be true or false"),
+        ({"max_archives": 1}, "'max_archives' must be a whole number from 2 to 64, not 1"),
+        ({"max_archives": True}, "'max_archives' must be a whole number from 2 to 64"),
+        ({"recheck": 101}, "'recheck' must be a whole number of percent from 0 to 100"),
+        ({"full_every": "never"}, "'full_every' is no interval"),
+        ({"always_read": [""]}, "'always_read' entry 1 is empty"),
+        ({"always_read": ["a["]}, "'always_read' has a pattern"),
+        ({"skip_unchanged": "yes"}, "'skip_unchanged' must be true or false"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_an_error(
