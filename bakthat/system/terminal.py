@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
@@ -88,17 +88,36 @@ def ask_hidden(question: str) -> str:
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
     hidden = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
-    try:
+
+    def show(*_: object) -> None:
         termios.tcsetattr(descriptor, termios.TCSAFLUSH, hidden)
         print(question, end="", file=sys.stderr, flush=True)  # noqa: T201  # see above
-        _wait_for_answer()
-        line = sys.stdin.buffer.readline()
+
+    try:
+        # A shell that continues a stopped command has shown what is typed in the meantime.
+        with _on_continue(show):
+            show()
+            _wait_for_answer()
+            line = sys.stdin.buffer.readline()
     finally:
         termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
         print(file=sys.stderr)  # noqa: T201  # see above  # the answer's own line end is hidden
     if not line:
         raise EOFError
     return line.removesuffix(b"\n").decode("utf-8", "surrogateescape")
+
+
+@contextmanager
+def _on_continue(call: Callable[..., None]) -> Iterator[None]:
+    """Call *call* whenever the process is continued; only the main thread can arrange that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGCONT, call)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCONT, before)
 
 
 def _wait_for_answer() -> None:

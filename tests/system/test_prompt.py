@@ -1,4 +1,4 @@
-"""Signals that arrive right before a question waits for its answer."""
+"""Signals that arrive while a question waits for its answer, or right before."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import pty
 import signal
 import subprocess
 import sys
+import termios
+from contextlib import suppress
 
 import pytest
 
@@ -59,4 +61,40 @@ def test_a_signal_ends_a_question_also_when_it_interrupts_no_read(
         process.kill()
         process.wait()
         os.close(writable)
+        os.close(screen)
+
+
+def test_an_answer_stays_hidden_after_the_command_was_stopped_and_continued() -> None:
+    screen, terminal = pty.openpty()
+    asking = "from bakthat.system import terminal; print(terminal.ask_hidden('What is it? '))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", asking],
+        stdin=terminal,
+        stderr=terminal,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=unmeasured(),
+    )
+    try:
+        seen = b""
+        while b"What is it? " not in seen:
+            seen += os.read(screen, 1000)
+        # What a shell does before it continues a command.
+        shown = termios.tcgetattr(terminal)
+        shown[3] |= termios.ECHO
+        termios.tcsetattr(terminal, termios.TCSANOW, shown)
+        os.kill(process.pid, signal.SIGCONT)
+        while seen.count(b"What is it? ") < 2:
+            seen += os.read(screen, 1000)
+        os.write(screen, b"secret\n")
+        assert process.communicate(timeout=30)[0] == "secret\n"
+        os.close(terminal)
+        with suppress(OSError):  # the other end is closed
+            while piece := os.read(screen, 1000):
+                seen += piece
+        assert b"secret" not in seen
+    finally:
+        process.kill()
+        process.wait()
         os.close(screen)
