@@ -238,7 +238,7 @@ class _Editor:
     def _remove_lines(self, begin: int, end: int) -> None:
         """Remove the lines from *begin* to *end*, with the comments in them. Raises EditError."""
         start = self._text.rfind("\n", 0, begin) + 1
-        if self._text[start:begin].strip():
+        if self._text[start:begin].strip() not in ("", "?"):  # of an explicit key
             raise EditError
         self._replace(start, self._line_end(end), "")
 

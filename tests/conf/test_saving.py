@@ -243,6 +243,11 @@ def test_only_the_lines_of_what_changes_differ(
             "default:\n  rotation: {}\n  host: a\n",
         ),
         (
+            "default:\n  ? prefix\n  : a\n  host: b\n",
+            {"prefix": None},
+            "default:\n  host: b\n",
+        ),
+        (
             "default:\n  ? prefix\n  : a\n",
             {"prefix": "b", "host": "c"},
             "default:\n  ? prefix\n  : b\n  host: c\n",
@@ -286,7 +291,6 @@ def test_every_shape_of_a_file_is_changed_in_place(
     ("text", "changes"),
     [
         ("a:\n  recipients: &keys [x]\ndefault:\n  recipients: *keys\n", {"recipients": ["y"]}),
-        ("default:\n  ? prefix\n  : a\n  host: b\n", {"prefix": None}),
         ("default: {prefix: a, # one\n  host: b}\n", {"host": None}),
         ("default: &a\nb: *a\n", {"prefix": "x"}),
         ("default:\n  recipients: [a, # me\n    b]\n", {"recipients": ["a"]}),
