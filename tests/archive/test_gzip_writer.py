@@ -283,7 +283,7 @@ def test_an_exception_in_the_block_leaves_the_file_unfinished() -> None:
 
 @pytest.mark.parametrize("level", [-1, 0, 10])
 def test_an_invalid_level_is_refused(level: int) -> None:
-    with pytest.raises(UsageError, match=f"invalid compression level {level}"):
+    with pytest.raises(UsageError, match=f"there is no compression level {level}"):
         GzipWriter(Collector(), level=level)
 
 

@@ -133,9 +133,9 @@ def test_a_missing_bucket_name_is_a_configuration_error() -> None:
 
 
 def test_one_key_without_the_other_is_a_configuration_error() -> None:
-    with pytest.raises(ConfigError, match="secret_key is not set"):
+    with pytest.raises(ConfigError, match="'secret_key' is not set"):
         S3Backend({"s3_bucket": "bakthat", "access_key": "text"})
-    with pytest.raises(ConfigError, match="access_key is not set"):
+    with pytest.raises(ConfigError, match="'access_key' is not set"):
         S3Backend({"s3_bucket": "bakthat", "secret_key": "text"})
 
 
