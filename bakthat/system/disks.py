@@ -144,9 +144,10 @@ def _refusal(path: str | os.PathLike[str], found: os.stat_result) -> Problem:
 def _has_override() -> bool:
     """Return whether this process may write whatever the mode of a file says, as root mostly."""
     try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-            fields = dict(line.split(":", 1) for line in status if ":" in line)
-        return bool(int(fields["CapEff"], 16) & _CAP_DAC_OVERRIDE)
+        # Read as bytes: a codec would have to be loaded, which fails where nothing can be opened.
+        with open("/proc/self/status", "rb") as status:
+            fields = dict(line.split(b":", 1) for line in status if b":" in line)
+        return bool(int(fields[b"CapEff"], 16) & _CAP_DAC_OVERRIDE)
     except (OSError, KeyError, ValueError):  # a system without capabilities
         return os.geteuid() == 0
 
