@@ -167,7 +167,7 @@ def test_the_problems_are_lines_of_json(user: CommandLine) -> None:
     done = user.run("config", "check", "--json")
     assert done.code == 1
     error, *lines = checked_lines(done, "config check")
-    assert (error["message_type"], error["message"]) == ("error", "1 problem found")
+    assert (error["message_type"], error["message"]) == ("error", "2 problems found")
     assert [(line["topic"], line["verdict"]) for line in lines[:-1]] == [
         ("default", "problem"),
         ("default", "problem"),
