@@ -391,6 +391,8 @@ def test_a_file_system_in_which_no_file_can_be_made() -> None:
     assert problem is not None
     assert problem.reason == "no file can be made in /proc"
     assert problem.hint == "see which file system it is on: findmnt -T /proc"
+    with pytest.raises(CatalogError, match="no file can be made in /proc"):
+        add(Path("/proc/catalog.sqlite"), row("a.1"))
 
 
 @as_root
