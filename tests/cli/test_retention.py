@@ -175,7 +175,7 @@ def test_a_failed_deletion_is_reported_and_the_exit_code_is_1(user: User) -> Non
         f"bakthat: warning: {made[0]} was not deleted: {why}",
         "Deleted 1 of 3 backups",
         f"bakthat: error: 1 of 2 backups could not be deleted, the first is {made[0]}: {why}",
-        "bakthat: hint: they stay in the catalog; run it again to delete them",
+        "bakthat: hint: they stay in the catalog; move it away: another program put it there",
     ]
     assert done.code == 1
     assert user.stored() == [made[0], made[2]]
@@ -199,7 +199,7 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
         "--days 7 --weeks 4 --months 6",
     ),
     "nothing kept": (["rotate", "mydir", "--days", "0"], 2, "keeps nothing is refused"),
-    "negative": (["rotate", "mydir", "--last", "-1"], 2, "last is -1, not a whole number"),
+    "negative": (["rotate", "mydir", "--last", "-1"], 2, "'last' is -1, not a whole number"),
     "no number": (["rotate", "mydir", "--last", "x"], 2, "argument --last: invalid int value"),
     "no week day": (
         ["rotate", "mydir", "--weeks", "1", "--first-week-day", "someday"],

@@ -81,7 +81,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.backends": ["base", "aws ranges", "s3 glacier local"],
     "bakthat.backends.aws": [
-        "network permissions",
+        "answers network permissions",
         "client part_upload",
         "findings identity ranged_reader",
     ],

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import email.utils
-import re
 import threading
-import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -13,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from bakthat.backends.aws.answers import details_of, one_line
 from bakthat.backends.aws.network import (
     ENDPOINT_KEY,
     foreign_answer,
@@ -61,8 +59,6 @@ _PASSING_CODES = frozenset(
     | {"ThrottlingException", "RequestLimitExceeded", "ServiceUnavailable", "OperationAborted"}
 )
 """Failures of a service that pass by themselves, by their status or by their code."""
-
-_USER_IN_URL = re.compile(r"//[^/@\s]*@")
 
 
 class TransferCancelledError(StorageError):
@@ -477,35 +473,3 @@ def _host_of(url: str) -> str:
 def _directory_of(key: str) -> str:
     """Return *key* up to its last slash, this included."""
     return key[: key.rfind("/") + 1]
-
-
-def details_of(error: BaseException) -> str:
-    """Return all that the service's answer says about *error*; "" without an answer."""
-    answer = getattr(error.__cause__, "response", None) or {}
-    return " ".join(str(each) for each in answer.get("Error", {}).values())
-
-
-def time_of(answer: Mapping[str, Any]) -> float:
-    """Return the time of *answer* by the clock of the service, in epoch seconds UTC.
-
-    The clock of this machine may be wrong, so it is used only where the answer has no time.
-    """
-    told = told_time(answer)
-    return time.time() if told is None else told
-
-
-def told_time(answer: Mapping[str, Any]) -> float | None:
-    """Return the time that the service says in *answer*, in epoch seconds UTC; None: it says none.
-
-    An error answer is the ``response`` of botocore's exception.
-    """
-    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    try:
-        return email.utils.parsedate_to_datetime(str(headers["date"])).timestamp()
-    except (KeyError, ValueError):
-        return None
-
-
-def one_line(text: object) -> str:
-    """Return a foreign message as one line, without the passwords in its URLs."""
-    return _USER_IN_URL.sub("//", " ".join(str(text).split())).rstrip(".")

@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from bakthat.backends.aws.client import AwsClient, answer_of, details_of, told_time
+from bakthat.backends.aws.answers import details_of, told_time
+from bakthat.backends.aws.client import AwsClient, answer_of
 from bakthat.backends.aws.permissions import is_about_clock
 from bakthat.errors import (
     BakthatError,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bakthat.backends.aws.client import AwsClient, foreign_errors, one_line
+from bakthat.backends.aws.answers import one_line
+from bakthat.backends.aws.client import AwsClient, foreign_errors
 from bakthat.policy.finding import Finding, good
 
 TIMEOUT = 3.0

@@ -13,7 +13,8 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, BinaryIO
 
-from bakthat.backends.aws.client import AwsSettings, answer_of, foreign_errors, time_of
+from bakthat.backends.aws.answers import time_of
+from bakthat.backends.aws.client import AwsSettings, answer_of, foreign_errors
 from bakthat.backends.aws.ranged_reader import PIECE
 from bakthat.backends.base import (
     BakthatBackend,

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from bakthat.backends.aws.client import AwsClient, one_line
+from bakthat.backends.aws.answers import one_line
+from bakthat.backends.aws.client import AwsClient
 from bakthat.backends.base import Metadata, encode_metadata
 from bakthat.errors import (
     BakthatError,

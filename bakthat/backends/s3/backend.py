@@ -9,7 +9,8 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any, BinaryIO
 
-from bakthat.backends.aws.client import AwsSettings, answer_of, time_of
+from bakthat.backends.aws.answers import time_of
+from bakthat.backends.aws.client import AwsSettings, answer_of
 from bakthat.backends.base import (
     UNKNOWN_PROGRESS,
     BakthatBackend,

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from bakthat.backends.aws.client import AwsClient, AwsSettings, foreign_errors, one_line
+from bakthat.backends.aws.answers import one_line
+from bakthat.backends.aws.client import AwsClient, AwsSettings, foreign_errors
 from bakthat.backends.aws.network import PORTAL_HINT, not_the_service
 from bakthat.backends.s3.features import (
     Feature,

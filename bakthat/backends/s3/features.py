@@ -9,7 +9,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 
-from bakthat.backends.aws.client import answer_of, details_of
+from bakthat.backends.aws.answers import details_of
+from bakthat.backends.aws.client import answer_of
 from bakthat.errors import StorageError
 
 

@@ -254,4 +254,4 @@ def _without_bakthat(entry: Backups, profile: str, config: str | None) -> str:
     if line:
         return f"Without bakthat: {line}"
     name = shlex.quote(printable(entry.stored_filename)) + options_of(profile, config)
-    return f"Without bakthat: the script of bakthat show --by-hand {name}"
+    return f"Without bakthat: bakthat show --by-hand {name} prints a script"
