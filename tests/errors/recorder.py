@@ -22,6 +22,7 @@ PROJECT = Path(__file__).parents[2]
 FILE_VARIABLE = "RECORDED_ERRORS"
 """Names the file of the records."""
 _PACKAGE = str(PROJECT / "bakthat") + os.sep
+_write = os.write  # a test may replace it
 _MOST_MESSAGES = 50
 """How many messages of one place and one test are recorded."""
 
@@ -62,7 +63,7 @@ class Recorder:
             "hint": error.hint,
         }
         line = json.dumps(record) + "\n"
-        os.write(self._out, line.encode())  # one call, so that those of processes do not mix
+        _write(self._out, line.encode())  # one call, so that those of processes do not mix
 
 
 def pytest_configure(config: pytest.Config) -> None:
