@@ -267,6 +267,40 @@ def test_the_owner_of_a_catalog_that_may_not_be_written_is_named(path: Path) -> 
 
 
 @as_root
+def test_an_owner_without_a_name_is_shown_by_the_number(path: Path) -> None:
+    add(path, row("a.1"))
+    path.chmod(0o644)
+    os.chown(path, 54321, 54321)
+    for above in path.parents:
+        if not above.stat().st_mode & 0o077:  # made by pytest
+            above.chmod(0o711)
+    assert as_nobody(lambda: add(path, row("b.1"))).startswith(
+        f"cannot write the catalog {path}: {path} belongs to the user 54321 and has the mode 0644\n"
+        "run it as the user 54321, or name"
+    )
+
+
+def test_a_file_system_without_locks_is_no_place_for_a_catalog(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(path, row("a.1"))
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    # SQLite reports the same of such a file system as of a lock that another process holds.
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with (
+            pytest.raises(CatalogError, match="its file system has no locks") as caught,
+            models.catalog(path, write=True, patience=0),
+        ):
+            models.record(row("b.1"))
+    assert "local disk" in caught.value.hint
+
+
+@as_root
 def test_an_immutable_catalog_is_read_and_named(path: Path) -> None:
     add(path, row("a.1"))
     if subprocess.run(["chattr", "+i", path], capture_output=True).returncode:

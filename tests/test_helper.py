@@ -169,6 +169,12 @@ def test_any_name_that_a_set_can_have_makes_a_directory(conf: Conf, start: Path,
     assert left_behind(start) == []
 
 
+def test_what_the_helper_wrote_needs_a_name(conf: Conf) -> None:
+    with BakHelper(conf=conf) as helper, pytest.raises(UsageError, match="has no name") as caught:
+        helper.backup()
+    assert "BakHelper('mybackup')" in caught.value.hint
+
+
 @pytest.mark.parametrize("name", ["a/b", "..", "a\nb", "x" * 256])
 def test_a_name_that_no_set_can_have_is_refused_at_once(conf: Conf, name: str) -> None:
     with pytest.raises(UsageError, match="name of a backup"):

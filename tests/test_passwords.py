@@ -288,3 +288,18 @@ def test_a_file_without_a_passphrase_for_new_backups_is_refused(
 def test_a_file_of_a_passphrase_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"'{tmp_path}/none': no such file"):
         check_password_file(tmp_path / "none")
+
+
+def test_a_file_of_private_keys_is_text(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match=r"the identity file '.*/key' is not UTF-8 text"):
+        passwords.identity_text({"identity_file": str(tmp_path / "key")})
+
+
+@pytest.mark.parametrize(
+    ("password", "problem"),
+    [(" \t", "holds only white space"), ("", "the password is empty")],
+)
+def test_a_new_passphrase_of_nothing_is_refused(password: str, problem: str) -> None:
+    with pytest.raises(PasswordError, match=problem):
+        passwords.check_new_passphrase(password, "the password")

@@ -394,6 +394,17 @@ def test_a_bucket_that_another_process_just_made_is_no_error(
     assert moto_proxy.seen("PUT", backend.container) >= 1
 
 
+def test_a_thaw_whose_answer_was_lost_is_an_error(
+    backend: S3Backend, conf: dict[str, Any], moto_proxy: FaultProxy
+) -> None:
+    plain(conf).put_object(Bucket=backend.container, Key="cold.tgz", StorageClass="GLACIER")
+    moto_proxy.on("POST", "restore", Reset())
+    with pytest.raises(UnreachableError, match="answer to the thaw request was lost") as caught:
+        backend.thaw("cold.tgz", tier="standard", days=1)
+    assert caught.value.hint == "try again"
+    assert moto_proxy.seen("POST", "restore") == 1  # a second one would be charged again
+
+
 def test_a_bucket_name_that_s3_refuses_is_an_error_of_the_configuration(
     backend: S3Backend, moto_proxy: FaultProxy
 ) -> None:

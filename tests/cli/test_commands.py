@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from bakthat.cli import run  # noqa: F401  # registers the commands
-from bakthat.cli.app import app
+from bakthat.cli.app import app, check_words
+from bakthat.errors import UsageError
+from tests.support.commandline import CommandLine
 
 PARSERS = app._subparsers.choices
 EVERYWHERE = {"help", "json", "quiet", "verbose", "debug", "local_time"}
@@ -53,3 +55,18 @@ def test_options_may_stand_between_arguments(words: list[str], arguments: dict[s
     parsed = vars(app._parser.parse_args(words))
     assert parsed["json"] is True
     assert {name: parsed[name] for name in arguments} == arguments
+
+
+@pytest.mark.parametrize("flag", ["--colour", "-x"])
+def test_an_unknown_option_before_the_command_is_named(flag: str) -> None:
+    with pytest.raises(UsageError, match=f"no option {flag} before the command") as caught:
+        check_words([flag, "backup", "x"])
+    assert caught.value.hint
+
+
+def test_what_show_takes_with_by_hand_is_named(user: CommandLine) -> None:
+    done = user.run("show", "mydir", "--by-hand", "--tags", "daily")
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr == (
+        "bakthat: error: --by-hand takes no --tags\nbakthat: hint: leave --tags out\n"
+    )

@@ -8,16 +8,23 @@ import shlex
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from bakthat.cli.configure.files import NewFile, check_new, warn_when_others_can_read
+from bakthat.cli.configure.options import Options
+from bakthat.cli.configure.profile import configure
 from bakthat.crypto import age
+from bakthat.errors import ConfigError
 from tests.cli.test_json import checked_lines
 from tests.support.commandline import CommandLine, unmeasured
+from tests.support.needs import as_root
 from tests.support.profiles import write_config
+from tests.support.tar_bytes import as_nobody
 
 IDENTITY = age.generate_identity()
 RECIPIENT = age.recipient_of(IDENTITY)
@@ -533,3 +540,27 @@ def test_a_variable_that_wins_over_the_answers_is_named(user: CommandLine) -> No
 def test_no_other_mode_is_advised_for_a_device(user: CommandLine) -> None:
     done = user.run("configure", "--secret-key-file", "/dev/null", "--no-proof")
     assert "chmod" not in done.stderr
+
+
+def test_a_file_whose_directory_is_gone_is_an_error(tmp_path: Path) -> None:
+    new = NewFile(tmp_path / "gone/key.txt", "secret")
+    with pytest.raises(ConfigError, match=r"cannot write '.*/gone/key\.txt': no such file"):
+        new.write()
+
+
+def test_a_file_that_cannot_be_looked_at_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read '.*/gone': no such file") as caught:
+        warn_when_others_can_read(tmp_path / "gone")
+    assert caught.value.hint
+
+
+@as_root
+def test_a_directory_that_may_not_be_written_is_named_before_any_question() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        with pytest.raises(ConfigError, match=f"'{directory}' cannot be written to") as caught:
+            as_nobody(lambda: check_new(f"{directory}/key.txt"))
+        assert caught.value.hint == "name another directory"
+        with pytest.raises(ConfigError, match=f"'{directory}' cannot be written to") as caught:
+            as_nobody(lambda: configure("default", f"{directory}/bakthat.yml", Options()))
+        assert "--config" in caught.value.hint

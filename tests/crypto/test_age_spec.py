@@ -9,6 +9,7 @@ import base64
 import hashlib
 import hmac
 import io
+import resource
 from collections.abc import Sequence
 
 import pytest
@@ -16,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from bakthat.crypto.age import DecryptReader
-from bakthat.errors import AgeFormatError, DecryptionError, WrongKeyError
+from bakthat.errors import AgeFormatError, CryptoError, DecryptionError, WrongKeyError
+from tests.support.tar_bytes import in_child
 
 # The example pair of the specification, section "The X25519 recipient type".
 IDENTITY = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"
@@ -361,6 +363,22 @@ def test_a_work_factor_that_is_allowed_is_tried(log_n: int) -> None:
 
 NO_NUMBER = ["0", "04", "-4", "+4", "0x4", "4.0", "4 ", "4a", "a", "1e1", "4_0", "\u0664"]
 TOO_HIGH = ["23", "99", "18446744073709551620", "1" * 5000]  # The third is 4 to who overflows.
+
+
+def test_a_work_factor_that_needs_more_memory_than_there_is_is_an_error() -> None:
+    import cryptography.hazmat.primitives.kdf.scrypt  # noqa: F401  # the child has no room for it
+
+    file = age_file(scrypt(b64(SALT) + b" 20"))  # a GiB
+
+    def action() -> object:
+        with open("/proc/self/statm") as statm:
+            used = int(statm.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, resource.RLIM_INFINITY))
+        return decrypt(file)
+
+    with pytest.raises(CryptoError, match="work factor 20 needs 1024 MiB of memory") as caught:
+        in_child(action)
+    assert "more memory" in caught.value.hint
 
 
 @pytest.mark.parametrize("work_factor", [*NO_NUMBER, *TOO_HIGH])

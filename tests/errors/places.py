@@ -253,8 +253,9 @@ class _Module:
             case ast.IfExp(body=body, orelse=orelse):
                 return self._texts(body, calls) + self._texts(orelse, calls)
             case ast.BoolOp(values=values):
-                found = [text for each in values for text in self._texts(each, calls)]
-                return [text for text in found if text]
+                found = [text for each in values for text in self._texts(each, calls) if text]
+                phrases = [text for text in found if re.search("[a-z]", text.fixed)]
+                return phrases + [text for text in found if text not in phrases][:1]
             case ast.Name(id=name):
                 return self._texts_of_name(node, name, calls)
             case ast.Subscript(value=ast.Name(id=name)) if name in self.constants:

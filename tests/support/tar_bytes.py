@@ -122,6 +122,18 @@ def reachable_directory(owner: int = 0) -> Iterator[Path]:
 
 def as_nobody(action: Callable[[], object]) -> object:
     """Call *action* in a child process without privileges; return or raise what it does."""
+
+    def as_other_user() -> object:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        return action()
+
+    return in_child(as_other_user)
+
+
+def in_child(action: Callable[[], object]) -> object:
+    """Call *action* in a child process; return or raise what it does."""
     readable, writable = os.pipe()
     with warnings.catch_warnings():
         # The child uses none of the threads that pytest may have, and never returns.
@@ -130,9 +142,6 @@ def as_nobody(action: Callable[[], object]) -> object:
     if child == 0:
         outcome: tuple[bool, object] = (False, RuntimeError("the child did not come far"))
         try:
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
             outcome = (True, action())
         except BaseException as exc:  # noqa: BLE001  # raised again in the parent
             outcome = (False, exc)

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.support.commandline import unmeasured
+from tests.support.commandline import CommandLine, unmeasured
 
 ASKING = """
 import os, signal, sys, threading
@@ -98,3 +98,21 @@ def test_an_answer_stays_hidden_after_the_command_was_stopped_and_continued() ->
         process.kill()
         process.wait()
         os.close(screen)
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_an_answer_that_is_no_text_ends_the_questions(user: CommandLine, errors: str) -> None:
+    answers = [("AWS Access Key: ", "\udcff\n")]
+    env = {"PYTHONIOENCODING": f"utf-8:{errors}"}
+    code, screen = user.converse("configure", answers=answers, env=env)
+    assert code == 2
+    assert "error: the answer is not UTF-8 text\r\nbakthat: hint: let the terminal send" in screen
+
+
+def test_the_end_of_the_input_is_no_password(user: CommandLine) -> None:
+    (user.directory / "file").write_text("text")
+    answers = [("Password (blank to disable encryption): ", "\x04")]
+    code, screen = user.converse("backup", "file", answers=answers)
+    assert code == 1
+    assert "the input ended before a password was given" in screen
+    assert "hint: set BAKTHAT_PASSWORD" in screen
