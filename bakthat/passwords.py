@@ -149,7 +149,7 @@ def check_new_passphrase(passphrase: str, origin: str) -> None:
     Raises PasswordError.
     """
     if not _by_passphrase(passphrase, origin):
-        raise PasswordError(f"{origin} is empty", hint="give it a passphrase")
+        raise PasswordError(f"{origin} is empty")
 
 
 def check_password_file(path: Path) -> None:

@@ -145,6 +145,11 @@ def test_a_key_that_two_variables_set_is_an_error(setenv: Any, tmp_path: Path, k
     assert error.hint == f"unset it: unset {name}"
 
 
+def test_a_path_within_a_value_holds_no_nul(setenv: Any) -> None:
+    setenv(PROMETHEUS='{textfile: "/a\\0b"}')
+    assert str(error_of()) == ("BAKTHAT_PROMETHEUS: 'textfile': a path cannot hold a NUL character")
+
+
 @pytest.mark.parametrize("name", ["SECRET_KEY_FILE", "S3_BUCKET_FILE", "ROTATION_FILE"])
 def test_a_file_that_gives_no_value_is_named_by_its_variable(
     setenv: Any, tmp_path: Path, name: str

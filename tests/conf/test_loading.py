@@ -194,6 +194,8 @@ def test_a_file_without_profiles_is_refused(config: Path, text: str) -> None:
 def test_a_profile_that_is_no_mapping_is_refused(config: Path) -> None:
     write(config, "default: [a]\n")
     assert "profile 'default' must hold keys, not a list" in str(expect_error())
+    with pytest.raises(ConfigError, match="^conf: profile 'default' must hold keys, not a list"):
+        load_profile(conf=["a"])  # type: ignore[arg-type]  # that is the test
 
 
 def test_an_unknown_key_is_named_with_the_nearest(config: Path) -> None:

@@ -385,6 +385,15 @@ def test_a_repeated_key_is_refused(config: Path) -> None:
         save_profile({"host": "b"})
 
 
+def test_a_change_that_another_profile_would_get_too_is_refused(config: Path) -> None:
+    text = "default: &mine\n  prefix: a\nother: *mine\n"
+    config.write_text(text)
+    with pytest.raises(ConfigError, match="other profiles would change with it") as caught:
+        save_profile({"prefix": "b"})
+    assert "by hand" in caught.value.hint
+    assert config.read_text() == text
+
+
 def test_a_profile_that_is_no_mapping_is_not_replaced(config: Path) -> None:
     config.write_text("default: [a]\n")
     with pytest.raises(ConfigError, match="must hold keys, not a list"):

@@ -74,7 +74,6 @@ class Questions:
             if access_key and not secret_key:
                 raise UsageError(
                     "the access key needs its secret key",
-                    hint="type it",
                 )
             if answer and secret_key and not access_key:
                 raise UsageError("there is no access key that it belongs to", hint="press Enter")
@@ -187,7 +186,7 @@ def _ask_new_password() -> str:
     def parse(answer: str) -> str:
         kinds.check_passphrase(answer)
         if terminal.ask_secret("Password confirmation: ") != answer:
-            raise PasswordError("the password and its confirmation differ", hint="type it again")
+            raise PasswordError("the password and its confirmation differ")
         return answer
 
     return ask_until_valid("Password: ", parse, hidden=True)
