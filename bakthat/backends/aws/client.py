@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-import traceback
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -243,7 +243,7 @@ class AwsClient(ABC):
             return self._keys_error(one_line(exc), hint=_LOGIN_HINT if is_login else _KEYS_HINT)
         if isinstance(exc, OSError) and exc.filename is not None:  # such as a web identity token
             return self._keys_error(f"cannot read '{exc.filename}': {reason_of(exc)}")
-        if _is_of_parser(exc):
+        if is_of_parser(exc):
             return self._not_the_service("one that cannot be read")
         if isinstance(exc, boto.ParamValidationError | ValueError):
             return ConfigError(
@@ -272,8 +272,8 @@ class AwsClient(ABC):
     def _unreachable(self, exc: Exception) -> str:
         """Return what cannot be reached: the container, or the service that gives out its keys."""
         url = str(getattr(exc, "kwargs", {}).get("endpoint_url") or "")
-        host = _host_of(url)
-        own = _host_of(self.settings.endpoint_url or "")
+        host = host_of(url)
+        own = host_of(self.settings.endpoint_url or "")
         is_own = not host or host == own or (not own and self.service in host)
         return self.shown if is_own else f"{host}, which gives out the keys for {self.shown},"
 
@@ -442,12 +442,6 @@ def foreign_errors() -> tuple[type[Exception], ...]:
     return (ClientError, BotoCoreError, ResponseParserError, HTTPError, OSError, ValueError)
 
 
-def _is_of_parser(exc: Exception) -> bool:
-    """Return whether botocore could not parse an answer; it lets any error of Python out then."""
-    frames = traceback.walk_tb(exc.__traceback__)
-    return any(frame.f_globals.get("__name__") == "botocore.parsers" for frame, _ in frames)
-
-
 def answer_of(error: BaseException) -> tuple[int, str]:
     """Return the HTTP status and the service's code of *error*; 0 and "" without an answer."""
     answer = getattr(error.__cause__, "response", None) or {}
@@ -460,14 +454,6 @@ def _message_of(exc: Any) -> str:
     detail = exc.response.get("Error", {})
     words = [one_line(detail.get(name) or "") for name in ("Code", "Message")]
     return ": ".join(filter(None, words)) or "refused"
-
-
-def _host_of(url: str) -> str:
-    """Return host and port of *url*; "" when it has none."""
-    try:
-        return urlsplit(url).netloc.rpartition("@")[2]
-    except ValueError:
-        return ""
 
 
 def _directory_of(key: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from bakthat.errors import StorageError
 
@@ -124,6 +126,20 @@ def not_the_service(shown: str, what: str) -> StorageError:
     )
     error.may_pass = True
     return error
+
+
+def is_of_parser(exc: Exception) -> bool:
+    """Return whether botocore could not parse an answer; it lets any error of Python out then."""
+    frames = traceback.walk_tb(exc.__traceback__)
+    return any(frame.f_globals.get("__name__") == "botocore.parsers" for frame, _ in frames)
+
+
+def host_of(url: str) -> str:
+    """Return host and port of *url*; "" when it has none."""
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        return ""
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:
