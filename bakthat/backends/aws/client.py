@@ -14,6 +14,8 @@ from bakthat.backends.aws.answers import details_of, one_line
 from bakthat.backends.aws.network import (
     ENDPOINT_KEY,
     foreign_answer,
+    host_of,
+    is_of_parser,
     not_the_service,
     reason_of_failure,
 )
