@@ -20,7 +20,7 @@ from bakthat.archive.report import ArchiveReport, FileNames, PlanTotals
 from bakthat.errors import SourceError
 from bakthat.format.entry import Entry, EntryType
 from bakthat.system.streams import ByteCounter, LendingSink, Sink
-from bakthat.system.text import from_native, printable, reason_of
+from bakthat.system.text import from_native, printable, reason_of, to_native
 
 _READ_BYTES = 1024 * 1024
 """Bytes of an unchanged file that are read at once."""
@@ -124,7 +124,7 @@ class PlainFile:
         """
         assert self.status is not None
         digest = hashlib.sha256()
-        names = FileNames(report, self._name)
+        names = FileNames(report, to_native(self._name))
         report.current = lambda: (names.path(""), report.bytes)
         left = self.status.st_size
         while left:
