@@ -131,12 +131,12 @@ def write_line(part: Part, storage: Storage, *, identity: str) -> str:
     It is "" where that takes more: for an increment, in a vault, for names that a line cannot
     show, and for what only bakthat reads. *identity* is as for :func:`write_script`.
     """
-    shown = f"{part.backup.stored_filename}{storage.container}{identity}{part.expected.name}"
+    paths = from_native(f"{storage.container}{identity}{part.expected.name}")
     if (
         part.expected.is_legacy
         or part.backup.is_increment
         or storage.kind == "glacier"
-        or not from_native(shown).isprintable()
+        or not f"{part.backup.stored_filename}{paths}".isprintable()
     ):
         return ""
     return _Writer([part], storage, identity).line()
