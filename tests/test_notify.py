@@ -363,7 +363,7 @@ def test_apprise_without_its_library_says_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "apprise", None)
     error = refused(with_plugin(local, "Apprise", urls=["dbus://"]))
-    assert "apprise is not installed" in str(error)
+    assert "the library 'apprise' is not installed" in str(error)
     assert error.hint == "pip install apprise, or with pipx: pipx inject bakthat apprise"
 
 
@@ -411,7 +411,7 @@ def refused(conf: Conf) -> ConfigError:
         ("Webhook", {"url": "https://x/", "format": "ntfy"}, "must end with a topic of ntfy"),
         ("Webhook", {"url": "https://x/a?b=c", "format": "ntfy"}, "must end with a topic"),
         ("Apprise", {"urls": []}, "a list of Apprise's addresses"),
-        ("Prometheus", {"textfil": "x"}, "unknown key 'textfil' below 'prometheus' (known: text"),
+        ("Prometheus", {"textfil": "x"}, "unknown key 'textfil' below 'prometheus'"),
         ("Prometheus", {"textfile": 3}, "'textfile' below 'prometheus' must be text"),
     ],
 )

@@ -305,7 +305,7 @@ def test_two_directories_may_hold_plugins_of_one_name(
 BROKEN = [
     ("nowhere.Diary", "", "there is no module 'nowhere' in {dir}, nor among the installed", ""),
     ("diaries.inner.Diary", "", "there is no module 'diaries.inner' in {dir}", ""),
-    ("diaries.Dairy", "", "no class 'Dairy' in {dir}/diaries.py", "there are: Diary, Second"),
+    ("diaries.Dairy", "", "no class 'Dairy' in {dir}/diaries.py", "use one of: Diary, Second"),
     ("broken.Absent", "", "no class 'Absent' in {dir}/broken.py", ""),
     (
         "broken.Mine",
@@ -348,9 +348,9 @@ BROKEN = [
         "TypeError: Mine.on_backup would hide the event on_backup: choose another name",
         "",
     ),
-    ("broken", "", "must be a module and a class, such as my_module.MyPlugin", ""),
-    ("..broken.Mine", "", "must be a module and a class", ""),
-    ("/tmp/broken.Mine", "", "must be a module and a class", ""),
+    ("broken", "", "it does not name a module and a class", ""),
+    ("..broken.Mine", "", "it does not name a module and a class", ""),
+    ("/tmp/broken.Mine", "", "it does not name a module and a class", ""),
 ]
 
 
@@ -535,6 +535,7 @@ def test_a_broken_plugin_is_exit_code_1_and_nothing_is_backed_up(
     assert done.stderr == (
         f"bakthat: error: {config}:7: profile 'default': plugin 'nowhere.Mine': there is no module "
         f"'nowhere' in {user.home}/.bakthat_plugins, nor among the installed packages\n"
+        "bakthat: hint: put it there, install it, or set another plugins_dir\n"
     )
     assert not Path(conf["local_path"]).exists()
 

@@ -811,7 +811,8 @@ def test_a_backup_stored_but_not_recorded_is_reported_with_its_name(
     monkeypatch.setattr(models, "record", fail)
     with pytest.raises(CatalogError, match=r"stored as (mydir\.\d+\.tgz) on local, but not") as got:
         bakthat.backup(tree, conf=local, password="")
-    name = got.value.hint.rpartition(" ")[2]
+    (name,) = re.findall(r"mydir\.\d+\.tgz", str(got.value))
+    assert "bakthat sync" in got.value.hint
     bakthat.restore(name, conf=local, output=out)
     assert (out / "mydir" / "a.txt").read_text() == "hello"
 

@@ -204,7 +204,7 @@ def test_the_command_line_shows_and_restores_old_backups(
     assert (shown.code, shown.stdout.count(".tgz.enc")) == (0, 3)
     wrong = user.run("restore", "mydir", env={"BAKTHAT_PASSWORD": "wrong"})
     assert wrong.code == 1
-    assert "bakthat: error: the password does not open" in wrong.stderr
+    assert ": the password does not open what bakthat 0.6.0 encrypted" in wrong.stderr
     assert not (tmp_path / "mydir").exists()
     done = user.run("restore", "mydir", env={"BAKTHAT_PASSWORD": PASSWORD})
     assert done.code == 0, done.stderr

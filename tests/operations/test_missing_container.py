@@ -56,7 +56,7 @@ def test_a_backup_to_a_missing_disk_is_refused_and_leaves_nothing(
     before = bakthat.ls(conf=unmounted)
     with pytest.raises(ContainerNotFoundError, match="but the catalog lists backups") as caught:
         bakthat.backup(tree, conf=unmounted, password="")
-    assert "is its disk mounted" in caught.value.hint
+    assert "check that its disk is mounted" in caught.value.hint
     assert "--create" in caught.value.hint
     assert stored(unmounted) == []
     assert bakthat.ls(conf=unmounted) == before
@@ -158,7 +158,7 @@ def test_a_real_mount_is_missed_and_found_again(user: CommandLine, tmp_path: Pat
         assert user.run("backup", "mydir", "--prompt", "no").code == 0
     missed = user.run("backup", "mydir", "--prompt", "no")
     assert missed.code == 1
-    assert "is its disk mounted" in missed.stderr
+    assert "check that its disk is mounted" in missed.stderr
     assert list(disk.iterdir()) == []
     assert user.run("backup", "mydir", "--prompt", "no", "--create").code == 0
 

@@ -487,25 +487,29 @@ def test_a_week_begins_on_saturday_by_default() -> None:
 @pytest.mark.parametrize(
     ("mapping", "complaint", "hint"),
     [
-        ({"day": 7}, "rotation has an unknown key 'day'", "did you mean days?"),
+        ({"day": 7}, "'rotation' has the unknown key 'day'", "did you mean days?"),
         ({"days": 7, "first_weekday": 5}, "unknown key 'first_weekday'", "mean first_week_day?"),
-        ({"seconds": 7}, "unknown key 'seconds'", "known are last, minutes, hours, days"),
-        ({7: 7}, "unknown key 7", "known are last"),
-        ({"days": "7"}, "rotation: days is '7', not a whole number from 0 on", "days: 7"),
-        ({"days": 7.0}, "days is 7.0, not a whole number", "days: 7"),
-        ({"days": None}, "days is None, not a whole number", "days: 7"),
-        ({"weeks": True}, "weeks is True, not a whole number", "weeks: 7"),
-        ({"months": [6]}, "months is [6], not a whole number", "months: 7"),
-        ({"days": 7, "last": -1}, "last is -1, not a whole number", "last: 7"),
-        ({"days": 7, "first_week_day": 7}, "first_week_day is 7, not", "0 is Monday"),
-        ({"days": 7, "first_week_day": -1}, "first_week_day is -1, not", "0 is Monday"),
-        ({"days": 7, "first_week_day": "sunday"}, "first_week_day is 'sunday', not", "6 is Sunday"),
-        ({"days": 7, "first_week_day": False}, "first_week_day is False, not", "0 is Monday"),
+        ({"seconds": 7}, "unknown key 'seconds'", "the keys are last, minutes, hours, days"),
+        ({7: 7}, "unknown key 7", "the keys are last"),
+        ({"days": "7"}, "'rotation': 'days' is '7', not a whole number from 0 on", "days: 7"),
+        ({"days": 7.0}, "'days' is 7.0, not a whole number", "days: 7"),
+        ({"days": None}, "'days' is None, not a whole number", "days: 7"),
+        ({"weeks": True}, "'weeks' is True, not a whole number", "weeks: 7"),
+        ({"months": [6]}, "'months' is [6], not a whole number", "months: 7"),
+        ({"days": 7, "last": -1}, "'last' is -1, not a whole number", "last: 7"),
+        ({"days": 7, "first_week_day": 7}, "'first_week_day' is 7, not", "0 is Monday"),
+        ({"days": 7, "first_week_day": -1}, "'first_week_day' is -1, not", "0 is Monday"),
+        (
+            {"days": 7, "first_week_day": "sunday"},
+            "'first_week_day' is 'sunday', not",
+            "6 is Sunday",
+        ),
+        ({"days": 7, "first_week_day": False}, "'first_week_day' is False, not", "0 is Monday"),
         ({}, "keeps nothing is refused", "days: 7"),
         ({"days": 0, "weeks": 0, "first_week_day": 3}, "keeps nothing is refused", "days: 7"),
-        (7, "rotation is 7, not a mapping", "rotation: {days: 7"),
-        (None, "rotation is None, not a mapping", "rotation: {days: 7"),
-        ([("days", 7)], "rotation is [('days', 7)], not a mapping", "rotation: {days: 7"),
+        (7, "'rotation' is 7, not a mapping", "rotation: {days: 7"),
+        (None, "'rotation' is None, not a mapping", "rotation: {days: 7"),
+        ([("days", 7)], "'rotation' is [('days', 7)], not a mapping", "rotation: {days: 7"),
     ],
 )
 def test_an_invalid_rotation_is_refused_by_name(mapping: object, complaint: str, hint: str) -> None:
@@ -515,7 +519,7 @@ def test_an_invalid_rotation_is_refused_by_name(mapping: object, complaint: str,
 
 
 def test_invalid_arguments_are_usage_errors() -> None:
-    with pytest.raises(UsageError, match="days is -1"):
+    with pytest.raises(UsageError, match="'days' is -1"):
         RotationPolicy(days=-1)
     with pytest.raises(UsageError, match="keeps nothing"):
         RotationPolicy()
