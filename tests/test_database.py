@@ -424,7 +424,7 @@ def test_a_file_system_in_which_no_file_can_be_made() -> None:
     problem = disks.problem_of_directory("/proc")
     assert problem is not None
     assert problem.reason == "no file can be made in /proc"
-    assert problem.hint == "use another directory; what it is on says findmnt -T /proc"
+    assert problem.hint == "use another directory; what this one is on says findmnt -T /proc"
     with pytest.raises(CatalogError, match="no file can be made in /proc"):
         add(Path("/proc/catalog.sqlite"), row("a.1"))
 

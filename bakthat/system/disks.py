@@ -96,7 +96,8 @@ def problem_of_directory(path: str | os.PathLike[str]) -> Problem | None:
         if exc.errno == errno.ENOENT and os.path.isdir(path):  # as in /proc
             return Problem(
                 f"no file can be made in {printable(path)}",
-                f"use another directory; what it is on says findmnt -T {shlex.quote(printable(path))}",
+                "use another directory; what this one is on says "
+                f"findmnt -T {shlex.quote(printable(path))}",
             )
         reason = "the disk is full" if exc.errno == errno.ENOSPC else reason_of(exc)
         is_full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
