@@ -27,7 +27,6 @@ from bakthat.errors import (
     AgeFormatError,
     ArchiveError,
     CorruptArchiveError,
-    CorruptIndexError,
     CryptoError,
     DecryptionError,
     KeyFormatError,
@@ -106,14 +105,12 @@ def naming(
     except (ArchiveError, CryptoError) as exc:
         is_damage = isinstance(exc, DAMAGE)
         hint = "" if needs_index and exc.hint == NO_INDEX_HINT else exc.hint
-        if is_damage and not isinstance(exc, CorruptIndexError):
+        if is_damage:
             hint = hint or damage_hint
         if exc.is_named or name in str(exc):
             exc.hint = hint
             raise
         what = f"{name} is damaged" if is_damage else name
-        if isinstance(exc, CorruptIndexError):
-            what = f"the index of {name} is damaged"
         error = type(exc)(f"{what}: {exc}", hint=hint)
         error.is_named = True
         raise error from exc

@@ -26,8 +26,8 @@ _MOST_CALLS = 5
 
 _OPEN, _CLOSE = "\ue000", "\ue001"
 """Stand around the name of a placeholder; for private use in Unicode, so in no message."""
-_PLURAL = "plural"
-"""The name of the placeholder for an s, or for nothing."""
+_PLURALS = {frozenset({"", "s"}): "(s)", frozenset({"y", "ies"}): "(y/ies)"}
+"""Endings of a noun after a number, and how both are shown."""
 _PLACEHOLDER = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
 
 _TRANSPARENT = {"printable", "str", "one_line", "fspath", "fsencode", "fsdecode", "decode"}
@@ -48,8 +48,10 @@ class Text(str):
     @property
     def shown(self) -> str:
         """The text with ``<name>`` for each placeholder."""
-        shown = _PLACEHOLDER.sub(lambda found: f"<{found[1]}>", self)
-        return shown.replace(f"<{_PLURAL}>", "(s)")
+        plurals = _PLURALS.values()
+        return _PLACEHOLDER.sub(
+            lambda found: found[1] if found[1] in plurals else f"<{found[1]}>", self
+        )
 
     @property
     def fixed(self) -> str:
@@ -245,11 +247,10 @@ class _Module:
                 sides = [self._texts(left, calls), self._texts(right, calls)]
                 worded = any(re.search("[a-z]", text.fixed) for side in sides for text in side)
                 return _joined(sides) if worded else []
-            case ast.IfExp(body=ast.Constant(value=one), orelse=ast.Constant(value=other)) if {
-                one,
-                other,
-            } == {"", "s"}:
-                return [_placeholder(_PLURAL)]
+            case ast.IfExp(body=ast.Constant(value=one), orelse=ast.Constant(value=other)) if (
+                ending := _PLURALS.get(frozenset((str(one), str(other))))
+            ):
+                return [_placeholder(ending)]
             case ast.IfExp(body=body, orelse=orelse):
                 return self._texts(body, calls) + self._texts(orelse, calls)
             case ast.BoolOp(values=values):
@@ -281,8 +282,7 @@ class _Module:
             if calls:  # once around what contains itself
                 assigned = [each for each in assigned if name not in _names_in(each)]
             found = [text for each in assigned for text in self._texts(each, calls + 1)]
-            added = self._added(functions[0], name, calls + 1) if functions else []
-            return _joined([found, added]) if added else found
+            return found + self._longer(found, functions[0], name, calls + 1)
         for function in functions:
             if name in _parameters(function) and function.name not in _OVERRIDES:
                 return [
@@ -315,16 +315,15 @@ class _Module:
                     found += _unpacked(target, statement.value, name)
         return found
 
-    def _added(self, function: _Function, name: str, calls: int) -> list[Text]:
-        """Return the texts of which *function* adds one to that in *name*."""
-        return [
-            text
+    def _longer(self, texts: list[Text], function: _Function, name: str, calls: int) -> list[Text]:
+        """Return *texts*, those in *name*, with what *function* adds to them."""
+        added = [
+            each.value
             for each in ast.walk(function)
-            if isinstance(each, ast.AugAssign)
-            and isinstance(each.target, ast.Name)
-            and each.target.id == name
-            for text in self._texts(each.value, calls)
+            if isinstance(each, ast.AugAssign) and _last_name(each.target) == name
         ]
+        ends = [text for each in added for text in self._texts(each, calls)]
+        return _joined([texts, ends]) if ends else []
 
     def _values_in_loop(self, loop: ast.For, name: str) -> list[ast.expr]:
         """Return what a loop over a table of this module assigns to *name*."""

@@ -454,6 +454,13 @@ def test_a_missing_source_is_an_error(fails: Callable[..., str]) -> None:
     assert fails(SourceError, "/no/such/thing") == "no such file or directory: '/no/such/thing'"
 
 
+def test_a_directory_without_a_name_is_refused(local: Conf, tree: Path) -> None:
+    bakthat.backup(tree, conf=local, password="")
+    with pytest.raises(UsageError, match="to restore into has an empty name") as caught:
+        bakthat.restore("mydir", conf=local, output="")
+    assert "-o" in caught.value.hint
+
+
 def test_an_empty_name_is_refused(fails: Callable[..., str]) -> None:
     fails(UsageError, "")
 

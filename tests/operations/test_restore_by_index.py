@@ -195,6 +195,37 @@ def test_a_damaged_index_is_a_warning_and_not_used(
     assert warnings[0].startswith(f"the index of {stored} ")
 
 
+@pytest.mark.slow
+def test_an_encrypted_index_that_is_damaged_where_it_is_read_is_not_used(
+    local: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tree = tmp_path / "mydir"
+    tree.mkdir()
+    noise = random.Random(4)
+    for _ in range(2000):
+        (tree / noise.randbytes(120).hex()).touch()
+    stored = bakthat.backup(tree, conf=local, recipients=[RECIPIENT]).stored_filename
+    path = index_path(local, stored)
+    data = bytearray(path.read_bytes())
+    assert len(data) > 4 * 65536
+    data[100_000] ^= 1  # not in the chunks with its header and its footer
+    path.write_bytes(data)
+    forget_cache()
+    monkeypatch.setattr("bakthat.session.indexes.opening.WHOLE_BYTES", 0)
+    (tmp_path / "key").write_text(IDENTITY)
+    found = bakthat.restore(
+        stored,
+        conf=local,
+        output=tmp_path / "out",
+        only=[each.name for each in tree.iterdir()],
+        identity_file=tmp_path / "key",
+    )
+    assert found is not None
+    assert len(restored(tmp_path / "out")) == 2000
+    assert f"the index of {stored} is damaged: the age file is altered" in caplog.text
+    assert "so it is not used" in caplog.text
+
+
 def change_entry(which: str, **fields: Any) -> Callable[[Contents], object]:
     def change(contents: Contents) -> None:
         contents.entries = replaced(contents.entries, which, **fields)

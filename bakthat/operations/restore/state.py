@@ -194,15 +194,14 @@ class StateRestore:
     ) -> NotFoundError | CorruptArchiveError:
         """Return the error for *missing* archives, of which *lost* is wanted."""
         problems = ", and ".join(self._problem(number) for number in missing)
-        message = f"{printable(self._backup.stored_filename)} needs other archives: {problems}"
+        what = _described(*lost.values()) if lost else "what it held is not known"
+        name = printable(self._backup.stored_filename)
         hint = "bakthat check shows which backups can be restored"
-        if lost:
-            message += f"; {_described(*lost.values())}"
-            hint = f"{_PARTIAL}; {hint}"
-        else:
-            message += "; what it held is not known"
         is_missing = any(self._needed[number].is_missing for number in missing)
-        return (NotFoundError if is_missing else CorruptArchiveError)(message, hint=hint)
+        return (NotFoundError if is_missing else CorruptArchiveError)(
+            f"{name} needs other archives: {problems}; {what}",
+            hint=f"{_PARTIAL}; {hint}" if lost else hint,
+        )
 
     def _archives(self) -> list[StoredArchive]:
         needs, backups, state = self._state.header.needs, self._backups(), self._state
@@ -270,8 +269,8 @@ def _described(*lost: Lost) -> str:
     directories = sum(each.directories for each in lost)
     count = counted(files, "file")
     if directories:
-        more = "y" if directories == 1 else "ies"
-        count += f" and the metadata of {directories} director{more}"
+        more = f"{directories} director{'y' if directories == 1 else 'ies'}"
+        count += f" and the metadata of {more}"
     paths = [printable(path) for each in lost for path in each.paths][:SOME]
     shown = ", ".join(f"'{path}'" for path in paths)
     return f"{count} cannot be restored, such as {shown}"
