@@ -224,14 +224,14 @@ def test_a_user_restores_to_a_file_system_that_belongs_to_root(exfat: Path) -> N
     archive = member(b"d/inner", b"text") + member(b"d/other", b"text") + END
     report = ArchiveReport()
 
-    def restore() -> ArchiveReport:
+    def restore() -> list[str]:
         extract(Pieces(archive), exfat / "out", report=report)
         extract(Pieces(archive), exfat / "out", report=report)
-        return report
+        return [*report.warnings]
 
     found = as_nobody(restore)
-    assert isinstance(found, ArchiveReport)
-    assert [text.partition("not keep ")[2].partition(":")[0] for text in found.warnings] == [
+    assert isinstance(found, list)
+    assert [text.partition("not keep ")[2].partition(":")[0] for text in found] == [
         "modes, owners, times"
     ] * 2
     assert (exfat / "out/d/inner").read_text() == "text"
