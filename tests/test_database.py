@@ -19,6 +19,7 @@ from bakthat import errors, models
 from bakthat.errors import CatalogError
 from bakthat.system import disks
 from tests.support.needs import as_root, missing, mounted
+from tests.support.tar_bytes import as_nobody
 from tests.test_models import HERE, add, row
 
 pytestmark = pytest.mark.permissions
@@ -232,24 +233,16 @@ def test_a_catalog_that_cannot_be_made_reads_as_empty_and_says_so(
         add(path, row("a.1"))
 
 
-def as_nobody(function: Callable[[], object]) -> str:
+def told_to_nobody(function: Callable[[], object]) -> object:
     """Return what *function* returns to another user, or its error and hint, as text."""
-    answer, give = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.setgid(65534)
-        os.setuid(65534)
+
+    def told() -> str:
         try:
-            text = str(function())
+            return str(function())
         except CatalogError as exc:
-            text = f"{exc}\n{exc.hint}"
-        os.write(give, text.encode())
-        os._exit(0)
-    os.close(give)
-    with open(answer) as pipe:
-        text = pipe.read()
-    os.waitpid(child, 0)
-    return text
+            return f"{exc}\n{exc.hint}"
+
+    return as_nobody(told)
 
 
 @as_root
@@ -259,8 +252,8 @@ def test_the_owner_of_a_catalog_that_may_not_be_written_is_named(path: Path) -> 
     for above in path.parents:
         if not above.stat().st_mode & 0o077:  # made by pytest
             above.chmod(0o711)
-    assert as_nobody(lambda: names_in(path)) == "['a.1']"
-    assert as_nobody(lambda: add(path, row("b.1"))) == (
+    assert told_to_nobody(lambda: names_in(path)) == "['a.1']"
+    assert told_to_nobody(lambda: add(path, row("b.1"))) == (
         f"cannot write the catalog {path}: {path} belongs to root and has the mode 0644\n"
         "run it as root, or name another catalog as database in the profile"
     )
@@ -274,7 +267,7 @@ def test_an_owner_without_a_name_is_shown_by_the_number(path: Path) -> None:
     for above in path.parents:
         if not above.stat().st_mode & 0o077:  # made by pytest
             above.chmod(0o711)
-    assert as_nobody(lambda: add(path, row("b.1"))).startswith(
+    assert told_to_nobody(lambda: add(path, row("b.1"))).startswith(
         f"cannot write the catalog {path}: {path} belongs to the user 54321 and has the mode 0644\n"
         "run it as the user 54321, or name"
     )

@@ -140,22 +140,32 @@ def in_child(action: Callable[[], object]) -> object:
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
-        outcome: tuple[bool, object] = (False, RuntimeError("the child did not come far"))
         try:
-            outcome = (True, action())
-        except BaseException as exc:  # noqa: BLE001  # raised again in the parent
-            outcome = (False, exc)
-        finally:
             with open(writable, "wb") as stream:
-                pickle.dump(outcome, stream)
-            os._exit(0)
+                stream.write(_outcome(action))
+        finally:
+            os._exit(0)  # whatever happened: it must not go on as a second pytest
     os.close(writable)
     with open(readable, "rb") as stream:
-        succeeded, result = pickle.load(stream)
-    os.waitpid(child, 0)
+        content = stream.read()
+    _, status = os.waitpid(child, 0)
+    assert content, f"the child ended with {os.waitstatus_to_exitcode(status)} and told nothing"
+    succeeded, result = pickle.loads(content)
     if not succeeded:
         raise result
     return result
+
+
+def _outcome(action: Callable[[], object]) -> bytes:
+    """Call *action*; return whether it succeeded and its result or its exception, pickled."""
+    try:
+        outcome: tuple[bool, object] = (True, action())
+    except BaseException as exc:  # noqa: BLE001  # raised again in the parent
+        outcome = (False, exc)
+    try:
+        return pickle.dumps(outcome)
+    except Exception as exc:  # noqa: BLE001  # pickle raises what the object's own code raises
+        return pickle.dumps((False, TypeError(f"{outcome[1]!r} cannot be pickled: {exc}")))
 
 
 Snapshot = dict[str, tuple[object, ...]]
