@@ -77,21 +77,8 @@ def test_each_error_of_the_code_is_listed() -> None:
     assert len(found) > 400
 
 
-UNTESTED = {
-    # They are reached by states that the tests do not make yet; there must not be more.
-    ("bakthat/operations/restore/archive.py", "<reason>"),
-    (
-        "bakthat/operations/restore/state.py",
-        "<name> needs other archives: <problems>; <files> and the metadata of <directories> "
-        "director(y/ies) cannot be restored, such as <shown>",
-    ),
-}
-
-
 def test_each_error_has_a_test_that_causes_it() -> None:
     def problem(entry: Entry) -> str:
-        if entry.test == MISSING and (entry.module, entry.message) in UNTESTED:
-            return ""
         if entry.test == MISSING:
             return f"no test causes it; {WRITE}"
         path, _, name = entry.test.partition("::")

@@ -327,6 +327,28 @@ def test_without_a_needed_archive_nothing_is_read(
     assert not out.exists()
 
 
+def test_metadata_of_directories_that_is_lost_is_told(local: Conf, tmp_path: Path) -> None:
+    tree = tmp_path / "mydir"
+    for name in ("one", "two"):
+        (tree / name).mkdir(parents=True)
+    (tree / "one/a").write_text("a")
+    chain = Chain(tree, local)
+    chain.full()
+    (tree / "one").chmod(0o700)
+    (tree / "two").chmod(0o700)
+    (tree / "one/a").write_text("changed")
+    chain.increment()
+    (tree / "new").write_text("new")
+    chain.increment()
+    lose(chain, 1, "missing")
+    with pytest.raises(NotFoundError) as caught:
+        restore(chain, tmp_path / "out")
+    assert "1 file and the metadata of 2 directories cannot be restored" in str(caught.value)
+    found = restore(chain, tmp_path / "out", partial=True)
+    assert found.warning_count == 1
+    assert restored(tmp_path / "out") == {"mydir/new"}
+
+
 @pytest.mark.parametrize("how", LOSSES)
 def test_partial_restores_what_is_left_and_warns(
     how: str, chain: Chain, out: Path, caplog: pytest.LogCaptureFixture
