@@ -21,10 +21,11 @@ from bakthat.system.text import is_text, printable, reason_of
 
 def is_interactive() -> bool:
     """Return whether a question can be asked: standard input and error are terminals."""
-    return all(
-        stream is not None and not stream.closed and stream.isatty()
-        for stream in (sys.stdin, sys.stderr)
-    )
+    return _is_terminal(sys.stdin) and _is_terminal(sys.stderr)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and not stream.closed and stream.isatty()
 
 
 def ask_new_password() -> str:
@@ -45,14 +46,16 @@ def ask_password() -> str:
 
 def ask_secret(question: str) -> str:
     """Ask a question whose answer does not show on the screen. Raises as :func:`ask` does."""
-    return _text((ask_hidden if sys.stdin.isatty() else ask)(question)).strip()
+    return _text((ask_hidden if _is_terminal(sys.stdin) else ask)(question)).strip()
 
 
 def ask(question: str) -> str:
     """Ask a question and return the answer without white space around it.
 
-    Raises EOFError when the input ends, UsageError when the answer is not text.
+    Raises EOFError when the input ends or is closed, UsageError when the answer is not text.
     """
+    if sys.stdin is None:  # as after <&- in a shell
+        raise EOFError
     print(question, end="", file=sys.stderr, flush=True)  # noqa: T201  # see above
     try:
         _wait_for_answer()

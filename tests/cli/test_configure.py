@@ -413,3 +413,11 @@ def test_public_keys_that_one_has_are_checked(user: CommandLine) -> None:
     removed = choose(5, (f"{asked} ({other}): ", "\n"), (file, "-\n"))
     assert user.converse("configure", "--no-proof", answers=removed)[0] == 0
     assert "identity_file" not in profile_of(user)
+
+
+@pytest.mark.parametrize("command", ["configure", "configure_backups_rotation"])
+def test_a_closed_standard_input_is_an_input_that_ended(user: CommandLine, command: str) -> None:
+    done = user.shell(f"{command} <&-")
+    assert (done.code, done.stdout) == (1, "")
+    assert "bakthat: error: the input ended before the last answer" in done.stderr
+    assert os.listdir(user.home) == []
