@@ -488,8 +488,8 @@ def test_a_rotation_has_options_too(user: CommandLine) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ("--days x", 2, "'x' is not a whole number from 0 on"),
-        ("--first-week-day someday", 2, "'someday' is not a day of the week"),
+        ("--days x", 2, "--days: 'x' is not a whole number from 0 on"),
+        ("--first-week-day someday", 2, "--first-week-day: 'someday' is not a day of the week"),
         ("--days -", 1, "a rotation that keeps nothing is refused"),
     ],
 )

@@ -54,7 +54,10 @@ def _parsed(given: Mapping[str, str | None]) -> dict[str, Any]:
     for rule, answer in given.items():
         if answer is not None:
             parse = parse_week_day if rule == FIRST_WEEK_DAY else _parse_number
-            answers[rule] = keeping(None, parse)(answer)
+            try:
+                answers[rule] = keeping(None, parse)(answer)
+            except UsageError as exc:
+                raise UsageError(f"--{rule.replace('_', '-')}: {exc}", hint=exc.hint) from None
     return answers
 
 
