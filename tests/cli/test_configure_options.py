@@ -46,6 +46,7 @@ def user(user: CommandLine) -> CommandLine:
     for name, text in files.items():
         (user.directory / name).write_text(text)
         (user.directory / name).chmod(0o600)
+    (user.directory / "bytes").write_bytes(b"SUPER\xffSECRET\n")
     (user.directory / "mydir").mkdir()
     (user.directory / "mydir" / "file").write_text("hello")
     return user
@@ -177,7 +178,6 @@ def test_a_new_key_replaces_what_is_no_public_key(user: CommandLine, recipients:
 def test_a_secret_key_that_cannot_be_read_from_standard_input_changes_nothing(
     user: CommandLine, redirection: str, message: str
 ) -> None:
-    (user.directory / "bytes").write_bytes(b"SUPER\xffSECRET\n")
     done = user.shell(f"configure --access-key AK --secret-key-file - {redirection}")
     assert done.code == 2
     assert message in done.stderr
@@ -199,6 +199,11 @@ WRONG: dict[str, tuple[str, int, str]] = {
         "--access-key AK --secret-key-file none",
         1,
         "cannot read the file with the secret key '{cwd}/none': no such file",
+    ),
+    "a file of it that is not text": (
+        "--access-key AK --secret-key-file bytes",
+        1,
+        "the file with the secret key '{cwd}/bytes' is not UTF-8 text",
     ),
     "a path for a bucket": ("--bucket a/b", 2, "--bucket holds a slash"),
     "an unknown destination": ("--default-destination S3", 2, "did you mean s3?"),

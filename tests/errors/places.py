@@ -352,8 +352,14 @@ class _Module:
             name = around[0].name if around else name
         callers = [self]
         if function in self.tree.body or name != function.name:
-            own = (_name_of(self.path), name)
-            callers += [each for each in _modules().values() if each.imports.get(name) == own]
+            module = _name_of(self.path)
+            package, _, last = module.rpartition(".")
+            callers += [
+                each
+                for each in _modules().values()
+                if each.imports.get(name) == (module, name)
+                or each.imports.get(last) == (package, last)
+            ]
         found = [(self, each) for each in _default_of(function, parameter)]
         for home in callers:
             for call in home.calls.get(name, []):
