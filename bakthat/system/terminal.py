@@ -56,9 +56,8 @@ def ask(question: str) -> str:
     """
     if sys.stdin is None:  # as after <&- in a shell
         raise EOFError
-    print(question, end="", file=sys.stderr, flush=True)  # noqa: T201  # see above
     try:
-        _wait_for_answer()
+        _wait_for_answer(lambda: _show(question))
         line = sys.stdin.readline()
     except KeyboardInterrupt:
         if sys.stdin.isatty():
@@ -92,16 +91,14 @@ def ask_hidden(question: str) -> str:
     before = termios.tcgetattr(descriptor)
     hidden = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
 
-    def show(*_: object) -> None:
+    def show() -> None:
+        # A shell that continues a stopped command has shown what is typed in the meantime.
         termios.tcsetattr(descriptor, termios.TCSAFLUSH, hidden)
-        print(question, end="", file=sys.stderr, flush=True)  # noqa: T201  # see above
+        _show(question)
 
     try:
-        # A shell that continues a stopped command has shown what is typed in the meantime.
-        with _on_continue(show):
-            show()
-            _wait_for_answer()
-            line = sys.stdin.buffer.readline()
+        _wait_for_answer(show)
+        line = sys.stdin.buffer.readline()
     finally:
         termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
         print(file=sys.stderr)  # noqa: T201  # see above  # the answer's own line end is hidden
@@ -110,41 +107,59 @@ def ask_hidden(question: str) -> str:
     return line.removesuffix(b"\n").decode("utf-8", "surrogateescape")
 
 
-@contextmanager
-def _on_continue(call: Callable[..., None]) -> Iterator[None]:
-    """Call *call* whenever the process is continued; only the main thread can arrange that."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
+def _show(question: str) -> None:
+    print(question, end="", file=sys.stderr, flush=True)  # noqa: T201  # see above
+
+
+def _wait_for_answer(show: Callable[[], None]) -> None:
+    """Call *show*, which asks, and return when the terminal has a line.
+
+    *show* is called again whenever the process is continued after a stop. The handlers of signals
+    run as soon as one arrives: a signal right before a read begins would be noticed only after that
+    read. Here it makes a pipe readable.
+    """
+    if not (sys.stdin.isatty() and threading.current_thread() is threading.main_thread()):
+        show()
         return
-    before = signal.signal(signal.SIGCONT, call)
+    import select  # only a question needs it
+
+    with _continued() as continued, _wakeup() as woken:
+        poll = select.poll()
+        poll.register(sys.stdin, select.POLLIN)
+        poll.register(woken, select.POLLIN)
+        show()
+        while woken in {descriptor for descriptor, _ in poll.poll()}:
+            with suppress(BlockingIOError):
+                os.read(woken, 1024)
+            if continued:
+                continued.clear()
+                show()
+
+
+@contextmanager
+def _continued() -> Iterator[list[int]]:
+    """Yield a list that gets an item whenever the process is continued.
+
+    The handler does no more: it may interrupt anything, a print too.
+    """
+    continued: list[int] = []
+    before = signal.signal(signal.SIGCONT, lambda number, _: continued.append(number))
     try:
-        yield
+        yield continued
     finally:
         signal.signal(signal.SIGCONT, before)
 
 
-def _wait_for_answer() -> None:
-    """Return when the terminal has a line; let the handlers of signals run as soon as one arrives.
-
-    A signal right before a read begins would be noticed only after that read. Here it makes a pipe
-    readable.
-    """
-    if not (sys.stdin.isatty() and threading.current_thread() is threading.main_thread()):
-        return
-    import select  # only a question needs it
-
+@contextmanager
+def _wakeup() -> Iterator[int]:
+    """Yield a descriptor that becomes readable whenever a signal arrives."""
     readable, writable = os.pipe()
     try:
         os.set_blocking(readable, False)
         os.set_blocking(writable, False)
         before = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
         try:
-            poll = select.poll()
-            poll.register(sys.stdin, select.POLLIN)
-            poll.register(readable, select.POLLIN)
-            while readable in {descriptor for descriptor, _ in poll.poll()}:
-                with suppress(BlockingIOError):
-                    os.read(readable, 1024)
+            yield readable
         finally:
             signal.set_wakeup_fd(before)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -34,6 +35,15 @@ except signals.Stopped as exc:
 """
 
 
+def seen_on(screen: int, text: bytes) -> bytes:
+    """Read *screen* until *text* is on it; fail when nothing more comes."""
+    seen = b""
+    while text not in seen:
+        assert select.select([screen], [], [], 30)[0], seen.decode(errors="replace")
+        seen += os.read(screen, 1000)
+    return seen
+
+
 @pytest.mark.parametrize("question", ["ask", "ask_secret"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_question_also_when_it_interrupts_no_read(
@@ -52,9 +62,7 @@ def test_a_signal_ends_a_question_also_when_it_interrupts_no_read(
     try:
         os.close(terminal)
         os.close(readable)
-        seen = b""
-        while b"What is it? " not in seen:
-            seen += os.read(screen, 1000)
+        seen_on(screen, b"What is it? ")
         os.write(writable, b"x")
         assert process.wait(30) == 128 + number
     finally:
@@ -77,16 +85,13 @@ def test_an_answer_stays_hidden_after_the_command_was_stopped_and_continued() ->
         env=unmeasured(),
     )
     try:
-        seen = b""
-        while b"What is it? " not in seen:
-            seen += os.read(screen, 1000)
+        seen = seen_on(screen, b"What is it? ")
         # What a shell does before it continues a command.
         shown = termios.tcgetattr(terminal)
         shown[3] |= termios.ECHO
         termios.tcsetattr(terminal, termios.TCSANOW, shown)
         os.kill(process.pid, signal.SIGCONT)
-        while seen.count(b"What is it? ") < 2:
-            seen += os.read(screen, 1000)
+        seen += seen_on(screen, b"What is it? ")
         os.write(screen, b"secret\n")
         assert process.communicate(timeout=30)[0] == "secret\n"
         os.close(terminal)
@@ -97,6 +102,47 @@ def test_an_answer_stays_hidden_after_the_command_was_stopped_and_continued() ->
     finally:
         process.kill()
         process.wait()
+        os.close(screen)
+
+
+CONTINUED_DURING_PRINT = """
+import io, os, signal, sys
+from bakthat.system import terminal
+
+class Screen(io.FileIO):
+    prints = 0
+
+    def write(self, data):
+        self.prints += 1
+        if self.prints == 1:
+            os.kill(os.getpid(), signal.SIGCONT)
+        return super().write(data)
+
+sys.stderr = io.TextIOWrapper(io.BufferedWriter(Screen(2, "w")))
+print(getattr(terminal, sys.argv[1])("What is it? "))
+"""
+
+
+@pytest.mark.parametrize("question", ["ask", "ask_secret"])
+def test_a_command_may_be_continued_while_it_prints_the_question(question: str) -> None:
+    screen, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", CONTINUED_DURING_PRINT, question],
+        stdin=terminal,
+        stderr=terminal,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=unmeasured(),
+    )
+    try:
+        seen_on(screen, b"What is it? What is it? ")
+        os.write(screen, b"secret\n")
+        assert process.communicate(timeout=30)[0] == "secret\n"
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)
         os.close(screen)
 
 
