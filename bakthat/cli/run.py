@@ -51,11 +51,12 @@ def _run(arguments: Sequence[str]) -> int:
     output.start(json="--json" in arguments)
     try:
         check_words(arguments)
-        code: int | None = app.run(list(arguments))
+        try:
+            code: int | None = app.run(list(arguments))
+        except SystemExit as exc:  # argparse: --help, or an invalid argument
+            code = exc.code if isinstance(exc.code, int) else ExitCode.USAGE
         terminal.flush()
         return code or ExitCode.DONE
-    except SystemExit as exc:  # argparse: --help, or an invalid argument
-        return exc.code if isinstance(exc.code, int) else ExitCode.USAGE
     except BakthatError as exc:
         if debug:
             logging.getLogger("bakthat").exception("the traceback of the error")

@@ -365,10 +365,14 @@ def test_a_backup_goes_on_when_its_log_cannot_be_written(user: CommandLine) -> N
         assert "Traceback" not in done.stdout + done.stderr
         assert "defect" not in done.stdout + done.stderr
     assert len(user.run("show").stdout.splitlines()) == 1 + 4
-    full = user.shell("show >/dev/full")
+    assert user.shell("show >&-").code == 0
+
+
+@pytest.mark.parametrize("words", ["show", "--help", "--version", "backup --help"])
+def test_output_that_cannot_be_written_is_an_error(user: CommandLine, words: str) -> None:
+    full = user.shell(f"{words} >/dev/full")
     assert full.stderr == "bakthat: error: cannot write the output: no space left on device\n"
     assert full.code == 1
-    assert user.shell("show >&-").code == 0
 
 
 def test_names_that_the_terminal_cannot_show_are_escaped(user: CommandLine) -> None:
