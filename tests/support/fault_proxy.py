@@ -151,7 +151,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     proxy: FaultProxy
 
     def _serve(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._receive()
         headers = {name.lower(): value for name, value in self.headers.items()}
         fault = self.proxy.fault_for(self.command, self.path, headers)
         self.close_connection = True
@@ -179,7 +179,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     # http.server looks for methods of these names.
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _serve  # noqa: N815  (its names, not ours)
 
+    def _receive(self) -> bytes:
+        """Return the body, or what came of it before the client gave up."""
+        if self.headers.get("Expect") == "100-continue":
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # botocore waits a second for it
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
     def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        if len(body) < int(self.headers.get("Content-Length") or 0):
+            raise ConnectionAbortedError  # the server would wait for the rest
         # The lock makes the server's check of a condition and its write one step, which moto's
         # threads alone are not.
         with self.proxy.lock:

@@ -93,7 +93,7 @@ class _ThawHandler(_Handler):
     def _serve(self) -> None:
         url = urlsplit(self.path)
         path, query = unquote(url.path), parse_qs(url.query, keep_blank_values=True)
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._receive()
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.proxy.requests.append((self.command, self.path, headers))
         self.close_connection = True
