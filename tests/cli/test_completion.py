@@ -16,6 +16,8 @@ import pytest
 
 from tests.support.commandline import PATIENCE, CommandLine
 
+pytestmark = pytest.mark.slow
+
 SHELLS = [pytest.param(each, marks=pytest.mark.needs(each)) for each in ("bash", "zsh", "fish")]
 
 

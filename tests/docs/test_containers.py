@@ -26,6 +26,8 @@ from tests.support.commandline import PATIENCE, PROJECT
 from tests.support.containerfile import FILES, stages
 from tests.support.servers import S3Server
 
+pytestmark = pytest.mark.slow
+
 COMPOSE = yaml.safe_load((FILES / "compose.yaml").read_text())
 CRON_JOB = yaml.safe_load((FILES / "cronjob.yaml").read_text())
 SERVICE_KEYS = {

@@ -24,6 +24,8 @@ from tests.support.needs import package
 from tests.support.profiles import write_config
 from tests.support.servers import S3Server
 
+pytestmark = pytest.mark.slow
+
 PAGES = {
     "this version": DOCS / "developer_guide.rst",
     "0.6.0": PROJECT / "tests" / "docs" / "guide_of_060.rst",

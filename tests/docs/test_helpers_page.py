@@ -21,6 +21,8 @@ from tests.support.databases import (
 )
 from tests.support.profiles import write_config
 
+pytestmark = pytest.mark.slow
+
 BLOCKS = {
     block.caption: block.text
     for block in blocks_of(DOCS / "how-to" / "helpers.rst")

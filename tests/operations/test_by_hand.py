@@ -38,7 +38,7 @@ from tests.support.servers import S3Server, plain
 from tests.support.trees import fingerprint, make_every_kind
 from tests.support.typed import typed
 
-pytestmark = [pytest.mark.permissions, pytest.mark.needs("age", "GNU tar")]
+pytestmark = [pytest.mark.permissions, pytest.mark.slow, pytest.mark.needs("age", "GNU tar")]
 
 PASSPHRASE = "correct horse"
 IDENTITY = age.generate_identity()
@@ -356,7 +356,6 @@ def bucket(moto_conf: Conf, local: Conf) -> Conf:
     return {**moto_conf, "database": local["database"], "prefix": "of $HOME; it's/"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("keys", [PLAIN, TO_KEY])
 @pytest.mark.parametrize("compress", [True, False])
 def test_archives_are_fetched_from_s3(
@@ -376,7 +375,6 @@ def test_archives_are_fetched_from_s3(
     assert chain.conf["secret_key"] not in script
 
 
-@pytest.mark.slow
 def test_a_download_that_ends_early_stops_the_script(
     bucket: Conf, tmp_path: Path, here: Path, aws: dict[str, str]
 ) -> None:
@@ -397,7 +395,6 @@ def test_the_password_of_an_endpoint_is_no_part_of_a_script() -> None:
     )
 
 
-@pytest.mark.slow
 def test_an_object_that_is_missing_on_s3_stops_the_script(
     bucket: Conf, tmp_path: Path, here: Path, aws: dict[str, str]
 ) -> None:
@@ -492,7 +489,6 @@ def test_a_file_comes_back_with_its_mode_and_time(
     )
 
 
-@pytest.mark.slow
 def test_a_file_is_fetched_from_s3(
     bucket: Conf, tmp_path: Path, here: Path, aws: dict[str, str], key_file: Path
 ) -> None:
@@ -628,7 +624,6 @@ def test_what_tar_does_not_remove_is_removed_before(
     assert same(chain.tree, here)
 
 
-@pytest.mark.slow
 def test_the_memory_does_not_grow_with_the_number_of_changes(local: Conf, tmp_path: Path) -> None:
     peaks = []
     for name, directories in (("few", 30), ("many", 90)):
