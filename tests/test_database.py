@@ -233,7 +233,7 @@ def test_a_catalog_that_cannot_be_made_reads_as_empty_and_says_so(
         add(path, row("a.1"))
 
 
-def told_to_nobody(function: Callable[[], object]) -> object:
+def told_to_nobody(function: Callable[[], object]) -> str:
     """Return what *function* returns to another user, or its error and hint, as text."""
 
     def told() -> str:
@@ -242,7 +242,7 @@ def told_to_nobody(function: Callable[[], object]) -> object:
         except CatalogError as exc:
             return f"{exc}\n{exc.hint}"
 
-    return as_nobody(told)
+    return str(as_nobody(told))
 
 
 @as_root
@@ -413,6 +413,7 @@ def test_a_directory_that_cannot_be_made_either_is_an_error_with_a_hint() -> Non
     )
 
 
+@as_root  # to others it is a directory of root
 def test_a_file_system_in_which_no_file_can_be_made() -> None:
     problem = disks.problem_of_directory("/proc")
     assert problem is not None

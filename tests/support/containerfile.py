@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.commandline import PROJECT
-
-FILES = PROJECT / "docs" / "how-to" / "containers"
+# From no other module of the tests: tests.package has none of their libraries.
+FILES = Path(__file__).parents[2] / "docs" / "how-to" / "containers"
 
 
 class Instruction(NamedTuple):
