@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +32,7 @@ from bakthat.errors import (
 )
 from tests.support.fault_proxy import Alter, Answer, Cut, FaultProxy, LoseAnswer, Reset, fault_proxy
 from tests.support.glacier_server import GlacierServer
+from tests.support.own_threads import own_threads
 from tests.support.servers import GLACIER_PART, S3Server, free_port, glacier_backend
 
 KEY = "my.20130604191055.tgz"
@@ -544,7 +544,7 @@ def test_a_thaw_that_expires_while_reading_says_so_and_leaves_no_thread(
         glacier.advance(hours=25)
         with pytest.raises(NotReadyError, match="expired"):
             stream.read()
-    assert not [each for each in threading.enumerate() if "bakthat" in each.name]
+    assert own_threads() == []
 
 
 # The vault's own inventory

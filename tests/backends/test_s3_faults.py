@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,6 +28,7 @@ from tests.support.fault_proxy import (
     Stall,
     refusal,
 )
+from tests.support.own_threads import own_threads
 from tests.support.profiles import Conf
 from tests.support.servers import (
     METHODS,
@@ -49,7 +49,7 @@ pytestmark = pytest.mark.slow
 def no_threads_left() -> Iterator[None]:
     """Check that no thread of a transfer outlives its test, whatever failed."""
     yield
-    assert not [thread for thread in threading.enumerate() if "bakthat" in thread.name]
+    assert own_threads() == []
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_an_abort_waits_for_parts_under_way_and_then_removes_them(
     for _ in range(4):
         upload.write(bytes(S3_PART))
     upload.abort()
-    assert not [thread for thread in threading.enumerate() if "bakthat" in thread.name]
+    assert own_threads() == []
     methods = [(verb, path) for verb, path, _ in moto_proxy.requests if "uploadId" in path]
     assert methods[-1][0] == "DELETE"
     assert parts_under_way(conf) == []

@@ -30,6 +30,7 @@ from bakthat.pipeline.ranges import (
 )
 from bakthat.system.streams import RandomSource
 from tests.crypto.test_age import IDENTITY, RECIPIENT, Pieces
+from tests.support.own_threads import own_threads
 from tests.support.ranges import Bytes
 
 MIB = 1024 * 1024
@@ -305,13 +306,13 @@ def test_the_error_of_the_source_is_raised_and_nothing_hangs(tar: bytes) -> None
         pytest.raises(OSError, match="broken"),
     ):
         list(ranges.pieces([(0, SIZE)]))
-    assert not [each for each in threading.enumerate() if each.name.startswith("bakthat-ranges")]
+    assert own_threads() == []
 
 
 def test_pieces_that_are_not_read_to_their_end_leave_no_thread(tar: bytes) -> None:
     with TarRanges(Bytes(tar), None, SIZE) as ranges:
         next(ranges.pieces([(0, SIZE)]))
-    assert not [each for each in threading.enumerate() if each.name.startswith("bakthat-ranges")]
+    assert own_threads() == []
 
 
 def test_an_encrypted_archive_is_read_in_parts(tar: bytes, archive: tuple[bytes, Table]) -> None:
