@@ -86,6 +86,7 @@ def test_pyrage_opens_what_bakthat_wrote_with_a_passphrase(size: int) -> None:
     assert pyrage.passphrase.decrypt(sink.getvalue(), "pass wörd") == text
 
 
+@pytest.mark.slow
 def test_bakthat_opens_what_pyrage_wrote_with_a_passphrase() -> None:
     # Once, and so armored: pyrage takes seconds to choose a work factor for the machine.
     file = pyrage.passphrase.encrypt(b"only copy", "pass wörd", armored=True)
@@ -155,6 +156,7 @@ def type_passphrase(command: list[str], typed: str) -> None:
     )
 
 
+@pytest.mark.slow
 @needs_age
 def test_the_age_command_and_bakthat_share_passphrases(tmp_path: Path) -> None:
     text, ours, theirs, opened = (tmp_path / name for name in ("text", "ours", "theirs", "opened"))

@@ -8,6 +8,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.increment_histories.machine import Histories, figures, settings_for
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded"),
     pytest.mark.needs("GNU tar"),
 ]
