@@ -133,7 +133,7 @@ def _tools(report: Report, section: str, case: str) -> str:
     text = simple_table(head, rows)
     words = [_verdict(report, section, case, walls)]
     if section == "one-file":
-        words.append("bakthat and the pipelines read all of the backup for it.")
+        words.append("The pipelines read all of the backup for it.")
     return f"{text}\n\n{' '.join(words)}".rstrip()
 
 
