@@ -42,7 +42,9 @@ class Entry:
     no_hint: str = ""
     """One of :data:`NO_HINT` where there is no hint, else ""."""
     test: str = MISSING
-    """The name by which pytest knows the test that causes it."""
+    """The name by which pytest knows the test that causes it, without its parameters.
+
+    Those are often texts, and change with the messages."""
 
     @property
     def identity(self) -> tuple[str, str, str, str]:
@@ -179,11 +181,12 @@ def causes_of(records: Path) -> tuple[Causes, list[str]]:
             unknown[where] = f"{where}: {record['message']}"
             continue
         best = max(fitting, key=lambda place: len(place.message.fixed))
-        causes[_entry_of(best).identity].add(record["test"])
+        test = record["test"].partition("[")[0]
+        causes[_entry_of(best).identity].add(test)
         if best.message.ends_open:
             for part in parts:
                 if part.message.ends(record["message"]):
-                    causes[_entry_of(part).identity].add(record["test"])
+                    causes[_entry_of(part).identity].add(test)
     return causes, list(unknown.values())
 
 

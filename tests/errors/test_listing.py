@@ -82,8 +82,7 @@ def test_each_error_has_a_test_that_causes_it() -> None:
         if entry.test == MISSING:
             return f"no test causes it; {WRITE}"
         path, _, name = entry.test.partition("::")
-        name = name.partition("[")[0].rpartition("::")[2]
-        return "" if name in functions_in(path) else f"there is no {entry.test}"
+        return "" if name.rpartition("::")[2] in functions_in(path) else f"there is no {entry.test}"
 
     check(problem)
 
