@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import termios
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 import pytest
 
@@ -72,11 +74,21 @@ def test_a_signal_ends_a_question_also_when_it_interrupts_no_read(
         os.close(screen)
 
 
-def test_an_answer_stays_hidden_after_the_command_was_stopped_and_continued() -> None:
+class Asking(NamedTuple):
+    """A process that asks at a terminal."""
+
+    process: subprocess.Popen[str]
+    screen: int
+    """What a person sees and types on."""
+    terminal: int
+
+
+@contextmanager
+def asking(*arguments: str) -> Iterator[Asking]:
+    """Run Python with *arguments* at a terminal until the block ends."""
     screen, terminal = pty.openpty()
-    asking = "from bakthat.system import terminal; print(terminal.ask_hidden('What is it? '))"
     process = subprocess.Popen(
-        [sys.executable, "-c", asking],
+        [sys.executable, "-c", *arguments],
         stdin=terminal,
         stderr=terminal,
         stdout=subprocess.PIPE,
@@ -85,6 +97,17 @@ def test_an_answer_stays_hidden_after_the_command_was_stopped_and_continued() ->
         env=unmeasured(),
     )
     try:
+        yield Asking(process, screen, terminal)
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(terminal)
+        os.close(screen)
+
+
+def test_an_answer_stays_hidden_after_the_command_was_stopped_and_continued() -> None:
+    code = "from bakthat.system import terminal; print(terminal.ask_hidden('What is it? '))"
+    with asking(code) as (process, screen, terminal):
         seen = seen_on(screen, b"What is it? ")
         # What a shell does before it continues a command.
         shown = termios.tcgetattr(terminal)
@@ -94,15 +117,11 @@ def test_an_answer_stays_hidden_after_the_command_was_stopped_and_continued() ->
         seen += seen_on(screen, b"What is it? ")
         os.write(screen, b"secret\n")
         assert process.communicate(timeout=30)[0] == "secret\n"
-        os.close(terminal)
-        with suppress(OSError):  # the other end is closed
-            while piece := os.read(screen, 1000):
-                seen += piece
+        os.set_blocking(screen, False)
+        with suppress(BlockingIOError):  # all of it was read
+            while True:
+                seen += os.read(screen, 1000)
         assert b"secret" not in seen
-    finally:
-        process.kill()
-        process.wait()
-        os.close(screen)
 
 
 CONTINUED_DURING_PRINT = """
@@ -125,25 +144,10 @@ print(getattr(terminal, sys.argv[1])("What is it? "))
 
 @pytest.mark.parametrize("question", ["ask", "ask_secret"])
 def test_a_command_may_be_continued_while_it_prints_the_question(question: str) -> None:
-    screen, terminal = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", CONTINUED_DURING_PRINT, question],
-        stdin=terminal,
-        stderr=terminal,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=unmeasured(),
-    )
-    try:
+    with asking(CONTINUED_DURING_PRINT, question) as (process, screen, _):
         seen_on(screen, b"What is it? What is it? ")
         os.write(screen, b"secret\n")
         assert process.communicate(timeout=30)[0] == "secret\n"
-    finally:
-        process.kill()
-        process.wait()
-        os.close(terminal)
-        os.close(screen)
 
 
 @pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
