@@ -298,8 +298,8 @@ def test_a_file_of_private_keys_is_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("password", "problem"),
-    [(" \t", "holds only white space"), ("", "the password is empty")],
+    [(" \t", "holds only white space"), ("", "the answer is empty")],
 )
 def test_a_new_passphrase_of_nothing_is_refused(password: str, problem: str) -> None:
     with pytest.raises(PasswordError, match=problem):
-        passwords.check_new_passphrase(password, "the password")
+        passwords.check_new_passphrase(password, "the answer")

@@ -180,10 +180,15 @@ def causes_of(records: Path) -> tuple[Causes, list[str]]:
             where = f"{record['module']}:{record['line']}"
             unknown[where] = f"{where}: {record['message']}"
             continue
-        best = max(fitting, key=lambda place: len(place.message.fixed))
-        test = record["test"].partition("[")[0]
-        causes[_entry_of(best).identity].add(test)
-        if best.message.ends_open:
+        said, test = record["message"], record["test"].partition("[")[0]
+        ranks = [
+            (place.message.has_the_numbers_of(said), len(place.message.fixed)) for place in fitting
+        ]
+        # Several may differ only in what a placeholder is called.
+        best = [each for each, rank in zip(fitting, ranks, strict=True) if rank == max(ranks)]
+        for each in best:
+            causes[_entry_of(each).identity].add(test)
+        if best[0].message.ends_open:
             for part in parts:
                 if part.message.ends(record["message"]):
                     causes[_entry_of(part).identity].add(test)

@@ -67,15 +67,22 @@ class Text(str):
         """Return whether *text* may be this one, with something for each placeholder."""
         return re.fullmatch(self._pattern, text, re.DOTALL) is not None
 
+    def has_the_numbers_of(self, text: str) -> bool:
+        """Return whether *text*, which fits, has the numbers that are written here."""
+        return re.fullmatch(self._exact_pattern, text, re.DOTALL) is not None
+
     def ends(self, text: str) -> bool:
         """Return whether *text* may end with this one."""
         return re.search(rf"\W(?:{self._pattern})\Z", text, re.DOTALL) is not None
 
     @property
     def _pattern(self) -> str:
+        return re.sub(r"\d+", r"\\d+", self._exact_pattern)  # a test may change a constant
+
+    @property
+    def _exact_pattern(self) -> str:
         pattern = ".*".join(map(re.escape, _PLACEHOLDER.split(self)[::2]))
-        pattern = pattern.replace("'.*'", ".*")  # repr() puts no quotes around a number
-        return re.sub(r"\d+", r"\\d+", pattern)  # a test may change a constant
+        return pattern.replace("'.*'", ".*")  # repr() puts no quotes around a number
 
 
 def _placeholder(name: str) -> Text:

@@ -161,6 +161,9 @@ def test_a_source_that_has_no_backup_is_an_error_that_names_those_that_have(
         with pytest.raises(NoMatchError, match=f"is from {two}") as caught:
             call()
         assert f"from {one}" in caught.value.hint
+    with pytest.raises(NoMatchError, match="is from no source") as caught:
+        bakthat.restore("htdocs", conf=local, source="", output=tmp_path / "out")
+    assert f"from {one}" in caught.value.hint
 
 
 def test_the_id_of_a_source_is_that_of_the_documentation(local: Conf, sites: list[Path]) -> None:
