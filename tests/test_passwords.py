@@ -297,9 +297,12 @@ def test_a_file_of_private_keys_is_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("password", "problem"),
-    [(" \t", "holds only white space"), ("", "the answer is empty")],
+    ("password", "origin", "problem"),
+    [
+        (" \t", "the password", "the password holds only white space"),
+        ("", "the answer", "the answer is empty"),
+    ],
 )
-def test_a_new_passphrase_of_nothing_is_refused(password: str, problem: str) -> None:
+def test_a_new_passphrase_of_nothing_is_refused(password: str, origin: str, problem: str) -> None:
     with pytest.raises(PasswordError, match=problem):
-        passwords.check_new_passphrase(password, "the answer")
+        passwords.check_new_passphrase(password, origin)

@@ -395,6 +395,7 @@ def test_a_work_factor_that_is_too_high_or_no_number_is_refused(work_factor: str
         pytest.param(b"-> scrypt\n" + b64(scrypt_body()) + b"\n", id="no argument"),
         pytest.param(scrypt(b64(SALT) + b" 4 4"), id="an extra argument"),
         pytest.param(scrypt(b64(SALT) + b"== 4"), id="a padded salt"),
+        pytest.param(scrypt(b"AAAAA 4"), id="a salt of a length that base64 never has"),
         pytest.param(scrypt(b64(SALT[:15]) + b" 4", scrypt_body(SALT[:15])), id="a short salt"),
         pytest.param(scrypt(b64(SALT + b"x") + b" 4", scrypt_body(SALT + b"x")), id="a long salt"),
         pytest.param(scrypt(b64(SALT)[:-1] + b"B 4"), id="a salt that is not canonical"),
