@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,14 @@ def unchanged_logging() -> Iterator[None]:
     for each, (level, propagate, disabled, handlers) in zip(loggers, before, strict=True):
         each.setLevel(level)
         each.propagate, each.disabled, each.handlers = propagate, disabled, handlers
+
+
+@pytest.fixture
+def no_thread_stays() -> Iterator[None]:
+    """Fail when a thread that the test has started still runs at its end."""
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ from bakthat.archive.report import ArchiveReport
 from bakthat.errors import CorruptArchiveError
 from bakthat.format.entry import Entry, EntryType
 from tests.support.entries import entries_of
-from tests.support.own_threads import own_threads
 from tests.support.tar_bytes import END, Pieces, header, member, pax
+
+pytestmark = pytest.mark.usefixtures("no_thread_stays")
 
 LARGE = os.urandom(3 * 1024 * 1024)
 ARCHIVE = b"".join(
@@ -85,7 +86,6 @@ def test_a_header_that_differs_is_an_error(
     assert message in str(caught.value)
     assert "--no-index" in caught.value.hint
     assert not (tmp_path / "out").exists()
-    assert own_threads() == []
 
 
 @pytest.mark.parametrize("path", ["d/a", "d/empty", "d/large", "d/z"])
@@ -152,4 +152,3 @@ def test_differences_are_collected_where_the_caller_asks() -> None:
     with IndexCheck(ENTRIES, on_difference=lambda entry: differing.append(entry.path)) as check:
         verify(Pieces(archive), check=check)
     assert sorted(differing) == ["d/large", "d/z"]
-    assert own_threads() == []

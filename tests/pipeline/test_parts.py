@@ -29,9 +29,10 @@ from tests.crypto.test_age import Pieces as Sink
 from tests.pipeline.test_ranges import Table, compressed
 from tests.support.archives import store
 from tests.support.entries import EntryList, entries_of
-from tests.support.own_threads import own_threads
 from tests.support.ranges import Bytes
 from tests.support.trees import fingerprint, make_every_kind
+
+pytestmark = pytest.mark.usefixtures("no_thread_stays")
 
 MIB = 1024 * 1024
 KEYS = DecryptionKeys(identities=(IDENTITY,))
@@ -151,7 +152,6 @@ def test_each_single_entry_is_as_in_the_tree(kind: str, tree: Path, tmp_path: Pa
         assert restored == below, entry.path
         others = found.keys() - restored.keys()
         assert all(is_below(path, name) for name in others), entry.path
-    assert own_threads() == []
 
 
 def is_below(name: bytes, path: bytes) -> bool:
@@ -280,7 +280,6 @@ def test_an_index_that_disagrees_is_an_error(
         stored.restore(tmp_path / "out", *only)
     assert isinstance(caught.value, CorruptArchiveError | CorruptIndexError)
     assert not (tmp_path / "out").exists()
-    assert own_threads() == []
 
 
 def test_altered_content_is_found_where_nothing_is_encrypted(tmp_path: Path) -> None:
@@ -305,7 +304,6 @@ def test_a_failing_storage_leaves_nothing(tree: Path, tmp_path: Path) -> None:
         with pytest.raises(OSError, match="broken"):
             stored.restore(tmp_path / "out", "large", "z/after")
         assert not (tmp_path / "out").exists()
-        assert own_threads() == []
 
 
 def test_what_is_read_is_limited(tree: Path, tmp_path: Path) -> None:
