@@ -10,7 +10,10 @@
     ├── CatalogError                the SQLite catalog cannot be opened, read or written
     ├── ResourceError               no memory, thread or file descriptor is left
     ├── SourceError                 the source of a backup cannot be read
+    │   └── ProducerError           a program that produces what is backed up has failed
     ├── DestinationError            the destination of a restore cannot be written
+    │   └── ConsumerError           a program that takes what is restored has failed
+    ├── DatabaseError               a database cannot be reached, dumped or loaded
     ├── ArchiveError
     │   ├── CorruptArchiveError     an archive that was truncated or altered
     │   │   └── CorruptIndexError   an index that was altered, or is of another archive
@@ -77,8 +80,20 @@ class SourceError(BakthatError):
     """The source of a backup does not exist or cannot be read."""
 
 
+class ProducerError(SourceError):
+    """The program whose output is backed up has failed; nothing was stored."""
+
+
 class DestinationError(BakthatError):
     """The destination of a restore cannot be written."""
+
+
+class ConsumerError(DestinationError):
+    """The program that takes what is restored has failed."""
+
+
+class DatabaseError(BakthatError):
+    """A database, or a tool of it, cannot be reached, or refuses what it was asked for."""
 
 
 class ArchiveError(BakthatError):

@@ -31,7 +31,10 @@ LAYERS: dict[str, list[str]] = {
         "cli",
         "__main__",
     ],
-    "bakthat.system": ["file_log files linux paths signals streams text threads", "disks terminal"],
+    "bakthat.system": [
+        "file_log files linux paths signals streams text threads",
+        "disks programs terminal",
+    ],
     "bakthat.format": ["names description entry", "index"],
     "bakthat.format.index": ["values", "layout overlay", "packing parsing"],
     "bakthat.policy": [
@@ -147,7 +150,8 @@ LAYERS: dict[str, list[str]] = {
         "operation",
     ],
     "bakthat.operations.restore": ["options", "archive state", "operation"],
-    "bakthat.operations.sources": ["files"],
+    "bakthat.operations.sources": ["databases files"],
+    "bakthat.operations.sources.databases": ["base"],
     "bakthat.operations.sync": ["report", "indexes", "operation"],
     "bakthat.cli": [
         "configure exit_codes messages process signals",

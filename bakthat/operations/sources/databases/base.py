@@ -1,0 +1,99 @@
+"""The contract between bakthat and the kinds of databases.
+
+A kind of database knows URLs, the programs of its server, and their options. It knows neither the
+catalog nor the storage. Its errors are :class:`~bakthat.errors.DatabaseError`, of one line.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bakthat.system.programs import Program
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to reach a server, besides its URL."""
+
+    password: str | None = field(default=None, repr=False)
+    """None where the server's programs find it themselves, for example in ``~/.pgpass``."""
+    via: str = ""
+    """The words before each program, such as ``docker exec -i db``; "" to run it here."""
+
+    def command(self, *arguments: str) -> tuple[str, ...]:
+        """Return the command line of a program of the server. Raises ValueError for bad quotes."""
+        return (*shlex.split(self.via), *arguments)
+
+
+class Database(Protocol):
+    """One database of a server, a file of SQLite, or what a server has besides its databases."""
+
+    dump_kind: str
+    """What a dump of it is, in the self-description: the key of the kind in ``url.KINDS``, or
+    "postgresql-globals" and "mariadb-users"."""
+    name: str
+    """The name of its set: ``shop``, or ``app.db``."""
+    url: str
+    """Its URL without a password and without options, for the catalog and for messages."""
+    dump_name: str
+    """The name of its dump as a file: ``shop.dump``, ``shop.sql``, ``app.db``, ``0.rdb``."""
+
+    def check(self) -> None:
+        """Raise DatabaseError unless it can be dumped: tool, file, connection, password, name."""
+
+    def dump(self) -> Program:
+        """Return the program that writes a consistent dump to its standard output."""
+
+    def load(self, *, replace: bool) -> Load:
+        """Prepare to load a dump into this database, which is made where it is missing.
+
+        With *replace*, what is in the database is replaced, as late as that is possible. The caller
+        calls :meth:`Load.close`. Raises DatabaseError; also when the database is not empty, unless
+        *replace*.
+        """
+
+
+class Load(Protocol):
+    """A dump being loaded. Where possible, it takes the database's place at :meth:`commit` only."""
+
+    program: Program
+    """Reads the dump from its standard input. It is run once."""
+
+    def commit(self) -> None:
+        """Finish; call it once, after the whole dump was verified and the program succeeded.
+
+        Raises DatabaseError when what was loaded is not whole.
+        """
+
+    def query(self, text: str) -> Sequence[Sequence[str | None]]:
+        """Return the rows that a query gives of what was loaded; call it after :meth:`commit`.
+
+        *text* is SQL, or for Redis a command. None is NULL or nil. Raises DatabaseError.
+        """
+
+    def target(self) -> str:
+        """Return the URL, without a password, or the path of what was loaded, for a program."""
+
+    def close(self) -> None:
+        """Remove what was made if it was not committed, and all that is temporary. Never raises;
+        what could not be removed is logged. May be called again."""
+
+
+class Server(Protocol):
+    """A server with databases, or the place of files of SQLite."""
+
+    def databases(self) -> list[Database]:
+        """Return each database of a user, then what the server has besides them. Raises
+        DatabaseError."""
+
+    def database(self, name: str) -> Database:
+        """Return the database *name*, which need not exist."""
+
+    def scratch(self) -> Load:
+        """Prepare to load a dump into a new database with a random name.
+
+        :meth:`Load.close` removes it, also after :meth:`Load.commit`. Raises DatabaseError.
+        """
