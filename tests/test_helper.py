@@ -66,7 +66,7 @@ def break_upload(patch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fail(*_arguments: object, **_options: object) -> None:
         raise error
 
-    patch.setattr(store, "write_object", fail)
+    patch.setattr(store, "object_stages", fail)
 
 
 # The directory.

@@ -21,7 +21,7 @@ FORMAT, INCREMENT_FORMAT = 1, 2
 increment, which needs others."""
 
 ARCHIVE, FILE, KEY_VALUE = "archive", "file", "keyvalue"
-"""The kinds of objects: a tar archive, a file as it is, and a value of KeyValue."""
+"""The kinds of objects: a tar archive, one file or stream, and a value of KeyValue."""
 
 INDEX = "index"
 """The kind of the index of an archive or a file."""
@@ -36,6 +36,9 @@ MAX_LEVEL = 9
 
 NAMED = "named"
 """The source id of a backup that was given a name: its source makes no difference."""
+
+SUSPICIOUS = "suspicious"
+"""The field of an index, and of the catalog, by which the size of a stream is far from usual."""
 
 MAX_TEXT = 1024
 """The most characters of a text in a self-description; a longer text is left out."""
@@ -206,6 +209,8 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
     "seconds": _seconds,
     "stored": _number(0, 2**62),
     "sha256": _sha256,
+    "dump": _text,
+    SUSPICIOUS: _boolean,
     "KeyValue": _boolean,
     "is_gzipped": _boolean,
     "is_enc": _boolean,

@@ -35,7 +35,7 @@ _DATE_FORMAT = "%Y%m%d%H%M%S"
 _TARBALL = re.compile(r"\.(?:tgz|tar\.gz)$", re.IGNORECASE)
 _STORED = re.compile(
     r"(?P<stem>.+)\.(?P<date>\d{14})(?P<increment>\.inc(?=\.tgz|\.tar)|)"
-    r"(?P<extension>\.tgz|\.tar|)(?P<encryption>\.age|\.enc|)",
+    r"(?P<extension>\.tgz|\.tar|\.gz|)(?P<encryption>\.age|\.enc|)",
     re.DOTALL,
 )
 
@@ -56,7 +56,7 @@ class StoredName(NamedTuple):
     backup_date: int
     """Epoch seconds, UTC."""
     extension: str
-    """".tgz", ".tar" or ""."""
+    """".tgz", ".tar", ".gz" (a stream) or ""."""
     encryption: str
     """".age", ".enc" (0.6.0's) or ""."""
     is_increment: bool = False

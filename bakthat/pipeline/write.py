@@ -5,47 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from bakthat.archive.create.content import BackupContent
 from bakthat.archive.gzip.writer import GzipWriter
 from bakthat.archive.index.writer import IndexSpool
-from bakthat.archive.report import ArchiveReport
 from bakthat.crypto.age import EncryptWriter, SharedHeader
 from bakthat.format.index.layout import IndexHeader
 from bakthat.passwords import EncryptionKeys
-from bakthat.system.streams import ByteCounter, Sink
+from bakthat.system.streams import Sink
 
 PASSPHRASE_WORK_FACTOR = 17
 """log2 of scrypt's cost. The default of age, 18, takes 256 MiB, the memory limit of a whole backup;
 17 takes half, and makes guessing a passphrase half as expensive. Any age tool reads both."""
 
 
-def write_object(
+@contextmanager
+def object_stages(
     sink: Sink,
-    content: BackupContent,
     *,
     level: int,
     keys: EncryptionKeys,
     shared: SharedHeader | None = None,
-    report: ArchiveReport,
-    on_bytes: ByteCounter,
     spool: IndexSpool,
-) -> int:
-    """Push all of *content* through the chain into *sink*, which the caller finishes or aborts.
+) -> Iterator[Sink]:
+    """Yield the top of the chain into *sink*; all that the block writes there becomes the object.
 
-    *level* is gzip's, 0 for no compression. *shared*
-    is the header of :func:`shared_header`. *spool* collects the index. Return how many bytes
-    *content* wrote. After an exception all stages are aborted, and *sink* holds no complete object.
+    *level* is gzip's, 0 for no compression. *shared* is the header of :func:`shared_header`.
+    *spool* gets the lengths of the gzip members. When the block raises, all stages are aborted, and
+    *sink*, which the caller finishes or aborts, holds no complete object.
     """
     with ExitStack() as stages:
         sink = stages.enter_context(encrypted(sink, keys, shared))
         if level:
             sink = stages.enter_context(GzipWriter(sink, level=level, on_member=spool.add_member))
-        return content.write(
-            sink,
-            report=report,
-            on_bytes=on_bytes,
-            on_segment=spool.add_segment,
-        )
+        yield sink
 
 
 def write_index(

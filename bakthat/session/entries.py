@@ -11,7 +11,15 @@ from bakthat.format import names
 from bakthat.format.description import ARCHIVE, FILE, KEY_VALUE, sanitized
 
 _VALUE_KEYS = ("KeyValue", "is_gzipped")
-_INDEX_FACTS = ("files", "directories", "bytes", "warning_count", "seconds", "sha256")
+_INDEX_FACTS = (
+    "files",
+    "directories",
+    "bytes",
+    "warning_count",
+    "seconds",
+    "sha256",
+    "suspicious",
+)
 """What the self-description of an index knows better than that of its archive, which was written
 before the archive was made."""
 

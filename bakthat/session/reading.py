@@ -166,8 +166,9 @@ def expected_of(backup: models.Backups, *, any_size: bool = False) -> read.Expec
         return _expected_value(backup)
     description = sanitized(backup.metadata)
     extension, encryption = _extensions(backup.stored_filename)
-    is_archive = description.get("kind", "archive" if extension else "file") == "archive"
-    compressed = is_archive and extension == ".tgz"
+    usual_kind = "archive" if extension in (".tgz", ".tar") else "file"
+    is_archive = description.get("kind", usual_kind) == "archive"
+    compressed = extension == ".gz" or (is_archive and extension == ".tgz")
     return read.Expected(
         is_archive=is_archive,
         compressed=compressed,

@@ -57,7 +57,7 @@ LAYERS: dict[str, list[str]] = {
         "digest walk",
         "writer",
         "content",
-        "increment",
+        "increment stream",
         "worker",
     ],
     "bakthat.archive.create.increment": [
@@ -136,6 +136,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.operations.backup": [
         "parent progress request",
+        "facts",
         "store",
         "increment",
         "operation preview",
@@ -150,7 +151,7 @@ LAYERS: dict[str, list[str]] = {
         "operation",
     ],
     "bakthat.operations.restore": ["options", "archive state", "operation"],
-    "bakthat.operations.sources": ["databases files"],
+    "bakthat.operations.sources": ["base", "databases files"],
     "bakthat.operations.sources.databases": ["base"],
     "bakthat.operations.sync": ["report", "indexes", "operation"],
     "bakthat.cli": [

@@ -39,7 +39,7 @@ STEPS = 30
 """The most steps of one history."""
 _RACY = (
     "bakthat.operations.backup.parent.racy_seconds",
-    "bakthat.operations.backup.store.racy_seconds",
+    "bakthat.operations.backup.facts.racy_seconds",
 )
 
 _SETGID = 6

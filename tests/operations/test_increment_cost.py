@@ -20,10 +20,10 @@ FILES = 200
 RUN = """
 import sys
 from bakthat.__main__ import main
-from bakthat.operations.backup import parent, store
+from bakthat.operations.backup import facts, parent
 
 # As if the tree had been edited long ago, on a disk.
-parent.racy_seconds = store.racy_seconds = lambda: 0
+parent.racy_seconds = facts.racy_seconds = lambda: 0
 parent.memory_devices = frozenset
 sys.exit(main(sys.argv[1:]))
 """

@@ -23,7 +23,7 @@ DAY = 86400
 BALLAST = "ballast"
 _RACY = (
     "bakthat.operations.backup.parent.racy_seconds",
-    "bakthat.operations.backup.store.racy_seconds",
+    "bakthat.operations.backup.facts.racy_seconds",
 )
 
 

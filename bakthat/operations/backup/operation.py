@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bakthat.archive.create.worker import open_content
@@ -19,6 +21,7 @@ from bakthat.system.text import printable
 if TYPE_CHECKING:
     from bakthat import models
     from bakthat.archive.create.content import BackupContent
+    from bakthat.archive.create.increment.archive import Basis
     from bakthat.archive.create.walk import Scan
     from bakthat.operations.backup.parent import Parent
     from bakthat.system.streams import Progress
@@ -157,6 +160,15 @@ def backup(
             name = printable(entry.stored_filename)
             current.finish(entry, done=f"stored as {name} on {entry.where}")
 
+        def open_it(basis: Basis | None = None) -> AbstractContextManager[BackupContent]:
+            return open_content(
+                source.path,
+                request.options,
+                arcname=source.arcname,
+                unchanged=not source.is_archive,
+                basis=basis,
+            )
+
         def store(
             content: BackupContent,
             parent: Parent | None = None,
@@ -169,17 +181,22 @@ def backup(
                 session,
                 backend,
                 source,
-                request.options,
                 request.keys,
                 joined_tags,
                 progress,
                 create,
-                allow_empty=allow_empty,
+                check=request.content_check(
+                    allow_empty=allow_empty, is_increment=parent is not None
+                ),
                 on_recorded=finish,
                 parent=parent,
                 started=started,
             )
-            return new.store(content, counted)
+            return new.store(
+                content,
+                counted,
+                open_again=partial(open_it, parent.basis if parent is not None else None),
+            )
 
         entry = None
         if increments is not None:
@@ -191,12 +208,7 @@ def backup(
                 current.finish(entry, done=f"nothing has changed since {name}")
                 return entry
         if entry is None:
-            with open_content(
-                source.path,
-                request.options,
-                arcname=source.arcname,
-                unchanged=not source.is_archive,
-            ) as content:
+            with open_it() as content:
                 entry = store(content)
         after_change(session, entry.backend, make_bucket=True)
         return entry

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bakthat.archive.create.excludes import find_rules
 from bakthat.archive.create.walk import WalkOptions
+from bakthat.archive.report import ArchiveReport, PlanTotals
 from bakthat.backends.base import Backend
 from bakthat.errors import UsageError
+from bakthat.operations.sources.base import ContentCheck
 from bakthat.operations.sources.files import BackupSource
 from bakthat.passwords import EncryptionKeys, encryption_keys, may_ask
 from bakthat.session.session import Session
 from bakthat.system.paths import PathLike, expanded
-from bakthat.system.text import printable
+from bakthat.system.text import counted, printable
+
+log = logging.getLogger("bakthat")
 
 # As in `operation`, nothing above may import the catalog, the storage client or age.
 
@@ -57,13 +63,7 @@ class BackupRequest:
             exclude_file=os.fspath(exclude_file) if exclude_file is not None else None,
             automatic=ignore_files,
         )
-        keys = encryption_keys(
-            session.profile.as_mapping(),
-            password=password,
-            recipients=[recipients] if isinstance(recipients, str) else recipients,
-            prompt=may_ask(prompt),
-        )
-        _check_recipients(keys)
+        keys = keys_of_backup(session, password, recipients, prompt)
         is_local = session.destination == "local"
         if make_store and is_local and not os.path.isdir(backend.container):
             from bakthat.session.container import make_container
@@ -77,6 +77,55 @@ class BackupRequest:
             unvisited=session.unvisited(session.destination, source.path),
         )
         return cls(session, backend, source, options, keys)
+
+    def content_check(self, *, allow_empty: bool, is_increment: bool) -> ContentCheck:
+        """Return what warns when nothing was stored, and logs what was left out.
+
+        *allow_empty* says that a backup without any content is meant.
+        """
+
+        def check(report: ArchiveReport, totals: PlanTotals | None) -> Mapping[str, Any]:
+            counts = report
+            if is_increment and totals is not None:
+                counts = ArchiveReport(totals.full_files, totals.full_directories)
+            why = "" if allow_empty else self.source.why_empty(counts, self.options)
+            if why:
+                report.warn(
+                    f"{printable(self.source.path)}: nothing in it is stored: {why}; "
+                    "--allow-empty says that this is meant"
+                )
+            self._log_excluded(report)
+            return {}
+
+        return check
+
+    def _log_excluded(self, report: ArchiveReport) -> None:
+        if self.options.rules is not None:
+            log.info(
+                "Left out %s and %s by %s",
+                counted(report.excluded_files, "file"),
+                f"{report.excluded_directories} directories"
+                if report.excluded_directories != 1
+                else "1 directory",
+                printable(str(self.options.rules.path)),
+            )
+
+
+def keys_of_backup(
+    session: Session, password: str | None, recipients: str | Sequence[str], prompt: str | bool
+) -> EncryptionKeys:
+    """Return the keys of a new backup; ask for a password if need be.
+
+    The arguments are those of a backup. Raises ConfigError, PasswordError and KeyFormatError.
+    """
+    keys = encryption_keys(
+        session.profile.as_mapping(),
+        password=password,
+        recipients=[recipients] if isinstance(recipients, str) else recipients,
+        prompt=may_ask(prompt),
+    )
+    _check_recipients(keys)
+    return keys
 
 
 def refuse_source_in_store(session: Session, source: Path) -> None:

@@ -4,45 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from bakthat import models
-from bakthat.archive.create.content import BackupContent, owner_names
-from bakthat.archive.create.increment.rule import ChangeRule, racy_seconds
-from bakthat.archive.create.walk import Scan, WalkOptions
-from bakthat.archive.create.worker import open_content
-from bakthat.archive.gzip.members import MEMBER_BYTES
-from bakthat.archive.report import ArchiveReport, PlanTotals
+from bakthat.archive.create.content import BackupContent, SegmentReceiver
+from bakthat.archive.create.walk import Scan
+from bakthat.archive.report import ArchiveReport
 from bakthat.backends.base import Backend, StoredObject, Upload
 from bakthat.crypto import age
-from bakthat.errors import CatalogError, KeyExistsError, StorageError
+from bakthat.errors import CatalogError, KeyExistsError, NotFoundError, StorageError
 from bakthat.format import names
-from bakthat.format.description import (
-    ARCHIVE,
-    FILE,
-    INCREMENT_FORMAT,
-    INDEX,
-    INDEX_FORMAT,
-    archive_identity,
-    describe,
-)
-from bakthat.format.index.layout import IndexHeader
+from bakthat.operations.backup.facts import BackupFacts
 from bakthat.operations.backup.progress import UploadProgress, renewing
-from bakthat.operations.sources.files import BackupSource
+from bakthat.operations.sources.base import ContentCheck, Source
 from bakthat.passwords import EncryptionKeys
-from bakthat.pipeline.write import shared_header, write_object
+from bakthat.pipeline.write import object_stages, shared_header
 from bakthat.session.container import make_container, recognize_moved, remember
 from bakthat.session.indexes.upload import NewIndex
 from bakthat.session.session import Session, result_log
 from bakthat.system import text
 from bakthat.system.signals import held_back
-from bakthat.system.streams import Buffer, Progress, Sink
+from bakthat.system.streams import Buffer, ByteCounter, Progress, Sink
 from bakthat.system.text import printable
 
 if TYPE_CHECKING:
@@ -55,21 +43,36 @@ MAX_COLLISIONS = 100
 """How many taken names in a row are tried. More must have another cause."""
 
 
+@dataclass(slots=True)
+class Writing:
+    """A backup that is being written. All of its content goes to :attr:`sink`."""
+
+    sink: Sink
+    report: ArchiveReport
+    """Takes the counts and the warnings."""
+    on_bytes: ByteCounter
+    """To be called with the number of bytes that were read from the source."""
+    on_segment: SegmentReceiver
+    """To be called with each segment of the index."""
+    size: int = 0
+    """How many bytes were written; set it at the end."""
+    entry: models.Backups | None = None
+    """The entry in the catalog, once the backup is stored."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewBackup:
     """A backup to store. Everything but its name is decided."""
 
     session: Session
     backend: Backend
-    source: BackupSource
-    options: WalkOptions
+    source: Source
     keys: EncryptionKeys
     tags: str
     progress: Progress | None
     create: bool
     """Whether a missing container is made anew though the catalog lists backups in it."""
-    allow_empty: bool
-    """Whether a backup without any content is no warning."""
+    check: ContentCheck
     on_recorded: Callable[[models.Backups], object]
     """Called with the entry as soon as it is in the catalog."""
     parent: Parent | None = None
@@ -77,46 +80,95 @@ class NewBackup:
     started: float | None = None
     """When the tree began to be compared, by :func:`time.monotonic`; None if it was not."""
 
-    def store(self, first: BackupContent, counted: Scan | None = None) -> models.Backups:
+    @property
+    def _facts(self) -> BackupFacts:
+        return BackupFacts(self.session.host, self.source, self.keys, self.tags, self.parent)
+
+    def store(
+        self,
+        first: BackupContent,
+        counted: Scan | None = None,
+        *,
+        open_again: Callable[[], AbstractContextManager[BackupContent]],
+    ) -> models.Backups:
         """Write the object under the first free name, record it, and return the entry.
 
         *first* is the content, which the caller opened and closes too; *counted* is what it
-        counted, if it did. When the storage already has the name, the source is opened again and
+        counted, if it did. When the storage already has the name, the content is opened again and
         stored under the next name. Raises SourceError, StorageError, CatalogError; of an increment
         NeededGoneError, NewerContentError and ChangedTargetError.
         """
-        catalog_path = self.session.catalog_path
+        for attempt, (key, date) in enumerate(self._reserved_names()):
+            try:
+                # Recording the backup ends the reservation.
+                if not attempt:
+                    return self._store_as(key, date, first, counted)
+                with open_again() as again:
+                    counted = again.count() if self.parent is not None else None
+                    return self._store_as(key, date, again, counted)
+            except KeyExistsError:
+                log.info("%s is taken on the storage, trying the next second", printable(key))
+                first.close()
+                _release(self.session.catalog_path, key)
+            except BaseException:
+                _release(self.session.catalog_path, key)
+                raise
+        raise self._names_taken_error()
+
+    @contextlib.contextmanager
+    def writing(self, *, size_hint: int | None, expected_bytes: int) -> Iterator[Writing]:
+        """Yield what takes content that can be read only once; store it when the block ends.
+
+        When the block raises, nothing is stored. *size_hint* is the size of the object, and
+        *expected_bytes* that of the content, as far as they are known. Raises SourceError,
+        StorageError, CatalogError.
+        """
+        make_container(self.session, self.backend, create=self.create)
+        key, date = self._free_name()
+        try:
+            counted = Scan(files=1, bytes=expected_bytes)
+            with self._writing(key, date, counted, time.time_ns(), size_hint=size_hint) as writing:
+                yield writing
+        except KeyExistsError as exc:
+            _release(self.session.catalog_path, key)
+            raise StorageError(
+                f"another writer has stored {printable(key)} meanwhile, so this backup is not",
+                hint="run it again: the content can be read only once",
+            ) from exc
+        except BaseException:
+            _release(self.session.catalog_path, key)
+            raise
+
+    def _free_name(self) -> tuple[str, int]:
+        """Reserve the first name that the storage does not have, and return it with its date."""
+        for key, date in self._reserved_names():
+            try:
+                self.backend.stat(key)
+            except NotFoundError:
+                return key, date
+            except BaseException:
+                _release(self.session.catalog_path, key)
+                raise
+            log.info("%s is taken on the storage, trying the next second", printable(key))
+            _release(self.session.catalog_path, key)
+        raise self._names_taken_error()
+
+    def _reserved_names(self) -> Iterator[tuple[str, int]]:
+        """Yield names of the next seconds with their dates; each is reserved."""
         if self.backend.name == "local":
             recognize_moved(self.session)
         date = int(time.time())
         if self.parent is not None:
             date = max(date, self.parent.earliest_date)
         without = self._dates_of_increments()
-        for attempt in range(MAX_COLLISIONS):
-            with models.catalog(catalog_path, write=True):
+        for _ in range(MAX_COLLISIONS):
+            with models.catalog(self.session.catalog_path, write=True):
                 key, date = models.reserve(self._names_from(date, without), self._needed_names)
-            try:
-                # Recording the backup ends the reservation.
-                if not attempt:
-                    return self._store_as(key, date, first, counted)
-                with open_content(
-                    self.source.path,
-                    self.options,
-                    arcname=self.source.arcname,
-                    unchanged=not self.source.is_archive,
-                    basis=self.parent.basis if self.parent is not None else None,
-                ) as again:
-                    counted = again.count() if self.parent is not None else None
-                    return self._store_as(key, date, again, counted)
-            except KeyExistsError:
-                log.info("%s is taken on the storage, trying the next second", printable(key))
-                first.close()
-                date += 1
-                _release(catalog_path, key)
-            except BaseException:
-                _release(catalog_path, key)
-                raise
-        raise StorageError(
+            yield key, date
+            date += 1
+
+    def _names_taken_error(self) -> StorageError:
+        return StorageError(
             f"{MAX_COLLISIONS} names in a row are taken in {self.backend.container}",
             hint="check that what answers is the storage, and the clock of this machine",
         )
@@ -149,10 +201,9 @@ class NewBackup:
     def _store_as(
         self, key: str, date: int, content: BackupContent, counted: Scan | None
     ) -> models.Backups:
-        source = self.source
         # A worker process works while this one connects.
         content.begin(
-            self._identity(date),
+            self._facts.identity(date),
             increment=self.parent is not None,
             is_followed=self.progress is not None,
         )
@@ -164,129 +215,104 @@ class NewBackup:
         if self.parent is not None and content.totals is not None:
             totals = content.totals
             counted = Scan(totals.stored, totals.stored_directories, totals.stored_bytes)
-        if source.level:
+        hint = _size_hint(counted)
+        with self._writing(
+            key, date, counted, content.begun_ns, content, size_hint=hint
+        ) as writing:
+            writing.size = content.write(
+                writing.sink,
+                report=writing.report,
+                on_bytes=writing.on_bytes,
+                on_segment=writing.on_segment,
+            )
+        assert writing.entry is not None
+        return writing.entry
+
+    @contextlib.contextmanager
+    def _writing(
+        self,
+        key: str,
+        date: int,
+        counted: Scan,
+        begun_ns: int,
+        content: BackupContent | None = None,
+        *,
+        size_hint: int | None,
+    ) -> Iterator[Writing]:
+        """Yield what takes the content of *key*; then store its index and itself, and record it.
+
+        What was sent is removed on a failure. *content* is the tree or file, None for a stream.
+        """
+        if self.source.level:
             log.info("Compressing...")
         if self.keys:
             log.info("Encrypting...")
         log.info("Uploading...")
-        index = NewIndex(self.session, self.backend, key)
-        with contextlib.closing(index):
-            entry = self._upload(key, date, content, counted, index)
-            index.remember(entry)
-        return entry
-
-    def _upload(
-        self, key: str, date: int, content: BackupContent, counted: Scan, index: NewIndex
-    ) -> models.Backups:
-        """Store *content*, after its index, and record it. What is left is removed on a failure."""
+        status = content.status if content is not None else None
+        totals = content.totals if content is not None else None
         started = time.monotonic() if self.started is None else self.started
         report = ArchiveReport()
         shared = shared_header(self.keys)
         archive_id = secrets.token_hex(8)
-        description = self._describe(date, counted, content.status, archive_id)
+        description = self._facts.describe(date, counted, status, archive_id)
         row = self._row(key, date)
-        upload = self.backend.upload(key, metadata=description, size_hint=_size_hint(counted))
-        # An interrupt must not leave it stored but not recorded.
-        last_step = held_back(
-            f"finishing the upload of {printable(key)}",
-            mend="if it was stored, bakthat sync lists it; bakthat cleanup removes other remains",
-        )
-        try:
-            sink = _CountedSink(upload)
-            progress = UploadProgress(counted.bytes, self.progress, report, lambda: sink.size)
-            tar_bytes = write_object(
-                sink,
-                content,
-                level=self.source.level,
-                keys=self.keys,
-                shared=shared,
-                report=report,
-                on_bytes=renewing(self.session.catalog_path, key, progress.add),
-                spool=index.spool,
+        with contextlib.closing(NewIndex(self.session, self.backend, key)) as index:
+            upload = self.backend.upload(key, metadata=description, size_hint=size_hint)
+            # An interrupt must not leave it stored but not recorded.
+            last_step = held_back(
+                f"finishing the upload of {printable(key)}",
+                mend="if it was stored, bakthat sync lists it; bakthat cleanup removes other "
+                "remains",
             )
-            self._check_content(report, content.totals)
-            report.seconds = time.monotonic() - started
-            index.send(  # while the last parts of the archive are under way
-                self._describe_index(date, report, sink.size, archive_id),
-                self._index_header(key, date, content.begun_ns, archive_id),
-                tar_bytes=tar_bytes,
-                keys=self.keys,
-                shared=shared,
-            )
-            upload.flush()
-            with last_step:
-                row["size"] = self._commit(upload, index).size
+            try:
+                sink = _CountedSink(upload)
+                progress = UploadProgress(counted.bytes, self.progress, report, lambda: sink.size)
+                with object_stages(
+                    sink,
+                    level=self.source.level,
+                    keys=self.keys,
+                    shared=shared,
+                    spool=index.spool,
+                ) as top:
+                    writing = Writing(
+                        top,
+                        report,
+                        on_bytes=renewing(self.session.catalog_path, key, progress.add),
+                        on_segment=index.spool.add_segment,
+                    )
+                    yield writing
+                tar_bytes = writing.size
+                facts = self.check(report, totals)
                 report.seconds = time.monotonic() - started
-                result = self._result(report, index.size, content.totals)
-                row["metadata"] = description | result | {"tar_bytes": tar_bytes}
-                entry = self._record(row)
-                entry.container = self.backend.container
-                self.on_recorded(entry)
-                progress.finish()
-                size = text.human_size(entry.size)
-                result_log.info("Stored as %s (%s) on %s", printable(key), size, entry.where)
-        finally:
-            if not last_step.is_stopped:
-                with held_back(
-                    f"removing what was sent of {printable(key)}",
-                    mend="bakthat cleanup removes what is left",
-                ):
-                    upload.abort()
-                    index.abort()
-        return entry
-
-    def _identity(self, date: int) -> str:
-        source = self.source
-        return archive_identity(source.set_name, date, self.session.host, source.source_id)
-
-    def _check_content(self, report: ArchiveReport, totals: PlanTotals | None) -> None:
-        """Warn when nothing was stored, and log what was left out."""
-        counts = report
-        if self.parent is not None and totals is not None:
-            counts = ArchiveReport(totals.full_files, totals.full_directories)
-        why = "" if self.allow_empty else self.source.why_empty(counts, self.options)
-        if why:
-            report.warn(
-                f"{printable(self.source.path)}: nothing in it is stored: {why}; "
-                "--allow-empty says that this is meant"
-            )
-        self._log_excluded(report)
-
-    def _log_excluded(self, report: ArchiveReport) -> None:
-        if self.options.rules is not None:
-            log.info(
-                "Left out %s and %s by %s",
-                text.counted(report.excluded_files, "file"),
-                f"{report.excluded_directories} directories"
-                if report.excluded_directories != 1
-                else "1 directory",
-                printable(str(self.options.rules.path)),
-            )
-
-    def _result(
-        self, report: ArchiveReport, index_size: int | None, totals: PlanTotals | None
-    ) -> dict[str, Any]:
-        """Return the metadata that is known only after the backup was written."""
-        result = {
-            "is_enc": bool(self.keys),
-            "client": self.session.host,
-            "source": text.from_native(str(self.source.path)),
-            "files": report.files,
-            "directories": report.directories,
-            "bytes": report.bytes,
-            "excluded_files": report.excluded_files,
-            "excluded_directories": report.excluded_directories,
-            "warning_count": report.warning_count,
-            "warnings": report.warnings,
-            "seconds": round(report.seconds, 3),
-        }
-        if self.parent is not None and totals is not None:
-            result["unchanged"], result["removed"] = totals.unchanged, totals.removed
-        if report.sha256:
-            result["sha256"] = report.sha256
-        if index_size is not None:
-            result["index_size"] = index_size
-        return result
+                index.send(  # while the last parts of the archive are under way
+                    self._facts.describe_index(date, report, sink.size, archive_id, facts),
+                    self._facts.index_header(key, date, begun_ns, archive_id),
+                    tar_bytes=tar_bytes,
+                    keys=self.keys,
+                    shared=shared,
+                )
+                upload.flush()
+                with last_step:
+                    row["size"] = self._commit(upload, index).size
+                    report.seconds = time.monotonic() - started
+                    result = self._facts.result(report, index.size, totals)
+                    row["metadata"] = description | result | {"tar_bytes": tar_bytes, **facts}
+                    entry = self._record(row)
+                    entry.container = self.backend.container
+                    self.on_recorded(entry)
+                    progress.finish()
+                    size = text.human_size(entry.size)
+                    result_log.info("Stored as %s (%s) on %s", printable(key), size, entry.where)
+            finally:
+                if not last_step.is_stopped:
+                    with held_back(
+                        f"removing what was sent of {printable(key)}",
+                        mend="bakthat cleanup removes what is left",
+                    ):
+                        upload.abort()
+                        index.abort()
+            index.remember(entry)
+        writing.entry = entry
 
     def _row(self, key: str, date: int) -> dict[str, Any]:
         """Return the columns of the entry that are known before the upload."""
@@ -313,103 +339,6 @@ class NewBackup:
                 hint=f"it is complete: bakthat restore {name} restores it, bakthat sync lists it",
             ) from exc
 
-    def _describe(
-        self, date: int, counted: Scan, status: os.stat_result | None, archive_id: str
-    ) -> dict[str, Any]:
-        """Return the self-description, from which ``sync`` rebuilds the catalog.
-
-        *status* is that of a file that is stored as it is.
-        """
-        source = self.source
-        description = describe(
-            ARCHIVE if source.is_archive else FILE,
-            source.set_name,
-            date,
-            self.session.host,
-            encryption=self.keys.kind,
-            compressed=bool(source.level),
-            source_id=source.source_id,
-            archive_id=archive_id,
-            **self._chain(),
-        )
-        description["index"] = INDEX_FORMAT if self.parent is None else INCREMENT_FORMAT
-        if self.tags:
-            description["tags"] = self.tags
-        if status is None:
-            # Estimates: the tree may change before it is read. The catalog gets the exact counts.
-            description["bytes"] = counted.bytes
-            description["files"] = counted.files
-            description["directories"] = counted.directories
-        else:
-            description["mode"] = status.st_mode & 0o7777
-            description["mtime_ns"] = status.st_mtime_ns
-            description["uid"], description["gid"] = status.st_uid, status.st_gid
-            owner, group = owner_names(status)
-            description |= {"owner": owner} if owner else {}
-            description |= {"group": group} if group else {}
-            if source.arcname != source.set_name:
-                description["name"] = source.arcname
-        return description
-
-    def _chain(self) -> _Chain:
-        """Return what both self-descriptions say of the archives that an increment needs."""
-        if self.parent is None:
-            return {}
-        return {"needs": [each.date for each in self.parent.needs], "level": self.parent.level}
-
-    def _describe_index(
-        self, date: int, report: ArchiveReport, stored: int, archive_id: str
-    ) -> dict[str, Any]:
-        """Return the self-description of the index.
-
-        It has what is known only at the end of a backup, when that of the archive is sent already.
-        *stored* is the size of the archive on the storage.
-        """
-        description = describe(
-            INDEX,
-            self.source.set_name,
-            date,
-            self.session.host,
-            encryption=self.keys.kind,
-            compressed=True,
-            source_id=self.source.source_id,
-            archive_id=archive_id,
-            **self._chain(),
-        )
-        description |= {
-            "files": report.files,
-            "directories": report.directories,
-            "bytes": report.bytes,
-            "warning_count": report.warning_count,
-            "seconds": round(report.seconds, 3),
-            "stored": stored,
-        }
-        if report.sha256:
-            description["sha256"] = report.sha256
-        return description
-
-    def _index_header(self, key: str, date: int, begun_ns: int, archive_id: str) -> IndexHeader:
-        source, parent = self.source, self.parent
-        rule = parent.basis.rule if parent is not None else ChangeRule(racy_seconds=racy_seconds())
-        return IndexHeader(
-            key=key,
-            set_name=source.set_name,
-            host=self.session.host,
-            source=text.from_native(str(source.path)),
-            source_id=source.source_id,
-            date=date,
-            kind=ARCHIVE if source.is_archive else FILE,
-            begun_ns=begun_ns,
-            member_bytes=MEMBER_BYTES if source.level else 0,
-            is_sorted=True,
-            archive_id=archive_id,
-            needs=parent.needs if parent is not None else (),
-            level=parent.level if parent is not None else 0,
-            racy_seconds=rule.racy_seconds,
-            recipients=self.keys.recipients_id,
-            rule={"detect": rule.detect, "ignore_inode": rule.ignore_inode} if parent else {},
-        )
-
     def _commit(self, upload: Upload, index: NewIndex) -> StoredObject:
         """Publish the index, then its archive; return the archive. Raises StorageError.
 
@@ -432,11 +361,6 @@ class NewBackup:
 
 class NeededGoneError(StorageError):
     """An archive that an increment needs vanished while it was made; a full must be made."""
-
-
-class _Chain(TypedDict, total=False):
-    needs: Sequence[int]
-    level: int
 
 
 class _CountedSink:

@@ -6,13 +6,15 @@ import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from bakthat.archive.create.walk import CACHE_TAG, WalkOptions
+from bakthat.archive.create.content import owner_names
+from bakthat.archive.create.walk import CACHE_TAG, Scan, WalkOptions
 from bakthat.archive.gzip.level import DEFAULT_LEVEL
 from bakthat.archive.report import ArchiveReport
 from bakthat.errors import SourceError, UsageError
 from bakthat.format import names
-from bakthat.format.description import NAMED, source_id
+from bakthat.format.description import ARCHIVE, FILE, NAMED, source_id
 from bakthat.system.text import (
     did_you_mean,
     from_native,
@@ -40,6 +42,36 @@ class BackupSource:
     """The name of the file or directory in the archive, as Python decodes the names of files."""
     source_id: str
     """What identifies the set besides its name: the source, or that the name was given."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of the object."""
+        return ARCHIVE if self.is_archive else FILE
+
+    @property
+    def origin(self) -> str:
+        """The path, for the catalog."""
+        return from_native(str(self.path))
+
+    def describe(self, counted: Scan, status: os.stat_result | None) -> dict[str, Any]:
+        """Return what :class:`.base.Source` says."""
+        if status is None:
+            # Estimates: the tree may change before it is read. The catalog gets the exact counts.
+            return {
+                "bytes": counted.bytes,
+                "files": counted.files,
+                "directories": counted.directories,
+            }
+        owner, group = owner_names(status)
+        return {
+            "mode": status.st_mode & 0o7777,
+            "mtime_ns": status.st_mtime_ns,
+            "uid": status.st_uid,
+            "gid": status.st_gid,
+            **({"owner": owner} if owner else {}),
+            **({"group": group} if group else {}),
+            **({"name": self.arcname} if self.arcname != self.set_name else {}),
+        }
 
     @property
     def arcname(self) -> str:
