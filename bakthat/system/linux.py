@@ -7,9 +7,11 @@ that for macOS too (``mypy --platform darwin``).
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import sys
+import tempfile
 from contextlib import suppress
 
 if hasattr(os, "preadv"):
@@ -25,6 +27,11 @@ else:  # macOS before 11
         data = os.pread(descriptor, len(buffer), offset)
         buffer[: len(data)] = data
         return len(data)
+
+
+def _open_temporary_file() -> int:
+    with tempfile.TemporaryFile() as file:  # mode 0600, and removed at once
+        return os.dup(file.fileno())
 
 
 if sys.platform == "linux":
@@ -69,6 +76,19 @@ if sys.platform == "linux":
         """Let the system read an open file ahead from byte *start* on."""
         with suppress(OSError):  # this is only advice, which a file system may refuse
             os.posix_fadvise(descriptor, start, 0, os.POSIX_FADV_SEQUENTIAL)
+
+    def enlarge_pipe(descriptor: int, size: int) -> None:
+        """Let a pipe hold *size* bytes, if this user may."""
+        with suppress(OSError):
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, size)
+
+    def open_nameless_file() -> int:
+        """Return a new file in memory that has no name and mode 0600. Raises OSError."""
+        if not hasattr(os, "memfd_create"):  # a Python that was built for old kernels
+            return _open_temporary_file()
+        descriptor = os.memfd_create("bakthat")
+        os.fchmod(descriptor, 0o600)
+        return descriptor
 
 else:
     HAS_XATTRS = False
@@ -116,3 +136,10 @@ else:
 
     def announce_sequential_read(descriptor: int, start: int) -> None:
         """Do nothing."""
+
+    def enlarge_pipe(descriptor: int, size: int) -> None:
+        """Do nothing."""
+
+    def open_nameless_file() -> int:
+        """Return a new file that has no name and mode 0600. Raises OSError."""
+        return _open_temporary_file()

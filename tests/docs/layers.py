@@ -32,7 +32,7 @@ LAYERS: dict[str, list[str]] = {
         "__main__",
     ],
     "bakthat.system": [
-        "file_log files linux paths signals streams text threads",
+        "_supervisor file_log files linux paths signals streams text threads",
         "disks programs terminal",
     ],
     "bakthat.format": ["names description entry", "index"],
