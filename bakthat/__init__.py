@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bakthat.errors import BakthatError
     from bakthat.format.entry import Entry
     from bakthat.hooks import events
+    from bakthat.operations.backup.open_backup import open_backup
     from bakthat.operations.backup.operation import backup
     from bakthat.operations.backup.preview import preview_backup
     from bakthat.operations.browse.contents import contents
@@ -53,6 +54,7 @@ __all__ = [
     "find",
     "jobs",
     "ls",
+    "open_backup",
     "open_file",
     "preview_backup",
     "restore",
@@ -83,6 +85,7 @@ _HOMES = {
     "find": "bakthat.operations.browse.find",
     "jobs": "bakthat.operations.cold",
     "ls": "bakthat.operations.listing",
+    "open_backup": "bakthat.operations.backup.open_backup",
     "open_file": "bakthat.operations.browse.open_file",
     "preview_backup": "bakthat.operations.backup.preview",
     "restore": "bakthat.operations.restore.operation",

@@ -18,6 +18,7 @@ from bakthat.system.signals import child_status
 from bakthat.system.text import from_native, printable, reason_of, to_native
 
 PASSWORD_VARIABLE = "BAKTHAT_PASSWORD"
+_UNENCRYPTED_HINT = "to store unencrypted, set password: '' in the profile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,15 @@ def decryption_passphrase(
     )
 
 
+def database_password(profile: Mapping[str, Any]) -> str | None:
+    """Return the password of the profile's database servers; None when it sets none.
+
+    Raises ConfigError when it cannot be read, or is empty.
+    """
+    configured = _configured_password(profile, prefix="database_")
+    return configured.text if configured is not None else None
+
+
 def identity_text(
     profile: Mapping[str, Any], *, identity_file: str | os.PathLike[str] | None = None
 ) -> str:
@@ -155,7 +165,7 @@ def check_new_passphrase(passphrase: str, origin: str) -> None:
 def check_password_file(path: Path) -> None:
     """Check that a file holds a passphrase for new backups. Raises ConfigError, PasswordError."""
     text = read_secret_file(path, "password file")
-    configured = _not_empty(text, f"the password file '{path}'")
+    configured = _not_empty(text, f"the password file '{path}'", _UNENCRYPTED_HINT)
     check_new_passphrase(configured.text, configured.origin)
 
 
@@ -204,31 +214,31 @@ def _environment_password() -> str | None:
 
 
 def _configured_password(
-    profile: Mapping[str, Any], timeout: float | None = None
+    profile: Mapping[str, Any], timeout: float | None = None, *, prefix: str = ""
 ) -> _ConfiguredPassword | None:
-    """Return the profile's password; None when it sets none."""
-    if profile.get("password") is not None:
-        return _ConfiguredPassword(str(profile["password"]), "'password' of the profile")
-    if profile.get("password_file") is not None:
-        path = expanded(profile["password_file"])
-        text = read_secret_file(path, "password file")
-        return _not_empty(text, f"the password file '{path}'")
-    if profile.get("password_command") is not None:
-        output = _run(profile["password_command"], timeout)
-        return _not_empty(output, "the output of password_command")
+    """Return the profile's password; None when it sets none. *prefix* is that of its three keys."""
+    key = f"{prefix}password"
+    hint = "" if prefix else _UNENCRYPTED_HINT
+    if profile.get(key) is not None:
+        return _ConfiguredPassword(str(profile[key]), f"'{key}' of the profile")
+    if profile.get(f"{key}_file") is not None:
+        path = expanded(profile[f"{key}_file"])
+        what = f"{prefix.replace('_', ' ')}password file"
+        return _not_empty(read_secret_file(path, what), f"the {what} '{path}'", hint)
+    if profile.get(f"{key}_command") is not None:
+        output = _run(profile[f"{key}_command"], f"{key}_command", timeout)
+        return _not_empty(output, f"the output of {key}_command", hint)
     return None
 
 
-def _not_empty(text: str, origin: str) -> _ConfiguredPassword:
+def _not_empty(text: str, origin: str, hint: str) -> _ConfiguredPassword:
     """Return the password in *text*. Raises ConfigError when it is empty.
 
     A broken script must not switch encryption off.
     """
     password = text.rstrip("\r\n")
     if not password:
-        raise ConfigError(
-            f"{origin} is empty", hint="to store unencrypted, set password: '' in the profile"
-        )
+        raise ConfigError(f"{origin} is empty", hint=hint)
     return _ConfiguredPassword(password, origin)
 
 
@@ -260,8 +270,8 @@ _NOT_IN_A_LINE = {
 _SHELL_SYNTAX = frozenset(("|", "||", "&&", ";", ">", "<", "2>/dev/null", "2>&1"))
 
 
-def _run(command: str | list[str], timeout: float | None) -> str:
-    """Run password_command without a shell; return its output, the password.
+def _run(command: str | list[str], key: str, timeout: float | None) -> str:
+    """Run the program of *key* without a shell; return its output, the password.
 
     It is ended after *timeout* seconds.
     """
@@ -269,14 +279,14 @@ def _run(command: str | list[str], timeout: float | None) -> str:
         arguments = shlex.split(command) if isinstance(command, str) else command
     except ValueError as exc:
         raise ConfigError(
-            f"password_command cannot be read: {reason_of(exc)}",
+            f"{key} cannot be read: {reason_of(exc)}",
             hint="write it as a list, an entry for each argument",
         ) from exc
     if not arguments:
-        raise ConfigError("password_command is empty", hint="name a program, or remove the line")
+        raise ConfigError(f"{key} is empty", hint="name a program, or remove the line")
     if isinstance(command, str) and not _SHELL_SYNTAX.isdisjoint(arguments):
         raise ConfigError(
-            "password_command runs without a shell, and holds what only a shell understands",
+            f"{key} runs without a shell, and holds what only a shell understands",
             hint="write sh -c '…', or a list of arguments if it is meant",
         )
     native = [to_native(each) for each in arguments]
@@ -288,29 +298,27 @@ def _run(command: str | list[str], timeout: float | None) -> str:
         if isinstance(exc, FileNotFoundError) and "/" not in arguments[0]:
             hint = "write the whole path of the program; under cron, PATH is short"
         program = printable(arguments[0])
-        raise ConfigError(
-            f"cannot run '{program}' for password_command: {reason_of(exc)}", hint=hint
-        ) from exc
+        raise ConfigError(f"cannot run '{program}' for {key}: {reason_of(exc)}", hint=hint) from exc
     except ValueError as exc:
         raise ConfigError(
-            f"cannot run password_command: {reason_of(exc)}", hint="remove the NUL character"
+            f"cannot run {key}: {reason_of(exc)}", hint="remove the NUL character"
         ) from exc
     except subprocess.TimeoutExpired:
         # Not "from exc": that exception may hold the secret.
         raise ConfigError(
-            f"password_command did not end within {timeout:g} seconds",
+            f"{key} did not end within {timeout:g} seconds",
             hint="run it in a shell: it may wait for an answer, or for a server",
         ) from None
     if status:
         by_signal = f"was ended by signal {-status}"
         how = by_signal if status < 0 else f"failed with status {status}"
-        raise ConfigError(f"password_command {how}", hint="run it in a shell to see why")
+        raise ConfigError(f"{key} {how}", hint="run it in a shell to see why")
     try:
         return output.decode()
     except UnicodeDecodeError:
         # Not "from exc": that exception holds the secret.
         raise ConfigError(
-            "the output of password_command is not UTF-8 text",
+            f"the output of {key} is not UTF-8 text",
             hint="let it print the password as UTF-8",
         ) from None
 

@@ -102,7 +102,8 @@ def _setting_of(key: str) -> Setting | None:
         given = os.environ[variable]
         text = given if _is_path(key) else from_native(given)  # the bytes of a path may be any
         return Setting(_checked(key, text, variable), variable)
-    if file_variable in os.environ:
+    # Where the file has a key of its own, the variable sets that one.
+    if file_variable in os.environ and f"{key}_file" not in KEYS:
         path = os.environ[file_variable]
         text = _content_of(path, file_variable, is_secret=KEYS[key].is_secret)
         text = to_native(text) if _is_path(key) else text

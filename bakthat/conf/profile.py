@@ -22,6 +22,7 @@ PATHS = {
     "local_path": None,
     "password_file": None,
     "identity_file": None,
+    "database_password_file": None,
     "plugins_dir": None,
     "prometheus": "textfile",
     "database": None,
@@ -210,6 +211,20 @@ class Profile:
     )
     plugin_settings: dict[str, Any] = _key(
         settings.mapping, {}, secret=True, about="The settings of your own plugins"
+    )
+    database_password: str | None = _key(
+        settings.any_text,
+        secret=True,
+        about="The password of the database servers that are backed up by their URLs; without one, "
+        "their programs look for it where they always do, such as ~/.pgpass or ~/.my.cnf",
+    )
+    database_password_file: str | None = _key(
+        settings.text, about="The path of a file that holds only the password of the databases"
+    )
+    database_password_command: str | list[str] | None = _key(
+        settings.text_or_texts,
+        about="A program that prints the password of the databases, with its arguments; it runs "
+        "without a shell",
     )
     database: str = _key(settings.text, DEFAULT_DATABASE, about="The path of the catalog")
 

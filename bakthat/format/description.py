@@ -37,9 +37,6 @@ MAX_LEVEL = 9
 NAMED = "named"
 """The source id of a backup that was given a name: its source makes no difference."""
 
-SUSPICIOUS = "suspicious"
-"""The field of an index, and of the catalog, by which the size of a stream is far from usual."""
-
 MAX_TEXT = 1024
 """The most characters of a text in a self-description; a longer text is left out."""
 
@@ -210,7 +207,7 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
     "stored": _number(0, 2**62),
     "sha256": _sha256,
     "dump": _text,
-    SUSPICIOUS: _boolean,
+    "suspicious": _boolean,
     "KeyValue": _boolean,
     "is_gzipped": _boolean,
     "is_enc": _boolean,

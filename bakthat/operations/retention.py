@@ -2,8 +2,8 @@
 
 Both work on exactly one set: the backups of one name and one source, made by one host, in one
 container. A plan is complete before the first deletion; ``--dry-run`` shows it. The newest backup
-of a set always stays, and so does whatever the kept ones, running ones, and those that the catalog
-does not list need.
+of a set always stays, and the newest whose size is not suspicious, and so does whatever the kept
+ones, running ones, and those that the catalog does not list need.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from bakthat.policy.rotation import (
     IN_THE_FUTURE,
     NEWEST,
     NEWEST_OF_SOURCE,
+    NEWEST_OF_USUAL_SIZE,
     RECORDED_LAST,
     RUNNING,
     Decision,
@@ -61,6 +62,7 @@ log = logging.getLogger("bakthat")
 _KEPT_WITHOUT_RULE: Mapping[tuple[str, ...], str] = {
     (NEWEST,): "it is the newest",
     (NEWEST_OF_SOURCE,): "it is the newest of its source",
+    (NEWEST_OF_USUAL_SIZE,): "it is the newest of a usual size",
     (RECORDED_LAST,): "it was recorded last",
     (RUNNING,): "a running backup needs it",
 }
@@ -404,6 +406,9 @@ def _plan(session: Session, found: BackupSet, purpose: str, decisions: list[Deci
     is_known = [bool(id_of_source(each)) for each in found.backups]
     for each in set(is_known):
         decisions = keep_also(decisions, is_known.index(each), NEWEST_OF_SOURCE)
+    usual = [not each.is_suspicious for each in found.backups]
+    if any(usual):
+        decisions = keep_also(decisions, usual.index(True), NEWEST_OF_USUAL_SIZE)
     decided = decisions
     decisions, problem = keep_needed(session, found, decisions)
     planned = (

@@ -40,7 +40,7 @@ from bakthat.pipeline.legacy import (
     begins_tar,
     wrong_password_error,
 )
-from bakthat.system.streams import ByteCounter, CountedSource, Source
+from bakthat.system.streams import ByteCounter, CountedSource, Sink, Source
 from bakthat.system.text import human_size, printable
 
 DAMAGE = (CorruptArchiveError, AgeFormatError, DecryptionError)
@@ -178,6 +178,39 @@ def read_object(
                 report=report,
             )
         ]
+
+
+def read_stream(
+    stream: BinaryIO,
+    expected: Expected,
+    sink: Sink,
+    *,
+    keys: DecryptionKeys,
+    report: ArchiveReport,
+    on_bytes: ByteCounter,
+    index: EntrySource | None = None,
+    file_keys: FileKeys | None = None,
+) -> None:
+    """Pull a plain file through the chain into *sink*.
+
+    The last piece is written only when all of the file is as it was stored, so that nobody takes
+    an altered one for complete. The other arguments, and what is raised, are as for
+    :func:`read_object`; so is what *sink* raises.
+    """
+    with ExitStack() as stages:
+        stages.enter_context(closing(stream))
+        counted = CountedSource(stream, on_bytes)
+        source = _Hashed(
+            open_stages(stages, counted, expected, keys, file_keys=file_keys), expected, index
+        )
+        held = b""
+        while piece := source.read(_READ_BYTES):
+            sink.write(held)
+            report.bytes += len(held)
+            held = piece
+        sink.write(held)
+        report.bytes += len(held)
+        report.files = 1
 
 
 def verify_object(

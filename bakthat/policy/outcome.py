@@ -9,6 +9,9 @@ from typing import Any
 
 from bakthat.system.text import printable
 
+SUSPICIOUS = "suspicious"
+"""The key of the metadata that says that the size of a stream is far from usual."""
+
 
 class Outcome:
     """What an operation adds to the entry of the catalog that it returns; these are no columns."""
@@ -38,6 +41,11 @@ class Outcome:
     def is_complete(self) -> bool:
         """Whether the restore that returned this entry, else the backup, had no warnings."""
         return not self.warning_count
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether it is a stream whose size is far from that of the one before it."""
+        return bool(self.metadata.get(SUSPICIOUS))
 
     @property
     def where(self) -> str:

@@ -45,6 +45,7 @@ IN_THE_FUTURE = "in the future"
 BEFORE_1970 = "dated before 1970"
 NEWEST = "newest"
 NEWEST_OF_SOURCE = "newest of its source"
+NEWEST_OF_USUAL_SIZE = "newest of a usual size"
 RECORDED_LAST = "recorded last"
 RUNNING = "needed by a running backup"
 NOT_NEEDED = "not needed by any rule"
@@ -259,7 +260,7 @@ def keep_also(decisions: Sequence[Decision], position: int, reason: str) -> list
 
     RECORDED_LAST: after a clock was set back, a new backup has an old date and is not the newest by
     its date. NEWEST_OF_SOURCE: a backup that does not say what its source is may be of another one
-    than those that do.
+    than those that do. NEWEST_OF_USUAL_SIZE: newer ones may be of a dump that failed.
     """
     return [
         Decision(True, (reason,)) if index == position and not decision.keep else decision

@@ -9,6 +9,7 @@ from bakthat import models
 from bakthat.backends.base import Backend, StoredObject
 from bakthat.format import names
 from bakthat.format.description import ARCHIVE, FILE, KEY_VALUE, sanitized
+from bakthat.policy.outcome import SUSPICIOUS
 
 _VALUE_KEYS = ("KeyValue", "is_gzipped")
 _INDEX_FACTS = (
@@ -18,7 +19,7 @@ _INDEX_FACTS = (
     "warning_count",
     "seconds",
     "sha256",
-    "suspicious",
+    SUSPICIOUS,
 )
 """What the self-description of an index knows better than that of its archive, which was written
 before the archive was made."""

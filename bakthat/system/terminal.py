@@ -21,10 +21,11 @@ from bakthat.system.text import is_text, printable, reason_of
 
 def is_interactive() -> bool:
     """Return whether a question can be asked: standard input and error are terminals."""
-    return _is_terminal(sys.stdin) and _is_terminal(sys.stderr)
+    return is_terminal(sys.stdin) and is_terminal(sys.stderr)
 
 
-def _is_terminal(stream: TextIO | None) -> bool:
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether *stream* is open, and is a terminal."""
     return stream is not None and not stream.closed and stream.isatty()
 
 
@@ -46,7 +47,7 @@ def ask_password() -> str:
 
 def ask_secret(question: str) -> str:
     """Ask a question whose answer does not show on the screen. Raises as :func:`ask` does."""
-    return _text((ask_hidden if _is_terminal(sys.stdin) else ask)(question)).strip()
+    return _text((ask_hidden if is_terminal(sys.stdin) else ask)(question)).strip()
 
 
 def ask(question: str) -> str:

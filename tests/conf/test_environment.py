@@ -18,6 +18,10 @@ pytestmark = pytest.mark.permissions
 SECRET = "wJalrXUtnFEMI/K7MDENG"
 
 
+WITH_FILE_KEYS = [each for each in KEYS if f"{each}_file" in KEYS]
+"""Their variables with _FILE are those of the keys of files."""
+
+
 @pytest.fixture
 def config(isolated_environment: Path) -> Path:
     return isolated_environment / ".bakthat.yml"
@@ -106,7 +110,7 @@ def test_a_wrong_value_is_named_by_its_variable(
     assert hint in error.hint
 
 
-@pytest.mark.parametrize("key", [each for each in KEYS if each != "password"])
+@pytest.mark.parametrize("key", [each for each in KEYS if each not in WITH_FILE_KEYS])
 @pytest.mark.parametrize(
     "value",
     [
@@ -278,11 +282,14 @@ VALUES: dict[str, tuple[str, Any]] = {
     "apprise": ("{urls: [json://h]}", {"urls": ["json://h"]}),
     "prometheus": ("{textfile: /a/b.prom}", {"textfile": "/a/b.prom"}),
     "plugin_settings": ("{}", {}),
+    "database_password": ("yes", "yes"),
+    "database_password_file": ("~/database", "~/database"),
+    "database_password_command": ("pass show db", "pass show db"),
     "database": ("/db", "/db"),
 }
 
 
-@pytest.mark.parametrize("key", [each for each in KEYS if each != "password"])
+@pytest.mark.parametrize("key", [each for each in KEYS if each not in WITH_FILE_KEYS])
 @pytest.mark.parametrize("end", [None, "", "\n", "\r\n"])
 def test_every_key_has_a_variable_and_a_file(
     setenv: Any, tmp_path: Path, config: Path, key: str, end: str | None
@@ -402,6 +409,21 @@ def test_a_variable_decides_what_opens_a_backup(setenv: Any, config: Path, tmp_p
     setenv(PASSWORD_FILE=str(write(tmp_path / "pw", "of-the-variable")))
     profile = load_profile().profile.as_mapping()
     assert decryption_passphrase(profile, prompt=False) == "of-the-variable"
+
+
+def test_the_variables_of_a_databases_password_set_the_key_and_the_file(
+    setenv: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert WITH_FILE_KEYS == ["password", "database_password"]
+    setenv(DATABASE_PASSWORD="yes")
+    assert load_profile().profile.database_password == "yes"
+    monkeypatch.delenv("BAKTHAT_DATABASE_PASSWORD")
+    setenv(DATABASE_PASSWORD_FILE=str(tmp_path / "pw"))
+    profile = load_profile().profile
+    assert (profile.database_password, profile.database_password_file) == (
+        None,
+        str(tmp_path / "pw"),
+    )
 
 
 def test_every_path_is_one_in_the_environment() -> None:

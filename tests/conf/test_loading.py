@@ -381,13 +381,16 @@ def test_every_key_of_a_profile_can_be_given_as_conf() -> None:
 
 # Paths.
 
-PATH_KEYS = ["local_path", "password_file", "identity_file", "plugins_dir", "database", "textfile"]
+PATH_KEYS = [
+    *("local_path", "password_file", "identity_file", "plugins_dir", "database", "textfile"),
+    "database_password_file",
+]
 NO_PATHS = {
     *("access_key", "secret_key", "region_name", "s3_bucket", "glacier_vault", "endpoint_url"),
     *("glacier_endpoint_url", "default_destination", "storage_class", "timeout", "attempts"),
     *("host", "prefix", "compress", "password", "password_command", "recipients", "rotation"),
     *("incremental", "full_every", "max_archives", "detect", "ignore_inode", "always_read"),
-    *("recheck", "skip_unchanged", "plugins"),
+    *("recheck", "skip_unchanged", "plugins", "database_password", "database_password_command"),
     *("healthchecks", "webhook", "apprise", "plugin_settings"),
 }
 

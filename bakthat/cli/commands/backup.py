@@ -11,10 +11,10 @@ from bakthat.cli.app import DAILY, KEYS, command, option, run_operation
 from bakthat.cli.commands.preview import print_preview
 from bakthat.cli.exit_codes import ExitCode
 from bakthat.cli.options import options_of, with_destination, with_profile, with_prompt
-from bakthat.cli.output import Summary, print_incomplete, print_result
+from bakthat.cli.output import Summary, print_error, print_incomplete, print_result
 from bakthat.cli.process import keep_freed_memory
 from bakthat.cli.progress import progress_bar
-from bakthat.errors import BakthatError
+from bakthat.errors import BakthatError, UsageError
 from bakthat.policy.defaults import DETECT
 from bakthat.system.text import printable
 
@@ -24,16 +24,19 @@ if TYPE_CHECKING:
 
 @command(
     "backup",
-    "back up a file or a directory",
+    "back up a file, a directory or a stream",
     group=DAILY,
     example="bakthat backup /etc --tags daily",
-    exits={ExitCode.INCOMPLETE: "stored, but a warning says what is missing or incomplete"},
+    exits={
+        ExitCode.INCOMPLETE: "stored, but a warning says what is missing, or that the size is "
+        "suspicious"
+    },
 )
 @option(
     "filename",
     metavar="PATH",
     nargs="?",
-    help="file or directory (default: the current directory)",
+    help="file or directory (default: the current directory), or - for standard input",
 )
 @option(
     "--name",
@@ -95,6 +98,30 @@ if TYPE_CHECKING:
     help="no warning when there is nothing to store",
 )
 @option(
+    "--command",
+    section="streams",
+    metavar="LINE",
+    help="back up what this line prints, run by the shell; if it fails, nothing is stored",
+)
+@option(
+    "--timeout",
+    section="streams",
+    metavar="INTERVAL",
+    help="end the command after this, such as 2h",
+)
+@option(
+    "--fail-below",
+    section="streams",
+    metavar="PERCENT",
+    help="store nothing below this part of the last size, such as 50%%",
+)
+@option(
+    "--accept-size",
+    section="streams",
+    action="store_true",
+    help="no warning about a size that is far from the last",
+)
+@option(
     "--incremental",
     section="increments",
     action="store_true",
@@ -147,6 +174,10 @@ def backup(
     skip_unchanged: bool | None,
     detect: str | None,
     recheck: int | None,
+    command: str | None,
+    timeout: str | None,
+    fail_below: str | None,
+    accept_size: bool,
     dry_run: bool,
     why: str | None,
     s3_reduced_redundancy: bool,
@@ -158,6 +189,11 @@ def backup(
     started = time.monotonic()
     keep_freed_memory()
     if dry_run or why is not None:
+        if command is not None or filename == "-":
+            raise UsageError(
+                "what a stream would store is known only once it is read",
+                hint="leave --dry-run and --why out",
+            )
         preview = bakthat.preview_backup(
             filename,
             destination,
@@ -205,6 +241,10 @@ def backup(
                 skip_unchanged=skip_unchanged,
                 detect=detect,
                 recheck=recheck,
+                command=command,
+                timeout=timeout,
+                fail_below=fail_below,
+                accept_size=accept_size,
                 progress=progress,
             )
 
@@ -220,7 +260,9 @@ def backup(
                 lines=[("backup", entry.as_dict())],
             )
             return
-        if not entry.is_complete:
+        if entry.is_suspicious:
+            print_error("stored, but its size is suspicious")
+        elif not entry.is_complete:
             print_incomplete("stored", entry.warning_count, "incomplete")
         print_result(_summary_of(entry, profile, config), lines=[("backup", entry.as_dict())])
 

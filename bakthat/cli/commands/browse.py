@@ -246,7 +246,7 @@ def _size_or_type(entry: Entry) -> str:
 
 @command(
     "cat",
-    "write one file of a backup to standard output",
+    "write one file of a backup, or a stream, to standard output",
     group=LOOKING,
     example="bakthat cat etc hosts",
     is_file=True,
@@ -255,7 +255,9 @@ def _size_or_type(entry: Entry) -> str:
 @option(
     "path",
     metavar="ENTRY",
-    help="path in the backup, or a .gitignore pattern that one file matches",
+    nargs="?",
+    help="path in the backup, or a .gitignore pattern that one file matches; none for all of a "
+    "stream",
 )
 @with_keys
 @with_destination
@@ -265,7 +267,7 @@ def _size_or_type(entry: Entry) -> str:
 def cat(
     *,
     filename: str,
-    path: str,
+    path: str | None,
     prompt: str,
     identity_file: str | None,
     destination: str | None,

@@ -43,6 +43,12 @@ if TYPE_CHECKING:
     "may be given several times",
 )
 @option(
+    "--to-command",
+    section="what comes back",
+    metavar="LINE",
+    help="let this line, run by the shell, read a stream; no file appears",
+)
+@option(
     "--no-index",
     section="what comes back",
     action="store_true",
@@ -102,6 +108,7 @@ def restore(
     filename: str,
     output: str | None,
     only: list[str],
+    to_command: str | None,
     no_index: bool,
     keep_going: bool,
     partial: bool,
@@ -149,6 +156,7 @@ def restore(
                 use_index=not no_index,
                 keep_going=keep_going,
                 partial=partial,
+                to_command=to_command,
                 report=report,
                 progress=progress,
             )
@@ -165,7 +173,7 @@ def restore(
                 report.seconds,
                 files=report.files,
                 bytes=report.bytes,
-                into=output or os.curdir,
+                into="a command" if to_command is not None else output or os.curdir,
                 stored=entry.size,
                 where=f"from {entry.where}",
                 warnings=entry.warning_count,

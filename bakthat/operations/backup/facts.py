@@ -15,13 +15,13 @@ from bakthat.format.description import (
     INCREMENT_FORMAT,
     INDEX,
     INDEX_FORMAT,
-    SUSPICIOUS,
     archive_identity,
     describe,
 )
 from bakthat.format.index.layout import IndexHeader
 from bakthat.operations.sources.base import Source
 from bakthat.passwords import EncryptionKeys
+from bakthat.policy.outcome import SUSPICIOUS
 
 if TYPE_CHECKING:
     # A backup without increments does not load it.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bakthat.archive.create.worker import open_content
 from bakthat.conf import DEFAULT_PROFILE
+from bakthat.errors import UsageError
 from bakthat.format.description import join_tags
 from bakthat.operations.backup.request import BackupRequest, refuse_source_in_store
 from bakthat.operations.changes import after_change
@@ -63,11 +64,16 @@ def backup(
     always_read: str | Sequence[str] | None = None,
     recheck: int | None = None,
     skip_unchanged: bool | None = None,
+    command: str | None = None,
+    timeout: str | float | None = None,
+    fail_below: str | int | None = None,
+    accept_size: bool = False,
     progress: Progress | None = None,
 ) -> models.Backups:
-    """Back up a file or a directory and return its catalog entry.
+    """Back up a file, a directory or a stream, and return its catalog entry.
 
-    *filename* None means the current directory. *custom_filename* is the name of the set, by
+    *filename* None means the current directory, and "-" standard input. With *command*, a line for
+    the shell, its output is backed up instead. *custom_filename* is the name of the set, by
     default the base name of *filename*. *root_name* is the name of the file or directory inside
     the archive, by default its base name. *host* is the name of this host, by default the profile's
     ``host``, else the machine's. *tags* is a list, or text with commas or spaces.
@@ -96,6 +102,15 @@ def backup(
     patterns as in .gitignore, and *recheck* percent. With *skip_unchanged*, no backup is made when
     nothing has changed: the newest entry is returned, and its ``is_skipped`` is True.
 
+    A stream, from *command* or standard input, is stored as it is, compressed: ``NAME.DATE.gz``.
+    Nothing is stored when *command* ends with another exit code than 0, by a signal, or not within
+    *timeout*, in seconds or an interval such as "2h"; nor when the stream is empty, unless
+    *allow_empty* says that this is meant. A size below half or above twice that of the last backup
+    whose size was not suspicious is suspicious: a warning, and the entry's ``is_suspicious`` is
+    True. *accept_size* says that the new size is meant. Below *fail_below* percent of the last size
+    ("50%" or 50), nothing is stored. What a tree can leave out, and increments, are not for
+    streams.
+
     *progress* is called with the bytes read and the bytes to read; its method ``on_state``, where
     it has one, gets a :class:`~bakthat.system.streams.ProgressState` in place of that. Without it,
     the log has percentages. The logger ``bakthat.files`` names each file once its own level is
@@ -110,13 +125,43 @@ def backup(
     after the backup was recorded, such as that of a callback, has a note with the stored filename.
     """
     session = Session(profile, config, conf, destination, host=host)
-    if session.loaded.is_unconfigured and session.named_destination is None:
-        local_path = expanded(session.profile.local_path)
-        log.info(
-            "No configuration in %s: storing in %s",
-            printable(session.loaded.origin),
-            printable(local_path),
+    _say_where_unconfigured(session)
+    if command is not None or filename in ("-", b"-"):
+        _refuse(
+            "a stream",
+            path=filename is not None and command is not None,
+            exclude_file=exclude_file is not None,
+            exclude_caches=exclude_caches,
+            one_file_system=one_file_system,
+            root_name=root_name is not None,
+            incremental=bool(incremental),
+            full=full,
+            skip_unchanged=bool(skip_unchanged),
+            detect=detect is not None,
+            recheck=recheck is not None,
         )
+        from bakthat.operations.backup.stream import SizeRule, back_up_stream
+
+        return back_up_stream(
+            session,
+            command,
+            custom_filename,
+            SizeRule.make(allow_empty=allow_empty, accept_size=accept_size, fail_below=fail_below),
+            timeout=timeout,
+            tags=tags,
+            password=password,
+            recipients=recipients,
+            prompt=prompt,
+            s3_reduced_redundancy=s3_reduced_redundancy,
+            create=create,
+            progress=progress,
+        )
+    _refuse(
+        "a file or directory",
+        timeout=timeout is not None,
+        fail_below=fail_below is not None,
+        accept_size=accept_size,
+    )
     with operation(session, "backup") as current:
         source = BackupSource.find(
             filename, custom_filename, compress=session.profile.compress, root_name=root_name
@@ -216,3 +261,22 @@ def backup(
 
 def _wants_increments(session: Session, incremental: bool | None) -> bool:
     return session.profile.incremental if incremental is None else bool(incremental)
+
+
+def _say_where_unconfigured(session: Session) -> None:
+    if session.loaded.is_unconfigured and session.named_destination is None:
+        log.info(
+            "No configuration in %s: storing in %s",
+            printable(session.loaded.origin),
+            printable(expanded(session.profile.local_path)),
+        )
+
+
+def _refuse(source: str, **given: bool) -> None:
+    """Raise UsageError for an argument that means nothing for such a *source*."""
+    for name, is_given in given.items():
+        if is_given:
+            raise UsageError(
+                f"'{name.replace('_', '-')}' cannot be used when {source} is backed up",
+                hint="leave it out",
+            )

@@ -25,7 +25,7 @@ from bakthat.session.reading import KeyFinder, expected_of, find_to_restore
 from bakthat.session.session import Session
 from bakthat.system.paths import PathLike
 from bakthat.system.streams import Sink, Source
-from bakthat.system.text import printable
+from bakthat.system.text import from_native, printable
 
 CHECKED_BYTES = 64 * 1024 * 1024
 """A file of up to so many bytes is checked before its first byte is written."""
@@ -83,7 +83,7 @@ def open_file(
 
 def cat(
     filename: str,
-    path: str,
+    path: str | None,
     output: Sink,
     destination: str | None = None,
     profile: str = DEFAULT_PROFILE,
@@ -98,7 +98,8 @@ def cat(
 ) -> Entry:
     """Write the content of one file of a backup to *output*; return its entry.
 
-    The arguments are those of :func:`open_file`, which also says what is raised. A file of up to
+    The arguments are those of :func:`open_file`, which also says what is raised. *path* None is the
+    whole of a stream, or of a file that is stored as it is. A file of up to
     CHECKED_BYTES is written only after its SHA-256 was compared with that in the index. A larger
     one is written as it is read; when the SHA-256 differs, CorruptArchiveError follows the last
     byte.
@@ -151,9 +152,16 @@ class _Found:
 
 
 def _find(
-    stages: ExitStack, session: Session, backup: models.Backups, path: str, keys: KeyFinder
+    stages: ExitStack, session: Session, backup: models.Backups, path: str | None, keys: KeyFinder
 ) -> _Found:
     name = printable(backup.stored_filename)
+    if path is None:
+        if expected_of(backup).is_archive:
+            raise UsageError(
+                f"{name} is an archive of files",
+                hint="name one of them; bakthat contents lists them",
+            )
+        path = from_native(expected_of(backup).name)
     if backup.is_key_value:
         raise UsageError(
             f"{name} is a value, which has no files", hint=f"bakthat restore {name} restores it"

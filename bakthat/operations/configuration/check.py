@@ -145,13 +145,14 @@ def _about_files(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
     profile = loaded.profile
     for key, path in (
         ("password_file", profile.password_file),
+        ("database_password_file", profile.database_password_file),
         ("identity_file", profile.identity_file),
     ):
         reason = _unreadable(path) if path is not None else ""
         if reason:
             detail = f"{loaded.place(key)}: the file of '{key}' {reason}"
             # Without a private key backups are made all the same.
-            is_needed = key == "password_file"
+            is_needed = key != "identity_file"
             yield problem(topic, detail) if is_needed else advice(topic, detail)
 
 

@@ -86,7 +86,7 @@ def _without_secrets(key: str, value: Any) -> Any:
         return _hidden(value)
     if key == "recipients":  # a password may have come here by mistake
         return [each if each.startswith("age1") else HIDDEN for each in value]
-    if key == "password_command" and value is not None:
+    if key in ("password_command", "database_password_command") and value is not None:
         return _program_of(value)
     return _without_users(value)
 

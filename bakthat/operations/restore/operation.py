@@ -18,12 +18,14 @@ from bakthat.errors import CorruptArchiveError, NotFoundError, UsageError
 from bakthat.operations.restore.archive import ArchiveRestore
 from bakthat.operations.restore.options import RestoreOptions
 from bakthat.operations.restore.state import StateRestore, archives_to_read
+from bakthat.operations.restore.stream import StreamRestore, check_is_stream
 from bakthat.passwords import may_ask
 from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD
 from bakthat.session import cold
 from bakthat.session.reading import KeyFinder, expected_of, find_to_restore
 from bakthat.session.session import Session, operation, result_log
 from bakthat.system.paths import PathLike, expanded
+from bakthat.system.programs import shell_program
 from bakthat.system.streams import Progress
 from bakthat.system.text import counted, human_size, printable
 
@@ -52,6 +54,7 @@ def restore(
     keep_going: bool = False,
     use_index: bool = True,
     partial: bool = False,
+    to_command: str | None = None,
     report: ArchiveReport | None = None,
     progress: Progress | None = None,
 ) -> models.Backups | None:
@@ -77,6 +80,11 @@ def restore(
     is missing or was replaced, nothing is restored, and the error says which files are affected;
     *partial* True restores all others, with a warning for each such archive. *use_index* False
     cannot restore an increment.
+
+    With *to_command*, a line for the shell, that reads a stream from its standard input, and no
+    file appears. It gets the last bytes only when the whole stream is as it was stored; where that
+    turns out to be altered, it is ended before. ConsumerError is raised when it fails; it may stop
+    reading early, and succeed.
 
     *keep_going* True leaves out what the file system of *output* cannot hold, such as names that it
     does not allow, devices and files that are too large. A warning names each.
@@ -113,8 +121,13 @@ def restore(
         )
     paths = [only] if isinstance(only, str) else list(only)
     repeated = _arguments_to_repeat(
-        output, identity_file, prompt, paths, keep_going, use_index, partial, any_size
+        output, identity_file, prompt, paths, keep_going, use_index, partial, any_size, to_command
     )
+    if to_command is not None and (output is not None or paths):
+        raise UsageError(
+            "a command takes the whole stream, and no file appears",
+            hint="leave --output and --only out",
+        )
     options = RestoreOptions(
         target=_target(output),
         password=password,
@@ -137,7 +150,13 @@ def restore(
         stored = _stored_object(session, found)
         keys = KeyFinder(session, password, identity_file, options.prompt)
         reading: ArchiveRestore | StateRestore
-        if found.is_increment:
+        target = printable(options.target)
+        if to_command is not None:
+            check_is_stream(found, expected)
+            program = shell_program(to_command)
+            reading = StreamRestore(session, found, expected, keys, options, program)
+            target = program.name
+        elif found.is_increment:
             reading = StateRestore(stack, session, found, keys, options)
         else:
             reading = ArchiveRestore(session, found, expected, keys, options)
@@ -149,7 +168,7 @@ def restore(
         report = ArchiveReport() if report is None else report
         reading.run(report)
         found.restore_warning_count = report.warning_count
-        name, target = printable(found.stored_filename), printable(options.target)
+        name = printable(found.stored_filename)
         current.finish(found, done=f"restored {name} into {target}")
         result_log.info(
             "Restored %s: %d files (%s) into %s, with %d warnings",
@@ -199,6 +218,7 @@ def _arguments_to_repeat(
     use_index: bool,
     partial: bool,
     any_size: bool,
+    to_command: str | None,
 ) -> list[str]:
     """Return the arguments that the restore after the thaw needs too.
 
@@ -211,6 +231,7 @@ def _arguments_to_repeat(
     given += [] if use_index else ["--no-index"]
     given += ["--partial"] if partial else []
     given += ["--any-size"] if any_size else []
+    given += ["--to-command", to_command] if to_command is not None else []
     return given + ([] if may_ask(prompt) else ["--prompt", "no"])
 
 
