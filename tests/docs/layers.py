@@ -152,7 +152,12 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.operations.restore": ["options", "archive state", "stream", "operation"],
     "bakthat.operations.sources": ["base", "databases files streams"],
-    "bakthat.operations.sources.databases": ["base url_parts"],
+    "bakthat.operations.sources.databases": ["base url_parts", "postgresql", "url"],
+    "bakthat.operations.sources.databases.postgresql": [
+        "archive client roles",
+        "load",
+        "server",
+    ],
     "bakthat.operations.sync": ["report", "indexes", "operation"],
     "bakthat.cli": [
         "configure exit_codes messages process signals",

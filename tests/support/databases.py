@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.commandline import PATIENCE
 from tests.support.needs import program
+from tests.support.servers import free_port
 
 
 @contextmanager
@@ -116,8 +117,12 @@ def mariadb_server(home: Path) -> Iterator[list[str]]:
 
 
 @contextmanager
-def postgresql_server() -> Iterator[dict[str, str]]:
-    """Run PostgreSQL; yield the environment of its clients."""
+def postgresql_server(password: str = "") -> Iterator[dict[str, str]]:
+    """Run PostgreSQL; yield the environment of its clients.
+
+    Nobody needs a password at its socket. With *password*, that of ``postgres``, the server has a
+    free port of the loopback address, too, where each role needs its own.
+    """
     initdb, postgres, _ = program("initdb"), program("postgres"), program("pg_dump")
     # The server refuses to be root, and another user cannot come into pytest's directories.
     account = pwd.getpwnam("postgres") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
@@ -127,18 +132,23 @@ def postgresql_server() -> Iterator[dict[str, str]]:
         home.chmod(0o755)
         other = account.pw_uid if os.getuid() == 0 else None
         done = subprocess.run(
-            [initdb, "-D", home / "data", "-U", "postgres", "-A", "trust",
-             "-E", "UTF8", "--locale=C", "--no-sync"],
+            [initdb, "-D", home / "data", "-U", "postgres", "--auth-local=trust",
+             "--auth-host=scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync"],
             user=other, cwd=home, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        environment = {"PGHOST": name, "PGUSER": "postgres"}
-        command = [postgres, "-D", str(home / "data"), "-k", name]
+        port = str(free_port())
+        environment = {"PGHOST": name, "PGUSER": "postgres", "PGPORT": port}
+        command = [postgres, "-D", str(home / "data"), "-k", name, "-p", port, "-c", "fsync=off"]
+        client = ["psql", "-h", name, "-p", port, "-U", "postgres"]
         with _running(
-            [*command, "-c", "listen_addresses=", "-c", "fsync=off"],
+            [*command, "-c", f"listen_addresses={'127.0.0.1' if password else ''}"],
             home / "server.log",
-            is_ready=lambda: succeeds("psql", "-h", name, "-U", "postgres", "-c", "SELECT 1"),
+            is_ready=lambda: succeeds(*client, "-c", "SELECT 1"),
             stop=signal.SIGINT,  # the fast way to stop
             user=other,
         ):
+            if password:
+                quoted = password.replace("'", "''")
+                output_of(*client, "-c", f"ALTER ROLE postgres PASSWORD '{quoted}'")
             yield environment

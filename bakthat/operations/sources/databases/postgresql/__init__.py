@@ -1,0 +1,1 @@
+"""PostgreSQL: its databases and what a server has besides them."""

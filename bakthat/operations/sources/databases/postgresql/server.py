@@ -1,0 +1,167 @@
+"""Databases of PostgreSQL, through ``pg_dump``, ``pg_restore`` and ``psql``."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from bakthat.errors import DatabaseError
+from bakthat.operations.sources.databases.base import Access, Database, Load
+from bakthat.operations.sources.databases.postgresql.client import (
+    Client,
+    literal,
+)
+from bakthat.operations.sources.databases.postgresql.load import (
+    DatabaseRestore,
+    EmptyDatabaseRestore,
+    GlobalsRestore,
+    has_objects,
+)
+from bakthat.operations.sources.databases.url_parts import DatabaseUrl
+from bakthat.system.programs import Program
+from bakthat.system.text import printable
+
+log = logging.getLogger(__name__)
+
+DUMP_KIND = "postgresql"
+GLOBALS_KIND = "postgresql-globals"
+LOCK_SECONDS = 600
+"""How long a dump waits for a table that a migration has locked, before it fails."""
+_DUMP = (
+    "--format=custom",  # the only format that goes through a pipe and can be read in parts
+    "--compress=0",  # bakthat compresses
+    "--quote-all-identifiers",  # a later server may have made a keyword of a name
+    f"--lock-wait-timeout={LOCK_SECONDS * 1000}",
+)
+_LIST = """
+SELECT datname FROM pg_catalog.pg_database
+WHERE NOT datistemplate AND datallowconn AND datconnlimit <> -2
+ORDER BY datname COLLATE "C";
+"""  # a limit of -2 marks a database that was dropped half
+
+
+@dataclass(frozen=True, slots=True)
+class PostgreSQLServer:
+    """A server of PostgreSQL."""
+
+    client: Client
+
+    @classmethod
+    def from_url(cls, url: DatabaseUrl, access: Access) -> PostgreSQLServer:
+        """Return the server of a URL."""
+        return cls(Client(url, access))
+
+    def databases(self) -> list[Database]:
+        """Return each database that is no template and allows connections, then the globals.
+
+        ``postgres``, which administration connects to, is returned if it has something of a user.
+        """
+        names = [str(name) for (name,) in self.client.rows(self.client.maintenance(), _LIST)]
+        found: list[Database] = [
+            self.database(name)
+            for name in names
+            if name != "postgres" or has_objects(self.client, name)
+        ]
+        return [*found, self.globals()]
+
+    def database(self, name: str) -> PostgreSQLDatabase:
+        """Return the database *name*, which need not exist."""
+        return PostgreSQLDatabase(self.client, name)
+
+    def globals(self) -> PostgreSQLGlobals:
+        """Return what belongs to no database: roles and tablespaces."""
+        return PostgreSQLGlobals(self.client)
+
+    def scratch(self) -> DatabaseRestore:
+        """Prepare to load a dump into a new database with a random name."""
+        self.client.check_tool("pg_restore")
+        return DatabaseRestore(self.client, None)
+
+
+class PostgreSQLDatabase:
+    """A database of PostgreSQL."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self.dump_kind = DUMP_KIND
+        self.name = name
+        self.url = client.shown(name)
+        self.dump_name = f"{name.replace('/', '_')}.dump"
+
+    def check(self) -> None:
+        """Raise DatabaseError unless it can be dumped."""
+        _check_version(self._client, "pg_dump", self.name)
+
+    def dump(self) -> Program:
+        """Return the program that writes all of it, large objects too, as of one moment."""
+        return self._client.program("pg_dump", *_DUMP, database=self.name)
+
+    def load(self, *, replace: bool) -> Load:
+        """Prepare to load a dump: into a new database, which takes this one's place at the end,
+        or into this one if it exists and is empty."""
+        self._client.check_tool("pg_restore")
+        other = self._client.maintenance(self.name)
+        found = self._client.rows(
+            other,
+            f"SELECT 1 FROM pg_catalog.pg_database WHERE datname = {literal(self.name)};",
+        )
+        if not found:
+            return DatabaseRestore(self._client, self.name)
+        if not has_objects(self._client, self.name):
+            return EmptyDatabaseRestore(self._client, self.name)
+        if not replace:
+            raise DatabaseError(
+                f"the database '{printable(self.url)}' is not empty",
+                hint="restore into another one, or replace what is in it with --replace",
+            )
+        return DatabaseRestore(self._client, self.name, replace=True)
+
+
+class PostgreSQLGlobals:
+    """The roles and tablespaces of a server."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.dump_kind = self.name = GLOBALS_KIND
+        self.url = client.shown()
+        self.dump_name = f"{GLOBALS_KIND}.sql"
+
+    def check(self) -> None:
+        """Raise DatabaseError unless they can be dumped."""
+        _check_version(self._client, "pg_dumpall", self._client.maintenance())
+
+    def dump(self) -> Program:
+        """Return the program that writes the SQL that makes them."""
+        database = self._client.maintenance()
+        options = ["--globals-only", "--quote-all-identifiers"]
+        sql = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT');"
+        if self._client.rows(database, sql) != [["t"]]:
+            log.warning(
+                "the roles of '%s' are backed up without their passwords,"
+                " which only a superuser may read",
+                self.url,
+            )
+            options.append("--no-role-passwords")
+        return self._client.program("pg_dumpall", *options, database=database)
+
+    def load(self, *, replace: bool) -> GlobalsRestore:
+        """Prepare to load a dump: it changes the roles that exist, and removes none."""
+        return GlobalsRestore(self._client, self._client.maintenance())
+
+
+def _check_version(client: Client, tool: str, database: str) -> None:
+    version = client.check_tool(tool)
+    ((number,),) = client.rows(database, "SHOW server_version_num;")
+    full = int(number or 0)
+    server = full // 10000 if full >= 100000 else full // 100
+    if version < server:
+        raise DatabaseError(
+            f"{tool} {_shown(version)} cannot dump '{client.shown(database)}',"
+            f" whose server is PostgreSQL {_shown(server)}",
+            hint=f"install the client of PostgreSQL {_shown(server)},"
+            f" such as Debian's postgresql-client-{_shown(server)}",
+        )
+
+
+def _shown(version: int) -> str:
+    return str(version) if version < 100 else f"{version // 100}.{version % 100}"
