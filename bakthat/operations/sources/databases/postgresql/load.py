@@ -154,9 +154,12 @@ class DatabaseRestore:
         """Give the new database the owner, the rights, the settings and the comment."""
         made = identifier(self._made)
         owner = f"ALTER DATABASE {made} OWNER TO {identifier(properties.owner)};"
+        sql = "\n".join([owner, *properties.changes_of(made)])
+        # As a literal, since what a dump says must not be a command to psql. In the database, since
+        # the server keeps the comment as the bytes of the encoding of who sends it.
+        script = f"DO {literal(f'BEGIN EXECUTE {literal(sql)}; END')};"
         try:
-            for statement in [owner, *properties.changes_of(made)]:
-                self._run(statement)
+            self._client.rows(self._made, script)
         except DatabaseError as exc:
             raise DatabaseError(
                 f"the database cannot get its owner, rights and settings from the dump: {exc}",
