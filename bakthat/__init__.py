@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bakthat.errors import BakthatError
     from bakthat.format.entry import Entry
     from bakthat.hooks import events
+    from bakthat.operations.backup.databases import backup_databases
     from bakthat.operations.backup.open_backup import open_backup
     from bakthat.operations.backup.operation import backup
     from bakthat.operations.backup.preview import preview_backup
@@ -42,6 +43,7 @@ __all__ = [
     "BakthatError",
     "Entry",
     "backup",
+    "backup_databases",
     "backup_glacier_inventory",
     "check",
     "cleanup",
@@ -73,6 +75,7 @@ _HOMES = {
     "BakthatError": "bakthat.errors",
     "Entry": "bakthat.format.entry",
     "backup": "bakthat.operations.backup.operation",
+    "backup_databases": "bakthat.operations.backup.databases",
     "backup_glacier_inventory": "bakthat.operations.cold",
     "check": "bakthat.operations.check.operation",
     "cleanup": "bakthat.operations.cleanup",

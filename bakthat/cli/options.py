@@ -7,6 +7,7 @@ import shlex
 from typing import Any
 
 from bakthat.cli.app import CONFIGURATION, KEYS, SELECTION, Command, option
+from bakthat.errors import UsageError
 from bakthat.policy.defaults import DESTINATIONS
 
 
@@ -67,6 +68,33 @@ def with_source(function: Command) -> Command:
         help="of this file or directory",
     )
     return function
+
+
+def with_via(function: Command) -> Command:
+    """Add the option that says how the programs of a database server are run."""
+    option(
+        "--via",
+        section="databases",
+        metavar="WORDS",
+        help="put these before each program of the server, such as 'docker exec -i db'",
+    )
+    return function
+
+
+def without_password(url: str | None) -> str | None:
+    """Return *url*, the URL of a database or None. Raises UsageError when it has a password."""
+    if url is None:
+        return None
+    # Imported here, as few commands need it.
+    from bakthat.operations.sources.databases.url import url_password
+
+    if url_password(url) is not None:
+        raise UsageError(
+            "a password on a command line can be read by every user of this machine",
+            hint="leave it out of the URL, and put it into the profile as database_password_file "
+            "or database_password_command",
+        )
+    return url
 
 
 def with_prompt(function: Command) -> Command:

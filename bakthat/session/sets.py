@@ -128,15 +128,18 @@ def newest_first(backups: Iterable[models.Backups]) -> list[models.Backups]:
 def parse_source(source: PathLike | None) -> str | None:
     """Return the id that *source* selects, "" for the set without a source; None for None.
 
-    *source* is a path on this or another host, an id of 16 hexadecimal digits, or :data:`NO_SOURCE`
-    or "" for the set without a source.
+    *source* is a path on this or another host, the URL of a database, an id of 16 hexadecimal
+    digits, or :data:`NO_SOURCE` or "" for the set without a source.
     """
     if source is None:
         return None
     text = os.fspath(source)
     if text in ("", NO_SOURCE):
         return ""
-    return text if is_source_id(text) else source_id(expanded(text))
+    if is_source_id(text):
+        return text
+    # A database's source is its URL.
+    return source_id(text if isinstance(text, str) and "://" in text else expanded(text))
 
 
 def describe_sets(sets: Sequence[BackupSet]) -> str:

@@ -139,7 +139,7 @@ LAYERS: dict[str, list[str]] = {
         "facts",
         "store",
         "increment stream",
-        "open_backup operation preview",
+        "databases open_backup operation preview",
     ],
     "bakthat.operations.browse": ["comparison order disk", "contents diff find open_file"],
     "bakthat.operations.by_hand": ["script", "operation"],
@@ -151,7 +151,7 @@ LAYERS: dict[str, list[str]] = {
         "operation",
     ],
     "bakthat.operations.restore": ["options", "archive state", "stream", "operation"],
-    "bakthat.operations.sources": ["base", "databases files streams"],
+    "bakthat.operations.sources": ["base", "databases files streams", "servers"],
     "bakthat.operations.sources.databases": ["base url_parts", "postgresql", "url"],
     "bakthat.operations.sources.databases.postgresql": [
         "archive client roles",
@@ -230,7 +230,9 @@ ONLY_FROM: dict[str, str] = {
     "backends.s3": "",
     "backends.s3.backend": "backends backends.s3.probes operations.key_values session.vault",
     "backends.s3.probes": "backends",
-    "operations.sources": "operations.backup.*",
+    "operations.sources": "operations.backup.* operations.restore.*",
+    "operations.sources.databases.url": "operations.sources.servers operations.restore.*"
+    " cli.options",
 }
 
 EXCEPTIONS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from typing import TYPE_CHECKING
@@ -10,7 +11,14 @@ import bakthat
 from bakthat.cli.app import DAILY, KEYS, command, option, run_operation
 from bakthat.cli.commands.preview import print_preview
 from bakthat.cli.exit_codes import ExitCode
-from bakthat.cli.options import options_of, with_destination, with_profile, with_prompt
+from bakthat.cli.options import (
+    options_of,
+    with_destination,
+    with_profile,
+    with_prompt,
+    with_via,
+    without_password,
+)
 from bakthat.cli.output import Summary, print_error, print_incomplete, print_result
 from bakthat.cli.process import keep_freed_memory
 from bakthat.cli.progress import progress_bar
@@ -36,7 +44,8 @@ if TYPE_CHECKING:
     "filename",
     metavar="PATH",
     nargs="?",
-    help="file or directory (default: the current directory), or - for standard input",
+    help="file or directory (default: the current directory), - for standard input, or the URL of "
+    "a database",
 )
 @option(
     "--name",
@@ -103,6 +112,7 @@ if TYPE_CHECKING:
     metavar="LINE",
     help="back up what this line prints, run by the shell; if it fails, nothing is stored",
 )
+@with_via
 @option(
     "--timeout",
     section="streams",
@@ -178,6 +188,7 @@ def backup(
     timeout: str | None,
     fail_below: str | None,
     accept_size: bool,
+    via: str | None,
     dry_run: bool,
     why: str | None,
     s3_reduced_redundancy: bool,
@@ -189,7 +200,7 @@ def backup(
     started = time.monotonic()
     keep_freed_memory()
     if dry_run or why is not None:
-        if command is not None or filename == "-":
+        if command is not None or filename == "-" or _is_url(filename):
             raise UsageError(
                 "what a stream would store is known only once it is read",
                 hint="leave --dry-run and --why out",
@@ -266,8 +277,51 @@ def backup(
             print_incomplete("stored", entry.warning_count, "incomplete")
         print_result(_summary_of(entry, profile, config), lines=[("backup", entry.as_dict())])
 
+    if command is None and filename is not None and _is_url(filename):
+        # Imported here, as --help needs none of it.
+        from bakthat.operations.backup.request import refuse_misplaced
+
+        refuse_misplaced(
+            "a database",
+            exclude_file=exclude_file is not None,
+            exclude_caches=exclude_caches,
+            one_file_system=one_file_system,
+            allow_empty=allow_empty,
+            incremental=bool(incremental),
+            full=full,
+            skip_unchanged=bool(skip_unchanged),
+            detect=detect is not None,
+            recheck=recheck is not None,
+        )
+        with progress_bar("Uploading", moved="stored") as progress:
+            stored = bakthat.backup_databases(
+                without_password(filename) or "",
+                destination,
+                profile,
+                config,
+                custom_filename=custom_filename,
+                via=via,
+                timeout=timeout,
+                fail_below=fail_below,
+                accept_size=accept_size,
+                recipients=recipients,
+                prompt=prompt,
+                tags=tags,
+                host=host,
+                s3_reduced_redundancy=s3_reduced_redundancy,
+                create=create,
+                progress=progress,
+                on_stored=show,
+            )
+        return None if all(each.is_complete for each in stored) else ExitCode.INCOMPLETE
+    if via is not None:
+        raise UsageError("--via is for databases", hint="name one: postgresql://host/shop")
     entry = run_operation("backup", run, show)
     return None if entry.is_skipped or entry.is_complete else ExitCode.INCOMPLETE
+
+
+def _is_url(filename: str | None) -> bool:
+    return filename is not None and "://" in filename and not os.path.lexists(filename)
 
 
 def _summary_of(entry: Backups, profile: str, config: str | None) -> Summary:

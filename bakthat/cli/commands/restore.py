@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import bakthat
 from bakthat.cli.app import DAILY, command, option, run_operation
 from bakthat.cli.exit_codes import ExitCode
-from bakthat.cli.options import with_destination, with_host, with_keys, with_profile, with_source
+from bakthat.cli.options import (
+    with_destination,
+    with_host,
+    with_keys,
+    with_profile,
+    with_source,
+    with_via,
+    without_password,
+)
 from bakthat.cli.output import Summary, print_incomplete, print_listing, print_result
 from bakthat.cli.process import keep_freed_memory
 from bakthat.cli.progress import progress_bar
@@ -48,6 +56,19 @@ if TYPE_CHECKING:
     metavar="LINE",
     help="let this line, run by the shell, read a stream; no file appears",
 )
+@option(
+    "--into",
+    section="databases",
+    metavar="URL",
+    help="load a dump into this database, such as postgresql://host/shop_copy",
+)
+@option(
+    "--replace",
+    section="databases",
+    action="store_true",
+    help="replace what is in the database",
+)
+@with_via
 @option(
     "--no-index",
     section="what comes back",
@@ -109,6 +130,9 @@ def restore(
     output: str | None,
     only: list[str],
     to_command: str | None,
+    into: str | None,
+    replace: bool,
+    via: str | None,
     no_index: bool,
     keep_going: bool,
     partial: bool,
@@ -157,6 +181,9 @@ def restore(
                 keep_going=keep_going,
                 partial=partial,
                 to_command=to_command,
+                into=without_password(into),
+                replace=replace,
+                via=via,
                 report=report,
                 progress=progress,
             )
@@ -173,7 +200,7 @@ def restore(
                 report.seconds,
                 files=report.files,
                 bytes=report.bytes,
-                into="a command" if to_command is not None else output or os.curdir,
+                into=into or ("a command" if to_command is not None else output or os.curdir),
                 stored=entry.size,
                 where=f"from {entry.where}",
                 warnings=entry.warning_count,

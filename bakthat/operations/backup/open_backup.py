@@ -11,6 +11,7 @@ from typing import Any
 from bakthat import models
 from bakthat.archive.create.stream import StreamWriter
 from bakthat.conf import DEFAULT_PROFILE
+from bakthat.operations.backup.request import keys_of_backup
 from bakthat.operations.backup.stream import SizeRule, StreamBackup
 from bakthat.operations.sources.streams import PYTHON, StreamSource
 from bakthat.session.session import Session, operation
@@ -80,10 +81,8 @@ def open_backup(
             current,
             source,
             rule,
+            keys=lambda: keys_of_backup(session, password, recipients, prompt),
             tags=tags,
-            password=password,
-            recipients=recipients,
-            prompt=prompt,
             s3_reduced_redundancy=s3_reduced_redundancy,
             create=create,
             progress=progress,

@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from bakthat.archive.create.worker import open_content
 from bakthat.conf import DEFAULT_PROFILE
-from bakthat.errors import UsageError
 from bakthat.format.description import join_tags
-from bakthat.operations.backup.request import BackupRequest, refuse_source_in_store
+from bakthat.operations.backup.request import (
+    BackupRequest,
+    keys_of_backup,
+    refuse_misplaced,
+    refuse_source_in_store,
+    refuse_url,
+)
 from bakthat.operations.changes import after_change
 from bakthat.operations.sources.files import BackupSource
 from bakthat.session.session import Session, operation
@@ -126,8 +131,9 @@ def backup(
     """
     session = Session(profile, config, conf, destination, host=host)
     _say_where_unconfigured(session)
+    refuse_url(filename)
     if command is not None or filename in ("-", b"-"):
-        _refuse(
+        refuse_misplaced(
             "a stream",
             path=filename is not None and command is not None,
             exclude_file=exclude_file is not None,
@@ -148,15 +154,13 @@ def backup(
             custom_filename,
             SizeRule.make(allow_empty=allow_empty, accept_size=accept_size, fail_below=fail_below),
             timeout=timeout,
+            keys=lambda: keys_of_backup(session, password, recipients, prompt),
             tags=tags,
-            password=password,
-            recipients=recipients,
-            prompt=prompt,
             s3_reduced_redundancy=s3_reduced_redundancy,
             create=create,
             progress=progress,
         )
-    _refuse(
+    refuse_misplaced(
         "a file or directory",
         timeout=timeout is not None,
         fail_below=fail_below is not None,
@@ -270,13 +274,3 @@ def _say_where_unconfigured(session: Session) -> None:
             printable(session.loaded.origin),
             printable(expanded(session.profile.local_path)),
         )
-
-
-def _refuse(source: str, **given: bool) -> None:
-    """Raise UsageError for an argument that means nothing for such a *source*."""
-    for name, is_given in given.items():
-        if is_given:
-            raise UsageError(
-                f"'{name.replace('_', '-')}' cannot be used when {source} is backed up",
-                hint="leave it out",
-            )

@@ -147,3 +147,21 @@ def _check_recipients(keys: EncryptionKeys) -> None:
 
         for recipient in keys.recipients:
             age.parse_recipient(recipient)
+
+
+def refuse_misplaced(source: str, **given: bool) -> None:
+    """Raise UsageError for an argument that means nothing for such a *source*."""
+    for name, is_given in given.items():
+        if is_given:
+            raise UsageError(
+                f"'{name.replace('_', '-')}' cannot be used when {source} is backed up",
+                hint="leave it out",
+            )
+
+
+def refuse_url(filename: PathLike | None) -> None:
+    """Raise UsageError for the URL of a database, which is not quoted: it may have a password."""
+    if isinstance(filename, str) and "://" in filename and not os.path.lexists(filename):
+        raise UsageError(
+            "a URL is no file or directory", hint="bakthat.backup_databases backs up databases"
+        )

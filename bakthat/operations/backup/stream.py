@@ -13,11 +13,11 @@ from bakthat.archive.create.stream import StreamWriter
 from bakthat.archive.report import ArchiveReport, PlanTotals
 from bakthat.errors import ProducerError, UsageError
 from bakthat.format.description import join_tags
-from bakthat.operations.backup.request import keys_of_backup
 from bakthat.operations.backup.store import NewBackup, Writing
 from bakthat.operations.changes import after_change
 from bakthat.operations.sources import streams
 from bakthat.operations.sources.streams import StreamSource
+from bakthat.passwords import EncryptionKeys
 from bakthat.policy.intervals import parse_interval
 from bakthat.policy.outcome import SUSPICIOUS
 from bakthat.policy.stream_sizes import difference_of, is_below, parse_percent
@@ -60,15 +60,13 @@ class StreamBackup:
         source: StreamSource,
         rule: SizeRule,
         *,
+        keys: Callable[[], EncryptionKeys],
         tags: str | Sequence[str] = (),
-        password: str | None = None,
-        recipients: str | Sequence[str] = (),
-        prompt: str | bool = "yes",
         s3_reduced_redundancy: bool = False,
         create: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        """Ask for a password if need be. The arguments are those of :func:`bakthat.backup`.
+        """Ask for a password if need be: *keys* does. The others are as in :func:`bakthat.backup`.
 
         Raises ConfigError, UsageError, PasswordError, KeyFormatError, CatalogError.
         """
@@ -82,7 +80,7 @@ class StreamBackup:
             session.destination, s3_reduced_redundancy=s3_reduced_redundancy
         )
         log.info("Backing up %s", printable(source.set_name))
-        self._keys = keys_of_backup(session, password, recipients, prompt)
+        self._keys = keys()
         self._create = create
         self._progress = progress
         self._last = self._find_last()

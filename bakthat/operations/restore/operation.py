@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,13 @@ from bakthat.errors import CorruptArchiveError, NotFoundError, UsageError
 from bakthat.operations.restore.archive import ArchiveRestore
 from bakthat.operations.restore.options import RestoreOptions
 from bakthat.operations.restore.state import StateRestore, archives_to_read
-from bakthat.operations.restore.stream import StreamRestore, check_is_stream
+from bakthat.operations.restore.stream import (
+    Consumer,
+    StreamRestore,
+    database_consumer,
+    program_consumer,
+)
+from bakthat.operations.sources.databases.url import parts
 from bakthat.passwords import may_ask
 from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD
 from bakthat.session import cold
@@ -55,6 +61,10 @@ def restore(
     use_index: bool = True,
     partial: bool = False,
     to_command: str | None = None,
+    into: str | None = None,
+    replace: bool = False,
+    via: str | None = None,
+    database_password: str | None = None,
     report: ArchiveReport | None = None,
     progress: Progress | None = None,
 ) -> models.Backups | None:
@@ -85,6 +95,11 @@ def restore(
     file appears. It gets the last bytes only when the whole stream is as it was stored; where that
     turns out to be altered, it is ended before. ConsumerError is raised when it fails; it may stop
     reading early, and succeed.
+
+    With *into*, the URL of a database as for :func:`bakthat.backup_databases`, a dump is loaded
+    into that database. It is made where it is missing. One that is not empty is refused, unless
+    *replace* is True; then it is replaced as late as possible. *via* and *database_password* are as
+    for that function. Raises DatabaseError and ConsumerError.
 
     *keep_going* True leaves out what the file system of *output* cannot hold, such as names that it
     does not allow, devices and files that are too large. A warning names each.
@@ -121,12 +136,24 @@ def restore(
         )
     paths = [only] if isinstance(only, str) else list(only)
     repeated = _arguments_to_repeat(
-        output, identity_file, prompt, paths, keep_going, use_index, partial, any_size, to_command
+        output, identity_file, prompt, paths, keep_going, use_index, partial, any_size
     )
-    if to_command is not None and (output is not None or paths):
+    # The line and the URL may have a password.
+    repeated += ["--to-command", "…"] if to_command is not None else []
+    repeated += ["--into", parts(into).shown] if into is not None else []
+    repeated += ["--replace"] if replace else []
+    repeated += ["--via", via] if via is not None else []
+    if (to_command, into) != (None, None) and (output is not None or paths):
         raise UsageError(
-            "a command takes the whole stream, and no file appears",
+            "a command or a database takes the whole stream, and no file appears",
             hint="leave --output and --only out",
+        )
+    if to_command is not None and into is not None:
+        raise UsageError("a command and a database were given", hint="give one of them")
+    if into is None and (replace or via is not None):
+        raise UsageError(
+            "what is said about a database needs the database",
+            hint="name it: --into postgresql://host/name (into= in Python)",
         )
     options = RestoreOptions(
         target=_target(output),
@@ -144,31 +171,20 @@ def restore(
     options.thaw.check()
     Selection(paths)  # invalid paths are an error before anything else
     session = Session(profile, config, conf, destination)
-    with operation(session, "restore", deferred=True) as current, ExitStack() as stack:
+    consumer = None
+    if to_command is not None:
+        consumer = program_consumer(shell_program(to_command))
+    elif into is not None:
+        consumer = database_consumer(
+            session, into, replace=replace, password=database_password, via=via
+        )
+    with operation(session, "restore", deferred=True) as current:
         found = find_to_restore(session, filename, host, source)
-        expected = expected_of(found, any_size=options.any_size)
-        stored = _stored_object(session, found)
-        keys = KeyFinder(session, password, identity_file, options.prompt)
-        reading: ArchiveRestore | StateRestore
-        target = printable(options.target)
-        if to_command is not None:
-            check_is_stream(found, expected)
-            program = shell_program(to_command)
-            reading = StreamRestore(session, found, expected, keys, options, program)
-            target = program.name
-        elif found.is_increment:
-            reading = StateRestore(stack, session, found, keys, options)
-        else:
-            reading = ArchiveRestore(session, found, expected, keys, options)
-        if not reading.prepare(stored):
-            return None
-        current.begin()
-        log.info("Restoring %s", printable(found.stored_filename))
-        _warn_of_incomplete(found)
         report = ArchiveReport() if report is None else report
-        reading.run(report)
-        found.restore_warning_count = report.warning_count
+        if not restore_backup(session, found, options, report, consumer, on_begin=current.begin):
+            return None
         name = printable(found.stored_filename)
+        target = consumer.name if consumer is not None else printable(options.target)
         current.finish(found, done=f"restored {name} into {target}")
         result_log.info(
             "Restored %s: %d files (%s) into %s, with %d warnings",
@@ -179,6 +195,41 @@ def restore(
             report.warning_count,
         )
         return found
+
+
+def restore_backup(
+    session: Session,
+    found: models.Backups,
+    options: RestoreOptions,
+    report: ArchiveReport,
+    consumer: Consumer | None = None,
+    *,
+    on_begin: Callable[[], object],
+) -> bool:
+    """Restore *found* into the directory of *options*, or else into *consumer*.
+
+    Returns False when it must be thawed first. *on_begin* is called before anything is read.
+    *report* takes the counts and warnings. Raises what :func:`restore` raises.
+    """
+    with ExitStack() as stack:
+        expected = expected_of(found, any_size=options.any_size)
+        stored = _stored_object(session, found)
+        keys = KeyFinder(session, options.password, options.identity_file, options.prompt)
+        reading: ArchiveRestore | StateRestore
+        if consumer is not None:
+            reading = StreamRestore(session, found, expected, keys, options, consumer)
+        elif found.is_increment:
+            reading = StateRestore(stack, session, found, keys, options)
+        else:
+            reading = ArchiveRestore(session, found, expected, keys, options)
+        if not reading.prepare(stored):
+            return False
+        on_begin()
+        log.info("Restoring %s", printable(found.stored_filename))
+        _warn_of_incomplete(found)
+        reading.run(report)
+        found.restore_warning_count = report.warning_count
+        return True
 
 
 def thaw_status(
@@ -218,7 +269,6 @@ def _arguments_to_repeat(
     use_index: bool,
     partial: bool,
     any_size: bool,
-    to_command: str | None,
 ) -> list[str]:
     """Return the arguments that the restore after the thaw needs too.
 
@@ -231,7 +281,6 @@ def _arguments_to_repeat(
     given += [] if use_index else ["--no-index"]
     given += ["--partial"] if partial else []
     given += ["--any-size"] if any_size else []
-    given += ["--to-command", to_command] if to_command is not None else []
     return given + ([] if may_ask(prompt) else ["--prompt", "no"])
 
 

@@ -1,16 +1,22 @@
-"""Restore a stream into a program, which reads it from its standard input."""
+"""Restore a stream into a program or a database, in place of a directory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
 
 from bakthat import models
 from bakthat.archive.extract.selection import Selection
 from bakthat.archive.index.reader import IndexReader
 from bakthat.archive.report import ArchiveReport
 from bakthat.errors import ConsumerError, UsageError
+from bakthat.format.description import sanitized
 from bakthat.operations.restore.archive import ArchiveRestore
 from bakthat.operations.restore.options import RestoreOptions
+from bakthat.operations.sources.databases.base import Load
+from bakthat.operations.sources.databases.url import parts
+from bakthat.operations.sources.servers import check_kind, find_database
 from bakthat.passwords import DecryptionKeys
 from bakthat.pipeline import read
 from bakthat.session.reading import KeyFinder, byte_counter
@@ -19,19 +25,24 @@ from bakthat.system.programs import Ended, Program, RunningProgram
 from bakthat.system.streams import Sink
 from bakthat.system.text import printable, reason_of
 
+Write = Callable[[Sink], object]
+"""Writes a stream. The last piece comes only when all of it is as it was stored."""
 
-def check_is_stream(backup: models.Backups, expected: read.Expected) -> None:
-    """Raise UsageError unless *backup* is one stream or file."""
-    if expected.is_archive or expected.is_value:
-        what = "a value" if expected.is_value else "an archive of files"
-        raise UsageError(
-            f"{printable(backup.stored_filename)} is {what}, which no program gets as a stream",
-            hint="restore it into a directory",
-        )
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """What takes a stream in place of a directory."""
+
+    name: str
+    """For messages."""
+    consume: Callable[[Write], object]
+    """Lets the stream be written, and takes it; raises what *write* raises, and its own errors."""
+    check: Callable[[models.Backups], object] = lambda _: None
+    """Raises UsageError when it cannot take the stream of a backup."""
 
 
 class StreamRestore(ArchiveRestore):
-    """The restore of a stream into a program."""
+    """The restore of a stream into a consumer."""
 
     def __init__(
         self,
@@ -40,10 +51,18 @@ class StreamRestore(ArchiveRestore):
         expected: read.Expected,
         keys: KeyFinder,
         options: RestoreOptions,
-        program: Program,
+        consumer: Consumer,
     ) -> None:
+        """Raise UsageError when the consumer cannot take the backup."""
         super().__init__(session, backup, expected, keys, options)
-        self._program = program
+        if expected.is_archive or expected.is_value:
+            what = "a value" if expected.is_value else "an archive of files"
+            raise UsageError(
+                f"{printable(backup.stored_filename)} is {what}, and no stream",
+                hint="restore it into a directory",
+            )
+        consumer.check(backup)
+        self._consumer = consumer
 
     def _read_whole(
         self,
@@ -52,11 +71,9 @@ class StreamRestore(ArchiveRestore):
         selection: Selection | None,
         index: IndexReader | None,
     ) -> None:
-        stream = self._backend.download(self._key)
-
         def write(sink: Sink) -> None:
             read.read_stream(
-                stream,
+                self._backend.download(self._key),
                 self._expected,
                 sink,
                 keys=keys,
@@ -66,13 +83,50 @@ class StreamRestore(ArchiveRestore):
                 file_keys=self._keys.file_keys,
             )
 
-        try:
-            feed(self._program, write)
-        finally:
-            stream.close()
+        self._consumer.consume(write)
 
 
-def feed(program: Program, write: Callable[[Sink], object]) -> Ended:
+def program_consumer(program: Program) -> Consumer:
+    """Return *program* as a consumer."""
+    return Consumer(program.name, lambda write: feed(program, write))
+
+
+def database_consumer(
+    session: Session, url: str, *, replace: bool, password: str | None, via: str | None
+) -> Consumer:
+    """Return the database of *url* as a consumer.
+
+    It is made where it is missing; one that is not empty is refused, unless *replace*.
+    """
+
+    def check(backup: models.Backups) -> None:
+        check_kind(url, dump_kind_of(backup))
+        found.append(dump_kind_of(backup))
+
+    def consume(write: Write) -> None:
+        database = find_database(session, url, found[0], password=password, via=via)
+        with closing(database.load(replace=replace)) as load:
+            load_dump(load, write)
+
+    found: list[str] = []
+    return Consumer(printable(parts(url).shown), consume, check)
+
+
+def load_dump(load: Load, write: Write) -> None:
+    """Load a dump, which *write* writes; the caller closes *load*.
+
+    Raises ConsumerError, DatabaseError, and what *write* raises; then nothing is loaded.
+    """
+    feed(load.program, write)
+    load.commit()
+
+
+def dump_kind_of(backup: models.Backups) -> str:
+    """Return of which kind of database *backup* is a dump; "" when it is not known to be one."""
+    return str(sanitized(backup.metadata).get("dump", ""))
+
+
+def feed(program: Program, write: Write) -> Ended:
     """Run *program*, and let *write* write what it reads; return how it ended, with exit code 0.
 
     A program that stops reading early, and succeeds, is no error. When *write* raises, the program
