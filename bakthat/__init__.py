@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bakthat.drills import drill
     from bakthat.errors import BakthatError
     from bakthat.format.entry import Entry
     from bakthat.hooks import events
@@ -52,6 +53,7 @@ __all__ = [
     "delete_older_than",
     "diff",
     "doctor",
+    "drill",
     "events",
     "find",
     "jobs",
@@ -84,6 +86,7 @@ _HOMES = {
     "delete_older_than": "bakthat.operations.retention",
     "diff": "bakthat.operations.browse.diff",
     "doctor": "bakthat.operations.doctor.operation",
+    "drill": "bakthat.drills",
     "events": "bakthat.hooks",
     "find": "bakthat.operations.browse.find",
     "jobs": "bakthat.operations.cold",

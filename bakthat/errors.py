@@ -14,6 +14,7 @@
     ├── DestinationError            the destination of a restore cannot be written
     │   └── ConsumerError           a program that takes what is restored has failed
     ├── DatabaseError               a database cannot be reached, dumped or loaded
+    ├── DrillError                  a backup does not restore as it should
     ├── ArchiveError
     │   ├── CorruptArchiveError     an archive that was truncated or altered
     │   │   └── CorruptIndexError   an index that was altered, or is of another archive
@@ -94,6 +95,10 @@ class ConsumerError(DestinationError):
 
 class DatabaseError(BakthatError):
     """A database, or a tool of it, cannot be reached, or refuses what it was asked for."""
+
+
+class DrillError(BakthatError):
+    """A drill has found that a backup does not restore as it should."""
 
 
 class ArchiveError(BakthatError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from bakthat.operations import retention
 from bakthat.operations.backup import operation as backup
 from bakthat.operations.key_values import KeyValue
 from bakthat.operations.restore.operation import restore
+from bakthat.system.files import remove_tree
 from bakthat.system.paths import PathLike, expanded
 from bakthat.system.streams import Progress
 from bakthat.system.text import from_native, printable, reason_of
@@ -196,7 +196,7 @@ class BakHelper:
                 if exc is not None:
                     exc.add_note(where)
             else:
-                _remove(directory)
+                remove_tree(directory)
 
     def backup(
         self,
@@ -371,26 +371,3 @@ def _is_empty(directory: Path) -> bool:
         return not os.listdir(directory)
     except OSError:
         return False
-
-
-def _remove(directory: Path) -> None:
-    """Remove a directory and its contents; log a failure."""
-    try:
-        shutil.rmtree(directory)
-    except FileNotFoundError:
-        return
-    except OSError:
-        _unlock(directory)
-        try:
-            shutil.rmtree(directory)
-        except OSError as exc:
-            log.warning("%s could not be removed: %s", printable(directory), exc)
-
-
-def _unlock(directory: Path) -> None:
-    """Give the owner every permission on the directories below, which a script may have removed."""
-    for above, names, _ in os.walk(directory):
-        for name in names:
-            path = os.path.join(above, name)
-            if not os.path.islink(path):
-                os.chmod(path, 0o700)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
     from events import Events as EventsLibrary
 
-OPERATIONS = ("backup", "restore", "delete", "delete_older_than", "rotate_backups")
+OPERATIONS = ("backup", "restore", "drill", "delete", "delete_older_than", "rotate_backups")
 EVENT_NAMES = (
     *(f"{moment}_{name}" for name in OPERATIONS for moment in ("before", "on")),
     "on_error",
@@ -71,6 +71,8 @@ class Events(EventsLibrary):
     on_backup: EventSlot[[str, Backups]]
     before_restore: EventSlot[[str]]
     on_restore: EventSlot[[str, Backups]]
+    before_drill: EventSlot[[str]]
+    on_drill: EventSlot[[str, Backups]]
     before_delete: EventSlot[[str]]
     on_delete: EventSlot[[str, Backups]]
     before_delete_older_than: EventSlot[[str]]

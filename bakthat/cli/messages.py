@@ -66,8 +66,8 @@ _THAW = {
 MESSAGES = (
     Message(
         "backup",
-        ("backup", "restore", "delete", "delete_older_than", "rotate_backups"),
-        "a backup that was stored, restored or deleted. A dry run of delete_older_than or "
+        ("backup", "restore", "drill", "delete", "delete_older_than", "rotate_backups"),
+        "a backup that was stored, restored, drilled or deleted. A dry run of delete_older_than or "
         "rotate_backups has one for each backup of the set.",
         {
             **_BACKUP,
@@ -241,6 +241,7 @@ MESSAGES = (
             "[skipped]": "backup: whether none was made, since nothing has changed",
             "[backups]": "show, check, rotate_backups, delete_older_than: how many backups",
             "[deleted]": "rotate_backups, delete_older_than: how many of them were deleted",
+            "[checks]": "drill: how many checks passed",
             "[wrong]": "check: how many failed",
             "[leftovers]": "cleanup: how many",
             "[good]": "doctor: how many things work",

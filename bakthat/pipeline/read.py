@@ -203,6 +203,7 @@ def read_stream(
         source = _Hashed(
             open_stages(stages, counted, expected, keys, file_keys=file_keys), expected, index
         )
+        report.files = 1
         held = b""
         while piece := source.read(_READ_BYTES):
             sink.write(held)
@@ -210,7 +211,6 @@ def read_stream(
             held = piece
         sink.write(held)
         report.bytes += len(held)
-        report.files = 1
 
 
 def verify_object(

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
+import shutil
 import tempfile
 from pathlib import Path
+
+from bakthat.system.text import printable
+
+log = logging.getLogger("bakthat")
 
 NOT_SUPPORTED = frozenset(
     {
@@ -105,3 +111,26 @@ def _set_mode(descriptor: int, mode: int) -> None:
         # A file system without modes; the file stays as private as it can be.
         if exc.errno not in NOT_SUPPORTED:
             raise
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove a directory and its contents; log a failure as a warning."""
+    try:
+        shutil.rmtree(directory)
+    except FileNotFoundError:
+        return
+    except OSError:
+        _unlock(directory)
+        try:
+            shutil.rmtree(directory)
+        except OSError as exc:
+            log.warning("%s could not be removed: %s", printable(directory), exc)
+
+
+def _unlock(directory: Path) -> None:
+    """Give the owner every permission on the directories below, which others may have removed."""
+    for above, names, _ in os.walk(directory):
+        for name in names:
+            path = os.path.join(above, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700)

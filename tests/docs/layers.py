@@ -27,12 +27,13 @@ LAYERS: dict[str, list[str]] = {
         "notify",
         "session",
         "operations",
-        "helper",
+        "drills helper",
         "cli",
         "__main__",
     ],
     "bakthat.system": [
-        "_supervisor file_log files linux paths signals streams text threads",
+        "text",
+        "_supervisor file_log files linux paths signals streams threads",
         "disks programs terminal",
     ],
     "bakthat.format": ["names description entry", "index"],
@@ -184,7 +185,7 @@ LAYERS: dict[str, list[str]] = {
 
 MAY_IMPORT: dict[str, str] = {
     # What each package or module at the top imports; "bakthat" is bakthat/__init__.py.
-    "bakthat": "errors format hooks operations",
+    "bakthat": "drills errors format hooks operations",
     "errors": "",
     "system": "errors",
     "format": "errors system",
@@ -205,6 +206,7 @@ MAY_IMPORT: dict[str, str] = {
     " plugin pipeline",
     "operations": "errors system format policy archive crypto backends conf database models"
     " passwords pipeline notify session",
+    "drills": "errors system archive conf models passwords session operations",
     "helper": "errors system format conf models operations",
     "cli": "bakthat errors system format policy archive crypto backends conf models passwords"
     " session operations",
@@ -230,7 +232,7 @@ ONLY_FROM: dict[str, str] = {
     "backends.s3": "",
     "backends.s3.backend": "backends backends.s3.probes operations.key_values session.vault",
     "backends.s3.probes": "backends",
-    "operations.sources": "operations.backup.* operations.restore.*",
+    "operations.sources": "drills operations.backup.* operations.restore.*",
     "operations.sources.databases.url": "operations.sources.servers operations.restore.*"
     " cli.options",
 }

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import bakthat
-from bakthat.cli.app import DAILY, command, option, run_operation
+from bakthat.cli.app import DAILY, UPKEEP, command, option, run_operation
 from bakthat.cli.exit_codes import ExitCode
 from bakthat.cli.options import (
     with_destination,
@@ -22,6 +22,7 @@ from bakthat.cli.process import keep_freed_memory
 from bakthat.cli.progress import progress_bar
 from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD, TIERS
 from bakthat.system import terminal
+from bakthat.system.text import counted, human_size
 
 if TYPE_CHECKING:
     from bakthat.models import Backups
@@ -212,6 +213,104 @@ def restore(
     if restored is None:
         return ExitCode.NOT_READY
     return None if restored.is_complete else ExitCode.INCOMPLETE
+
+
+@command(
+    "drill",
+    "prove that a backup restores, in a scratch place",
+    group=UPKEEP,
+    example="bakthat drill shop --into postgresql://db1 --check 'SELECT count(*) FROM orders'",
+    exits={
+        ExitCode.FAILED: "it does not restore, or a check failed",
+        ExitCode.NOT_READY: "it is in cold storage and must be thawed first",
+    },
+)
+@option("filename", metavar="BACKUP", help="stored filename, name of the set, or beginning")
+@option(
+    "--check",
+    section="checks",
+    dest="checks",
+    action="append",
+    default=[],
+    metavar="SQL",
+    help="a query that must give a row whose first value is neither 0 nor NULL; may be given "
+    "several times",
+)
+@option(
+    "--check-command",
+    section="checks",
+    metavar="LINE",
+    help="a line for the shell, run in the scratch directory, that must succeed",
+)
+@option(
+    "--into",
+    section="scratch",
+    metavar="URL",
+    help="the server for the scratch database, such as postgresql://localhost",
+)
+@option(
+    "--scratch",
+    section="scratch",
+    metavar="DIR",
+    help="where the scratch directory is made (default: $TMPDIR, or /tmp)",
+)
+@with_via
+@with_keys
+@with_destination
+@with_host
+@with_source
+@with_profile
+def drill(
+    *,
+    filename: str,
+    checks: list[str],
+    check_command: str | None,
+    into: str | None,
+    scratch: str | None,
+    via: str | None,
+    prompt: str,
+    identity_file: str | None,
+    destination: str | None,
+    host: str | None,
+    source: str | None,
+    profile: str,
+    config: str | None,
+) -> None:
+    """Run ``bakthat drill``."""
+    keep_freed_memory()
+
+    def run() -> Backups:
+        with progress_bar("Downloading", moved="written") as progress:
+            return bakthat.drill(
+                filename,
+                destination,
+                profile,
+                config,
+                host=host,
+                source=source,
+                identity_file=identity_file,
+                prompt=prompt,
+                into=without_password(into),
+                via=via,
+                check=checks,
+                check_command=check_command,
+                scratch=scratch,
+                progress=progress,
+            )
+
+    def show(entry: Backups) -> None:
+        result = entry.metadata["drill"]
+        passed = f", {counted(result['checks'], 'check')} passed" if result["checks"] else ""
+        print_result(
+            Summary(
+                f"{entry.stored_filename} restores: {human_size(result['bytes'])}{passed}",
+                result["seconds"],
+                facts={"bytes": result["bytes"], "checks": result["checks"]},
+            ),
+            lines=[("backup", entry.as_dict())],
+        )
+
+    run_operation("drill", run, show)
 
 
 def _print_thaw_status(

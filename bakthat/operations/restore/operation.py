@@ -205,16 +205,19 @@ def restore_backup(
     consumer: Consumer | None = None,
     *,
     on_begin: Callable[[], object],
+    keys: KeyFinder | None = None,
 ) -> bool:
     """Restore *found* into the directory of *options*, or else into *consumer*.
 
-    Returns False when it must be thawed first. *on_begin* is called before anything is read.
-    *report* takes the counts and warnings. Raises what :func:`restore` raises.
+    Returns False when it must be thawed first. *keys* finds those that open it. *on_begin* is
+    called before anything is read. *report* takes the counts and warnings. Raises what
+    :func:`restore` raises.
     """
     with ExitStack() as stack:
         expected = expected_of(found, any_size=options.any_size)
         stored = _stored_object(session, found)
-        keys = KeyFinder(session, options.password, options.identity_file, options.prompt)
+        if keys is None:
+            keys = KeyFinder(session, options.password, options.identity_file, options.prompt)
         reading: ArchiveRestore | StateRestore
         if consumer is not None:
             reading = StreamRestore(session, found, expected, keys, options, consumer)
@@ -253,11 +256,17 @@ def thaw_status(
     session = Session(profile, config, conf, destination)
     with operation(session, "restore", deferred=True):
         found = find_to_restore(session, filename, host, source)
-        if not found.is_increment:
-            return cold.thaw_status(session, found)
-        texts = [only] if isinstance(only, str) else list(only)
-        backups = archives_to_read(session, found, texts)
-        return cold.least_ready([cold.thaw_status(session, each) for each in backups])
+        return thaw_status_of(session, found, [only] if isinstance(only, str) else list(only))
+
+
+def thaw_status_of(
+    session: Session, backup: models.Backups, only: Sequence[str] = ()
+) -> ThawStatus:
+    """Return the status of the thaw of *backup*, of what a restore of *only* reads of it."""
+    if not backup.is_increment:
+        return cold.thaw_status(session, backup)
+    backups = archives_to_read(session, backup, only)
+    return cold.least_ready([cold.thaw_status(session, each) for each in backups])
 
 
 def _arguments_to_repeat(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bakthat.session import cold
@@ -31,3 +31,7 @@ class RestoreOptions:
     partial: bool
     """Whether the files of archives that are missing are left out."""
     progress: Progress | None
+
+    def into(self, directory: Path) -> RestoreOptions:
+        """Return the same options for another directory."""
+        return replace(self, target=directory)

@@ -1,0 +1,338 @@
+"""Prove that a backup restores: restore it into a scratch place, check it, and remove it again."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bakthat import models
+from bakthat.archive.create.walk import WalkOptions
+from bakthat.archive.report import ArchiveReport
+from bakthat.conf import DEFAULT_PROFILE
+from bakthat.errors import (
+    BakthatError,
+    CatalogError,
+    ConfigError,
+    DestinationError,
+    DrillError,
+    NotReadyError,
+    PasswordError,
+    UsageError,
+)
+from bakthat.operations.browse.comparison import Aspect, ChangeKind, Totals, compare
+from bakthat.operations.browse.diff import StateTree
+from bakthat.operations.browse.disk import DiskTree
+from bakthat.operations.restore.operation import restore_backup, thaw_status_of
+from bakthat.operations.restore.options import RestoreOptions
+from bakthat.operations.restore.stream import Consumer, Write, dump_kind_of, load_dump
+from bakthat.operations.sources.databases.base import Load
+from bakthat.operations.sources.servers import check_kind, open_server
+from bakthat.passwords import may_ask
+from bakthat.session import cold
+from bakthat.session.indexes.opening import open_state
+from bakthat.session.reading import KeyFinder, find_to_restore
+from bakthat.session.session import Session, operation, result_log
+from bakthat.system.files import remove_tree
+from bakthat.system.paths import PathLike, expanded
+from bakthat.system.programs import Program, RunningProgram, shell_program
+from bakthat.system.signals import held_back
+from bakthat.system.streams import Progress
+from bakthat.system.text import counted, enumerate_some, human_size, printable, reason_of, to_native
+
+log = logging.getLogger("bakthat")
+
+DRILL = "drill"
+"""The key of the metadata that has the result of the last drill of a backup."""
+TARGET_VARIABLE = "BAKTHAT_DRILL"
+"""The variable by which a command that checks gets the directory, or the URL of the database."""
+
+_OWN_SERVERS = {"sqlite": "sqlite:///drill.db", "redis": "redis:///"}
+"""What needs no server of the user to be loaded."""
+_FALSE = frozenset({None, "f", "false"})
+"""What a check must not give, besides zero. PostgreSQL writes "f"."""
+
+
+def drill(
+    filename: str,
+    destination: str | None = None,
+    profile: str = DEFAULT_PROFILE,
+    config: PathLike | None = None,
+    *,
+    conf: Mapping[str, Any] | None = None,
+    password: str | None = None,
+    host: str | None = None,
+    source: PathLike | None = None,
+    identity_file: PathLike | None = None,
+    prompt: str | bool = "yes",
+    into: str | None = None,
+    via: str | None = None,
+    database_password: str | None = None,
+    check: str | Sequence[str] = (),
+    check_command: str | None = None,
+    scratch: PathLike | None = None,
+    progress: Progress | None = None,
+) -> models.Backups:
+    """Restore a backup into a scratch place, check it there, and remove it; return the entry.
+
+    A tree, and any stream that is no database's, comes into a temporary directory below *scratch*,
+    by default that of the system; then each file is read again, and its SHA-256 compared with that
+    in the index. A dump is loaded into a scratch database: a file of SQLite, a server of Redis that
+    is started for it, or a database with a random name on the server that *into* names, such as
+    ``postgresql://localhost``. *via* and *database_password* are as for
+    :func:`bakthat.backup_databases`.
+
+    *check* are SQL queries, or commands of Redis: one fails the drill by an error, without a row,
+    and when the first value is 0, false or NULL. *check_command* is a line for the shell, run in
+    the directory; it fails the drill by another exit code than 0. The variable ``BAKTHAT_DRILL`` is
+    the directory, the path of the file, or the URL of the scratch database.
+
+    *filename* and the other arguments are those of :func:`bakthat.restore`. The result is kept in
+    the catalog, and in the entry's ``metadata["drill"]``: "date" (epoch seconds UTC), "passed",
+    "seconds", "bytes", "checks" and, of one that failed, "problem". Nothing else is left behind.
+
+    Raises DrillError when what was restored is not as it should be or a check fails, NotReadyError
+    for a backup in cold storage that is not thawed, and what :func:`bakthat.restore` raises.
+    """
+    session = Session(profile, config, conf, destination)
+    checks = [check] if isinstance(check, str) else list(check)
+    keys = KeyFinder(session, password, identity_file, may_ask(prompt))
+    options = RestoreOptions(
+        target=expanded(scratch or tempfile.gettempdir()),
+        password=password,
+        identity_file=identity_file,
+        prompt=may_ask(prompt),
+        thaw=cold.ThawOptions(),
+        any_size=False,
+        only=(),
+        use_index=True,
+        keep_going=False,
+        partial=False,
+        progress=progress,
+    )
+    with operation(session, "drill", deferred=True) as current:
+        found = find_to_restore(session, filename, host, source)
+        kind = dump_kind_of(found)
+        _check_arguments(found, kind, into, checks)
+        _refuse_frozen(session, found)
+        current.begin()
+        started = time.monotonic()
+        report = ArchiveReport()
+        drilled = _Drill(session, found, keys, options, report, checks, check_command)
+        problem: BakthatError | None = None
+        try:
+            if _is_loaded(kind):
+                url = into or _OWN_SERVERS[kind]
+                drilled.load(url, via=via, database_password=database_password)
+            else:
+                drilled.unpack()
+        except (ConfigError, NotReadyError, PasswordError, UsageError):
+            raise  # it says nothing about the backup
+        except BakthatError as exc:
+            problem = exc
+            raise
+        finally:
+            if problem is not None or drilled.has_passed:
+                _record(session, found, _result(report, started, checks, check_command, problem))
+        name = printable(found.stored_filename)
+        current.finish(found, done=f"{name} restores")
+        result_log.info("%s restores: %d files (%s)", name, report.files, human_size(report.bytes))
+        return found
+
+
+@dataclass(slots=True)
+class _Drill:
+    session: Session
+    backup: models.Backups
+    keys: KeyFinder
+    options: RestoreOptions
+    report: ArchiveReport
+    checks: Sequence[str]
+    check_command: str | None
+    has_passed: bool = False
+
+    def unpack(self) -> None:
+        """Restore into a directory, and check it there."""
+        with _scratch_directory(self.options.target) as directory:
+            self._restore(directory)
+            self._compare(directory)
+            self._run_command(str(directory), directory)
+            self.has_passed = True
+
+    def load(self, url: str, *, via: str | None, database_password: str | None) -> None:
+        """Load a dump into a scratch database of the server of *url*, and check it there."""
+        server, _ = open_server(self.session, url, password=database_password, via=via)
+        with ExitStack() as stack, _scratch_directory(self.options.target) as directory:
+            loads: list[Load] = []
+
+            def consume(write: Write) -> None:
+                loads.append(stack.enter_context(closing(server.scratch())))
+                load_dump(loads[0], write)
+
+            self._restore(directory, Consumer("a scratch database", consume))
+            for query in self.checks:
+                rows = loads[0].query(query)
+                if not rows or not rows[0] or _is_false(rows[0][0]):
+                    given = "no row" if not rows or not rows[0] else f"'{rows[0][0]}'"
+                    given = "NULL" if given == "'None'" else printable(given)
+                    raise DrillError(
+                        f"the check '{printable(query)}' gave {given}",
+                        hint="look at the database that was dumped, and at the older backups",
+                    )
+            self._run_command(loads[0].target(), directory)
+            self.has_passed = True
+
+    def _restore(self, directory: Path, consumer: Consumer | None = None) -> None:
+        restored = restore_backup(
+            self.session,
+            self.backup,
+            self.options.into(directory),
+            self.report,
+            consumer,
+            on_begin=lambda: None,
+            keys=self.keys,
+        )
+        if not restored:
+            raise NotReadyError("the backup must be thawed first")
+
+    def _compare(self, directory: Path) -> None:
+        """Read each file that was restored; raise DrillError unless it is as the index says."""
+        if self.backup.is_key_value:
+            return  # it has no index, and its text was parsed
+        report, differing, count = ArchiveReport(), list[str](), 0
+        with ExitStack() as stack:
+            opened = open_state(self.session, self.backup, self.keys, whole=True)
+            state = stack.enter_context(opened)
+            assert state is not None  # made by reading the archive, if need be
+            before = StateTree(state, has_whole_seconds="format" not in self.backup.metadata)
+            root = directory / to_native(before.top) if before.top else directory
+            after = DiskTree(root, before.top, WalkOptions(), report, reads=True)
+            for change in compare(before, after, Totals()):
+                is_lost = change.kind is not ChangeKind.CHANGED
+                if is_lost or {Aspect.TYPE, Aspect.CONTENT, Aspect.TARGET} & {*change.aspects}:
+                    count += 1
+                    differing += [printable(change.path)] if count <= _SHOWN else []
+        if report.warning_count:
+            raise DrillError(f"not all that was restored can be read: {report.warnings[0]}")
+        if count:
+            raise DrillError(
+                f"{counted(count, 'entry').replace('entrys', 'entries')} came back different: "
+                f"{enumerate_some(differing)}",
+                hint="bakthat check --read-data tells whether the stored backup is whole",
+            )
+
+    def _run_command(self, target: str, directory: Path) -> None:
+        if self.check_command is None:
+            return
+        shell = shell_program(self.check_command)
+        inside = ("/bin/sh", "-c", 'cd -- "$0" && exec "$@"', str(directory), *shell.arguments)
+        program = Program("the check", inside, {TARGET_VARIABLE: target})
+        with RunningProgram(program) as running:
+            ended = running.wait()
+        if not ended.succeeded:
+            raise DrillError(f"the command that checks {ended.problem()}")
+
+
+_SHOWN = 10
+
+
+def _is_loaded(kind: str) -> bool:
+    """Return whether a dump of *kind* is loaded into a scratch database, of which there are none
+    for what belongs to a whole server."""
+    return bool(kind) and "-" not in kind
+
+
+def _check_arguments(
+    found: models.Backups, kind: str, into: str | None, checks: Sequence[str]
+) -> None:
+    """Raise UsageError where the arguments do not fit the kind of the backup."""
+    name = printable(found.stored_filename)
+    if not _is_loaded(kind):
+        if into is not None or checks:
+            raise UsageError(
+                f"{name} is no dump that a scratch database can be loaded with",
+                hint="--check-command checks the files in the scratch directory",
+            )
+        return
+    if into is not None:
+        check_kind(into, kind)
+    elif kind not in _OWN_SERVERS:
+        raise UsageError(
+            f"{name} is a dump of {kind}, and no server was named for the scratch database",
+            hint=f"name one: --into {kind}://localhost (into= in Python)",
+        )
+
+
+def _refuse_frozen(session: Session, found: models.Backups) -> None:
+    status = thaw_status_of(session, found)
+    if not status.is_readable:
+        raise NotReadyError(
+            f"{cold.describe(status)}, so it cannot be drilled now",
+            hint=f"bakthat restore {printable(found.stored_filename)} requests its thaw, which is "
+            "charged",
+        )
+
+
+def _is_false(value: str | None) -> bool:
+    if value in _FALSE:
+        return True
+    try:
+        return float(value or "") == 0
+    except ValueError:
+        return False
+
+
+@contextmanager
+def _scratch_directory(above: Path) -> Iterator[Path]:
+    """Yield a new directory that only this user can read, and remove it with its contents."""
+    try:
+        directory = Path(tempfile.mkdtemp(prefix="bakthat-drill-", dir=above))
+    except OSError as exc:
+        raise DestinationError(
+            f"cannot make a scratch directory in {printable(above)}: {reason_of(exc)}",
+            hint="name another place with --scratch (scratch= in Python)",
+        ) from exc
+    try:
+        yield directory
+    finally:
+        with held_back(f"removing {printable(directory)}", mend=f"rm -r {printable(directory)}"):
+            remove_tree(directory)
+
+
+def _result(
+    report: ArchiveReport,
+    started: float,
+    checks: Sequence[str],
+    check_command: str | None,
+    problem: BakthatError | None,
+) -> dict[str, Any]:
+    return {
+        "date": int(time.time()),
+        "passed": problem is None,
+        "seconds": round(time.monotonic() - started, 3),
+        "bytes": report.bytes,
+        "checks": len(checks) + (check_command is not None),
+        **({"problem": printable(str(problem))} if problem is not None else {}),
+    }
+
+
+def _record(session: Session, found: models.Backups, result: Mapping[str, Any]) -> None:
+    """Keep the *result* in the entry and, where the catalog has it, there."""
+    found.metadata = {**found.metadata, DRILL: dict(result)}
+    try:
+        with models.catalog(session.catalog_path, write=True):
+            row = models.Backups.get_or_none(
+                models.Backups.stored_filename == found.stored_filename
+            )
+            if row is None:
+                return
+            row.metadata = {**row.metadata, DRILL: dict(result)}
+            row.last_updated = int(time.time())
+            row.save(only=["metadata", "last_updated"])
+    except CatalogError as exc:
+        log.warning("the result of the drill is not in the catalog: %s", exc)
