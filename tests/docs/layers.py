@@ -153,7 +153,12 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.operations.restore": ["options", "archive state", "stream", "operation"],
     "bakthat.operations.sources": ["base", "databases files streams", "servers"],
-    "bakthat.operations.sources.databases": ["base url_parts", "postgresql", "url"],
+    "bakthat.operations.sources.databases": [
+        "base url_parts",
+        "mysql_client mysql_dump",
+        "mysql postgresql",
+        "url",
+    ],
     "bakthat.operations.sources.databases.postgresql": [
         "archive client roles",
         "load",

@@ -64,10 +64,11 @@ def output_of(*command: str, stdin: Path | None = None) -> str:
 
 
 @contextmanager
-def mariadb_server(home: Path) -> Iterator[list[str]]:
+def mariadb_server(home: Path, *, port: int | None = None) -> Iterator[list[str]]:
     """Run MariaDB with a database ``shop``; yield its client's command.
 
-    The server's files, and the client's settings and programs, are in *home*.
+    The server's files, and the client's settings and programs, are in *home*. It listens on
+    ``home / "socket"``, and with *port* on the loopback device.
     """
     mariadbd, client_program = program("mariadbd", "mysqld"), program("mariadb")
     # Since MariaDB 11 the old name is in a package of its own.
@@ -102,7 +103,11 @@ def mariadb_server(home: Path) -> Iterator[list[str]]:
         f"--pid-file={home / 'pid'}",
         f"--user={whoami}",
         f"--init-file={init}",
-        "--skip-networking",
+        *(
+            ["--skip-networking"]
+            if port is None
+            else ["--bind-address=127.0.0.1", f"--port={port}", "--skip-name-resolve"]
+        ),
         "--innodb-buffer-pool-size=16M",
     ]
     answers = [*client, "-e", "SELECT * FROM shop.orders WHERE id = 2"]

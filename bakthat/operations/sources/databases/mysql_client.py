@@ -1,0 +1,228 @@
+"""The programs of MySQL and MariaDB: finding them, connecting, and sending SQL."""
+
+from __future__ import annotations
+
+import functools
+import html
+import re
+from collections.abc import Sequence
+from typing import NoReturn
+
+from bakthat.errors import DatabaseError
+from bakthat.operations.sources.databases.base import Access
+from bakthat.operations.sources.databases.url_parts import DatabaseUrl
+from bakthat.system.programs import SECRET_FILE, Ended, Program, find_program, run_program
+from bakthat.system.text import did_you_mean, enumerate_some, printable, reason_of
+
+Row = Sequence[str | None]
+
+_CLIENTS = ("mariadb", "mysql")
+_DUMPS = ("mariadb-dump", "mysqldump")
+_PACKAGES = {"mariadb": "mariadb-client", "mysql": "default-mysql-client"}
+
+_CONNECT_SECONDS = 30
+_PROBE_SECONDS = 60
+
+# Names of databases, and the SQL around them, are UTF-8. In its binary mode the client knows no
+# commands of its own: a line "\! rm" of a dump, or of a query, runs no shell.
+_OPTIONS = (
+    "--batch",
+    "--binary-mode",
+    "--default-character-set=utf8mb4",
+    f"--connect-timeout={_CONNECT_SECONDS}",
+    "--skip-reconnect",  # a new connection would not have the session's settings
+    "--local-infile=0",
+)
+
+_UNREACHABLE = {1040, 1042, 1129, 1130, 1203, 2002, 2003, 2005, 2006, 2012, 2013, 2026, 2055}
+_WRONG_PASSWORD = {1045, 1698, 1862}
+_NO_PRIVILEGE = {1044, 1142, 1143, 1227, 1370, 1419}
+_NO_DATABASE = 1049
+
+_ERROR = re.compile(r"ERROR (\d+)(?: \(\w+\))?(?: at line \d+)?(?: in file: '[^']*')?: (.*)", re.S)
+
+
+def quoted(name: str) -> str:
+    """Return the name of a database, or of what is inside of one, for SQL."""
+    return f"`{name.replace('`', '``')}`"
+
+
+class Client:
+    """How to run the programs of a server."""
+
+    def __init__(self, url: DatabaseUrl, access: Access) -> None:
+        self.url = url
+        self._access = access
+
+    @functools.cached_property
+    def client(self) -> str:
+        """The name of the client's program. Raises DatabaseError when there is none."""
+        return self._find(_CLIENTS)
+
+    @functools.cached_property
+    def dump(self) -> str:
+        """The name of the dump's program. Raises DatabaseError when there is none."""
+        return self._find(_DUMPS)
+
+    @functools.cached_property
+    def _options_of_dump(self) -> str:
+        ended, output = self._run(self._program(self.dump, "--help"), seconds=_PROBE_SECONDS)
+        if not ended.succeeded:
+            raise DatabaseError(f"{self.dump} {self.without_password(ended.problem())}")
+        return output.decode(errors="replace")
+
+    def knows(self, option: str) -> bool:
+        """Return whether the dump's program has an option: ``--dump-history``."""
+        # The help writes [=#] or =name behind some.
+        return re.search(rf"{option}(?![-\w])", self._options_of_dump) is not None
+
+    def command(self, program: str, *options: str) -> tuple[str, ...]:
+        """Return the command line of a program of the server that connects to it."""
+        url = self.url
+        first = [f"--defaults-extra-file={SECRET_FILE}"] if self._secret else []
+        return self._access.command(
+            program,
+            *first,  # the programs take it only before all others
+            *([f"--user={url.user}"] if url.user else []),
+            *([f"--host={url.host}"] if url.host else []),
+            *([f"--port={url.port}"] if url.port else []),
+            # With the name localhost the programs would take the socket, whatever the port.
+            *(["--protocol=tcp"] if url.host and url.port else []),
+            *([f"--socket={url.socket}"] if url.socket else []),
+            *options,
+        )
+
+    def program(self, name: str, arguments: tuple[str, ...]) -> Program:
+        """Return a program whose command line was made by :meth:`command`."""
+        return Program(name, arguments, secret=self._secret)
+
+    def load_program(self, database: str | None) -> Program:
+        """Return the program that loads a dump from its standard input."""
+        options = (*_OPTIONS, "--max-allowed-packet=1G")
+        return self.program(self.client, self.command(self.client, *options, *_into(database)))
+
+    def query(self, sql: str, database: str | None = None) -> list[Row]:
+        """Return the rows that SQL gives, in *database*; None is NULL.
+
+        Raises DatabaseError.
+        """
+        # Of the client's formats, only XML tells NULL from a text, and where a field ends.
+        command = self.command(self.client, *_OPTIONS, "--xml", *_into(database))
+        ended, output = self._run(
+            self.program(self.client, command), text=sql.encode("utf-8", "surrogateescape")
+        )
+        if not ended.succeeded:
+            self._fail(ended, database)
+        return rows_of(output)
+
+    def has_database(self, name: str) -> bool:
+        """Return whether the server has a database of that name."""
+        rows = self.query("SELECT @@lower_case_table_names; SHOW DATABASES")
+        keeps_case, *names = [row[0] or "" for row in rows]
+        if keeps_case != "0":
+            return name.lower() in map(str.lower, names)
+        return name in names
+
+    def _find(self, names: tuple[str, ...]) -> str:
+        if self.url.kind == "mysql":
+            names = names[::-1]
+        via = self._access.via
+        if not via:
+            found = find_program(*names)
+            if found is not None:
+                return found
+            package = _PACKAGES[self.url.kind]
+            raise DatabaseError(
+                f"{names[0]} is not installed", hint=f"install the package {package} (Debian)"
+            )
+        for name in names:
+            ended, _ = self._run(self._program(name, "--version"), seconds=_PROBE_SECONDS)
+            if ended.succeeded:
+                return name
+        raise DatabaseError(
+            f"neither {names[0]} nor {names[1]} can be run by {printable(via.split()[0])}:"
+            f" {names[1]} {self.without_password(ended.problem())}"
+        )
+
+    def _program(self, name: str, *options: str) -> Program:
+        return Program(name, self._access.command(name, *options))
+
+    def _run(
+        self, program: Program, *, text: bytes = b"", seconds: float | None = None
+    ) -> tuple[Ended, bytes]:
+        try:
+            return run_program(program, input=text, timeout=seconds)
+        except OSError as exc:
+            raise DatabaseError(f"cannot start {program.name}: {reason_of(exc)}") from exc
+
+    @property
+    def _secret(self) -> str:
+        """The option file with the password; where a program runs elsewhere, it has its own."""
+        if self._access.password is None or self._access.via:
+            return ""
+        escaped = self._access.password
+        for char, escape in {"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r"}.items():
+            escaped = escaped.replace(char, escape)
+        return f'[client]\npassword="{escaped}"\n'
+
+    def without_password(self, text: str) -> str:
+        """Return *text* for a message, with the password masked, in one line."""
+        password = self._access.password
+        return printable(text.replace(password, "***") if password else text)
+
+    def _fail(self, ended: Ended, database: str | None) -> NoReturn:
+        """Raise the error that the client has printed."""
+        found = _ERROR.search(ended.stderr)
+        if found is None:
+            raise DatabaseError(f"{self.client} {self.without_password(ended.problem())}")
+        code, text = int(found[1]), self.without_password(" ".join(found[2].split()))
+        where = self.url.of(None).shown
+        hint = ""
+        if code in _UNREACHABLE:
+            message = f"cannot connect to {where}: {text}"
+        elif code in _WRONG_PASSWORD:
+            message = f"cannot log in to {where}: {text}"
+            hint = (
+                "with --via, the password must be where the programs run, such as in ~/.my.cnf"
+                if self._access.via
+                else "set database_password_file, database_password_command or"
+                " database_password in the profile"
+            )
+        elif code == _NO_DATABASE and database is not None:
+            message = f"there is no database {printable(database)} at {where}"
+            hint = self._similar(database)
+        else:
+            message = f"{where}: {text}"
+            if code in _NO_PRIVILEGE:
+                hint = "grant the user this privilege, or use another user in the URL"
+        raise DatabaseError(message, hint=hint)
+
+    def _similar(self, database: str) -> str:
+        names = [row[0] or "" for row in self.query("SHOW DATABASES")]
+        names = [name for name in names if name not in SYSTEM]
+        listed = f"its databases: {enumerate_some([*map(printable, names)])}" if names else ""
+        return did_you_mean(database, names) or listed
+
+
+SYSTEM = ("information_schema", "mysql", "performance_schema", "sys")
+"""The databases that each server has of its own."""
+
+
+def _into(database: str | None) -> list[str]:
+    return [] if database is None else [f"--database={database}"]
+
+
+_ROW = re.compile(rb"<row>(.*?)</row>", re.S)
+_FIELD = re.compile(rb'<field name="[^"]*"(?: xsi:nil="true" />|>([^<]*)</field>)')
+
+
+def rows_of(output: bytes) -> list[Row]:
+    """Return the rows that the client has written with ``--xml``.
+
+    A parser of XML would refuse control characters, which the client writes as they are.
+    """
+    return [[_text(field[1]) for field in _FIELD.finditer(row[1])] for row in _ROW.finditer(output)]
+
+
+def _text(field: bytes | None) -> str | None:
+    return None if field is None else html.unescape(field.decode("utf-8", "surrogateescape"))
