@@ -106,7 +106,7 @@ def mariadb_server(home: Path, *, port: int | None = None) -> Iterator[list[str]
         *(
             ["--skip-networking"]
             if port is None
-            else ["--bind-address=127.0.0.1", f"--port={port}", "--skip-name-resolve"]
+            else ["--bind-address=127.0.0.1", f"--port={port}"]
         ),
         "--innodb-buffer-pool-size=16M",
     ]

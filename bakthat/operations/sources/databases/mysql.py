@@ -96,7 +96,7 @@ class MySQLServer:
             # A directory that is no database, such as lost+found, is listed with this prefix.
             elif name not in SYSTEM and not name.startswith("#mysql50#"):
                 found.append(MySQLDatabase(self._client, name))
-        if "MariaDB" in version and self._client.knows("--system"):
+        if "MariaDB" in version and self._client.knows(self._client.dump, "--system"):
             found.append(self.users())
         else:
             log.warning(
@@ -192,7 +192,11 @@ def _options(client: Client, name: str) -> str:
 
 def dump_program(client: Client, name: str) -> Program:
     """Return the program that dumps a database so that it fits one of any name."""
-    extra = [option for known, option in _DUMP_OPTIONS_WHERE_KNOWN.items() if client.knows(known)]
+    extra = [
+        option
+        for known, option in _DUMP_OPTIONS_WHERE_KNOWN.items()
+        if client.knows(client.dump, known)
+    ]
     command = client.command(client.dump, *_DUMP_OPTIONS, *extra, "--", name)
     return _whole(client, f"ALTER DATABASE {_options(client, name)};\n\n", name, command)
 
@@ -217,7 +221,7 @@ class MariaDBUsers:
 
     def check(self) -> None:
         """Raise DatabaseError unless the users can be dumped."""
-        if not self._client.knows("--system"):
+        if not self._client.knows(self._client.dump, "--system"):
             raise DatabaseError(f"{self._client.dump} cannot dump users: it has no option --system")
         self._client.query("SELECT 1 FROM mysql.global_priv LIMIT 1")
 

@@ -53,6 +53,7 @@ class Client:
     def __init__(self, url: DatabaseUrl, access: Access) -> None:
         self.url = url
         self._access = access
+        self._help: dict[str, str] = {}
 
     @functools.cached_property
     def client(self) -> str:
@@ -65,16 +66,20 @@ class Client:
         return self._find(_DUMPS)
 
     @functools.cached_property
-    def _options_of_dump(self) -> str:
-        ended, output = self._run(self._program(self.dump, "--help"), seconds=_PROBE_SECONDS)
-        if not ended.succeeded:
-            raise DatabaseError(f"{self.dump} {self.without_password(ended.problem())}")
-        return output.decode(errors="replace")
+    def _client_options(self) -> tuple[str, ...]:
+        # The client of MariaDB would write each statement that fails, with the data of its rows.
+        quiet = ("--skip-print-query-on-error",)
+        return (*_OPTIONS, *(quiet if self.knows(self.client, "--print-query-on-error") else ()))
 
-    def knows(self, option: str) -> bool:
-        """Return whether the dump's program has an option: ``--dump-history``."""
-        # The help writes [=#] or =name behind some.
-        return re.search(rf"{option}(?![-\w])", self._options_of_dump) is not None
+    def knows(self, program: str, option: str) -> bool:
+        """Return whether a program has an option: ``--dump-history``. Raises DatabaseError."""
+        if program not in self._help:
+            ended, output = self._run(self._program(program, "--help"), seconds=_PROBE_SECONDS)
+            if not ended.succeeded:
+                raise DatabaseError(f"{program} {self.without_password(ended.problem())}")
+            self._help[program] = output.decode(errors="replace")
+        # The help has "--system=name" and "--max-allowed-packet=#".
+        return re.search(rf"{option}(?![-\w])", self._help[program]) is not None
 
     def command(self, program: str, *options: str) -> tuple[str, ...]:
         """Return the command line of a program of the server that connects to it."""
@@ -98,7 +103,7 @@ class Client:
 
     def load_program(self, database: str | None) -> Program:
         """Return the program that loads a dump from its standard input."""
-        options = (*_OPTIONS, "--max-allowed-packet=1G")
+        options = (*self._client_options, "--max-allowed-packet=1G")
         return self.program(self.client, self.command(self.client, *options, *_into(database)))
 
     def query(self, sql: str, database: str | None = None) -> list[Row]:
@@ -107,7 +112,7 @@ class Client:
         Raises DatabaseError.
         """
         # Of the client's formats, only XML tells NULL from a text, and where a field ends.
-        command = self.command(self.client, *_OPTIONS, "--xml", *_into(database))
+        command = self.command(self.client, *self._client_options, "--xml", *_into(database))
         ended, output = self._run(
             self.program(self.client, command), text=sql.encode("utf-8", "surrogateescape")
         )
@@ -168,14 +173,16 @@ class Client:
     def without_password(self, text: str) -> str:
         """Return *text* for a message, with the password masked, in one line."""
         password = self._access.password
-        return printable(text.replace(password, "***") if password else text)
+        if password:
+            text = text.replace(password, "***").replace(printable(password), "***")
+        return printable(" ".join(text.split()))
 
     def _fail(self, ended: Ended, database: str | None) -> NoReturn:
         """Raise the error that the client has printed."""
         found = _ERROR.search(ended.stderr)
         if found is None:
             raise DatabaseError(f"{self.client} {self.without_password(ended.problem())}")
-        code, text = int(found[1]), self.without_password(" ".join(found[2].split()))
+        code, text = int(found[1]), self.without_password(found[2])
         where = self.url.of(None).shown
         hint = ""
         if code in _UNREACHABLE:
