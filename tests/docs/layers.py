@@ -155,8 +155,8 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.operations.sources": ["base", "databases files streams", "servers"],
     "bakthat.operations.sources.databases": [
         "base url_parts",
-        "mysql_client mysql_dump",
-        "mysql postgresql",
+        "_sqlite_dump mysql_client mysql_dump",
+        "mysql postgresql sqlite",
         "url",
     ],
     "bakthat.operations.sources.databases.postgresql": [
