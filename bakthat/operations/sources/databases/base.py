@@ -85,7 +85,7 @@ class Load(Protocol):
 class Server(Protocol):
     """A server with databases, or the place of files of SQLite."""
 
-    def databases(self) -> list[Database]:
+    def databases(self) -> Sequence[Database]:
         """Return each database of a user, then what the server has besides them. Raises
         DatabaseError."""
 

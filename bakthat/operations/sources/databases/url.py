@@ -10,12 +10,17 @@ from urllib.parse import unquote_to_bytes
 
 from bakthat.errors import UsageError
 from bakthat.operations.sources.databases.base import Access, Server
+from bakthat.operations.sources.databases.mysql import MySQLServer
 from bakthat.operations.sources.databases.postgresql.server import PostgreSQLServer
+from bakthat.operations.sources.databases.sqlite import SQLitePlace
 from bakthat.operations.sources.databases.url_parts import DatabaseUrl
 from bakthat.system.text import did_you_mean, printable
 
 KINDS: Mapping[str, Callable[[DatabaseUrl, Access], Server]] = {
     "postgresql": PostgreSQLServer.from_url,
+    "mysql": MySQLServer.from_url,
+    "mariadb": MySQLServer.from_url,
+    "sqlite": SQLitePlace.from_url,
 }
 """Each kind of database, and what makes its server."""
 
