@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from bakthat import models
@@ -219,6 +220,19 @@ def unpacked_limit(backup: models.Backups) -> read.SizeLimit:
         return read.SizeLimit(limit, f"{size} were backed up", _REPLACED)
     known = f"{size} were counted before the backup was made"
     return read.SizeLimit(max(limit, unannounced), known, _GREW_OR_REPLACED)
+
+
+def with_size(expected: read.Expected, size: int) -> read.Expected:
+    """Return *expected* with a limit that lets *size* bytes of content pass, as the index says.
+
+    Of a stream, only the index says on the storage how long it is. As any announced size, it raises
+    the limit, and never lowers it.
+    """
+    found = expected.limit
+    if found is None or found.bytes >= size * SLACK_FACTOR + SLACK_BYTES:
+        return expected
+    limit = replace(found, bytes=size * SLACK_FACTOR + SLACK_BYTES)
+    return replace(expected, limit=limit)
 
 
 def byte_counter(

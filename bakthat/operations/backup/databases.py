@@ -107,7 +107,7 @@ def backup_databases(
     if failed:
         first = next(iter(failed.values()))
         raise DatabaseError(
-            f"{len(failed)} of {counted(len(databases), 'database')} were not backed up: "
+            f"{len(failed)} of {counted(len(databases), 'database')} could not be backed up: "
             f"{enumerate_some([printable(each) for each in failed])}; the first: {first}",
             hint=first.hint,
         ) from first

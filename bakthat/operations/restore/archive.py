@@ -27,7 +27,7 @@ from bakthat.pipeline.parts import Spans, find_parts, read_parts
 from bakthat.policy.storage_classes import storage_class
 from bakthat.session import cold
 from bakthat.session.indexes.opening import open_index
-from bakthat.session.reading import KeyFinder, byte_counter
+from bakthat.session.reading import KeyFinder, byte_counter, with_size
 from bakthat.session.session import Session
 from bakthat.system.text import human_size, printable
 
@@ -196,7 +196,7 @@ class ArchiveRestore:
     ) -> None:
         read.read_object(
             self._backend.download(self._key),
-            self._expected,
+            self._expected_by(index),
             self._options.target,
             keys=keys,
             report=report,
@@ -207,6 +207,12 @@ class ArchiveRestore:
             index=index,
             file_keys=self._keys.file_keys,
         )
+
+    def _expected_by(self, index: IndexReader | None) -> read.Expected:
+        """Return how to read the object, which is as large as *index* says."""
+        if index is None or self._expected.is_archive:
+            return self._expected
+        return with_size(self._expected, index.footer.content_bytes)
 
     def _open_index(
         self, selection: Selection | None

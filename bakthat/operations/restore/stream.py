@@ -74,7 +74,7 @@ class StreamRestore(ArchiveRestore):
         def write(sink: Sink) -> None:
             read.read_stream(
                 self._backend.download(self._key),
-                self._expected,
+                self._expected_by(index),
                 sink,
                 keys=keys,
                 report=report,
