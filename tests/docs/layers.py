@@ -33,9 +33,10 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.system": [
         "text",
-        "_supervisor file_log files linux paths signals streams threads",
+        "file_log files linux paths signals streams threads",
         "disks programs terminal",
     ],
+    "bakthat.system.programs": ["_supervisor ended program", "_pipes", "running"],
     "bakthat.format": ["names description entry", "index"],
     "bakthat.format.index": ["values", "layout overlay", "packing parsing"],
     "bakthat.policy": [

@@ -2,7 +2,7 @@
 
 It is a process of its own, since only a process that survives a SIGKILL of bakthat can end what
 bakthat has started. It imports nothing of bakthat and little of Python, so that it starts in some
-milliseconds; :mod:`bakthat.system.programs` runs this file by its path.
+milliseconds; :class:`bakthat.system.programs.RunningProgram` runs this file by its path.
 
 The command line has the descriptor of the connection to bakthat, that of the program's standard
 input or -1, the size of the program's command line in bytes, the time limit and the grace, in
@@ -25,6 +25,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 END_INPUT = b"e"
@@ -33,9 +34,12 @@ END_SECONDS = 10.0
 LONGEST_POLL = 3600.0
 """Seconds; :func:`select.poll` takes no long times."""
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Python ignores SIGPIPE and SIGXFSZ, and bakthat may be started with the others ignored.
-DEFAULT = (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, *STOPPING)
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that the supervisor ignores: at a shutdown, when all processes get SIGTERM, it goes on
+until bakthat has ended."""
+# Python ignores SIGPIPE and SIGXFSZ, and bakthat may have been started with SIGCHLD ignored.
+DEFAULT = (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, *IGNORED)
+"""Signals that do to the program what they do by default."""
 
 
 class Supervisor:
@@ -53,11 +57,11 @@ class Supervisor:
         self.group = 0
         """The process group of the program while a process is in it, or 0."""
         self.woken, wake = os.pipe()
-        os.set_blocking(self.woken, False)
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        for number in (signal.SIGCHLD, *STOPPING):
-            signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # SIG_DFL would wake nothing
+        for number in IGNORED:
+            signal.signal(number, signal.SIG_IGN)
 
     def run(self, arguments: list[bytes]) -> None:
         """Start the program, wait, and end what is left of it."""
@@ -87,8 +91,8 @@ class Supervisor:
         poll.register(self.woken, select.POLLIN)
         while (left := self.deadline - time.monotonic()) > 0:
             ready = {each for each, _ in poll.poll(min(left, LONGEST_POLL) * 1000)}
-            if self.woken in ready and self.stop_asked():
-                return
+            if self.woken in ready:
+                os.read(self.woken, 512)
             self.reap()
             if self.control in ready:
                 try:
@@ -100,14 +104,6 @@ class Supervisor:
                 os.close(self.stdin)
         self.reap()
         self.send("late" if self.group else "limit")
-
-    def stop_asked(self) -> bool:
-        """Return whether a signal asks for the end."""
-        try:
-            numbers = os.read(self.woken, 512)
-        except BlockingIOError:
-            return False
-        return any(number in numbers for number in STOPPING)
 
     def reap(self) -> None:
         """Report the end of the program, and of its group."""
@@ -122,33 +118,37 @@ class Supervisor:
             self.group = 0
             self.send("empty")
 
+    def is_over(self) -> bool:
+        """Return whether no process is left in the group."""
+        self.reap()
+        return not self.group
+
     def end(self) -> None:
         """End the whole group, by force after the grace."""
         for number, seconds in ((signal.SIGTERM, self.grace), (signal.SIGKILL, END_SECONDS)):
-            self.reap()
-            if self.group:
+            if not self.is_over():
                 signal_group(self.group, number)
                 signal_group(self.group, signal.SIGCONT)  # one that is stopped
-                self.wait_for_group(seconds)
+                wait_for(self.is_over, seconds)
         if self.group:
             self.send("left")
-
-    def wait_for_group(self, seconds: float) -> None:
-        """Return when no process is left in the group, or after *seconds*."""
-        poll = select.poll()
-        poll.register(self.woken, select.POLLIN)
-        deadline = time.monotonic() + seconds
-        pause = 0.002  # seconds; nothing tells the end of a process that is no child
-        while self.group and time.monotonic() < deadline:
-            poll.poll(pause * 1000)
-            self.stop_asked()
-            self.reap()
-            pause = min(2 * pause, 0.1)
 
     def send(self, line: str) -> None:
         """Send a line to bakthat, which may be gone."""
         with suppress(OSError):
             os.write(self.control, f"{line}\n".encode())
+
+
+def wait_for(is_over: Callable[[], bool], seconds: float) -> None:
+    """Return when *is_over* is true, or after *seconds*.
+
+    Nothing tells the end of a process that is no child, so this asks, ever less often.
+    """
+    deadline = time.monotonic() + seconds
+    pause = 0.001
+    while not is_over() and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
 
 
 def signal_group(group: int, number: int) -> None:
