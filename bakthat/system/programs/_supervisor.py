@@ -107,16 +107,19 @@ class Supervisor:
 
     def reap(self) -> None:
         """Report the end of the program, and of its group."""
+        lines = []
         if self.leader:
             process, status = os.waitpid(self.leader, os.WNOHANG)
             if not process:
                 return
             self.leader = 0
-            self.send(f"ended {os.waitstatus_to_exitcode(status)}")
+            lines.append(f"ended {os.waitstatus_to_exitcode(status)}")
         # Another group may get the number after the last process of this one.
         if self.group and not is_running(self.group):
             self.group = 0
-            self.send("empty")
+            lines.append("empty")
+        if lines:
+            self.send(*lines)
 
     def is_over(self) -> bool:
         """Return whether no process is left in the group."""
@@ -133,10 +136,10 @@ class Supervisor:
         if self.group:
             self.send("left")
 
-    def send(self, line: str) -> None:
-        """Send a line to bakthat, which may be gone."""
+    def send(self, *lines: str) -> None:
+        """Send lines to bakthat, which may be gone."""
         with suppress(OSError):
-            os.write(self.control, f"{line}\n".encode())
+            os.write(self.control, "".join(f"{line}\n" for line in lines).encode())
 
 
 def wait_for(is_over: Callable[[], bool], seconds: float) -> None:

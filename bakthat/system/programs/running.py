@@ -80,7 +80,10 @@ class RunningProgram:
         """Its exit code, or the negative number of the signal that has ended it."""
         self._has_ended = threading.Event()
         self._is_connected = True
+        self._is_asked = False
+        """Whether this process has asked for the end."""
         self._is_late = self._is_killed = self._is_lost = False
+        """Whether the time limit, this process or the loss of the supervisor made it fail."""
         self._started = self._ended = time.monotonic()
         try:
             with held_back(f"starting {program.name}"):
@@ -129,11 +132,13 @@ class RunningProgram:
     def kill(self) -> None:
         """Let the program be ended, with its group: by SIGTERM, after :data:`GRACE` by SIGKILL.
 
-        Does not wait; any thread may call it. Unless all had ended, the program has failed then.
+        Does not wait; any thread may call it. The program has failed then, unless it had ended and
+        no process held its standard output any more.
         """
         with self._lock:
             self._receive()
-            if self._group or self._status is None:
+            self._is_asked = True
+            if self._status is None or self._may_write():
                 self._is_killed = True
             with suppress(OSError):  # the supervisor has ended
                 self._control.shutdown(socket.SHUT_WR)
@@ -248,7 +253,7 @@ class RunningProgram:
         elif word == "late":
             self._is_late = True
         elif word == "limit":  # another group may still hold the output
-            self._is_late = self._output is not None and self._output.has_writer()
+            self._is_late = self._may_write()
         elif word == "left":
             log.warning("%s was killed, but does not end", self._program.name)
             self._group = 0
@@ -256,13 +261,16 @@ class RunningProgram:
     def _disconnect(self) -> None:
         """Handle the end of the supervisor: no message comes any more."""
         if self._group or self._status is None:
-            self._is_lost = not self._is_killed and not self._is_late
+            self._is_lost = not self._is_asked and not self._is_late
         if self._is_lost:
             self._kill_group()
         if self._is_lost or self._is_killed or self._is_late:
             self._on_over.write(b"x")
         self._stderr.drain()
         self._has_ended.set()
+
+    def _may_write(self) -> bool:
+        return self._output is not None and self._output.has_writer()
 
     def _kill_group(self) -> None:
         if self._group:
