@@ -526,6 +526,34 @@ def test_an_interrupt_ends_all(witness: Witness) -> None:
     witness.wait_for_end()
 
 
+IMPATIENT = """
+import os, signal, sys
+from bakthat.system import signals
+from bakthat.system.programs import RunningProgram, running, shell_program
+signals.REPEAT_SECONDS = 0
+running.GRACE = 3
+line = f"trap 'kill -INT {os.getpid()}' TERM; {sys.argv[1]} echo $$; while :; do sleep 1000; done"
+try:
+    with RunningProgram(shell_program(line), stdout=True) as program:
+        shell = int(program.stdout.read(100))
+        signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    os.kill(shell, 0)
+    print("still running", flush=True)
+    os._exit(0)
+"""
+
+
+def test_a_second_interrupt_ends_the_wait_and_the_program_ends_nevertheless(
+    witness: Witness,
+) -> None:
+    command = [sys.executable, "-c", IMPATIENT, witness.begin]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    assert done.stdout == b"still running\n"
+    witness.wait_for_begin()
+    witness.wait_for_end()
+
+
 # The end of bakthat, or of the supervisor
 
 PARENT = """
