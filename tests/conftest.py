@@ -57,7 +57,7 @@ def isolated_environment(
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     for name in os.environ:
-        if name.startswith(("AWS_", "BAKTHAT_", "XDG_")):
+        if name.startswith(("AWS_", "BAKTHAT_", "PG", "XDG_")):
             monkeypatch.delenv(name)
     # Otherwise boto3 asks the network for the keys of a machine in EC2.
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -59,10 +59,10 @@ def parts(text: str) -> DatabaseUrl:
     The messages do not quote the URL, which may have a password.
     """
     kind, user, _, address, path, query = _split(text)
+    socket = _socket_option(kind, query, has_host=bool(address)) if query else ""
     host, port = _host_and_port(address)
-    socket = host if host.startswith("/") else ""
-    if query:
-        socket = _socket_option(kind, query, has_host=bool(host))
+    if host.startswith("/"):
+        socket = host
     if socket and kind not in _SOCKET_OPTIONS:
         raise UsageError(f"a URL of {kind} has no socket")
     if kind == "sqlite" and (user or host or port is not None):

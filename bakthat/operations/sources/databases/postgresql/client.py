@@ -75,13 +75,16 @@ class Client:
         return Program(name, arguments, environment, self._password_file())
 
     def check_tool(self, name: str) -> int:
-        """Return the major version of a program. Raises DatabaseError when it is missing."""
+        """Return a program's version, such as 1500 for 15.2.
+
+        Raises DatabaseError when it is missing.
+        """
         ended, output = self.run(Program(name, self._command(name, "--version")))
         version = re.search(rb"\) (\d+)(?:\.(\d+))?", output)
         if not ended.succeeded or version is None:
             raise self.error(ended, name)
-        major, minor = int(version[1]), int(version[2] or 0)
-        return major if major >= 10 else major * 100 + minor
+        major = int(version[1])
+        return major * 100 + (int(version[2] or 0) if major < 10 else 0)
 
     def rows(
         self,

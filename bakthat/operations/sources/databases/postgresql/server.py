@@ -128,7 +128,7 @@ class PostgreSQLGlobals:
 
     def check(self) -> None:
         """Raise DatabaseError unless they can be dumped."""
-        _check_version(self._client, "pg_dumpall", self._client.maintenance())
+        _check_version(self._client, "pg_dumpall", None)
 
     def dump(self) -> Program:
         """Return the program that writes the SQL that makes them."""
@@ -149,11 +149,14 @@ class PostgreSQLGlobals:
         return GlobalsRestore(self._client, self._client.maintenance())
 
 
-def _check_version(client: Client, tool: str, database: str) -> None:
+def _check_version(client: Client, tool: str, database: str | None) -> None:
+    """Check that *tool* is there, and can dump what the server has."""
     version = client.check_tool(tool)
+    if database is None:
+        database = client.maintenance()
     ((number,),) = client.rows(database, "SHOW server_version_num;")
-    full = int(number or 0)
-    server = full // 10000 if full >= 100000 else full // 100
+    full = int(number or 0)  # 150002 is 15.2, 90624 is 9.6.24
+    server = full // 10000 * 100 + (full // 100 % 100 if full < 100000 else 0)
     if version < server:
         raise DatabaseError(
             f"{tool} {_shown(version)} cannot dump '{client.shown(database)}',"
@@ -164,4 +167,5 @@ def _check_version(client: Client, tool: str, database: str) -> None:
 
 
 def _shown(version: int) -> str:
-    return str(version) if version < 100 else f"{version // 100}.{version % 100}"
+    major, minor = divmod(version, 100)
+    return str(major) if major >= 10 else f"{major}.{minor}"
