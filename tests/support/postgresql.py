@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bakthat.operations.sources.databases.base import Access, Database, Load
+from bakthat.operations.sources.databases.base import HEAD_BYTES, Access, Database, HeadReader, Load
 from bakthat.operations.sources.databases.postgresql.server import PostgreSQLServer
 from bakthat.operations.sources.databases.url_parts import DatabaseUrl
 from bakthat.system.programs import Ended, RunningProgram
@@ -91,9 +91,8 @@ def dumped(database: Database) -> bytes:
 
 def loaded(load: Load, dump: bytes) -> Ended:
     """Load a dump as far as the program takes it, and return how the program ended."""
-    prepare = getattr(load, "prepare", None)
-    if prepare is not None:
-        prepare(dump[:65536])
+    if isinstance(load, HeadReader):
+        load.prepare(dump[:HEAD_BYTES])
     with RunningProgram(load.program, stdin=True) as running:
         try:
             running.stdin.write(dump)

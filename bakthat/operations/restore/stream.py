@@ -14,7 +14,7 @@ from bakthat.errors import ConsumerError, UsageError
 from bakthat.format.description import sanitized
 from bakthat.operations.restore.archive import ArchiveRestore
 from bakthat.operations.restore.options import RestoreOptions
-from bakthat.operations.sources.databases.base import Load
+from bakthat.operations.sources.databases.base import HEAD_BYTES, HeadReader, Load
 from bakthat.operations.sources.databases.url import parts
 from bakthat.operations.sources.servers import check_kind, find_database
 from bakthat.passwords import DecryptionKeys
@@ -22,7 +22,7 @@ from bakthat.pipeline import read
 from bakthat.session.reading import KeyFinder, byte_counter
 from bakthat.session.session import Session
 from bakthat.system.programs import Ended, Program, RunningProgram
-from bakthat.system.streams import Sink
+from bakthat.system.streams import Buffer, Sink
 from bakthat.system.text import printable, reason_of
 
 Write = Callable[[Sink], object]
@@ -117,8 +117,40 @@ def load_dump(load: Load, write: Write) -> None:
 
     Raises ConsumerError, DatabaseError, and what *write* raises; then nothing is loaded.
     """
-    feed(load.program, write)
+
+    def write_prepared(sink: Sink) -> None:
+        head = _Head(load, sink)
+        write(head)
+        head.finish()
+
+    feed(load.program, write_prepared)
     load.commit()
+
+
+class _Head:
+    """Gives a load the beginning of its dump, before its program reads any of it."""
+
+    def __init__(self, load: Load, sink: Sink) -> None:
+        self._sink = sink
+        self._held = bytearray()
+        self._waiting = load if isinstance(load, HeadReader) else None
+
+    def write(self, data: Buffer, /) -> None:
+        """Hold the beginning back until it is long enough."""
+        if self._waiting is None:
+            self._sink.write(data)
+            return
+        self._held += data
+        if len(self._held) >= HEAD_BYTES:
+            self.finish()
+
+    def finish(self) -> None:
+        """Write what is held back."""
+        if self._waiting is not None:
+            self._waiting.prepare(bytes(self._held[:HEAD_BYTES]))
+            self._waiting = None
+            self._sink.write(self._held)
+            self._held = bytearray()
 
 
 def dump_kind_of(backup: models.Backups) -> str:

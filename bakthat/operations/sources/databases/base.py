@@ -9,9 +9,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from bakthat.system.programs import Program
+
+HEAD_BYTES = 1 << 16
+"""How much of a dump :class:`HeadReader` needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,17 @@ class Load(Protocol):
     def close(self) -> None:
         """Remove what was made if it was not committed, and all that is temporary. Never raises;
         what could not be removed is logged. May be called again."""
+
+
+@runtime_checkable
+class HeadReader(Protocol):
+    """A :class:`Load` that makes its database as the beginning of the dump says."""
+
+    def prepare(self, head: bytes) -> None:
+        """Take the first :data:`HEAD_BYTES` of the dump, or all of a shorter one.
+
+        Called once, before the program reads anything. Raises DatabaseError.
+        """
 
 
 class Server(Protocol):

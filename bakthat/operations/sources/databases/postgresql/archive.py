@@ -30,7 +30,7 @@ _KEPT = {
 }
 _CHANGE = r"^((?:ALTER|COMMENT|GRANT|REVOKE|SECURITY)\b[^'\n]*? DATABASE )"
 """The beginning of a statement that changes a database, up to its name."""
-_SPECIAL = {"ENCODING", "STDSTRINGS", "SEARCHPATH", "DATABASE", "DATABASE PROPERTIES"}
+_SPECIAL = {"ENCODING", "STDSTRINGS", "SEARCHPATH", "DATABASE"}
 _CODECS = {"SQL_ASCII": "utf-8", "UTF8": "utf-8", "KOI8R": "koi8-r", "KOI8U": "koi8-u"}
 
 
@@ -68,7 +68,7 @@ class DatabaseProperties:
             options,
             first.owner,
             made["name"],
-            tuple(entry.sql for entry in entries if entry.changes_database),
+            tuple(entry.sql for entry in entries if entry.kind not in _SPECIAL),
         )
 
     def changes_of(self, name: str) -> list[str]:
@@ -79,15 +79,14 @@ class DatabaseProperties:
 
 class _Entry(NamedTuple):
     kind: str
-    tag: str
     sql: str
     owner: str
 
-    @property
-    def changes_database(self) -> bool:
-        return self.kind == "DATABASE PROPERTIES" or (
-            self.kind in ("ACL", "COMMENT", "SECURITY LABEL") and self.tag.startswith("DATABASE ")
-        )
+
+def _changes_database(kind: str, tag: bytes) -> bool:
+    return kind == "DATABASE PROPERTIES" or (
+        kind in ("ACL", "COMMENT", "SECURITY LABEL") and tag.startswith(b"DATABASE ")
+    )
 
 
 class _Reader:
@@ -115,22 +114,26 @@ class _Reader:
             self._text()
         codec = "utf-8"
         for _ in range(self._int()):
-            kind, tag, sql, owner = self._entry()
-            name = kind.decode("ascii", "replace")
-            if name == "ENCODING":
-                codec = _codec(sql.decode("ascii", "replace"))
-            entry = _Entry(name, *(text.decode(codec) for text in (tag, sql, owner)))
-            if name not in _SPECIAL and not entry.changes_database:
+            kind, tag = self._kind_and_tag()
+            # The others follow, and the next one may be larger than what there is of the dump.
+            if kind not in _SPECIAL and not _changes_database(kind, tag):
                 return
-            yield entry
+            sql, owner = self._sql_and_owner()
+            if kind == "ENCODING":
+                codec = _codec(sql.decode("ascii", "replace"))
+            yield _Entry(kind, sql.decode(codec), owner.decode(codec))
 
-    def _entry(self) -> tuple[bytes, bytes, bytes, bytes]:
-        """Return kind, tag, SQL and owner of the next entry."""
+    def _kind_and_tag(self) -> tuple[str, bytes]:
+        """Return what the next entry is, and of what."""
         self._int()  # its number
         self._int()  # whether it has data
         self._text()  # the catalog
         self._text()  # its number there
-        tag, kind = self._text(), self._text()
+        tag = self._text()
+        return self._text().decode("ascii", "replace"), tag
+
+    def _sql_and_owner(self) -> tuple[bytes, bytes]:
+        """Return these of the entry, and go on to the next one."""
         self._int()  # the section
         sql = self._text()
         for _ in range(4):  # SQL to drop it and to copy into it, schema, tablespace
@@ -144,7 +147,7 @@ class _Reader:
         while self._string() is not None:  # what it depends on
             pass
         self._take(1 + self._offset_size)  # where its data is
-        return kind, tag, sql, owner
+        return sql, owner
 
     def _take(self, size: int) -> bytes:
         taken = self._data[self._position : self._position + size]

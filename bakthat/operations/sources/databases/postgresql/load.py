@@ -66,8 +66,7 @@ class DatabaseRestore:
     def prepare(self, head: bytes) -> None:
         """Make the database as the dump that begins with *head* says: its encoding, its locale.
 
-        *head* is 64 KiB or more, or the whole dump. Call it before :attr:`program` runs; without
-        it, the database is as those that the server makes. Raises DatabaseError.
+        Without it, the database is like others that the server makes. Raises DatabaseError.
         """
         self._properties = DatabaseProperties.of(head)
         if self._properties is None:
@@ -216,9 +215,6 @@ class EmptyDatabaseRestore:
             "pg_restore", "--exit-on-error", "--single-transaction", database=name
         )
 
-    def prepare(self, head: bytes) -> None:
-        """Do nothing: the database is what its owner made."""
-
     def commit(self) -> None:
         """Keep what was loaded."""
         self._is_committed = True
@@ -259,9 +255,6 @@ class GlobalsRestore:
         )
         script = (sys.executable, "-I", "-S", roles.__file__)
         self.program = replace(program, arguments=(*script, *program.arguments))
-
-    def prepare(self, head: bytes) -> None:
-        """Do nothing."""
 
     def commit(self) -> None:
         """Do nothing: each statement took effect when it was run."""
