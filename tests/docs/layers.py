@@ -156,7 +156,7 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.operations.sources": ["base", "databases files streams", "servers"],
     "bakthat.operations.sources.databases": [
         "base url_parts",
-        "_sqlite_dump mysql_client mysql_dump",
+        "_sqlite_dump mysql_client mysql_dump mysql_privileges",
         "mysql postgresql sqlite",
         "url",
     ],

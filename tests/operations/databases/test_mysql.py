@@ -17,6 +17,7 @@ import pytest
 from bakthat.errors import DatabaseError
 from bakthat.operations.sources.databases.base import Access, Database, Load
 from bakthat.operations.sources.databases.mysql import MySQLServer
+from bakthat.operations.sources.databases.mysql_privileges import unseen
 from bakthat.operations.sources.databases.url_parts import DatabaseUrl
 from bakthat.system.programs import Program, RunningProgram, run_program
 from tests.support.databases import mariadb_server
@@ -271,6 +272,68 @@ def test_tables_without_transactions_are_counted(
     ]
     mariadb.server().database("shop").check()
     assert len(caplog.messages) == 1
+
+
+def test_what_a_user_cannot_see_is_told(mariadb: MariaDB, caplog: pytest.LogCaptureFixture) -> None:
+    mariadb.sql(
+        "CREATE USER `weak`@`%` IDENTIFIED BY 'w'; GRANT SELECT, LOCK TABLES, SHOW VIEW, EVENT"
+        " ON `a%`.* TO `weak`@`%`; CREATE DATABASE abc; CREATE TABLE abc.t (i INT);"
+        "CREATE PROCEDURE abc.p() SELECT 1; CREATE TRIGGER abc.tr BEFORE INSERT ON abc.t"
+        " FOR EACH ROW DO 1"
+    )
+    url = DatabaseUrl("mariadb", "weak", "127.0.0.1", mariadb.port)
+    weak = MySQLServer.from_url(url, Access("w")).database("abc")
+    dump = dump_of(weak)
+    # The grant for the name itself takes the place of the one for names like it.
+    mariadb.sql(
+        "GRANT SELECT, LOCK TABLES, SHOW VIEW, EVENT, TRIGGER ON abc.* TO `weak`@`%`;"
+        "GRANT SELECT ON mysql.proc TO `weak`@`%`"
+    )
+    able = MySQLServer.from_url(url, Access("w")).database("abc")
+    whole = dump_of(able)
+    mariadb.sql("DROP USER `weak`@`%`")
+    assert caplog.messages == [
+        f"triggers of {weak.url} may be missing in the dump: the user lacks the privilege TRIGGER",
+        f"routines of {weak.url} may be missing in the dump: the user lacks the privilege SELECT ON"
+        " mysql.proc or SHOW_ROUTINE",
+    ]
+    for made in (b"PROCEDURE `p`", b"TRIGGER abc.tr"):
+        assert made not in dump
+        assert made in whole
+
+
+@pytest.mark.parametrize(
+    ("grants", "names"),
+    [
+        (["GRANT ALL PRIVILEGES ON *.* TO `a`@`%` WITH GRANT OPTION"], []),
+        (["GRANT ALL PRIVILEGES ON `my_shop`.* TO `a`@`%`"], []),
+        (["GRANT ALL PRIVILEGES ON `my\\_shop`.* TO `a`@`%`"], []),
+        (["GRANT ALL PRIVILEGES ON `my%`.* TO `a`@`%`"], []),
+        (["GRANT ALL PRIVILEGES ON `%`.* TO `a`@`%`"], []),
+        (["GRANT ALL PRIVILEGES ON `my`.* TO `a`@`%`"], ["SELECT", "TRIGGER", "routines"]),
+        (["GRANT ALL PRIVILEGES ON `my_sh\\%p`.* TO `a`@`%`"], ["SELECT", "TRIGGER", "routines"]),
+        (["GRANT SELECT ON `my_shop`.`orders` TO `a`@`%`"], ["SELECT", "TRIGGER", "routines"]),
+        (["GRANT SELECT, TRIGGER ON *.* TO `a`@`%`"], []),
+        (["GRANT SELECT, TRIGGER ON `my_shop`.* TO `a`@`%`"], ["routines"]),
+        (["GRANT SELECT, EXECUTE, TRIGGER ON `my_shop`.* TO `a`@`%`"], []),
+        (["GRANT SELECT ON *.* TO `a`@`%`", "GRANT SHOW_ROUTINE ON *.* TO `a`@`%`"], ["TRIGGER"]),
+        (["GRANT `reader` TO `a`@`%`", "GRANT SELECT, TRIGGER ON *.* TO `reader`"], []),
+        (["GRANT USAGE ON *.* TO `a`@`%`", "GRANT `reader`@`%` TO `a`@`%`"], []),
+        (
+            [
+                "GRANT SELECT ON `my_shop`.* TO `a`@`%`",
+                "GRANT ALL PRIVILEGES ON `my%`.* TO `a`@`%`",
+            ],
+            ["TRIGGER", "routines"],
+        ),
+        ([], ["SELECT", "TRIGGER", "routines"]),
+    ],
+)
+def test_privileges_that_are_missing_are_named(grants: list[str], names: list[str]) -> None:
+    found = [
+        what if what == "routines" else name for what, name in unseen(grants, "my_shop").items()
+    ]
+    assert found == names
 
 
 def test_each_database_and_the_users_are_listed(

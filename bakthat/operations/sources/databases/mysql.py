@@ -17,6 +17,7 @@ from bakthat.operations.sources.databases.mysql_client import (
     Row,
     quoted,
 )
+from bakthat.operations.sources.databases.mysql_privileges import unseen
 from bakthat.operations.sources.databases.url_parts import DatabaseUrl
 from bakthat.system.programs import Program, RunningProgram
 from bakthat.system.text import counted, enumerate_some, printable, reason_of
@@ -143,6 +144,15 @@ class MySQLDatabase:
                 counted(sum(int(row[1] or 0) for row in rows), "table"),
                 self.url,
                 " or ".join(printable(row[0] or "") for row in rows),
+            )
+
+        grants = [row[0] or "" for row in self._client.query("SHOW GRANTS")]
+        for what, privilege in unseen(grants, self.name).items():
+            log.warning(
+                "%s of %s may be missing in the dump: the user lacks the privilege %s",
+                what,
+                self.url,
+                privilege,
             )
 
     def dump(self) -> Program:

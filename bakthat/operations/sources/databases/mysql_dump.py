@@ -62,14 +62,14 @@ def _copy(reader: int, named: bytes) -> bytes:
     unnamed = b"\nALTER DATABASE CHARACTER SET "
     held = end = b""
     while chunk := os.read(reader, _CHUNK):
-        data = held + chunk
+        data = (held + chunk).replace(named, unnamed)
         # What may be the beginning of *named* waits for the next chunk. In the data of tables
         # there is no line feed: the programs write it as \n.
         edge = data.find(b"\n", max(0, len(data) - len(named) + 1))
         held = data[edge:] if edge >= 0 else b""
         data = data[:edge] if edge >= 0 else data
-        _write(data.replace(named, unnamed))
-        end = (end + data)[-200:]
+        _write(data)
+        end = (end + data[-200:])[-200:]
     _write(held)
     return end + held
 
