@@ -156,8 +156,8 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.operations.sources": ["base", "databases files streams", "servers"],
     "bakthat.operations.sources.databases": [
         "base url_parts",
-        "_sqlite_dump mysql_client mysql_dump mysql_privileges",
-        "mysql postgresql sqlite",
+        "_sqlite_dump mysql_client mysql_dump mysql_privileges redis_load",
+        "mysql postgresql redis sqlite",
         "url",
     ],
     "bakthat.operations.sources.databases.postgresql": [
@@ -262,6 +262,7 @@ LIBRARIES: dict[str, str] = {
     "grandfatherson": "policy.rotation",
     "isal": "archive.gzip.* backends.s3.upload",  # gzip; CRC-32 of a part
     "peewee": "columns database models",
+    "redis": "operations.sources.databases.redis_load",
     "rich": "cli.progress",
     "segno": "cli.configure.key_page",
     "shtab": "cli.completion.script",

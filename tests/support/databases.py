@@ -157,3 +157,26 @@ def postgresql_server(password: str = "") -> Iterator[dict[str, str]]:
                 quoted = password.replace("'", "''")
                 output_of(*client, "-c", f"ALTER ROLE postgres PASSWORD '{quoted}'")
             yield environment
+
+
+@contextmanager
+def redis_server(home: Path, *, password: str = "", settings: str = "") -> Iterator[int]:
+    """Run Redis, with *settings* in its configuration; yield its port on loopback.
+
+    Its socket is ``redis.sock`` in *home*.
+    """
+    server, client, port = program("redis-server"), program("redis-cli"), free_port()
+    (home / "redis.conf").write_text(
+        f"bind 127.0.0.1\nport {port}\nunixsocket redis.sock\ndir {home}\nsave ''\n"
+        "enable-debug-command yes\nrepl-diskless-sync-delay 0\n"
+        + (f"requirepass {password}\n" if password else "")
+        + settings
+    )
+    with _running(
+        [server, str(home / "redis.conf")],
+        home / "redis.log",
+        is_ready=lambda: succeeds(client, "-h", "127.0.0.1", "-p", str(port), "PING"),
+        stop=signal.SIGTERM,
+        user=None,
+    ):
+        yield port

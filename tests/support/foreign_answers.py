@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import http.server
+import ipaddress
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
@@ -67,6 +68,7 @@ def make_certificate(path: Path, *, days: int = 1) -> Path:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import NameOID
 
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     begin = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
@@ -78,6 +80,7 @@ def make_certificate(path: Path, *, days: int = 1) -> Path:
         .serial_number(1)
         .not_valid_before(begin)
         .not_valid_after(begin + datetime.timedelta(days=1 + days))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
         .sign(key, hashes.SHA256())
     )
     private = key.private_bytes(

@@ -12,6 +12,7 @@ from bakthat.errors import UsageError
 from bakthat.operations.sources.databases.base import Access, Server
 from bakthat.operations.sources.databases.mysql import MySQLServer
 from bakthat.operations.sources.databases.postgresql.server import PostgreSQLServer
+from bakthat.operations.sources.databases.redis import RedisServer
 from bakthat.operations.sources.databases.sqlite import SQLitePlace
 from bakthat.operations.sources.databases.url_parts import DatabaseUrl
 from bakthat.system.text import did_you_mean, printable
@@ -21,6 +22,8 @@ KINDS: Mapping[str, Callable[[DatabaseUrl, Access], Server]] = {
     "mysql": MySQLServer.from_url,
     "mariadb": MySQLServer.from_url,
     "sqlite": SQLitePlace.from_url,
+    "redis": RedisServer.from_url,
+    "rediss": RedisServer.from_url,
 }
 """Each kind of database, and what makes its server."""
 
