@@ -45,7 +45,8 @@ def connection_problem(text: str) -> tuple[str, str]:
         return "a password was given, and the server has none", "leave out the password"
     if re.search("NOPERM|no permissions", text):
         return text, "an administrator allows it: ACL SETUSER name +ping +sync +replconf"
-    return text, ""
+    # The words of redis-cli name the server again.
+    return re.sub(r"^Could not connect to Redis at \S+: ", "cannot connect: ", text), ""
 
 
 def masked(text: str, access: Access) -> str:
