@@ -41,7 +41,7 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.format.index": ["values", "layout overlay", "packing parsing"],
     "bakthat.policy": [
         "defaults finding newest outcome week_days",
-        "clock intervals rotation storage_classes stream_sizes",
+        "clock intervals rotation storage_classes",
         "levels lifecycle settings",
     ],
     "bakthat.archive": [
@@ -59,7 +59,7 @@ LAYERS: dict[str, list[str]] = {
         "digest walk",
         "writer",
         "content",
-        "increment stream",
+        "increment",
         "worker",
     ],
     "bakthat.archive.create.increment": [
@@ -153,7 +153,7 @@ LAYERS: dict[str, list[str]] = {
         "operation",
     ],
     "bakthat.operations.restore": ["options", "archive state", "stream", "operation"],
-    "bakthat.operations.sources": ["base", "databases files streams", "servers"],
+    "bakthat.operations.sources": ["base", "databases files stream_sizes streams", "servers"],
     "bakthat.operations.sources.databases": [
         "base url_parts",
         "_sqlite_dump mysql_client mysql_dump mysql_privileges redis_load",

@@ -219,7 +219,7 @@ def restore(
     "drill",
     "prove that a backup restores, in a scratch place",
     group=UPKEEP,
-    example="bakthat drill shop --into postgresql://db1 --check 'SELECT count(*) FROM orders'",
+    example="bakthat drill shop --into postgresql://db1 --check 'SELECT id FROM orders'",
     exits={
         ExitCode.FAILED: "it does not restore, or a check failed",
         ExitCode.NOT_READY: "it is in cold storage and must be thawed first",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from bakthat import models
-from bakthat.archive.create.stream import StreamWriter
+from bakthat.archive.create.content import StreamWriter
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.operations.backup.request import keys_of_backup
 from bakthat.operations.backup.stream import SizeRule, StreamBackup

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bakthat import models
-from bakthat.archive.create.stream import StreamWriter
+from bakthat.archive.create.content import StreamWriter
 from bakthat.archive.report import ArchiveReport, PlanTotals
 from bakthat.errors import ProducerError, UsageError
 from bakthat.format.description import join_tags
@@ -20,7 +20,7 @@ from bakthat.operations.sources.streams import StreamSource
 from bakthat.passwords import EncryptionKeys
 from bakthat.policy.intervals import parse_interval
 from bakthat.policy.outcome import SUSPICIOUS
-from bakthat.policy.stream_sizes import difference_of, is_below, parse_percent
+from bakthat.operations.sources.stream_sizes import difference_of, is_below, parse_percent
 from bakthat.session.session import Operation, Session, operation
 from bakthat.session.sets import id_of_source, newest_first
 from bakthat.system.programs import Ended, Program, shell_program

@@ -40,7 +40,12 @@ def find_database(
                 f"a dump of {dump_kind} belongs to no database of a server",
                 hint="leave the database's name out of the URL",
             )
-        return next(each for each in server.databases() if each.dump_kind == dump_kind)
+        found = [each for each in server.databases() if each.dump_kind == dump_kind]
+        if not found:
+            raise UsageError(
+                f"the server has nothing that a dump of {dump_kind} can be loaded into"
+            )
+        return found[0]
     if name is None:
         raise UsageError(
             "the URL names no database", hint="add the name of a database to it: …/shop_copy"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bakthat.archive.create.stream import MODE
+from bakthat.archive.create.content import PRIVATE_MODE
 from bakthat.archive.create.walk import Scan
 from bakthat.archive.gzip.level import DEFAULT_LEVEL
 from bakthat.errors import ProducerError, SourceError, UsageError
@@ -74,14 +74,14 @@ class StreamSource:
     def describe(self, counted: Scan, status: os.stat_result | None) -> dict[str, Any]:
         """Return what :class:`.base.Source` says; the size is not known yet."""
         return {
-            "mode": MODE,
+            "mode": PRIVATE_MODE,
             **({"name": self.file_name} if self.file_name not in ("", self.set_name) else {}),
             **({"dump": self.dump_kind} if self.dump_kind else {}),
         }
 
 
 class Stream(Protocol):
-    """Takes a stream, as :class:`bakthat.archive.create.stream.StreamWriter` does."""
+    """Takes a stream, as :class:`bakthat.archive.create.content.StreamWriter` does."""
 
     def write(self, data: Buffer, /) -> object:
         """Write all of *data*."""
