@@ -119,7 +119,7 @@ def scrap(mariadb: MariaDB) -> Iterator[None]:
     yield
     for name in set(mariadb.names()) - before:
         quoted = name.replace("`", "``")
-        mariadb.sql(f"DROP DATABASE `{quoted}`")
+        mariadb.sql(f"SET foreign_key_checks = 0; DROP DATABASE `{quoted}`")
 
 
 pytestmark = pytest.mark.usefixtures("scrap")
@@ -519,7 +519,7 @@ def test_no_process_shows_the_password(mariadb: MariaDB, caplog: pytest.LogCaptu
         running.stdin.write(b"-- more than a pipe holds\n" * 200_000)
         lines += command_lines()
     load.close()
-    wanted = [line for line in lines if "--defaults-extra-file=/dev/fd/" in line]
+    wanted = [line for line in lines if "--defaults-file=/dev/fd/" in line]
     assert any("mariadb-dump\0" in line for line in wanted)
     assert any(line.startswith("mariadb\0") for line in wanted)
     assert not [line for line in lines if PASSWORD in line or PASSWORD[:8] in line]
@@ -590,6 +590,65 @@ def test_a_missing_program_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path
     )
 
 
+def test_settings_of_the_user_make_no_dump_and_no_load_less(mariadb: MariaDB) -> None:
+    settings = Path.home() / ".my.cnf"
+    settings.write_text(
+        f"[client]\nsocket={mariadb.socket}\npassword=wrong\n[mariadb-client]\nforce\nskip-column-names\n"
+        "[mysqldump]\nforce\nskip-comments\nskip-opt\nskip-extended-insert\nskip-events\n"
+    )
+    server = mariadb.server()
+    load_into(server.database("copy").load(replace=False), dump_of(server.database("all")))
+    assert mariadb.content("copy") == mariadb.content("all")
+    load = server.scratch()
+    with RunningProgram(load.program, stdin=True) as running:
+        running.stdin.write(b"NONSENSE; CREATE TABLE t (i INT);")
+        running.stdin.close()
+        assert running.wait().exit_code == 1
+    assert load.query("SHOW TABLES") == []
+    load.close()
+    # What the URL does not say is taken from there.
+    local = MySQLServer.from_url(DatabaseUrl("mariadb", "root"), Access("mypassword"))
+    assert [each.name for each in local.databases()][-1] == "mariadb-users"
+
+
+def test_the_dump_of_mysql_gets_its_options(
+    mariadb: MariaDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The lines of the help of mysqldump 8.0 that count.
+    known = "  -y, --no-tablespaces\n  --column-statistics\n  --set-gtid-purged[=name]\n"
+    script = tmp_path / "mysqldump"
+    script.write_text(f"#!/bin/sh\necho '{known}'\n")
+    script.chmod(0o755)
+    (tmp_path / "mysql").symlink_to(shutil.which("mariadb") or "")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    program = mariadb.server("mysql").database("shop").dump()
+    assert program.name == "mysqldump"
+    assert program.arguments[6:8] == ("mysqldump", "--defaults-file={secret-file}")
+    assert program.arguments[-5:] == (
+        "--no-tablespaces",
+        "--set-gtid-purged=OFF",
+        "--column-statistics=0",
+        "--",
+        "shop",
+    )
+    assert mariadb.server("mysql").databases()[-1].name == "shop"
+    with pytest.raises(DatabaseError, match="mysqldump cannot dump users"):
+        mariadb.server("mysql").users().check()
+
+
+def test_a_foreign_key_of_another_database_holds_again(mariadb: MariaDB) -> None:
+    mariadb.sql(
+        "CREATE DATABASE parents; CREATE TABLE parents.p (id INT PRIMARY KEY);"
+        "INSERT INTO parents.p VALUES (1); CREATE DATABASE children;"
+        "CREATE TABLE children.c (p INT, FOREIGN KEY (p) REFERENCES parents.p (id));"
+        "INSERT INTO children.c VALUES (1)"
+    )
+    parents = mariadb.server().database("parents")
+    load_into(parents.load(replace=True), dump_of(parents))
+    with pytest.raises(AssertionError, match="ERROR 1451"):  # a row has a child
+        mariadb.sql("DELETE FROM parents.p")
+
+
 def test_a_dump_that_fails_is_one(mariadb: MariaDB) -> None:
     mariadb.sql(
         "CREATE DATABASE bad; CREATE TABLE bad.t (i INT); CREATE VIEW bad.v AS"
@@ -628,7 +687,7 @@ def test_programs_run_in_a_container_where_the_password_is(mariadb: MariaDB, doc
     assert mariadb.content("copy") == mariadb.content("all")
     calls = docker.read_text()
     assert "exec -i db mariadb-dump --socket=" in calls
-    assert "defaults-extra-file" not in calls
+    assert "--defaults" not in calls
     settings.write_text("[client]\npassword=wrong\n")
     _, hint = refusal(url, Access(via="docker exec -i db"))
     assert "where the programs run" in hint

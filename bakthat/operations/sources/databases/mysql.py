@@ -28,6 +28,7 @@ _CHUNK = 1 << 20
 _TEMPORARY = re.compile(r"bakthat_(drill|restore)_[0-9a-f]{16}")
 
 _DUMP_OPTIONS = (
+    "--skip-force",  # whatever ~/.my.cnf says
     "--opt",
     "--single-transaction",
     "--quick",
@@ -145,7 +146,6 @@ class MySQLDatabase:
                 self.url,
                 " or ".join(printable(row[0] or "") for row in rows),
             )
-
         grants = [row[0] or "" for row in self._client.query("SHOW GRANTS")]
         for what, privilege in unseen(grants, self.name).items():
             log.warning(
@@ -197,7 +197,8 @@ def _options(client: Client, name: str) -> str:
     ((_, statement),) = client.query(
         f"SET SESSION sql_mode = '', sql_quote_show_create = 1; SHOW CREATE DATABASE {quoted(name)}"
     )
-    return (statement or "").removeprefix(f"CREATE DATABASE {quoted(name)}").strip()
+    # The server may have the name in lower case.
+    return re.sub(r"CREATE DATABASE `(?:[^`]|``)*`", "", statement or "", count=1).strip()
 
 
 def dump_program(client: Client, name: str) -> Program:
@@ -302,7 +303,9 @@ class _Load:
         dump = dump_program(self._client, source)
         undo, self._undo = self._undo, ""  # from here on this is the only whole copy
         try:
-            self._client.query(f"{_dropped(target)}; CREATE DATABASE {quoted(target)}")
+            # A table of another database may have a foreign key to one of this, which comes back.
+            free = "SET SESSION foreign_key_checks = 0"
+            self._client.query(f"{free}; {_dropped(target)}; CREATE DATABASE {quoted(target)}")
             _copy(self._client, dump, self._client.load_program(target))
         except BaseException:
             log.warning(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
+import os
 import re
 from collections.abc import Sequence
 from typing import NoReturn
@@ -32,13 +33,16 @@ _OPTIONS = (
     f"--connect-timeout={_CONNECT_SECONDS}",
     "--skip-reconnect",  # a new connection would not have the session's settings
     "--local-infile=0",
+    "--skip-force",  # whatever ~/.my.cnf says: the first error ends a load
 )
 
 _UNREACHABLE = {1040, 1042, 1129, 1130, 1203, 2002, 2003, 2005, 2006, 2012, 2013, 2026, 2055}
 _WRONG_PASSWORD = {1045, 1698, 1862}
 _NO_PRIVILEGE = {1044, 1142, 1143, 1227, 1370, 1419}
 _NO_DATABASE = 1049
+_TLS = 2026
 
+_OPTION_FILES = re.compile(r"options are read from the following files in the given order:\n(.*)")
 _ERROR = re.compile(r"ERROR (\d+)(?: \(\w+\))?(?: at line \d+)?(?: in file: '[^']*')?: (.*)", re.S)
 
 
@@ -73,18 +77,21 @@ class Client:
 
     def knows(self, program: str, option: str) -> bool:
         """Return whether a program has an option: ``--dump-history``. Raises DatabaseError."""
+        # The help has "--system=name" and "--max-allowed-packet=#".
+        return re.search(rf"{option}(?![-\w])", self._help_of(program)) is not None
+
+    def _help_of(self, program: str) -> str:
         if program not in self._help:
             ended, output = self._run(self._program(program, "--help"), seconds=_PROBE_SECONDS)
             if not ended.succeeded:
                 raise DatabaseError(f"{program} {self.without_password(ended.problem())}")
             self._help[program] = output.decode(errors="replace")
-        # The help has "--system=name" and "--max-allowed-packet=#".
-        return re.search(rf"{option}(?![-\w])", self._help[program]) is not None
+        return self._help[program]
 
     def command(self, program: str, *options: str) -> tuple[str, ...]:
         """Return the command line of a program of the server that connects to it."""
         url = self.url
-        first = [f"--defaults-extra-file={SECRET_FILE}"] if self._secret else []
+        first = [f"--defaults-file={SECRET_FILE}"] if self._secret else []
         return self._access.command(
             program,
             *first,  # the programs take it only before all others
@@ -158,17 +165,24 @@ class Client:
         try:
             return run_program(program, input=text, timeout=seconds)
         except OSError as exc:
-            raise DatabaseError(f"cannot start {program.name}: {reason_of(exc)}") from exc
+            raise DatabaseError(f"cannot run {program.name}: {reason_of(exc)}") from exc
 
-    @property
+    @functools.cached_property
     def _secret(self) -> str:
-        """The option file with the password; where a program runs elsewhere, it has its own."""
+        """The option file with the password; where a program runs elsewhere, it has its own.
+
+        The programs would read ~/.my.cnf behind one of ``--defaults-extra-file``, and its password
+        would count. So this one includes the files that the programs read, and is their only one.
+        """
         if self._access.password is None or self._access.via:
             return ""
         escaped = self._access.password
         for char, escape in {"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r"}.items():
             escaped = escaped.replace(char, escape)
-        return f'[client]\npassword="{escaped}"\n'
+        listed = _OPTION_FILES.search(self._help_of(self.client))
+        paths = [os.path.expanduser(path) for path in listed[1].split()] if listed else []
+        included = [f"!include {path}\n" for path in paths if os.access(path, os.R_OK)]
+        return f'{"".join(included)}[client]\npassword="{escaped}"\n'
 
     def without_password(self, text: str) -> str:
         """Return *text* for a message, with the password masked, in one line."""
@@ -187,6 +201,8 @@ class Client:
         hint = ""
         if code in _UNREACHABLE:
             message = f"cannot connect to {where}: {text}"
+            if code == _TLS:
+                hint = "set the options of TLS in ~/.my.cnf, in the section [client]"
         elif code in _WRONG_PASSWORD:
             message = f"cannot log in to {where}: {text}"
             hint = (
