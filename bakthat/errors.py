@@ -74,7 +74,7 @@ class CatalogError(BakthatError):
 
 
 class ResourceError(BakthatError):
-    """This process or machine has no memory, thread or file descriptor left."""
+    """This process or machine has no memory, thread, file descriptor or temporary file left."""
 
 
 class SourceError(BakthatError):

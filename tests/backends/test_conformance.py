@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import threading
 import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import BinaryIO
 
 import pytest
@@ -70,6 +73,33 @@ def test_an_object_of_any_size_round_trips(storage: Storage) -> None:
         assert stored.size == size
         assert get(reader, f"set.{size}.tgz") == data
     assert storage.leftovers() == []
+
+
+def test_parts_too_large_for_memory_round_trip_and_leave_no_file(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bakthat.backends.aws.part_buffer.MEMORY_PART", 700_001)
+    before = open_files()
+    part = storage.part_size
+    for size in (part - 1, part, part + 1, 4 * part + 800_000):
+        data = content(size)
+        assert put(storage.backend, f"set.{size}.tgz", data).size == size
+        assert get(storage.another(), f"set.{size}.tgz") == data
+        assert open_files() == before
+    upload = storage.backend.upload("aborted.tgz", metadata={}, size_hint=3 * part)
+    upload.write(content(2 * part + 1))
+    upload.abort()
+    assert open_files() == before
+    assert storage.leftovers() == []
+
+
+def open_files() -> list[str]:
+    """Return the unnamed files of parts that this process has open, where the system tells."""
+    found = []
+    for descriptor in Path("/proc/self/fd").glob("*"):
+        with contextlib.suppress(OSError):  # that of the listing itself
+            found.append(os.readlink(descriptor))
+    return [name for name in found if "bakthat-part-" in name]
 
 
 def test_the_size_of_the_writes_makes_no_difference(storage: Storage) -> None:

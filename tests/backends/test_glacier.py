@@ -8,17 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bakthat.backends import make_backend
-from bakthat.backends.aws.part_upload import MAX_PARTS, MIB
 from bakthat.backends.base import ThawState, ThawStatus
 from bakthat.backends.glacier.backend import INVENTORY_JOB_KEY, GlacierBackend
 from bakthat.backends.glacier.client import Description
 from bakthat.backends.glacier.inventory import VaultRecords
 from bakthat.backends.glacier.jobs import best_of
-from bakthat.backends.glacier.transfer import LARGEST_PART, choose_part_size
 from bakthat.errors import (
     ConfigError,
     ContainerNotFoundError,
@@ -107,16 +103,6 @@ def test_the_endpoint_of_s3_is_not_used_for_glacier() -> None:
         {"glacier_vault": "vault", "endpoint_url": "http://127.0.0.1:1", "region_name": "eu-west-1"}
     )
     assert backend._client.place == "in eu-west-1"
-
-
-@given(st.one_of(st.none(), st.integers(0, 40 * 10**12)))
-def test_parts_are_powers_of_two_and_hold_what_the_hint_promised(hint: int | None) -> None:
-    size = choose_part_size(hint)
-    count = size // MIB
-    assert size % MIB == 0
-    assert count & (count - 1) == 0
-    assert size <= LARGEST_PART
-    assert size * MAX_PARTS >= (hint or 0)
 
 
 def test_a_small_object_takes_one_request_and_a_large_one_parts(

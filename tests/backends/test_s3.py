@@ -1,4 +1,4 @@
-"""The S3 backend: part sizes, profiles, buckets."""
+"""The S3 backend: parts, profiles, buckets."""
 
 from __future__ import annotations
 
@@ -10,54 +10,28 @@ from typing import Any
 
 import pytest
 from botocore.response import StreamingBody
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bakthat.backends import make_backend
 from bakthat.backends.aws.client import MAX_CONNECT_TIMEOUT
+from bakthat.backends.aws.part_buffer import PartBuffer
+from bakthat.backends.aws.part_plan import MAX_PART_SIZE, MAX_PARTS, MIN_PART_SIZE, PartPlan
 from bakthat.backends.aws.part_upload import (
     MAX_OVERTAKING,
-    MAX_PARTS,
-    MIB,
-    MIN_PART_SIZE,
     PARTS_MEMORY,
     PartUpload,
     parts_in_flight,
 )
 from bakthat.backends.base import StoredObject
 from bakthat.backends.s3.backend import S3Backend
-from bakthat.backends.s3.upload import EQUAL_PARTS, MAX_PART_SIZE, choose_part_size, size_of_part
+from bakthat.backends.s3.features import has_equal_parts
 from bakthat.conf import Profile
 from bakthat.errors import BakthatError, ConfigError, CredentialsError, StorageError
 from bakthat.system.threads import ThreadPool
 from tests.support.servers import METHODS, TWO_PARTS, free_port, get, plain, put, s3_backend
 
-LARGEST_OBJECT = 5 * 1024 * 1024 * MIB
-
-
-# Part sizes
-
-
-@given(st.integers(0, LARGEST_OBJECT))
-def test_an_object_as_large_as_its_hint_has_equal_parts(hint: int) -> None:
-    size = choose_part_size(hint)
-    assert MIN_PART_SIZE <= size <= MAX_PART_SIZE
-    assert hint <= size * EQUAL_PARTS
-    assert size_of_part(EQUAL_PARTS, size) == size
-    assert size % MIB == 0
-
-
-@settings(max_examples=20)  # each adds up 10,000 parts
-@given(st.integers(0, LARGEST_OBJECT))
-def test_an_object_may_become_many_times_larger_than_its_hint(hint: int) -> None:
-    size = choose_part_size(hint)
-    room = sum(size_of_part(number, size) for number in range(1, MAX_PARTS + 1))
-    assert room >= min(20 * hint, LARGEST_OBJECT // 2)
-
-
-@given(st.integers(1, MAX_PARTS - 1), st.integers(MIN_PART_SIZE, MAX_PART_SIZE))
-def test_parts_never_shrink_nor_pass_the_limit(number: int, size: int) -> None:
-    assert size <= size_of_part(number, size) <= size_of_part(number + 1, size) <= MAX_PART_SIZE
+# Parts
 
 
 @given(st.integers(MIN_PART_SIZE, MAX_PART_SIZE), st.integers(1, 16))
@@ -67,33 +41,20 @@ def test_parts_in_memory_are_bounded(size: int, workers: int) -> None:
     assert (in_flight + 1) * size <= max(PARTS_MEMORY, 2 * size)
 
 
-def test_parts_grow_once_the_equal_ones_are_used_up() -> None:
-    sizes = [size_of_part(number, 10) for number in (1, 8000, 8001, 8200, 8201, 8400, 8401)]
-    assert sizes == [10, 10, 20, 20, 40, 40, 80]
-
-
-def test_an_unknown_size_starts_with_larger_parts() -> None:
-    assert choose_part_size(None) == 16 * MIB
-    assert choose_part_size(10**12) == 126 * MIB
-
-
 class Unanswered(PartUpload):
     """An upload whose first part is answered late: when too many parts have overtaken it, or some
     time after as many as may."""
 
     def __init__(self) -> None:
-        super().__init__("key", workers=4, max_parts=MAX_PARTS)
+        super().__init__("key", plan=PartPlan(1), workers=4)
         self.too_many = threading.Event()
         self.all_that_may = threading.Event()
         self.numbers: list[int] = []
 
-    def _size_of_part(self, number: int) -> int:
-        return 1
-
     def _begin(self) -> str:
         return "id"
 
-    def _upload_part(self, number: int, start: int, part: bytearray) -> dict[str, Any]:
+    def _upload_part(self, number: int, start: int, part: PartBuffer) -> dict[str, Any]:
         if number == 1:
             assert self.all_that_may.wait(60)
             self.too_many.wait(0.5)
@@ -104,7 +65,7 @@ class Unanswered(PartUpload):
         self.numbers.append(number)
         return {"PartNumber": number}
 
-    def _publish_whole(self, body: bytearray) -> StoredObject:
+    def _publish_whole(self, part: PartBuffer) -> StoredObject:
         raise AssertionError("there are parts")
 
     def _publish_parts(self) -> StoredObject:
@@ -121,6 +82,27 @@ def test_few_parts_overtake_one_that_is_not_answered() -> None:
     assert upload.commit().size == 100
     assert not upload.too_many.is_set()
     assert sorted(upload.numbers) == list(range(1, 101))
+
+
+@pytest.mark.parametrize(
+    ("endpoint_url", "is_equal"),
+    [
+        (None, False),
+        ("https://s3.example.com", False),
+        ("https://r2.cloudflarestorage.com.example.com", False),
+        ("https://abc123.r2.cloudflarestorage.com", True),
+        ("https://abc123.eu.R2.cloudflarestorage.com:443/", True),
+        ("https://s3.eu-central-1.s4.mega.io", True),
+        ("https://[::1", False),
+    ],
+)
+def test_parts_have_one_size_where_the_storage_insists(
+    endpoint_url: str | None, is_equal: bool
+) -> None:
+    assert has_equal_parts(endpoint_url) is is_equal
+    backend = S3Backend({"s3_bucket": "bucket", "endpoint_url": endpoint_url})
+    plan = backend.upload("set.dump", metadata={}, size_hint=10**9)._plan
+    assert (plan.size_of(1) == plan.size_of(MAX_PARTS)) is is_equal
 
 
 # Profiles

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bakthat.backends.aws.part_plan import MAX_PARTS
 from bakthat.backends.s3.backend import S3Backend
 from bakthat.errors import (
     ConfigError,
@@ -433,8 +434,8 @@ def test_a_bucket_that_vanished_before_a_delete_is_named(moto_conf: dict[str, An
 def test_parts_that_outgrow_their_hint_are_stored_in_order(
     backend: S3Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bakthat.backends.s3.upload.EQUAL_PARTS", 1)
-    monkeypatch.setattr("bakthat.backends.s3.upload.GROWTH_STEP", 1)
+    monkeypatch.setattr("bakthat.backends.aws.part_plan.FEWEST_EQUAL_PARTS", 1)
+    monkeypatch.setattr("bakthat.backends.aws.part_plan.DOUBLINGS", MAX_PARTS)
     data = TWO_PARTS * 3
     put(backend, "set.tgz", data)
     assert get(backend, "set.tgz") == data
@@ -448,7 +449,7 @@ def test_parts_that_outgrow_their_hint_are_stored_in_order(
 def test_more_parts_than_s3_takes_are_an_error_that_leaves_nothing(
     backend: S3Backend, conf: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bakthat.backends.s3.upload.MAX_PARTS", 1)
+    monkeypatch.setattr("bakthat.backends.aws.part_upload.MAX_PARTS", 1)
     with pytest.raises(StorageError, match="larger than 1 parts"):
         put(backend, "set.tgz", TWO_PARTS)
     assert parts_under_way(conf) == []

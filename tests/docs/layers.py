@@ -86,9 +86,9 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.backends": ["base", "aws ranges", "s3 glacier local"],
     "bakthat.backends.aws": [
-        "answers network permissions",
-        "client part_upload",
-        "findings identity ranged_reader",
+        "answers network part_plan permissions",
+        "client part_buffer",
+        "findings identity part_upload ranged_reader",
     ],
     "bakthat.backends.s3": [
         "features",

@@ -10,25 +10,22 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from functools import partial
 from typing import Any, TypeVar
 
+from bakthat.backends.aws.part_buffer import PartBuffer
+from bakthat.backends.aws.part_plan import MAX_PARTS, MIB, PartPlan
 from bakthat.backends.base import StoredObject
 from bakthat.errors import BakthatError, StorageError
 from bakthat.system.signals import held_back, report_wait
+from bakthat.system.text import human_size
 from bakthat.system.threads import ThreadPool
 
 Result = TypeVar("Result")
 
-MIB = 1024 * 1024
-MAX_PARTS = 10_000
-"""The most parts of one upload, on S3 and on Glacier."""
-MIN_PART_SIZE = 8 * MIB
-UNKNOWN_SIZE_PART = 16 * MIB
-"""Bytes of a part when the size of the object is not known."""
 PARTS_MEMORY = 64 * MIB
-"""The most bytes of parts in memory, as long as two parts fit. Of larger parts, two are in memory:
-one is sent, one is filled. When the hint is right, that is 2/8,000 of the object on S3, so the
-bound holds up to some 240 GiB."""
+"""The most bytes of parts that are kept, as long as two parts fit. Of larger parts, two are kept:
+one is sent, one is filled."""
 
 MAX_OVERTAKING = 8
 """The most parts that may be sent after a part whose request is not answered yet.
@@ -50,13 +47,13 @@ class PartUpload(ABC):
     Subclasses make the requests that begin it, send a part, publish and abort.
     """
 
-    def __init__(self, key: str, *, workers: int, max_parts: int) -> None:
+    def __init__(self, key: str, *, plan: PartPlan, workers: int) -> None:
         self._key = key
+        self._plan = plan
         self._workers = workers
-        self._max_parts = max_parts
-        self._buffer = bytearray()
-        self._filled = 0
-        self._spare: deque[bytearray] = deque()
+        self._buffer: PartBuffer | None = None
+        self._buffers: set[PartBuffer] = set()
+        self._spare: deque[PartBuffer] = deque()
         self._sent = 0
         self._number = 0
         self._upload_id: str | None = None
@@ -69,22 +66,18 @@ class PartUpload(ABC):
         self._closed = False
 
     @abstractmethod
-    def _size_of_part(self, number: int) -> int:
-        """Return the bytes of part *number*, counted from 1."""
-
-    @abstractmethod
     def _begin(self) -> str:
         """Begin an upload in parts; return its id."""
 
     @abstractmethod
-    def _upload_part(self, number: int, start: int, part: bytearray) -> dict[str, Any]:
+    def _upload_part(self, number: int, start: int, part: PartBuffer) -> dict[str, Any]:
         """Send a part, which begins at byte *start*; return its entry in :attr:`_parts`.
 
         Runs in a thread. Appends *part* to ``_spare`` once it was sent.
         """
 
     @abstractmethod
-    def _publish_whole(self, body: bytearray) -> StoredObject:
+    def _publish_whole(self, part: PartBuffer) -> StoredObject:
         """Store the whole object, which is small enough for one request."""
 
     @abstractmethod
@@ -100,18 +93,15 @@ class PartUpload(ABC):
         self._check_usable()
         view = memoryview(data).cast("B")
         while view:
-            size = self._size_of_part(self._number + 1)
+            buffer = self._buffer or self._run_step(self._empty_buffer)
+            self._buffer = buffer
             # A full buffer is sent only when another byte follows: otherwise it is the last part,
             # or the whole object.
-            if self._filled >= size:
+            if buffer.filled >= buffer.size:
                 self._run_step(self._send_part)
                 continue
-            if len(self._buffer) != size:
-                self._buffer = self._empty_buffer(size)
-            piece = view[: size - self._filled]
-            with memoryview(self._buffer) as buffer:
-                buffer[self._filled : self._filled + len(piece)] = piece
-            self._filled += len(piece)
+            piece = view[: buffer.size - buffer.filled]
+            self._run_step(partial(buffer.write, piece))
             view = view[len(piece) :]
 
     def flush(self) -> None:
@@ -172,36 +162,44 @@ class PartUpload(ABC):
         if self._pool is None:
             self._pool = ThreadPool(self._workers, thread_name_prefix="bakthat-upload")
         self._number += 1
-        if self._number > self._max_parts:
+        if self._number > MAX_PARTS:
             raise StorageError(
-                f"{self._key!r} is larger than {self._max_parts} parts can hold",
-                hint="back it up again when it is at rest: it grew while it was read",
+                f"{self._key!r} is larger than {MAX_PARTS} parts can hold, "
+                f"{human_size(self._plan.capacity)}",
+                hint="back it up in several pieces, or, if it grew while it was read, again when "
+                "it is at rest",
             )
         part = self._take_part()
-        start, self._sent = self._sent, self._sent + len(part)
+        start, self._sent = self._sent, self._sent + part.filled
         future = self._pool.submit(self._upload_part, self._number, start, part)
         self._pending[future] = self._number
-        size = self._size_of_part(self._number + 1)
+        size = self._plan.size_of(self._number + 1)
         self._collect(at_most=parts_in_flight(size, self._workers))
 
-    def _empty_buffer(self, size: int) -> bytearray:
+    def _empty_buffer(self) -> PartBuffer:
+        """Return a buffer for the next part."""
+        size = self._plan.size_of(self._number + 1)
         # The buffers of parts that were sent are used again: a new one for each part would fragment
         # the heap to several times its used size.
         while self._spare:
             buffer = self._spare.pop()
-            if len(buffer) == size:
+            if buffer.size == size and buffer.empty():
                 return buffer
-        return bytearray(size)
+            self._buffers.remove(buffer)
+            buffer.close()
+        buffer = PartBuffer(size)
+        self._buffers.add(buffer)
+        return buffer
 
-    def _take_part(self) -> bytearray:
-        part, self._buffer = self._buffer, bytearray()
-        del part[self._filled :]
-        self._filled = 0
+    def _take_part(self) -> PartBuffer:
+        part, self._buffer = self._buffer or self._empty_buffer(), None
         return part
 
     def _free_buffers(self) -> None:
-        self._buffer = bytearray()
+        self._buffer = None
         self._spare.clear()
+        while self._buffers:
+            self._buffers.pop().close()
 
     def _collect(self, *, at_most: int) -> None:
         """Wait until at most *at_most* parts are being sent, and none is overtaken too far.
@@ -228,6 +226,6 @@ class PartUpload(ABC):
         self._collect(at_most=0)
 
     def _publish_buffer(self) -> StoredObject:
-        body = self._take_part()
-        self._sent = len(body)
-        return self._publish_whole(body)
+        part = self._take_part()
+        self._sent = part.filled
+        return self._publish_whole(part)

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from bakthat.backends.aws.answers import time_of
 from bakthat.backends.aws.client import AwsSettings, answer_of, foreign_errors
+from bakthat.backends.aws.part_plan import doubled_plan
 from bakthat.backends.aws.ranged_reader import PIECE
 from bakthat.backends.base import (
     BakthatBackend,
@@ -44,7 +45,6 @@ from bakthat.backends.glacier.jobs import (
 from bakthat.backends.glacier.transfer import (
     GlacierUpload,
     JobReader,
-    choose_part_size,
     output_size,
 )
 from bakthat.errors import (
@@ -72,12 +72,11 @@ class GlacierBackend(BakthatBackend):
     contacted, by the first request. Without *records*, uploaded keys are known only as long as the
     backend exists.
 
-    Memory: as for S3, with parts that are powers of two: up to 64 MiB, and twice a part's size
-    once that is more. *settings* replaces the access keys, container, region, endpoint, attempts
-    and timeouts of the profile; its ``part_size`` and ``range_size``, in bytes, are powers of two
-    in MiB. If the answer to the upload of an archive smaller than a part is lost, a second copy of
-    the archive stays in the vault. Raises ConfigError when glacier_vault, or one of the two access
-    keys, is missing.
+    Memory: as for S3. All parts are equal, a power of two in MiB; 1 GiB when the size is not known.
+    *settings* replaces the access keys, container, region, endpoint, attempts and timeouts of the
+    profile; its ``part_size`` and ``range_size``, in bytes, are powers of two in MiB. If the answer
+    to the upload of an archive smaller than a part is lost, a second copy of the archive stays in
+    the vault. Raises ConfigError when glacier_vault, or one of the two access keys, is missing.
     """
 
     name = "glacier"
@@ -133,7 +132,7 @@ class GlacierBackend(BakthatBackend):
             self._client,
             self.records,
             Description(key, metadata),
-            part_size=choose_part_size(size_hint, self._settings.part_size),
+            plan=doubled_plan(size_hint, self._settings.part_size),
             workers=self._settings.upload_workers,
             replace=replace,
         )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, BinaryIO
 
 from bakthat.backends.aws.answers import one_line
 from bakthat.backends.aws.client import AwsClient
+from bakthat.backends.aws.part_buffer import PartBuffer
 from bakthat.backends.base import Metadata, encode_metadata
 from bakthat.errors import (
     BakthatError,
@@ -89,8 +92,19 @@ class GlacierClient(AwsClient):
         return StorageError(f"{about}: the storage answered {status} {code} ({message})")
 
 
+@contextlib.contextmanager
+def part_body(part: PartBuffer) -> Iterator[BinaryIO | PartBody]:
+    """Give *part* as a file object, which botocore needs for Glacier's requests, without a copy."""
+    content = part.body()
+    if not isinstance(content, bytearray):
+        yield content
+        return
+    with PartBody(content) as body:
+        yield body
+
+
 class PartBody(io.RawIOBase):
-    """A part as a file object, which botocore needs for Glacier's requests, without a copy.
+    """A part in memory as a file object.
 
     The caller closes it before the size of the part's buffer changes.
     """

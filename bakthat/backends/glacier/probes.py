@@ -11,7 +11,7 @@ from typing import Any
 
 from bakthat.backends.aws.findings import MEND, Tried, clock_of, refused, try_request, unusable
 from bakthat.backends.aws.identity import identity_finding
-from bakthat.backends.aws.part_upload import MIB
+from bakthat.backends.aws.part_plan import MIB
 from bakthat.backends.glacier.backend import GlacierBackend
 from bakthat.backends.glacier.client import Description, GlacierClient
 from bakthat.errors import BakthatError, ContainerNotFoundError, UnreachableError

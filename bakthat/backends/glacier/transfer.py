@@ -10,38 +10,21 @@ from dataclasses import replace
 from typing import Any
 
 from bakthat.backends.aws.client import answer_of
-from bakthat.backends.aws.part_upload import (
-    MAX_PARTS,
-    MIB,
-    MIN_PART_SIZE,
-    UNKNOWN_SIZE_PART,
-    PartUpload,
-)
+from bakthat.backends.aws.part_buffer import PartBuffer
+from bakthat.backends.aws.part_plan import PartPlan
+from bakthat.backends.aws.part_upload import PartUpload
 from bakthat.backends.aws.ranged_reader import RangedReader, extent_of
 from bakthat.backends.base import StoredObject
-from bakthat.backends.glacier.client import Description, GlacierClient, PartBody
+from bakthat.backends.glacier.client import Description, GlacierClient, part_body
 from bakthat.backends.glacier.inventory import VaultRecords, described_object
-from bakthat.backends.glacier.tree_hash import join_hashes, tree_hash
+from bakthat.backends.glacier.tree_hash import join_hashes, tree_hash, tree_hash_of
 from bakthat.errors import BakthatError, KeyExistsError, NotFoundError, StorageError
 
 log = logging.getLogger(__name__)
 
-LARGEST_PART = 4096 * MIB
 _ALTERED = "try again; if it happens again, check the memory of this machine and the network"
 _PLACEHOLDER = b"\0"
 """The content stored for an object without bytes, since Glacier refuses empty archives."""
-
-
-def choose_part_size(size_hint: int | None, smallest: int | None = None) -> int:
-    """Return the bytes of a part: a power of two in MiB, as Glacier requires.
-
-    All parts but the last have this size, so the parts can hold a quarter more than a hint that was
-    too low. *smallest*, also a power of two in MiB, replaces :data:`MIN_PART_SIZE`.
-    """
-    size = smallest or (UNKNOWN_SIZE_PART if size_hint is None else MIN_PART_SIZE)
-    while size * MAX_PARTS * 4 < (size_hint or 0) * 5 and size < LARGEST_PART:
-        size *= 2
-    return size
 
 
 class GlacierUpload(PartUpload):
@@ -56,42 +39,38 @@ class GlacierUpload(PartUpload):
         records: VaultRecords,
         description: Description,
         *,
-        part_size: int,
+        plan: PartPlan,
         workers: int,
         replace: bool,
     ) -> None:
-        super().__init__(description.key, workers=workers, max_parts=MAX_PARTS)
+        super().__init__(description.key, plan=plan, workers=workers)
         self._client = client
         self._records = records
         self._description = description
         # Check before sending: the longer of the two forms must not be too long.
         _of_empty(description).encode()
-        self._part_size = part_size
         self._replace = replace
         if not replace and self._key in records.inventory:
             raise self._key_exists_error()
-
-    def _size_of_part(self, number: int) -> int:
-        return self._part_size
 
     def _begin(self) -> str:
         answer = self._client.call(
             "initiate_multipart_upload",
             archiveDescription=self._description.encode(),
-            partSize=str(self._part_size),
+            partSize=str(self._plan.part_size),
         )
         return self._client.answer_member(answer, "uploadId")
 
-    def _upload_part(self, number: int, start: int, part: bytearray) -> dict[str, Any]:
-        digest = tree_hash(part)
-        with PartBody(part) as body:
+    def _upload_part(self, number: int, start: int, part: PartBuffer) -> dict[str, Any]:
+        digest = tree_hash_of(part.pieces())
+        with part_body(part) as body:
             answer = self._client.call(
                 "upload_multipart_part",
                 key=self._key,
                 cancelled=self._cancelled,
                 uploadId=self._upload_id,
                 checksum=digest.hex(),
-                range=f"bytes {start}-{start + len(part) - 1}/*",
+                range=f"bytes {start}-{start + part.filled - 1}/*",
                 body=body,
             )
         if answer.get("checksum") != digest.hex():
@@ -114,18 +93,20 @@ class GlacierUpload(PartUpload):
         )
         return self._record(answer, self._description, self._sent, root.hex())
 
-    def _publish_whole(self, body: bytearray) -> StoredObject:
-        description = self._description if body else _of_empty(self._description)
-        content = body or bytearray(_PLACEHOLDER)
-        root = tree_hash(content).hex()
-        with PartBody(content) as stream:
+    def _publish_whole(self, part: PartBuffer) -> StoredObject:
+        size = part.filled
+        description = self._description if size else _of_empty(self._description)
+        if not size:
+            part.write(memoryview(_PLACEHOLDER))
+        root = tree_hash_of(part.pieces()).hex()
+        with part_body(part) as stream:
             answer = self._client.call(
                 "upload_archive",
                 archiveDescription=description.encode(),
                 checksum=root,
                 body=stream,
             )
-        return self._record(answer, description, len(body), root)
+        return self._record(answer, description, size, root)
 
     def _record(
         self, answer: Mapping[str, Any], description: Description, size: int, root: str

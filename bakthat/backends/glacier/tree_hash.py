@@ -9,7 +9,7 @@ sibling moves up unchanged.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from bakthat.system.streams import Buffer
 
@@ -19,10 +19,14 @@ LEAF_BYTES = 1024 * 1024
 def tree_hash(data: Buffer) -> bytes:
     """Return the tree hash of *data*, 32 bytes."""
     with memoryview(data) as view, view.cast("B") as flat:
-        leaves = [
-            hashlib.sha256(flat[start : start + LEAF_BYTES]).digest()
-            for start in range(0, len(flat), LEAF_BYTES)
-        ]
+        return tree_hash_of(
+            flat[start : start + LEAF_BYTES] for start in range(0, len(flat), LEAF_BYTES)
+        )
+
+
+def tree_hash_of(pieces: Iterable[Buffer]) -> bytes:
+    """Return the tree hash of *pieces*, each of :data:`LEAF_BYTES` but the last."""
+    leaves = [hashlib.sha256(piece).digest() for piece in pieces]
     return join_hashes(leaves) if leaves else hashlib.sha256().digest()
 
 

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from bakthat.backends.aws.answers import time_of
 from bakthat.backends.aws.client import AwsSettings, answer_of
+from bakthat.backends.aws.part_plan import equal_plan, growing_plan
 from bakthat.backends.base import (
     UNKNOWN_PROGRESS,
     BakthatBackend,
@@ -24,8 +25,9 @@ from bakthat.backends.base import (
 )
 from bakthat.backends.s3.client import S3Client
 from bakthat.backends.s3.download import open_object
+from bakthat.backends.s3.features import has_equal_parts
 from bakthat.backends.s3.thaw import listed_status_of, request_thaw, thaw_status_of
-from bakthat.backends.s3.upload import METADATA_KEY, S3Upload, choose_part_size, describe
+from bakthat.backends.s3.upload import METADATA_KEY, S3Upload, describe
 from bakthat.errors import (
     BakthatError,
     ContainerNotFoundError,
@@ -58,12 +60,14 @@ class S3Backend(BakthatBackend):
     REDUCED_REDUNDANCY, unless a storage class is named). botocore is imported, and the storage
     contacted, by the first request.
 
-    Memory: an upload holds up to 64 MiB of parts, and twice a part's size once that is more (see
-    part_upload.py); a download holds ``read_ahead + 1`` ranges of ``range_size`` bytes, 32 MiB.
+    Memory: an upload holds up to 64 MiB of parts, or two parts of up to 64 MiB; larger ones are in
+    unnamed temporary files (see part_plan.py and part_buffer.py). A download holds
+    ``read_ahead + 1`` ranges of ``range_size`` bytes, 32 MiB.
 
     *settings* replaces the access keys, container, region, endpoint, attempts and timeouts of the
-    profile; its ``part_size`` is by default 8 MiB, or 16 MiB when the size is not known. Raises
-    ConfigError when s3_bucket, or one of the two access keys, is missing.
+    profile; its ``part_size``, of the smallest part, is by default 8 MiB. When the size is not
+    known, it is 16 MiB, or 525 MiB where all parts must be equal. Raises ConfigError when
+    s3_bucket, or one of the two access keys, is missing.
     """
 
     name = "s3"
@@ -133,6 +137,7 @@ class S3Backend(BakthatBackend):
         ``If-Match`` leaves a gap between a last look and the write.
         """
         check_key(key)
+        make_plan = equal_plan if has_equal_parts(self._settings.endpoint_url) else growing_plan
         headers: dict[str, Any] = {
             "Metadata": {METADATA_KEY: encode_metadata(metadata, limit=_DESCRIPTION_LIMIT)}
         }
@@ -147,7 +152,7 @@ class S3Backend(BakthatBackend):
             self._client,
             key,
             headers=headers,
-            part_size=choose_part_size(size_hint, self._settings.part_size),
+            plan=make_plan(size_hint, self._settings.part_size),
             workers=self._settings.upload_workers,
             replace=replace,
             replaces=replaces,

@@ -45,6 +45,7 @@ _FULL = re.compile(
     r"quota ?exceeded|insufficient ?storage|storage ?full|no space left|disk full", re.IGNORECASE
 )
 _LOCKED = re.compile(r"object ?lock|\bWORM\b|retention|legal ?hold", re.IGNORECASE)
+_PIECE = 1024 * 1024
 _MISSING_KEY_CODES = frozenset({"NoSuchKey", "404", "NotFound", "NoSuchVersion"})
 
 
@@ -86,6 +87,8 @@ class S3Client(AwsClient):
             if before_unconditional is not None and any(each.is_condition for each in trial):
                 before_unconditional()
             self._request.left_out, self._request.carried = trial, frozenset[str]()
+            if hasattr(parameters.get("Body"), "seek"):
+                parameters["Body"].seek(0)  # the refused request has read it
             try:
                 answer = super().call(
                     operation, key=key, cancelled=cancelled, once=once, **parameters
@@ -179,8 +182,9 @@ class S3Client(AwsClient):
             digest = hashlib.md5(usedforsecurity=False)
             if isinstance(body, bytes | bytearray):
                 digest.update(body)
-            else:  # botocore has made a file of it
-                digest.update(body.read())
+            else:  # a large part; or botocore has made a file of it
+                while piece := body.read(_PIECE):
+                    digest.update(piece)
                 body.seek(0)
             params["headers"]["Content-MD5"] = base64.b64encode(digest.digest()).decode()
 

@@ -1,4 +1,4 @@
-"""What a storage with the API of S3 may refuse: headers that requests can do without.
+"""What a storage with the API of S3 may refuse: headers that requests can do without, and parts.
 
 A storage refuses a header with the status 501, or with 400 and one of a few codes. Some name the
 header in their answer. The others leave it open, so one header after the other is left out.
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from bakthat.backends.aws.answers import details_of
 from bakthat.backends.aws.client import answer_of
+from bakthat.backends.aws.network import host_of
 from bakthat.errors import StorageError
 
 
@@ -39,6 +40,17 @@ HEADERS = frozenset(header for feature in Feature for header in feature.value)
 _CODES = frozenset({"NotImplemented", "InvalidArgument", "InvalidRequest", "UnsupportedHeader"})
 _SINGLE_GUESSES = (Feature.OBJECT_SIZE, Feature.CHECKSUM, Feature.NEW_ONLY, Feature.UNCHANGED_ONLY)
 """In the order in which they are left out when an answer names no header: conditions last."""
+
+
+_EQUAL_PARTS_HOSTS = (".r2.cloudflarestorage.com", ".s4.mega.io")
+"""Of Cloudflare R2 and MEGA S4. They refuse unequal parts only when all of them were sent, so their
+answer comes too late: https://developers.cloudflare.com/r2/objects/multipart-objects/."""
+
+
+def has_equal_parts(endpoint_url: str | None) -> bool:
+    """Return whether the storage insists that all parts but the last have the same size."""
+    host = host_of(endpoint_url or "").partition(":")[0].lower().rstrip(".")
+    return host.endswith(_EQUAL_PARTS_HOSTS)
 
 
 def is_refusal(error: StorageError) -> bool:

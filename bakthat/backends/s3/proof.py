@@ -189,7 +189,7 @@ class BucketProof:
                 Metadata={METADATA_KEY: '{"probe":true}'},
                 IfNoneMatch="*",
                 before_unconditional=remember,
-                **checksum_headers(crc32(CONTENT)),
+                **checksum_headers(crc32([CONTENT])),
             )
             if written.answer.get("VersionId"):
                 self._versions.append(str(written.answer["VersionId"]))
@@ -344,7 +344,7 @@ class BucketProof:
             UploadId=upload_id,
             PartNumber=1,
             Body=CONTENT,
-            **checksum_headers(crc32(CONTENT)),
+            **checksum_headers(crc32([CONTENT])),
         )
 
     def _look_for(self, upload_id: str) -> None:

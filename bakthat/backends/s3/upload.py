@@ -1,24 +1,17 @@
-"""Write one object to S3: in one request when it is small, else in parts that are sent in parallel.
-
-The limits are those of https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html.
-"""
+"""Write one object to S3: in one request, or in parts that are sent in parallel."""
 
 from __future__ import annotations
 
 import base64
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bakthat.backends.aws.client import answer_of
-from bakthat.backends.aws.part_upload import (
-    MAX_PARTS,
-    MIB,
-    MIN_PART_SIZE,
-    UNKNOWN_SIZE_PART,
-    PartUpload,
-)
+from bakthat.backends.aws.part_buffer import PartBuffer
+from bakthat.backends.aws.part_plan import PartPlan
+from bakthat.backends.aws.part_upload import PartUpload
 from bakthat.backends.base import StoredObject, decode_metadata
 from bakthat.backends.s3.client import S3Client, class_of, user_metadata
 from bakthat.errors import (
@@ -28,39 +21,13 @@ from bakthat.errors import (
     NotFoundError,
     StorageError,
 )
+from bakthat.system.streams import Buffer
 
 log = logging.getLogger(__name__)
-
-MAX_PART_SIZE = 5 * 1024 * MIB
-EQUAL_PARTS = 8_000
-"""Parts up to this number have one size, which some storages require. They hold an object of the
-size in the hint and a twentieth more; the other parts are for hints that were too low."""
-GROWTH_STEP = 200
-"""Beyond the equal parts, the part size doubles at the beginning of each run of this many parts."""
 
 METADATA_KEY = "bakthat"
 TOKEN_KEY = "bakthat-upload"
 """User metadata by which an upload recognises its own object when an answer was lost."""
-
-
-def choose_part_size(size_hint: int | None, smallest: int | None = None) -> int:
-    """Return the part size, in bytes, for an object of about *size_hint* bytes; None: not known.
-
-    *smallest* replaces :data:`MIN_PART_SIZE` and :data:`UNKNOWN_SIZE_PART`.
-    """
-    if size_hint is None:
-        return smallest or UNKNOWN_SIZE_PART
-    needed = -(-size_hint * 21 // (20 * EQUAL_PARTS))
-    rounded = -(-needed // MIB) * MIB
-    return min(max(rounded, smallest or MIN_PART_SIZE), MAX_PART_SIZE)
-
-
-def size_of_part(number: int, part_size: int) -> int:
-    """Return the bytes of part *number*, counted from 1, when the equal parts have *part_size*."""
-    if number <= EQUAL_PARTS:
-        return part_size
-    doublings = (number - EQUAL_PARTS - 1) // GROWTH_STEP + 1
-    return min(part_size << doublings, MAX_PART_SIZE)
 
 
 class S3Upload(PartUpload):
@@ -75,22 +42,18 @@ class S3Upload(PartUpload):
         key: str,
         *,
         headers: Mapping[str, Any],
-        part_size: int,
+        plan: PartPlan,
         workers: int,
         replace: bool,
         replaces: str | None = None,
     ) -> None:
-        super().__init__(key, workers=workers, max_parts=MAX_PARTS)
+        super().__init__(key, plan=plan, workers=workers)
         self._client = client
         self._token = uuid.uuid4().hex
         user_metadata = {**headers.get("Metadata", {}), TOKEN_KEY: self._token}
         self._headers = {**headers, "Metadata": user_metadata}
-        self._part_size = part_size
         self._replace = replace
         self._replaces = replaces if replace else None
-
-    def _size_of_part(self, number: int) -> int:
-        return size_of_part(number, self._part_size)
 
     def _begin(self) -> str:
         if not self._replace:
@@ -100,15 +63,15 @@ class S3Upload(PartUpload):
         )
         return self._client.answer_member(answer, "UploadId")
 
-    def _upload_part(self, number: int, start: int, part: bytearray) -> dict[str, Any]:
-        checksum = crc32(part)
+    def _upload_part(self, number: int, start: int, part: PartBuffer) -> dict[str, Any]:
+        checksum = crc32(part.pieces())
         answer = self._client.call(
             "upload_part",
             key=self._key,
             cancelled=self._cancelled,
             UploadId=self._upload_id,
             PartNumber=number,
-            Body=part,
+            Body=part.body(),
             **checksum_headers(checksum),
         )
         confirmed = answer.get("ChecksumCRC32", checksum)
@@ -138,8 +101,9 @@ class S3Upload(PartUpload):
 
     # Publishing
 
-    def _publish_whole(self, body: bytearray) -> StoredObject:
-        request = {"Body": body, **checksum_headers(crc32(body)), **self._headers}
+    def _publish_whole(self, part: PartBuffer) -> StoredObject:
+        checksum = crc32(part.pieces())
+        request = {"Body": part.body(), **checksum_headers(checksum), **self._headers}
         return self._publish("put_object", request)
 
     def _publish_parts(self) -> StoredObject:
@@ -286,12 +250,15 @@ def etag_of(found: Mapping[str, Any]) -> str:
     return str(found.get("ETag", "")).strip('"')
 
 
-def crc32(data: bytes | bytearray) -> str:
-    """Return the CRC-32 of *data* as S3 writes it."""
+def crc32(pieces: Iterable[Buffer]) -> str:
+    """Return the CRC-32 of *pieces* as S3 writes it."""
     # Imported here, so that this module loads no library. It is ten times as fast as zlib's.
     from isal import isal_zlib
 
-    return base64.b64encode(isal_zlib.crc32(data).to_bytes(4, "big")).decode()
+    checksum = 0
+    for piece in pieces:
+        checksum = isal_zlib.crc32(piece, checksum)
+    return base64.b64encode(checksum.to_bytes(4, "big")).decode()
 
 
 def checksum_headers(checksum: str) -> dict[str, Any]:
