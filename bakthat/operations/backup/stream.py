@@ -16,11 +16,11 @@ from bakthat.format.description import join_tags
 from bakthat.operations.backup.store import NewBackup, Writing
 from bakthat.operations.changes import after_change
 from bakthat.operations.sources import streams
+from bakthat.operations.sources.stream_sizes import difference_of, is_below, parse_percent
 from bakthat.operations.sources.streams import StreamSource
 from bakthat.passwords import EncryptionKeys
 from bakthat.policy.intervals import parse_interval
 from bakthat.policy.outcome import SUSPICIOUS
-from bakthat.operations.sources.stream_sizes import difference_of, is_below, parse_percent
 from bakthat.session.session import Operation, Session, operation
 from bakthat.session.sets import id_of_source, newest_first
 from bakthat.system.programs import Ended, Program, shell_program
@@ -106,7 +106,7 @@ class StreamBackup:
         )
         last = self._last
         with new.writing(
-            size_hint=last.size if last is not None and last.size > 0 else None,
+            size_hint=self._size_hint,
             expected_bytes=_bytes_of(last) if last is not None else 0,
         ) as writing:
             stream = StreamWriter(
@@ -119,6 +119,15 @@ class StreamBackup:
             yield stream, writing
             writing.size = stream.finish()
         after_change(self._session, self._backend.name, make_bucket=True)
+
+    @property
+    def _size_hint(self) -> int | None:
+        """The size of the object, as far as it is known: that of the last one, unless another one
+        is meant."""
+        last = self._last
+        return (
+            last.size if last is not None and last.size > 0 and not self._rule.accept_size else None
+        )
 
     def store(self, write: Callable[[StreamWriter], Ended | None]) -> models.Backups:
         """Store what *write* writes, and return the entry; raises what *write* raises too."""
