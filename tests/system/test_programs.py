@@ -198,13 +198,21 @@ def test_lines_of_the_standard_error_are_logged_and_the_end_is_kept(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "bakthat.programs")
-    ended = result_of(r"printf 'one\n\ntw\303\266 \377\033[1m\nrest' >&2")
+    line = r"printf 'one\n\ntw\303\266 \377\033[1m\nrest' >&2"
+    with RunningProgram(shell_program(line)) as program:
+        ended = program.wait()
     assert caplog.messages == [
         "the command: one",
         "the command: twö \ufffd\\x1b[1m",
         "the command: rest",
     ]
     assert ended.stderr == "one\n\ntwö \ufffd\\x1b[1m\nrest"
+
+
+def test_the_standard_error_of_a_query_is_for_its_caller(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "bakthat.programs")
+    assert result_of("echo why >&2; exit 3").stderr == "why"
+    assert caplog.messages == []
 
 
 def test_the_standard_output_of_a_consumer_is_treated_as_its_standard_error() -> None:

@@ -97,9 +97,10 @@ class ProgramOutput(io.RawIOBase):
 class ProgramErrors:
     """The standard error of a program: its lines are logged, and its end is kept."""
 
-    def __init__(self, name: str, file: io.FileIO) -> None:
+    def __init__(self, name: str, file: io.FileIO, level: int) -> None:
         self.file = file
         self._name = name
+        self._level = level
         self._end = b""
         self._line = b""
         os.set_blocking(file.fileno(), False)
@@ -110,7 +111,7 @@ class ProgramErrors:
         if data is None:
             return True
         self._end = (self._end + data)[-STDERR_BYTES - 1 :]
-        if log.isEnabledFor(logging.INFO):
+        if log.isEnabledFor(self._level):
             *lines, self._line = (self._line + data).split(b"\n")
             for line in lines:
                 self._log(line)
@@ -138,7 +139,7 @@ class ProgramErrors:
     def _log(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip()
         if text:
-            log.info("%s: %s", self._name, printable(text))
+            log.log(self._level, "%s: %s", self._name, printable(text))
 
 
 def make_pipe(reader: ExitStack, writer: ExitStack) -> tuple[io.FileIO, io.FileIO]:

@@ -56,16 +56,18 @@ class RunningProgram:
         stdin: bool | bytes = False,
         stdout: bool = False,
         timeout: float | None = None,
+        level: int = logging.INFO,
     ) -> None:
         """Start *program*, and end it after *timeout* seconds.
 
         *stdin* is what it reads; True lets :attr:`stdin` write that, False is nothing. With
         *stdout*, :attr:`stdout` reads what it writes; without, that is treated as its standard
-        error: the end is kept, and each line is logged. Raises OSError when it cannot be started,
-        and MemoryError without memory for a thread.
+        error: the end is kept, and each line is logged on *level*. Raises OSError when it cannot
+        be started, and MemoryError without memory for a thread.
         """
         self._program = program
         self._timeout = timeout
+        self._level = level
         self._resources = ExitStack()
         self._input: ProgramInput | None = None
         self._output: ProgramOutput | None = None
@@ -158,7 +160,7 @@ class RunningProgram:
             control = above_standard(connection.detach())
             theirs.callback(os.close, control)
             errors, their_stderr = make_pipe(self._resources, theirs)
-            self._stderr = ProgramErrors(self._program.name, errors)
+            self._stderr = ProgramErrors(self._program.name, errors, self._level)
             over, self._on_over = make_pipe(self._resources, self._resources)
             input_end = secret = -1
             their_stdin: io.FileIO | int = subprocess.DEVNULL
@@ -298,10 +300,13 @@ def run_program(
 ) -> tuple[Ended, bytes]:
     """Run *program* with a small *input*; return how it ended, and what it wrote.
 
-    It is ended after *timeout* seconds. Raises OSError when it cannot be started, and when it
+    It is ended after *timeout* seconds. Its standard error is for the caller, who makes a message
+    of it, and only logged for debugging. Raises OSError when it cannot be started, and when it
     writes more than :data:`MAX_OUTPUT`.
     """
-    with RunningProgram(program, stdin=input, stdout=True, timeout=timeout) as running:
+    with RunningProgram(
+        program, stdin=input, stdout=True, timeout=timeout, level=logging.DEBUG
+    ) as running:
         output = bytearray()
         while data := running.stdout.read(CHUNK):
             output += data

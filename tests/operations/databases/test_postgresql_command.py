@@ -91,9 +91,10 @@ def test_a_stored_dump_that_is_damaged_changes_no_database(
 def test_what_fails_stores_nothing_and_says_why_in_one_line(
     running: PostgreSQL, user: CommandLine, local: Conf
 ) -> None:
-    done = user.run("backup", url(running, "shp"), "--prompt", "no", "--quiet")
+    done = user.run("backup", url(running, "shp"), "--prompt", "no")
     assert done.code == 1
     assert done.stderr.splitlines() == [
+        "Backing up shp",
         f"bakthat: error: '{url(running)}' has no database 'shp'",
         "bakthat: hint: did you mean shop?",
     ]
