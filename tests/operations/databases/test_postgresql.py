@@ -119,6 +119,17 @@ def test_each_database_of_a_user_is_listed_and_the_globals_last(
         running.sql("postgres", "DROP DATABASE closed")
 
 
+def test_a_database_that_is_being_loaded_is_not_backed_up(
+    running: PostgreSQL, caplog: pytest.LogCaptureFixture
+) -> None:
+    load = running.server().scratch()
+    name = load.target().rpartition("/")[2]
+    assert name in running.databases()
+    assert name not in [each.name for each in running.server().databases()]
+    assert f"the database {name} is left out" in caplog.text
+    load.close()
+
+
 def refusal(server: PostgreSQLServer, database: str) -> DatabaseError:
     with pytest.raises(DatabaseError) as caught:
         server.database(database).check()
@@ -159,6 +170,9 @@ def test_a_missing_database_is_told_with_one_that_resembles_it(
     error = refusal(running.server(), "shopp")
     assert str(error) == f"'postgresql://postgres@127.0.0.1:{running.port}' has no database 'shopp'"
     assert error.hint == "did you mean shop?"
+    error = refusal(running.server(), "xyzzy")
+    assert error.hint.startswith("it has: ")
+    assert "shop" in error.hint
 
 
 def test_a_server_that_is_down_is_told(running: PostgreSQL) -> None:

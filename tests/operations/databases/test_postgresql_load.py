@@ -139,6 +139,16 @@ def test_a_database_is_replaced_while_somebody_uses_it(
     assert running.databases() == before
 
 
+def test_the_database_of_administration_is_replaced_too(running: PostgreSQL, dump: bytes) -> None:
+    running.sql("postgres", "CREATE TABLE notes ()")
+    before = running.databases()
+    finish(running.server().database("postgres").load(replace=True), dump)
+    assert running.text("postgres") == running.text("shop")
+    assert running.databases() == before
+    running.sql("template1", "DROP DATABASE postgres")
+    running.sql("template1", "CREATE DATABASE postgres")
+
+
 @pytest.mark.parametrize("part", [0, 1, 5, 100, 0.3, 0.6, 0.9, -1])
 def test_a_dump_that_is_cut_leaves_the_old_database(
     running: PostgreSQL, dump: bytes, old: str, part: float
@@ -187,7 +197,7 @@ def test_what_was_loaded_but_not_committed_is_removed(
     assert loaded(load, small).succeeded
     load.commit()
     assert load.query("SELECT one FROM t") == [["1"]]
-    assert "/bakthat_" in load.target()
+    assert "/bakthat_drill_" in load.target()
     load.close()
     assert everything(running, old, "hollow") == before
 
@@ -366,7 +376,7 @@ def test_what_cannot_be_removed_is_told(
     running.sql("postgres", "ALTER ROLE temp NOLOGIN")
     with caplog.at_level(logging.WARNING):
         load.close()
-    (name,) = [each for each in running.databases() if each.startswith("bakthat_")]
+    (name,) = [each for each in running.databases() if each.startswith("bakthat_drill_")]
     assert f"the temporary database '{name}' is left" in caplog.text
     running.sql("postgres", f"DROP DATABASE {name}")
     running.sql("postgres", "DROP ROLE temp")

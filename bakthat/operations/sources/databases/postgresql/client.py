@@ -11,7 +11,7 @@ from bakthat.errors import DatabaseError
 from bakthat.operations.sources.databases.base import Access
 from bakthat.operations.sources.databases.url_parts import DatabaseUrl
 from bakthat.system.programs import SECRET_FILE, Ended, Program, run_program
-from bakthat.system.text import did_you_mean, printable, reason_of
+from bakthat.system.text import did_you_mean, enumerate_some, printable, reason_of
 
 CONNECT_SECONDS = 20
 """How long a server may take to answer a connection, for each of its addresses."""
@@ -199,16 +199,15 @@ class Client:
         return None
 
     def _similar(self, database: str) -> str:
-        listed = "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn"
+        listed = "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn ORDER BY 1"
         for other in ("postgres", "template1"):
             if other != database:
                 try:
                     known = [row[0] or "" for row in self.rows(other, listed)]
                 except DatabaseError:
                     continue
-                return (
-                    did_you_mean(database, known) or f"it has: {', '.join(map(printable, known))}"
-                )
+                shown = enumerate_some([printable(name) for name in known])
+                return did_you_mean(database, known) or f"it has: {shown}"
         return ""
 
     def _missing(self, program: str, reason: str) -> DatabaseError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from bakthat.system.text import printable
 
 log = logging.getLogger(__name__)
 
+TEMPORARY = re.compile(r"bakthat_(?:drill|restore)_[0-9a-f]{16}(?:_old)?")
+"""The name of a database while it is loaded, or once it was replaced until it is dropped."""
 _ATTEMPTS = 5
 """How often the sessions of a database are ended: new ones may come before it is renamed."""
 _OF_USERS = "oid >= 16384"
@@ -53,7 +56,8 @@ class DatabaseRestore:
         self._client = client
         self._name = name
         self._replace = replace
-        self._made = f"bakthat_{secrets.token_hex(8)}"
+        purpose = "drill" if name is None else "restore"
+        self._made = f"bakthat_{purpose}_{secrets.token_hex(8)}"
         self._maintenance = client.maintenance(name)
         self._properties: DatabaseProperties | None = None
         self._is_committed = False

@@ -12,6 +12,7 @@ from bakthat.operations.sources.databases.postgresql.client import (
     literal,
 )
 from bakthat.operations.sources.databases.postgresql.load import (
+    TEMPORARY,
     DatabaseRestore,
     EmptyDatabaseRestore,
     GlobalsRestore,
@@ -57,11 +58,16 @@ class PostgreSQLServer:
         ``postgres``, which administration connects to, is returned if it has something of a user.
         """
         names = [str(name) for (name,) in self.client.rows(self.client.maintenance(), _LIST)]
-        found: list[Database] = [
-            self.database(name)
-            for name in names
-            if name != "postgres" or has_objects(self.client, name)
-        ]
+        found: list[Database] = []
+        for name in names:
+            if TEMPORARY.fullmatch(name):
+                log.warning(
+                    "the database %s is left out: it belongs to a restore or a drill of bakthat"
+                    " that is running, or was killed",
+                    name,
+                )
+            elif name != "postgres" or has_objects(self.client, name):
+                found.append(self.database(name))
         return [*found, self.globals()]
 
     def database(self, name: str) -> PostgreSQLDatabase:
