@@ -155,6 +155,7 @@ class Operation:
 
     def __init__(self, name: str, listeners: Sequence[Events]) -> None:
         self.name = name
+        self.process = os.getpid()
         self.session_id = str(uuid.uuid4())
         self.has_begun = False
         self.result: object = None
@@ -228,6 +229,8 @@ def operation(session: Session, name: str, *, deferred: bool = False) -> Iterato
             current.begin()
         yield current
     except BaseException as exc:
+        if os.getpid() != current.process:
+            raise  # a child that was forked in the block, which goes on in its parent
         error = _plain(exc)
         current.add_note(error)
         current.fire_error(error)

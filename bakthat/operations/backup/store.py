@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -125,6 +126,7 @@ class NewBackup:
         """
         make_container(self.session, self.backend, create=self.create)
         key, date = self._free_name()
+        process = os.getpid()
         try:
             counted = Scan(files=1, bytes=expected_bytes)
             with self._writing(key, date, counted, time.time_ns(), size_hint=size_hint) as writing:
@@ -136,7 +138,8 @@ class NewBackup:
                 hint="run it again: the content can be read only once",
             ) from exc
         except BaseException:
-            _release(self.session.catalog_path, key)
+            if os.getpid() == process:
+                _release(self.session.catalog_path, key)
             raise
 
     def _free_name(self) -> tuple[str, int]:
@@ -241,7 +244,8 @@ class NewBackup:
     ) -> Iterator[Writing]:
         """Yield what takes the content of *key*; then store its index and itself, and record it.
 
-        What was sent is removed on a failure. *content* is the tree or file, None for a stream.
+        What was sent is removed on a failure, but not by a child that was forked in the block: its
+        parent goes on. *content* is the tree or file, None for a stream.
         """
         if self.source.level:
             log.info("Compressing...")
@@ -254,6 +258,7 @@ class NewBackup:
         report = ArchiveReport()
         shared = shared_header(self.keys)
         archive_id = secrets.token_hex(8)
+        process = os.getpid()
         description = self._facts.describe(date, counted, status, archive_id)
         row = self._row(key, date)
         with contextlib.closing(NewIndex(self.session, self.backend, key)) as index:
@@ -304,7 +309,7 @@ class NewBackup:
                     size = text.human_size(entry.size)
                     result_log.info("Stored as %s (%s) on %s", printable(key), size, entry.where)
             finally:
-                if not last_step.is_stopped:
+                if not last_step.is_stopped and os.getpid() == process:
                     with held_back(
                         f"removing what was sent of {printable(key)}",
                         mend="bakthat cleanup removes what is left",
