@@ -56,6 +56,20 @@ class BackupOptions(TypedDict, total=False):
     progress: Progress | None
 
 
+class CommandOptions(TypedDict, total=False):
+    """The options of :func:`bakthat.backup` that :meth:`BakHelper.backup_command` takes too."""
+
+    timeout: str | float | None
+    fail_below: str | int | None
+    accept_size: bool
+    allow_empty: bool
+    s3_reduced_redundancy: bool
+    recipients: Sequence[str]
+    host: str | None
+    create: bool
+    progress: Progress | None
+
+
 class RotationOptions(TypedDict, total=False):
     """The options of :func:`bakthat.rotate_backups` that :meth:`BakHelper.rotate` takes too."""
 
@@ -247,6 +261,40 @@ class BakHelper:
         for saved in unsaved:
             self._unsaved = {each for each in self._unsaved if not each.is_relative_to(saved)}
         return entry
+
+    def backup_command(
+        self,
+        command: str,
+        custom_filename: str | None = None,
+        destination: str | None = None,
+        *,
+        password: str | None = None,
+        tags: str | Sequence[str] | None = None,
+        profile: str | None = None,
+        config: PathLike | None = None,
+        conf: Mapping[str, Any] | None = None,
+        **options: Unpack[CommandOptions],
+    ) -> models.Backups:
+        """Back up what *command*, a line for the shell, prints; return the entry.
+
+        The output goes into the storage as it comes, and no file appears: the helper needs no
+        block. The set is *custom_filename*, by default the helper's *backup_name*. ProducerError is
+        raised when the command fails, and nothing is stored then. The other *options* and the
+        exceptions are those of :func:`bakthat.backup`.
+        """
+        return backup.backup(
+            None,
+            destination or self.destination,
+            profile or self.profile,
+            config or self.config,
+            prompt="no",
+            tags=self.tags if tags is None else tags,
+            conf=self.conf if conf is None else conf,
+            password=self.password if password is None else password,
+            custom_filename=self._set_name(custom_filename),
+            command=command,
+            **options,
+        )
 
     def restore(
         self,

@@ -26,6 +26,7 @@ from bakthat.errors import (
     DestinationError,
     NoMatchError,
     PasswordError,
+    ProducerError,
     SourceError,
     StorageError,
     UsageError,
@@ -576,11 +577,14 @@ def test_the_events_of_the_operations_fire_from_a_helper(conf: Conf) -> None:
 def test_the_helper_passes_on_every_option_of_backup() -> None:
     import inspect
 
-    from bakthat.helper import BackupOptions, RotationOptions
+    from bakthat.helper import BackupOptions, CommandOptions, RotationOptions
 
     own = {"filename", "destination", "profile", "config", "conf", "prompt", "tags", "password"}
     taken = set(inspect.signature(bakthat.backup).parameters)
-    assert taken - own - {"custom_filename", "root_name"} == set(BackupOptions.__annotations__)
+    options, of_command = BackupOptions.__annotations__, CommandOptions.__annotations__
+    named = {"custom_filename", "root_name", "command"}
+    assert taken - own - named == {*options, *of_command}
+    assert {*of_command} - {*options} == {"timeout", "fail_below", "accept_size"}
     taken = set(inspect.signature(bakthat.rotate_backups).parameters)
     assert taken - own == set(RotationOptions.__annotations__)
 
@@ -631,3 +635,39 @@ def test_a_forked_child_that_ends_leaves_the_dump_to_its_parent(conf: dict[str, 
         bh._directory = directory
         bh.backup()
     assert not directory.exists()
+
+
+# Commands.
+
+
+def test_the_output_of_a_command_is_backed_up_without_a_directory(conf: Conf, start: Path) -> None:
+    bh = BakHelper("shop.dump", conf=conf, password="secret", tags=["database"])
+    entry = bh.backup_command("printf 'first\\nsecond'", tags="other")
+    assert (entry.filename, entry.tags, entry.is_encrypted) == ("shop.dump", "other", True)
+    assert left_behind(start) == []
+    bh.restore()
+    assert (start / "shop.dump").read_text() == "first\nsecond"
+    assert bh.rotate() == []
+
+
+def test_a_command_runs_in_the_directory_of_the_block(conf: Conf, start: Path) -> None:
+    with BakHelper("mybackup", conf=conf) as bh:
+        dump()
+        entry = bh.backup_command("cat myfile.txt", "myfile.txt")
+    assert (entry.filename, entry.metadata["bytes"]) == ("myfile.txt", 6)
+    assert left_behind(start) == []
+
+
+def test_a_command_that_fails_stores_nothing(conf: Conf) -> None:
+    bh = BakHelper("shop.dump", conf=conf)
+    with pytest.raises(ProducerError, match="the command ended with exit code 3: no such database"):
+        bh.backup_command("echo half; echo no such database >&2; exit 3")
+    with pytest.raises(ProducerError, match=r"did not end within 0\.2 seconds"):
+        bh.backup_command("echo half; exec sleep 60", timeout=0.2)
+    assert bakthat.ls(conf=conf) == []
+    assert bh.backup_command("true", allow_empty=True).metadata["bytes"] == 0
+
+
+def test_the_output_of_a_command_needs_a_name(conf: Conf) -> None:
+    with pytest.raises(UsageError, match="no backup was named"):
+        BakHelper(conf=conf).backup_command("echo something")

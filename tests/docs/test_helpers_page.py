@@ -28,7 +28,12 @@ BLOCKS = {
     for block in blocks_of(DOCS / "how-to" / "helpers.rst")
     if block.caption
 }
-DATABASES = {"mysql_backup.py", "postgresql_backup.py"}
+DATABASES = {
+    "mysql_backup.py",
+    "postgresql_backup.py",
+    "dump_command.py",
+    "dump_with_sh.py",
+}
 
 
 class Author:
@@ -105,9 +110,19 @@ def test_the_mysql_script_stores_a_dump_that_loads(
     assert made.is_encrypted
     assert made.tags == "mysql"
 
+    with (author.user.home / ".my.cnf").open("a") as settings:
+        settings.write("user=root\npassword=mypassword\n")
+    done = author.run(BLOCKS["dump_command.py"])
+    assert done.returncode == 0, done.stderr
+
     output_of(*mariadb, "-e", "DROP DATABASE shop")
     bakthat.restore("myhost_mysql", password="mypassword", output=tmp_path)
     output_of(*mariadb, stdin=tmp_path / "myhost_mysql" / "dump.sql")
+    assert output_of(*mariadb, *query) == before
+
+    output_of(*mariadb, "-e", "DROP TABLE shop.orders")
+    bakthat.restore("shop.sql", password="mypassword", output=tmp_path)
+    output_of(*mariadb, "shop", stdin=tmp_path / "shop.sql")
     assert output_of(*mariadb, *query) == before
 
 
@@ -129,9 +144,12 @@ def postgresql() -> Iterator[dict[str, str]]:
 def test_the_postgresql_script_stores_a_dump_that_loads(
     author: Author, postgresql: dict[str, str], tmp_path: Path
 ) -> None:
+    server = ["-h", postgresql["PGHOST"], "-p", postgresql["PGPORT"], "-U", "postgres"]
+
     def psql(database: str, statement: str) -> str:
-        to = ["-h", postgresql["PGHOST"], "-U", "postgres", "-d", database]
-        return output_of("psql", *to, "-v", "ON_ERROR_STOP=1", "-A", "-t", "-c", statement)
+        return output_of(
+            "psql", *server, "-d", database, "-v", "ON_ERROR_STOP=1", "-A", "-t", "-c", statement
+        )
 
     psql("postgres", "CREATE DATABASE shop")
     psql("shop", "CREATE TABLE orders (id int PRIMARY KEY, what text, photo bytea)")
@@ -144,11 +162,13 @@ def test_the_postgresql_script_stores_a_dump_that_loads(
     assert before == "1|tea; 'with' mìlk|\\x00ff1f8b0a\n2||\n"
     done = author.run(BLOCKS["postgresql_backup.py"], **postgresql)
     assert done.returncode == 0, done.stderr
+    done = author.run(BLOCKS["dump_with_sh.py"], **postgresql)
+    assert done.returncode == 0, done.stderr
 
-    psql("postgres", "DROP DATABASE shop")
-    psql("postgres", "CREATE DATABASE shop")
     bakthat.restore("myhost_postgresql", password="mypassword", output=tmp_path)
-    dump = tmp_path / "myhost_postgresql" / "shop.dump"
-    to = ["-h", postgresql["PGHOST"], "-U", "postgres", "-d", "shop"]
-    output_of("pg_restore", *to, "--exit-on-error", str(dump))
-    assert psql("shop", query) == before
+    bakthat.restore("shop.dump", password="mypassword", output=tmp_path)
+    for dump in (tmp_path / "myhost_postgresql" / "shop.dump", tmp_path / "shop.dump"):
+        psql("postgres", "DROP DATABASE shop")
+        psql("postgres", "CREATE DATABASE shop")
+        output_of("pg_restore", *server, "-d", "shop", "--exit-on-error", str(dump))
+        assert psql("shop", query) == before

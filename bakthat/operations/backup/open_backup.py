@@ -21,7 +21,6 @@ from bakthat.operations.sources.streams import PYTHON, StreamSource
 from bakthat.session.session import Session, operation
 from bakthat.system import linux
 from bakthat.system.paths import PathLike
-from bakthat.system.programs import PIPE_SIZE
 from bakthat.system.streams import Progress
 from bakthat.system.threads import check_room_for_thread
 
@@ -139,7 +138,7 @@ class _Pipe:
         check_room_for_thread()
         self._output, self.descriptor = os.pipe()
         self._stopped, self._stop = os.pipe()
-        linux.enlarge_pipe(self.descriptor, PIPE_SIZE)
+        linux.enlarge_pipe(self.descriptor, _READ_BYTES)
         self._is_closed = False
         self._thread = threading.Thread(target=self._copy, name="bakthat-output", daemon=True)
         self._thread.start()
