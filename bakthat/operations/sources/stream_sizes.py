@@ -11,7 +11,7 @@ from bakthat.errors import UsageError
 from bakthat.system.text import human_size
 
 _FACTOR = 2
-_PERCENT = re.compile(r"(\d{1,3})\s*%?")
+_PERCENT = re.compile(r"([0-9]{1,3})\s*%?")
 
 
 def difference_of(size: int, last: int) -> str:
