@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -115,15 +116,23 @@ def write_output(program: Program, stream: Stream, *, timeout: float | None = No
 
 def write_standard_input(stream: Stream) -> None:
     """Write all of standard input to *stream*. Raises SourceError, and what *stream* raises."""
-    with open(0, "rb", buffering=0, closefd=False) as source:
+    with _unreadable_input():
+        source = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115  # closed below
+    with source:
 
         def read_into(buffer: memoryview) -> int:
-            try:
+            with _unreadable_input():
                 return source.readinto(buffer) or 0
-            except OSError as exc:
-                raise SourceError(f"cannot read standard input: {reason_of(exc)}") from exc
 
         _copy(read_into, stream)
+
+
+@contextmanager
+def _unreadable_input() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise SourceError(f"cannot read standard input: {reason_of(exc)}") from exc
 
 
 def check_standard_input() -> None:

@@ -1,0 +1,325 @@
+"""Producers and standard inputs that fail: nothing is stored, and nothing is left."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import pty
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bakthat
+from bakthat import models
+from bakthat.errors import ProducerError, SourceError, UsageError
+from tests.support.commandline import CommandLine
+from tests.support.fault_proxy import FaultProxy, Hold
+from tests.support.own_threads import own_threads
+from tests.support.profiles import Conf, write_config
+from tests.support.servers import parts_under_way, plain
+
+LARGE = "head -c 20000000 /dev/urandom"
+"""A command line whose output takes several parts on S3."""
+
+
+def back_up(conf: Conf, command: str | None, **options: Any) -> models.Backups:
+    source = None if command is not None else "-"
+    options = {"custom_filename": "shop.sql", "password": "", **options}
+    return bakthat.backup(source, conf=conf, command=command, **options)
+
+
+def stored(conf: Conf) -> list[str]:
+    """Return the names of what the storage holds, but for the mark of a local store."""
+    if "s3_bucket" in conf:
+        found = plain(conf).list_objects_v2(Bucket=conf["s3_bucket"]).get("Contents", [])
+        return [each["Key"] for each in found] + parts_under_way(conf)
+    store = Path(conf["local_path"])
+    return [each.name for each in store.rglob("*") if each.is_file()]
+
+
+def processes() -> list[str]:
+    """Return the command lines of the processes below this one."""
+    own, found = {str(os.getpid())}, []
+    for each in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
+        try:
+            parent = (each / "stat").read_text().rpartition(")")[2].split()[1]
+            line = (each / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if parent in own and line:
+            own.add(each.name)
+            found.append(line.decode(errors="replace"))
+    return found
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let temporary files be made in a directory of the test."""
+    made = tmp_path / "temporary"
+    made.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(made))
+    return made
+
+
+def check_nothing_is_left(conf: Conf, temporary: Path) -> None:
+    assert [each for each in stored(conf) if "shop" in each or each.endswith(".tmp")] == []
+    assert bakthat.ls(conf=conf) == []
+    with models.catalog(Path(conf["database"])):
+        assert models.Reservations.select().count() == 0
+    assert list(temporary.iterdir()) == []
+    assert [each for each in processes() if "_supervisor" in each or "sleep" in each] == []
+    assert own_threads() == []
+    bakthat.sync(conf=conf)
+    assert bakthat.ls(conf=conf) == []
+
+
+ENDS = {
+    "exit 3": "the command ended with exit code 3",
+    "echo no such table >&2; exit 1": "the command ended with exit code 1: no such table",
+    "kill -9 $$": "the command was ended by signal SIGKILL",
+    "kill -TERM $$": "the command was ended by signal SIGTERM",
+    "false | cat": "the command ended with exit code 1",
+    "sh -c 'kill -9 $$' | cat": "the command ended with exit code 137",
+    "nosuchprogram": "the command ended with exit code 127",
+    "exec /": "the command ended with exit code 126",
+    "exec sleep 60": "the command did not end within 0.4 seconds",
+    "sleep 60 & exit 0": "the command did not end within 0.4 seconds",
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("begin", ["", "echo half; "], ids=["empty", "some"])
+def test_a_command_that_fails_leaves_nothing(
+    local: Conf, temporary: Path, begin: str, end: str
+) -> None:
+    with pytest.raises(ProducerError) as caught:
+        back_up(local, begin + end, timeout=0.4 if "sleep" in end else 60)
+    assert str(caught.value).startswith(ENDS[end])
+    assert caught.value.hint
+    check_nothing_is_left(local, temporary)
+
+
+@pytest.mark.parametrize(
+    "end", ["exit 3", "kill -9 $$", "false | cat"], ids=["exit code", "signal", "pipe"]
+)
+def test_a_large_output_before_the_failure_is_removed_again(
+    conf: Conf, temporary: Path, fired: list[tuple[Any, ...]], end: str
+) -> None:
+    with pytest.raises(ProducerError) as caught:
+        back_up(conf, f"{LARGE}; echo what is wrong >&2; {end}")
+    assert "what is wrong" in str(caught.value)
+    assert [(event, *given[1:]) for event, *given in fired] == [
+        ("before_backup",),
+        ("on_error", "backup", caught.value),
+    ]
+    check_nothing_is_left(conf, temporary)
+
+
+def test_a_command_whose_program_is_killed_while_it_writes_leaves_nothing(
+    conf: Conf, temporary: Path
+) -> None:
+    line = "{ head -c 12000000 /dev/urandom; kill -9 $$; head -c 1000000 /dev/zero; } | cat"
+    with pytest.raises(ProducerError, match="was ended by signal SIGKILL"):
+        back_up(conf, line)
+    check_nothing_is_left(conf, temporary)
+
+
+def test_an_empty_output_is_refused_unless_that_is_meant(conf: Conf, temporary: Path) -> None:
+    with pytest.raises(ProducerError, match="a command gave no data, so nothing was stored"):
+        back_up(conf, "true")
+    check_nothing_is_left(conf, temporary)
+    assert back_up(conf, "true", allow_empty=True).metadata["bytes"] == 0
+
+
+def test_nothing_of_the_line_is_in_messages_the_log_and_the_catalog(
+    local: Conf, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(ProducerError) as caught:
+        back_up(local, "password=hunter2; exit 3")
+    assert "hunter2" not in f"{caught.value} {caught.value.hint}"
+    entry = back_up(local, "password=hunter2; echo data")
+    assert "hunter2" not in caplog.text
+    assert "hunter2" not in str(entry.as_dict())
+    for each in Path(local["local_path"]).rglob("*.json"):
+        assert "hunter2" not in each.read_text()
+
+
+def test_a_command_gets_no_input_and_no_password(
+    local: Conf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKTHAT_PASSWORD", "secret phrase")
+    entry = back_up(local, "cat; echo ${BAKTHAT_PASSWORD-none}", password=None, prompt="no")
+    assert entry.is_encrypted
+    with bakthat.open_file("shop.sql", "shop.sql", conf=local) as file:
+        assert file.read() == b"none\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "complaint"),
+    [
+        ({"command": ""}, {}, "the command is empty"),
+        ({"command": " \n"}, {}, "the command is empty"),
+        ({"command": "echo"}, {"custom_filename": None}, "a command has no name of its own"),
+        ({"command": "echo"}, {"custom_filename": "a/b"}, "a/b"),
+        ({"command": "echo"}, {"timeout": 0}, "the time limit is not more than 0"),
+        ({"command": "echo"}, {"timeout": -1}, "the time limit is not more than 0"),
+        ({"command": "echo"}, {"timeout": float("nan")}, "the time limit is not more than 0"),
+        ({"command": "echo"}, {"timeout": "2d"}, "unknown unit"),
+        ({"command": "echo"}, {"fail_below": "0%"}, "no share of the last size"),
+        ({"command": "echo", "filename": "/etc"}, {}, "'path' cannot be used"),
+        ({"command": "echo", "filename": "-"}, {}, "'path' cannot be used"),
+        ({"command": "echo"}, {"incremental": True}, "'incremental' cannot be used"),
+        ({"command": "echo"}, {"full": True}, "'full' cannot be used"),
+        ({"command": "echo"}, {"exclude_file": "x"}, "'exclude-file' cannot be used"),
+        ({"command": "echo"}, {"root_name": "x"}, "'root-name' cannot be used"),
+        ({"command": "echo"}, {"skip_unchanged": True}, "'skip-unchanged' cannot be used"),
+        ({"filename": "-"}, {"timeout": "2h"}, "a time limit is for a command"),
+        ({"filename": "-"}, {"custom_filename": None}, "standard input has no name of its own"),
+        ({"filename": "/etc"}, {"fail_below": "50%"}, "'fail-below' cannot be used"),
+        ({"filename": "/etc"}, {"timeout": 5}, "'timeout' cannot be used"),
+        ({"filename": "/etc"}, {"accept_size": True}, "'accept-size' cannot be used"),
+    ],
+)
+def test_arguments_that_mean_nothing_are_refused_before_anything_runs(
+    local: Conf, arguments: dict[str, Any], options: dict[str, Any], complaint: str
+) -> None:
+    given = {"custom_filename": "shop.sql", "password": "", **options}
+    with pytest.raises(UsageError, match=complaint):
+        bakthat.backup(conf=local, **arguments, **given)
+    assert not Path(local["local_path"]).exists()
+
+
+# Standard input.
+
+
+@pytest.fixture
+def stdin_of_test(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that makes a descriptor the standard input until the test ends."""
+    before = os.dup(0)
+    opened = []
+
+    def replace(descriptor: int) -> None:
+        os.dup2(descriptor, 0)
+        os.close(descriptor)
+        opened.append(open(0, closefd=False))  # noqa: SIM115  # closed below
+        monkeypatch.setattr(sys, "stdin", opened[-1])
+
+    yield replace
+    os.dup2(before, 0)
+    os.close(before)
+    for each in opened:
+        each.close()
+
+
+def test_standard_input_that_is_empty_or_unreadable_stores_nothing(
+    local: Conf, temporary: Path, tmp_path: Path, stdin_of_test: Any
+) -> None:
+    stdin_of_test(os.open(os.devnull, os.O_RDONLY))
+    with pytest.raises(ProducerError, match="standard input gave no data"):
+        back_up(local, None)
+    os.dup2(os.open(tmp_path, os.O_RDONLY), 0)
+    with pytest.raises(SourceError, match="cannot read standard input: is a directory"):
+        back_up(local, None)
+    check_nothing_is_left(local, temporary)
+
+
+def test_an_error_in_the_middle_of_standard_input_stores_nothing(
+    local: Conf, temporary: Path, tmp_path: Path, stdin_of_test: Any
+) -> None:
+    # What a process maps nowhere cannot be read.
+    memory = os.open("/proc/self/mem", os.O_RDONLY)
+    with open("/proc/self/maps", encoding="ascii") as maps:
+        texts = [line.split()[0].split("-") for line in maps if line.split()[1].startswith("r")]
+    spans = [[int(each, 16) for each in text] for text in texts]
+    gaps = [(one[1], other[0]) for one, other in itertools.pairwise(spans)]
+    end = next(low for low, high in gaps if 2**30 < high - low < 2**62)
+    os.lseek(memory, end - 4096, os.SEEK_SET)
+    stdin_of_test(memory)
+    with pytest.raises(SourceError, match="cannot read standard input: input/output error"):
+        back_up(local, None)
+    check_nothing_is_left(local, temporary)
+
+
+def test_a_terminal_and_no_standard_input_are_refused(
+    local: Conf, stdin_of_test: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller, terminal = pty.openpty()
+    stdin_of_test(terminal)
+    with pytest.raises(UsageError, match="standard input is a terminal"):
+        back_up(local, None)
+    os.close(controller)
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UsageError, match="standard input is closed"):
+        back_up(local, None)
+    assert not Path(local["local_path"]).exists()
+
+
+def test_standard_input_may_be_closed_on_the_command_line(user: CommandLine) -> None:
+    done = user.shell("backup - --name shop.sql --prompt no <&-")
+    assert done.code == 2
+    assert "standard input is closed" in done.stderr
+    done = user.shell("backup - --name shop.sql --prompt no </dev/null")
+    assert done.code == 1
+    assert "standard input gave no data" in done.stderr
+
+
+# Interrupts.
+
+
+@pytest.mark.parametrize(
+    ("method", "part"),
+    [("POST", "uploads"), ("PUT", "partNumber=1"), ("POST", "uploadId=")],
+    ids=["beginning parts", "sending a part", "publishing parts"],
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_backup_of_a_command_is_stored_and_listed_or_neither(
+    user: CommandLine,
+    proxied_conf: Conf,
+    moto_proxy: FaultProxy,
+    method: str,
+    part: str,
+    number: int,
+) -> None:
+    write_config(user.home / ".bakthat.yml", default=proxied_conf)
+    hold = Hold()
+    moto_proxy.on(method, part, hold, times=1)
+    marked = user.directory / "producer"
+    line = f"echo $$ >{marked}; {LARGE}" + ("; exec sleep 300" if part != "uploadId=" else "")
+    with user.start("backup", "--command", line, "--name", "shop", "--prompt", "no") as process:
+        assert process.stderr is not None
+        assert hold.done.wait(60)
+        process.send_signal(number)
+        process.send_signal(number)
+        hold.go.set()
+        output = process.stderr.read().decode()
+        assert process.wait(60) == 128 + number, output
+    assert "Traceback" not in output
+    listed = [each["stored_filename"] for each in user.run("show", "--json").lines("backup")]
+    objects = stored(proxied_conf)
+    assert sorted(objects) == sorted([*listed, *(f"{each}.index" for each in listed)])
+    assert not Path(f"/proc/{marked.read_text().strip()}").exists()
+    cleaned = user.run("cleanup", "--older-than", "1s", "--json")
+    assert cleaned.lines("change") == []
+
+
+def test_a_command_ends_with_bakthat_that_is_killed(user: CommandLine) -> None:
+    fifo, marked = user.directory / "fifo", user.directory / "producer"
+    os.mkfifo(fifo)
+    # The other end of the FIFO is closed when the last process of the command has ended.
+    line = f"exec 7>{fifo}; echo $$ >{marked}; echo half; echo ready >&7; exec sleep 300"
+    with (
+        user.start("backup", "--command", line, "--name", "shop", "--prompt", "no") as process,
+        fifo.open("rb") as gate,
+    ):
+        assert gate.readline() == b"ready\n"
+        process.kill()
+        assert gate.read() == b""
+    assert user.run("show", "--json").lines("backup") == []
+    assert user.run("sync").code == 0
+    assert user.run("show", "--json").lines("backup") == []
