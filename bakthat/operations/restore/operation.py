@@ -303,10 +303,13 @@ def _target(output: PathLike | None) -> Path:
 
 
 def _warn_of_incomplete(backup: models.Backups) -> None:
-    if not backup.is_complete:
+    name = printable(backup.stored_filename)
+    if backup.is_suspicious:
+        log.warning("%s may not be what you expect: its size was suspicious", name)
+    elif not backup.is_complete:
         log.warning(
             "%s was stored with %s: some files are missing or incomplete in it",
-            printable(backup.stored_filename),
+            name,
             counted(backup.warning_count, "warning"),
         )
 

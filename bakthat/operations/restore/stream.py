@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import cached_property
 
 from bakthat import models
 from bakthat.archive.extract.selection import Selection
@@ -161,25 +162,42 @@ def dump_kind_of(backup: models.Backups) -> str:
 def feed(program: Program, write: Write) -> Ended:
     """Run *program*, and let *write* write what it reads; return how it ended, with exit code 0.
 
-    A program that stops reading early, and succeeds, is no error. When *write* raises, the program
-    is ended before it can take what it has read for complete. Raises ConsumerError when it cannot
-    be started or fails, and what *write* raises.
+    It is started when the first piece comes, and not at all for a wrong key. A program that stops
+    reading early, and succeeds, is no error. When *write* raises, the program is ended before it
+    can take what it has read for complete. Raises ConsumerError when it cannot be started or fails,
+    and what *write* raises.
     """
-    name = printable(program.name)
-    try:
-        running = RunningProgram(program, stdin=True)
-    except OSError as exc:
-        raise ConsumerError(
-            f"cannot run {name}: {reason_of(exc)}",
-            hint="check that it is installed, and on PATH",
-        ) from exc
-    with running:
+    with ExitStack() as stack:
+        reader = _Reader(program, stack)
         try:
-            write(running.stdin)
-            running.stdin.close()
+            write(reader)
+            reader.running.stdin.close()
         except BrokenPipeError:
             pass  # its exit code says whether it had enough
-        ended = running.wait()
+        ended = reader.running.wait()
     if not ended.succeeded:
-        raise ConsumerError(f"{name} {ended.problem()}")
+        raise ConsumerError(f"{printable(program.name)} {ended.problem()}")
     return ended
+
+
+class _Reader:
+    """A program that reads a stream. *stack* ends it."""
+
+    def __init__(self, program: Program, stack: ExitStack) -> None:
+        self._program = program
+        self._stack = stack
+
+    def write(self, data: Buffer, /) -> None:
+        """Write all of *data*. Raises BrokenPipeError when the program reads no more."""
+        self.running.stdin.write(data)
+
+    @cached_property
+    def running(self) -> RunningProgram:
+        """The program, which is started when this is first read. Raises ConsumerError."""
+        try:
+            return self._stack.enter_context(RunningProgram(self._program, stdin=True))
+        except OSError as exc:
+            raise ConsumerError(
+                f"cannot run {printable(self._program.name)}: {reason_of(exc)}",
+                hint="check that it is installed, and on PATH",
+            ) from exc
