@@ -129,6 +129,15 @@ def test_a_command_whose_program_is_killed_while_it_writes_leaves_nothing(
     check_nothing_is_left(conf, temporary)
 
 
+@pytest.mark.parametrize("line", ["cat /dev/zero & exit 3", "{ kill -9 $$; cat /dev/zero; } | cat"])
+def test_what_others_write_for_ever_after_a_failure_is_not_waited_for(
+    local: Conf, temporary: Path, line: str
+) -> None:
+    with pytest.raises(ProducerError, match="exit code 3|signal SIGKILL"):
+        back_up(local, line, timeout=20)
+    check_nothing_is_left(local, temporary)
+
+
 def test_an_empty_output_is_refused_unless_that_is_meant(conf: Conf, temporary: Path) -> None:
     with pytest.raises(ProducerError, match="a command gave no data, so nothing was stored"):
         back_up(conf, "true")

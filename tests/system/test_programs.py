@@ -437,8 +437,21 @@ def test_the_output_goes_on_while_anything_holds_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["sleep 1000 | cat", "sleep 1000 & echo x", "sleep 1000 & kill $$"]
+    ("line", "how"),
+    [
+        ("sleep 1000 & kill $$", "was ended by signal SIGTERM"),
+        ("sleep 1000 & exit 3", "ended with exit code 3"),
+        ("cat /dev/zero & exit 3", "ended with exit code 3"),
+    ],
 )
+def test_a_failure_ends_all_that_hold_the_output(line: str, how: str, witness: Witness) -> None:
+    ended = result_of(witness.begin + line, timeout=60)
+    assert ended.how() == how
+    witness.wait_for_begin()
+    witness.wait_for_end()
+
+
+@pytest.mark.parametrize("line", ["sleep 1000 | cat", "sleep 1000 & echo x"])
 def test_the_time_limit_ends_all_that_hold_the_output(line: str, witness: Witness) -> None:
     ended = result_of(witness.begin + line, timeout=0.5)
     assert ended.timed_out

@@ -102,7 +102,10 @@ class RunningProgram:
 
     @property
     def stdout(self) -> io.RawIOBase:
-        """What the program writes. Only :meth:`wait` says whether its end is the true one."""
+        """What the program writes; it ends early when the program has failed.
+
+        Only :meth:`wait` says whether its end is the true one.
+        """
         assert self._output is not None, "started without stdout=True"
         return self._output
 
@@ -139,11 +142,7 @@ class RunningProgram:
         """
         with self._lock:
             self._receive()
-            self._is_asked = True
-            if self._status is None or self._may_write():
-                self._is_killed = True
-            with suppress(OSError):  # the supervisor has ended
-                self._control.shutdown(socket.SHUT_WR)
+            self._ask_for_end()
 
     def close(self) -> None:
         """End the program with its group, as :meth:`kill` does, and wait; may be called again."""
@@ -250,6 +249,8 @@ class RunningProgram:
             self._ended = time.monotonic()
             self._stderr.drain()
             self._has_ended.set()
+            if self._status and self._output is not None:
+                self._ask_for_end()  # what the others still write is of no use
         elif word == "empty":
             self._group = 0
         elif word == "late":
@@ -259,6 +260,14 @@ class RunningProgram:
         elif word == "left":
             log.warning("%s was killed, but does not end", self._program.name)
             self._group = 0
+
+    def _ask_for_end(self) -> None:
+        """Let the supervisor end the group; the caller has the lock."""
+        self._is_asked = True
+        if self._status is None or self._may_write():
+            self._is_killed = True
+        with suppress(OSError):  # the supervisor has ended
+            self._control.shutdown(socket.SHUT_WR)
 
     def _disconnect(self) -> None:
         """Handle the end of the supervisor: no message comes any more."""
