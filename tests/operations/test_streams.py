@@ -26,6 +26,7 @@ from bakthat.errors import (
 from bakthat.format.names import index_key
 from bakthat.helper import KeyValue
 from tests.support.commandline import CommandLine
+from tests.support.glacier_server import GlacierServer
 from tests.support.profiles import Conf, write_config
 
 pytestmark = pytest.mark.usefixtures("cheap_passphrases")
@@ -158,6 +159,23 @@ def test_a_name_that_the_storage_has_is_left_as_it_is(
     assert second.stored_filename != first.stored_filename
     bakthat.sync(conf=local)
     assert {each.metadata["bytes"] for each in bakthat.ls(conf=local)} == {10, 20}
+
+
+def test_a_vault_takes_streams(glacier: GlacierServer, local: Conf) -> None:
+    glacier.instant = True
+    conf = {**glacier.conf(), "default_destination": "glacier", "database": local["database"]}
+    with pytest.raises(ProducerError, match="exit code 3"):
+        bakthat.backup(
+            conf=conf, command="seq 900000; exit 3", custom_filename="shop.sql", password=""
+        )
+    assert not glacier.uploads_under_way(conf["glacier_vault"])
+    assert not glacier.archives(conf["glacier_vault"])
+    entry = back_up(conf, 3_000_000, password=SECRET)
+    assert entry.backend == "glacier"
+    with bakthat.open_backup("shop.sql", conf=conf, password=SECRET) as file:
+        file.write(bytes(3_000_001))
+    (found, _) = bakthat.ls(conf=conf)
+    assert found.metadata["bytes"] == 3_000_001
 
 
 # Sizes.

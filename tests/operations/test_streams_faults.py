@@ -133,7 +133,7 @@ def test_a_command_whose_program_is_killed_while_it_writes_leaves_nothing(
 def test_what_others_write_for_ever_after_a_failure_is_not_waited_for(
     local: Conf, temporary: Path, line: str
 ) -> None:
-    with pytest.raises(ProducerError, match="exit code 3|signal SIGKILL"):
+    with pytest.raises(ProducerError, match=r"exit code 3|signal SIGKILL"):
         back_up(local, line, timeout=20)
     check_nothing_is_left(local, temporary)
 
