@@ -7,6 +7,7 @@ import logging
 import os
 import pty
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -332,3 +333,50 @@ def test_a_command_ends_with_bakthat_that_is_killed(user: CommandLine) -> None:
     assert user.run("show", "--json").lines("backup") == []
     assert user.run("sync").code == 0
     assert user.run("show", "--json").lines("backup") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_command_never_takes_for_complete_what_an_interrupted_restore_has_sent(
+    user: CommandLine, local: Conf, number: int
+) -> None:
+    write_config(user.home / ".bakthat.yml", default=local)
+    back_up(local, "head -c 5000000 /dev/zero")
+    fifo, never, done = (user.directory / name for name in ("fifo", "never", "done"))
+    os.mkfifo(fifo)
+    os.mkfifo(never)
+    # More than a pipe holds is left when it stops reading.
+    line = f"exec 7>{fifo}; head -c 1 >&7; read x <{never}; cat >&2 && touch {done}"
+    with (
+        user.start("restore", "shop.sql", "--to-command", line) as process,
+        fifo.open("rb", buffering=0) as gate,
+    ):
+        assert gate.read(1) == b"\0"
+        process.send_signal(number)
+        assert gate.read() == b""  # every process of the command has ended
+        assert process.wait(60) == (-number if number == signal.SIGKILL else 128 + number)
+    assert not done.exists()
+
+
+def test_an_interrupt_in_the_block_of_a_file_with_programs_stores_nothing(
+    user: CommandLine, local: Conf
+) -> None:
+    fifo = user.directory / "fifo"
+    os.mkfifo(fifo)
+    line = f"exec 7>{fifo}; echo half; echo ready >&7; exec cat /dev/zero"
+    text = f"""
+import subprocess, bakthat
+with bakthat.open_backup("shop.sql", conf={local!r}, password="") as file:
+    subprocess.run(["sh", "-c", {line!r}], stdout=file, start_new_session=True)
+"""
+    with (
+        subprocess.Popen([sys.executable, "-c", text], stderr=subprocess.PIPE) as process,
+        fifo.open("rb") as gate,
+    ):
+        assert gate.readline() == b"ready\n"
+        process.send_signal(signal.SIGINT)
+        assert gate.read() == b""
+        assert process.stderr is not None
+        assert b"KeyboardInterrupt" in process.stderr.read()
+        assert process.wait(60) == -signal.SIGINT
+    assert bakthat.ls(conf=local) == []
+    assert [each for each in stored(local) if "shop" in each or each.endswith(".tmp")] == []
