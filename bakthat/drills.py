@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,14 @@ from bakthat.errors import (
     BakthatError,
     CatalogError,
     ConfigError,
+    ConsumerError,
+    CredentialsError,
+    DatabaseError,
     DestinationError,
     DrillError,
     NotReadyError,
     PasswordError,
+    UnreachableError,
     UsageError,
 )
 from bakthat.operations.browse.comparison import Aspect, ChangeKind, Totals, compare
@@ -30,8 +36,9 @@ from bakthat.operations.browse.diff import StateTree
 from bakthat.operations.browse.disk import DiskTree
 from bakthat.operations.restore.operation import restore_backup, thaw_status_of
 from bakthat.operations.restore.options import RestoreOptions
-from bakthat.operations.restore.stream import Consumer, Write, dump_kind_of, load_dump
+from bakthat.operations.restore.stream import Consumer, Write, dump_kind_of, load_dump, opened
 from bakthat.operations.sources.databases.base import Load
+from bakthat.operations.sources.databases.url_parts import DatabaseUrl
 from bakthat.operations.sources.servers import check_kind, open_server
 from bakthat.passwords import may_ask
 from bakthat.session import cold
@@ -52,8 +59,17 @@ DRILL = "drill"
 TARGET_VARIABLE = "BAKTHAT_DRILL"
 """The variable by which a command that checks gets the directory, or the URL of the database."""
 
-_OWN_SERVERS = {"sqlite": "sqlite:///drill.db", "redis": "redis:///"}
-"""What needs no server of the user to be loaded."""
+_WITHOUT_SERVER = frozenset({"sqlite", "redis"})
+"""The kinds that need no server of the user to be loaded."""
+_NO_RESULT = (
+    ConfigError,
+    CredentialsError,
+    NotReadyError,
+    PasswordError,
+    UnreachableError,
+    UsageError,
+)
+"""What says nothing about the backup. That it does not restore with a key is a result."""
 _FALSE = frozenset({None, "f", "false"})
 """What a check must not give, besides zero. PostgreSQL writes "f"."""
 
@@ -94,7 +110,9 @@ def drill(
 
     *filename* and the other arguments are those of :func:`bakthat.restore`. The result is kept in
     the catalog, and in the entry's ``metadata["drill"]``: "date" (epoch seconds UTC), "passed",
-    "seconds", "bytes", "checks" and, of one that failed, "problem". Nothing else is left behind.
+    "seconds", "bytes", "checks" and, of one that failed, "problem". Nothing else is left behind. An
+    error that says nothing about the backup, such as that of a full scratch disk or of a server
+    that does not answer, is raised and not kept.
 
     Raises DrillError when what was restored is not as it should be or a check fails, NotReadyError
     for a backup in cold storage that is not thawed, and what :func:`bakthat.restore` raises.
@@ -118,7 +136,9 @@ def drill(
     with operation(session, "drill", deferred=True) as current:
         found = find_to_restore(session, filename, host, source)
         kind = dump_kind_of(found)
-        _check_arguments(found, kind, into, checks)
+        _check_arguments(
+            found, kind, into, checks, is_server_named=(via, database_password) != (None, None)
+        )
         _refuse_frozen(session, found)
         current.begin()
         started = time.monotonic()
@@ -127,17 +147,18 @@ def drill(
         problem: BakthatError | None = None
         try:
             if _is_loaded(kind):
-                url = into or _OWN_SERVERS[kind]
-                drilled.load(url, via=via, database_password=database_password)
+                drilled.load(kind, into, via=via, database_password=database_password)
             else:
                 drilled.unpack()
-        except (ConfigError, NotReadyError, PasswordError, UsageError):
-            raise  # it says nothing about the backup
+        except _NO_RESULT:
+            raise
         except BakthatError as exc:
-            problem = exc
+            # A disk that is full, or cannot hold what is in the backup, is that of the drill.
+            if not isinstance(exc, DestinationError) or isinstance(exc, ConsumerError):
+                problem = exc
             raise
         finally:
-            if problem is not None or drilled.has_passed:
+            if drilled.has_passed or (problem is not None and drilled.has_scratch):
                 _record(session, found, _result(report, started, checks, check_command, problem))
         name = printable(found.stored_filename)
         current.finish(found, done=f"{name} restores")
@@ -154,36 +175,39 @@ class _Drill:
     report: ArchiveReport
     checks: Sequence[str]
     check_command: str | None
+    has_scratch: bool = False
+    """Whether there is a scratch place: what fails before says nothing about the backup."""
     has_passed: bool = False
 
     def unpack(self) -> None:
         """Restore into a directory, and check it there."""
         with _scratch_directory(self.options.target) as directory:
+            self.has_scratch = True
             self._restore(directory)
             self._compare(directory)
             self._run_command(str(directory), directory)
             self.has_passed = True
 
-    def load(self, url: str, *, via: str | None, database_password: str | None) -> None:
-        """Load a dump into a scratch database of the server of *url*, and check it there."""
-        server, _ = open_server(self.session, url, password=database_password, via=via)
-        with ExitStack() as stack, _scratch_directory(self.options.target) as directory:
+    def load(
+        self, kind: str, into: str | None, *, via: str | None, database_password: str | None
+    ) -> None:
+        """Load a dump into a scratch database of the server of *into*, and check it there."""
+        with ExitStack() as stack:
+            directory = stack.enter_context(_scratch_directory(self.options.target))
+            url = into or f"{kind}:///"
+            if kind == "sqlite":
+                url = DatabaseUrl(kind, name=str(directory / "drill.db")).shown
+            server, _ = open_server(self.session, url, password=database_password, via=via)
             loads: list[Load] = []
 
             def consume(write: Write) -> None:
-                loads.append(stack.enter_context(closing(server.scratch())))
+                loads.append(stack.enter_context(opened(server.scratch)))
+                self.has_scratch = True
                 load_dump(loads[0], write)
 
             self._restore(directory, Consumer("a scratch database", consume))
             for query in self.checks:
-                rows = loads[0].query(query)
-                if not rows or not rows[0] or _is_false(rows[0][0]):
-                    given = "no row" if not rows or not rows[0] else f"'{rows[0][0]}'"
-                    given = "NULL" if given == "'None'" else printable(given)
-                    raise DrillError(
-                        f"the check '{printable(query)}' gave {given}",
-                        hint="look at the database that was dumped, and at the older backups",
-                    )
+                _check_query(loads[0], query)
             self._run_command(loads[0].target(), directory)
             self.has_passed = True
 
@@ -210,6 +234,8 @@ class _Drill:
             state = stack.enter_context(opened)
             assert state is not None  # made by reading the archive, if need be
             before = StateTree(state, has_whole_seconds="format" not in self.backup.metadata)
+            if os.geteuid() != 0:
+                _make_readable(directory)
             root = directory / to_native(before.top) if before.top else directory
             after = DiskTree(root, before.top, WalkOptions(), report, reads=True)
             for change in compare(before, after, Totals()):
@@ -241,6 +267,22 @@ class _Drill:
 _SHOWN = 10
 
 
+def _check_query(load: Load, query: str) -> None:
+    """Raise DrillError unless *query* gives a row with a first value that is neither 0 nor NULL."""
+    try:
+        rows = load.query(query)
+    except DatabaseError as exc:
+        raise DrillError(f"the check '{printable(query)}' failed: {exc}", hint=exc.hint) from exc
+    value = rows[0][0] if rows and rows[0] else None
+    if not _is_false(value):
+        return
+    given = "no row" if not rows else "NULL" if value is None else f"'{printable(value)}'"
+    raise DrillError(
+        f"the check '{printable(query)}' gave {given}",
+        hint="look at the database that was dumped, and at the older backups",
+    )
+
+
 def _is_loaded(kind: str) -> bool:
     """Return whether a dump of *kind* is loaded into a scratch database, of which there are none
     for what belongs to a whole server."""
@@ -248,12 +290,17 @@ def _is_loaded(kind: str) -> bool:
 
 
 def _check_arguments(
-    found: models.Backups, kind: str, into: str | None, checks: Sequence[str]
+    found: models.Backups,
+    kind: str,
+    into: str | None,
+    checks: Sequence[str],
+    *,
+    is_server_named: bool,
 ) -> None:
     """Raise UsageError where the arguments do not fit the kind of the backup."""
     name = printable(found.stored_filename)
     if not _is_loaded(kind):
-        if into is not None or checks:
+        if into is not None or checks or is_server_named:
             raise UsageError(
                 f"{name} is no dump that a scratch database can be loaded with",
                 hint="--check-command checks the files in the scratch directory",
@@ -261,7 +308,7 @@ def _check_arguments(
         return
     if into is not None:
         check_kind(into, kind)
-    elif kind not in _OWN_SERVERS:
+    elif kind not in _WITHOUT_SERVER:
         raise UsageError(
             f"{name} is a dump of {kind}, and no server was named for the scratch database",
             hint=f"name one: --into {kind}://localhost (into= in Python)",
@@ -285,6 +332,16 @@ def _is_false(value: str | None) -> bool:
         return float(value or "") == 0
     except ValueError:
         return False
+
+
+def _make_readable(directory: Path) -> None:
+    """Let the owner read all that was restored, whose modes may not."""
+    for above, names, files in os.walk(directory):
+        for name in (*names, *files):
+            path = os.path.join(above, name)
+            mode = os.lstat(path).st_mode
+            if stat.S_ISDIR(mode) or stat.S_ISREG(mode):
+                os.chmod(path, stat.S_IMODE(mode) | stat.S_IRUSR | stat.S_IXUSR)
 
 
 @contextmanager

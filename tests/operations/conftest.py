@@ -11,6 +11,7 @@ import bakthat
 from bakthat.hooks import EVENT_NAMES
 from tests.support.profiles import Conf
 from tests.support.servers import share_service_models
+from tests.support.shops import Shop, mariadb_shop, postgresql_shop
 
 
 @pytest.fixture(params=["local", "moto", "rclone", "seaweedfs"])
@@ -20,6 +21,20 @@ def conf(request: pytest.FixtureRequest, local: Conf) -> Conf:
     if request.param == "local":
         return local
     return {**request.getfixturevalue(f"{request.param}_conf"), "database": local["database"]}
+
+
+@pytest.fixture(scope="module", params=["postgresql", "mariadb"])
+def shop(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shop]:
+    """Run a database server of each kind in turn, for the tests of a module."""
+    running = (
+        postgresql_shop()
+        if request.param == "postgresql"
+        else mariadb_shop(tmp_path_factory.mktemp("mariadb"))
+    )
+    with running as shop:
+        yield shop
 
 
 @pytest.fixture

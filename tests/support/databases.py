@@ -75,11 +75,15 @@ def mariadb_server(home: Path, *, port: int | None = None) -> Iterator[list[str]
     (home / "bin").mkdir()
     (home / "bin" / "mysqldump").symlink_to(program("mysqldump", "mariadb-dump"))
     data, socket, init = home / "data", home / "socket", home / "init.sql"
+    # A server that starts removes the temporary tables of others from theirs.
+    temporary = home / "temporary"
+    temporary.mkdir()
     whoami = pwd.getpwuid(os.getuid()).pw_name
     output_of(
         program("mariadb-install-db"),
         "--no-defaults",
         f"--datadir={data}",
+        f"--tmpdir={temporary}",
         f"--user={whoami}",
         "--auth-root-authentication-method=normal",
         "--skip-test-db",
@@ -99,6 +103,7 @@ def mariadb_server(home: Path, *, port: int | None = None) -> Iterator[list[str]
         mariadbd,
         "--no-defaults",
         f"--datadir={data}",
+        f"--tmpdir={temporary}",
         f"--socket={socket}",
         f"--pid-file={home / 'pid'}",
         f"--user={whoami}",

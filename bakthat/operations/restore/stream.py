@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,12 +17,13 @@ from bakthat.operations.restore.archive import ArchiveRestore
 from bakthat.operations.restore.options import RestoreOptions
 from bakthat.operations.sources.databases.base import HEAD_BYTES, HeadReader, Load
 from bakthat.operations.sources.databases.url import parts
-from bakthat.operations.sources.servers import check_kind, find_database
+from bakthat.operations.sources.servers import check_target, find_database
 from bakthat.passwords import DecryptionKeys
 from bakthat.pipeline import read
 from bakthat.session.reading import KeyFinder, byte_counter
 from bakthat.session.session import Session
 from bakthat.system.programs import Ended, Program, RunningProgram
+from bakthat.system.signals import held_back
 from bakthat.system.streams import Buffer, Sink
 from bakthat.system.text import printable, reason_of
 
@@ -101,16 +102,31 @@ def database_consumer(
     """
 
     def check(backup: models.Backups) -> None:
-        check_kind(url, dump_kind_of(backup))
+        check_target(url, dump_kind_of(backup))
         found.append(dump_kind_of(backup))
 
     def consume(write: Write) -> None:
         database = find_database(session, url, found[0], password=password, via=via)
-        with closing(database.load(replace=replace)) as load:
+        with opened(lambda: database.load(replace=replace)) as load:
             load_dump(load, write)
 
     found: list[str] = []
     return Consumer(printable(parts(url).shown), consume, check)
+
+
+@contextmanager
+def opened(make: Callable[[], Load]) -> Iterator[Load]:
+    """Yield the load that *make* returns, and close it, also when a signal interrupts."""
+    with ExitStack() as stack:
+        with held_back("preparing a database"):
+            load = make()
+            stack.callback(_close, load)
+        yield load
+
+
+def _close(load: Load) -> None:
+    with held_back("removing what is temporary in a database"):
+        load.close()
 
 
 def load_dump(load: Load, write: Write) -> None:
@@ -125,7 +141,8 @@ def load_dump(load: Load, write: Write) -> None:
         head.finish()
 
     feed(load.program, write_prepared)
-    load.commit()
+    with held_back("finishing the load of a database"):
+        load.commit()
 
 
 class _Head:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bakthat.errors import UsageError
+import shlex
+
+from bakthat.errors import DatabaseError, UsageError
 from bakthat.operations.sources.databases.base import Access, Database, Server
 from bakthat.operations.sources.databases.url import parse, parts
 from bakthat.passwords import database_password
@@ -19,6 +21,7 @@ def open_server(
     *password* overrides the one in the profile. *via* are the words before each program, such as
     ``docker exec -i db``; the password must then be inside. Raises UsageError, ConfigError.
     """
+    _check_words(via)
     if not via and password is None:
         password = database_password(session.profile.as_mapping())
     return parse(url, Access(None if via else password, via or ""))
@@ -29,28 +32,34 @@ def find_database(
 ) -> Database:
     """Return the database of *url* into which a dump of *dump_kind* is loaded.
 
-    Raises UsageError when the dump is of another kind, ConfigError, DatabaseError.
+    Raises UsageError as :func:`check_target` does, ConfigError, DatabaseError.
     """
-    check_kind(url, dump_kind)
+    check_target(url, dump_kind)
     server, name = open_server(session, url, password=password, via=via)
-    family, _, besides = dump_kind.partition("-")
-    if besides or family == "redis":
-        if name is not None and besides:
-            raise UsageError(
-                f"a dump of {dump_kind} belongs to no database of a server",
-                hint="leave the database's name out of the URL",
-            )
-        found = [each for each in server.databases() if each.dump_kind == dump_kind]
-        if not found:
-            raise UsageError(
-                f"the server has nothing that a dump of {dump_kind} can be loaded into"
-            )
-        return found[0]
-    if name is None:
+    if name is not None and _family(dump_kind) != "redis":
+        return server.database(name)
+    for each in server.databases():
+        if each.dump_kind == dump_kind:
+            return each
+    raise DatabaseError(
+        f"{parts(url).of(None).shown} has nothing into which a dump of {dump_kind} can be loaded",
+        hint="restore it into a directory: without --into",
+    )
+
+
+def check_target(url: str, dump_kind: str) -> None:
+    """Raise UsageError unless *url* names what a dump of *dump_kind* can be loaded into."""
+    check_kind(url, dump_kind)
+    has_name = parts(url).name is not None
+    if "-" in dump_kind and has_name:
+        raise UsageError(
+            f"a dump of {dump_kind} belongs to no database of a server",
+            hint="leave the database's name out of the URL",
+        )
+    if "-" not in dump_kind and not has_name and _family(dump_kind) != "redis":
         raise UsageError(
             "the URL names no database", hint="add the name of a database to it: …/shop_copy"
         )
-    return server.database(name)
 
 
 def check_kind(url: str, dump_kind: str) -> None:
@@ -68,3 +77,19 @@ def check_kind(url: str, dump_kind: str) -> None:
 def _family(kind: str) -> str:
     family = kind.partition("-")[0]
     return _FAMILIES.get(family, family)
+
+
+def _check_words(via: str | None) -> None:
+    """Raise UsageError unless *via* are words, as a shell reads them. They may be secret."""
+    try:
+        words = shlex.split(via) if via is not None else ["-"]
+    except ValueError as exc:
+        raise UsageError(
+            "the words before the programs of the database have a quote without its end",
+            hint="for example: --via 'docker exec -i db' (via= in Python)",
+        ) from exc
+    if not words:
+        raise UsageError(
+            "there are no words before the programs of the database",
+            hint="leave --via out (via= in Python), or name a program: --via 'docker exec -i db'",
+        )

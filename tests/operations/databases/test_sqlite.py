@@ -509,12 +509,12 @@ def test_a_load_that_is_not_committed_leaves_nothing(tmp_path: Path) -> None:
 def test_a_scratch_database_answers_and_goes(tmp_path: Path, temporary: Path) -> None:
     source = tmp_path / "app.db"
     execute(source, EVERYTHING + "PRAGMA journal_mode = wal;")
-    place = SQLitePlace.from_url(DatabaseUrl("sqlite", name=str(source)), Access())
-    load = place.scratch()
+    url = DatabaseUrl("sqlite", name=str(temporary / "drill.db"))
+    load = SQLitePlace.from_url(url, Access()).scratch()
     write_into(load, dump_of(database(source)))
     load.commit()
-    assert Path(load.target()).name == "app.db"
-    assert Path(load.target()).is_relative_to(temporary)
+    assert Path(load.target()).name == "drill.db"
+    assert Path(load.target()).parent.parent == temporary
     assert load.query("SELECT id, price, photo, what FROM orders WHERE id = 1") == [
         ["1", "0.1", "00ff1f8b0a", "tea; 'with' mìlk"]
     ]

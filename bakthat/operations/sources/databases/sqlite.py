@@ -59,9 +59,12 @@ class SQLitePlace:
         return SQLiteFile(name)
 
     def scratch(self) -> SQLiteLoad:
-        """Prepare to load a dump into a file in a new temporary directory. Raises DatabaseError."""
+        """Prepare to load a dump into a file in a new directory beside this one.
+
+        Raises DatabaseError.
+        """
         try:
-            directory = tempfile.mkdtemp(prefix="bakthat-")
+            directory = tempfile.mkdtemp(prefix="bakthat-", dir=os.path.dirname(self._path) or None)
         except OSError as exc:
             raise DatabaseError(f"cannot make a temporary directory: {reason(exc)}") from exc
         return SQLiteLoad(Path(directory, os.path.basename(self._path)), scratch=directory)
