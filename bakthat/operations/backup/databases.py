@@ -143,8 +143,12 @@ def _refuse_other_source(session: Session, source: StreamSource) -> None:
     for each in rows:
         if not each.is_key_value and id_of_source(each) not in ("", source.source_id):
             shown = printable(each.source) or "something else"
+            other = (
+                f"of {shown} with another --via"
+                if each.source == source.origin
+                else f"of {shown}, not of {printable(source.origin)}"
+            )
             raise UsageError(
-                f"'{printable(source.set_name)}' has backups of {shown}, not of "
-                f"{printable(source.origin)}",
+                f"'{printable(source.set_name)}' has backups {other}",
                 hint=f"give this one a name: --name {printable(source.set_name)}-2",
             )

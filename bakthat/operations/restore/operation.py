@@ -138,11 +138,11 @@ def restore(
     repeated = _arguments_to_repeat(
         output, identity_file, prompt, paths, keep_going, use_index, partial, any_size
     )
-    # The line and the URL may have a password.
+    # Each of them may have a password.
     repeated += ["--to-command", "…"] if to_command is not None else []
     repeated += ["--into", parts(into).shown] if into is not None else []
     repeated += ["--replace"] if replace else []
-    repeated += ["--via", via] if via is not None else []
+    repeated += ["--via", "…"] if via is not None else []
     if (to_command, into) != (None, None) and (output is not None or paths):
         raise UsageError(
             "a command or a database takes the whole stream, and no file appears",

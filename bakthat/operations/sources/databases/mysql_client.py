@@ -165,7 +165,12 @@ class Client:
         try:
             return run_program(program, input=text, timeout=seconds)
         except OSError as exc:
-            raise DatabaseError(f"cannot run {program.name}: {reason_of(exc)}") from exc
+            raise DatabaseError(
+                f"cannot run {printable(program.arguments[0])}: {reason_of(exc)}",
+                hint="check the words that precede the programs of the database"
+                if self._access.via
+                else "",
+            ) from exc
 
     @functools.cached_property
     def _secret(self) -> str:
