@@ -150,7 +150,7 @@ def restore(
         )
     if to_command is not None and into is not None:
         raise UsageError("a command and a database were given", hint="give one of them")
-    if into is None and (replace or via is not None):
+    if into is None and (replace or (via, database_password) != (None, None)):
         raise UsageError(
             "what is said about a database needs the database",
             hint="name it: --into postgresql://host/name (into= in Python)",
