@@ -23,7 +23,7 @@ import sh
 
 import bakthat
 from bakthat import models
-from bakthat.archive.create import stream
+from bakthat.archive.create import content as archive_content
 from bakthat.errors import KeyExistsError, ProducerError, StorageError, UsageError
 from bakthat.operations.backup.open_backup import BackupFile
 from tests.support.own_threads import own_threads
@@ -286,12 +286,12 @@ class Broken:
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the second piece of a stream meet a full disk."""
-    original = stream.StreamWriter.__init__
+    original = archive_content.StreamWriter.__init__
 
     def init(self: Any, sink: Any, *arguments: Any, **options: Any) -> None:
         original(self, Broken(sink, 2), *arguments, **options)
 
-    monkeypatch.setattr(stream.StreamWriter, "__init__", init)
+    monkeypatch.setattr(archive_content.StreamWriter, "__init__", init)
 
 
 @pytest.mark.usefixtures("broken")
