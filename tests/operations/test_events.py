@@ -75,6 +75,7 @@ def do(operation: str, tree: Path, conf: Conf, out: Path) -> Any:
     operations: dict[str, Callable[[], Any]] = {
         "backup": lambda: bakthat.backup(tree, conf=conf, password=""),
         "restore": lambda: bakthat.restore("mydir", conf=conf, output=out),
+        "drill": lambda: bakthat.drill("mydir", conf=conf),
         "delete": lambda: bakthat.delete("mydir", conf=conf),
         "delete_older_than": lambda: bakthat.delete_older_than("mydir", "1s", conf=conf),
         "rotate_backups": lambda: bakthat.rotate_backups("mydir", conf=conf, last=1),
@@ -86,8 +87,8 @@ def do(operation: str, tree: Path, conf: Conf, out: Path) -> Any:
 
 
 def test_the_events_are_those_of_the_guide_and_on_error() -> None:
-    assert len(OPERATIONS) == 5
-    assert len(EVENT_NAMES) == 11
+    assert len(OPERATIONS) == 6
+    assert len(EVENT_NAMES) == 13
     assert set(Events.__annotations__) == set(EVENT_NAMES)
     assert bakthat.events is conf_module.events
 
@@ -141,7 +142,7 @@ def test_every_operation_fires_its_two_events_with_one_session_id_and_its_result
     assert len(before) == 2
     assert str(uuid.UUID(before[1], version=4)) == before[1] == after[1]
     assert after[2] is result
-    assert isinstance(result, list if operation in OPERATIONS[3:] else Backups)
+    assert isinstance(result, list if operation in OPERATIONS[4:] else Backups)
 
 
 def test_the_result_of_a_rotation_is_the_deleted_backups(
@@ -229,8 +230,8 @@ def test_an_on_callback_that_raises_is_raised_after_all_is_done_and_nothing_is_u
     listener.failures[f"on_{operation}"] = RuntimeError("too late")
     with pytest.raises(RuntimeError, match="too late"):
         do(operation, tree, local, tmp_path / "out")
-    left = {"backup": 1, "restore": 2, "delete": 1, "delete_older_than": 1, "rotate_backups": 1}
-    assert len(bakthat.ls(conf=local)) == left[operation]
+    left = {"backup": 1, "restore": 2, "drill": 2}
+    assert len(bakthat.ls(conf=local)) == left.get(operation, 1)
     assert (tmp_path / "out" / "mydir" / "a.txt").exists() == (operation == "restore")
     assert "on_error" not in listener.names()
 
@@ -341,6 +342,7 @@ def test_every_subcommand_fires_its_events(user: CommandLine, tmp_path: Path) ->
     commands = {
         "backup": ["backup", "mydir", "--prompt", "no"],
         "restore": ["restore", "mydir", "-o", str(tmp_path / "out")],
+        "drill": ["drill", "mydir"],
         "rotate_backups": ["rotate_backups", "mydir", "--last", "1"],
         "delete_older_than": ["delete_older_than", "mydir", "1D"],
         "delete": ["delete", "mydir"],

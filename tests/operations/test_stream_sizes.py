@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bakthat.errors import UsageError
-from bakthat.policy.stream_sizes import difference_of, is_below, parse_percent
+from bakthat.operations.sources.stream_sizes import difference_of, is_below, parse_percent
 
 SIZES = st.integers(0, 2**62)
 
