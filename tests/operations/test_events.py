@@ -355,7 +355,7 @@ def test_every_subcommand_fires_its_events(user: CommandLine, tmp_path: Path) ->
         fired = [line for line in lines if line[0].endswith(operation)]
         assert [line[0] for line in fired] == [f"before_{operation}", f"on_{operation}"]
         assert fired[0][1] == fired[1][1]
-        single = operation in ("backup", "restore", "delete")
+        single = operation in ("backup", "restore", "drill", "delete")
         assert fired[1][2].startswith("<Backup: mydir.") if single else fired[1][2] == "[]"
 
 
