@@ -60,6 +60,22 @@ def test_the_command_line_starts_without_dataclasses() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
 
 
+@pytest.mark.parametrize("words", ["--help", "backup --help", "drill --help"])
+def test_the_help_loads_no_operation_and_no_database(words: str) -> None:
+    code = f"""if True:
+        import contextlib, os, sys
+        from bakthat.__main__ import main
+        with contextlib.redirect_stdout(None):
+            try:
+                main({words.split()})
+            except SystemExit as exc:
+                assert not exc.code
+        loaded = [each for each in sys.modules if each.startswith("bakthat.")]
+        print([each for each in loaded if "operations" in each or "drills" in each])
+    """
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
 def test_every_command_that_did_something_ends_with_its_summary(user: CommandLine) -> None:
     where = f"local {store_of(user)}"
     for arguments, expected in (

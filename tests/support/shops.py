@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.support.databases import mariadb_server, postgresql_server
 from tests.support.servers import free_port
 
-PASSWORD = "s3:cr\\et-'ü"
+PASSWORD = "s3:cr\\et-'ü-zq7Kx"
 """Of each server, for those who come over the network."""
 ORDERS = "CREATE TABLE orders (id INT PRIMARY KEY, what TEXT);"
 ROWS = "INSERT INTO orders VALUES (1, 'tea'), (2, NULL), (3, 'mìlk; it''s');"

@@ -238,7 +238,7 @@ def test_where_the_password_comes_from(local: Conf, shop: Shop, tmp_path: Path, 
         case "argument":
             conf["database_password"], password = "wrong", PASSWORD
         case "url":
-            url = url.replace("@", ":s3%3Acr%5Cet-'%C3%BC@")
+            url = url.replace("@", ":s3%3Acr%5Cet-'%C3%BC-zq7Kx@")
     (entry,) = bakthat.backup_databases(url, conf=conf, database_password=password)
     assert entry.metadata["source"] == shop.of("shop")
 

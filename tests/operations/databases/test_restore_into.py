@@ -261,8 +261,9 @@ def test_options_without_a_database_are_refused(conf: Conf, tree: Path) -> None:
     bakthat.backup(tree, conf=conf)
     for options in ({"replace": True}, {"via": "docker exec -i db"}, {"database_password": "x"}):
         with pytest.raises(UsageError, match="needs the database"):
-            bakthat.restore("mydir", conf=conf, **options)  # type: ignore[arg-type]  # a dict
-    for options in ({"output": "x"}, {"only": "a.txt"}, {"to_command": "cat"}):
+            bakthat.restore("mydir", conf=conf, **options)
+    others = ({"output": "x"}, {"only": "a.txt"}, {"to_command": "cat"})
+    for options in others:
         with pytest.raises(UsageError):
             bakthat.restore("mydir", conf=conf, into="sqlite:///x.db", **options)  # type: ignore[arg-type]  # a dict
 
