@@ -152,15 +152,17 @@ def print_result(
     summary: Summary,
     text: Callable[[], None] | None = None,
     lines: Iterable[Line] = (),
+    *,
+    is_last: bool = True,
 ) -> None:
     """Print the result to standard output, and end with the summary.
 
-    *text* prints the result for people; *lines* are the same as JSON. When the output cannot be
-    written, only the summary says what was done, so ``--quiet`` does not silence it then. Raises
-    OutputError.
+    *text* prints the result for people; *lines* are the same as JSON. Unless it *is_last*, the JSON
+    has no summary yet. When the output cannot be written, only the summary says what was done, so
+    ``--quiet`` does not silence it then. Raises OutputError.
     """
     try:
-        _print_both(text, lines, summary)
+        _print_both(text, lines, summary if is_last else None)
     except terminal.OutputError:
         _write(summary.line())
         raise
@@ -181,11 +183,14 @@ def print_text(text: str) -> None:
     terminal.write_bytes(text.encode())
 
 
-def _print_both(text: Callable[[], None] | None, lines: Iterable[Line], summary: Summary) -> None:
+def _print_both(
+    text: Callable[[], None] | None, lines: Iterable[Line], summary: Summary | None
+) -> None:
     if _mode.is_json:
         for message_type, value in lines:
             print_lines(message_type, [value])
-        print_lines("summary", [summary.as_dict()])
+        if summary is not None:
+            print_lines("summary", [summary.as_dict()])
     elif text is not None:
         text()
     terminal.flush()  # before the summary, also where both go to one file

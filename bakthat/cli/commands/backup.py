@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import time
@@ -19,7 +20,13 @@ from bakthat.cli.options import (
     with_via,
     without_password,
 )
-from bakthat.cli.output import Summary, print_error, print_incomplete, print_result
+from bakthat.cli.output import (
+    Summary,
+    print_error,
+    print_incomplete,
+    print_listing,
+    print_result,
+)
 from bakthat.cli.process import keep_freed_memory
 from bakthat.cli.progress import progress_bar
 from bakthat.errors import BakthatError, UsageError
@@ -259,7 +266,7 @@ def backup(
                 progress=progress,
             )
 
-    def show(entry: Backups) -> None:
+    def show(entry: Backups, *, is_last: bool = True) -> None:
         if entry.is_skipped:
             print_result(
                 Summary(
@@ -275,7 +282,8 @@ def backup(
             print_error("stored, but its size is suspicious")
         elif not entry.is_complete:
             print_incomplete("stored", entry.warning_count, "incomplete")
-        print_result(_summary_of(entry, profile, config), lines=[("backup", entry.as_dict())])
+        summary = _summary_of(entry, profile, config)
+        print_result(summary, lines=[("backup", entry.as_dict())], is_last=is_last)
 
     if command is None and filename is not None and _is_url(filename):
         # Imported here, as --help needs none of it.
@@ -311,8 +319,18 @@ def backup(
                 s3_reduced_redundancy=s3_reduced_redundancy,
                 create=create,
                 progress=progress,
-                on_stored=show,
+                on_stored=functools.partial(show, is_last=False),
             )
+        print_listing(
+            None,
+            (),
+            time.monotonic() - started,
+            warnings=sum(each.warning_count for each in stored),
+            files=len(stored),
+            bytes=sum(each.metadata["bytes"] for each in stored),
+            stored=sum(each.size for each in stored),
+            skipped=False,
+        )
         return None if all(each.is_complete for each in stored) else ExitCode.INCOMPLETE
     if via is not None:
         raise UsageError("--via is for databases", hint="name one: postgresql://host/shop")

@@ -130,11 +130,11 @@ def _source(
         database.dump_kind,
     )
     if name is None:
-        _refuse_other_source(session, source)
+        _refuse_other_source(session, source, is_one=is_one)
     return source
 
 
-def _refuse_other_source(session: Session, source: StreamSource) -> None:
+def _refuse_other_source(session: Session, source: StreamSource, *, is_one: bool) -> None:
     """Raise UsageError when the set has backups of something else: which one is meant to come back
     would not be known."""
     containers = session.containers(session.destination)
@@ -148,7 +148,10 @@ def _refuse_other_source(session: Session, source: StreamSource) -> None:
                 if each.source == source.origin
                 else f"of {shown}, not of {printable(source.origin)}"
             )
+            name = printable(source.set_name)
             raise UsageError(
-                f"'{printable(source.set_name)}' has backups {other}",
-                hint=f"give this one a name: --name {printable(source.set_name)}-2",
+                f"'{name}' has backups {other}",
+                hint=f"give this one a name: --name {name}-2"
+                if is_one
+                else f"--name db1, for example, names each of them anew: db1-{name}",
             )

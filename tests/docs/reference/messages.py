@@ -11,7 +11,7 @@ INTRODUCTION = (
     "With ``--json`` a command prints JSON lines to standard output: each line is an object with a "
     "``message_type``. The log stays on standard error. ``cat``, ``completion`` and ``show "
     "--by-hand`` have no ``--json``, since their output is a file.",
-    "The last line is ``summary``, or ``error`` when nothing could be done. The exit code says the "
+    "The last line is ``summary``, or ``error`` when not all could be done. The exit code says the "
     "same (:ref:`exit-codes`). Times are epoch seconds UTC, and sizes are bytes. Keys do not "
     f"change while ``json_version`` in the summary is {JSON_VERSION}. New keys and new types of "
     "messages may come, so ignore what you do not know. With jq, for example:",

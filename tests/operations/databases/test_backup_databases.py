@@ -126,7 +126,7 @@ def test_one_that_fails_does_not_stop_the_others(
     assert (
         "error: 1 of 3 databases could not be backed up: blog; the first: 'blog' has" in done.stderr
     )
-    assert "hint: give this one a name: --name blog-2" in done.stderr
+    assert "hint: --name db1, for example, names each of them anew: db1-blog" in done.stderr
     assert done.stderr.count("Stored as ") == 2
     new = {*stored(conf)} - {*before}
     assert not [each for each in new if "blog" in each]
@@ -403,3 +403,17 @@ def test_the_dump_flows_into_the_database_s_own_program(
         assert shop.orders("shop_copy") == shop.orders("shop")
     finally:
         shop.drop("shop_copy")
+
+
+def test_json_has_a_line_for_each_and_one_summary(
+    conf: Conf, shop: Shop, user: CommandLine
+) -> None:
+    done = user.run("backup", shop.url, "--json")
+    assert done.code == 0
+    entries = done.lines("backup")
+    assert [each["filename"] for each in entries] == ["shop", BESIDES[shop.kind]]
+    (summary,) = done.lines("summary")
+    assert summary["files"] == 2
+    assert summary["stored"] == sum(each["size"] for each in entries)
+    assert (summary["warnings"], summary["skipped"]) == (0, False)
+    assert done.stdout.splitlines()[-1].startswith('{"message_type": "summary"')
