@@ -16,11 +16,16 @@ from botocore.exceptions import ClientError
 
 from tests.docs.sessions import DOCS, WRITES, Machine, Reader, blocks_of
 from tests.support.amazon import Amazon
-from tests.support.databases import mariadb_server, output_of, postgresql_server
+from tests.support.databases import (
+    mariadb_server,
+    output_of,
+    postgresql_server,
+    redis_server,
+)
 from tests.support.http_listener import http_listener
 from tests.support.legacy import Legacy, beefish, tarball
-from tests.support.needs import program
-from tests.support.servers import moto_server, rclone_server, tool
+from tests.support.needs import package, program
+from tests.support.servers import free_port, moto_server, rclone_server, tool
 from tests.support.thaw_proxy import thaw_proxy
 
 PAGES = {path.stem: path for path in sorted((DOCS / "how-to").glob("*.rst"))}
@@ -32,7 +37,7 @@ OTHERWISE = {
     "helpers": "tests/docs/test_helpers_page.py runs its scripts",
 }
 """The pages that are no sessions, and what runs their examples."""
-PROGRAMS = ("age", "age-keygen", "jq", "restic", "duplicity", "psql", "mariadb", "systemd-analyze")
+PROGRAMS = ("age", "age-keygen", "jq", "restic", "duplicity", "systemd-analyze")
 """What a page may need beside bakthat, bash and what the tests bring; found by its name there."""
 KEYS = {"YOURACCESSKEY": "access_key", "YOURSECRETKEY": "secret_key"}
 BUCKET = "my-backups"
@@ -243,20 +248,68 @@ def server(world: World) -> Check:
     return check
 
 
+DOCKER = """#!/bin/sh
+# Stands in for docker: exec -i -e VARIABLE db PROGRAM. Inside is only the variable passed on.
+[ "$1 $2 $3 $5" = "exec -i -e db" ] || exit 64
+passed=$4 && shift 5
+for each in PGPASSWORD MYSQL_PWD REDISCLI_AUTH; do
+    [ "$each" = "$passed" ] || unset "$each"
+done
+exec "$@"
+"""
+
+
 @page
-def database(world: World) -> None:
+def databases(world: World) -> Check:
     rclone(world)
-    install_in_opt(world)
     machine = world.reader.machine()
-    environment = world.servers.enter_context(postgresql_server())
-    machine.environment |= environment
-    psql = ["psql", "-h", environment["PGHOST"], "-U", "postgres", "-d"]
-    output_of(*psql, "postgres", "-c", "CREATE DATABASE shop")
-    output_of(*psql, "shop", "-c", "CREATE TABLE orders (id int PRIMARY KEY, what text)")
-    output_of(*psql, "shop", "-c", "INSERT INTO orders VALUES (1, 'tea'), (2, 'milk')")
-    world.servers.enter_context(mariadb_server(machine.home))
-    with (machine.home / ".my.cnf").open("a") as settings:
-        settings.write("user=root\npassword=mypassword\n")
+    machine.path("/usr/local/bin/bakthat").symlink_to(machine.program("bakthat"))
+    world.write("/usr/local/bin/docker", DOCKER).chmod(0o755)
+    program("sqlite3"), package("redis")
+    postgresql = world.servers.enter_context(postgresql_server("mypassword"))
+    homes = [world.directory / name for name in ("mariadb", "redis")]
+    for home in homes:
+        home.mkdir()
+    port = free_port()
+    mariadb = world.servers.enter_context(mariadb_server(homes[0], port=port))
+    redis_port = world.servers.enter_context(redis_server(homes[1], password="mypassword"))
+    lib = machine.path("/var/lib")
+    world.reader.places |= {
+        "postgresql://postgres@localhost": f"postgresql://postgres@127.0.0.1:{postgresql['PGPORT']}",
+        "mariadb://root@localhost": f"mariadb://root@127.0.0.1:{port}",
+        "redis://localhost": f"redis://127.0.0.1:{redis_port}",
+        "redis-localhost": f"redis-127.0.0.1-{redis_port}",
+        "sqlite:////var/lib": f"sqlite:///{lib}",
+    }
+    psql = ["psql", "-h", postgresql["PGHOST"], "-p", postgresql["PGPORT"], "-U", "postgres"]
+    orders = "CREATE TABLE orders (id int PRIMARY KEY, what text)"
+    for name in ("shop", "blog"):
+        output_of(*psql, "-c", f"CREATE DATABASE {name}")
+        output_of(*psql, "-d", name, "-c", orders)
+        output_of(*psql, "-d", name, "-c", "INSERT INTO orders VALUES (1, 'tea'), (2, 'milk')")
+    redis = ["redis-cli", "-p", str(redis_port), "-a", "mypassword", "--no-auth-warning"]
+    output_of(*redis, "SET", "order", "tea")
+    sqlite = ["sqlite3", str(lib / "app.db")]
+    output_of(*sqlite, orders)
+    several = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)"
+    output_of(*sqlite, f"{several} INSERT INTO orders SELECT i, 'tea' FROM n")
+
+    def check() -> None:
+        rows = "SELECT * FROM orders ORDER BY id"
+        for name in ("shop_copy", "blog_copy"):
+            assert output_of(*psql, "-d", name, "-Atc", rows) == "1|tea\n2|milk\n"
+        hexadecimal = "SELECT id, HEX(what), HEX(photo) FROM orders ORDER BY id"
+        both = [
+            output_of(*mariadb, "-D", each, "-e", hexadecimal) for each in ("shop", "shop_copy")
+        ]
+        assert both[0] == both[1] != ""
+        assert output_of("sqlite3", str(lib / "copy.db"), "SELECT count(*) FROM orders") == "2000\n"
+        assert output_of(*redis, "GET", "order") == "tea\n"
+        left = output_of(*psql, "-Atc", "SELECT datname FROM pg_database")
+        left += output_of(*mariadb, "-e", "SHOW DATABASES")
+        assert "bakthat" not in left
+
+    return check
 
 
 @page
