@@ -313,6 +313,19 @@ def databases(world: World) -> Check:
 
 
 @page
+def streams(world: World) -> Check:
+    program("age"), package("sh")
+
+    def check() -> None:
+        machine = world.reader.machine()
+        stored = sorted(each.name for each in machine.path("/mnt/backups").glob("*.gz.age"))
+        sets = [re.sub(r"\.\d{14}\.gz\.age$", "", each) for each in stored]
+        assert sets == ["listing.txt"] + ["numbers.txt"] * 4 + ["piped.sql"] * 2 + ["report.csv"]
+
+    return check
+
+
+@page
 def laptop(world: World) -> None:
     world.write("~/Documents/notes.txt", "call mum\n")
     world.write("~/Downloads/linux.iso", "a large file\n")
