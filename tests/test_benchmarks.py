@@ -257,7 +257,7 @@ def test_those_that_store_what_changed_take_part() -> None:
     assert able == ["bakthat", "bakthat-local", "restic", "borg", "duplicity", "kopia"]
 
 
-@pytest.mark.parametrize("name", ["A", "B", "C", "D"])
+@pytest.mark.parametrize("name", ["A", "B", "C", "D", "E"])
 def test_a_set_is_the_same_each_time(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,8 +274,9 @@ def test_a_set_is_the_same_each_time(
     ]
     assert contents[0] == contents[1]
     assert sum(map(len, contents[0].values())) == made[0].bytes
-    assert made[0].files == {"A": 30, "B": 4, "C": 1, "D": 505}[name]
+    assert made[0].files == {"A": 30, "B": 4, "C": 1, "D": 505, "E": 1}[name]
     expected = {"A": made[0].bytes, "B": 12 * MEBIBYTE, "C": MEBIBYTE, "D": 505 * 100}
+    expected["E"] = MEBIBYTE
     assert made[0].bytes == expected[name]
     assert len(set(contents[0].values())) >= made[0].files - 1  # module0 is empty
 
@@ -370,6 +371,7 @@ def test_a_rehearsal_runs_every_part(tmp_path: Path, capsys: pytest.CaptureFixtu
         "First backup: A",
         "Restore: A",
         "One file",
+        "Backup of a stream: E",
         "No change since the last backup: A",
         "1 % of the files changed: A",
         "Restore of the newest of 4 backups: A",

@@ -16,14 +16,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import bakthat
-from tests.benchmarks import other_runs, peers, series_runs, tool_runs
+from tests.benchmarks import other_runs, peers, series_runs, stream_runs, tool_runs
 from tests.benchmarks.chart import SHORT, draw
 from tests.benchmarks.datasets import FULL, MAKERS, QUICK, make
 from tests.benchmarks.figures import SECOND_CORE, SERIES, SUBJECT, Report
 from tests.benchmarks.tables import render
 from tests.benchmarks.world import PROJECT, World, open_world
 
-SECTIONS = ("first", "restore", "one-file", *SERIES, "stored", "start", "memory", "cores", "link")
+SECTIONS = (
+    *("first", "restore", "one-file", "stream", *SERIES),
+    *("stored", "start", "memory", "cores", "link"),
+)
 OF_TOOLS = {"first", "restore", "one-file"}
 ON_LINK = ("bakthat", "pigz", "zstd", "restic")
 PUBLISHED = PROJECT / "docs" / "benchmarks"
@@ -63,8 +66,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--sets",
         type=_names([*MAKERS]),
         metavar="SETS",
-        help="A many small files, B large ones, C a dump, D very many tiny ones"
-        " (default: all but D; with --quick A,C)",
+        help="A many small files, B large ones, C a dump, D very many tiny ones, E the stream"
+        " (default: A,B,C; with --quick A,C; the part stream always has E)",
     )
     every = [peer.name for peer in peers.PEERS]
     parser.add_argument(
@@ -162,6 +165,11 @@ def measure_all(world: World, options: argparse.Namespace) -> Report:
         for tree in trees:
             tool_runs.run_tools(world, report, [tree], chosen, parts, options.rounds, say)
             done(f"tools, {tree.name}")
+    if stream_runs.SECTION in parts:
+        stream = make("E", world.workspace / "sets", sizes)
+        report.cases[stream.name] = stream.label
+        stream_runs.run_streams(world, report, stream, chosen, options.rounds, say)
+        done("stream")
     if parts & set(SERIES):
         for tree in trees:
             series_runs.run_series(world, report, [tree], chosen, parts, options.rounds, say)

@@ -166,6 +166,11 @@ def make_dump(path: Path, sizes: Sizes) -> None:
                 return
 
 
+def make_stream(path: Path, sizes: Sizes) -> None:
+    """Write one file of which every second block does not compress."""
+    write_half_compressible(path / "stream.raw", sizes.dump, SEED)
+
+
 def make_tiny_files(path: Path, sizes: Sizes) -> None:
     """Write files of 100 bytes, some hundred in a directory."""
     source = random.Random(SEED)
@@ -269,4 +274,10 @@ def _moment(number: int) -> str:
     return f"{day} {(number >> 20) % 24:02}:{(number >> 26) % 60:02}:{(number >> 33) % 60:02}"
 
 
-MAKERS = {"A": make_small_files, "B": make_large_files, "C": make_dump, "D": make_tiny_files}
+MAKERS = {
+    "A": make_small_files,
+    "B": make_large_files,
+    "C": make_dump,
+    "D": make_tiny_files,
+    "E": make_stream,
+}

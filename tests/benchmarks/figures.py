@@ -149,6 +149,7 @@ LIMITS = {
     "first": {"A": 0.6, "B": 0.5, "C": 0.5},
     "restore": {"A": 0.75, "B": 0.8, "C": 0.6},
 }
+STREAM_LIMIT = 0.7
 SECOND_CORE = {"A": 1.2, "C": 1.5}
 AGAIN_PEER = "restic"
 AGAIN_LIMIT = 0.5
@@ -174,6 +175,11 @@ def targets(report: Report) -> list[Target]:
                 measured = ratio(report, section, case, local=local)
                 if measured is not None:
                     found.append(Target(f"{what} of {case} against {whom}", limit, measured))
+    for case in report.cases_of("stream"):
+        measured = ratio(report, "stream", case)
+        if measured is not None:
+            what = "backup of a stream against the fastest pipeline"
+            found.append(Target(what, STREAM_LIMIT, measured))
     found += _targets_of_series(report)
     for case, packed in report.gzip_bytes.items():
         if runs := report.of("first", case, SUBJECT):

@@ -27,6 +27,8 @@ class Peer:
     backup: str
     restore: str
     one_file: str
+    stream: str = ""
+    """Stores what comes from a program, here the one file of the set; "" where it is left out."""
     again: str = ""
     """Backs up once more, and stores what has changed; "" where it would store everything."""
     newest: str = ""
@@ -62,6 +64,7 @@ def _pipeline(
         backup=f'tar -C "$PARENT" -cf - "$NAME" | {compress} | {encrypt} | {send}',
         restore=f"{fetch} | tar -xf -",
         one_file=f'{fetch} | tar -xf - "$FILE"',
+        stream=f'{compress} <"$PARENT/$FILE" | {encrypt} | {send}',
         apart=apart,
     )
 
@@ -77,6 +80,7 @@ BAKTHAT = Peer(
     again='bakthat backup "$SOURCE"',
     restore='bakthat restore "$NAME" -o "$TARGET"',
     one_file='bakthat restore "$NAME" -o "$TARGET" --only "$FILE"',
+    stream='bakthat backup --command \'cat "$PARENT/$FILE"\' --name "$NAME"',
 )
 PEERS = (
     Peer(

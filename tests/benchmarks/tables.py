@@ -27,6 +27,7 @@ TITLES = {
     "first": "First backup",
     "restore": "Restore",
     "one-file": "One file out of it",
+    "stream": "Backup of a stream",
     UNCHANGED: "No change since the last backup",
     CHANGED: "1 % of the files changed",
     NEWEST: "Restore of the newest of {history} backups",
