@@ -305,6 +305,12 @@ def test_all_processes_of_a_pipeline_are_measured(tmp_path: Path) -> None:
     assert 80 * MEBIBYTE < done.memory < 200 * MEBIBYTE
 
 
+def test_what_begins_a_session_of_its_own_is_measured(tmp_path: Path) -> None:
+    held = "held = bytearray(40 << 20); sum(range(20_000_000))"
+    done = run(f'setsid --wait python3 -c "{held}"', tmp_path)
+    assert done.memory > 40 * MEBIBYTE
+
+
 def test_a_failure_within_a_pipeline_is_one(tmp_path: Path) -> None:
     with pytest.raises(measuring.CommandFailedError, match="exit code 3: oh dear"):
         run("{ echo oh dear >&2; exit 3; } | cat", tmp_path)

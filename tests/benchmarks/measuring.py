@@ -97,16 +97,21 @@ def measure(
 
 @dataclass
 class Watch:
-    """Looks at the processes of a session, now and then, until the block ends."""
+    """Looks at the processes of a session, now and then, until the block ends.
+
+    The sessions that these processes begin are watched too.
+    """
 
     session: int
     directories: Sequence[Path]
     memory: int = 0
     scratch: int = 0
+    _sessions: set[int] = field(default_factory=set)
     _strangers: set[int] = field(default_factory=set)
     _ended: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Watch:
+        self._sessions.add(self.session)
         self._before = sum(tree_bytes(path) for path in self.directories)
         self._thread = threading.Thread(target=self._look_until_the_end)
         self._thread.start()
@@ -133,7 +138,7 @@ class Watch:
         self.scratch = max(self.scratch, named + unnamed)
 
     def _processes(self) -> list[int]:
-        found = []
+        found: list[int] = []
         for name in os.listdir("/proc"):
             if not name.isdigit() or (number := int(name)) in self._strangers:
                 continue
@@ -141,7 +146,9 @@ class Watch:
                 text = Path("/proc", name, "stat").read_text()
             except OSError:
                 continue
-            if int(text[text.rindex(")") + 2 :].split()[3]) == self.session:
+            _, parent, _, session = text[text.rindex(")") + 2 :].split()[:4]
+            if int(session) in self._sessions or int(parent) in found:
+                self._sessions.add(int(session))
                 found.append(number)
             else:
                 self._strangers.add(number)
