@@ -41,7 +41,7 @@ LARGE = 2 * S3_PART + 1000
 @pytest.fixture(autouse=True)
 def small_and_cheap(cheap_passphrases: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut the smallest parts, and spend no second on a passphrase."""
-    monkeypatch.setattr("bakthat.backends.s3.upload.MIN_PART_SIZE", S3_PART)
+    monkeypatch.setattr("bakthat.backends.aws.part_plan.MIN_PART_SIZE", S3_PART)
 
 
 @pytest.fixture
