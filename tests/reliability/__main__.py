@@ -11,8 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from bakthat.backends.s3 import upload
-from tests.reliability import disks, inputs, kills, networks
+from bakthat.backends.aws import part_plan
+from tests.reliability import disks, dumps, inputs, kills, networks
 from tests.reliability.world import World, in_child, replace
 from tests.support.servers import S3_PART, moto_server, plain
 
@@ -50,9 +50,10 @@ def _run(options: argparse.Namespace, root: Path, rng: random.Random) -> int:
         s3_conf = {**server.conf(), "default_destination": "s3"}
         # Parsed once, here, and not in each child; the first client connects to nothing.
         plain(s3_conf)
-        replace(upload, "MIN_PART_SIZE", S3_PART)
+        replace(part_plan, "MIN_PART_SIZE", S3_PART)
         local = World.make(root / "local", local_conf, rng, large=LOCAL_LARGE)
         s3 = World.make(root / "s3", s3_conf, rng, large=S3_LARGE)
+        worlds = [local, s3]
         for name, world in (("a local directory", local), ("S3", s3)):
             killed = kills.kill(world, options.kills // 2)
             figures += [(f"kills of ``{each}``, {name}", count) for each, count in killed.items()]
@@ -72,10 +73,16 @@ def _run(options: argparse.Namespace, root: Path, rng: random.Random) -> int:
             faults = networks.fail(s3, every=options.network_every, offset=offset)
             figures.append(("network and service faults", faults))
             _say(began, f"{faults} network faults")
+        if options.dumps:
+            with dumps.dump_world(root / "dumps", server, rng) as databases:
+                cut = dumps.cut(databases, options.dumps, lambda what: _say(began, what))
+            figures += [(f"dumps cut ({way})", count) for way, count in cut.items()]
+            worlds.append(databases)
     tried, finds = in_child(lambda: inputs.attempt(options.inputs, rng)).result
-    figures += [("hostile inputs", tried), ("backups lost", local.lost + s3.lost)]
-    problems = local.problems + s3.problems + finds
-    figures.append(("anything else that did not hold", len(problems) - local.lost - s3.lost))
+    lost = sum(world.lost for world in worlds)
+    problems = [problem for world in worlds for problem in world.problems] + finds
+    figures += [("hostile inputs", tried), ("backups lost", lost)]
+    figures.append(("anything else that did not hold", len(problems) - lost))
     for what, count in figures:
         print(f"{count:8,}  {what}")
     print(f"in {time.monotonic() - began:.0f} seconds")
@@ -98,6 +105,7 @@ def _options() -> argparse.Namespace:
         "--disk-every", type=int, default=1, help="of the changes to a disk; 0: none"
     )
     parser.add_argument("--network-every", type=int, default=1, help="of the requests; 0: none")
+    parser.add_argument("--dumps", type=int, default=100, help="that are cut")
     parser.add_argument("--inputs", type=int, default=50_000, help="mutated inputs")
     parser.add_argument("--seed", type=int, help="repeats a run, as far as time can be repeated")
     parser.add_argument("--write", action="store_true", help="write the figures into the docs")

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from unittest import mock
 
 import yaml
@@ -132,6 +132,11 @@ class World:
             (source / "sub" / f"{number}").write_text(f"{number}\n" * 50)
         (source / "large").write_bytes(rng.randbytes(large))
         (source / "link").symlink_to("large")
+        return cls.configured(home, conf, rng)
+
+    @classmethod
+    def configured(cls, home: Path, conf: Mapping[str, Any], rng: random.Random) -> Self:
+        """Make a world with the profile *conf*, and nothing to back up."""
         (home / "key").write_text(IDENTITY)
         whole = {
             **conf,
@@ -205,6 +210,15 @@ class World:
                 bakthat.delete(old.stored_filename, conf=self.conf)
 
         in_child(trim, environment={"HOME": str(self.home)})
+
+    def restores(self, name: str) -> bool:
+        """Restore a backup; return whether the source comes back. Raises BakthatError."""
+        output = Path(tempfile.mkdtemp(dir=self.home.parent))
+        try:
+            bakthat.restore(name, conf=self.conf, output=output)
+            return fingerprint(output / SET) == fingerprint(self.source)
+        finally:
+            shutil.rmtree(output)
 
     def _backend(self) -> Any:
         return make_backend(self.conf["default_destination"], self.conf)
@@ -292,15 +306,13 @@ def _examine(world: World, must_remain: set[str]) -> tuple[list[str], int]:
 
 
 def _restore_all(world: World, done: set[str], *, half_deleted: Callable[[str], bool]) -> list[str]:
-    """Restore everything that is listed and not *done*, and compare it with the source."""
+    """Restore everything that is listed and not *done*; add to it what comes back whole."""
     problems = []
     for backup in bakthat.ls(conf=world.conf):
         if backup.stored_filename in done:
             continue
-        output = Path(tempfile.mkdtemp(dir=world.home.parent))
         try:
-            bakthat.restore(backup.stored_filename, conf=world.conf, output=output)
-            if fingerprint(output / SET) == fingerprint(world.source):
+            if world.restores(backup.stored_filename):
                 done.add(backup.stored_filename)
             else:
                 problems.append(f"{backup.stored_filename} comes back altered")
@@ -309,6 +321,4 @@ def _restore_all(world: World, done: set[str], *, half_deleted: Callable[[str], 
                 problems.append(f"{backup.stored_filename} is listed, and gone: {exc}")
         except bakthat.BakthatError as exc:
             problems.append(f"{backup.stored_filename} is listed, and does not restore: {exc}")
-        finally:
-            shutil.rmtree(output)
     return problems
