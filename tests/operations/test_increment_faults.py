@@ -193,10 +193,10 @@ def test_a_full_is_made_when_a_needed_backup_is_deleted_before_it_is_pinned(
     reasons()
     real = NewBackup.store
 
-    def store_it(self: NewBackup, *arguments: Any) -> models.Backups:
+    def store_it(self: NewBackup, *arguments: Any, **options: Any) -> models.Backups:
         if self.parent is not None:
             bakthat.delete(full.stored_filename, conf=conf)
-        return real(self, *arguments)
+        return real(self, *arguments, **options)
 
     monkeypatch.setattr(NewBackup, "store", store_it)
     made = back_up(tree, conf, "2")
