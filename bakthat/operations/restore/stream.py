@@ -107,8 +107,14 @@ def database_consumer(
 
     def consume(write: Write) -> None:
         database = find_database(session, url, found[0], password=password, via=via)
-        with opened(lambda: database.load(replace=replace)) as load:
-            load_dump(load, write)
+        done: list[str] = []
+        try:
+            with opened(lambda: database.load(replace=replace)) as load:
+                load_dump(load, write, on_loaded=lambda: done.append(database.url))
+        except BaseException as exc:
+            for each in done:  # a signal was held back
+                exc.add_note(f"the whole dump was loaded into {each} before this happened")
+            raise
 
     found: list[str] = []
     return Consumer(printable(parts(url).shown), consume, check)
@@ -129,8 +135,10 @@ def _close(load: Load) -> None:
         load.close()
 
 
-def load_dump(load: Load, write: Write) -> None:
+def load_dump(load: Load, write: Write, *, on_loaded: Callable[[], object] = lambda: None) -> None:
     """Load a dump, which *write* writes; the caller closes *load*.
+
+    *on_loaded* is called once the whole dump is in its place.
 
     Raises ConsumerError, DatabaseError, and what *write* raises; then nothing is loaded.
     """
@@ -143,6 +151,7 @@ def load_dump(load: Load, write: Write) -> None:
     feed(load.program, write_prepared)
     with held_back("finishing the load of a database"):
         load.commit()
+        on_loaded()
 
 
 class _Head:
