@@ -43,7 +43,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("sources")
     for name in ("mydir", "photos", "mail", "music", "work", "home"):
         make_every_kind(directory / name)
-    for name in ("notes.txt", "secret.txt"):
+    for name in ("notes.txt", "secret.txt", "shop.dump", "app.db"):
         (directory / name).write_text(name)
     with tarfile.open(directory / "site.tgz", "w:gz") as tarball:
         tarball.add(directory / "notes.txt", "notes.txt")
@@ -72,6 +72,9 @@ def filled(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         bakthat.backup(sources / "notes.txt", conf=uncompressed, password="")
         bakthat.backup(sources / "secret.txt", conf=uncompressed, recipients=to_key)
         bakthat.backup(sources / "site.tgz", conf=conf, password="")
+        for name, keys in (("shop.dump", {"password": ""}), ("app.db", {"recipients": to_key})):
+            with bakthat.open_backup(name, conf=conf, **keys) as stream:
+                stream.write((sources / name).read_bytes())
         for number in range(3):
             now = partial(float, 1370373055 + number * 24 * 3600)
             patched.setattr("bakthat.operations.backup.store.time.time", now)
@@ -119,7 +122,7 @@ def same(sources: Path, here: Path, name: str, look: Callable[[Path], Any]) -> b
 
 
 def test_the_page_has_a_line_for_each_form() -> None:
-    assert len(COMMANDS) == 21
+    assert len(COMMANDS) == 23
     first_words = {command.split()[0] for command in COMMANDS}
     assert first_words == {"tar", "age", "(age", "cp", "gzip", "cat", "zcat", "jq"}
 
