@@ -56,7 +56,8 @@ def backup_databases(
     ``sqlite:////var/lib/app.db`` or ``redis://…``. Without a name, or with ``*``, it means each
     database of the server, and what it has besides them: the roles of PostgreSQL, the users of
     MariaDB. Each is a backup of its own, and the set is named after the database, or else
-    *custom_filename*; of several, that and a hyphen come before the name.
+    *custom_filename*; of several, that and a hyphen come before the name. For a slash in a
+    database's name, the set has "_".
 
     The server's own programs make the dumps. *database_password* overrides the profile's
     ``database_password``, ``database_password_file`` and ``database_password_command``; without
@@ -119,7 +120,8 @@ def _source(
 ) -> StreamSource:
     """Return *database* as the source of a backup. Raises UsageError, CatalogError."""
     compress = session.profile.compress
-    set_name = database.name if name is None else name if is_one else f"{name}-{database.name}"
+    own = database.name.replace("/", "_")  # which no backup's name can hold
+    set_name = own if name is None else name if is_one else f"{name}-{own}"
     source = StreamSource(
         names.check_set_name(set_name),
         DEFAULT_LEVEL if compress is True else int(compress),

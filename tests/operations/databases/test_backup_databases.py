@@ -417,3 +417,18 @@ def test_json_has_a_line_for_each_and_one_summary(
     assert summary["stored"] == sum(each["size"] for each in entries)
     assert (summary["warnings"], summary["skipped"]) == (0, False)
     assert done.stdout.splitlines()[-1].startswith('{"message_type": "summary"')
+
+
+def test_a_slash_in_a_name_is_no_obstacle(conf: Conf, shop: Shop, out: Path) -> None:
+    quote = '"' if shop.kind == "postgresql" else "`"
+    shop.sql(f"CREATE DATABASE {quote}a/b *ü{quote};")
+    try:
+        entries = bakthat.backup_databases(shop.url, conf=conf)
+        bakthat.drill("a_b *ü", conf=conf, into=shop.url)
+    finally:
+        shop.drop(f"{quote}a/b *ü{quote}")
+    assert [each.filename for each in entries] == ["a_b *ü", "shop", BESIDES[shop.kind]]
+    assert entries[0].metadata["source"] == shop.of("a%2Fb%20%2Aü")
+    bakthat.restore("a_b *ü", conf=conf, output=out)
+    (dump,) = out.iterdir()
+    assert dump.stem == "a_b *ü"

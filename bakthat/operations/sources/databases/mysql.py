@@ -133,7 +133,7 @@ class MySQLDatabase:
         self.dump_kind = client.url.kind
         self.name = name
         self.url = client.url.of(name).shown
-        self.dump_name = f"{name}.sql"
+        self.dump_name = f"{name.replace('/', '_')}.sql"
 
     def check(self) -> None:
         """Raise DatabaseError unless it can be dumped; log what a dump of it cannot keep."""
