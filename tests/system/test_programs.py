@@ -329,8 +329,9 @@ def test_a_secret_is_in_a_file_that_only_the_program_can_read() -> None:
     assert run_program(Program("echo", ("echo", SECRET_FILE)))[1].decode() == f"{SECRET_FILE}\n"
 
 
-def test_the_environment_is_this_one_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_this_one_without_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BAKTHAT_PASSWORD", "secret")
+    monkeypatch.setenv("BAKTHAT_DATABASE_PASSWORD", "secret")
     monkeypatch.setenv("KEPT", "a")
     monkeypatch.setenv("CHANGED", "b")
     _, output = run_program(Program("env", ("env",), {"CHANGED": "c", "ADDED": "d"}))

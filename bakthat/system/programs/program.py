@@ -87,7 +87,8 @@ def command_line(program: Program, secret: int) -> tuple[list[bytes], dict[bytes
             ) from None
 
     environment = dict(os.environb)
-    environment.pop(b"BAKTHAT_PASSWORD", None)
+    for password in (b"BAKTHAT_PASSWORD", b"BAKTHAT_DATABASE_PASSWORD"):
+        environment.pop(password, None)
     for name, value in program.environment.items():
         environment[native(name)] = native(value)
     return [native(each) for each in program.arguments], environment

@@ -255,6 +255,19 @@ def test_the_variables_of_the_programs_count(
         )
 
 
+def test_a_variable_of_bakthat_is_for_bakthat_alone(
+    local: Conf, shop: Shop, user: CommandLine
+) -> None:
+    write_config(user.home / ".bakthat.yml", default={**local, "password": ""})
+    env = {"BAKTHAT_DATABASE_PASSWORD": PASSWORD}
+    done = user.run("backup", shop.of("shop"), env=env)
+    assert done.code == 0, done.stderr
+    program = shutil.which("env")
+    done = user.run("backup", "--command", f"{program}", "--name", "environment", env=env)
+    assert done.code == 0
+    assert PASSWORD not in user.run("cat", "environment", "environment").stdout
+
+
 def test_a_container_has_its_own_password(
     conf: Conf, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
