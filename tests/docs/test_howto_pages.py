@@ -265,7 +265,8 @@ def databases(world: World) -> Check:
     machine = world.reader.machine()
     machine.path("/usr/local/bin/bakthat").symlink_to(machine.program("bakthat"))
     world.write("/usr/local/bin/docker", DOCKER).chmod(0o755)
-    program("sqlite3"), package("redis")
+    program("sqlite3")
+    package("redis")
     postgresql = world.servers.enter_context(postgresql_server("mypassword"))
     homes = [world.directory / name for name in ("mariadb", "redis")]
     for home in homes:
@@ -314,7 +315,8 @@ def databases(world: World) -> Check:
 
 @page
 def streams(world: World) -> Check:
-    program("age"), package("sh")
+    program("age")
+    package("sh")
 
     def check() -> None:
         machine = world.reader.machine()

@@ -136,11 +136,11 @@ class RedisDatabases:
         return " ".join(output.decode(errors="replace").split())
 
     def _refuse(self, text: str) -> NoReturn:
-        problem, hint = connection_problem(" ".join(text.split()))
+        problem, hint = connection_problem(" ".join(text.split()), self._access)
         if self._access.via and "password" in problem:
             hint = "the password must be known there: docker exec -e REDISCLI_AUTH passes it on"
         where = masked(printable(self._url.shown), self._access)
-        raise DatabaseError(f"{where}: {masked(printable(problem), self._access)}", hint=hint)
+        raise DatabaseError(f"{where}: {problem}", hint=hint)
 
 
 def _is_address(host: str) -> bool:

@@ -32,8 +32,8 @@ _SOCKET_PATH = 90
 """How long the path of a Unix socket is at most, with room to spare: in bytes."""
 
 
-def connection_problem(text: str) -> tuple[str, str]:
-    """Return what an error of a Redis server or client means, and a hint."""
+def connection_problem(text: str, access: Access) -> tuple[str, str]:
+    """Return what an error of a Redis server or client means, without the password, and a hint."""
     if re.search("WRONGPASS|invalid username-password|invalid password", text):
         return "the password or the user is wrong", "check the user of the URL, and the password"
     if re.search("NOAUTH|uthentication required", text):
@@ -44,9 +44,12 @@ def connection_problem(text: str) -> tuple[str, str]:
     if re.search("without any password configured", text):
         return "a password was given, and the server has none", "leave out the password"
     if re.search("NOPERM|no permissions", text):
-        return text, "an administrator allows it: ACL SETUSER name +ping +sync +replconf"
+        hint = "an administrator allows it: ACL SETUSER name +ping +sync +replconf"
+        return masked(printable(text), access), hint
     # The words of redis-cli name the server again.
-    return re.sub(r"^Could not connect to Redis at \S+: ", "cannot connect: ", text), ""
+    found = re.match(r"Could not connect to Redis at \S+: ", text)
+    rest = masked(printable(text[found.end() if found else 0 :]), access)
+    return (f"cannot connect: {rest}" if found else rest), ""
 
 
 def masked(text: str, access: Access) -> str:
@@ -287,8 +290,8 @@ def _errors(library: Any, where: str, access: Access) -> Iterator[None]:
     try:
         yield
     except (library.RedisError, OSError) as exc:
-        problem, hint = connection_problem(" ".join(str(exc).split()))
-        raise DatabaseError(f"{where}: {masked(printable(problem), access)}", hint=hint) from exc
+        problem, hint = connection_problem(" ".join(str(exc).split()), access)
+        raise DatabaseError(f"{where}: {problem}", hint=hint) from exc
 
 
 def _numbers(client: Any) -> list[int]:
