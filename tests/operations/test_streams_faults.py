@@ -6,10 +6,12 @@ import itertools
 import logging
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +279,33 @@ def test_standard_input_may_be_closed_on_the_command_line(user: CommandLine) -> 
     done = user.shell("backup - --name shop.sql --prompt no </dev/null")
     assert done.code == 1
     assert "standard input gave no data" in done.stderr
+
+
+def test_a_pause_in_a_non_blocking_standard_input_is_not_its_end(
+    local: Conf, stdin_of_test: Any
+) -> None:
+    readable, writable = os.pipe()
+    os.set_blocking(readable, False)
+    stdin_of_test(readable)
+    os.write(writable, b"first ")
+
+    def write_the_rest(done: int, _total: int) -> None:
+        if done == 0:
+            writer.start()
+
+    # It writes only when the backup waits for more.
+    def write() -> None:
+        while select.select([readable_again], [], [], 0)[0]:
+            pass
+        os.write(writable, b"second")
+        os.close(writable)
+
+    readable_again = os.dup(0)
+    writer = threading.Thread(target=write)
+    entry = back_up(local, None, progress=write_the_rest)
+    writer.join()
+    os.close(readable_again)
+    assert entry.metadata["bytes"] == len(b"first second")
 
 
 # Interrupts.

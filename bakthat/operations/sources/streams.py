@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -119,10 +120,15 @@ def write_standard_input(stream: Stream) -> None:
     with _unreadable_input():
         source = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115  # closed below
     with source:
+        ready = select.poll()
+        ready.register(source, select.POLLIN)
 
         def read_into(buffer: memoryview) -> int:
             with _unreadable_input():
-                return source.readinto(buffer) or 0
+                # None is not the end: another program has made the pipe non-blocking.
+                while (size := source.readinto(buffer)) is None:
+                    ready.poll()
+                return size
 
         _copy(read_into, stream)
 
