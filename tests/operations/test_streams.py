@@ -327,6 +327,18 @@ def test_a_command_that_has_enough_may_stop_reading(local: Conf, size: int) -> N
         assert bakthat.restore("shop.sql", conf=local, to_command=line) is not None
 
 
+def test_a_broken_pipe_of_somebody_else_ends_the_command(local: Conf, tmp_path: Path) -> None:
+    def progress(done: int, _total: int) -> None:
+        if done:
+            raise BrokenPipeError("the terminal is gone")
+
+    back_up(local, 3_000_000)
+    line = f"cat >{tmp_path / 'got'}; echo complete >{tmp_path / 'complete'}"
+    with pytest.raises(BrokenPipeError, match="the terminal is gone"):
+        bakthat.restore("shop.sql", conf=local, to_command=line, progress=progress)
+    assert not (tmp_path / "complete").exists()
+
+
 @pytest.mark.parametrize("size", [10, 3_000_000])
 @pytest.mark.parametrize("change", ["byte", "whole", "cut", "whole, without index"])
 def test_a_command_never_takes_an_altered_stream_for_complete(

@@ -198,12 +198,16 @@ def feed(program: Program, write: Write) -> Ended:
         try:
             write(reader)
             reader.running.stdin.close()
-        except BrokenPipeError:
+        except _EnoughReadError:
             pass  # its exit code says whether it had enough
         ended = reader.running.wait()
     if not ended.succeeded:
         raise ConsumerError(f"{printable(program.name)} {ended.problem()}")
     return ended
+
+
+class _EnoughReadError(Exception):
+    """The program reads no more. A broken pipe of somebody else must not be taken for that."""
 
 
 class _Reader:
@@ -214,8 +218,12 @@ class _Reader:
         self._stack = stack
 
     def write(self, data: Buffer, /) -> None:
-        """Write all of *data*. Raises BrokenPipeError when the program reads no more."""
-        self.running.stdin.write(data)
+        """Write all of *data*. Raises _EnoughReadError when the program reads no more."""
+        stdin = self.running.stdin
+        try:
+            stdin.write(data)
+        except BrokenPipeError as exc:
+            raise _EnoughReadError from exc
 
     @cached_property
     def running(self) -> RunningProgram:
