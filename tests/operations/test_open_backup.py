@@ -402,6 +402,37 @@ def test_writing_behind_a_program_raises_what_has_failed(local: Conf, open_backu
     check_nothing_is_left(local)
 
 
+def test_a_write_behind_a_program_that_was_interrupted_stores_nothing(
+    local: Conf, open_backup: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = os.write
+
+    def interrupted(descriptor: int, data: Any) -> int:
+        if len(data) > 1:  # not the byte that stops the reader
+            written(descriptor, data[:5])
+            raise InterruptedError("a callback of a signal")
+        return written(descriptor, data)
+
+    def write() -> None:
+        with open_backup() as file:
+            file.fileno()
+            monkeypatch.setattr(os, "write", interrupted)
+            with suppress(InterruptedError):
+                file.write(b"only a part of this")
+
+    with pytest.raises(InterruptedError):
+        write()
+    check_nothing_is_left(local)
+
+
+def test_a_program_may_make_its_output_non_blocking(local: Conf, open_backup: Open) -> None:
+    with open_backup() as file:
+        line = "import os; os.set_blocking(1, False); os.write(1, b'begin ')"
+        subprocess.run([sys.executable, "-c", line], stdout=file.fileno(), check=True)
+        file.write(bytes(9_000_000))
+    assert content(local) == b"begin " + bytes(9_000_000)
+
+
 # S3.
 
 

@@ -64,8 +64,12 @@ class BackupFile(io.BufferedIOBase):
             self._check_open()
             if self._pipe is None:
                 self._put(view)
-            else:  # behind what programs have written
+                return len(view)
+            try:  # behind what programs have written
                 self._pipe.write(view)
+            except BaseException as exc:
+                self._failure = self._failure or exc
+                raise
             return len(view)
 
     def fileno(self) -> int:
@@ -145,9 +149,13 @@ class _Pipe:
 
     def write(self, data: memoryview) -> None:
         """Write all of *data*. Raises what has stopped the backup."""
+        ready = select.poll()
+        ready.register(self.descriptor, select.POLLOUT)
         while data:
             try:
                 data = data[os.write(self.descriptor, data) :]
+            except BlockingIOError:  # a program has made its standard output non-blocking
+                ready.poll()
             except BrokenPipeError as exc:
                 raise (self._file._failure or exc) from None
 
