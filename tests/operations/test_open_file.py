@@ -306,6 +306,22 @@ def test_a_large_file_is_written_as_it_is_read_and_checked_at_its_end(
     assert len(output.getvalue()) > MIB
 
 
+def test_a_large_stream_that_was_altered_is_never_written_to_its_end(
+    local: Conf, tmp_path: Path
+) -> None:
+    size = CHECKED_BYTES + 1
+    conf = {**local, "compress": False}  # only the SHA-256 shows the change
+    line = f"head -c {size} /dev/zero"
+    made = bakthat.backup(conf=conf, command=line, custom_filename="shop.raw", password="")
+    with (tmp_path / "whole").open("wb") as output:
+        cat("shop.raw", None, output, conf=local)
+    assert (tmp_path / "whole").stat().st_size == size
+    flip(stored_file(local, made.stored_filename), MIB)
+    with (tmp_path / "got").open("wb") as output, pytest.raises(CorruptArchiveError):
+        cat("shop.raw", None, output, conf=local)
+    assert 0 < (tmp_path / "got").stat().st_size < size
+
+
 def test_an_archive_of_060_and_one_of_another_gzip_are_read_from_their_beginning(
     moto_endpoint: S3Server, tmp_path: Path
 ) -> None:

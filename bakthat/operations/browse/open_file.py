@@ -101,8 +101,8 @@ def cat(
     The arguments are those of :func:`open_file`, which also says what is raised. *path* None is the
     whole of a stream, or of a file that is stored as it is. A file of up to
     CHECKED_BYTES is written only after its SHA-256 was compared with that in the index. A larger
-    one is written as it is read; when the SHA-256 differs, CorruptArchiveError follows the last
-    byte.
+    one is written as it is read, but its last piece only after that, so that what was altered is
+    never complete.
     """
     session = Session(profile, config, conf, destination)
     with ExitStack() as stages:
@@ -292,11 +292,12 @@ def _write_checked(content: Iterator[tuple[int, memoryview]], size: int, output:
 
 
 def _write_as_read(content: Iterator[tuple[int, memoryview]], size: int, output: Sink) -> None:
-    at = 0
+    at, held = 0, b""
     for offset, piece in content:
+        output.write(held)
         _write_zeros(offset - at, output)
-        output.write(piece)
-        at = offset + len(piece)
+        at, held = offset + len(piece), bytes(piece)
+    output.write(held)
     _write_zeros(size - at, output)
 
 
