@@ -116,6 +116,25 @@ def test_the_statements_are_for_any_database() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("ALTER ROLE \"o'brien\" IN DATABASE \"shop\" SET a TO 'b'", None),
+        ('ALTER ROLE "a\nb" IN DATABASE "shop" SET a TO b', None),
+        ("COMMENT ON DATABASE \"shop\" IS 'it''s\nGRANT x ON DATABASE \"shop\" TO y'",
+         "COMMENT ON DATABASE \"new\" IS 'it''s\nGRANT x ON DATABASE \"shop\" TO y'"),
+        ("COMMENT ON DATABASE \"shop\" IS E'\\\\\\' DATABASE \"shop\"'",
+         "COMMENT ON DATABASE \"new\" IS E'\\\\\\' DATABASE \"shop\"'"),
+        ('GRANT x ON DATABASE "shop" TO "a DATABASE ""shop"" b"',
+         'GRANT x ON DATABASE "new" TO "a DATABASE ""shop"" b"'),
+        ('GRANT x ON DATABASE "shop""2" TO y', 'GRANT x ON DATABASE "shop""2" TO y'),
+    ],
+)  # fmt: skip
+def test_only_the_name_of_the_database_is_another(change: str, expected: str | None) -> None:
+    found = DatabaseProperties({}, "bob", '"shop"', (change,))
+    assert found.changes_of('"new"') == [expected or change.replace('"shop"', '"new"')]
+
+
 @pytest.mark.parametrize("version", HEADS)
 def test_a_head_that_is_cut_or_altered_is_no_error(version: str) -> None:
     whole = head(version)

@@ -28,8 +28,8 @@ _KEPT = {
     "ICU_RULES",
     "BUILTIN_LOCALE",
 }
-_CHANGE = r"^((?:ALTER|COMMENT|GRANT|REVOKE|SECURITY)\b[^'\n]*? DATABASE )"
-"""The beginning of a statement that changes a database, up to its name."""
+_OTHER_TOKENS = r"""\bE'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*\""""
+"""Literals and identifiers in SQL: what is in them is no name of a database."""
 _SPECIAL = {"ENCODING", "STDSTRINGS", "SEARCHPATH", "DATABASE"}
 _CODECS = {"SQL_ASCII": "utf-8", "UTF8": "utf-8", "KOI8R": "koi8-r", "KOI8U": "koi8-u"}
 
@@ -72,9 +72,16 @@ class DatabaseProperties:
         )
 
     def changes_of(self, name: str) -> list[str]:
-        """Return :attr:`changes` for a database *name*, which is an identifier of SQL."""
-        pattern = re.compile(_CHANGE + re.escape(self.name) + r"(?![\w$\"])", re.MULTILINE)
-        return [pattern.sub(lambda found: found[1] + name, each) for each in self.changes]
+        """Return :attr:`changes` for a database *name*, which is an identifier of SQL.
+
+        A statement that kept the old name would change the database that has it.
+        """
+        named = rf"(?<= DATABASE ){re.escape(self.name)}(?![\w$\"])"
+        pattern = re.compile(f"({named})|{_OTHER_TOKENS}", re.DOTALL)
+        return [
+            pattern.sub(lambda found: found[0] if found[1] is None else name, each)
+            for each in self.changes
+        ]
 
 
 class _Entry(NamedTuple):
