@@ -611,6 +611,37 @@ def test_settings_of_the_user_make_no_dump_and_no_load_less(mariadb: MariaDB) ->
     assert [each.name for each in local.databases()][-1] == "mariadb-users"
 
 
+@pytest.mark.parametrize(
+    "setting",
+    ["databases", "no-data", "no-create-info", "compact", "quote-names=0", "set-charset=0",
+     "skip-tz-utc"],
+)  # fmt: skip
+def test_no_setting_of_the_user_makes_another_dump(mariadb: MariaDB, setting: str) -> None:
+    Path.home().joinpath(".my.cnf").write_text(f"[mysqldump]\n{setting}\n")
+    mariadb.sql("CREATE DATABASE mine; CREATE TABLE mine.t (a TEXT); INSERT INTO mine.t VALUES (1)")
+    dump = dump_of(mariadb.server().database("mine"))
+    mariadb.sql("UPDATE mine.t SET a = 'newer'")
+    load_into(mariadb.server().database("copy").load(replace=False), dump)
+    assert mariadb.sql("SELECT * FROM copy.t") == "1\n"
+    assert mariadb.sql("SELECT * FROM mine.t") == "newer\n"
+    for statement in (b"\nUSE ", b"SET NAMES utf8mb4", b"SET TIME_ZONE='+00:00'", b"TABLE `t`"):
+        assert (statement in dump) == (statement != b"\nUSE ")
+
+
+@pytest.mark.parametrize(
+    "setting", ["where=1=0", "ignore_table=mine.t", "ignore-table-data=mine.t"]
+)
+def test_a_setting_by_which_a_dump_lacks_something_is_told(
+    mariadb: MariaDB, setting: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path.home().joinpath(".my.cnf").write_text(f"[mysqldump]\n{setting}\n")
+    mariadb.sql("CREATE DATABASE mine")
+    mariadb.server().database("mine").check()
+    name = setting.partition("=")[0].replace("_", "-")
+    assert f"may lack something: an option file such as ~/.my.cnf has '{name}'" in caplog.text
+    assert PASSWORD not in caplog.text
+
+
 def test_the_dump_of_mysql_gets_its_options(
     mariadb: MariaDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,10 @@ _CHUNK = 1 << 20
 _TEMPORARY = re.compile(r"bakthat_(drill|restore)_[0-9a-f]{16}")
 
 _DUMP_OPTIONS = (
-    "--skip-force",  # whatever ~/.my.cnf says
+    # Whatever ~/.my.cnf says: all of the database, and no USE, by which a dump would be loaded into
+    # the database that it was made of.
+    *("--skip-force", "--skip-databases", "--skip-all-databases", "--skip-no-data"),
+    *("--skip-no-create-info", "--skip-compact", "--quote-names", "--set-charset", "--tz-utc"),
     "--opt",
     "--single-transaction",
     "--quick",
@@ -46,6 +49,8 @@ _DUMP_OPTIONS_WHERE_KNOWN = {
     "--column-statistics": "--column-statistics=0",
     "--dump-history": "--dump-history",  # the past rows of system-versioned tables
 }
+_LEAVING_OUT = {"where", "ignore-table", "ignore-table-data", "ignore-database", "as-of"}
+"""What no option on the command line takes back, and somebody may want."""
 
 # The names in information_schema have a collation to which "Shop" is "shop".
 _HERE = "{0} = DATABASE() AND CAST({0} AS BINARY) = CAST(DATABASE() AS BINARY)"
@@ -145,6 +150,14 @@ class MySQLDatabase:
                 counted(sum(int(row[1] or 0) for row in rows), "table"),
                 self.url,
                 " or ".join(printable(row[0] or "") for row in rows),
+            )
+        for option in self._client.settings_of(self._client.dump) & _LEAVING_OUT:
+            log.warning(
+                "the dump of %s may lack something: an option file such as ~/.my.cnf has '%s'"
+                " for %s",
+                self.url,
+                option,
+                self._client.dump,
             )
         grants = [row[0] or "" for row in self._client.query("SHOW GRANTS")]
         for what, privilege in unseen(grants, self.name).items():

@@ -88,6 +88,16 @@ class Client:
             self._help[program] = output.decode(errors="replace")
         return self._help[program]
 
+    def settings_of(self, program: str) -> set[str]:
+        """Return the names of the options that a program gets from files. Raises DatabaseError."""
+        first = [f"--defaults-file={SECRET_FILE}"] if self._secret else []
+        words = self._access.command(program, *first, "--print-defaults")
+        ended, output = self._run(self.program(program, words), seconds=_PROBE_SECONDS)
+        if not ended.succeeded:
+            raise DatabaseError(f"{program} {self.without_password(ended.problem())}")
+        names = re.findall(r"(?<!\S)--([A-Za-z_-]+)", output.decode(errors="replace"))
+        return {name.replace("_", "-") for name in names}
+
     def command(self, program: str, *options: str) -> tuple[str, ...]:
         """Return the command line of a program of the server that connects to it."""
         url = self.url
