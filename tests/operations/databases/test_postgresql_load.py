@@ -179,27 +179,55 @@ def test_a_dump_that_is_cut_leaves_an_empty_database_empty(
 def test_what_was_loaded_but_not_committed_is_removed(
     running: PostgreSQL, dump: bytes, old: str
 ) -> None:
-    running.sql("postgres", "CREATE ROLE \"odd 'owner'\"")
-    running.make("hollow", options="ENCODING LATIN1 LC_COLLATE 'C' LC_CTYPE 'C' CONNECTION LIMIT 3")
-    running.sql("postgres", "ALTER DATABASE hollow OWNER TO \"odd 'owner'\"; ALTER DATABASE hollow"
-                " SET search_path TO \"a b\", public; GRANT CONNECT ON DATABASE hollow TO"
-                " pg_monitor; COMMENT ON DATABASE hollow IS 'mine'")  # fmt: skip
     running.make("ascii", "CREATE TABLE t AS SELECT 1 AS one")
     small = dumped(running.server().database("ascii"))
-    before = everything(running, old, "hollow")
+    before = everything(running, old)
     server = running.server()
-    for name in (old, "hollow", "fresh"):
+    for name in (old, "fresh"):
         load = server.database(name).load(replace=True)
         assert loaded(load, small).succeeded
         load.close()
-        assert everything(running, old, "hollow") == before
+        assert everything(running, old) == before
     load = server.scratch()
     assert loaded(load, small).succeeded
     load.commit()
     assert load.query("SELECT one FROM t") == [["1"]]
     assert "/bakthat_drill_" in load.target()
     load.close()
-    assert everything(running, old, "hollow") == before
+    assert everything(running, old) == before
+
+
+def test_what_is_in_a_database_that_was_empty_is_never_removed(
+    running: PostgreSQL, dump: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    running.make("hollow")
+    first, second = (running.server().database("hollow").load(replace=False) for _ in range(2))
+    finish(first, dump)
+    assert not loaded(second, dump).succeeded
+    second.close()
+    assert running.text("hollow") == running.text("shop")
+    assert "is not empty any more" in caplog.text
+    running.sql("postgres", "DROP DATABASE hollow")
+
+
+def test_a_database_with_a_subscription_is_removed_after_a_drill(running: PostgreSQL) -> None:
+    running.make("reader", "CREATE TABLE t (a int); CREATE SUBSCRIPTION s CONNECTION 'host=none'"
+                 " PUBLICATION p WITH (connect = false)")  # fmt: skip
+    small = dumped(running.server().database("reader"))
+    before = running.databases()
+    load = running.server().scratch()
+    assert loaded(load, small).succeeded
+    load.commit()
+    assert load.query("SELECT count(*) FROM pg_subscription WHERE subname = 's'") == [["2"]]
+    load.close()
+    assert running.databases() == before
+    assert running.sql("postgres", "SELECT subslotname FROM pg_subscription") == ["s"]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_template_is_refused(running: PostgreSQL, replace: bool) -> None:
+    with pytest.raises(DatabaseError, match="is a template"):
+        running.server().database("template1").load(replace=replace)
 
 
 def test_a_load_that_is_killed_leaves_nothing(running: PostgreSQL, dump: bytes, old: str) -> None:

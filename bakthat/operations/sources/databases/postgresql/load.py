@@ -7,6 +7,7 @@ import re
 import secrets
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from bakthat.errors import DatabaseError
@@ -19,6 +20,20 @@ log = logging.getLogger(__name__)
 
 TEMPORARY = re.compile(r"bakthat_(?:drill|restore)_[0-9a-f]{16}(?:_old)?")
 """The name of a database while it is loaded, or once it was replaced until it is dropped."""
+_WITHOUT_SUBSCRIPTIONS = """
+DO $$ DECLARE found name; BEGIN
+  IF to_regclass('pg_catalog.pg_subscription') IS NULL THEN RETURN; END IF;
+  FOR found IN SELECT subname FROM pg_catalog.pg_subscription s
+    JOIN pg_catalog.pg_database d ON d.oid = subdbid WHERE datname = current_database()
+  LOOP
+    EXECUTE format('ALTER SUBSCRIPTION %I DISABLE', found);
+    EXECUTE format('ALTER SUBSCRIPTION %I SET (slot_name = NONE)', found);
+    EXECUTE format('DROP SUBSCRIPTION %I', found);
+  END LOOP;
+END $$;
+"""
+"""Drops the subscriptions of a database, which cannot be dropped with them. What they subscribe to
+is not told: its slot is that of the database that was dumped."""
 _ATTEMPTS = 5
 """How often the sessions of a database are ended: new ones may come before it is renamed."""
 _OF_USERS = "oid >= 16384"
@@ -135,6 +150,9 @@ class DatabaseRestore:
         self._is_made = True
 
     def _drop(self) -> None:
+        # What forbids this, if anything, does not forbid to drop the database.
+        with suppress(DatabaseError):
+            self._client.rows(self._made, _WITHOUT_SUBSCRIPTIONS)
         _drop(self._client, self._maintenance, self._made)
         self._is_made = False
 
@@ -201,20 +219,6 @@ class EmptyDatabaseRestore:
         self._client = client
         self._name = name
         self._is_committed = False
-        client.check_tool("pg_dump")
-        # Made again by this, it is as it was.
-        ended, self._script = client.run(
-            client.program(
-                "pg_dump",
-                "--create",
-                "--schema-only",
-                "--quote-all-identifiers",
-                "--encoding=UTF8",
-                database=name,
-            )
-        )
-        if not ended.succeeded:
-            raise client.error(ended, "pg_dump", name)
         self.program = client.program(
             "pg_restore", "--exit-on-error", "--single-transaction", database=name
         )
@@ -232,16 +236,21 @@ class EmptyDatabaseRestore:
         return self._client.shown(self._name)
 
     def close(self) -> None:
-        """Make the database again if it was loaded but not committed."""
+        """Say whether there is something in the database if it was not committed.
+
+        A load that failed leaves nothing. What there is came by one that succeeded and was
+        interrupted then, or by somebody else meanwhile: so it is not removed.
+        """
         if self._is_committed:
             return
         try:
             if has_objects(self._client, self._name):
-                other = self._client.maintenance(self._name)
-                _drop(self._client, other, self._name)
-                self._client.rows(other, self._script.decode())
+                log.warning(
+                    "'%s' is not empty any more: look at what is in it before you load again",
+                    self.target(),
+                )
         except DatabaseError as exc:
-            log.warning("'%s' holds what was loaded but is not whole: %s", self.target(), exc)
+            log.warning("'%s' may hold what was loaded: %s", self.target(), exc)
 
 
 class GlobalsRestore:

@@ -109,10 +109,16 @@ class PostgreSQLDatabase:
         other = self._client.maintenance(self.name)
         found = self._client.rows(
             other,
-            f"SELECT 1 FROM pg_catalog.pg_database WHERE datname = {literal(self.name)};",
+            "SELECT datistemplate FROM pg_catalog.pg_database"
+            f" WHERE datname = {literal(self.name)};",
         )
         if not found:
             return DatabaseRestore(self._client, self.name)
+        if found == [["t"]]:
+            raise DatabaseError(
+                f"'{printable(self.url)}' is a template, from which the server makes databases",
+                hint="restore into another database",
+            )
         if not has_objects(self._client, self.name):
             return EmptyDatabaseRestore(self._client, self.name)
         if not replace:
