@@ -7,6 +7,7 @@ import fcntl
 import io
 import logging
 import os
+import re
 import select
 import socket
 from contextlib import ExitStack, suppress
@@ -97,8 +98,14 @@ class ProgramOutput(io.RawIOBase):
 class ProgramErrors:
     """The standard error of a program: its lines are logged, and its end is kept."""
 
-    def __init__(self, name: str, file: io.FileIO, level: int) -> None:
+    def __init__(
+        self, name: str, file: io.FileIO, level: int, private: re.Pattern[bytes] | None
+    ) -> None:
+        """*private* is :attr:`Program.private_errors`."""
         self.file = file
+        self._private = private
+        self._is_private = False
+        self._held = b""
         self._name = name
         self._level = level
         self._end = b""
@@ -110,15 +117,35 @@ class ProgramErrors:
         data = self.file.read(CHUNK)
         if data is None:
             return True
+        may_come = bool(data)
+        if self._private is not None:
+            data = self._without_private(data, self._private)
         self._end = (self._end + data)[-STDERR_BYTES - 1 :]
         if log.isEnabledFor(self._level):
             *lines, self._line = (self._line + data).split(b"\n")
             for line in lines:
                 self._log(line)
-            if self._line and (not data or len(self._line) >= CHUNK):
+            if self._line and (not may_come or len(self._line) >= CHUNK):
                 self._log(self._line)
                 self._line = b""
-        return bool(data)
+        return may_come
+
+    def _without_private(self, data: bytes, private: re.Pattern[bytes]) -> bytes:
+        """Return the lines of *data* that may be shown; "" is the end of all."""
+        shown = b""
+        *lines, self._held = (self._held + data).split(b"\n")
+        if not data:
+            lines, self._held = [self._held] if self._held else [], b""
+        elif len(self._held) > CHUNK:  # the rest is as private as its beginning
+            self._held = self._held[:CHUNK]
+        for line in lines:
+            if private.match(line):
+                self._is_private = True
+            elif line.startswith(self._name.encode() + b":"):
+                self._is_private = False
+            if not self._is_private:
+                shown += line + b"\n"
+        return shown
 
     def drain(self) -> None:
         """Read what is there now: no more than a pipe holds, for others may go on writing."""

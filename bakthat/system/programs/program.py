@@ -6,6 +6,7 @@ import errno
 import functools
 import logging
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -29,6 +30,9 @@ class Program:
     """What is added to the environment of this process."""
     secret: str = field(default="", repr=False)
     """The content of a file that only the program can read: :data:`SECRET_FILE` is its path."""
+    private_errors: re.Pattern[bytes] | None = None
+    """Matches the beginning of what its standard error has of a user's data: those lines, up to the
+    next one that begins with :attr:`name` and a colon, are neither logged nor kept."""
 
 
 def find_program(*names: str) -> str | None:

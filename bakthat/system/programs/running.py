@@ -159,7 +159,9 @@ class RunningProgram:
             control = above_standard(connection.detach())
             theirs.callback(os.close, control)
             errors, their_stderr = make_pipe(self._resources, theirs)
-            self._stderr = ProgramErrors(self._program.name, errors, self._level)
+            self._stderr = ProgramErrors(
+                self._program.name, errors, self._level, self._program.private_errors
+            )
             over, self._on_over = make_pipe(self._resources, self._resources)
             input_end = secret = -1
             their_stdin: io.FileIO | int = subprocess.DEVNULL

@@ -509,3 +509,22 @@ def test_a_user_who_may_not_read_passwords_dumps_the_roles_without(
     assert b"SCRAM" not in dump
     assert "without their passwords" in caplog.text
     assert PASSWORD not in caplog.text
+
+
+def test_an_error_has_no_data_of_rows(
+    running: PostgreSQL, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PG_COLOR", "always")
+    running.make("strict", "CREATE TABLE t AS SELECT E'first\nsecond' AS a; CREATE FUNCTION f(text)"
+                 " RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN current_database() ="
+                 " 'strict'; END $$; ALTER TABLE t ADD CONSTRAINT c CHECK (f(a))")  # fmt: skip
+    small = dumped(running.server().database("strict"))
+    load = running.server().scratch()
+    with caplog.at_level(logging.DEBUG):
+        ended = loaded(load, small)
+    load.close()
+    assert ended.problem() == (
+        'ended with exit code 1: pg_restore: error: COPY failed for table "t": ERROR:  new row for'
+        ' relation "t" violates check constraint "c"'
+    )
+    assert not [word for word in ("first", "second") if word in f"{ended.stderr}{caplog.text}"]

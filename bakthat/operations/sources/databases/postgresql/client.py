@@ -31,6 +31,11 @@ _UNREACHABLE = re.compile(
 )
 _WRONG_PASSWORD = re.compile(r"password authentication failed|empty password returned")
 _NO_PASSWORD = re.compile(r"no password supplied")
+_WITH_DATA = re.compile(
+    rb"(?:DETAIL|CONTEXT|QUERY|STATEMENT|LINE \d+|Command was):"
+    rb"|pg_(?:dump|restore): (?:detail: )?(?:Command|Query) was:"
+)
+"""Begins what the programs write behind an error: values of rows, or SQL, which may have secrets."""
 _NOT_RUN = (126, 127)
 """The exit codes of shells, ``env`` and ``docker exec`` for a program that is not there."""
 
@@ -67,12 +72,13 @@ class Client:
         """
         arguments = (name, *options, "--no-password", f"--dbname={self._connection(database)}")
         # Messages in English: what follows from an error depends on its text.
-        environment = {"LC_ALL": "C"}
+        environment = {"LC_ALL": "C", "PG_COLOR": "never"}
         if self.access.via or self.access.password is None:
-            return Program(name, self._command(*arguments), environment)
+            command = self._command(*arguments)
+            return Program(name, command, environment, private_errors=_WITH_DATA)
         # An empty PGPASSWORD is none; one that is set would take precedence over the file.
         environment |= {"PGPASSFILE": SECRET_FILE, "PGPASSWORD": ""}
-        return Program(name, arguments, environment, self._password_file())
+        return Program(name, arguments, environment, self._password_file(), _WITH_DATA)
 
     def check_tool(self, name: str) -> int:
         """Return a program's version, such as 1500 for 15.2.
