@@ -416,6 +416,28 @@ def test_a_load_that_is_cut_leaves_the_old_database(mariadb: MariaDB) -> None:
     assert (mariadb.names(), mariadb.content("shop")) == (names, before)
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_database_that_is_being_loaded_is_refused(mariadb: MariaDB, is_there: bool) -> None:
+    dump = dump_of(mariadb.server().database("shop"))
+    if is_there:
+        mariadb.sql("CREATE DATABASE fresh")
+    first = mariadb.server().database("fresh").load(replace=False)
+    with pytest.raises(DatabaseError, match="is not empty"):
+        mariadb.server().database("fresh").load(replace=False)
+    load_into(first, dump)
+    assert mariadb.content("fresh") == mariadb.content("shop")
+
+
+def test_a_database_that_was_replaced_meanwhile_is_told(mariadb: MariaDB) -> None:
+    dump = dump_of(mariadb.server().database("shop"))
+    first = mariadb.server().database("fresh").load(replace=True)
+    load_into(mariadb.server().database("fresh").load(replace=True), dump)
+    with pytest.raises(DatabaseError, match="somebody else has replaced fresh"):
+        load_into(first, dump)
+    first.close()
+    assert mariadb.content("fresh") == mariadb.content("shop")
+
+
 def test_a_load_that_is_cut_leaves_an_empty_database_empty(mariadb: MariaDB) -> None:
     mariadb.sql("CREATE DATABASE empty CHARACTER SET latin2 COMMENT 'mine'")
     before = mariadb.content("empty"), mariadb.sql("SHOW CREATE DATABASE empty")

@@ -25,6 +25,8 @@ from bakthat.system.text import counted, enumerate_some, printable, reason_of
 log = logging.getLogger("bakthat")
 
 _CHUNK = 1 << 20
+_CLAIM = "bakthat_restore"
+"""A table in a database that is being loaded: it is not empty, so nobody else loads into it."""
 _TEMPORARY = re.compile(r"bakthat_(drill|restore)_[0-9a-f]{16}")
 
 _DUMP_OPTIONS = (
@@ -70,6 +72,11 @@ _NOT_TRANSACTIONAL = (
     " GROUP BY engine ORDER BY engine"
 )
 _EVENTS = f"SELECT event_name FROM information_schema.events WHERE {_HERE.format('event_schema')}"
+
+_HAS_CLAIM = (
+    "SELECT 1 FROM information_schema.tables"
+    f" WHERE {_HERE.format('table_schema')} AND table_name = '{_CLAIM}'"
+)
 
 _USERS = (
     "SELECT DISTINCT user FROM mysql.user WHERE user NOT IN ('', 'root', 'mysql', 'mariadb.sys')"
@@ -182,12 +189,14 @@ class MySQLDatabase:
             raise DatabaseError(f"{self.url} is a database of the server's own")
         if not self._client.has_database(self.name):
             self._client.query(f"CREATE DATABASE {quoted(self.name)}")
+            _claim(self._client, self.name)
             return _Load(self._client, self.name, undo=_dropped(self.name))
         counts = [int(row[0] or 0) for row in self._client.query(_OBJECTS, self.name)]
         if not any(counts):
             # What a failed load leaves is removed; privileges on the database stay.
             again = f"CREATE DATABASE {quoted(self.name)} {_options(self._client, self.name)}"
             undo = f"{_dropped(self.name)}; {again}"
+            _claim(self._client, self.name)
             return _Load(self._client, self.name, undo=undo)
         if not replace:
             what = zip(("tables and views", "routines", "events"), counts, strict=True)
@@ -199,6 +208,23 @@ class MySQLDatabase:
         beside = f"bakthat_restore_{secrets.token_hex(8)}"
         self._client.query(f"CREATE DATABASE {quoted(beside)}")
         return _Load(self._client, beside, undo=_dropped(beside), replaces=self.name)
+
+
+def _claim(client: Client, name: str) -> None:
+    """Let nobody else load into the database. Raises DatabaseError when somebody does."""
+    try:
+        # Some servers want a primary key in each table.
+        client.query(f"CREATE TABLE {_CLAIM} (id INT PRIMARY KEY)", name)
+    except DatabaseError as exc:
+        raise DatabaseError(f"cannot begin to load into {printable(name)}: {exc}") from exc
+
+
+def _release(client: Client, name: str) -> None:
+    """Raise DatabaseError when the database was replaced since :func:`_claim`."""
+    try:
+        client.query(f"DROP TABLE {_CLAIM}", name)
+    except DatabaseError as exc:
+        raise DatabaseError(f"somebody else has replaced {printable(name)}: {exc}") from exc
 
 
 def _dropped(name: str) -> str:
@@ -305,6 +331,8 @@ class _Load:
         elif self._replaces is not None:
             self._replace(self._replaces)
         else:
+            if self._name is not None:
+                _release(self._client, self._name)
             self._undo = ""
 
     def _replace(self, target: str) -> None:
@@ -319,7 +347,9 @@ class _Load:
             # A table of another database may have a foreign key to one of this, which comes back.
             free = "SET SESSION foreign_key_checks = 0"
             self._client.query(f"{free}; {_dropped(target)}; CREATE DATABASE {quoted(target)}")
+            _claim(self._client, target)
             _copy(self._client, dump, self._client.load_program(target))
+            _release(self._client, target)
         except BaseException:
             log.warning(
                 "%s is not whole; what was loaded is whole in %s",
@@ -343,6 +373,10 @@ class _Load:
         if not undo:
             return
         try:
+            is_claimed = self._replaces is None and not self._is_temporary
+            if is_claimed and not self._client.query(_HAS_CLAIM, self._name):
+                log.warning("%s is left: somebody else has replaced it", self.target())
+                return
             self._client.query(undo)
         except DatabaseError as exc:
             log.warning("cannot remove a database that bakthat has made (%s): %s", undo, exc)
