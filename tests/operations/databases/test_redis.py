@@ -427,6 +427,18 @@ def test_a_server_that_is_killed_during_a_load_is_an_error(serve: Serve) -> None
     assert "a part of the dump" in caught.value.hint
 
 
+def test_a_server_that_evicts_what_it_gets_is_an_error(serve: Serve) -> None:
+    source, target = serve(), serve("second")
+    with client(source) as connection:
+        connection.execute_command("DEBUG", "POPULATE", 20_000, "key", 200)
+    with client(target) as connection:
+        connection.config_set("maxmemory", "4mb")
+        connection.config_set("maxmemory-policy", "allkeys-lru")
+    with pytest.raises(DatabaseError, match="the server has evicted keys") as caught:
+        load_into(target, dump_of(at(source)))
+    assert "maxmemory" in caught.value.hint
+
+
 def test_a_server_of_our_own_that_is_killed_is_an_error(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -124,6 +124,7 @@ class Target:
                 ours.execute_command("FUNCTION", "FLUSH")
             if replace:
                 ours.execute_command("FLUSHALL")
+            evicted = _evicted(ours)
         try:
             for number in numbers:
                 self._copy(source, number)
@@ -131,6 +132,12 @@ class Target:
             raise DatabaseError(
                 str(exc), hint="the server has a part of the dump now; load it again with --replace"
             ) from exc
+        with self.connected() as ours:
+            if _evicted(ours) != evicted:
+                raise DatabaseError(
+                    f"{printable(self.shown)}: the server has evicted keys while it was loaded",
+                    hint="increase its maxmemory, and load the dump again with --replace",
+                )
 
     def _copy(self, source: Target, number: int) -> None:
         with source.connected(number) as theirs, self.connected(number) as ours:
@@ -298,6 +305,12 @@ def _numbers(client: Any) -> list[int]:
     """Return the numbers of the databases that have keys."""
     found = client.execute_command("INFO", "keyspace")
     return [int(each) for each in re.findall(r"^db(\d+):", _text(found), re.MULTILINE)]
+
+
+def _evicted(client: Any) -> int:
+    """Return how many keys the server has removed for want of memory."""
+    found = re.search(r"^evicted_keys:(\d+)", _text(client.execute_command("INFO", "stats")), re.M)
+    return int(found[1]) if found else 0
 
 
 def _answers(client: Any, commands: Iterable[Sequence[Any]]) -> list[Any]:
