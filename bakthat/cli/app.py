@@ -75,14 +75,17 @@ class _CommandParser(argparse.ArgumentParser):
         finally:
             self._inside = False
         if others:  # the program's parser would print its usage with the error
-            self.error(f"it does not take {' '.join(map(shlex.quote, others))}")
+            self.error(
+                f"it does not take {' '.join(map(shlex.quote, others))}",
+                "; a value with spaces needs quotes",
+            )
         return found, others
 
-    def error(self, message: str) -> NoReturn:
+    def error(self, message: str, more_hint: str = "") -> NoReturn:
         """Raise UsageError: it is printed as every error is, and has no list of all options."""
         raise UsageError(
             f"{self.prog.removeprefix('bakthat ')}: {message}",
-            hint=f"{self.prog} --help shows what it takes",
+            hint=f"{self.prog} --help shows what it takes{more_hint}",
         )
 
 

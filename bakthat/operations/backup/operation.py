@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bakthat.archive.create.worker import open_content
 from bakthat.conf import DEFAULT_PROFILE
+from bakthat.errors import UsageError
 from bakthat.format.description import join_tags
 from bakthat.operations.backup.request import (
     BackupRequest,
@@ -116,7 +117,8 @@ def backup(
     ("50%" or 50), nothing is stored. What a tree can leave out, and increments, are not for
     streams.
 
-    *progress* is called with the bytes read and the bytes to read; its method ``on_state``, where
+    *progress* is called with the bytes read and the bytes to read, 0 of a stream whose size is not
+    known; its method ``on_state``, where
     it has one, gets a :class:`~bakthat.system.streams.ProgressState` in place of that. Without it,
     the log has percentages. The logger ``bakthat.files`` names each file once its own level is
     INFO.
@@ -131,11 +133,15 @@ def backup(
     """
     session = Session(profile, config, conf, destination, host=host)
     _say_where_unconfigured(session)
+    if command is not None and filename is not None:
+        raise UsageError(
+            "a command and a path were given, and a backup has one source",
+            hint="quote the whole command: --command 'pg_dump shop' (command= in Python)",
+        )
     refuse_url(filename)
     if command is not None or filename in ("-", b"-"):
         refuse_misplaced(
             "a stream",
-            path=filename is not None and command is not None,
             exclude_file=exclude_file is not None,
             exclude_caches=exclude_caches,
             one_file_system=one_file_system,
