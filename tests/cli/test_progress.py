@@ -396,6 +396,23 @@ def test_a_backup_tells_what_it_reads_and_how_much_it_stored(
     assert recorder.states[-1].done == recorder.states[-1].total
 
 
+def test_a_stream_has_a_total_once_its_size_can_be_expected(local: Conf) -> None:
+    command = "head -c 3000000 /dev/zero"
+
+    def states() -> list[ProgressState]:
+        recorder = Recorder()
+        bakthat.backup(
+            command=command, custom_filename="zero", conf=local, password="", progress=recorder
+        )
+        return recorder.states
+
+    *running, last = states()
+    assert max(state.done for state in running) == 3_000_000
+    assert {state.total for state in running} == {0}
+    assert last[:2] == (3_000_000, 3_000_000)
+    assert {state.total for state in states()} == {3_000_000}
+
+
 def test_a_single_file_is_named_too(local: Conf, tmp_path: Path, out: Path) -> None:
     path = tmp_path / "dump.tgz"
     path.write_bytes(os.urandom(3_000_000))

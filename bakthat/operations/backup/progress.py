@@ -47,7 +47,8 @@ def renewing(
 class UploadProgress:
     """Reports progress to a function, or else logs a line at each tenth.
 
-    *report* knows what is read now; *stored* returns the bytes that were sent so far.
+    *total* is in bytes, 0 where it is not known. *report* knows what is read now; *stored* returns
+    the bytes that were sent so far.
     """
 
     def __init__(
@@ -69,7 +70,8 @@ class UploadProgress:
         """Report *size* more bytes."""
         self._done += size
         if self._on_state is not None:
-            self._on_state(self._state(max(self._done, self._total)))
+            total = max(self._done, self._total) if self._total else 0
+            self._on_state(self._state(total))
             return
         # Below 100 until the storage has confirmed: a tree may grow while it is read.
         tenth = min(self._done * 10 // self._total, 9) if self._total else 0
