@@ -116,6 +116,22 @@ def test_an_exit_code_is_known(code: int) -> None:
     assert 0 < ended.seconds < 60
 
 
+def test_a_line_of_standard_error_that_a_tab_indents_is_indented_by_spaces() -> None:
+    ended = result_of("printf 'no server\\n\\tIs it running?\\tOr not?\\n' >&2; exit 1")
+    assert ended.stderr == "no server\n    Is it running?\\tOr not?"
+    assert ended.problem() == "ended with exit code 1: no server; Is it running?\\tOr not?"
+
+
+def test_a_line_that_names_its_program_is_logged_as_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "bakthat.programs")
+    line = "echo 'pg_dump: error: no' >&2; echo 'detail: yes' >&2"
+    with RunningProgram(Program("pg_dump", ("/bin/sh", "-c", line))) as program:
+        assert program.wait().succeeded
+    assert caplog.messages == ["pg_dump: error: no", "pg_dump: detail: yes"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
 def test_a_signal_is_known(number: signal.Signals) -> None:
     ended = result_of(f"ulimit -c 0; kill -{int(number)} $$")

@@ -160,13 +160,21 @@ class ProgramErrors:
         end = self._end
         if len(end) > STDERR_BYTES:
             end = end.partition(b"\n")[2] or end
-        text = "\n".join(map(printable, end.decode(errors="replace").splitlines()))
+        text = "\n".join(map(_shown, end.decode(errors="replace").splitlines()))
         return text.encode()[-STDERR_BYTES:].decode(errors="ignore").strip("\n")
 
     def _log(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip()
         if text:
-            log.log(self._level, "%s: %s", self._name, printable(text))
+            said_by = "" if text.startswith(f"{self._name}: ") else f"{self._name}: "
+            log.log(self._level, "%s%s", said_by, _shown(text))
+
+
+def _shown(line: str) -> str:
+    """Return a line of a program in printable characters, and indented by spaces."""
+    # Other tabs stay, since a secret that has one is masked later, as it is printable.
+    text = line.lstrip("\t")
+    return "    " * (len(line) - len(text)) + printable(text)
 
 
 def make_pipe(reader: ExitStack, writer: ExitStack) -> tuple[io.FileIO, io.FileIO]:
