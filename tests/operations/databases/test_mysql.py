@@ -587,8 +587,9 @@ def test_a_wrong_password_is_one_line(mariadb: MariaDB) -> None:
 
 def test_a_server_that_is_down_is_one_line() -> None:
     port = free_port()
-    message, _ = refusal(DatabaseUrl("mysql", "me", "127.0.0.1", port))
+    message, hint = refusal(DatabaseUrl("mysql", "me", "127.0.0.1", port))
     assert message.startswith(f"cannot connect to mysql://me@127.0.0.1:{port}: Can't connect to ")
+    assert hint == "check the host and the port, and that the server runs"
     message, _ = refusal(DatabaseUrl("mysql", "me", socket="/nowhere/socket"))
     assert "cannot connect to mysql://me@%2Fnowhere%2Fsocket: Can't connect to local" in message
 
@@ -596,7 +597,7 @@ def test_a_server_that_is_down_is_one_line() -> None:
 def test_a_missing_database_is_one_line(mariadb: MariaDB) -> None:
     message, hint = refusal(mariadb.url().of("shpo"))
     where = f"mariadb://keeper@127.0.0.1:{mariadb.port}"
-    assert (message, hint) == (f"there is no database shpo at {where}", "did you mean shop?")
+    assert (message, hint) == (f"'{where}' has no database 'shpo'", "did you mean shop?")
     assert refusal(mariadb.url().of("zzz"))[1] == "its databases: all, shop"
 
 
@@ -604,11 +605,11 @@ def test_a_missing_program_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("PATH", str(tmp_path))
     assert refusal(DatabaseUrl("mariadb")) == (
         "mariadb-dump is not installed",
-        "install the package mariadb-client (Debian)",
+        "on Debian: apt install mariadb-client",
     )
     assert refusal(DatabaseUrl("mysql")) == (
         "mysqldump is not installed",
-        "install the package default-mysql-client (Debian)",
+        "on Debian: apt install default-mysql-client",
     )
 
 

@@ -214,7 +214,7 @@ def test_a_missing_program_is_told_with_its_package(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     error = refusal(running.server(), shop)
-    assert str(error) == "pg_dump is not installed: no such file or directory"
+    assert str(error) == "pg_dump is not installed"
     assert "apt install postgresql-client" in error.hint
     with pytest.raises(DatabaseError, match="pg_dumpall is not installed"):
         running.server().globals().check()
@@ -373,6 +373,9 @@ def test_a_container_without_the_program_is_told(running: PostgreSQL, tmp_path: 
     told = error(f"env PATH={tmp_path}")
     assert str(told).startswith("'env' cannot run pg_dump: ended with exit code 127: env: ")
     assert "install PostgreSQL's client there" in told.hint
+    failed = error("sh -c 'echo no daemon >&2; exit 1'")
+    assert str(failed).startswith("pg_dump, for 'postgresql://postgres@127.0.0.1:")
+    assert str(failed).endswith("', ended with exit code 1: no daemon")
     assert str(error("docker-of-nobody exec -i db")).startswith("cannot run 'docker-of-nobody'")
     assert str(error("docker 'exec")).endswith("are invalid: no closing quotation")
 

@@ -11,10 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from bakthat.errors import DatabaseError
 from bakthat.system.programs import Program
 
+PASSWORD_HINT = (
+    "set database_password_file, database_password_command or database_password in the profile"
+)
+UNREACHABLE_HINT = "check the host and the port, and that the server runs"
 HEAD_BYTES = 1 << 16
 """How much of a dump :class:`HeadReader` needs."""
+
+
+def missing_program(name: str, package: str) -> DatabaseError:
+    """Return the error for a program that is not on PATH; *package* is the one of Debian."""
+    return DatabaseError(f"{name} is not installed", hint=f"on Debian: apt install {package}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from bakthat.errors import DatabaseError
-from bakthat.operations.sources.databases.base import Access
+from bakthat.operations.sources.databases.base import (
+    PASSWORD_HINT,
+    UNREACHABLE_HINT,
+    Access,
+    missing_program,
+)
 from bakthat.operations.sources.databases.url_parts import DatabaseUrl
 from bakthat.system.programs import SECRET_FILE, Ended, Program, find_program, run_program
 from bakthat.system.text import did_you_mean, enumerate_some, printable, reason_of
@@ -41,6 +46,7 @@ _WRONG_PASSWORD = {1045, 1698, 1862}
 _NO_PRIVILEGE = {1044, 1142, 1143, 1227, 1370, 1419}
 _NO_DATABASE = 1049
 _TLS = 2026
+_NOT_REACHED = {2002, 2003, 2005}
 
 _OPTION_FILES = re.compile(r"options are read from the following files in the given order:\n(.*)")
 _ERROR = re.compile(r"ERROR (\d+)(?: \(\w+\))?(?: at line \d+)?(?: in file: '[^']*')?: (.*)", re.S)
@@ -153,10 +159,7 @@ class Client:
             found = find_program(*names)
             if found is not None:
                 return found
-            package = _PACKAGES[self.url.kind]
-            raise DatabaseError(
-                f"{names[0]} is not installed", hint=f"install the package {package} (Debian)"
-            )
+            raise missing_program(names[0], _PACKAGES[self.url.kind])
         for name in names:
             ended, _ = self._run(self._program(name, "--version"), seconds=_PROBE_SECONDS)
             if ended.succeeded:
@@ -218,16 +221,17 @@ class Client:
             message = f"cannot connect to {where}: {text}"
             if code == _TLS:
                 hint = "set the options of TLS in ~/.my.cnf, in the section [client]"
+            elif code in _NOT_REACHED:
+                hint = UNREACHABLE_HINT
         elif code in _WRONG_PASSWORD:
             message = f"cannot log in to {where}: {text}"
             hint = (
                 "with --via, the password must be where the programs run, such as in ~/.my.cnf"
                 if self._access.via
-                else "set database_password_file, database_password_command or"
-                " database_password in the profile"
+                else PASSWORD_HINT
             )
         elif code == _NO_DATABASE and database is not None:
-            message = f"there is no database {printable(database)} at {where}"
+            message = f"'{where}' has no database '{printable(database)}'"
             hint = self._similar(database)
         else:
             message = f"{where}: {text}"

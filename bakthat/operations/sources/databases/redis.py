@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NoReturn
 
 from bakthat.errors import DatabaseError, UsageError
-from bakthat.operations.sources.databases.base import Access
+from bakthat.operations.sources.databases.base import Access, missing_program
 from bakthat.operations.sources.databases.redis_load import (
     RedisLoad,
     Target,
@@ -71,10 +71,7 @@ class RedisDatabases:
     def check(self) -> None:
         """Raise DatabaseError unless the server answers, and the user may copy it."""
         if not self._access.via and not find_program("redis-cli", "valkey-cli"):
-            raise DatabaseError(
-                "redis-cli is not installed: it dumps Redis",
-                hint="install it; Debian has it in the package redis-tools",
-            )
+            raise missing_program("redis-cli", "redis-tools")
         answer = self._answer("PING")
         # Whoever may not PING may still be allowed to copy.
         if answer != "PONG" and not answer.startswith("NOPERM"):

@@ -16,7 +16,7 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 from bakthat.errors import DatabaseError
-from bakthat.operations.sources.databases.base import Access
+from bakthat.operations.sources.databases.base import PASSWORD_HINT, UNREACHABLE_HINT, Access
 from bakthat.operations.sources.databases.url_parts import DatabaseUrl
 from bakthat.system.programs import Program, RunningProgram, find_program
 from bakthat.system.text import printable, reason_of
@@ -32,15 +32,15 @@ _SOCKET_PATH = 90
 """How long the path of a Unix socket is at most, with room to spare: in bytes."""
 
 
+_LOGIN_HINT = f"{PASSWORD_HINT}, and the user, if any, in the URL: redis://me@host"
+
+
 def connection_problem(text: str, access: Access) -> tuple[str, str]:
     """Return what an error of a Redis server or client means, without the password, and a hint."""
     if re.search("WRONGPASS|invalid username-password|invalid password", text):
-        return "the password or the user is wrong", "check the user of the URL, and the password"
+        return "the password or the user is wrong", _LOGIN_HINT
     if re.search("NOAUTH|uthentication required", text):
-        return (
-            "the server needs a password",
-            "give the password; a URL may have a user: redis://me@",
-        )
+        return "the server needs a password", _LOGIN_HINT
     if re.search("without any password configured", text):
         return "a password was given, and the server has none", "leave out the password"
     if re.search("NOPERM|no permissions", text):
@@ -49,7 +49,7 @@ def connection_problem(text: str, access: Access) -> tuple[str, str]:
     # The words of redis-cli name the server again.
     found = re.match(r"Could not connect to Redis at \S+: ", text)
     rest = masked(printable(text[found.end() if found else 0 :]), access)
-    return (f"cannot connect: {rest}" if found else rest), ""
+    return (f"cannot connect: {rest}", UNREACHABLE_HINT) if found else (rest, "")
 
 
 def masked(text: str, access: Access) -> str:
@@ -164,7 +164,7 @@ class RedisLoad:
         if server is None:
             raise DatabaseError(
                 "redis-server is not installed: it reads and verifies a dump of Redis",
-                hint="install it; Debian has it in the package redis-server",
+                hint="on Debian: apt install redis-server",
             )
         self._server = server
         if target and not target.is_empty() and not replace:

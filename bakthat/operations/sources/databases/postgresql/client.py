@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from bakthat.errors import DatabaseError
-from bakthat.operations.sources.databases.base import Access
+from bakthat.operations.sources.databases.base import (
+    PASSWORD_HINT,
+    UNREACHABLE_HINT,
+    Access,
+    missing_program,
+)
 from bakthat.operations.sources.databases.url_parts import DatabaseUrl
 from bakthat.system.programs import SECRET_FILE, Ended, Program, run_program
 from bakthat.system.text import did_you_mean, enumerate_some, printable, reason_of
@@ -17,9 +22,6 @@ CONNECT_SECONDS = 20
 """How long a server may take to answer a connection, for each of its addresses."""
 ADMINISTRATION_SECONDS = 1800
 """How long a statement of bakthat may take: a database is dropped after a checkpoint."""
-PASSWORD_HINT = (
-    "set database_password_file, database_password_command or database_password in the profile"
-)
 _MESSAGE = re.compile(r"^.*?\b(?:ERROR|FATAL|PANIC):\s+(?P<text>.*)$", re.MULTILINE)
 _CONNECTION = re.compile(
     r"^.*?: error: (?:connection to server .*? failed: )?(?P<text>.*)$", re.MULTILINE
@@ -156,7 +158,9 @@ class Client:
                     f"cannot run '{self._via()}': {reason_of(exc)}",
                     hint="check the words that precede the programs of the database",
                 ) from exc
-            raise self._missing(program.name, reason_of(exc)) from exc
+            if isinstance(exc, FileNotFoundError):
+                raise missing_program(program.name, "postgresql-client") from exc
+            raise DatabaseError(f"cannot run {program.name}: {reason_of(exc)}") from exc
 
     def error(self, ended: Ended, doing: str, database: str | None = None) -> DatabaseError:
         """Return the error that says in one line why a program failed, and what to do.
@@ -167,15 +171,20 @@ class Client:
         found = _MESSAGE.search(ended.stderr) or _CONNECTION.search(ended.stderr)
         reason = self._masked(found["text"] if found is not None else ended.problem())
         if self.access.via and ended.exit_code in _NOT_RUN:
-            return self._missing(doing, reason)
+            return DatabaseError(
+                f"'{self._via()}' cannot run {doing}: {reason}",
+                hint="install PostgreSQL's client there, and check what precedes the program",
+            )
         refused = self._refusal(ended.stderr, database)
         if refused is not None:
             return refused
         where = f"'{self.shown(database)}'"
         if "connection to server" in ended.stderr or not _MESSAGE.search(ended.stderr):
             if _UNREACHABLE.search(ended.stderr):
-                hint = "check the host and the port, and that the server runs"
-                return DatabaseError(f"cannot connect to {where}: {reason}", hint=hint)
+                message = f"cannot connect to {where}: {reason}"
+                return DatabaseError(message, hint=UNREACHABLE_HINT)
+            if found is None:  # the reason is how it ended
+                return DatabaseError(f"{doing}, for {where}, {reason}")
             return DatabaseError(f"{where}: {reason}")
         hint = ""
         if "permission denied" in reason or "must be" in reason:
@@ -215,17 +224,6 @@ class Client:
                 shown = enumerate_some([printable(name) for name in known])
                 return did_you_mean(database, known) or f"it has: {shown}"
         return ""
-
-    def _missing(self, program: str, reason: str) -> DatabaseError:
-        if self.access.via:
-            return DatabaseError(
-                f"'{self._via()}' cannot run {program}: {reason}",
-                hint="install PostgreSQL's client there, and check what precedes the program",
-            )
-        return DatabaseError(
-            f"{program} is not installed: {reason}",
-            hint="install the client of PostgreSQL, on Debian: apt install postgresql-client",
-        )
 
     def _password_hint(self) -> str:
         if self.access.via:
