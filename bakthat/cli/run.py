@@ -60,7 +60,7 @@ def _run(arguments: Sequence[str]) -> int:
     except BakthatError as exc:
         if debug:
             logging.getLogger("bakthat").exception("the traceback of the error")
-        print_error(str(exc), exc.hint, *_notes(exc), kind=type(exc).__name__)
+        print_error(str(exc), exc.hint, *_notes(exc), kind=_public_name(exc))
         return _exit_code(exc)
     except terminal.OutputError as exc:
         # Otherwise Python flushes it at exit, fails again, and prints a traceback.
@@ -82,6 +82,12 @@ def _run(arguments: Sequence[str]) -> int:
             kind=type(exc).__name__,
         )
         return ExitCode.FAILED
+
+
+def _public_name(exc: BakthatError) -> str:
+    """Return the name of the first class of an exception that is in :mod:`bakthat.errors`."""
+    module = BakthatError.__module__
+    return next(each.__name__ for each in type(exc).__mro__ if each.__module__ == module)
 
 
 def _notes(exc: BaseException) -> list[str]:
