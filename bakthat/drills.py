@@ -50,7 +50,7 @@ from bakthat.system.paths import PathLike, expanded
 from bakthat.system.programs import Program, RunningProgram, shell_program
 from bakthat.system.signals import held_back
 from bakthat.system.streams import Progress
-from bakthat.system.text import counted, enumerate_some, human_size, printable, reason_of, to_native
+from bakthat.system.text import enumerate_some, human_size, printable, reason_of, to_native
 
 log = logging.getLogger("bakthat")
 
@@ -247,7 +247,7 @@ class _Drill:
             raise DrillError(f"not all that was restored can be read: {report.warnings[0]}")
         if count:
             raise DrillError(
-                f"{counted(count, 'entry').replace('entrys', 'entries')} came back different: "
+                f"{count} {'entry' if count == 1 else 'entries'} came back different: "
                 f"{enumerate_some(differing)}",
                 hint="bakthat check --read-data tells whether the stored backup is whole",
             )
@@ -257,11 +257,11 @@ class _Drill:
             return
         shell = shell_program(self.check_command)
         inside = ("/bin/sh", "-c", 'cd -- "$0" && exec "$@"', str(directory), *shell.arguments)
-        program = Program("the check", inside, {TARGET_VARIABLE: target})
+        program = Program("the check command", inside, {TARGET_VARIABLE: target})
         with RunningProgram(program) as running:
             ended = running.wait()
         if not ended.succeeded:
-            raise DrillError(f"the command that checks {ended.problem()}")
+            raise DrillError(f"{program.name} {ended.problem()}")
 
 
 _SHOWN = 10

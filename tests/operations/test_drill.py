@@ -235,7 +235,7 @@ def test_a_command_checks_in_the_directory(conf: Conf, tree: Path, temporary: Pa
     line = 'test "$(pwd -P)" = "$(realpath "$BAKTHAT_DRILL")" && grep -q hello mydir/a.txt'
     entry = bakthat.drill("mydir", conf=conf, check_command=line)
     assert entry.metadata["drill"]["checks"] == 1
-    with pytest.raises(DrillError, match=r"^the command that checks ended with exit code 7: why$"):
+    with pytest.raises(DrillError, match=r"^the check command ended with exit code 7: why$"):
         bakthat.drill("mydir", conf=conf, check_command="echo why >&2; exit 7")
     with pytest.raises(DrillError, match="exit code 1"):
         bakthat.drill("mydir", conf=conf, check_command="false | cat")
@@ -422,9 +422,9 @@ def test_the_command_line_says_what_a_drill_has_found(
     assert "restores: 5 B, 1 check passed" in done.stderr
     failed = user.run("drill", "mydir", "--check-command", "echo no orders; false")
     assert failed.code == 1
-    assert "error: the command that checks ended with exit code 1: no orders" in failed.stderr
+    assert "error: the check command ended with exit code 1: no orders" in failed.stderr
     (entry,) = user.run("show", "--json").lines("backup")
     assert entry["metadata"]["drill"]["problem"] == (
-        "the command that checks ended with exit code 1: no orders"
+        "the check command ended with exit code 1: no orders"
     )
     assert user.run("drill", "mydir", "--check", "SELECT 1").code == 2

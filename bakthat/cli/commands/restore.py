@@ -240,7 +240,8 @@ def restore(
     "--check-command",
     section="checks",
     metavar="LINE",
-    help="a line for the shell, run in the scratch directory, that must succeed",
+    help="a line for the shell, run in the scratch directory, that must succeed; $BAKTHAT_DRILL is "
+    "the directory, or the file or URL of the scratch database",
 )
 @option(
     "--into",

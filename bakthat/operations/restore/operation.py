@@ -152,7 +152,7 @@ def restore(
         raise UsageError("a command and a database were given", hint="give one of them")
     if into is None and (replace or (via, database_password) != (None, None)):
         raise UsageError(
-            "what is said about a database needs the database",
+            "--replace, --via and database_password are for a restore into a database",
             hint="name it: --into postgresql://host/name (into= in Python)",
         )
     options = RestoreOptions(
