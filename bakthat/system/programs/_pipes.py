@@ -166,8 +166,8 @@ class ProgramErrors:
     def _log(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip()
         if text:
-            said_by = "" if text.startswith(f"{self._name}: ") else f"{self._name}: "
-            log.log(self._level, "%s%s", said_by, _shown(text))
+            prefix = "" if text.startswith(f"{self._name}: ") else f"{self._name}: "
+            log.log(self._level, "%s%s", prefix, _shown(text))
 
 
 def _shown(line: str) -> str:
