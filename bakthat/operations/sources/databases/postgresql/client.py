@@ -158,7 +158,7 @@ class Client:
                     f"cannot run '{self._via()}': {reason_of(exc)}",
                     hint="check the words that precede the programs of the database",
                 ) from exc
-            if isinstance(exc, FileNotFoundError):
+            if isinstance(exc, (FileNotFoundError, NotADirectoryError)):
                 raise missing_program(program.name, "postgresql-client") from exc
             raise DatabaseError(f"cannot run {program.name}: {reason_of(exc)}") from exc
 
