@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from bakthat.errors import ConfigError
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HINT = "give the whole path, which begins with a slash"
 
 PathLike = str | os.PathLike[str]
@@ -29,6 +31,11 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     if "\0" in text:
         raise ConfigError(f"no path can hold a NUL character: {text!r}", hint="remove it")
     return Path(os.path.abspath(text))
+
+
+def is_url(text: object) -> bool:
+    """Return whether *text* is a text that begins as a URL does, and no file's name."""
+    return isinstance(text, str) and _URL.match(text) is not None and not os.path.lexists(text)
 
 
 def cache_directory() -> Path | None:

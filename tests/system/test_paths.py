@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bakthat.errors import ConfigError
-from bakthat.system.paths import expanded
+from bakthat.system.paths import expanded, is_url
 
 
 def test_the_home_directory_is_expanded(isolated_environment: Path) -> None:
@@ -37,3 +37,13 @@ def test_an_unknown_user_and_a_nul_are_errors() -> None:
         expanded("~no-such-user/store")
     with pytest.raises(ConfigError, match="NUL"):
         expanded("a\0b")
+
+
+def test_a_url_is_told_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert is_url("postgresql://db/shop")
+    assert is_url("s3://bucket")
+    for other in ("shop", "://shop", "dir/s3://bucket", None, Path("s3://bucket"), b"s3://bucket"):
+        assert not is_url(other)
+    (tmp_path / "postgresql:" / "db").mkdir(parents=True)
+    assert not is_url("postgresql://db")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import shlex
 import time
 from typing import TYPE_CHECKING
@@ -31,6 +30,7 @@ from bakthat.cli.process import keep_freed_memory
 from bakthat.cli.progress import progress_bar
 from bakthat.errors import BakthatError, UsageError
 from bakthat.policy.defaults import DETECT
+from bakthat.system.paths import is_url
 from bakthat.system.text import printable
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def backup(
     started = time.monotonic()
     keep_freed_memory()
     if dry_run or why is not None:
-        if command is not None or filename == "-" or _is_url(filename):
+        if command is not None or filename == "-" or is_url(filename):
             raise UsageError(
                 "what a stream would store is known only once it is read",
                 hint="leave --dry-run and --why out",
@@ -285,7 +285,7 @@ def backup(
         summary = _summary_of(entry, profile, config)
         print_result(summary, lines=[("backup", entry.as_dict())], is_last=is_last)
 
-    if command is None and filename is not None and _is_url(filename):
+    if command is None and filename is not None and is_url(filename):
         # Imported here, as --help needs none of it.
         from bakthat.operations.backup.request import refuse_misplaced
 
@@ -336,10 +336,6 @@ def backup(
         raise UsageError("--via is for databases", hint="name one: postgresql://host/shop")
     entry = run_operation("backup", run, show)
     return None if entry.is_skipped or entry.is_complete else ExitCode.INCOMPLETE
-
-
-def _is_url(filename: str | None) -> bool:
-    return filename is not None and "://" in filename and not os.path.lexists(filename)
 
 
 def _summary_of(entry: Backups, profile: str, config: str | None) -> Summary:

@@ -18,7 +18,7 @@ from bakthat.operations.sources.base import ContentCheck
 from bakthat.operations.sources.files import BackupSource
 from bakthat.passwords import EncryptionKeys, encryption_keys, may_ask
 from bakthat.session.session import Session
-from bakthat.system.paths import PathLike, expanded
+from bakthat.system.paths import PathLike, expanded, is_url
 from bakthat.system.text import counted, printable
 
 log = logging.getLogger("bakthat")
@@ -161,7 +161,7 @@ def refuse_misplaced(source: str, **given: bool) -> None:
 
 def refuse_url(filename: PathLike | None) -> None:
     """Raise UsageError for the URL of a database, which is not quoted: it may have a password."""
-    if isinstance(filename, str) and "://" in filename and not os.path.lexists(filename):
+    if is_url(filename):
         raise UsageError(
             "a URL is no file or directory", hint="bakthat.backup_databases backs up databases"
         )

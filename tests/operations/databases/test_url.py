@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from bakthat.errors import UsageError
@@ -116,13 +114,3 @@ def test_an_invalid_url_is_refused_without_being_quoted(text: str, message: str,
     assert message in str(caught.value)
     assert hint in caught.value.hint
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
-
-
-def test_a_url_is_told_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert url.is_url("postgresql://db/shop")
-    assert url.is_url("s3://bucket")
-    assert not url.is_url("shop")
-    assert not url.is_url("://shop")
-    (tmp_path / "postgresql:" / "db").mkdir(parents=True)
-    assert not url.is_url("postgresql://db")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -31,11 +30,6 @@ _ALIASES = {"postgres": "postgresql"}
 _SOCKET_OPTIONS = {"postgresql": "host", "mysql": "socket", "mariadb": "socket", "redis": "socket"}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _NUMBER = re.compile(r"[0-9]{1,5}", re.ASCII)
-
-
-def is_url(text: str) -> bool:
-    """Return whether *text* is a URL, of a database or not, and no file's name."""
-    return _SCHEME.match(text) is not None and not os.path.lexists(text)
 
 
 def parse(text: str, access: Access) -> tuple[Server, str | None]:
