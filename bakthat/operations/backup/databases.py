@@ -95,7 +95,10 @@ def backup_databases(
                 )
                 database.check()
                 dump = database.dump()
-                entry = backup.store(lambda stream: write_output(dump, stream, timeout=seconds))  # noqa: B023  # called at once
+                write = functools.partial(
+                    write_output, dump, timeout=seconds, hint="nothing was stored"
+                )
+                entry = backup.store(write)
         except (DatabaseError, ProducerError, UsageError) as exc:
             if len(databases) == 1:
                 raise

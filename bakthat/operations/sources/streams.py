@@ -89,10 +89,17 @@ class Stream(Protocol):
         """Write all of *data*."""
 
 
-def write_output(program: Program, stream: Stream, *, timeout: float | None = None) -> Ended:
+def write_output(
+    program: Program,
+    stream: Stream,
+    *,
+    timeout: float | None = None,
+    hint: str = "nothing was stored; run it in a shell to see what is wrong",
+) -> Ended:
     """Run *program* and write its output to *stream*; return how it ended.
 
     The program has ended when this returns or raises. *timeout* is in seconds; None is for ever.
+    *hint* is that of a failure.
     Raises ProducerError unless it ended with exit code 0, and what *stream* raises.
     """
     try:
@@ -110,7 +117,7 @@ def write_output(program: Program, stream: Stream, *, timeout: float | None = No
     if not ended.succeeded:
         raise ProducerError(
             f"{printable(program.name)} {ended.problem()}",
-            hint="nothing was stored; run it in a shell to see what is wrong",
+            hint=hint,
         )
     return ended
 
