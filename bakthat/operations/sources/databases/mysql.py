@@ -205,9 +205,9 @@ class MySQLDatabase:
                 f"{self.url} is not empty ({found})",
                 hint="load into another database, or replace what is in it with --replace",
             )
-        beside = f"bakthat_restore_{secrets.token_hex(8)}"
-        self._client.query(f"CREATE DATABASE {quoted(beside)}")
-        return _Load(self._client, beside, undo=_dropped(beside), replaces=self.name)
+        new = f"bakthat_restore_{secrets.token_hex(8)}"
+        self._client.query(f"CREATE DATABASE {quoted(new)}")
+        return _Load(self._client, new, undo=_dropped(new), replaces=self.name)
 
 
 def _claim(client: Client, name: str) -> None:
@@ -248,10 +248,14 @@ def dump_program(client: Client, name: str) -> Program:
         if client.knows(client.dump, known)
     ]
     command = client.command(client.dump, *_DUMP_OPTIONS, *extra, "--", name)
-    return _whole(client, f"ALTER DATABASE {_options(client, name)};\n\n", name, command)
+    return _checked_dump(client, f"ALTER DATABASE {_options(client, name)};\n\n", name, command)
 
 
-def _whole(client: Client, header: str, name: str, command: tuple[str, ...]) -> Program:
+def _checked_dump(client: Client, header: str, name: str, command: tuple[str, ...]) -> Program:
+    """Return the program that writes *header*, then a dump, and fails unless its end is there.
+
+    *name* is that of the dumped database, whose name is left out, and *command* writes the dump.
+    """
     script = Path(__file__).with_name("mysql_dump.py")
     return client.program(
         client.dump, (sys.executable, "-I", "-S", str(script), header, name, *command)
@@ -279,7 +283,9 @@ class MariaDBUsers:
         """Return the program that writes SQL to make the users again."""
         # Without --insert-ignore no server could load the dump: each has the user root.
         options = ("--system=users", "--insert-ignore", "--comments")
-        return _whole(self._client, "", "", self._client.command(self._client.dump, *options))
+        return _checked_dump(
+            self._client, "", "", self._client.command(self._client.dump, *options)
+        )
 
     def load(self, *, replace: bool) -> Load:
         """Prepare to make the users again; passwords and privileges of those there are set anew.
