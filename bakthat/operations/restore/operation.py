@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bakthat import models
 from bakthat.archive.extract.selection import Selection
@@ -18,22 +18,18 @@ from bakthat.errors import CorruptArchiveError, NotFoundError, UsageError
 from bakthat.operations.restore.archive import ArchiveRestore
 from bakthat.operations.restore.options import RestoreOptions
 from bakthat.operations.restore.state import StateRestore, archives_to_read
-from bakthat.operations.restore.stream import (
-    Consumer,
-    StreamRestore,
-    database_consumer,
-    program_consumer,
-)
-from bakthat.operations.sources.databases.url import parts
 from bakthat.passwords import may_ask
 from bakthat.policy.storage_classes import DEFAULT_DAYS, STANDARD
 from bakthat.session import cold
 from bakthat.session.reading import KeyFinder, expected_of, find_to_restore
 from bakthat.session.session import Session, operation, result_log
 from bakthat.system.paths import PathLike, expanded
-from bakthat.system.programs import shell_program
 from bakthat.system.streams import Progress
 from bakthat.system.text import counted, human_size, printable
+
+if TYPE_CHECKING:
+    # Imported where it is used: a restore into a directory needs no programs and databases.
+    from bakthat.operations.restore.stream import Consumer
 
 log = logging.getLogger("bakthat")
 
@@ -138,23 +134,25 @@ def restore(
     repeated = _arguments_to_repeat(
         output, identity_file, prompt, paths, keep_going, use_index, partial, any_size
     )
-    # Each of them may have a password.
-    repeated += ["--to-command", "…"] if to_command is not None else []
-    repeated += ["--into", parts(into).shown] if into is not None else []
-    repeated += ["--replace"] if replace else []
-    repeated += ["--via", "…"] if via is not None else []
-    if (to_command, into) != (None, None) and (output is not None or paths):
-        raise UsageError(
-            "a command or a database takes the whole stream, and no file appears",
-            hint="leave --output and --only out",
+    session = Session(profile, config, conf, destination)
+    consumer = None
+    if replace or (to_command, into, via, database_password) != (None, None, None, None):
+        from bakthat.operations.restore.stream import find_consumer
+
+        consumer = find_consumer(
+            session,
+            to_command=to_command,
+            into=into,
+            replace=replace,
+            via=via,
+            database_password=database_password,
         )
-    if to_command is not None and into is not None:
-        raise UsageError("a command and a database were given", hint="give one of them")
-    if into is None and (replace or (via, database_password) != (None, None)):
-        raise UsageError(
-            "--replace, --via and database_password are for a restore into a database",
-            hint="name it: --into postgresql://host/name (into= in Python)",
-        )
+        repeated += consumer.arguments
+        if output is not None or paths:
+            raise UsageError(
+                "a command or a database takes the whole stream, and no file appears",
+                hint="leave --output and --only out",
+            )
     options = RestoreOptions(
         target=_target(output),
         password=password,
@@ -170,14 +168,6 @@ def restore(
     )
     options.thaw.check()
     Selection(paths)  # invalid paths are an error before anything else
-    session = Session(profile, config, conf, destination)
-    consumer = None
-    if to_command is not None:
-        consumer = program_consumer(shell_program(to_command))
-    elif into is not None:
-        consumer = database_consumer(
-            session, into, replace=replace, password=database_password, via=via
-        )
     with operation(session, "restore", deferred=True) as current:
         found = find_to_restore(session, filename, host, source)
         report = ArchiveReport() if report is None else report
@@ -220,6 +210,8 @@ def restore_backup(
             keys = KeyFinder(session, options.password, options.identity_file, options.prompt)
         reading: ArchiveRestore | StateRestore
         if consumer is not None:
+            from bakthat.operations.restore.stream import StreamRestore
+
             reading = StreamRestore(session, found, expected, keys, options, consumer)
         elif found.is_increment:
             reading = StateRestore(stack, session, found, keys, options)

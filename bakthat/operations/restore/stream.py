@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +22,7 @@ from bakthat.passwords import DecryptionKeys
 from bakthat.pipeline import read
 from bakthat.session.reading import KeyFinder, byte_counter
 from bakthat.session.session import Session
-from bakthat.system.programs import Ended, Program, RunningProgram
+from bakthat.system.programs import Ended, Program, RunningProgram, shell_program
 from bakthat.system.signals import held_back
 from bakthat.system.streams import Buffer, Sink
 from bakthat.system.text import printable, reason_of
@@ -41,6 +41,8 @@ class Consumer:
     """Lets the stream be written, and takes it; raises what *write* raises, and its own errors."""
     check: Callable[[models.Backups], object] = lambda _: None
     """Raises UsageError when it cannot take the stream of a backup."""
+    arguments: Sequence[str] = ()
+    """What names it again on the command line, without what may be a secret."""
 
 
 class StreamRestore(ArchiveRestore):
@@ -88,12 +90,40 @@ class StreamRestore(ArchiveRestore):
         self._consumer.consume(write)
 
 
-def program_consumer(program: Program) -> Consumer:
-    """Return *program* as a consumer."""
-    return Consumer(program.name, lambda write: feed(program, write))
+def find_consumer(
+    session: Session,
+    *,
+    to_command: str | None,
+    into: str | None,
+    replace: bool,
+    via: str | None,
+    database_password: str | None,
+) -> Consumer:
+    """Return what takes the stream: the command, or the database of the URL *into*.
+
+    The arguments are those of :func:`bakthat.restore`. Raises UsageError.
+    """
+    if to_command is not None and into is not None:
+        raise UsageError("a command and a database were given", hint="give one of them")
+    if into is None and (replace or (via, database_password) != (None, None)):
+        raise UsageError(
+            "--replace, --via and database_password are for a restore into a database",
+            hint="name it: --into postgresql://host/name (into= in Python)",
+        )
+    if to_command is not None:
+        return _program_consumer(shell_program(to_command))
+    assert into is not None
+    return _database_consumer(session, into, replace=replace, password=database_password, via=via)
 
 
-def database_consumer(
+def _program_consumer(program: Program) -> Consumer:
+    # The line may have a password.
+    return Consumer(
+        program.name, lambda write: feed(program, write), arguments=["--to-command", "…"]
+    )
+
+
+def _database_consumer(
     session: Session, url: str, *, replace: bool, password: str | None, via: str | None
 ) -> Consumer:
     """Return the database of *url* as a consumer.
@@ -117,7 +147,11 @@ def database_consumer(
             raise
 
     found: list[str] = []
-    return Consumer(printable(parts(url).shown), consume, check)
+    shown = parts(url).shown
+    arguments = ["--into", shown, *(["--replace"] if replace else [])]
+    # The words may have a password.
+    arguments += ["--via", "…"] if via is not None else []
+    return Consumer(printable(shown), consume, check, arguments)
 
 
 @contextmanager

@@ -260,7 +260,7 @@ def test_what_fails_is_one_line(
 def test_options_without_a_database_are_refused(conf: Conf, tree: Path) -> None:
     bakthat.backup(tree, conf=conf)
     for options in ({"replace": True}, {"via": "docker exec -i db"}, {"database_password": "x"}):
-        with pytest.raises(UsageError, match="needs the database"):
+        with pytest.raises(UsageError, match="restore into a database"):
             bakthat.restore("mydir", conf=conf, **options)
     others = ({"output": "x"}, {"only": "a.txt"}, {"to_command": "cat"})
     for options in others:

@@ -37,7 +37,7 @@ _WITH_DATA = re.compile(
     rb"(?:DETAIL|CONTEXT|QUERY|STATEMENT|LINE \d+|Command was):"
     rb"|pg_(?:dump|restore): (?:detail: )?(?:Command|Query) was:"
 )
-"""Begins what the programs write behind an error: values of rows, or SQL, which may have secrets."""
+"""Begins what the programs write behind an error: values of rows, or SQL, perhaps with secrets."""
 _NOT_RUN = (126, 127)
 """The exit codes of shells, ``env`` and ``docker exec`` for a program that is not there."""
 
