@@ -468,6 +468,35 @@ def test_a_failure_ends_all_that_hold_the_output(line: str, how: str, witness: W
     witness.wait_for_end()
 
 
+def test_a_failure_ends_all_that_hold_the_input(witness: Witness) -> None:
+    line = f"{witness.begin} sleep 1000 <&0 & exit 3"
+    with RunningProgram(shell_program(line), stdin=True, timeout=60) as consumer:
+        with pytest.raises(BrokenPipeError):
+            write_for_ever(consumer)
+        assert consumer.wait().how() == "ended with exit code 3"
+        witness.wait_for_begin()
+        witness.wait_for_end()
+
+
+def test_a_failure_ends_the_input_that_another_group_holds(
+    witness: Witness, tmp_path: Path
+) -> None:
+    fifo = shlex.quote(str(tmp_path / "left"))
+    os.mkfifo(tmp_path / "left")
+    leave = f"import os; os.setsid(); print(os.getpid(), file=open({fifo!r}, 'w')); "
+    leave += "os.execvp('sleep', ['sleep', '1000'])"
+    daemon = f"{shlex.quote(sys.executable)} -c {shlex.quote(leave)} <&0"
+    line = f"{witness.begin} {daemon} & read pid <{fifo}; echo $pid >&2; exit 3"
+    with RunningProgram(shell_program(line), stdin=True, timeout=60) as consumer:
+        with pytest.raises(BrokenPipeError):
+            write_for_ever(consumer)
+        ended = consumer.wait()
+        assert ended.how() == "ended with exit code 3"
+        os.kill(int(ended.stderr), signal.SIGKILL)
+    witness.wait_for_begin()
+    witness.wait_for_end()
+
+
 @pytest.mark.parametrize("line", ["sleep 1000 | cat", "sleep 1000 & echo x"])
 def test_the_time_limit_ends_all_that_hold_the_output(line: str, witness: Witness) -> None:
     ended = result_of(witness.begin + line, timeout=0.5)

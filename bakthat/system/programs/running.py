@@ -251,8 +251,8 @@ class RunningProgram:
             self._ended = time.monotonic()
             self._stderr.drain()
             self._has_ended.set()
-            if self._status and self._output is not None:
-                self._ask_for_end()  # what the others still write is of no use
+            if self._status and (self._output is not None or self._input is not None):
+                self._ask_for_end()  # what the others still write or read is of no use
         elif word == "empty":
             self._group = 0
         elif word == "late":
@@ -277,7 +277,8 @@ class RunningProgram:
             self._is_lost = not self._is_asked and not self._is_late
         if self._is_lost:
             self._kill_group()
-        if self._is_lost or self._is_killed or self._is_late:
+        # After a failure, another group may still hold the input.
+        if self._status or self._is_lost or self._is_killed or self._is_late:
             self._on_over.write(b"x")
         self._stderr.drain()
         self._has_ended.set()
