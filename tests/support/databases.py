@@ -165,6 +165,33 @@ def postgresql_server(password: str = "") -> Iterator[dict[str, str]]:
 
 
 @contextmanager
+def postgresql_replica(environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Run a replica of a server of PostgreSQL; yield the environment of its clients."""
+    account = pwd.getpwnam("postgres") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
+    other = account.pw_uid if os.getuid() == 0 else None
+    with tempfile.TemporaryDirectory(prefix="pg") as name:
+        home = Path(name)
+        os.chown(home, account.pw_uid, account.pw_gid)
+        home.chmod(0o755)
+        done = subprocess.run(
+            [program("pg_basebackup"), "-D", home / "data", "-R", "-c", "fast", "--no-sync"],
+            user=other, cwd=home, capture_output=True, text=True, env={**os.environ, **environment},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        port = environment["PGPORT"]  # of its socket only, in a directory of its own
+        command = [program("postgres"), "-D", str(home / "data"), "-k", name, "-p", port]
+        client = ["psql", "-h", name, "-p", port, "-U", "postgres"]
+        with _running(
+            [*command, "-c", "listen_addresses="],
+            home / "server.log",
+            is_ready=lambda: succeeds(*client, "-c", "SELECT 1"),
+            stop=signal.SIGINT,
+            user=other,
+        ):
+            yield {**environment, "PGHOST": name}
+
+
+@contextmanager
 def redis_server(home: Path, *, password: str = "", settings: str = "") -> Iterator[int]:
     """Run Redis, with *settings* in its configuration; yield its port on loopback.
 

@@ -15,6 +15,7 @@ from bakthat.operations.sources.databases.base import Access
 from bakthat.operations.sources.databases.postgresql.server import PostgreSQLServer
 from bakthat.operations.sources.databases.url_parts import DatabaseUrl
 from bakthat.system.programs import RunningProgram
+from tests.support.databases import postgresql_replica
 from tests.support.postgresql import PASSWORD, PostgreSQL, dumped, loaded, postgresql
 from tests.support.servers import free_port
 
@@ -207,6 +208,39 @@ def test_a_table_that_the_user_may_not_read_fails_the_dump(running: PostgreSQL) 
         ended = dump.wait()
     assert not ended.succeeded
     assert "permission denied for table" in ended.problem()
+
+
+def test_what_a_replica_does_not_have_is_told(
+    running: PostgreSQL, caplog: pytest.LogCaptureFixture
+) -> None:
+    running.make("cached", "CREATE UNLOGGED TABLE u AS SELECT 1; CREATE TABLE t (i int)")
+    running.server().database("cached").check()
+    assert not caplog.records
+    with postgresql_replica(running.environment) as environment:
+        socket = environment["PGHOST"]
+        url = DatabaseUrl("postgresql", "postgres", port=running.port, socket=socket)
+        replica = PostgreSQLServer.from_url(url, Access())
+        replica.database("cached").check()
+        assert "without the rows of its unlogged tables (1)" in caplog.text
+        with pytest.raises(DatabaseError, match="read-only transaction") as caught:
+            replica.scratch()
+        assert "primary" in caught.value.hint
+    running.sql("postgres", "DROP DATABASE cached")
+
+
+def test_subscriptions_that_a_user_may_not_read_are_told(
+    running: PostgreSQL, caplog: pytest.LogCaptureFixture
+) -> None:
+    running.sql("postgres", "CREATE ROLE subscriber LOGIN PASSWORD 'x'")
+    running.make("reader", "CREATE SUBSCRIPTION s CONNECTION 'host=none' PUBLICATION p"
+                 " WITH (connect = false)", options="OWNER subscriber")  # fmt: skip
+    running.server().database("reader").check()
+    assert not caplog.records
+    running.server("subscriber", "x").database("reader").check()
+    assert "without its subscriptions (1)" in caplog.text
+    running.sql("reader", "ALTER SUBSCRIPTION s SET (slot_name = NONE)")
+    running.sql("reader", "DROP SUBSCRIPTION s")
+    running.sql("postgres", "DROP DATABASE reader")
 
 
 def test_a_missing_program_is_told_with_its_package(

@@ -189,6 +189,8 @@ class Client:
         hint = ""
         if "permission denied" in reason or "must be" in reason:
             hint = "name a user in the URL who has the right, or grant it"
+        if "in a read-only transaction" in reason:
+            hint = "is the server a replica? name its primary in the URL"
         if "out of shared memory" in reason:
             hint = "increase max_locks_per_transaction in the server's configuration"
         return DatabaseError(f"{doing} failed for {where}: {reason}", hint=hint)

@@ -41,6 +41,17 @@ ORDER BY datname COLLATE "C";
 """  # a limit of -2 marks a database that was dropped half
 
 
+_UNLOGGED = """
+SELECT count(*) FROM pg_catalog.pg_class
+WHERE relpersistence = 'u' AND relkind = 'r' AND pg_catalog.pg_is_in_recovery();
+"""
+_SUBSCRIPTIONS = """
+SELECT count(*) FROM pg_catalog.pg_subscription s
+JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
+WHERE d.datname = current_database() AND current_setting('is_superuser') <> 'on';
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class PostgreSQLServer:
     """A server of PostgreSQL."""
@@ -95,8 +106,25 @@ class PostgreSQLDatabase:
         self.dump_name = f"{name.replace('/', '_')}.dump"
 
     def check(self) -> None:
-        """Raise DatabaseError unless it can be dumped."""
-        _check_version(self._client, "pg_dump", self.name)
+        """Raise DatabaseError unless it can be dumped; log what pg_dump leaves out."""
+        version = _check_version(self._client, "pg_dump", self.name)
+        ((unlogged,),) = self._client.rows(self.name, _UNLOGGED)
+        if unlogged != "0":
+            log.warning(
+                "'%s' is dumped without the rows of its unlogged tables (%s): the server is a"
+                " replica, which does not have them",
+                self.url,
+                unlogged,
+            )
+        if version < 1000:
+            return
+        ((subscriptions,),) = self._client.rows(self.name, _SUBSCRIPTIONS)
+        if subscriptions != "0":
+            log.warning(
+                "'%s' is dumped without its subscriptions (%s), which only a superuser may read",
+                self.url,
+                subscriptions,
+            )
 
     def dump(self) -> Program:
         """Return the program that writes all of it, large objects too, as of one moment."""
@@ -161,8 +189,11 @@ class PostgreSQLGlobals:
         return GlobalsRestore(self._client, self._client.maintenance())
 
 
-def _check_version(client: Client, tool: str, database: str | None) -> None:
-    """Check that *tool* is there, and can dump what the server has."""
+def _check_version(client: Client, tool: str, database: str | None) -> int:
+    """Check that *tool* is there, and can dump what the server has.
+
+    Return the server's version as :meth:`Client.check_tool` does that of a program.
+    """
     version = client.check_tool(tool)
     if database is None:
         database = client.maintenance()
@@ -176,6 +207,7 @@ def _check_version(client: Client, tool: str, database: str | None) -> None:
             hint=f"install the client of PostgreSQL {_shown(server)},"
             f" such as Debian's postgresql-client-{_shown(server)}",
         )
+    return server
 
 
 def _shown(version: int) -> str:
