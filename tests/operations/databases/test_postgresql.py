@@ -96,6 +96,12 @@ def test_no_name_of_a_database_is_an_option_or_sql(
     running.sql("postgres", f'DROP DATABASE "{quoted}"')
 
 
+def test_a_name_that_the_server_would_cut_is_refused(running: PostgreSQL) -> None:
+    running.server().database("é" * 31 + "n")
+    with pytest.raises(DatabaseError, match="more than 63 bytes"):
+        running.server().database("é" * 32)
+
+
 def test_each_database_of_a_user_is_listed_and_the_globals_last(
     running: PostgreSQL, shop: str
 ) -> None:

@@ -28,6 +28,8 @@ DUMP_KIND = "postgresql"
 GLOBALS_KIND = "postgresql-globals"
 LOCK_SECONDS = 600
 """How long a dump waits for a table that a migration has locked, before it fails."""
+_NAME_BYTES = 63
+"""Of a longer name the server takes the beginning, which may name another database."""
 _DUMP = (
     "--format=custom",  # the only format that goes through a pipe and can be read in parts
     "--compress=0",  # bakthat compresses
@@ -99,6 +101,11 @@ class PostgreSQLDatabase:
     """A database of PostgreSQL."""
 
     def __init__(self, client: Client, name: str) -> None:
+        if len(name.encode()) > _NAME_BYTES:
+            raise DatabaseError(
+                f"no database can have the name '{printable(name)}': it has more than"
+                f" {_NAME_BYTES} bytes"
+            )
         self._client = client
         self.dump_kind = DUMP_KIND
         self.name = name
