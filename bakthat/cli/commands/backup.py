@@ -31,7 +31,7 @@ from bakthat.cli.progress import progress_bar
 from bakthat.errors import BakthatError, UsageError
 from bakthat.policy.defaults import DETECT
 from bakthat.system.paths import is_url
-from bakthat.system.text import printable
+from bakthat.system.text import counted, printable
 
 if TYPE_CHECKING:
     from bakthat.models import Backups
@@ -280,6 +280,10 @@ def backup(
             return
         if entry.is_suspicious:
             print_error("stored, but its size is suspicious")
+        elif not entry.is_complete and "dump" in entry.metadata:
+            print_error(
+                f"stored with {counted(entry.warning_count, 'warning')}: the dump lacks something"
+            )
         elif not entry.is_complete:
             print_incomplete("stored", entry.warning_count, "incomplete")
         summary = _summary_of(entry, profile, config)

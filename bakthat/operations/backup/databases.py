@@ -93,12 +93,12 @@ def backup_databases(
                     create=create,
                     progress=progress,
                 )
-                database.check()
+                lacks = database.check()
                 dump = database.dump()
                 write = functools.partial(
                     write_output, dump, timeout=seconds, hint="nothing was stored"
                 )
-                entry = backup.store(write)
+                entry = backup.store(write, lacks)
         except (DatabaseError, ProducerError, UsageError) as exc:
             if len(databases) == 1:
                 raise

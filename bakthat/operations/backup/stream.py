@@ -101,7 +101,7 @@ class StreamBackup:
             self._tags,
             self._progress,
             self._create,
-            check=self._check,
+            check=self._check_size,
             on_recorded=self._finish,
         )
         last = self._last
@@ -129,9 +129,16 @@ class StreamBackup:
             last.size if last is not None and last.size > 0 and not self._rule.accept_size else None
         )
 
-    def store(self, write: Callable[[StreamWriter], Ended | None]) -> models.Backups:
-        """Store what *write* writes, and return the entry; raises what *write* raises too."""
+    def store(
+        self, write: Callable[[StreamWriter], Ended | None], warnings: Sequence[str] = ()
+    ) -> models.Backups:
+        """Store what *write* writes, and return the entry; raises what *write* raises too.
+
+        *warnings* say what it lacks.
+        """
         with self.writing() as (stream, writing):
+            for each in warnings:
+                writing.report.warn(each)
             ended = write(stream)
             if ended is not None:
                 self._producer = {
@@ -146,7 +153,7 @@ class StreamBackup:
         name = printable(entry.stored_filename)
         self._current.finish(entry, done=f"stored as {name} on {entry.where}")
 
-    def _check(self, report: ArchiveReport, _: PlanTotals | None) -> Mapping[str, Any]:
+    def _check_size(self, report: ArchiveReport, _: PlanTotals | None) -> Mapping[str, Any]:
         size, rule, last = report.bytes, self._rule, self._last
         if not size and not rule.allow_empty:
             raise ProducerError(

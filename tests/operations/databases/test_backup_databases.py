@@ -373,7 +373,7 @@ def test_a_dump_that_fails_or_is_killed_leaves_nothing(
     monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
     for ending, message in [("exit 3", "exit code"), ("kill -9 $$", "SIGKILL|exit code|signal")]:
         wrapper.write_text(
-            f'#!/bin/sh\ncase "$*" in *--version*|*--help*) exec {real} "$@";; esac\n'
+            f'#!/bin/sh\ncase "$*" in *--version*|*--help*|*--print-defaults*) exec {real} "$@";; esac\n'
             f'{real} "$@"\necho lost connection >&2\n{ending}\n'
         )
         wrapper.chmod(0o755)
@@ -445,3 +445,33 @@ def test_a_slash_in_a_name_is_no_obstacle(conf: Conf, shop: Shop, out: Path) -> 
     bakthat.restore("a_b *ü", conf=conf, output=out)
     (dump,) = out.iterdir()
     assert dump.stem == "a_b *ü"
+
+
+def test_a_dump_that_lacks_something_is_incomplete(
+    user: CommandLine, conf: Conf, shop: Shop
+) -> None:
+    """A user who may not see all gets a dump all the same; nobody takes it for complete."""
+    if shop.kind == "postgresql":
+        shop.sql("CREATE ROLE weak LOGIN PASSWORD 'weak';")
+        shop.sql("GRANT SELECT ON orders TO weak;", "shop")
+        url, told = shop.url.replace("postgres@", "weak@"), "without their passwords"
+    else:
+        shop.sql(
+            "CREATE USER weak IDENTIFIED BY 'weak';"
+            "GRANT SELECT, LOCK TABLES, SHOW VIEW, EVENT ON shop.* TO weak;"
+        )
+        url = re.sub("//[^@]+@", "//weak@", shop.of("shop"))
+        told = "triggers of "
+    write_config(user.home / ".bakthat.yml", default={**conf, "database_password": "weak"})
+    done = user.run("backup", url)
+    last = bakthat.ls(conf=conf)[0]
+    shop.sql(
+        "DROP OWNED BY weak; DROP ROLE weak;" if shop.kind == "postgresql" else "DROP USER weak;",
+        "shop",
+    )
+    assert done.code == 3, done.stderr
+    assert told in done.stderr
+    assert re.search(r"error: stored with \d warnings?: the dump lacks something", done.stderr)
+    assert last.warning_count == len(last.metadata["warnings"]) > 0
+    assert told in str(last.metadata["warnings"])
+    assert not last.is_suspicious

@@ -274,7 +274,7 @@ def test_tables_without_transactions_are_counted(
     assert len(caplog.messages) == 1
 
 
-def test_what_a_user_cannot_see_is_told(mariadb: MariaDB, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_user_cannot_see_is_told(mariadb: MariaDB) -> None:
     mariadb.sql(
         "CREATE USER `weak`@`%` IDENTIFIED BY 'w'; GRANT SELECT, LOCK TABLES, SHOW VIEW, EVENT"
         " ON `a%`.* TO `weak`@`%`; CREATE DATABASE abc; CREATE TABLE abc.t (i INT);"
@@ -283,16 +283,17 @@ def test_what_a_user_cannot_see_is_told(mariadb: MariaDB, caplog: pytest.LogCapt
     )
     url = DatabaseUrl("mariadb", "weak", "127.0.0.1", mariadb.port)
     weak = MySQLServer.from_url(url, Access("w")).database("abc")
-    dump = dump_of(weak)
+    lacks, dump = weak.check(), dump_of(weak)
     # The grant for the name itself takes the place of the one for names like it.
     mariadb.sql(
         "GRANT SELECT, LOCK TABLES, SHOW VIEW, EVENT, TRIGGER ON abc.* TO `weak`@`%`;"
         "GRANT SELECT ON mysql.proc TO `weak`@`%`"
     )
     able = MySQLServer.from_url(url, Access("w")).database("abc")
+    assert able.check() == []
     whole = dump_of(able)
     mariadb.sql("DROP USER `weak`@`%`")
-    assert caplog.messages == [
+    assert lacks == [
         f"triggers of {weak.url} may be missing in the dump: the user lacks the privilege TRIGGER",
         f"routines of {weak.url} may be missing in the dump: the user lacks the privilege SELECT ON"
         " mysql.proc or SHOW_ROUTINE",
@@ -654,15 +655,13 @@ def test_no_setting_of_the_user_makes_another_dump(mariadb: MariaDB, setting: st
 @pytest.mark.parametrize(
     "setting", ["where=1=0", "ignore_table=mine.t", "ignore-table-data=mine.t"]
 )
-def test_a_setting_by_which_a_dump_lacks_something_is_told(
-    mariadb: MariaDB, setting: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_setting_by_which_a_dump_lacks_something_is_told(mariadb: MariaDB, setting: str) -> None:
     Path.home().joinpath(".my.cnf").write_text(f"[mysqldump]\n{setting}\n")
     mariadb.sql("CREATE DATABASE mine")
-    mariadb.server().database("mine").check()
+    (told,) = mariadb.server().database("mine").check()
     name = setting.partition("=")[0].replace("_", "-")
-    assert f"may lack something: an option file such as ~/.my.cnf has '{name}'" in caplog.text
-    assert PASSWORD not in caplog.text
+    assert f"may lack something: an option file such as ~/.my.cnf has '{name}'" in told
+    assert PASSWORD not in told
 
 
 def test_the_dump_of_mysql_gets_its_options(

@@ -54,8 +54,11 @@ class Database(Protocol):
     dump_name: str
     """The name of its dump as a file: ``shop.dump``, ``shop.sql``, ``app.db``, ``0.rdb``."""
 
-    def check(self) -> None:
-        """Raise DatabaseError unless it can be dumped: tool, file, connection, password, name."""
+    def check(self) -> Sequence[str]:
+        """Return what a dump will lack, a sentence each: the backup is then incomplete.
+
+        Raises DatabaseError unless it can be dumped: tool, file, connection, password, name.
+        """
 
     def dump(self) -> Program:
         """Return the program that writes a consistent dump to its standard output."""

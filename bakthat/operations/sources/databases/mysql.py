@@ -147,8 +147,12 @@ class MySQLDatabase:
         self.url = client.url.of(name).shown
         self.dump_name = f"{name.replace('/', '_')}.sql"
 
-    def check(self) -> None:
-        """Raise DatabaseError unless it can be dumped; log what a dump of it cannot keep."""
+    def check(self) -> list[str]:
+        """Return what a dump may lack; log what it cannot keep consistent.
+
+        Raises DatabaseError unless it can be dumped.
+        """
+        lacks: list[str] = []
         _ = self._client.dump  # which may be missing
         rows = self._client.query(_NOT_TRANSACTIONAL, self.name)
         if rows:
@@ -159,21 +163,17 @@ class MySQLDatabase:
                 " or ".join(printable(row[0] or "") for row in rows),
             )
         for option in self._client.settings_of(self._client.dump) & _LEAVING_OUT:
-            log.warning(
-                "the dump of %s may lack something: an option file such as ~/.my.cnf has '%s'"
-                " for %s",
-                self.url,
-                option,
-                self._client.dump,
+            lacks.append(
+                f"the dump of {self.url} may lack something: an option file such as ~/.my.cnf has"
+                f" '{option}' for {self._client.dump}"
             )
         grants = [row[0] or "" for row in self._client.query("SHOW GRANTS")]
         for what, privilege in unseen(grants, self.name).items():
-            log.warning(
-                "%s of %s may be missing in the dump: the user lacks the privilege %s",
-                what,
-                self.url,
-                privilege,
+            lacks.append(
+                f"{what} of {self.url} may be missing in the dump: the user lacks the privilege"
+                f" {privilege}"
             )
+        return lacks
 
     def dump(self) -> Program:
         """Return the program that writes a consistent dump to its standard output."""
@@ -273,11 +273,12 @@ class MariaDBUsers:
         self._client = client
         self.url = client.url.shown
 
-    def check(self) -> None:
-        """Raise DatabaseError unless the users can be dumped."""
+    def check(self) -> list[str]:
+        """Return nothing, since a dump has all. Raise DatabaseError unless it can be made."""
         if not self._client.knows(self._client.dump, "--system"):
             raise DatabaseError(f"{self._client.dump} cannot dump users: it has no option --system")
         self._client.query("SELECT 1 FROM mysql.global_priv LIMIT 1")
+        return []
 
     def dump(self) -> Program:
         """Return the program that writes SQL to make the users again."""

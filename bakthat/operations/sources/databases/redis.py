@@ -68,8 +68,11 @@ class RedisDatabases:
         self.name = f"redis-{host}{port}"
         self.dump_name = f"{self.name}.rdb"
 
-    def check(self) -> None:
-        """Raise DatabaseError unless the server answers, and the user may copy it."""
+    def check(self) -> list[str]:
+        """Return nothing, since a dump has all.
+
+        Raises DatabaseError unless the server answers, and the user may copy it.
+        """
         if not self._access.via and not find_program("redis-cli", "valkey-cli"):
             raise missing_program("redis-cli", "redis-tools")
         answer = self._answer("PING")
@@ -81,6 +84,7 @@ class RedisDatabases:
         answer = self._answer("ACL", "DRYRUN", user, "SYNC")
         if "no permissions" in answer and not answer.startswith("NOPERM"):
             self._refuse(answer)
+        return []
 
     def dump(self) -> Program:
         """Return the program that writes a dump to its standard output.

@@ -80,8 +80,8 @@ class SQLiteFile:
         self.name = self.dump_name = self._path.name
         self.url = DatabaseUrl("sqlite", name=str(self._path)).shown
 
-    def check(self) -> None:
-        """Raise DatabaseError unless it is a database that can be read now."""
+    def check(self) -> Sequence[str]:
+        """Return nothing, since a copy has all. Raise DatabaseError unless it can be read now."""
         try:
             with reading(str(self._path), BUSY_SECONDS):
                 pass
@@ -94,6 +94,7 @@ class SQLiteFile:
             raise DatabaseError(
                 f"cannot read the SQLite database {self._shown}: {reason(exc)}"
             ) from exc
+        return ()
 
     def dump(self) -> Program:
         """Return the program that writes a consistent copy to its standard output."""

@@ -112,26 +112,25 @@ class PostgreSQLDatabase:
         self.url = client.shown(name)
         self.dump_name = f"{name.replace('/', '_')}.dump"
 
-    def check(self) -> None:
-        """Raise DatabaseError unless it can be dumped; log what pg_dump leaves out."""
+    def check(self) -> list[str]:
+        """Return what pg_dump leaves out. Raise DatabaseError unless it can be dumped."""
+        lacks: list[str] = []
         version = _check_version(self._client, "pg_dump", self.name)
         ((unlogged,),) = self._client.rows(self.name, _UNLOGGED)
         if unlogged != "0":
-            log.warning(
-                "'%s' is dumped without the rows of its unlogged tables (%s): the server is a"
-                " replica, which does not have them",
-                self.url,
-                unlogged,
+            lacks.append(
+                f"'{self.url}' is dumped without the rows of its unlogged tables ({unlogged}): the"
+                " server is a replica, which does not have them"
             )
         if version < 1000:
-            return
+            return lacks
         ((subscriptions,),) = self._client.rows(self.name, _SUBSCRIPTIONS)
         if subscriptions != "0":
-            log.warning(
-                "'%s' is dumped without its subscriptions (%s), which only a superuser may read",
-                self.url,
-                subscriptions,
+            lacks.append(
+                f"'{self.url}' is dumped without its subscriptions ({subscriptions}), which only a"
+                " superuser may read"
             )
+        return lacks
 
     def dump(self) -> Program:
         """Return the program that writes all of it, large objects too, as of one moment."""
@@ -173,23 +172,27 @@ class PostgreSQLGlobals:
         self.url = client.shown()
         self.dump_name = f"{GLOBALS_KIND}.sql"
 
-    def check(self) -> None:
-        """Raise DatabaseError unless they can be dumped."""
+    def check(self) -> list[str]:
+        """Return whether they lack passwords. Raise DatabaseError unless they can be dumped."""
         _check_version(self._client, "pg_dumpall", None)
+        if self._may_read_passwords():
+            return []
+        return [
+            f"the roles of '{self.url}' are backed up without their passwords, which only a"
+            " superuser may read"
+        ]
 
     def dump(self) -> Program:
         """Return the program that writes the SQL that makes them."""
         database = self._client.maintenance()
         options = ["--globals-only", "--quote-all-identifiers"]
-        sql = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT');"
-        if self._client.rows(database, sql) != [["t"]]:
-            log.warning(
-                "the roles of '%s' are backed up without their passwords,"
-                " which only a superuser may read",
-                self.url,
-            )
+        if not self._may_read_passwords():
             options.append("--no-role-passwords")
         return self._client.program("pg_dumpall", *options, database=database)
+
+    def _may_read_passwords(self) -> bool:
+        sql = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT');"
+        return self._client.rows(self._client.maintenance(), sql) == [["t"]]
 
     def load(self, *, replace: bool) -> GlobalsRestore:
         """Prepare to load a dump: it changes the roles that exist, and removes none."""
