@@ -22,6 +22,7 @@ import yaml
 
 from bakthat.system.programs import _supervisor
 from tests.reliability.producers import (
+    CONNECTION,
     PASSWORD,
     Pipe,
     Producer,
@@ -44,17 +45,6 @@ _RUN = "RELIABILITY_RUN"
 """Set in the environment of bakthat, and so of all that it starts."""
 
 NOBODY = "nobody"
-VICTIMS = (
-    "bakthat",
-    "a program of the dump",
-    "the supervisor",
-    "the server",
-    "the server's connection",
-    "network to the server, cut",
-    "network to the server, silent",
-    "network to the storage, cut",
-    "network to the storage, silent",
-)
 
 
 @dataclass
@@ -103,15 +93,8 @@ def cut(world: DumpWorld, number: int, say: Callable[[str], object]) -> dict[str
 
     *say* is told now and then how far it is.
     """
-    cases = [
-        (producer, victim)
-        for producer in world.producers
-        for victim in VICTIMS
-        if (producer.port or "server" not in victim)
-        # The connections of MariaDB are threads of its only process.
-        and (victim != "the server's connection" or "postgresql" in " ".join(producer.arguments(0)))
-    ]
-    done = dict.fromkeys(VICTIMS, 0)
+    cases = [(producer, victim) for producer in world.producers for victim in producer.victims]
+    done = dict.fromkeys((victim for _, victim in cases), 0)
     for producer in world.producers:
         _cut_once(world, producer, NOBODY)
     while sum(done.values()) < number:
@@ -271,7 +254,7 @@ class _Backup:
         elif victim == "the server":
             assert isinstance(producer, ServedDatabase)
             producer.kill()
-        elif victim == "the server's connection":
+        elif victim == CONNECTION:
             assert isinstance(producer, ServedDatabase)
             producer.kill_connection()
         else:

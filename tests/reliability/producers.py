@@ -28,6 +28,18 @@ ROWS = 50_000
 BYTES = 20_000_000
 """Of the file that a pipe reads; it does not compress."""
 
+VICTIMS = (
+    "bakthat",
+    "a program of the dump",
+    "the supervisor",
+    "network to the storage, cut",
+    "network to the storage, silent",
+)
+"""What can be killed of every backup of a stream."""
+SERVED = (*VICTIMS, "the server", "network to the server, cut", "network to the server, silent")
+CONNECTION = "the server's connection"
+"""A process of PostgreSQL; that of MariaDB is a thread."""
+
 
 def is_running(pid: int) -> bool:
     """Return whether a process runs; one that waits for its parent has ended."""
@@ -59,6 +71,8 @@ class Producer(ABC):
     set_name: str
     port: int
     """Of its server; 0 where it has none."""
+    victims: Sequence[str]
+    """What can be killed."""
 
     @abstractmethod
     def arguments(self, port: int) -> list[str]:
@@ -76,6 +90,7 @@ class Pipe(Producer):
     file: Path
     set_name = "blob"
     port = 0
+    victims = VICTIMS
 
     @classmethod
     def make(cls, file: Path, rng: random.Random) -> Pipe:
@@ -100,6 +115,7 @@ class ServedDatabase(Producer):
     url: str
     """With "{port}" and "{name}"."""
     port: int
+    victims: Sequence[str]
     client: Sequence[str]
     """The command of its client; these come after it: a database, the next field, and SQL."""
     execute: str
@@ -198,6 +214,7 @@ def mariadb(home: Path) -> Iterator[ServedDatabase]:
             "store",
             "mariadb://keeper@127.0.0.1:{port}/{name}",
             port,
+            SERVED,
             [*client, "-D"],
             "-e",
             "SELECT COUNT(*), BIT_XOR(CONV(LEFT(MD5(CONCAT(id, what)), 15), 16, 10)) FROM orders",
@@ -230,6 +247,7 @@ def postgresql() -> Iterator[ServedDatabase]:
             "shop",
             "postgresql://postgres@127.0.0.1:{port}/{name}",
             int(environment["PGPORT"]),
+            (*SERVED, CONNECTION),
             [*psql, "-d"],
             "-c",
             "SELECT count(*), md5(string_agg(md5(id || what), '' ORDER BY id)) FROM orders",
