@@ -373,7 +373,8 @@ def test_a_dump_that_fails_or_is_killed_leaves_nothing(
     monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
     for ending, message in [("exit 3", "exit code"), ("kill -9 $$", "SIGKILL|exit code|signal")]:
         wrapper.write_text(
-            f'#!/bin/sh\ncase "$*" in *--version*|*--help*|*--print-defaults*) exec {real} "$@";; esac\n'
+            '#!/bin/sh\ncase "$*" in *--version*|*--help*|*--print-defaults*)'
+            f' exec {real} "$@";; esac\n'
             f'{real} "$@"\necho lost connection >&2\n{ending}\n'
         )
         wrapper.chmod(0o755)

@@ -274,6 +274,19 @@ def test_tables_without_transactions_are_counted(
     assert len(caplog.messages) == 1
 
 
+def test_numbers_that_lose_digits_are_told(
+    mariadb: MariaDB, caplog: pytest.LogCaptureFixture
+) -> None:
+    mariadb.sql("CREATE DATABASE sums; CREATE TABLE sums.t (a DOUBLE, b FLOAT(10,2))")
+    mariadb.server().database("sums").check()
+    assert not caplog.records
+    mariadb.sql("CREATE TABLE sums.lossy (a FLOAT); INSERT INTO sums.lossy VALUES (16777215);"
+                "CREATE VIEW sums.v AS SELECT a FROM sums.lossy")  # fmt: skip
+    dump = dump_of(mariadb.server().database("sums"))
+    assert b"16777200" in dump
+    assert "numbers in 1 column of mariadb://" in caplog.text
+
+
 def test_what_a_user_cannot_see_is_told(mariadb: MariaDB) -> None:
     mariadb.sql(
         "CREATE USER `weak`@`%` IDENTIFIED BY 'w'; GRANT SELECT, LOCK TABLES, SHOW VIEW, EVENT"

@@ -71,6 +71,12 @@ _NOT_TRANSACTIONAL = (
     f" WHERE {_HERE.format('table_schema')} AND table_type = 'BASE TABLE' AND transactions <> 'YES'"
     " GROUP BY engine ORDER BY engine"
 )
+_FLOATS = (
+    "SELECT COUNT(*) FROM information_schema.columns JOIN information_schema.tables"
+    " USING (table_schema, table_name)"
+    f" WHERE {_HERE.format('table_schema')} AND data_type = 'float' AND numeric_scale IS NULL"
+    " AND table_type <> 'VIEW' AND COALESCE(generation_expression, '') = ''"
+)
 _EVENTS = f"SELECT event_name FROM information_schema.events WHERE {_HERE.format('event_schema')}"
 
 _HAS_CLAIM = (
@@ -161,6 +167,14 @@ class MySQLDatabase:
                 counted(sum(int(row[1] or 0) for row in rows), "table"),
                 self.url,
                 " or ".join(printable(row[0] or "") for row in rows),
+            )
+        ((columns,),) = self._client.query(_FLOATS, self.name)
+        if columns != "0":
+            log.warning(
+                "numbers in %s of %s are dumped with 6 digits: the type FLOAT is shown so"
+                " (DOUBLE is dumped exactly)",
+                counted(int(columns or 0), "column"),
+                self.url,
             )
         for option in self._client.settings_of(self._client.dump) & _LEAVING_OUT:
             lacks.append(
