@@ -119,6 +119,18 @@ def test_a_stream_is_found_compared_and_listed_as_one_file(local: Conf) -> None:
     with bakthat.open_file("shop.sql", "shop.sql", conf=local) as file:
         assert file.seek(-1, os.SEEK_END) == 3
         assert file.read() == b"\0"
+    with pytest.raises(UsageError, match="is a backup of a command, which is no file or directory"):
+        list(bakthat.diff("shop.sql", conf=local))
+
+
+def test_an_empty_stream_has_a_good_index(local: Conf, caplog: pytest.LogCaptureFixture) -> None:
+    back_up(local, 0, allow_empty=True)
+    assert text_of(local) == b""
+    assert [each.size for each in bakthat.contents("shop.sql", conf=local)] == [0]
+    (checked,) = bakthat.check("shop.sql", conf=local, read_data=True)
+    assert checked.is_good
+    assert checked.index_problem == ""
+    assert "cannot be used" not in caplog.text
 
 
 def test_the_script_restores_without_bakthat(
@@ -360,8 +372,9 @@ def test_a_command_never_takes_an_altered_stream_for_complete(
     if change == "whole, without index":
         (store / index_key(entry.stored_filename)).unlink()
     line = f"cat >{tmp_path / 'x'} && touch {tmp_path / 'done'}"
-    with pytest.raises((ArchiveError, CryptoError, StorageError)):
+    with pytest.raises((ArchiveError, CryptoError, StorageError)) as caught:
         bakthat.restore("shop.sql", conf=local, to_command=line)
+    assert "--only" not in caught.value.hint
     assert not (tmp_path / "done").exists()
     if (tmp_path / "x").exists():
         assert (tmp_path / "x").stat().st_size < size

@@ -297,4 +297,10 @@ def _place(backup: models.Backups, tree: StateTree) -> Path:
             "is a backup of",
             hint=_PATH_HINT,
         )
+    if not os.path.isabs(source):
+        raise UsageError(
+            f"{printable(backup.stored_filename)} is a backup of {printable(source)}, "
+            "which is no file or directory",
+            hint=_PATH_HINT,
+        )
     return Path(to_native(source))
