@@ -45,9 +45,8 @@ from bakthat.system.text import human_size, printable
 
 DAMAGE = (CorruptArchiveError, AgeFormatError, DecryptionError)
 """The errors of an object that was truncated, altered or replaced."""
-_DAMAGE_HINT = (
-    "--only restores what is not damaged; bakthat check --read-data tells which backups are whole"
-)
+CHECK_HINT = "bakthat check --read-data tells which backups are whole"
+DAMAGE_HINT = f"--only restores what is not damaged; {CHECK_HINT}"
 _READ_BYTES = 1024 * 1024
 
 
@@ -90,7 +89,7 @@ class Expected:
 
 @contextmanager
 def naming(
-    key: str, *, needs_index: bool = False, damage_hint: str = _DAMAGE_HINT
+    key: str, *, needs_index: bool = False, damage_hint: str = DAMAGE_HINT
 ) -> Iterator[None]:
     """Name the object *key* in an error about its content or its encryption, and say what to try.
 

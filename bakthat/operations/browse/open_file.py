@@ -33,7 +33,6 @@ CHECKED_BYTES = 64 * 1024 * 1024
 _SMALL_BYTES = 1024 * 1024
 """An archive of up to so many bytes is fetched by one request."""
 _ZEROS = bytes(1024 * 1024)
-_DAMAGE_HINT = "bakthat check --read-data tells which backups are whole"
 _MAX_LINKS = 40
 """The most hard links from one to the next; bakthat writes one."""
 
@@ -134,7 +133,7 @@ class _Found:
 
     def naming(self) -> AbstractContextManager[None]:
         """Name the archive in errors, and say what to try."""
-        return read.naming(self.key, needs_index=True, damage_hint=_DAMAGE_HINT)
+        return read.naming(self.key, needs_index=True, damage_hint=read.CHECK_HINT)
 
     def source(self, stages: ExitStack) -> Source:
         """Return what the tar has of the content, with its headers; *stages* close it."""

@@ -86,7 +86,9 @@ class ArchiveRestore:
 
         *report* takes the counts and warnings, and the duration.
         """
-        with read.naming(self._key):
+        # Of a file that is stored as it is, no part can be restored alone.
+        hint = read.DAMAGE_HINT if self._expected.is_archive else read.CHECK_HINT
+        with read.naming(self._key, damage_hint=hint):
             self._run(report)
 
     def _run(self, report: ArchiveReport) -> None:
