@@ -24,7 +24,13 @@ import sh
 import bakthat
 from bakthat import models
 from bakthat.archive.create import content as archive_content
-from bakthat.errors import KeyExistsError, ProducerError, StorageError, UsageError
+from bakthat.errors import (
+    KeyExistsError,
+    ProducerError,
+    ResourceError,
+    StorageError,
+    UsageError,
+)
 from bakthat.operations.backup.open_backup import BackupFile
 from tests.support.own_threads import own_threads
 from tests.support.profiles import Conf
@@ -421,6 +427,46 @@ def test_a_write_behind_a_program_that_was_interrupted_stores_nothing(
                 file.write(b"only a part of this")
 
     with pytest.raises(InterruptedError):
+        write()
+    check_nothing_is_left(local)
+
+
+def test_a_thread_that_still_writes_does_not_hide_why_the_block_failed(
+    local: Conf, open_backup: Open
+) -> None:
+    threads = []
+
+    def write() -> None:
+        with open_backup() as file:
+            file.fileno()
+            threads.append(threading.Thread(target=write_for_ever, args=(file,)))
+            threads[0].start()
+            raise RuntimeError("the block has failed")
+
+    def write_for_ever(file: BackupFile) -> None:
+        with suppress(BrokenPipeError, ValueError):
+            while True:
+                file.write(bytes(3_000_000))
+
+    with pytest.raises(RuntimeError, match="the block has failed"):
+        write()
+    threads[0].join()
+    check_nothing_is_left(local)
+
+
+def test_a_pipe_that_cannot_be_read_stores_nothing(
+    local: Conf, open_backup: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> int:
+        raise MemoryError("no memory to read")
+
+    def write() -> None:
+        with open_backup() as file:
+            file.write(b"before it, ")
+            monkeypatch.setattr(os, "readv", read)
+            subprocess.run(["printf", "what is lost"], stdout=file.fileno(), check=False)
+
+    with pytest.raises(ResourceError, match="memory"):
         write()
     check_nothing_is_left(local)
 

@@ -67,6 +67,8 @@ class BackupFile(io.BufferedIOBase):
                 return len(view)
             try:  # behind what programs have written
                 self._pipe.write(view)
+            except BrokenPipeError:  # the block has failed, which is the error
+                raise
             except BaseException as exc:
                 self._failure = self._failure or exc
                 raise
@@ -180,14 +182,15 @@ class _Pipe:
         poll = select.poll()
         poll.register(self._output, select.POLLIN)
         poll.register(self._stopped, select.POLLIN)
-        buffer = memoryview(bytearray(_READ_BYTES))
         try:
+            buffer = memoryview(bytearray(_READ_BYTES))
             while self._stopped not in (ready for ready, _ in poll.poll()):
                 size = os.readv(self._output, [buffer])
                 if not size:
                     break
                 self._file._put(buffer[:size])
-        except BaseException:  # it is raised at the end of the block
+        except BaseException as exc:  # it is raised at the end of the block
+            self._file._failure = self._file._failure or exc
             log.debug("a program's output cannot be stored", exc_info=True)
         finally:
             os.close(self._output)
