@@ -87,7 +87,7 @@ ENDS = {
     "kill -9 $$": "the command was ended by signal SIGKILL",
     "kill -TERM $$": "the command was ended by signal SIGTERM",
     "false | cat": "the command ended with exit code 1",
-    "sh -c 'kill -9 $$' | cat": "the command ended with exit code 137",
+    "sh -c 'kill -9 $$' | cat": "the command ended with exit code 137 (of a shell: SIGKILL)",
     "nosuchprogram": "the command ended with exit code 127",
     "exec /": "the command ended with exit code 126",
     "exec sleep 60": "the command did not end within 0.4 seconds",

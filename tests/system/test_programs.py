@@ -107,12 +107,12 @@ def result_of(line: str, timeout: float | None = 60) -> Ended:
 # How it ended
 
 
-@pytest.mark.parametrize("code", [0, 3, 137])
-def test_an_exit_code_is_known(code: int) -> None:
+@pytest.mark.parametrize(("code", "more"), [(0, ""), (3, ""), (137, " (of a shell: SIGKILL)")])
+def test_an_exit_code_is_known(code: int, more: str) -> None:
     ended = result_of(f"exit {code}")
     assert (ended.exit_code, ended.signal, ended.timed_out) == (code, None, False)
     assert ended.succeeded == (code == 0)
-    assert ended.how() == f"ended with exit code {code}"
+    assert ended.how() == f"ended with exit code {code}{more}"
     assert 0 < ended.seconds < 60
 
 
@@ -148,6 +148,7 @@ def test_a_signal_is_known(number: signal.Signals) -> None:
         (Ended(None, 15, True, 90, ""), "did not end within 90 seconds"),
         (Ended(None, 15, True, 0.5, ""), "did not end within 0.5 seconds"),
         (Ended(None, 99, False, 1, ""), "was ended by signal 99"),
+        (Ended(141, None, False, 1, ""), "ended with exit code 141 (of a shell: SIGPIPE)"),
         (Ended(2, None, False, 1, "\na\n\n b\n"), "ended with exit code 2: a; b"),
         (Ended(2, None, False, 1, "1\n2\n3\n4\n5\n6"), "ended with exit code 2: 2; 3; 4; 5; 6"),
         (Ended(2, None, False, 1, "x" * 999), f"ended with exit code 2: …{'x' * 500}"),

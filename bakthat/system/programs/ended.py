@@ -33,7 +33,7 @@ class Ended(NamedTuple):
         if self.timed_out:
             return f"did not end within {_limit_text(self.seconds)}"
         if self.exit_code is not None:
-            return f"ended with exit code {self.exit_code}"
+            return f"ended with exit code {self.exit_code}{_shell_signal(self.exit_code)}"
         if self.signal is None:
             return "ended in an unknown way: the process that watched it was killed"
         return f"was ended by signal {_signal_name(self.signal)}"
@@ -45,6 +45,13 @@ class Ended(NamedTuple):
         if len(end) > _SHOWN_CHARACTERS:
             end = f"…{end[-_SHOWN_CHARACTERS:]}"
         return f"{self.how()}: {end}" if end else self.how()
+
+
+def _shell_signal(exit_code: int) -> str:
+    """Return what a shell means by *exit_code* when a signal has ended what it ran."""
+    ends = (signal.SIGPIPE, signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV)
+    name = next((each.name for each in ends if exit_code == 128 + each), "")
+    return f" (of a shell: {name})" if name else ""
 
 
 def _limit_text(seconds: float) -> str:
