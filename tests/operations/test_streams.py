@@ -243,6 +243,7 @@ def test_other_hosts_sets_files_and_values_do_not_count(local: Conf, tmp_path: P
     back_up(local, 100, name="other.sql")
     (tmp_path / "shop.sql").write_bytes(bytes(100))
     bakthat.backup(tmp_path / "shop.sql", conf=local, password="")
+    bakthat.backup(tmp_path, conf=local, password="", custom_filename="shop.sql")
     KeyValue(conf=local).set_key("shop.sql", "x" * 100, password="")
     assert not back_up(local, 1).is_suspicious
     assert not back_up(local, 2, host="other", accept_size=True).is_suspicious

@@ -12,7 +12,7 @@ from bakthat import models
 from bakthat.archive.create.content import StreamWriter
 from bakthat.archive.report import ArchiveReport, PlanTotals
 from bakthat.errors import ProducerError, UsageError
-from bakthat.format.description import join_tags
+from bakthat.format.description import ARCHIVE, join_tags
 from bakthat.operations.backup.store import NewBackup, Writing
 from bakthat.operations.changes import after_change
 from bakthat.operations.sources import streams
@@ -193,6 +193,7 @@ class StreamBackup:
                 for each in newest_first(rows)
                 if id_of_source(each) == self._source.source_id
                 and not (each.is_key_value or each.is_increment or each.is_suspicious)
+                and each.metadata.get("kind") != ARCHIVE  # of a tree with the same --name
                 and _bytes_of(each) >= 0
             ),
             None,
