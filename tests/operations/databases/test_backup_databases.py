@@ -22,6 +22,8 @@ from tests.support.commandline import CommandLine
 from tests.support.profiles import Conf, write_config
 from tests.support.shops import ORDERS, PASSWORD, ROWS, Shop
 
+pytestmark = pytest.mark.slow
+
 BESIDES = {"postgresql": "postgresql-globals", "mariadb": "mariadb-users"}
 
 

@@ -122,7 +122,7 @@ def scrap(mariadb: MariaDB) -> Iterator[None]:
         mariadb.sql(f"SET foreign_key_checks = 0; DROP DATABASE `{quoted}`")
 
 
-pytestmark = pytest.mark.usefixtures("scrap")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("scrap")]
 
 
 def dump_of(database: Database) -> bytes:

@@ -19,6 +19,8 @@ from tests.support.databases import postgresql_replica
 from tests.support.postgresql import PASSWORD, PostgreSQL, dumped, loaded, postgresql
 from tests.support.servers import free_port
 
+pytestmark = pytest.mark.slow
+
 SHOP = (Path(__file__).parent / "shop.sql").read_text()
 
 

@@ -12,6 +12,8 @@ from tests.support.commandline import CommandLine, Done
 from tests.support.postgresql import PASSWORD, PostgreSQL, postgresql
 from tests.support.profiles import Conf, write_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[PostgreSQL]:

@@ -15,6 +15,8 @@ from bakthat.system.programs import RunningProgram
 from tests.support.needs import program
 from tests.support.postgresql import PostgreSQL, dumped, loaded, postgresql
 
+pytestmark = pytest.mark.slow
+
 SHOP = (Path(__file__).parent / "shop.sql").read_text()
 STATE = (
     "SELECT datname, datdba::regrole, encoding, datcollate, datctype, datacl, datconnlimit,"

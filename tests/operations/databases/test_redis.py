@@ -25,7 +25,7 @@ from tests.support.foreign_answers import make_certificate
 from tests.support.own_threads import own_threads
 from tests.support.servers import free_port
 
-pytestmark = pytest.mark.needs("redis-server", "redis-cli")
+pytestmark = [pytest.mark.slow, pytest.mark.needs("redis-server", "redis-cli")]
 
 PASSWORD = "mypassword-3141"
 Serve = Callable[..., int]

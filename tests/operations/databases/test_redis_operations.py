@@ -15,6 +15,8 @@ from tests.support.commandline import CommandLine
 from tests.support.databases import output_of, redis_server
 from tests.support.profiles import Conf, write_config
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "redis-zq7Kx"
 
 

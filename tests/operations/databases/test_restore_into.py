@@ -27,6 +27,8 @@ from tests.support.glacier_server import GlacierServer
 from tests.support.profiles import Conf, write_config
 from tests.support.shops import ORDERS, PASSWORD, ROWS, Shop
 
+pytestmark = pytest.mark.slow
+
 LOADER = {"postgresql": "pg_restore", "mariadb": "mariadb"}
 FILL = "INSERT INTO orders VALUES (4, '{}');"
 

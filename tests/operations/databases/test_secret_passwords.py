@@ -14,6 +14,8 @@ from bakthat.errors import BakthatError
 from tests.support.profiles import Conf
 from tests.support.shops import PASSWORD, Shop
 
+pytestmark = pytest.mark.slow
+
 NEEDLE = PASSWORD[-5:]
 """A part of the password that looks the same however it is quoted."""
 
