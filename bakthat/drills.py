@@ -73,6 +73,9 @@ _NO_RESULT = (
 _FALSE = frozenset({None, "f", "false"})
 """What a check must not give, besides zero. PostgreSQL writes "f"."""
 
+_SHOWN = 10
+"""How many of the paths that came back different are named."""
+
 
 def drill(
     filename: str,
@@ -262,9 +265,6 @@ class _Drill:
             ended = running.wait()
         if not ended.succeeded:
             raise DrillError(f"{program.name} {ended.problem()}")
-
-
-_SHOWN = 10
 
 
 def _check_query(load: Load, query: str) -> None:
