@@ -90,7 +90,7 @@ def without_password(url: str | None) -> str | None:
 
     if url_password(url) is not None:
         raise UsageError(
-            "a password on a command line can be read by every user of this machine",
+            "the password in a URL on a command line can be read by every user of this machine",
             hint="leave it out of the URL, and put it into the profile as database_password_file "
             "or database_password_command",
         )

@@ -25,7 +25,7 @@ NO_HINT = {
     "named": "it becomes a part of another error, which names the backup and has the hint",
     "handled": "bakthat catches it, and goes on or tells of it in other words",
     "program": "only a program that uses bakthat as a library can cause it",
-    "answer": "the storage says itself what is wrong",
+    "answer": "the storage, the server or a program says itself what is wrong",
 }
 """The reasons why an error has no hint."""
 

@@ -32,6 +32,9 @@ PYTHON = {
 }
 """What hints name for callers in Python."""
 
+OTHERS = {"pg_dump", "max_locks_per_transaction", "shop_copy"}
+"""What hints name of other programs, and examples."""
+
 SUBJECTS = {"Apprise", "BAKTHAT_PASSWORD", "TLS", "OpenSSL"}
 """Words in upper case that a message may begin with."""
 
@@ -44,8 +47,9 @@ IMPERATIVES = set(
     re.findall(
         r"\w+",
         """
-        add align back begin check choose close connect create decrypt delete end fetch free give
-        indent inspect install keep leave let log look make mount move name pass press put raise
+        add align back begin change check choose close connect create decrypt delete end fetch free
+        give increase indent inspect install keep leave let log look make mount move name pass press
+        put raise
         remount remove request restore run save set transfer try type unset upgrade use wait write
         """,
     )
@@ -53,7 +57,7 @@ IMPERATIVES = set(
 """How a hint that says what to do begins."""
 TYPED = re.compile(
     r"\bbakthat [a-z_<]+|--[a-z-]+|\b[A-Z]{2,}_?[A-Z_]+\b|\b[a-z]+_[a-z_]+"
-    r"|\b(ulimit|age-keygen|lsattr|chattr|chmod|mkdir|pip|aws|tar|did you mean)\b"
+    r"|\b(apt|ulimit|age-keygen|lsattr|chattr|chmod|mkdir|pip|aws|tar|did you mean)\b"
 )
 """What can be typed: a command, an option, a variable of the environment, a key of the profile."""
 
@@ -170,7 +174,7 @@ def test_a_hint_names_options_and_keys_that_exist() -> None:
             unknown = [word for word in re.findall(r"--[a-z][a-z-]+", typed) if word not in known]
             keys = re.findall(r"(?<![\w.<-])[a-z]+(?:_[a-z]+)+(?![\w(>])", typed)
             commands = {each.name for each in described_commands()}
-            unknown += [word for word in keys if word not in KEYS | PYTHON | commands]
+            unknown += [word for word in keys if word not in KEYS | PYTHON | OTHERS | commands]
             if unknown:
                 return f"{hint}: there is no {', '.join(unknown)}"
         return ""

@@ -193,7 +193,7 @@ def _leave(file: BackupFile) -> int:
 
 @pytest.mark.parametrize(
     ("end", "message"),
-    [("sys.exit(0)", ""), ("pass", "another process has opened this backup")],
+    [("sys.exit(0)", ""), ("pass", "belongs to another process")],
     ids=["exits", "ends the block"],
 )
 def test_only_the_process_that_opened_the_file_ends_the_backup(

@@ -209,8 +209,8 @@ def backup(
     if dry_run or why is not None:
         if command is not None or filename == "-" or is_url(filename):
             raise UsageError(
-                "what a stream would store is known only once it is read",
-                hint="leave --dry-run and --why out",
+                "--dry-run and --why cannot tell what a stream would store before it is read",
+                hint="leave them out",
             )
         preview = bakthat.preview_backup(
             filename,

@@ -100,7 +100,7 @@ class BackupFile(io.BufferedIOBase):
     def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise UsageError(
-                "another process has opened this backup, and only that writes and ends it",
+                "the file of open_backup belongs to another process, which writes and ends it",
                 hint="end a forked child by os._exit(), or start it before the block",
             )
 

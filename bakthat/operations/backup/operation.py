@@ -135,7 +135,7 @@ def backup(
     _say_where_unconfigured(session)
     if command is not None and filename is not None:
         raise UsageError(
-            "a command and a path were given, and a backup has one source",
+            "--command and a path were given, and a backup has one source",
             hint="quote the whole command: --command 'pg_dump shop' (command= in Python)",
         )
     refuse_url(filename)

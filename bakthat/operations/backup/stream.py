@@ -250,7 +250,7 @@ def back_up_stream(
         return back_up_output(session, program, source, rule, timeout=timeout, **options)
     if timeout is not None:
         raise UsageError(
-            "a time limit is for a command, and none was given",
+            "--timeout is for a command, and none was given",
             hint="--command runs the program itself, and ends it in time",
         )
     streams.check_standard_input()

@@ -104,7 +104,7 @@ def find_consumer(
     The arguments are those of :func:`bakthat.restore`. Raises UsageError.
     """
     if to_command is not None and into is not None:
-        raise UsageError("a command and a database were given", hint="give one of them")
+        raise UsageError("--to-command and --into were given", hint="give one of them")
     if into is None and (replace or (via, database_password) != (None, None)):
         raise UsageError(
             "--replace, --via and database_password are for a restore into a database",

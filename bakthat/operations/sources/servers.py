@@ -67,7 +67,7 @@ def check_kind(url: str, dump_kind: str) -> None:
     kind = parts(url).kind
     if not dump_kind:
         raise UsageError(
-            "the backup is not known to be the dump of a database",
+            "the backup is no dump of a database that bakthat knows",
             hint="restore it with --to-command and the database's own program",
         )
     if _family(kind) != _family(dump_kind):
@@ -85,11 +85,11 @@ def _check_words(via: str | None) -> None:
         words = shlex.split(via) if via is not None else ["-"]
     except ValueError as exc:
         raise UsageError(
-            "the words before the programs of the database have a quote without its end",
+            "--via has a quote without its end",
             hint="for example: --via 'docker exec -i db' (via= in Python)",
         ) from exc
     if not words:
         raise UsageError(
-            "there are no words before the programs of the database",
+            "there are no words in --via",
             hint="leave --via out (via= in Python), or name a program: --via 'docker exec -i db'",
         )

@@ -152,11 +152,12 @@ def check_standard_input() -> None:
     """Raise UsageError unless something may come from standard input."""
     if sys.stdin is None or sys.stdin.closed:
         raise UsageError(
-            "standard input is closed", hint="pipe a dump into bakthat backup - --name NAME"
+            "standard input is closed: there is nothing to back up",
+            hint="pipe a dump into bakthat backup - --name NAME",
         )
     if terminal.is_terminal(sys.stdin):
         raise UsageError(
-            "standard input is a terminal",
+            "standard input is a terminal: nothing is piped into it",
             hint="pipe a dump into bakthat backup - --name NAME, or use --command",
         )
 

@@ -137,7 +137,7 @@ def test_what_cannot_be_loaded_is_refused_before_anything_is_read(
         ("large", shop.url, "names no database"),
         ("large", f"{shop.url}/*", "names no database"),
         ("mydir", shop.of("x"), "is an archive of files"),
-        ("stream.sql", shop.of("x"), "not known to be the dump of a database"),
+        ("stream.sql", shop.of("x"), "no dump of a database that bakthat knows"),
     ]:
         with pytest.raises(UsageError, match=message):
             bakthat.restore(name, conf=conf, into=into)

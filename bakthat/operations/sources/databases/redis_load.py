@@ -163,7 +163,7 @@ class RedisLoad:
         server = find_program("redis-server", "valkey-server")
         if server is None:
             raise DatabaseError(
-                "redis-server is not installed: it reads and verifies a dump of Redis",
+                "'redis-server' is not installed: it reads and verifies a dump of Redis",
                 hint="on Debian: apt install redis-server",
             )
         self._server = server

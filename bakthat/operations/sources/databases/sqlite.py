@@ -46,7 +46,8 @@ class SQLitePlace:
             )
         if not url.name:
             raise UsageError(
-                "the URL names no SQLite file", hint="for example sqlite:////var/lib/app.db"
+                "the URL names no SQLite file",
+                hint="name it with its path, for example sqlite:////var/lib/app.db",
             )
         return cls(url.name)
 

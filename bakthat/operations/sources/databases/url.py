@@ -116,17 +116,20 @@ def _host_and_port(address: str) -> tuple[str, int | None]:
         host, _, port = address.partition(":")
         if ":" in port:
             raise UsageError(
-                "invalid host in a database's URL",
+                "a database's URL has several colons behind its host",
                 hint="write an IPv6 address in brackets: postgresql://[::1]:5432/name",
             )
     host = _decoded(host, "host")
     if not host.startswith("/"):
         host = host.lower()
         if not re.fullmatch(r"[\w.:%~-]*", host) or host.startswith("-"):
-            raise UsageError("invalid host in a database's URL")
+            raise UsageError(
+                "the host in a database's URL is neither a name nor an address",
+                hint="name one host: postgresql://db1/shop",
+            )
     if port and not (_NUMBER.fullmatch(port) and 0 < int(port) < 65536):
         raise UsageError(
-            "invalid port in a database's URL",
+            "the port in a database's URL is no number from 1 to 65535",
             hint="a port is a number up to 65535; in a password, write %40 for '@',"
             " %3A for ':' and %2F for '/'",
         )
@@ -147,7 +150,7 @@ def _socket_option(kind: str, query: str, *, has_host: bool) -> str:
     socket = _decoded(value, known)
     if has_host or not socket.startswith("/"):
         raise UsageError(
-            f"invalid ?{known}= in a database's URL",
+            f"?{known}= in a database's URL is no absolute path, or there is a host too",
             hint=f"name a host, or the absolute path of a socket: {kind}:///name?{known}=/path",
         )
     return socket
@@ -156,7 +159,9 @@ def _socket_option(kind: str, query: str, *, has_host: bool) -> str:
 def _decoded(text: str, what: str, *, is_path: bool = False) -> str:
     """Decode percents. Names of files may be other bytes than UTF-8, as Python decodes them."""
     if re.search(r"%(?![0-9A-Fa-f]{2})", text):
-        raise UsageError(f"invalid '%' in the {what} of a database's URL", hint="write %25 for it")
+        raise UsageError(
+            f"the {what} of a database's URL has a '%' without two digits", hint="write %25 for it"
+        )
     try:
         encoded = unquote_to_bytes(text.encode("utf-8", "surrogateescape"))
         decoded = encoded.decode("utf-8", "surrogateescape" if is_path else "strict")

@@ -229,7 +229,7 @@ class Client:
 
     def _password_hint(self) -> str:
         if self.access.via:
-            return "the programs must find the password there, for example in ~/.pgpass"
+            return "let the programs find the password there, for example in ~/.pgpass"
         return PASSWORD_HINT
 
     def _via(self) -> str:
