@@ -384,7 +384,8 @@ def test_a_program_starts_with_default_signals_and_in_a_session_of_its_own() -> 
     done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True)
     blocked, ignored = (int(each, 16) for each in done.stdout.split()[1::2])
     assert blocked == 0
-    assert ignored & 0x7FFF_FFFF == 0  # glibc ignores two of its own, beyond these
+    # Others may be ignored by whoever runs the tests, as SIGQUIT is in a background job.
+    assert ignored & sum(1 << (each - 1) for each in (signal.SIGCHLD, signal.SIGTERM)) == 0
     session = int(run_program(Program("cut", ("cut", "-d ", "-f6", "/proc/self/stat")))[1])
     assert session != os.getsid(0)
 

@@ -100,7 +100,7 @@ class RedisDatabases:
         """
         if self._access.via:
             raise UsageError(
-                "--via cannot load a dump of Redis: that goes through a connection from this machine",
+                "--via cannot load a dump of Redis: that needs a connection from this machine",
                 hint="give a URL that this machine can reach, without --via; or restore the dump "
                 "as a file, and start the server with it as its dump.rdb",
             )
