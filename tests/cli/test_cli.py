@@ -226,6 +226,32 @@ FAILURES: dict[str, tuple[list[str], int, str]] = {
         "bakthat: hint: use one of: s3, glacier, local",
     ),
     "no bucket": (["backup", "mydir", "-d", "s3", "--prompt", "no"], 1, "s3_bucket"),
+    "a dry run of a stream": (
+        ["backup", "--command", "echo", "--name", "text", "--dry-run"],
+        2,
+        "bakthat: error: what a stream would store is known only once it is read\n"
+        "bakthat: hint: leave --dry-run and --why out\n",
+    ),
+    "an increment of a database": (
+        ["backup", "postgresql://host/shop", "--incremental"],
+        2,
+        "bakthat: error: 'incremental' cannot be used when a database is backed up\n",
+    ),
+    "a container without a database": (
+        ["backup", "mydir", "--via", "docker exec -i db"],
+        2,
+        "bakthat: error: --via is for databases\n",
+    ),
+    "a time limit that is none": (
+        ["backup", "--command", "echo", "--name", "text", "--timeout", "0s"],
+        2,
+        "bakthat: error: '0s' is no time limit\nbakthat: hint: give one such as 2h or 30m\n",
+    ),
+    "two rules for a size": (
+        ["backup", "sqlite:///app.db", "--fail-below", "50%", "--accept-size"],
+        2,
+        "bakthat: error: --accept-size and --fail-below contradict each other\n",
+    ),
     "no such backup": (
         ["restore", "nothing"],
         1,

@@ -255,7 +255,7 @@ def test_a_size_below_the_limit_stores_nothing(local: Conf) -> None:
         back_up(local, 499, fail_below="50%")
     assert "nothing was stored" in str(caught.value)
     with pytest.raises(ProducerError, match="is less than 90 %"):
-        back_up(local, 899, fail_below=90, accept_size=True)
+        back_up(local, 899, fail_below=90)
     assert back_up(local, 900, fail_below=90).metadata["bytes"] == 900
     assert len(bakthat.ls(conf=local)) == 2
     assert back_up(local, 1, name="first", fail_below=100).metadata["bytes"] == 1

@@ -19,7 +19,14 @@ import pytest
 
 import bakthat
 from bakthat import models
-from bakthat.errors import ProducerError, SourceError, UsageError
+from bakthat.errors import (
+    ConsumerError,
+    ProducerError,
+    SourceError,
+    StorageError,
+    UsageError,
+)
+from bakthat.format import names
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import FaultProxy, Hold
 from tests.support.own_threads import own_threads
@@ -179,11 +186,20 @@ def test_a_command_gets_no_input_and_no_password(
         ({"command": " \n"}, {}, "the command is empty"),
         ({"command": "echo"}, {"custom_filename": None}, "a command has no name of its own"),
         ({"command": "echo"}, {"custom_filename": "a/b"}, "a/b"),
-        ({"command": "echo"}, {"timeout": 0}, "the time limit is not more than 0"),
-        ({"command": "echo"}, {"timeout": -1}, "the time limit is not more than 0"),
-        ({"command": "echo"}, {"timeout": float("nan")}, "the time limit is not more than 0"),
-        ({"command": "echo"}, {"timeout": "2d"}, "unknown unit"),
+        ({"command": ["echo", "a"]}, {}, "a command is text, one line for the shell"),
+        ({"command": "echo"}, {"timeout": 0}, "'0' is no time limit"),
+        ({"command": "echo"}, {"timeout": -1}, "'-1' is no time limit"),
+        ({"command": "echo"}, {"timeout": float("nan")}, "'nan' is no time limit"),
+        ({"command": "echo"}, {"timeout": "0s"}, "'0s' is no time limit"),
+        ({"command": "echo"}, {"timeout": ""}, "'' is no time limit"),
+        ({"command": "echo"}, {"timeout": "2d"}, "'2d' is no time limit"),
+        ({"command": "echo"}, {"timeout": "2 hours"}, "'2 hours' is no time limit"),
         ({"command": "echo"}, {"fail_below": "0%"}, "no share of the last size"),
+        (
+            {"command": "echo"},
+            {"fail_below": 50, "accept_size": True},
+            "--accept-size and --fail-below contradict",
+        ),
         ({"command": "echo", "filename": "/etc"}, {}, "--command and a path were given"),
         ({"command": "echo", "filename": "-"}, {}, "--command and a path were given"),
         ({"command": "echo"}, {"incremental": True}, "'incremental' cannot be used"),
@@ -191,6 +207,11 @@ def test_a_command_gets_no_input_and_no_password(
         ({"command": "echo"}, {"exclude_file": "x"}, "'exclude-file' cannot be used"),
         ({"command": "echo"}, {"root_name": "x"}, "'root-name' cannot be used"),
         ({"command": "echo"}, {"skip_unchanged": True}, "'skip-unchanged' cannot be used"),
+        ({"command": "echo"}, {"full_every": "90D"}, "'full-every' cannot be used"),
+        ({"command": "echo"}, {"max_archives": 3}, "'max-archives' cannot be used"),
+        ({"command": "echo"}, {"ignore_inode": True}, "'ignore-inode' cannot be used"),
+        ({"command": "echo"}, {"always_read": ["*.db"]}, "'always-read' cannot be used"),
+        ({"filename": "postgresql://host/shop"}, {}, "a URL is no file or directory"),
         ({"filename": "-"}, {"timeout": "2h"}, "--timeout is for a command"),
         ({"filename": "-"}, {"custom_filename": None}, "standard input has no name of its own"),
         ({"filename": "/etc"}, {"fail_below": "50%"}, "'fail-below' cannot be used"),
@@ -202,9 +223,37 @@ def test_arguments_that_mean_nothing_are_refused_before_anything_runs(
     local: Conf, arguments: dict[str, Any], options: dict[str, Any], complaint: str
 ) -> None:
     given = {"custom_filename": "shop.sql", "password": "", **options}
-    with pytest.raises(UsageError, match=complaint):
+    with pytest.raises(UsageError, match=complaint) as caught:
         bakthat.backup(conf=local, **arguments, **given)
+    assert caught.value.hint
     assert not Path(local["local_path"]).exists()
+
+
+def test_a_line_that_is_too_long_for_the_system_is_told(local: Conf, temporary: Path) -> None:
+    with pytest.raises(
+        ProducerError, match=r"^cannot run the command: argument list too long$"
+    ) as caught:
+        back_up(local, f"echo {'x' * 200_000}")
+    assert "into a file" in caught.value.hint
+    check_nothing_is_left(local, temporary)
+    back_up(local, "echo data")
+    with pytest.raises(ConsumerError, match=r"^cannot run the command: argument list too long$"):
+        bakthat.restore("shop.sql", conf=local, to_command=f"cat; echo {'x' * 200_000}")
+
+
+def test_a_storage_that_has_each_name_is_told(local: Conf, tmp_path: Path) -> None:
+    first = back_up(local, "echo data")
+    store = Path(local["local_path"])
+    following = names.stored_names("shop.sql", first.backup_date, ".gz", encrypted=False)
+    for name, _ in itertools.islice(following, 300):
+        (store / name).touch()
+    before = stored(local)
+    with pytest.raises(StorageError, match=r"^100 names in a row are taken in ") as caught:
+        back_up(local, "echo data")
+    assert "the clock of this machine" in caught.value.hint
+    assert stored(local) == before
+    with models.catalog(Path(local["database"])):
+        assert models.Reservations.select().count() == 0
 
 
 # Standard input.

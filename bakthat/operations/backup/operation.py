@@ -113,9 +113,9 @@ def backup(
     *timeout*, in seconds or an interval such as "2h"; nor when the stream is empty, unless
     *allow_empty* says that this is meant. A size below half or above twice that of the last backup
     whose size was not suspicious is suspicious: a warning, and the entry's ``is_suspicious`` is
-    True. *accept_size* says that the new size is meant. Below *fail_below* percent of the last size
-    ("50%" or 50), nothing is stored. What a tree can leave out, and increments, are not for
-    streams.
+    True. *accept_size* says that the new size is meant. Or else, below *fail_below* percent of the
+    last size ("50%" or 50), nothing is stored. What a tree can leave out, and increments, are not
+    for streams.
 
     *progress* is called with the bytes read and the bytes to read, 0 of a stream whose size is not
     known; its method ``on_state``, where
@@ -148,8 +148,12 @@ def backup(
             root_name=root_name is not None,
             incremental=bool(incremental),
             full=full,
+            full_every=full_every is not None,
+            max_archives=max_archives is not None,
             skip_unchanged=bool(skip_unchanged),
             detect=detect is not None,
+            ignore_inode=ignore_inode is not None,
+            always_read=always_read is not None,
             recheck=recheck is not None,
         )
         from bakthat.operations.backup.stream import SizeRule, back_up_stream

@@ -46,6 +46,10 @@ class SizeRule:
         cls, *, allow_empty: bool, accept_size: bool, fail_below: str | int | None
     ) -> SizeRule:
         """Return the rule; *fail_below* may be "50%". Raises UsageError."""
+        if accept_size and fail_below is not None:
+            raise UsageError(
+                "--accept-size and --fail-below contradict each other", hint="leave one of them out"
+            )
         percent = None if fail_below is None else parse_percent(fail_below)
         return cls(allow_empty, accept_size, percent)
 
@@ -242,11 +246,11 @@ def back_up_stream(
     origin = streams.STANDARD_INPUT if command is None else streams.COMMAND
     source = StreamSource.named(name, origin, compress=session.profile.compress)
     if command is not None:
+        program = shell_program(command)
         if not command.strip():
             raise UsageError(
                 "the command is empty", hint="bakthat backup --command 'pg_dump shop' --name shop"
             )
-        program = shell_program(command)
         return back_up_output(session, program, source, rule, timeout=timeout, **options)
     if timeout is not None:
         raise UsageError(
@@ -263,7 +267,12 @@ def seconds_of(timeout: str | float | None) -> float | None:
     """Return the seconds of a time limit: a number of them, or an interval. Raises UsageError."""
     if timeout is None:
         return None
-    seconds = float(parse_interval(timeout)) if isinstance(timeout, str) else float(timeout)
+    try:
+        seconds = float(parse_interval(timeout)) if isinstance(timeout, str) else float(timeout)
+    except UsageError:
+        seconds = 0  # the words of an interval tell of years, which no time limit needs
     if not seconds > 0:
-        raise UsageError("the time limit is not more than 0", hint="give one such as 2h, or none")
+        raise UsageError(
+            f"'{printable(str(timeout))}' is no time limit", hint="give one such as 2h or 30m"
+        )
     return seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -267,5 +268,7 @@ class _Reader:
         except OSError as exc:
             raise ConsumerError(
                 f"cannot run {printable(self._program.name)}: {reason_of(exc)}",
-                hint="check that it is installed, and on PATH",
+                hint="write a long line into a file, and let the command run that"
+                if exc.errno == errno.E2BIG
+                else "",
             ) from exc

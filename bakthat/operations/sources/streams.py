@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sys
@@ -107,7 +108,9 @@ def write_output(
     except OSError as exc:
         raise ProducerError(
             f"cannot run {printable(program.name)}: {reason_of(exc)}",
-            hint="check that it is installed, and on PATH",
+            hint="write a long line into a file, and let the command run that"
+            if exc.errno == errno.E2BIG
+            else "",
         ) from exc
     with running:
         output = running.stdout

@@ -12,6 +12,8 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bakthat.errors import UsageError
+
 log = logging.getLogger("bakthat.programs")
 
 SECRET_FILE = "{secret-file}"
@@ -44,8 +46,14 @@ def shell_program(line: str) -> Program:
     """Return the program that runs *line* in a shell, as :manpage:`sh(1)` describes it.
 
     A pipe fails when any of its programs fails; a line that begins with ``set +o pipefail;`` has it
-    otherwise. Where no shell knows that, a warning is logged for a line with a pipe.
+    otherwise. Where no shell knows that, a warning is logged for a line with a pipe. Raises
+    UsageError when the line is a list of words.
     """
+    if not isinstance(line, str):
+        raise UsageError(
+            "a command is text, one line for the shell",
+            hint="make it of a list of words: shlex.join(words)",
+        )
     shell = _shell()
     if "pipefail" not in shell and "|" in line.replace("||", ""):
         log.warning(
