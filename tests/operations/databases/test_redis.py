@@ -370,6 +370,32 @@ def test_a_missing_program_is_named(
         assert "apt install redis-server" in caught.value.hint
 
 
+def test_a_server_of_our_own_that_cannot_be_started_is_told(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    port = serve()
+    broken = tmp_path / "redis-server"
+    broken.write_bytes(b"\0 of another kind of machine")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    load = server_at(port).scratch()
+    write_into(load, dump_of(at(port)))
+    with pytest.raises(DatabaseError, match=r"^cannot start redis-server: exec format error$"):
+        load.commit()
+    load.close()
+
+
+def test_a_missing_temporary_directory_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    with pytest.raises(
+        DatabaseError, match=r"^cannot make a temporary directory: no such file or directory$"
+    ) as caught:
+        server_at(1).scratch()
+    assert "TMPDIR" in caught.value.hint
+
+
 def test_a_missing_library_is_named(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "redis", None)
     with pytest.raises(DatabaseError, match=r"^the library 'redis' is not installed") as caught:

@@ -172,10 +172,7 @@ class RedisLoad:
                 f"{printable(target.shown)} is not empty",
                 hint="give another server, or --replace to remove all that this one has",
             )
-        try:
-            self._directory = self._temporary_directory()
-        except OSError as exc:
-            raise DatabaseError(f"cannot make a temporary directory: {reason_of(exc)}") from exc
+        self._directory = self._temporary_directory()
         path = os.path.join(self._directory, "dump.rdb")
         # The shell's own redirection: its file is open before cat starts.
         self.program = Program("cat", ("/bin/sh", "-c", 'umask 077; exec cat > "$0"', path))
@@ -215,7 +212,13 @@ class RedisLoad:
         self._resources.close()
 
     def _temporary_directory(self, place: str | None = None) -> str:
-        path = tempfile.mkdtemp(prefix="bakthat-", dir=place)
+        try:
+            path = tempfile.mkdtemp(prefix="bakthat-", dir=place)
+        except OSError as exc:
+            raise DatabaseError(
+                f"cannot make a temporary directory: {reason_of(exc)}",
+                hint="set the variable TMPDIR to a directory with a short path",
+            ) from exc
         self._resources.callback(_remove, path)
         return path
 
@@ -223,13 +226,7 @@ class RedisLoad:
         """Start a server that loads the dump; return it when it has. Raises DatabaseError."""
         directory = self._directory
         if len(os.fsencode(directory)) > _SOCKET_PATH - len("/socket"):
-            try:
-                directory = self._temporary_directory("/tmp")
-            except OSError as exc:
-                raise DatabaseError(
-                    f"cannot make a directory in /tmp: {reason_of(exc)}",
-                    hint="set the variable TMPDIR to a directory with a short path",
-                ) from exc
+            directory = self._temporary_directory("/tmp")
         self._socket = os.path.join(directory, "socket")
         options = {
             "port": "0",
