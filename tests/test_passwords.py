@@ -171,6 +171,12 @@ def test_an_empty_password_file_is_an_error(tmp_path: Path) -> None:
         passwords.encryption_keys({"password_file": str(tmp_path / "secret")})
 
 
+def test_an_empty_password_of_a_database_is_an_error() -> None:
+    profile = {"database_password_command": [sys.executable, "-c", ""]}
+    with pytest.raises(ConfigError, match=r"^the output of database_password_command is empty$"):
+        passwords.database_password(profile)
+
+
 def test_without_a_terminal_an_error_says_what_to_set() -> None:
     with pytest.raises(PasswordError) as caught:
         passwords.encryption_keys({})

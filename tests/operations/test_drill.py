@@ -23,9 +23,11 @@ from bakthat.errors import (
     DestinationError,
     DrillError,
     NotFoundError,
+    NotReadyError,
     UsageError,
     WrongKeyError,
 )
+from bakthat.format.entry import Entry
 from bakthat.operations.browse.disk import DiskTree
 from tests.support.commandline import PATIENCE, CommandLine
 from tests.support.glacier_server import GlacierServer
@@ -134,8 +136,9 @@ def test_an_increment_passes(
         (lambda root: (root / "a.txt").unlink(), "mydir/a.txt"),
         (lambda root: (root / "new").touch(), "mydir/new"),
         (lambda root: (root / "empty").rmdir(), "mydir/empty"),
+        (lambda root: (root / "empty").rename(root / "new"), "mydir/empty, mydir/new"),
     ],
-    ids=["content", "missing", "new", "directory"],
+    ids=["content", "missing", "new", "directory", "renamed"],
 )
 def test_what_came_back_different_fails(
     conf: Conf, tmp_path: Path, change: Any, path: str, monkeypatch: pytest.MonkeyPatch
@@ -150,12 +153,34 @@ def test_what_came_back_different_fails(
             super().__init__(root, *arguments, **options)
 
     monkeypatch.setattr(drills, "DiskTree", ChangedTree)
-    with pytest.raises(DrillError, match=f"^1 entry came back different: {path}$"):
+    problem = f"{'2 entries' if ', ' in path else '1 entry'} came back different: {path}"
+    with pytest.raises(DrillError, match=f"^{problem}$"):
         bakthat.drill("mydir", conf=conf)
     result = recorded(conf)
     assert result is not None
     assert not result["passed"]
-    assert result["problem"] == f"1 entry came back different: {path}"
+    assert result["problem"] == problem
+
+
+def test_what_cannot_be_read_again_fails(
+    conf: Conf, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(conf, tree)
+
+    class VanishingTree(DiskTree):
+        """Somebody removes each file before it is read again."""
+
+        def with_digest(self, entry: Entry) -> Entry | None:
+            Path(self._root.parent, entry.path).unlink()
+            return super().with_digest(entry)
+
+    monkeypatch.setattr(drills, "DiskTree", VanishingTree)
+    problem = "^not all that was restored can be read: .*/mydir/a.txt: vanished before it was read"
+    with pytest.raises(DrillError, match=problem):
+        bakthat.drill("mydir", conf=conf)
+    result = recorded(conf)
+    assert result is not None
+    assert not result["passed"]
 
 
 def test_a_damaged_object_fails_and_a_later_drill_tells_the_new_result(
@@ -364,6 +389,26 @@ def test_a_frozen_backup_is_not_thawed_for_a_drill(
     assert done.code == 4
     assert "cannot be drilled now" in done.stderr
     assert [each for each in glacier.requests[before:] if "POST" in str(each)] == []
+
+
+def test_a_backup_that_freezes_again_before_it_is_read_is_no_failed_drill(
+    glacier: GlacierServer, tree: Path
+) -> None:
+    conf = glacier.conf(password="")
+    store(conf, tree)
+    assert bakthat.restore("mydir", conf=conf) is None
+    glacier.advance(hours=6)
+
+    def freeze(_session_id: str) -> None:
+        glacier.advance(hours=48)
+
+    bakthat.events.before_drill += freeze
+    try:
+        with pytest.raises(NotReadyError, match=r"^the backup must be thawed first$"):
+            bakthat.drill("mydir", conf=conf)
+    finally:
+        bakthat.events.before_drill -= freeze
+    assert recorded(conf) is None
 
 
 def test_events_are_told_what_a_drill_has_found(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import bakthat
 from bakthat.errors import DatabaseError
 from bakthat.operations.sources.databases.base import Access, Database, Load
 from bakthat.operations.sources.databases.mysql import MySQLServer
@@ -21,6 +22,7 @@ from bakthat.operations.sources.databases.mysql_privileges import unseen
 from bakthat.operations.sources.databases.url_parts import DatabaseUrl
 from bakthat.system.programs import Program, RunningProgram, run_program
 from tests.support.databases import mariadb_server
+from tests.support.profiles import Conf
 from tests.support.servers import free_port
 
 PASSWORD = "p\"a\\ss #w'ö;\tn=d "
@@ -488,6 +490,59 @@ def test_a_copy_that_fails_says_where_the_whole_one_is(
     )
 
 
+@pytest.mark.parametrize(
+    ("broken", "problem"),
+    [
+        ("\0 of another kind of machine", "cannot copy the database: exec format error"),
+        ("#!/bin/sh\nexec true\n", "mariadb has not read all of the copy"),
+    ],
+    ids=["cannot start", "reads nothing"],
+)
+def test_a_client_that_breaks_before_the_copy_loses_nothing(
+    mariadb: MariaDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, problem: str
+) -> None:
+    mariadb.sql(
+        "CREATE DATABASE large; CREATE TABLE large.t (b LONGBLOB);"
+        "INSERT INTO large.t VALUES (REPEAT('x', 3 << 20))"
+    )
+    before = mariadb.content("large")
+    load = mariadb.server().database("large").load(replace=True)
+    feed(load.program, dump_of(mariadb.server().database("large")))
+    # The client is replaced when it runs the last statement before the copy.
+    client, other = tmp_path / "mariadb", tmp_path / "other"
+    client.write_text(
+        "#!/bin/sh\nsql=$(cat)\n"
+        f"case $sql in *'CREATE TABLE bakthat_restore'*) mv {other} {client};; esac\n"
+        f'printf %s "$sql" | {shutil.which("mariadb")} "$@"\n'
+    )
+    other.write_text(broken)
+    for each in (client, other):
+        each.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+        with pytest.raises(DatabaseError, match=f"^{problem}$"):
+            load.commit()
+    load.close()
+    (kept,) = [name for name in mariadb.names() if name.startswith("bakthat_restore_")]
+    assert mariadb.content(kept) == before
+
+
+def test_a_user_who_may_not_make_tables_is_told(mariadb: MariaDB) -> None:
+    mariadb.sql(
+        "CREATE DATABASE empty; CREATE USER reader@'%' IDENTIFIED BY 'pear';"
+        "GRANT SELECT ON empty.* TO reader@'%'"
+    )
+    try:
+        url = DatabaseUrl("mariadb", "reader", "127.0.0.1", mariadb.port)
+        database = MySQLServer.from_url(url, Access("pear")).database("empty")
+        with pytest.raises(
+            DatabaseError, match=r"^cannot begin to load into empty: .* CREATE command denied"
+        ):
+            database.load(replace=False)
+    finally:
+        mariadb.sql("DROP USER reader@'%'")
+
+
 def test_a_drill_leaves_nothing_and_runs_no_event(mariadb: MariaDB) -> None:
     before = mariadb.names()
     load = mariadb.server().scratch()
@@ -627,6 +682,18 @@ def test_a_missing_program_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path
     )
 
 
+def test_a_broken_program_is_one_line(
+    mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "mariadb-dump"
+    broken.write_text("#!/bin/sh\necho 'cannot open shared object file' >&2; exit 127\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    for look in (mariadb.server().databases, mariadb.server().database("shop").check):
+        with pytest.raises(DatabaseError, match=r"^mariadb-dump ended with exit code 127: c"):
+            look()
+
+
 def test_settings_of_the_user_make_no_dump_and_no_load_less(mariadb: MariaDB) -> None:
     settings = Path.home() / ".my.cnf"
     settings.write_text(
@@ -700,6 +767,20 @@ def test_the_dump_of_mysql_gets_its_options(
     assert mariadb.server("mysql").databases()[-1].name == "shop"
     with pytest.raises(DatabaseError, match="mysqldump cannot dump users"):
         mariadb.server("mysql").users().check()
+
+
+def test_users_are_not_restored_where_no_program_knows_them(
+    mariadb: MariaDB, local: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = {**local, "password": "", "database_password": PASSWORD}
+    url = mariadb.url().shown
+    bakthat.backup_databases(url, conf=conf)
+    older = tmp_path / "mariadb-dump"
+    older.write_text("#!/bin/sh\necho '  --no-tablespaces'\n")
+    older.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(DatabaseError, match="has nothing into which a dump of mariadb-users can"):
+        bakthat.restore("mariadb-users", conf=conf, into=url)
 
 
 def test_a_foreign_key_of_another_database_holds_again(mariadb: MariaDB) -> None:

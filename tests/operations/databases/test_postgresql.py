@@ -156,6 +156,10 @@ def test_a_wrong_password_is_told_with_what_to_set(running: PostgreSQL, shop: st
     error = refusal(running.server(password=None), shop)
     assert str(error) == f"no password of user 'postgres' for {url}"
     assert "database_password_command" in error.hint
+    # The user of this machine's account, whom the URL does not name.
+    url = f"'postgresql://127.0.0.1:{running.port}/shop'"
+    assert str(refusal(running.server("", password="hunter2"), shop)) == f"wrong password for {url}"
+    assert str(refusal(running.server("", password=None), shop)) == f"no password for {url}"
 
 
 def test_an_account_without_a_password_never_waits_for_one(running: PostgreSQL) -> None:
@@ -258,6 +262,15 @@ def test_a_missing_program_is_told_with_its_package(
         running.server().database(shop).load(replace=True)
 
 
+def test_a_program_that_cannot_be_run_is_told(
+    running: PostgreSQL, shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pg_dump").write_bytes(b"\0 of another kind of machine")
+    (tmp_path / "pg_dump").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert str(refusal(running.server(), shop)) == "cannot run pg_dump: exec format error"
+
+
 @pytest.mark.parametrize(
     ("version", "shown"), [("9.6.24", "9.6"), ("13.1", "13"), ("14beta1", "14")]
 )
@@ -269,15 +282,18 @@ def test_an_older_pg_dump_than_the_server_is_told(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    older = tmp_path / "pg_dump"
-    older.write_text(f"#!/bin/sh\necho 'pg_dump (PostgreSQL) {version}'\n")
-    older.chmod(0o755)
+    for name in ("pg_dump", "pg_dumpall"):
+        older = tmp_path / name
+        older.write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) {version}'\n")
+        older.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     error = refusal(running.server(), shop)
     server = running.sql("postgres", "SHOW server_version_num")[0][:2]
     url = f"postgresql://postgres@127.0.0.1:{running.port}/shop"
     assert str(error) == f"pg_dump {shown} cannot dump '{url}', whose server is PostgreSQL {server}"
     assert f"postgresql-client-{server}" in error.hint
+    with pytest.raises(DatabaseError, match=f"^pg_dumpall {shown} cannot dump .*/postgres'"):
+        running.server().globals().check()
 
 
 def test_a_server_that_dies_fails_the_dump(running: PostgreSQL) -> None:

@@ -30,6 +30,7 @@ from tests.support.shops import ORDERS, PASSWORD, ROWS, Shop
 pytestmark = pytest.mark.slow
 
 LOADER = {"postgresql": "pg_restore", "mariadb": "mariadb"}
+BESIDES = {"postgresql": "postgresql-globals", "mariadb": "mariadb-users"}
 FILL = "INSERT INTO orders VALUES (4, '{}');"
 
 
@@ -129,6 +130,7 @@ def test_what_cannot_be_loaded_is_refused_before_anything_is_read(
 ) -> None:
     bakthat.backup(tree, conf=conf)
     bakthat.backup(conf=conf, command="echo SELECT 1", custom_filename="stream.sql")
+    bakthat.backup_databases(shop.url, conf=conf)
     fired.clear()
     other = "postgresql" if shop.kind == "mariadb" else "mysql"
     for name, into, message in [
@@ -137,6 +139,7 @@ def test_what_cannot_be_loaded_is_refused_before_anything_is_read(
         ("large", shop.url, "names no database"),
         ("large", f"{shop.url}/*", "names no database"),
         ("mydir", shop.of("x"), "is an archive of files"),
+        (BESIDES[shop.kind], shop.of("x"), "belongs to no database of a server"),
         ("stream.sql", shop.of("x"), "no dump of a database that bakthat knows"),
     ]:
         with pytest.raises(UsageError, match=message):

@@ -471,6 +471,22 @@ def test_a_dump_that_is_not_whole_replaces_nothing(tmp_path: Path, damage: str) 
     assert sorted(os.listdir(tmp_path)) == ["app.db", "temporary"]
 
 
+def test_a_dump_that_contradicts_itself_replaces_nothing(tmp_path: Path) -> None:
+    source, path = tmp_path / "source.db", tmp_path / "app.db"
+    execute(
+        source,
+        "CREATE TABLE t (x); INSERT INTO t VALUES (NULL); PRAGMA writable_schema = ON;"
+        "UPDATE sqlite_master SET sql = 'CREATE TABLE t (x NOT NULL)'",
+    )
+    execute(path, "CREATE TABLE old (x); INSERT INTO old VALUES (1)")
+    with pytest.raises(
+        DatabaseError, match=r"^the dump is a damaged SQLite database: NULL value in t\.x$"
+    ) as caught:
+        load_into(path, dump_of(database(source)), replace=True)
+    assert ".recover" in caught.value.hint
+    assert rows(path, "SELECT x FROM old") == [(1,)]
+
+
 def test_a_database_with_functions_of_its_program_comes_back_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -494,6 +510,8 @@ def test_a_missing_directory_is_named(tmp_path: Path) -> None:
         DatabaseError, match=f"^cannot load into {path}: No such file or directory$"
     ):
         database(path).load(replace=False)
+    with pytest.raises(DatabaseError, match=r"^cannot make a temporary directory: No such file"):
+        SQLitePlace(str(path)).scratch()
     with pytest.raises(DatabaseError, match=f"^{tmp_path} is not a file$"):
         database(tmp_path).load(replace=True)
 
