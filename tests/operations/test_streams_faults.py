@@ -186,7 +186,7 @@ def test_a_command_gets_no_input_and_no_password(
         ({"command": " \n"}, {}, "the command is empty"),
         ({"command": "echo"}, {"custom_filename": None}, "a command has no name of its own"),
         ({"command": "echo"}, {"custom_filename": "a/b"}, "a/b"),
-        ({"command": ["echo", "a"]}, {}, "a command is text, one line for the shell"),
+        ({"command": ["echo", "a"]}, {}, "--command is text, one line for the shell"),
         ({"command": "echo"}, {"timeout": 0}, "'0' is no time limit"),
         ({"command": "echo"}, {"timeout": -1}, "'-1' is no time limit"),
         ({"command": "echo"}, {"timeout": float("nan")}, "'nan' is no time limit"),

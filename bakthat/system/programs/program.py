@@ -51,7 +51,7 @@ def shell_program(line: str) -> Program:
     """
     if not isinstance(line, str):
         raise UsageError(
-            "a command is text, one line for the shell",
+            "--command is text, one line for the shell",
             hint="make it of a list of words: shlex.join(words)",
         )
     shell = _shell()
