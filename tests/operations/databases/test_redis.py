@@ -365,7 +365,7 @@ def test_a_missing_program_is_named(
         at(port).check()
     assert "redis-tools" in caught.value.hint
     for load in (server_at(port).scratch, lambda: at(port).load(replace=True)):
-        with pytest.raises(DatabaseError, match=r"^redis-server is not installed") as caught:
+        with pytest.raises(DatabaseError, match=r"^'redis-server' is not installed") as caught:
             load()
         assert "apt install redis-server" in caught.value.hint
 
