@@ -28,7 +28,7 @@ def test_nothing_is_lost_in_a_few_disasters() -> None:
 
 @pytest.mark.needs("postgres", "mariadbd")
 def test_a_few_dumps_that_are_cut_leave_no_backup() -> None:
-    nothing_is_lost(*NONE, "--dumps=4")
+    nothing_is_lost(*NONE, "--dumps=2")
 
 
 def nothing_is_lost(*arguments: str) -> None:

@@ -11,6 +11,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +51,8 @@ def program(*names: str) -> str:
 
 def package(name: str) -> None:
     """Require a package that belongs to an extra."""
-    if importlib.util.find_spec(name) is None:
+    # A module that is imported need not say where it came from: the package sh takes its place.
+    if name not in sys.modules and importlib.util.find_spec(name) is None:
         missing(f"the package {name} is not installed")
 
 
