@@ -36,7 +36,7 @@ from tests.support.own_threads import own_threads
 from tests.support.profiles import Conf
 from tests.support.servers import parts_under_way, plain
 
-pytestmark = pytest.mark.usefixtures("cheap_passphrases")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap_passphrases")]
 
 Open = Callable[..., AbstractContextManager[BackupFile]]
 

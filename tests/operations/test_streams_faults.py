@@ -33,6 +33,8 @@ from tests.support.own_threads import own_threads
 from tests.support.profiles import Conf, write_config
 from tests.support.servers import parts_under_way, plain
 
+pytestmark = pytest.mark.slow
+
 LARGE = "head -c 20000000 /dev/urandom"
 """A command line whose output takes several parts on S3."""
 

@@ -33,7 +33,7 @@ from bakthat.system.programs import (
 )
 from tests.docs.layers import imports_of
 
-pytestmark = pytest.mark.usefixtures("no_thread_stays")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_thread_stays")]
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
 
