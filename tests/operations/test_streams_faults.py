@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -453,7 +454,12 @@ with bakthat.open_backup("shop.sql", conf={local!r}, password="") as file:
         fifo.open("rb") as gate,
     ):
         assert gate.readline() == b"ready\n"
-        process.send_signal(signal.SIGINT)
+        # A signal right before subprocess waits is noticed only by the next one.
+        for _ in range(6):
+            process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+                break
         assert gate.read() == b""
         assert process.stderr is not None
         assert b"KeyboardInterrupt" in process.stderr.read()
