@@ -78,6 +78,19 @@ def unchanged_logging() -> Iterator[None]:
         each.propagate, each.disabled, each.handlers = propagate, disabled, handlers
 
 
+@pytest.fixture(autouse=True)
+def unchanged_signals() -> Iterator[None]:
+    """Fail when the test has left another handler of a signal, which would change later tests."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    left = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if left[number] is not handler and handler is not None:
+            signal.signal(number, handler)
+    assert left == before
+
+
 @pytest.fixture
 def no_thread_stays() -> Iterator[None]:
     """Fail when a thread that the test has started still runs at its end."""

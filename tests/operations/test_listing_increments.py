@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import bakthat
-from bakthat.cli.run import run
 from bakthat.operations.listing import Relations, relations
+from tests.support.commandline import CommandLine
 from tests.support.filled_catalog import DAY, HOST, NOW, FilledCatalog, using_catalog
 from tests.support.profiles import write_config
 
@@ -108,11 +107,12 @@ def test_a_table_without_increments_is_as_ever(
 
 
 def test_json_has_the_same(
-    filled: FilledCatalog, chain: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    filled: FilledCatalog, chain: list[str], tmp_path: Path, user: CommandLine
 ) -> None:
     config = write_config(tmp_path / "config.yml", default=filled.conf)
-    assert run(["ls", "--json", "-c", str(config)]) == 0
-    listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()[:-1]]
+    done = user.run("ls", "--json", "-c", config)
+    assert done.code == 0
+    listed = done.lines("backup")
     shown = {each["stored_filename"]: each for each in listed}
     full, first, second, third = chain
     keys = ("increment", "needs", "needed_by", "frees")
