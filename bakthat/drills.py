@@ -128,7 +128,7 @@ def drill(
         password=password,
         identity_file=identity_file,
         prompt=may_ask(prompt),
-        thaw=cold.ThawOptions(),
+        thaw=cold.ThawOptions(may_request=False),
         any_size=False,
         only=(),
         use_index=True,

@@ -63,6 +63,8 @@ class ThawOptions:
     days: int = DEFAULT_DAYS
     """Days for which S3 keeps the thawed copy; a vault ignores it."""
     wait: Wait = False
+    may_request: bool = True
+    """Whether a frozen backup is thawed, which is charged."""
     arguments: Sequence[str] = ()
     """Arguments to add to the command that the log says to run again."""
 
@@ -99,7 +101,8 @@ def make_readable(
     """Request the thaw of those *backups* that are frozen; return whether all can be read now.
 
     They are in one container. The last one is the one to restore, which needs the others. With
-    ``options.wait``, return only once all can be read. With *tell_price*, a line before the request
+    ``options.wait``, return only once all can be read; without ``options.may_request``, request
+    nothing. With *tell_price*, a line before the request
     says how much is thawed and what that costs. Raises StorageError when a thaw failed.
     """
     if not backups:
@@ -128,7 +131,7 @@ def make_readable(
 
     statuses, asked, again = check(), list[ThawStatus](), set[str]()
     ready = {each.key for each in statuses if each.state is ThawState.READY}
-    if any(each.state is ThawState.FROZEN for each in statuses):
+    if options.may_request and any(each.state is ThawState.FROZEN for each in statuses):
         with _thaw_lock(session.catalog_path):
             statuses = check()
             asked = request([each for each in statuses if each.state is ThawState.FROZEN])

@@ -391,7 +391,7 @@ def test_a_frozen_backup_is_not_thawed_for_a_drill(
     assert [each for each in glacier.requests[before:] if "POST" in str(each)] == []
 
 
-def test_a_backup_that_freezes_again_before_it_is_read_is_no_failed_drill(
+def test_a_backup_that_freezes_again_before_it_is_read_is_neither_thawed_nor_a_failed_drill(
     glacier: GlacierServer, tree: Path
 ) -> None:
     conf = glacier.conf(password="")
@@ -403,11 +403,13 @@ def test_a_backup_that_freezes_again_before_it_is_read_is_no_failed_drill(
         glacier.advance(hours=48)
 
     bakthat.events.before_drill += freeze
+    before = len(glacier.requests)
     try:
         with pytest.raises(NotReadyError, match=r"^the backup must be thawed first$"):
             bakthat.drill("mydir", conf=conf)
     finally:
         bakthat.events.before_drill -= freeze
+    assert [each for each in glacier.requests[before:] if "POST" in str(each)] == []
     assert recorded(conf) is None
 
 

@@ -158,7 +158,7 @@ def restore(
         password=password,
         identity_file=identity_file,
         prompt=may_ask(prompt),
-        thaw=cold.ThawOptions(tier, days, wait, repeated),
+        thaw=cold.ThawOptions(tier, days, wait, arguments=repeated),
         any_size=any_size,
         only=paths,
         use_index=use_index,
