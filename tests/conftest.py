@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,14 +83,27 @@ def unchanged_logging() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def unchanged_signals() -> Iterator[None]:
     """Fail when the test has left another handler of a signal, which would change later tests."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD)
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = _signal_handlers()
     yield
-    left = {number: signal.getsignal(number) for number in numbers}
+    left = _signal_handlers()
     for number, handler in before.items():
-        if left[number] is not handler and handler is not None:
-            signal.signal(number, handler)
+        signal.signal(number, handler)
     assert left == before
+
+
+@pytest.fixture
+def restored_signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo what a command that runs in this process does to the handlers of signals."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    before = _signal_handlers()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def _signal_handlers() -> dict[signal.Signals, Any]:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD)
+    return {number: signal.getsignal(number) for number in numbers}
 
 
 @pytest.fixture

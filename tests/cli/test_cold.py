@@ -159,6 +159,7 @@ def test_invalid_options_are_usage_errors(
     assert glacier.requests == []
 
 
+@pytest.mark.usefixtures("restored_signals")  # here the clock is the server's, in this process
 def test_waiting_restores_in_one_command(
     user: CommandLine,
     conf: dict[str, Any],
