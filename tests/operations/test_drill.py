@@ -36,6 +36,8 @@ from tests.support.profiles import Conf, write_config
 from tests.support.shops import ORDERS, PASSWORD, ROWS, Shop
 from tests.support.tar_bytes import NOBODY, as_nobody, reachable_directory
 
+pytestmark = pytest.mark.slow  # dumps and servers, on one interpreter
+
 
 @pytest.fixture
 def conf(local: Conf) -> Conf:
