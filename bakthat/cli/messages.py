@@ -36,7 +36,8 @@ _BACKUP = {
     "tags": "the tags, separated by spaces",
     "is_deleted": "whether it was deleted",
     "last_updated": "when the catalog's entry last changed",
-    "metadata": "what else is known: client (the host), source, files, bytes and so on",
+    "metadata": "what else is known: client (the host), source, files, bytes, warning_count, "
+    "suspicious (true where the size of a stream is) and so on",
 }
 _ENTRY = {
     "path": "the path in the backup",

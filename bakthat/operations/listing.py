@@ -132,14 +132,17 @@ def show(
 ) -> None:
     """Print what :func:`ls` returns, as a table on standard output.
 
-    The table has a column with the sources when a name has several. When an increment is among
-    them, it has columns with the kind of each, how many archives a restore of it needs besides it,
-    and what its deletion would free.
+    The table has a column with the sources when a name has several, and one with notes when a
+    backup is incomplete or has a suspicious size. When an increment is among them, it has columns
+    with the kind of each, how many archives a restore of it needs besides it, and what its deletion
+    would free.
     """
     found = ls(query, destination, tags, profile, config, conf=conf, host=host)
     has_increments = any(each.is_increment for each in found)
     related = relations(found, profile, config, conf=conf) if has_increments else ()
     sets = divide(found)
+    notes = [_note_of(each) for each in found]
+    has_notes = any(notes)
     has_sources = len({(each.name, each.host, each.backend) for each in sets}) < len(sets)
     rows = [
         (
@@ -148,6 +151,7 @@ def show(
             each.host,
             text.human_size(each.size),
             *(_needs_of(each, related[number]) if related else ()),
+            *((notes[number],) if has_notes else ()),
             each.stored_filename,
             *((each.set_source,) if has_sources else ()),
             each.tags,
@@ -155,6 +159,7 @@ def show(
         for number, each in enumerate(found)
     ]
     needs = ("KIND", "NEEDS", "FREES") if related else ()
+    note = ("NOTE",) if has_notes else ()
     source = ("SOURCE",) if has_sources else ()
     header = (
         f"DATE ({text.shown_zone()})",
@@ -162,11 +167,20 @@ def show(
         "HOST",
         "SIZE",
         *needs,
+        *note,
         "NAME",
         *source,
         "TAGS",
     )
     terminal.print_table(header, rows, right=frozenset({3, 5} if related else {3}))
+
+
+def _note_of(backup: models.Backups) -> str:
+    """Return why *backup* may not be what is wanted back; "" for no reason."""
+    # One of its warnings is about the suspicious size.
+    is_incomplete = backup.warning_count > backup.is_suspicious
+    notes = {"suspicious size": backup.is_suspicious, "incomplete": is_incomplete}
+    return ", ".join(note for note, is_true in notes.items() if is_true)
 
 
 def _needs_of(backup: models.Backups, related: Relations) -> tuple[str, str, str]:
