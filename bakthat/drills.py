@@ -39,7 +39,7 @@ from bakthat.operations.restore.options import RestoreOptions
 from bakthat.operations.restore.stream import Consumer, Write, dump_kind_of, load_dump, opened
 from bakthat.operations.sources.databases.base import Load
 from bakthat.operations.sources.databases.url_parts import DatabaseUrl
-from bakthat.operations.sources.servers import check_kind, open_server
+from bakthat.operations.sources.servers import check_kind, open_server, warn_of_leftovers
 from bakthat.passwords import may_ask
 from bakthat.session import cold
 from bakthat.session.indexes.opening import open_state
@@ -204,6 +204,7 @@ class _Drill:
             loads: list[Load] = []
 
             def consume(write: Write) -> None:
+                warn_of_leftovers(server)
                 loads.append(stack.enter_context(opened(server.scratch)))
                 self.has_scratch = True
                 load_dump(loads[0], write)

@@ -15,8 +15,8 @@ from bakthat.format import names
 from bakthat.format.description import NAMED, source_id
 from bakthat.operations.backup.request import keys_of_backup
 from bakthat.operations.backup.stream import SizeRule, StreamBackup, seconds_of
-from bakthat.operations.sources.databases.base import Database
-from bakthat.operations.sources.servers import open_server
+from bakthat.operations.sources.databases.base import Database, Server
+from bakthat.operations.sources.servers import open_server, warn_of_leftovers
 from bakthat.operations.sources.streams import StreamSource, write_output
 from bakthat.session.session import Session, operation
 from bakthat.session.sets import id_of_source
@@ -75,6 +75,7 @@ def backup_databases(
     with operation(session, "backup", deferred=True):  # an error is told, as one of a backup
         server, name = open_server(session, url, password=database_password, via=via)
         databases = [server.database(name)] if name is not None else server.databases()
+    warn_once = functools.cache(lambda: _warn_of_leftovers(server))
     keys = functools.cache(lambda: keys_of_backup(session, password, recipients, prompt))
     stored: list[models.Backups] = []
     failed: dict[str, BakthatError] = {}
@@ -94,6 +95,7 @@ def backup_databases(
                     progress=progress,
                 )
                 lacks = database.check()
+                warn_once()
                 dump = database.dump()
                 write = functools.partial(
                     write_output, dump, timeout=seconds, hint="nothing was stored"
@@ -116,6 +118,13 @@ def backup_databases(
             hint=first.hint,
         ) from first
     return stored
+
+
+def _warn_of_leftovers(server: Server) -> None:
+    try:
+        warn_of_leftovers(server)
+    except DatabaseError as exc:  # whoever may read one database need not see the others
+        log.info("cannot look for what killed restores and drills have left: %s", exc)
 
 
 def _source(

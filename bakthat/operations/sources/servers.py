@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 
 from bakthat.errors import DatabaseError, UsageError
@@ -9,6 +10,8 @@ from bakthat.operations.sources.databases.base import Access, Database, Server
 from bakthat.operations.sources.databases.url import parse, parts
 from bakthat.passwords import database_password
 from bakthat.session.session import Session
+
+log = logging.getLogger("bakthat")
 
 _FAMILIES = {"mariadb": "mysql", "rediss": "redis"}
 
@@ -27,6 +30,22 @@ def open_server(
     return parse(url, Access(None if via else password, via or ""))
 
 
+def warn_of_leftovers(server: Server) -> None:
+    """Log a warning about each database that a killed restore or drill has left on *server*.
+
+    None is dropped: no lock of a server proves that nobody needs it. A server ends idle sessions
+    with their locks, and a replaced database of MySQL may be whole in what was left only. Raises
+    DatabaseError.
+    """
+    for name in server.leftovers():
+        log.warning(
+            "a restore or a drill that was killed seems to have left the database %s: nobody is"
+            " connected to it; unless you need what is in it, remove it: DROP DATABASE %s",
+            name,
+            name,
+        )
+
+
 def find_database(
     session: Session, url: str, dump_kind: str, *, password: str | None, via: str | None
 ) -> Database:
@@ -36,6 +55,7 @@ def find_database(
     """
     check_target(url, dump_kind)
     server, name = open_server(session, url, password=password, via=via)
+    warn_of_leftovers(server)
     if name is not None and _family(dump_kind) != "redis":
         return server.database(name)
     for each in server.databases():

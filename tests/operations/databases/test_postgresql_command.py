@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bakthat.operations.sources.databases.postgresql.client import literal
 from tests.support.commandline import CommandLine, Done
 from tests.support.postgresql import PASSWORD, PostgreSQL, postgresql
 from tests.support.profiles import Conf, write_config
@@ -111,3 +112,21 @@ def test_what_fails_stores_nothing_and_says_why_in_one_line(
     assert done.code == 1
     assert "bakthat: error: pg_dump is not installed" in done.stderr
     assert [each for each in stored(user) if each.is_file()] == []
+
+
+def test_who_may_read_one_database_only_backs_it_up(running: PostgreSQL, user: CommandLine) -> None:
+    closed = ("postgres", "template1")
+    for each in closed:
+        running.sql("postgres", f"REVOKE CONNECT ON DATABASE {each} FROM PUBLIC")
+    running.sql("postgres", f"CREATE ROLE reader LOGIN PASSWORD {literal(PASSWORD)}")
+    running.sql("postgres", "GRANT pg_read_all_data TO reader")
+    try:
+        theirs = url(running, "shop").replace("postgres@", "reader@")
+        done = user.run("backup", theirs, "--prompt", "no")
+        succeed(done)
+        assert "cannot look for what killed restores and drills have left" in done.stderr
+        assert "warning" not in done.stderr
+    finally:
+        running.sql("postgres", "DROP ROLE reader")
+        for each in closed:
+            running.sql("postgres", f"GRANT CONNECT ON DATABASE {each} TO PUBLIC")

@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -90,6 +92,17 @@ def loads_only(kind: str, script: str) -> str:
     if kind == "postgresql":
         return f'case "$*" in *--version*) real "$@"; exit;; esac\n{script}'
     return f'case "$*" in *--max-allowed-packet*) ;; *) real "$@"; exit;; esac\n{script}'
+
+
+def wait_for_connections(shop: Shop, name: str, count: int) -> None:
+    """Wait until *count* clients are connected to a database."""
+    if shop.kind == "postgresql":
+        query = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND usesysid > 0;"
+    else:
+        query = f"SELECT COUNT(*) FROM information_schema.processlist WHERE db = '{name}';"
+    deadline = time.monotonic() + PATIENCE
+    while shop.sql(query) != [str(count)]:
+        assert time.monotonic() < deadline
 
 
 def test_it_is_made_where_it_is_missing(
@@ -235,10 +248,49 @@ def test_a_killed_restore_does_not_touch_what_it_was_to_replace(
         # The database that it has made is left, and no backup of each database has it.
         (left,) = shop.names() - before - {"shop_copy"}
         try:
-            entries = bakthat.backup_databases(shop.url, conf=conf)
-            assert left not in [each.filename for each in entries]
+            wait_for_connections(shop, left, 0)
+            of_all = user.run("backup", shop.url, "--name", "all")
+            assert left not in " ".join(each.filename for each in bakthat.ls(conf=conf))
+            statement = f"DROP DATABASE {left}"
+            warning = (
+                f"bakthat: warning: a restore or a drill that was killed seems to have left the "
+                f"database {left}: nobody is connected to it; unless you need what is in it, "
+                f"remove it: {statement}"
+            )
+            others = (
+                ("backup", shop.of("shop")),
+                ("restore", "shop", "--into", url, "--replace"),
+                ("drill", "shop", "--into", shop.url),
+            )
+            for done in (of_all, *(user.run(*each) for each in others)):
+                assert done.code == 0, done.stderr
+                assert done.stderr.splitlines().count(warning) == 1
+            assert left in shop.names()
+            shop.sql(f"{statement};")
+            for each in others:
+                done = user.run(*each)
+                assert done.code == 0
+                assert "warning" not in done.stderr
         finally:
             shop.drop(left)
+
+
+def test_a_database_of_a_restore_that_somebody_is_connected_to_is_no_leftover(
+    conf: Conf, shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    used, unused = (f"bakthat_{each}_0123456789abcdef" for each in ("restore", "drill"))
+    for each in (used, unused):
+        shop.sql(f"CREATE DATABASE {each};")
+    environment = {**os.environ, **shop.environment}
+    session = subprocess.Popen([*shop.client, used], stdin=subprocess.PIPE, env=environment)
+    try:
+        wait_for_connections(shop, used, 1)
+        bakthat.backup_databases(shop.of("shop"), conf=conf)
+        assert f"DROP DATABASE {unused}" in caplog.text
+        assert used not in caplog.text
+    finally:
+        session.communicate(timeout=PATIENCE)
+        shop.drop(used, unused)
 
 
 def test_what_fails_is_one_line(

@@ -113,8 +113,15 @@ class Server(Protocol):
     """A server with databases, or the place of files of SQLite."""
 
     def databases(self) -> Sequence[Database]:
-        """Return each database of a user, then what the server has besides them. Raises
-        DatabaseError."""
+        """Return each database of a user, then what the server has besides them; not what restores
+        and drills have made for a while. Raises DatabaseError."""
+
+    def leftovers(self) -> Sequence[str]:
+        """Return the databases that restores and drills have made and nobody is connected to, which
+        ``DROP DATABASE`` removes: those of killed ones, as far as a server can tell.
+
+        Raises DatabaseError.
+        """
 
     def database(self, name: str) -> Database:
         """Return the database *name*, which need not exist."""

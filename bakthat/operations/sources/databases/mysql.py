@@ -84,6 +84,11 @@ _HAS_CLAIM = (
     f" WHERE {_HERE.format('table_schema')} AND table_name = '{_CLAIM}'"
 )
 
+_UNUSED = (  # the connections of other users are seen with the privilege PROCESS only
+    "SELECT schema_name FROM information_schema.schemata WHERE schema_name NOT IN"
+    " (SELECT db FROM information_schema.processlist WHERE db IS NOT NULL) ORDER BY schema_name"
+)
+
 _USERS = (
     "SELECT DISTINCT user FROM mysql.user WHERE user NOT IN ('', 'root', 'mysql', 'mariadb.sys')"
     " AND user <> SUBSTRING_INDEX(CURRENT_USER(), '@', 1) ORDER BY user"
@@ -108,11 +113,7 @@ class MySQLServer:
         found: list[Database] = []
         for name in names:
             if _TEMPORARY.fullmatch(name):
-                log.warning(
-                    "the database %s is left out: it belongs to a restore or a drill of bakthat"
-                    " that is running, or was killed",
-                    name,
-                )
+                log.info("%s is left out: a restore or a drill has made it", name)
             # A directory that is no database, such as lost+found, is listed with this prefix.
             elif name not in SYSTEM and not name.startswith("#mysql50#"):
                 found.append(MySQLDatabase(self._client, name))
@@ -125,6 +126,11 @@ class MySQLServer:
                 self._client.dump,
             )
         return found
+
+    def leftovers(self) -> list[str]:
+        """Return the databases that killed restores and drills have left."""
+        rows = self._client.query(_UNUSED)
+        return [name for (name,) in rows if name and _TEMPORARY.fullmatch(name)]
 
     def database(self, name: str) -> Database:
         """Return the database *name*, which need not exist."""

@@ -42,6 +42,10 @@ class RedisServer:
         """Return all numbered databases, as one."""
         return [RedisDatabases(self._url, self._access)]
 
+    def leftovers(self) -> list[str]:
+        """Return nothing: what is made for a while is on this machine, and ends with bakthat."""
+        return []
+
     def database(self, name: str) -> RedisDatabases:
         """Return all numbered databases. Raises UsageError for the *name* of one of them."""
         (found,) = self.from_url(self._url.of(name or None), self._access).databases()

@@ -55,6 +55,10 @@ class SQLitePlace:
         """Return the one file."""
         return [SQLiteFile(self._path)]
 
+    def leftovers(self) -> list[str]:
+        """Return nothing: there is no server to look at."""
+        return []
+
     def database(self, name: str) -> SQLiteFile:
         """Return the file with the path *name*, which need not exist."""
         return SQLiteFile(name)

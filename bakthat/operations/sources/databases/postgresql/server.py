@@ -41,8 +41,12 @@ SELECT datname FROM pg_catalog.pg_database
 WHERE NOT datistemplate AND datallowconn AND datconnlimit <> -2
 ORDER BY datname COLLATE "C";
 """  # a limit of -2 marks a database that was dropped half
-
-
+_UNUSED = """
+SELECT datname FROM pg_catalog.pg_database d
+WHERE NOT EXISTS (
+  SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid AND a.usesysid IS NOT NULL
+) ORDER BY datname COLLATE "C";
+"""  # the server's own processes, such as autovacuum, have no user
 _UNLOGGED = """
 SELECT count(*) FROM pg_catalog.pg_class
 WHERE relpersistence = 'u' AND relkind = 'r' AND pg_catalog.pg_is_in_recovery();
@@ -74,14 +78,15 @@ class PostgreSQLServer:
         found: list[Database] = []
         for name in names:
             if TEMPORARY.fullmatch(name):
-                log.warning(
-                    "the database %s is left out: it belongs to a restore or a drill of bakthat"
-                    " that is running, or was killed",
-                    name,
-                )
+                log.info("%s is left out: a restore or a drill has made it", name)
             elif name != "postgres" or has_objects(self.client, name):
                 found.append(self.database(name))
         return [*found, self.globals()]
+
+    def leftovers(self) -> list[str]:
+        """Return the databases that killed restores and drills have left."""
+        rows = self.client.rows(self.client.maintenance(), _UNUSED)
+        return [name for (name,) in rows if name and TEMPORARY.fullmatch(name)]
 
     def database(self, name: str) -> PostgreSQLDatabase:
         """Return the database *name*, which need not exist."""
