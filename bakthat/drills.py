@@ -7,7 +7,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +109,8 @@ def drill(
     *check* are SQL queries, or commands of Redis: one fails the drill by an error, without a row,
     and when the first value is 0, false or NULL. *check_command* is a line for the shell, run in
     the directory; it fails the drill by another exit code than 0. The variable ``BAKTHAT_DRILL`` is
-    the directory, the path of the file, or the URL of the scratch database.
+    the directory, the path of the file, or the URL of the scratch database, without the password;
+    the server's programs find that, by ``PGPASSFILE`` or ``MYSQL_PWD``, unless *via* was given.
 
     *filename* and the other arguments are those of :func:`bakthat.restore`. The result is kept in
     the catalog, and in the entry's ``metadata["drill"]``: "date" (epoch seconds UTC), "passed",
@@ -212,7 +213,7 @@ class _Drill:
             self._restore(directory, Consumer("a scratch database", consume))
             for query in self.checks:
                 _check_query(loads[0], query)
-            self._run_command(loads[0].target(), directory)
+            self._run_command(loads[0].target(), directory, server.with_login)
             self.has_passed = True
 
     def _restore(self, directory: Path, consumer: Consumer | None = None) -> None:
@@ -256,13 +257,18 @@ class _Drill:
                 hint="bakthat check --read-data tells whether the stored backup is whole",
             )
 
-    def _run_command(self, target: str, directory: Path) -> None:
+    def _run_command(
+        self,
+        target: str,
+        directory: Path,
+        with_login: Callable[[Program], Program] = lambda program: program,
+    ) -> None:
         if self.check_command is None:
             return
         shell = shell_program(self.check_command)
         inside = ("/bin/sh", "-c", 'cd -- "$0" && exec "$@"', str(directory), *shell.arguments)
         program = Program("the check command", inside, {TARGET_VARIABLE: target})
-        with RunningProgram(program) as running:
+        with RunningProgram(with_login(program)) as running:
             ended = running.wait()
         if not ended.succeeded:
             raise DrillError(f"{program.name} {ended.problem()}")

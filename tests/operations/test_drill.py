@@ -330,6 +330,32 @@ def test_a_server_gets_a_database_and_loses_it_again(conf: Conf, shop: Shop) -> 
     assert shop.names() == before
 
 
+def client_line(kind: str) -> str:
+    """Return the shell's words that run SQL in the scratch database, of whose URL they know all but
+    the password."""
+    if kind == "postgresql":
+        return 'psql --no-psqlrc -At "$BAKTHAT_DRILL" -c'
+    return (
+        'port=${BAKTHAT_DRILL##*:}; mariadb --user=keeper --host=127.0.0.1 --port="${port%%/*}" -N '
+        '"${BAKTHAT_DRILL##*/}" -e'
+    )
+
+
+def test_the_command_that_checks_finds_the_password_of_the_profile(conf: Conf, shop: Shop) -> None:
+    bakthat.backup_databases(shop.of("shop"), conf=conf)
+    once = f"{client_line(shop.kind)} 'SELECT count(*) FROM orders' | grep -qx 3"
+    line = f'({once}) && ({once}) && test -z "$BAKTHAT_DATABASE_PASSWORD"'
+    entry = bakthat.drill("shop", conf=conf, into=shop.url, check_command=line)
+    assert entry.metadata["drill"]["passed"]
+    failing = {
+        f"{client_line(shop.kind)} 'SELECT nonsense FROM orders'": "nonsense",
+        f"unset PGPASSFILE MYSQL_PWD; {once}": "password|denied",
+    }
+    for line, problem in failing.items():
+        with pytest.raises(DrillError, match=problem):
+            bakthat.drill("shop", conf=conf, into=shop.url, check_command=line)
+
+
 def test_a_scratch_server_that_is_not_there_is_not_a_failed_drill(conf: Conf, shop: Shop) -> None:
     bakthat.backup_databases(shop.of("shop"), conf=conf)
     with pytest.raises(UsageError, match="no server was named"):

@@ -59,7 +59,13 @@ def test_the_password_is_seen_nowhere(
             entries = bakthat.backup_databases(shop.url, conf=conf)
             bakthat.restore("large", conf=conf, into=shop.of("shop_copy"))
             bakthat.restore("large", conf=conf, into=shop.of("shop_copy"), replace=True)
-            bakthat.drill("large", conf=conf, into=shop.url, check="SELECT 1")
+            bakthat.drill(
+                "large",
+                conf=conf,
+                into=shop.url,
+                check="SELECT 1",
+                check_command='test -n "$PGPASSFILE$MYSQL_PWD"',
+            )
             for call in (
                 lambda: bakthat.backup_databases(shop.of("none"), conf=conf),
                 lambda: bakthat.restore("large", conf=conf, into=shop.of("shop_copy")),

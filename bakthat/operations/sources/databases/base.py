@@ -123,6 +123,10 @@ class Server(Protocol):
         Raises DatabaseError.
         """
 
+    def with_login(self, program: Program) -> Program:
+        """Return *program* of the user with what the server's own programs, which it may run, read
+        to log in to a database that :meth:`scratch` has made. Raises DatabaseError."""
+
     def database(self, name: str) -> Database:
         """Return the database *name*, which need not exist."""
 

@@ -132,6 +132,10 @@ class MySQLServer:
         rows = self._client.query(_UNUSED)
         return [name for (name,) in rows if name and _TEMPORARY.fullmatch(name)]
 
+    def with_login(self, program: Program) -> Program:
+        """Return *program*, in which the client finds the password."""
+        return self._client.with_login(program)
+
     def database(self, name: str) -> Database:
         """Return the database *name*, which need not exist."""
         return MySQLDatabase(self._client, name)

@@ -7,6 +7,7 @@ import html
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 from bakthat.errors import DatabaseError
@@ -123,6 +124,16 @@ class Client:
     def program(self, name: str, arguments: tuple[str, ...]) -> Program:
         """Return a program whose command line was made by :meth:`command`."""
         return Program(name, arguments, secret=self._secret)
+
+    def with_login(self, program: Program) -> Program:
+        """Return *program* of the user, in which the client finds the password.
+
+        It is in a variable, since the client takes the name of a file on its command line only.
+        """
+        if self._access.password is None or self._access.via:
+            return program
+        password = {"MYSQL_PWD": self._access.password}
+        return replace(program, environment={**program.environment, **password})
 
     def load_program(self, database: str | None) -> Program:
         """Return the program that loads a dump from its standard input."""

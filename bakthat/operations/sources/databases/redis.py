@@ -46,6 +46,10 @@ class RedisServer:
         """Return nothing: what is made for a while is on this machine, and ends with bakthat."""
         return []
 
+    def with_login(self, program: Program) -> Program:
+        """Return *program*: a server of :meth:`scratch` has no password."""
+        return program
+
     def database(self, name: str) -> RedisDatabases:
         """Return all numbered databases. Raises UsageError for the *name* of one of them."""
         (found,) = self.from_url(self._url.of(name or None), self._access).databases()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from bakthat.errors import DatabaseError
@@ -75,12 +75,17 @@ class Client:
         arguments = (name, *options, "--no-password", f"--dbname={self._connection(database)}")
         # Messages in English: what follows from an error depends on its text.
         environment = {"LC_ALL": "C", "PG_COLOR": "never"}
+        command = self._command(*arguments)
+        return self.with_login(Program(name, command, environment, private_errors=_WITH_DATA))
+
+    def with_login(self, program: Program) -> Program:
+        """Return *program*, in which libpq finds the password, if it is not to find it itself."""
         if self.access.via or self.access.password is None:
-            command = self._command(*arguments)
-            return Program(name, command, environment, private_errors=_WITH_DATA)
+            return program
         # An empty PGPASSWORD is none; one that is set would take precedence over the file.
-        environment |= {"PGPASSFILE": SECRET_FILE, "PGPASSWORD": ""}
-        return Program(name, arguments, environment, self._password_file(), _WITH_DATA)
+        password = {"PGPASSFILE": SECRET_FILE, "PGPASSWORD": ""}
+        environment = {**program.environment, **password}
+        return replace(program, environment=environment, secret=self._password_file())
 
     def check_tool(self, name: str) -> int:
         """Return a program's version, such as 1500 for 15.2.

@@ -88,6 +88,10 @@ class PostgreSQLServer:
         rows = self.client.rows(self.client.maintenance(), _UNUSED)
         return [name for (name,) in rows if name and TEMPORARY.fullmatch(name)]
 
+    def with_login(self, program: Program) -> Program:
+        """Return *program*, in which libpq finds the password."""
+        return self.client.with_login(program)
+
     def database(self, name: str) -> PostgreSQLDatabase:
         """Return the database *name*, which need not exist."""
         return PostgreSQLDatabase(self.client, name)
