@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 
 from bakthat import models
 from bakthat.archive.create.content import StreamWriter
@@ -23,7 +24,7 @@ from bakthat.policy.intervals import parse_interval
 from bakthat.policy.outcome import SUSPICIOUS
 from bakthat.session.session import Operation, Session, operation
 from bakthat.session.sets import id_of_source, newest_first
-from bakthat.system.programs import Ended, Program, shell_program
+from bakthat.system.programs import Ended, shell_program
 from bakthat.system.streams import Progress
 from bakthat.system.text import human_size, printable
 
@@ -210,24 +211,14 @@ def _bytes_of(backup: models.Backups) -> int:
     return found if isinstance(found, int) else -1
 
 
-def back_up_output(
-    session: Session,
-    program: Program,
-    source: StreamSource,
-    rule: SizeRule,
-    *,
-    timeout: str | float | None = None,
-    **options: Any,
-) -> models.Backups:
-    """Store the output of *program* and return the entry.
+class StreamOptions(TypedDict, total=False):
+    """The options of :class:`StreamBackup` that :func:`back_up_stream` takes too."""
 
-    *timeout* is in seconds, or an interval such as "2h"; *options* are those of
-    :class:`StreamBackup`. Raises ProducerError when the program fails; then nothing is stored.
-    """
-    seconds = seconds_of(timeout)
-    with operation(session, "backup") as current:
-        backup = StreamBackup(session, current, source, rule, **options)
-        return backup.store(lambda stream: streams.write_output(program, stream, timeout=seconds))
+    keys: Required[Callable[[], EncryptionKeys]]
+    tags: str | Sequence[str]
+    s3_reduced_redundancy: bool
+    create: bool
+    progress: Progress | None
 
 
 def back_up_stream(
@@ -237,30 +228,35 @@ def back_up_stream(
     rule: SizeRule,
     *,
     timeout: str | float | None = None,
-    **options: Any,
+    **options: Unpack[StreamOptions],
 ) -> models.Backups:
     """Store the output of *command*, a line for the shell, or standard input, as *name*.
 
-    Returns the entry. The other arguments, and what is raised, are as for :func:`back_up_output`.
+    Returns the entry. *timeout* is for the command, in seconds, or an interval such as "2h". Raises
+    UsageError, ProducerError when the command fails, SourceError when standard input cannot be
+    read, and what :class:`StreamBackup` and its :meth:`~StreamBackup.store` raise; then nothing is
+    stored.
     """
     origin = streams.STANDARD_INPUT if command is None else streams.COMMAND
     source = StreamSource.named(name, origin, compress=session.profile.compress)
-    if command is not None:
+    write: Callable[[StreamWriter], Ended | None]
+    if command is None:
+        if timeout is not None:
+            raise UsageError(
+                "--timeout is for a command, and none was given",
+                hint="--command runs the program itself, and ends it in time",
+            )
+        streams.check_standard_input()
+        write = streams.write_standard_input
+    else:
         program = shell_program(command)
         if not command.strip():
             raise UsageError(
                 "the command is empty", hint="bakthat backup --command 'pg_dump shop' --name shop"
             )
-        return back_up_output(session, program, source, rule, timeout=timeout, **options)
-    if timeout is not None:
-        raise UsageError(
-            "--timeout is for a command, and none was given",
-            hint="--command runs the program itself, and ends it in time",
-        )
-    streams.check_standard_input()
+        write = functools.partial(streams.write_output, program, timeout=seconds_of(timeout))
     with operation(session, "backup") as current:
-        backup = StreamBackup(session, current, source, rule, **options)
-        return backup.store(streams.write_standard_input)
+        return StreamBackup(session, current, source, rule, **options).store(write)
 
 
 def seconds_of(timeout: str | float | None) -> float | None:
