@@ -35,6 +35,8 @@ class Program:
     private_errors: re.Pattern[bytes] | None = None
     """Matches the beginning of what its standard error has of a user's data: those lines, up to the
     next one that begins with :attr:`name` and a colon, are neither logged nor kept."""
+    level: int = logging.INFO
+    """On which each line of its standard error is logged."""
 
 
 def find_program(*names: str) -> str | None:

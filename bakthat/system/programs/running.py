@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Self
 
 from bakthat.system.programs import _supervisor
@@ -56,18 +57,16 @@ class RunningProgram:
         stdin: bool | bytes = False,
         stdout: bool = False,
         timeout: float | None = None,
-        level: int = logging.INFO,
     ) -> None:
         """Start *program*, and end it after *timeout* seconds.
 
         *stdin* is what it reads; True lets :attr:`stdin` write that, False is nothing. With
         *stdout*, :attr:`stdout` reads what it writes; without, that is treated as its standard
-        error: the end is kept, and each line is logged on *level*. Raises OSError when it cannot
+        error: the end is kept, and each line is logged. Raises OSError when it cannot
         be started, and MemoryError without memory for a thread.
         """
         self._program = program
         self._timeout = timeout
-        self._level = level
         self._resources = ExitStack()
         self._input: ProgramInput | None = None
         self._output: ProgramOutput | None = None
@@ -160,7 +159,7 @@ class RunningProgram:
             theirs.callback(os.close, control)
             errors, their_stderr = make_pipe(self._resources, theirs)
             self._stderr = ProgramErrors(
-                self._program.name, errors, self._level, self._program.private_errors
+                self._program.name, errors, self._program.level, self._program.private_errors
             )
             over, self._on_over = make_pipe(self._resources, self._resources)
             input_end = secret = -1
@@ -316,9 +315,8 @@ def run_program(
     of it, and only logged for debugging. Raises OSError when it cannot be started, and when it
     writes more than :data:`MAX_OUTPUT`.
     """
-    with RunningProgram(
-        program, stdin=input, stdout=True, timeout=timeout, level=logging.DEBUG
-    ) as running:
+    quiet = replace(program, level=logging.DEBUG)
+    with RunningProgram(quiet, stdin=input, stdout=True, timeout=timeout) as running:
         output = bytearray()
         while data := running.stdout.read(CHUNK):
             output += data

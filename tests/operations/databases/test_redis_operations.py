@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +81,28 @@ def test_there_and_back(
     (dump,) = (tmp_path / "out").iterdir()
     assert dump.read_bytes().startswith(b"REDIS")
     assert dump.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_the_dump_program_says_is_shown_if_it_fails_only(
+    conf: Conf, servers: tuple[int, int], user: CommandLine
+) -> None:
+    write_config(user.home / ".bakthat.yml", default=conf)
+    backup = ("backup", f"redis://127.0.0.1:{servers[0]}")
+    done = user.run(*backup)
+    assert done.code == 0
+    assert "redis-cli" not in done.stderr
+    assert "SYNC" not in done.stderr
+    (entry,) = bakthat.ls(conf=conf)
+    assert "SYNC" in entry.metadata["producer"]["stderr"]
+    program = user.directory / "redis-cli"
+    program.write_text(
+        '#!/bin/sh\ncase "$*" in *--rdb*) echo SYNC >&2; echo no sync >&2; exit 1;; esac\n'
+        f'exec {shutil.which("redis-cli")} "$@"\n'
+    )
+    program.chmod(0o755)
+    failed = user.run(*backup, env={"PATH": f"{user.directory}:{os.environ['PATH']}"})
+    assert failed.code == 1
+    assert "error: redis-cli ended with exit code 1: SYNC; no sync\n" in failed.stderr
 
 
 def test_a_drill_starts_a_server_of_its_own(conf: Conf, servers: tuple[int, int]) -> None:

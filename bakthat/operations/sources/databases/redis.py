@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 from dataclasses import replace
 from typing import NoReturn
@@ -99,7 +100,8 @@ class RedisDatabases:
 
         It fails when the server, or the process that saves for it, ends before the dump does.
         """
-        return self._program("--rdb", "-")
+        # Its standard error says what it does, also when all is well.
+        return replace(self._program("--rdb", "-"), level=logging.DEBUG)
 
     def load(self, *, replace: bool) -> RedisLoad:
         """Prepare to load a dump into the server.
