@@ -525,6 +525,30 @@ def test_the_time_limit_ends_the_output_that_another_group_holds(witness: Witnes
     witness.wait_for_end()
 
 
+def test_the_last_line_is_logged_though_another_group_holds_the_standard_error(
+    witness: Witness, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fifo = shlex.quote(str(tmp_path / "left"))
+    os.mkfifo(tmp_path / "left")
+    leave = f"import os; os.setsid(); print(os.getpid(), file=open({fifo!r}, 'w')); "
+    leave += "os.execvp('sleep', ['sleep', '1000'])"
+    daemon = f"{shlex.quote(sys.executable)} -c {shlex.quote(leave)}"
+    line = f"{witness.begin} {daemon} & read pid <{fifo}; echo $pid; printf partial >&2; exit 3"
+    with (
+        caplog.at_level(logging.INFO, "bakthat.programs"),
+        RunningProgram(shell_program(line), stdout=True, timeout=60) as producer,
+    ):
+        left = int(producer.stdout.read(100))
+        try:
+            assert producer.stdout.read(100) == b""
+            assert producer.wait().stderr == "partial"
+        finally:
+            os.kill(left, signal.SIGKILL)
+    assert caplog.messages == ["the command: partial"]
+    witness.wait_for_begin()
+    witness.wait_for_end()
+
+
 def test_the_time_limit_ends_a_program_whose_output_nobody_reads(witness: Witness) -> None:
     with RunningProgram(shell_program(witness.begin + "yes"), stdout=True, timeout=0.5) as producer:
         witness.wait_for_begin()

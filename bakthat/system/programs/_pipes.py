@@ -155,6 +155,11 @@ class ProgramErrors:
         while left > 0 and poll.poll(0) and self.read():
             left -= CHUNK
 
+    def finish(self) -> None:
+        """Log the last line, whose end does not come."""
+        self._log(self._line)
+        self._line = b""
+
     def text(self) -> str:
         """Return the end, in printable lines, without the rest of a line that was cut."""
         end = self._end

@@ -280,6 +280,7 @@ class RunningProgram:
         if self._status or self._is_lost or self._is_killed or self._is_late:
             self._on_over.write(b"x")
         self._stderr.drain()
+        self._stderr.finish()
         self._has_ended.set()
 
     def _may_write(self) -> bool:
