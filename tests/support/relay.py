@@ -6,8 +6,10 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from queue import Queue
 
 
 class Relay:
@@ -49,6 +51,49 @@ def relay(port: int, *, at: int = 0) -> Iterator[Relay]:
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+
+
+@contextmanager
+def relay_until(word: bytes, port: int) -> Iterator[int]:
+    """Run a relay before a port, in a thread, until the block ends; yield the port of the relay.
+
+    Of a connection whose client has sent *word*, it passes nothing on any more, and tells nobody.
+    """
+    started: Queue[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Queue()
+
+    async def serve(listener: socket.socket) -> None:
+        connections: set[asyncio.Task[None] | None] = set()
+        stop = asyncio.Event()
+
+        async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connections.add(asyncio.current_task())
+            there, back = await asyncio.open_connection("127.0.0.1", port)
+            answers = asyncio.create_task(_copy(there, writer))
+            with closing(writer), closing(back):
+                while (data := await reader.read(65536)) and word not in data:
+                    back.write(data)
+                    await back.drain()
+                if data:
+                    answers.cancel()
+                    await stop.wait()
+                back.write_eof()
+                await answers
+
+        server = await asyncio.start_server(connect, sock=listener)
+        started.put((asyncio.get_running_loop(), stop))
+        await stop.wait()
+        server.close()
+
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        address = listener.getsockname()[1]
+        thread = threading.Thread(target=lambda: asyncio.run(serve(listener)))
+        thread.start()
+        loop, stop = started.get()
+        try:
+            yield address
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            thread.join()
 
 
 async def _serve(listener: socket.socket, port: int) -> None:

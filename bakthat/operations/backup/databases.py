@@ -62,9 +62,9 @@ def backup_databases(
     The server's own programs make the dumps. *database_password* overrides the profile's
     ``database_password``, ``database_password_file`` and ``database_password_command``; without
     any, the programs look for it where they always do. *via* are words before each program, such as
-    ``docker exec -i db``; the password must then be inside. *timeout* is for each dump, and
-    *on_stored* is called with each entry. The other arguments are those of :func:`bakthat.backup`,
-    which also says when a dump is refused.
+    ``docker exec -i db``; the password must then be inside. *timeout* is for each dump, and for
+    each question to the server before it. *on_stored* is called with each entry. The other
+    arguments are those of :func:`bakthat.backup`, which also says when a dump is refused.
 
     A database that cannot be dumped does not stop the others; DatabaseError, or ProducerError of a
     single one, is raised at the end. UsageError when another source has backups of that name.
@@ -73,7 +73,9 @@ def backup_databases(
     rule = SizeRule.make(allow_empty=False, accept_size=accept_size, fail_below=fail_below)
     seconds = seconds_of(timeout)
     with operation(session, "backup", deferred=True):  # an error is told, as one of a backup
-        server, name = open_server(session, url, password=database_password, via=via)
+        server, name = open_server(
+            session, url, password=database_password, via=via, timeout=seconds
+        )
         databases = [server.database(name)] if name is not None else server.databases()
     warn_once = functools.cache(lambda: _warn_of_leftovers(server))
     keys = functools.cache(lambda: keys_of_backup(session, password, recipients, prompt))

@@ -17,17 +17,23 @@ _FAMILIES = {"mariadb": "mysql", "rediss": "redis"}
 
 
 def open_server(
-    session: Session, url: str, *, password: str | None = None, via: str | None = None
+    session: Session,
+    url: str,
+    *,
+    password: str | None = None,
+    via: str | None = None,
+    timeout: float | None = None,
 ) -> tuple[Server, str | None]:
     """Return the server of *url*, and the name of the database in it; None is each of them.
 
     *password* overrides the one in the profile. *via* are the words before each program, such as
-    ``docker exec -i db``; the password must then be inside. Raises UsageError, ConfigError.
+    ``docker exec -i db``; the password must then be inside. *timeout* is in seconds, for what comes
+    before a dump. Raises UsageError, ConfigError.
     """
     _check_words(via)
     if not via and password is None:
         password = database_password(session.profile.as_mapping())
-    return parse(url, Access(None if via else password, via or ""))
+    return parse(url, Access(None if via else password, via or "", timeout))
 
 
 def warn_of_leftovers(server: Server) -> None:

@@ -20,6 +20,7 @@ from bakthat.errors import (
 )
 from tests.support.commandline import CommandLine
 from tests.support.profiles import Conf, write_config
+from tests.support.relay import relay_until
 from tests.support.shops import ORDERS, PASSWORD, ROWS, Shop
 
 pytestmark = pytest.mark.slow
@@ -385,6 +386,15 @@ def test_a_dump_that_fails_or_is_killed_leaves_nothing(
         assert "lost connection" in str(caught.value)
         assert stored(conf) == []
     assert bakthat.ls(conf=conf) == []
+
+
+def test_the_time_limit_counts_before_the_dump_too(conf: Conf, shop: Shop) -> None:
+    address, _, port = shop.url.rpartition(":")
+    with relay_until(b"SELECT", int(port)) as silent:
+        for name in ("/shop", "/*"):
+            with pytest.raises(DatabaseError, match=r"did not end within 2 seconds$"):
+                bakthat.backup_databases(f"{address}:{silent}{name}", conf=conf, timeout=2)
+    assert stored(conf) == []
 
 
 def test_another_machine_restores_what_it_knows_by_sync(

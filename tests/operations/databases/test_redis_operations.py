@@ -15,6 +15,7 @@ from bakthat.errors import BakthatError, DrillError, UsageError
 from tests.support.commandline import CommandLine
 from tests.support.databases import output_of, redis_server
 from tests.support.profiles import Conf, write_config
+from tests.support.relay import relay_until
 
 pytestmark = pytest.mark.slow
 
@@ -137,3 +138,10 @@ def test_what_fails_leaves_nothing(conf: Conf, servers: tuple[int, int]) -> None
     assert not Path(conf["local_path"]).exists()
     with pytest.raises(BakthatError):
         bakthat.backup_databases(f"{url}/3", conf=conf)
+
+
+def test_the_time_limit_counts_before_the_dump_too(conf: Conf, servers: tuple[int, int]) -> None:
+    late = pytest.raises(BakthatError, match=r"did not end within 1 second$")
+    with relay_until(b"AUTH", servers[0]) as silent, late:
+        bakthat.backup_databases(f"redis://127.0.0.1:{silent}", conf=conf, timeout=1)
+    assert bakthat.ls(conf=conf) == []

@@ -27,6 +27,10 @@ def missing_program(name: str, package: str) -> DatabaseError:
     return DatabaseError(f"{name} is not installed", hint=f"on Debian: apt install {package}")
 
 
+QUERY_SECONDS = 1800.0
+"""The most seconds for a statement of bakthat's own: a database is dropped after a checkpoint."""
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """How to reach a server, besides its URL."""
@@ -35,6 +39,13 @@ class Access:
     """None where the server's programs find it themselves, for example in ``~/.pgpass``."""
     via: str = ""
     """The words before each program, such as ``docker exec -i db``; "" to run it here."""
+    timeout: float | None = None
+    """The seconds that a dump may take, if the user has set a limit."""
+
+    @property
+    def query_seconds(self) -> float:
+        """The seconds that a statement of bakthat's own may take: the network may fall silent."""
+        return min(QUERY_SECONDS, self.timeout or QUERY_SECONDS)
 
     def command(self, *arguments: str) -> tuple[str, ...]:
         """Return the command line of a program of the server. Raises ValueError for bad quotes."""

@@ -392,7 +392,7 @@ class _Load:
 
     def query(self, text: str) -> Sequence[Row]:
         """Return the rows that SQL gives of what was loaded."""
-        return self._client.query(text, self._name)
+        return self._client.query(text, self._name, is_limited=False)
 
     def target(self) -> str:
         """Return the URL of the database that was loaded."""

@@ -140,15 +140,17 @@ class Client:
         options = (*self._client_options, "--max-allowed-packet=1G")
         return self.program(self.client, self.command(self.client, *options, *_into(database)))
 
-    def query(self, sql: str, database: str | None = None) -> list[Row]:
+    def query(self, sql: str, database: str | None = None, *, is_limited: bool = True) -> list[Row]:
         """Return the rows that SQL gives, in *database*; None is NULL.
 
-        Raises DatabaseError.
+        Without *is_limited*, it may take any time. Raises DatabaseError.
         """
         # Of the client's formats, only XML tells NULL from a text, and where a field ends.
         command = self.command(self.client, *self._client_options, "--xml", *_into(database))
         ended, output = self._run(
-            self.program(self.client, command), text=sql.encode("utf-8", "surrogateescape")
+            self.program(self.client, command),
+            text=sql.encode("utf-8", "surrogateescape"),
+            seconds=self._access.query_seconds if is_limited else None,
         )
         if not ended.succeeded:
             self._fail(ended, database)

@@ -20,6 +20,8 @@ from bakthat.operations.sources.databases.url_parts import DatabaseUrl
 from bakthat.system.programs import Program, find_program, run_program
 from bakthat.system.text import printable, reason_of
 
+_ANSWER_SECONDS = 60.0
+"""The most seconds for the answer to a command that takes no time on the server."""
 _DEFAULT_PORT = 6379
 
 
@@ -135,7 +137,8 @@ class RedisDatabases:
     def _answer(self, *words: str) -> str:
         """Return the answer to a command in one line. Raises DatabaseError without one."""
         try:
-            ended, output = run_program(self._program(*words))
+            seconds = min(_ANSWER_SECONDS, self._access.query_seconds)
+            ended, output = run_program(self._program(*words), timeout=seconds)
         except OSError as exc:
             self._refuse(f"{self._program().arguments[0]}: {reason_of(exc)}")
         # A wrong password is told there, and the command is sent all the same.

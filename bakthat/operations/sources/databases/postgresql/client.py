@@ -20,8 +20,6 @@ from bakthat.system.text import did_you_mean, enumerate_some, printable, reason_
 
 CONNECT_SECONDS = 20
 """How long a server may take to answer a connection, for each of its addresses."""
-ADMINISTRATION_SECONDS = 1800
-"""How long a statement of bakthat may take: a database is dropped after a checkpoint."""
 _MESSAGE = re.compile(r"^.*?\b(?:ERROR|FATAL|PANIC):\s+(?P<text>.*)$", re.MULTILINE)
 _CONNECTION = re.compile(
     r"^.*?: error: (?:connection to server .*? failed: )?(?P<text>.*)$", re.MULTILINE
@@ -105,11 +103,11 @@ class Client:
         sql: str,
         *,
         doing: str = "psql",
-        timeout: float | None = ADMINISTRATION_SECONDS,
+        is_limited: bool = True,
     ) -> list[list[str | None]]:
         """Return what statements give. *doing* is the subject of an error's message.
 
-        Raises DatabaseError.
+        Without *is_limited*, they may take any time. Raises DatabaseError.
         """
         # No value has a NUL, nor a random text: so any other value is told from its neighbours.
         field, null = secrets.token_hex(16), secrets.token_hex(16)
@@ -127,6 +125,7 @@ class Client:
         )
         # On standard input, since others see a command line.
         script = f"\\encoding UTF8\n{sql}\n"
+        timeout = self.access.query_seconds if is_limited else None
         ended, output = self.run(program, script.encode(), timeout=timeout)
         if not ended.succeeded:
             raise self.error(ended, doing, database)

@@ -123,7 +123,7 @@ class DatabaseRestore:
 
     def query(self, text: str) -> Sequence[Sequence[str | None]]:
         """Return what SQL gives of what was loaded. Raises DatabaseError."""
-        return self._client.rows(self._database, text, doing="the query", timeout=None)
+        return self._client.rows(self._database, text, doing="the query", is_limited=False)
 
     def target(self) -> str:
         """Return the URL, without a password, of the database that was loaded."""
@@ -229,7 +229,7 @@ class EmptyDatabaseRestore:
 
     def query(self, text: str) -> Sequence[Sequence[str | None]]:
         """Return what SQL gives of what was loaded. Raises DatabaseError."""
-        return self._client.rows(self._name, text, doing="the query", timeout=None)
+        return self._client.rows(self._name, text, doing="the query", is_limited=False)
 
     def target(self) -> str:
         """Return the URL, without a password, of the database that was loaded."""
@@ -274,7 +274,7 @@ class GlobalsRestore:
 
     def query(self, text: str) -> Sequence[Sequence[str | None]]:
         """Return what SQL gives on the server. Raises DatabaseError."""
-        return self._client.rows(self._database, text, doing="the query", timeout=None)
+        return self._client.rows(self._database, text, doing="the query", is_limited=False)
 
     def target(self) -> str:
         """Return the server's URL without a password."""
