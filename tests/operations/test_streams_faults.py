@@ -31,6 +31,7 @@ from bakthat.format import names
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import FaultProxy, Hold
 from tests.support.own_threads import own_threads
+from tests.support.processes import own_processes
 from tests.support.profiles import Conf, write_config
 from tests.support.servers import parts_under_way, plain
 
@@ -57,16 +58,10 @@ def stored(conf: Conf) -> list[str]:
 
 def processes() -> list[str]:
     """Return the command lines of the processes below this one."""
-    own, found = {str(os.getpid())}, []
-    for each in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
-        try:
-            parent = (each / "stat").read_text().rpartition(")")[2].split()[1]
-            line = (each / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if parent in own and line:
-            own.add(each.name)
-            found.append(line.decode(errors="replace"))
+    found = []
+    for each in own_processes():
+        with suppress(OSError):  # it has ended
+            found.append((each / "cmdline").read_bytes().decode(errors="replace"))
     return found
 
 

@@ -22,6 +22,7 @@ from bakthat.operations.sources.databases.mysql_privileges import unseen
 from bakthat.operations.sources.databases.url_parts import DatabaseUrl
 from bakthat.system.programs import Program, RunningProgram, run_program
 from tests.support.databases import mariadb_server
+from tests.support.processes import own_processes
 from tests.support.profiles import Conf
 from tests.support.servers import free_port
 
@@ -588,9 +589,9 @@ def test_no_shell_is_run_by_a_dump_or_a_query(mariadb: MariaDB, tmp_path: Path) 
 
 
 def command_lines() -> list[str]:
-    """Return the command line and the environment of each process of this machine."""
+    """Return the command line and the environment of each process below this one."""
     found = []
-    for process in Path("/proc").glob("[0-9]*"):
+    for process in own_processes():
         try:
             text = (process / "cmdline").read_bytes() + b"\n" + (process / "environ").read_bytes()
         except OSError:

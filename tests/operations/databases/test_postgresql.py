@@ -18,6 +18,7 @@ from bakthat.operations.sources.databases.url_parts import DatabaseUrl
 from bakthat.system.programs import RunningProgram
 from tests.support.databases import postgresql_replica
 from tests.support.postgresql import PASSWORD, PostgreSQL, dumped, loaded, postgresql
+from tests.support.processes import own_processes
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.slow
@@ -330,15 +331,15 @@ def test_a_server_that_dies_fails_the_dump(running: PostgreSQL) -> None:
 
 @contextmanager
 def watched_processes() -> Iterator[dict[str, str]]:
-    """Collect the command lines of all processes, by program, until the block ends."""
+    """Collect the command lines of all processes below this one, by program."""
     seen: dict[str, str] = {}
     is_over = threading.Event()
 
     def watch() -> None:
         while not is_over.is_set():
-            for place in Path("/proc").glob("[0-9]*/cmdline"):
+            for process in own_processes():
                 try:
-                    words = place.read_bytes().split(b"\0")
+                    words = (process / "cmdline").read_bytes().split(b"\0")
                 except OSError:
                     continue
                 name = os.path.basename(os.fsdecode(words[0]))

@@ -23,6 +23,7 @@ from tests.support.databases import redis_server
 from tests.support.dumps import dump_of, run, write_into
 from tests.support.foreign_answers import make_certificate
 from tests.support.own_threads import own_threads
+from tests.support.processes import own_processes
 from tests.support.servers import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("redis-server", "redis-cli")]
@@ -59,15 +60,15 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 @pytest.fixture
 def no_password_in_arguments() -> Iterator[None]:
-    """Look at the command lines of all processes all the time."""
+    """Look at the command lines of all processes below this one all the time."""
     found: list[str] = []
     stop = threading.Event()
 
     def watch() -> None:
         while not stop.wait(0.002):
-            for process in Path("/proc").glob("[0-9]*/cmdline"):
+            for process in own_processes():
                 try:
-                    line = process.read_bytes()
+                    line = (process / "cmdline").read_bytes()
                 except OSError:  # it has ended
                     continue
                 if PASSWORD.encode() in line:

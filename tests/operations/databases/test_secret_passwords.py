@@ -11,6 +11,7 @@ import pytest
 
 import bakthat
 from bakthat.errors import BakthatError
+from tests.support.processes import own_processes
 from tests.support.profiles import Conf
 from tests.support.shops import PASSWORD, Shop
 
@@ -27,12 +28,12 @@ def conf(local: Conf) -> Conf:
 
 @contextmanager
 def watched() -> Iterator[set[bytes]]:
-    """Collect the command lines of all processes until the block ends."""
+    """Collect the command lines of all processes below this one until the block ends."""
     found, stop = set[bytes](), threading.Event()
 
     def watch() -> None:
         while not stop.is_set():
-            for process in Path("/proc").glob("[0-9]*"):
+            for process in own_processes():
                 try:
                     found.add((process / "cmdline").read_bytes())
                 except OSError:  # it has ended
