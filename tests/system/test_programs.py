@@ -44,7 +44,7 @@ def nothing_stays() -> Iterator[None]:
     before = children(), open_descriptors()
     yield
     assert children() <= before[0]
-    assert open_descriptors() == before[1]
+    assert open_descriptors() <= before[1]  # garbage of other tests may be closed meanwhile
 
 
 def children() -> set[int]:
@@ -625,7 +625,7 @@ from bakthat.system import signals
 from bakthat.system.programs import RunningProgram, running, shell_program
 signals.REPEAT_SECONDS = 0
 running.GRACE = 3
-line = f"trap 'kill -INT {os.getpid()}' TERM; {sys.argv[1]} echo $$; while :; do sleep 1000; done"
+line = f"trap 'kill -INT {os.getpid()}' TERM; {sys.argv[1]} echo $$; while :; do sleep 0.1; done"
 try:
     with RunningProgram(shell_program(line), stdout=True) as program:
         shell = int(program.stdout.read(100))
