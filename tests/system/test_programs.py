@@ -464,7 +464,10 @@ def test_the_output_goes_on_while_anything_holds_it(tmp_path: Path) -> None:
     ],
 )
 def test_a_failure_ends_all_that_hold_the_output(line: str, how: str, witness: Witness) -> None:
-    ended = result_of(witness.begin + line, timeout=60)
+    with RunningProgram(shell_program(witness.begin + line), stdout=True, timeout=60) as producer:
+        while producer.stdout.read(1 << 16):
+            pass
+        ended = producer.wait()
     assert ended.how() == how
     witness.wait_for_begin()
     witness.wait_for_end()
