@@ -483,15 +483,22 @@ def test_a_failure_ends_all_that_hold_the_input(witness: Witness) -> None:
         witness.wait_for_end()
 
 
+def starting_daemon(fifo: Path) -> str:
+    """Return shell commands that start a process in a session of its own, and set ``pid``.
+
+    It holds what the shell holds, also its standard input.
+    """
+    os.mkfifo(fifo)
+    leave = f"import os; os.setsid(); print(os.getpid(), file=open({str(fifo)!r}, 'w')); "
+    leave += "os.execvp('sleep', ['sleep', '1000'])"
+    program = f"{shlex.quote(sys.executable)} -c {shlex.quote(leave)}"
+    return f"{program} <&0 & read pid <{shlex.quote(str(fifo))};"
+
+
 def test_a_failure_ends_the_input_that_another_group_holds(
     witness: Witness, tmp_path: Path
 ) -> None:
-    fifo = shlex.quote(str(tmp_path / "left"))
-    os.mkfifo(tmp_path / "left")
-    leave = f"import os; os.setsid(); print(os.getpid(), file=open({fifo!r}, 'w')); "
-    leave += "os.execvp('sleep', ['sleep', '1000'])"
-    daemon = f"{shlex.quote(sys.executable)} -c {shlex.quote(leave)} <&0"
-    line = f"{witness.begin} {daemon} & read pid <{fifo}; echo $pid >&2; exit 3"
+    line = f"{witness.begin} {starting_daemon(tmp_path / 'left')} echo $pid >&2; exit 3"
     with RunningProgram(shell_program(line), stdin=True, timeout=60) as consumer:
         with pytest.raises(BrokenPipeError):
             write_for_ever(consumer)
@@ -531,12 +538,8 @@ def test_the_time_limit_ends_the_output_that_another_group_holds(witness: Witnes
 def test_the_last_line_is_logged_though_another_group_holds_the_standard_error(
     witness: Witness, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fifo = shlex.quote(str(tmp_path / "left"))
-    os.mkfifo(tmp_path / "left")
-    leave = f"import os; os.setsid(); print(os.getpid(), file=open({fifo!r}, 'w')); "
-    leave += "os.execvp('sleep', ['sleep', '1000'])"
-    daemon = f"{shlex.quote(sys.executable)} -c {shlex.quote(leave)}"
-    line = f"{witness.begin} {daemon} & read pid <{fifo}; echo $pid; printf partial >&2; exit 3"
+    daemon = starting_daemon(tmp_path / "left")
+    line = f"{witness.begin} {daemon} echo $pid; printf partial >&2; exit 3"
     with (
         caplog.at_level(logging.INFO, "bakthat.programs"),
         RunningProgram(shell_program(line), stdout=True, timeout=60) as producer,
