@@ -377,11 +377,11 @@ def test_no_worker_is_started_that_could_not_be_ended(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(f"bakthat.archive.worker.process.{function}", refuse)
-    open_before = {*os.listdir("/proc/self/fd")}
+    open_before = os.listdir("/proc/self/fd")
     sink = Collector()
     archived(make_every_kind(tmp_path / "every kind"), sink)
     assert members(sink.data)
-    assert {*os.listdir("/proc/self/fd")} <= open_before
+    assert os.listdir("/proc/self/fd") == open_before
 
 
 @pytest.mark.parametrize("sigchld", ["SIG_DFL", "SIG_IGN"])

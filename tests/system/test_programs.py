@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import logging
 import os
 import select
@@ -41,10 +42,11 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /pr
 @pytest.fixture(autouse=True)
 def nothing_stays() -> Iterator[None]:
     """No child, ended or not, and no open descriptor is left of a test."""
+    gc.collect()  # garbage of other tests would be closed meanwhile
     before = children(), open_descriptors()
     yield
     assert children() <= before[0]
-    assert open_descriptors() <= before[1]  # garbage of other tests may be closed meanwhile
+    assert open_descriptors() == before[1]
 
 
 def children() -> set[int]:
