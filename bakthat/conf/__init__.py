@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bakthat.conf.content import remember_pipes
 from bakthat.conf.environment import default_config, default_profile
+from bakthat.conf.files.content import remember_pipes
 from bakthat.conf.loading import LoadedProfile, Source, destination_without_file, load_profile
 from bakthat.conf.machine import machine_name
 from bakthat.conf.profile import (

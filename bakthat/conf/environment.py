@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from bakthat.conf.content import content_of
+from bakthat.conf.files.content import content_of
+from bakthat.conf.files.yaml_text import YamlError, parse
 from bakthat.conf.profile import DEFAULT_PROFILE, ENCRYPTION_KEYS, KEYS, PATHS
-from bakthat.conf.yaml_text import YamlError, parse
 from bakthat.errors import ConfigError
 from bakthat.system.paths import expanded
 from bakthat.system.text import (

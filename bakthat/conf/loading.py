@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bakthat.conf import checks
-from bakthat.conf.config_file import (
+from bakthat.conf.environment import Environment, read_environment
+from bakthat.conf.files.config_file import (
     ConfigFile,
     as_mapping,
     directory_of,
@@ -19,7 +20,6 @@ from bakthat.conf.config_file import (
     read_file,
     readable_by_others,
 )
-from bakthat.conf.environment import Environment, read_environment
 from bakthat.conf.profile import DEFAULT_PROFILE, ENCRYPTION_KEYS, KEYS, Profile
 from bakthat.errors import ConfigError
 from bakthat.system.text import did_you_mean

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from bakthat.conf import checks
-from bakthat.conf.config_file import ConfigFile, directory_of, file_of, path_of, read_file
-from bakthat.conf.edit import REMOVED, EditError, edited, is_same
+from bakthat.conf.files.config_file import ConfigFile, directory_of, file_of, path_of, read_file
+from bakthat.conf.files.edit import REMOVED, EditError, edited, is_same
+from bakthat.conf.files.yaml_text import encoded
 from bakthat.conf.profile import DEFAULT_PROFILE, ENCRYPTION_KEYS
-from bakthat.conf.yaml_text import encoded
 from bakthat.errors import ConfigError
 from bakthat.system.files import replace_file
 from bakthat.system.text import printable, reason_of

@@ -106,11 +106,13 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.backends.local": ["files", "backend", "probes"],
     "bakthat.conf": [
-        "content machine profile yaml_text",
-        "checks config_file edit environment schema",
+        "machine profile",
+        "files",
+        "checks environment schema",
         "loading",
         "saving",
     ],
+    "bakthat.conf.files": ["content yaml_text", "config_file edit"],
     "bakthat.pipeline": [
         "legacy one_file ranges",
         "read write",

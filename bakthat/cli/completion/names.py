@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bakthat.conf import default_config, default_profile, load_profile
-from bakthat.conf.config_file import path_of, read_file
+from bakthat.conf.files.config_file import path_of, read_file
 from bakthat.errors import BakthatError
 from bakthat.system.paths import expanded
 

@@ -11,8 +11,8 @@ from types import NoneType
 
 from bakthat import notify
 from bakthat.conf import DEFAULT_PROFILE, LoadedProfile
-from bakthat.conf.config_file import ConfigFile, path_of, read_file, readable_by_others
 from bakthat.conf.environment import Environment, read_environment
+from bakthat.conf.files.config_file import ConfigFile, path_of, read_file, readable_by_others
 from bakthat.conf.loading import combined, faulty_keys, problem_of_name, problems_in
 from bakthat.crypto import age
 from bakthat.errors import ConfigError, KeyFormatError

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bakthat.conf import DEFAULT_PROFILE, KEYS, LoadedProfile, Source, load_profile
-from bakthat.conf.edit import in_line
+from bakthat.conf.files.edit import in_line
 from bakthat.passwords import PASSWORD_VARIABLE
 from bakthat.system.paths import PathLike
 from bakthat.system.text import printable

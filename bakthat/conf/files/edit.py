@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bakthat.conf.yaml_text import compose
+from bakthat.conf.files.yaml_text import compose
 
 if TYPE_CHECKING:
     import yaml

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bakthat.conf.content import content_of
+from bakthat.conf.files.content import content_of
+from bakthat.conf.files.yaml_text import Document, YamlError, decoded, parse
 from bakthat.conf.profile import DEFAULT_CONFIG
-from bakthat.conf.yaml_text import Document, YamlError, decoded, parse
 from bakthat.errors import ConfigError
 from bakthat.policy import settings
 from bakthat.system.paths import expanded

@@ -1,0 +1,1 @@
+"""The configuration files: find, read, parse and edit them."""
