@@ -15,6 +15,8 @@
     │   └── ConsumerError           a program that takes what is restored has failed
     ├── DatabaseError               a database cannot be reached, dumped or loaded
     ├── DrillError                  a backup does not restore as it should
+    ├── HookError                   a command before a job has failed
+    ├── LockedError                 another run is still going
     ├── ArchiveError
     │   ├── CorruptArchiveError     an archive that was truncated or altered
     │   │   └── CorruptIndexError   an index that was altered, or is of another archive
@@ -99,6 +101,14 @@ class DatabaseError(BakthatError):
 
 class DrillError(BakthatError):
     """A drill has found that a backup does not restore as it should."""
+
+
+class HookError(BakthatError):
+    """A command that a job runs before it has failed; nothing was stored."""
+
+
+class LockedError(BakthatError):
+    """Another run is still going."""
 
 
 class ArchiveError(BakthatError):

@@ -18,6 +18,8 @@ class ExitCode(enum.IntEnum):
     """Done, but not all of it: files could not be stored or restored as they were."""
     NOT_READY = 4
     """The backup or the list is in cold storage and not ready yet."""
+    LOCKED = 5
+    """Another run is still going; what it does was not done twice."""
     HUNG_UP = 128 + signal.SIGHUP
     INTERRUPTED = 128 + signal.SIGINT
     TERMINATED = 128 + signal.SIGTERM
@@ -29,6 +31,7 @@ EXIT_CODES = {
     ExitCode.USAGE: "wrong usage: nothing was done",
     ExitCode.INCOMPLETE: "backed up or restored, but not all of it",
     ExitCode.NOT_READY: "not ready yet (cold storage)",
+    ExitCode.LOCKED: "another run is still going",
     ExitCode.HUNG_UP: "hung up",
     ExitCode.INTERRUPTED: "interrupted",
     ExitCode.TERMINATED: "terminated",

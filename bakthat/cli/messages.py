@@ -248,7 +248,7 @@ MESSAGES = (
             "[good]": "doctor: how many things work",
             "[advice]": "doctor, config check: how many could be better, or could not be looked at",
             "[problems]": "doctor, config check: how many make a backup or a restore fail",
-            "[jobs]": "jobs: how many",
+            "[jobs]": "jobs, config check: how many",
             "[archives]": "the commands about inventories: how many archives",
             "[pending]": "whether a thaw, or the list of a vault, is not ready",
             "[dry_run]": "sync: whether nothing was changed",

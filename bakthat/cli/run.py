@@ -13,7 +13,7 @@ from bakthat.cli.app import app, check_words
 from bakthat.cli.exit_codes import ExitCode
 from bakthat.cli.output import print_error
 from bakthat.cli.signals import Stopped, end_by_signals, handle_signals
-from bakthat.errors import BakthatError, NotReadyError, UsageError
+from bakthat.errors import BakthatError, LockedError, NotReadyError, UsageError
 from bakthat.system import terminal
 from bakthat.system.text import shortage_error
 
@@ -98,6 +98,8 @@ def _notes(exc: BaseException) -> list[str]:
 def _exit_code(exc: BakthatError) -> ExitCode:
     if isinstance(exc, UsageError):
         return ExitCode.USAGE
+    if isinstance(exc, LockedError):
+        return ExitCode.LOCKED
     return ExitCode.NOT_READY if isinstance(exc, NotReadyError) else ExitCode.FAILED
 
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from bakthat.conf.configuration import (
+    Configuration,
+    LoadedJob,
+    load_jobs,
+    read_configuration,
+)
 from bakthat.conf.environment import default_config, default_profile
 from bakthat.conf.files.content import remember_pipes
+from bakthat.conf.job import Job, JobSource
 from bakthat.conf.loading import LoadedProfile, Source, destination_without_file, load_profile
 from bakthat.conf.machine import machine_name
 from bakthat.conf.profile import (
@@ -24,6 +31,10 @@ __all__ = [
     "DEFAULT_PROFILE",
     "KEYS",
     "PATHS",
+    "Configuration",
+    "Job",
+    "JobSource",
+    "LoadedJob",
     "LoadedProfile",
     "Profile",
     "Source",
@@ -32,8 +43,10 @@ __all__ = [
     "destination_without_file",
     "events",
     "json_schema",
+    "load_jobs",
     "load_profile",
     "machine_name",
+    "read_configuration",
     "read_raw_profile",
     "remember_pipes",
     "save_profile",

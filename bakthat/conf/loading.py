@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bakthat.conf import checks
+from bakthat.conf.configuration import Configuration, read_configuration
 from bakthat.conf.environment import Environment, read_environment
 from bakthat.conf.files.config_file import (
+    JOBS,
     ConfigFile,
     as_mapping,
     directory_of,
-    path_of,
-    read_file,
     readable_by_others,
 )
 from bakthat.conf.profile import DEFAULT_PROFILE, ENCRYPTION_KEYS, KEYS, Profile
@@ -52,8 +52,11 @@ _DEFAULT = Source("default")
 
 
 @dataclass(frozen=True)
-class LoadedProfile:
-    """A profile and where it comes from."""
+class LoadedProfile(Mapping[str, Any]):
+    """A profile and where it comes from. As a mapping it has the keys that were set.
+
+    It can be passed as ``conf=``: messages then go on to name the file that it comes from.
+    """
 
     profile: Profile
     name: str
@@ -66,6 +69,23 @@ class LoadedProfile:
     """Whether neither a file nor a variable says where to store, so that it is done locally."""
     sources: Mapping[str, Source] = field(default_factory=dict)
     """Where the values come from, by their keys; those of other keys are defaults."""
+
+    def __getitem__(self, key: str) -> Any:
+        return self.mapping[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.mapping)
+
+    def __len__(self) -> int:
+        return len(self.mapping)
+
+    def with_plugins(self, names: Sequence[str]) -> LoadedProfile:
+        """Return the profile with these plugins, dotted names, in place of its own."""
+        return replace(
+            self,
+            profile=replace(self.profile, plugins=list(names)),
+            mapping={**self.mapping, "plugins": list(names)},
+        )
 
     def source_of(self, key: str) -> Source:
         """Return where the value of a key comes from."""
@@ -99,20 +119,22 @@ def load_profile(
     cron, in a shell and in a helper's temporary directory. In *conf* and in variables they are
     refused.
     """
+    if isinstance(conf, LoadedProfile):
+        return conf
     if conf is not None:
         return _from_mapping(conf, name)
-    path = path_of(config)
-    file = read_file(path)
-    missing = problem_of_name(name, file, path, is_named=config is not None)
+    configuration = read_configuration(config)
+    missing = problem_of_name(name, configuration)
     if missing is not None:
         raise missing
+    file = configuration.profiles.get(name)
     if file is not None:
         _raise_first(problems_in(file, name))
-        _warn(filter(None, [readable_by_others(path)]))
+    _warn(filter(None, [readable_by_others(each.path) for each in configuration.files]))
     environment = read_environment()
     _raise_first(environment.problems)
     _warn(environment.unknown)
-    return combined(name, path, file, environment)
+    return combined(name, configuration.path if file is None else file.path, file, environment)
 
 
 def destination_without_file() -> str:
@@ -127,30 +149,39 @@ def destination_without_file() -> str:
     return str(given.get("default_destination") or _destination_without_file(given))
 
 
-def problem_of_name(
-    name: str, file: ConfigFile | None, path: Path, *, is_named: bool
-) -> ConfigError | None:
-    """Return the error of a profile that *file*, which was read from *path*, does not have.
+def problem_of_name(name: str, configuration: Configuration) -> ConfigError | None:
+    """Return the error for a profile that the configuration does not have; None where it has it.
 
-    *is_named* says whether the user named the path, so that the file must exist.
+    Without any file, there is the default profile, unless the command named a file.
     """
-    if file is None and is_named:
+    path, is_named = configuration.path, configuration.is_named
+    if not configuration.files and is_named:
         return ConfigError(
             f"no such configuration file: '{path}'",
             hint=f"make it with: bakthat configure --config {shlex.quote(str(path))}",
         )
+    profiles = configuration.profiles
+    if name in profiles:
+        return None
     words = ["-p", name, *(["-c", str(path)] if is_named else [])]
     create = f"create it with: bakthat configure {shlex.join(words)}"
-    if file is None:
+    if name == JOBS:
+        return ConfigError(
+            f"a profile cannot be called '{JOBS}': the jobs are there", hint="choose another name"
+        )
+    if not configuration.files:
         message = f"there is no profile '{name}': the configuration file {path} does not exist"
         return None if name == DEFAULT_PROFILE else ConfigError(message, hint=create)
-    if name in file.profiles:
-        return None
-    known = ", ".join(file.profiles) or "none"
-    hint = did_you_mean(name, file.profiles)
-    if not hint and KEYS.keys() & file.profiles.keys():
+    known = ", ".join(profiles) or "none"
+    hint = did_you_mean(name, profiles)
+    if not hint and KEYS.keys() & profiles.keys():
         hint = f"begin with a line '{name}:' and indent the keys below it"
-    message = f"{path}: no profile '{name}' (there are: {known})"
+    shown = (
+        path
+        if path in {each.path for each in configuration.files}
+        else (configuration.files[0].path)
+    )
+    message = f"{shown}: no profile '{name}' (there are: {known})"
     return ConfigError(message, hint=hint or create)
 
 

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from bakthat.conf import checks
-from bakthat.conf.files.config_file import ConfigFile, directory_of, file_of, path_of, read_file
+from bakthat.conf.configuration import read_configuration
+from bakthat.conf.files.config_file import (
+    JOBS,
+    ConfigFile,
+    directory_of,
+    file_of,
+    path_of,
+    read_file,
+)
 from bakthat.conf.files.edit import REMOVED, EditError, edited, is_same
 from bakthat.conf.files.yaml_text import encoded
 from bakthat.conf.profile import DEFAULT_PROFILE, ENCRYPTION_KEYS
@@ -32,15 +40,16 @@ def save_profile(
 
     Everything else keeps its text: other profiles and keys, their order, comments, quotes. The file
     is replaced atomically, with mode 0600, and no change of another such call is lost.
-    Of a symbolic link, the target is replaced. Returns the path. Raises ConfigError, also where a
+    Of a symbolic link, the target is replaced. Without *config*, it is the file that has the
+    profile, else ``~/.bakthat.yml``. Returns the path. Raises ConfigError, also where a
     change would have to change more than that.
     """
-    if not name.isprintable():  # nor is what is not text
+    if name == JOBS or not name.isprintable():  # nor is what is not text
         raise ConfigError(
             f"a profile cannot have the name '{printable(name)}'",
             hint="use letters and digits",
         )
-    path = path_of(config)
+    path = _path_with(name, config)
     target = Path(os.path.realpath(path))
     with _locked(target.parent):
         file = read_file(path) or file_of(path, b"")
@@ -55,6 +64,15 @@ def save_profile(
                 hint="check the space, the owner and the mode of its directory",
             ) from exc
     return path
+
+
+def _path_with(name: str, config: str | os.PathLike[str] | None) -> Path:
+    """Return the path of the file that has the profile *name*, or else is to have it."""
+    if config is not None:
+        return path_of(config)
+    configuration = read_configuration()
+    file = configuration.profiles.get(name)
+    return configuration.path if file is None else file.path
 
 
 @contextlib.contextmanager
@@ -79,7 +97,7 @@ def read_raw_profile(
 
     Raises ConfigError.
     """
-    file = read_file(path_of(config))
+    file = read_file(_path_with(name, config))
     return {} if file is None else file.mapping(name)
 
 
@@ -127,6 +145,8 @@ def _with_changes(
                 f"{where}: '{key}' comes from a mapping that is merged", hint="remove it there"
             )
     others = {key: value for key, value in changed.profiles.items() if key != name}
+    if not is_same(changed.jobs, file.jobs):
+        raise ConfigError(f"{where}: the jobs would change with it", hint=_BY_HAND)
     if not is_same(others, {key: file.profiles[key] for key in file.profiles if key != name}):
         raise ConfigError(f"{where}: other profiles would change with it", hint=_BY_HAND)
     wanted = _valued({**current, **changes})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from bakthat.conf.files.config_file import JOBS
+from bakthat.conf.job import JOB_KEYS, schema_of
 from bakthat.conf.profile import ENCRYPTION_KEYS, KEYS, Key
 
 
@@ -16,16 +18,29 @@ def json_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "The configuration of bakthat",
-        "description": "Profiles by name. bakthat uses the profile default unless -p names another",
+        "description": "Profiles by name, and jobs. bakthat uses the profile default unless -p "
+        "names another",
         "type": ["object", "null"],
+        "properties": {
+            JOBS: {
+                "description": "Jobs by name: what bakthat run backs up",
+                "type": ["object", "null"],
+                "additionalProperties": {"$ref": "#/$defs/job"},
+            }
+        },
         "additionalProperties": {"$ref": "#/$defs/profile"},
         "$defs": {
+            "job": {
+                **schema_of(JOB_KEYS),
+                "description": "What is backed up, when, and what happens around it",
+                "required": ["sources"],
+            },
             "profile": {
                 "description": "Where and how backups are stored",
                 "type": ["object", "null"],
                 "properties": {name: _schema_of(name, key) for name, key in KEYS.items()},
                 "additionalProperties": False,
-            }
+            },
         },
     }
 

@@ -87,6 +87,10 @@ class Session:
         """The path of the catalog."""
         return expanded(self.profile.database)
 
+    def beside_catalog(self, name: str) -> Path:
+        """Return the path, on this machine, of what belongs to the catalog, such as "locks"."""
+        return Path(f"{self.catalog_path}.{name}")
+
     def unvisited(self, destination: str, source: Path) -> dict[tuple[int, int], str]:
         """Return device and inode of each directory below *source* whose content a walk skips, and
         what it is.

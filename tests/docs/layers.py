@@ -107,8 +107,8 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.backends.local": ["files", "backend", "probes"],
     "bakthat.conf": [
         "machine profile",
-        "files",
-        "checks environment schema",
+        "files job",
+        "checks configuration environment schema",
         "loading",
         "saving",
     ],
@@ -155,7 +155,11 @@ LAYERS: dict[str, list[str]] = {
         "operation",
     ],
     "bakthat.operations.restore": ["options", "archive state", "stream", "operation"],
-    "bakthat.operations.sources": ["base", "databases files stream_sizes streams", "servers"],
+    "bakthat.operations.sources": [
+        "base",
+        "databases files stream_sizes streams",
+        "expected servers",
+    ],
     "bakthat.operations.sources.databases": [
         "base url_parts",
         "_sqlite_dump mysql_client mysql_dump mysql_privileges redis_load",
@@ -241,8 +245,8 @@ ONLY_FROM: dict[str, str] = {
     "backends.s3.backend": "backends backends.s3.probes operations.key_values session.vault",
     "backends.s3.probes": "backends",
     "operations.sources": "drills operations.backup.* operations.restore.*",
-    "operations.sources.databases.url": "operations.sources.servers operations.restore.*"
-    " cli.options",
+    "operations.sources.databases.url": "operations.sources.expected operations.sources.servers"
+    " operations.restore.* cli.options",
 }
 
 EXCEPTIONS = {

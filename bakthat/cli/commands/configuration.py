@@ -299,7 +299,7 @@ CHECK, SHOW, SCHEMA = ACTIONS = ("check", "show", "schema")
     "action",
     metavar="ACTION",
     choices=ACTIONS,
-    help="check (all profiles of the file, and the environment), show (one profile, its secrets "
+    help="check (all profiles and jobs, and the environment), show (one profile, its secrets "
     "hidden, and where each value comes from) or schema (a JSON schema of the file, for editors)",
 )
 @with_profile
@@ -327,10 +327,18 @@ def _check(profile: str, config: str | None) -> int | None:
     counts = {verdict: verdicts.count(verdict) for verdict in STYLES}
     good, warnings, problems = counts.values()
     done = "Checked the environment; there is no configuration file"
-    if report.file is not None:
+    if report.files:
         number = counted(len(report.profiles), "profile")
-        done = f"Checked {number} of {report.file} and the environment"
-    facts = {"profiles": len(report.profiles), "good": good, "advice": warnings}
+        if report.jobs:
+            number += f" and {counted(len(report.jobs), 'job')}"
+        where = str(report.files[0]) if len(report.files) == 1 else f"{len(report.files)} files"
+        done = f"Checked {number} of {where} and the environment"
+    facts = {
+        "profiles": len(report.profiles),
+        "jobs": len(report.jobs),
+        "good": good,
+        "advice": warnings,
+    }
     if problems:
         print_error(f"{counted(problems, 'problem')} found")
     print_result(

@@ -14,12 +14,12 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bakthat.conf import default_config, default_profile, load_profile
-from bakthat.conf.files.config_file import path_of, read_file
+from bakthat.conf import default_config, default_profile, load_profile, read_configuration
+from bakthat.conf.files.config_file import path_of
 from bakthat.errors import BakthatError
 from bakthat.system.paths import expanded
 
-NAMES = ("sets", "backups", "profiles")
+NAMES = ("sets", "backups", "profiles", "jobs")
 """What the scripts ask for by ``bakthat completion --names``."""
 
 _SETS = "SELECT DISTINCT filename AS name, 0 AS place FROM backups WHERE NOT is_deleted"
@@ -50,8 +50,9 @@ def names(kind: str, beginning: str, words: Sequence[str]) -> Iterator[str]:
         if path.exists() and not path.is_file():  # a pipe would wait, and could be read only once
             return
         if kind == "profiles":
-            file = read_file(path)
-            found: Iterator[object] = iter(file.profiles if file is not None else ())
+            found: Iterator[object] = iter(read_configuration(config).profiles)
+        elif kind == "jobs":
+            found = iter(read_configuration(config).unchecked_jobs)
         else:
             loaded = load_profile(given.get("profile") or default_profile(), config=config)
             catalog = expanded(loaded.profile.database)

@@ -20,6 +20,9 @@ from bakthat.system.text import reason_of
 
 log = logging.getLogger("bakthat")
 
+JOBS = "jobs"
+"""The key beside the profiles that has the jobs; no profile has this name."""
+
 
 @dataclass(frozen=True)
 class ConfigFile:
@@ -30,10 +33,14 @@ class ConfigFile:
     encoding: str
     profiles: Mapping[str, Any] = field(repr=False)
     """The profiles by their names, unchecked: a profile may be anything but a mapping."""
+    jobs: object = field(repr=False)
+    """What the file has as ``jobs``, unchecked; None without that."""
     _document: Document = field(repr=False)
 
-    def place(self, *keys: str) -> str:
+    def place(self, *keys: str | int) -> str:
         """Return where a profile, or one key of it, is, for messages: the path and the line.
+
+        A number is that of an entry of a list, from 0 on.
 
         Of what the file does not have it is the path alone.
         """
@@ -85,10 +92,11 @@ def file_of(path: Path, data: bytes) -> ConfigFile:
         text, encoding = decoded(data)
         document = parse(text)
         profiles = _profiles_of(document, path)
+        jobs = profiles.pop(JOBS, None)
     except YamlError as exc:
         where = str(path) if exc.line is None else f"{path}:{exc.line}"
         raise ConfigError(f"{where}: {exc}", hint=exc.hint) from exc
-    return ConfigFile(path, text, encoding, profiles, document)
+    return ConfigFile(path, text, encoding, profiles, jobs, document)
 
 
 def _profiles_of(document: Document, path: Path) -> dict[str, Any]:

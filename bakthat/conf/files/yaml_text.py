@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -67,12 +67,24 @@ class Document:
             raise YamlError("a key that occurs twice", hint="remove one of the two")
         return dict(zip(names, self.content.values(), strict=True))
 
-    def line_of(self, *path: str) -> int | None:
-        """Return the number of the line with the key that *path* leads to; None without one."""
+    def line_of(self, *path: str | int) -> int | None:
+        """Return the number of the line with what *path* leads to; None without that.
+
+        A number in it is that of an entry of a list, from 0 on.
+        """
         node, line = self.root, None
         for name in path:
-            line, node = _keys_of(node).get(name, (None, None))
+            line, node = _children_of(node).get(name, (None, None))
         return line
+
+
+def _children_of(node: yaml.Node | None) -> Mapping[str | int, tuple[int, yaml.Node]]:
+    """Return the line and the value of each key of a mapping, or of each entry of a list."""
+    import yaml
+
+    if isinstance(node, yaml.SequenceNode):
+        return dict(enumerate((each.start_mark.line + 1, each) for each in node.value))
+    return dict(_keys_of(node).items())
 
 
 def _keys_of(node: yaml.Node | None) -> dict[str, tuple[int, yaml.Node]]:

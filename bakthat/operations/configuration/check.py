@@ -1,4 +1,4 @@
-"""Check every profile of the file, and the environment; say all that is wrong with them."""
+"""Check all profiles and jobs of the configuration, and the environment; say all that is wrong."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from types import NoneType
 
 from bakthat import notify
-from bakthat.conf import DEFAULT_PROFILE, LoadedProfile
+from bakthat.conf import DEFAULT_PROFILE, LoadedProfile, read_configuration
 from bakthat.conf.environment import Environment, read_environment
-from bakthat.conf.files.config_file import ConfigFile, path_of, read_file, readable_by_others
+from bakthat.conf.files.config_file import JOBS, ConfigFile, path_of, readable_by_others
 from bakthat.conf.loading import combined, faulty_keys, problem_of_name, problems_in
 from bakthat.crypto import age
 from bakthat.errors import ConfigError, KeyFormatError
@@ -31,38 +31,48 @@ _OWN_PLUGINS = "bakthat.notify."
 class Report:
     """What was checked, and what was found."""
 
-    file: Path | None
-    """The configuration file; None where there is none."""
+    files: tuple[Path, ...]
+    """The configuration files."""
     profiles: tuple[str, ...]
+    jobs: tuple[str, ...]
     findings: tuple[Finding, ...]
     """The good ones too. Each detail that is about a place begins with it: "path:3: profile …"."""
 
 
 def check_configuration(profile: str = DEFAULT_PROFILE, config: PathLike | None = None) -> Report:
-    """Check all profiles of the file, the environment, and that there is the profile *profile*.
+    """Check all profiles and jobs, the environment, and that there is the profile *profile*.
 
     Nothing is connected to, no plugin is loaded, and no secret is read. Whatever is wrong is a
     finding. A problem is what makes an operation with that profile fail.
     """
-    path = path_of(config)
     environment = read_environment()
     findings = [
         *(failed(ENVIRONMENT, each) for each in environment.problems),
         *(advice(ENVIRONMENT, each) for each in environment.unknown),
     ]
     try:
-        file = read_file(path)
+        configuration = read_configuration(config)
     except ConfigError as exc:
-        return Report(path, (), (failed(FILE, exc), *findings))
-    findings = [*_about_file(path, file), *findings]
-    missing = problem_of_name(profile, file, path, is_named=config is not None)
+        return Report((path_of(config),), (), (), (failed(FILE, exc), *findings))
+    files = configuration.files
+    findings = [*(each for file in files for each in _about_file(file.path)), *findings]
+    missing = problem_of_name(profile, configuration)
     if missing is not None:
         findings.append(failed(printable(profile), missing))
-    names = tuple(file.profiles) if file is not None else (DEFAULT_PROFILE,) * (missing is None)
-    for name in names:
+    profiles: Mapping[str, ConfigFile | None] = configuration.profiles
+    if not files and missing is None:
+        profiles = {DEFAULT_PROFILE: None}
+    for name, file in profiles.items():
+        path = configuration.path if file is None else file.path
         findings += _about_profile(name, path, file, environment, is_used=name == profile)
+    findings += [failed(JOBS, each) for each in configuration.problems_of_jobs()]
     # What is wrong with a variable is so in each profile.
-    return Report(None if file is None else path, names, tuple(_distinct(findings)))
+    return Report(
+        tuple(each.path for each in files),
+        tuple(profiles),
+        tuple(configuration.unchecked_jobs),
+        tuple(_distinct(findings)),
+    )
 
 
 def _distinct(findings: list[Finding]) -> Iterator[Finding]:
@@ -73,11 +83,10 @@ def _distinct(findings: list[Finding]) -> Iterator[Finding]:
             yield each
 
 
-def _about_file(path: Path, file: ConfigFile | None) -> Iterator[Finding]:
-    if file is not None:
-        warning, _, hint = readable_by_others(path).partition(": ")
-        if warning:
-            yield advice(FILE, printable(warning), printable(hint))
+def _about_file(path: Path) -> Iterator[Finding]:
+    warning, _, hint = readable_by_others(path).partition(": ")
+    if warning:
+        yield advice(FILE, printable(warning), printable(hint))
 
 
 def _about_profile(

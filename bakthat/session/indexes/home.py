@@ -60,4 +60,4 @@ def archive_key(key: str, within: str) -> str | None:
 
 def directory_of_indexes(session: Session) -> str:
     """Return the directory that has the indexes of vaults where the profile has no bucket."""
-    return f"{session.catalog_path}.indexes"
+    return str(session.beside_catalog("indexes"))

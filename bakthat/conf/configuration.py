@@ -1,0 +1,179 @@
+"""The configuration of a user: the profiles and jobs of all its files together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bakthat.conf.files.config_file import (
+    JOBS,
+    ConfigFile,
+    directory_of,
+    path_of,
+    read_file,
+)
+from bakthat.conf.job import Job, KeyPath, Place, job_of, problem_of_job_name, problems_of_job
+from bakthat.errors import ConfigError
+from bakthat.policy import settings
+from bakthat.system.paths import expanded
+from bakthat.system.text import did_you_mean, printable, reason_of
+
+USER_DIRECTORY = "~/.bakthat.d"
+SYSTEM_DIRECTORY = "/etc/bakthat"
+"""The directories whose files ``*.yml`` belong to the configuration; the second is root's."""
+_SUFFIX = ".yml"
+
+
+@dataclass(frozen=True)
+class LoadedJob:
+    """A checked job and where it comes from."""
+
+    name: str
+    job: Job
+    place: str
+    """The file and the line, for messages: "path:3"."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """All files of a configuration, in their order. Their names are unique among them."""
+
+    path: Path
+    """The file that the command names, or the default one, which need not exist."""
+    is_named: bool
+    """Whether it was named. Then it is the only one."""
+    files: tuple[ConfigFile, ...] = field(repr=False)
+
+    @property
+    def profiles(self) -> Mapping[str, ConfigFile]:
+        """The names of the profiles, and the file that each is in."""
+        return {name: file for file in self.files for name in file.profiles}
+
+    @property
+    def unchecked_jobs(self) -> Mapping[str, ConfigFile]:
+        """The names of the jobs, and the file that each is in."""
+        return {name: file for file in self.files for name in _jobs_in(file)}
+
+    @property
+    def jobs(self) -> dict[str, LoadedJob]:
+        """The jobs by their names, in their order. Raises ConfigError for the first problem."""
+        for problem in self.problems_of_jobs():
+            raise problem
+        return {
+            name: LoadedJob(
+                name,
+                job_of(_jobs_in(file)[name], directory_of(file.path)),
+                file.place(JOBS, name),
+            )
+            for name, file in self.unchecked_jobs.items()
+        }
+
+    def job(self, name: str) -> LoadedJob:
+        """Return the job *name*. Raises ConfigError: also when there is none of that name."""
+        found = self.jobs
+        if name not in found:
+            known = ", ".join(map(printable, found)) or "none"
+            raise ConfigError(
+                f"{self.path}: no job '{printable(name)}' (there are: {known})",
+                hint=did_you_mean(name, found) or "jobs are below 'jobs' in the configuration",
+            )
+        return found[name]
+
+    def problems_of_jobs(self) -> Iterator[ConfigError]:
+        """Yield everything that is wrong with the jobs."""
+        for file in self.files:
+            if file.jobs is not None and not isinstance(file.jobs, Mapping):
+                yield ConfigError(
+                    f"{file.place(JOBS)}: '{JOBS}' must hold jobs by name, not "
+                    f"{settings.kind(file.jobs)}",
+                    hint="write the name of a job on an indented line, and its keys below it",
+                )
+                continue
+            for name in _jobs_in(file):
+                yield from self._problems_of(file, name)
+
+    def _problems_of(self, file: ConfigFile, name: str) -> Iterator[ConfigError]:
+        problem = problem_of_job_name(name)
+        if problem is not None:
+            yield ConfigError(f"{file.place(JOBS, name)}: a job {problem.text}", hint=problem.hint)
+            return
+        given = _jobs_in(file)[name]
+        yield from problems_of_job(given, _place_in(file, name), directory_of(file.path))
+        profile = given.get("profile") if isinstance(given, Mapping) else None
+        if isinstance(profile, str) and profile not in self.profiles:
+            known = ", ".join(map(printable, self.profiles)) or "none"
+            yield ConfigError(
+                f"{file.place(JOBS, name, 'profile')}: job '{printable(name)}': no profile "
+                f"'{printable(profile)}' (there are: {known})",
+                hint=did_you_mean(profile, self.profiles),
+            )
+
+
+def read_configuration(config: str | os.PathLike[str] | None = None) -> Configuration:
+    """Read all files; what is in them is not checked yet.
+
+    *config* is the path of the only file, by default ``~/.bakthat.yml``; beside the default are the
+    files ``*.yml`` of ``~/.bakthat.d``, and for root those of ``/etc/bakthat``, in the order of
+    their names. Raises ConfigError, also when two files have a profile or a job of one name.
+    """
+    path = path_of(config)
+    paths = [path] if config is not None else [*_system_files(), path, *_files_in(USER_DIRECTORY)]
+    files = tuple(file for each in paths if (file := read_file(each)) is not None)
+    _check_unique(files)
+    return Configuration(path, config is not None, files)
+
+
+def load_jobs(config: str | os.PathLike[str] | None = None) -> dict[str, LoadedJob]:
+    """Read and check all jobs; return them by their names, in their order. Raises ConfigError."""
+    return read_configuration(config).jobs
+
+
+def _system_files() -> list[Path]:
+    return _files_in(SYSTEM_DIRECTORY) if os.geteuid() == 0 else []
+
+
+def _files_in(directory: str) -> list[Path]:
+    where = expanded(directory)
+    try:
+        names = sorted(os.listdir(where))
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        raise ConfigError(
+            f"cannot read {where}: {reason_of(exc)}",
+            hint="it is a directory of configuration files, which this user must be able to read",
+        ) from exc
+    return [where / name for name in names if name.endswith(_SUFFIX) and name[0] != "."]
+
+
+def _check_unique(files: tuple[ConfigFile, ...]) -> None:
+    places: dict[tuple[str, str], str] = {}
+    for file in files:
+        named = [("profile", name, file.place(name)) for name in file.profiles]
+        named += [("job", name, file.place(JOBS, name)) for name in _jobs_in(file)]
+        for kind, name, place in named:
+            other = places.setdefault((kind, name), place)
+            if other is not place:
+                raise ConfigError(
+                    f"{place}: the {kind} '{printable(name)}' is in {other} too",
+                    hint="rename or remove one of the two",
+                )
+
+
+def _jobs_in(file: ConfigFile) -> dict[str, Any]:
+    if not isinstance(file.jobs, Mapping):
+        return {}
+    return {str(name): value for name, value in file.jobs.items()}
+
+
+def _place_in(file: ConfigFile, name: str) -> Place:
+    def place(path: KeyPath) -> str:
+        where = file.place(JOBS, name, *path)
+        if ":" not in where.removeprefix(str(file.path)):  # a merged key, or a mapping in one line
+            where = file.place(JOBS, name)
+        return f"{where}: job '{printable(name)}'"
+
+    return place
