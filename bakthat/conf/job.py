@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +34,16 @@ Place = Callable[[KeyPath], str]
 class JobSource:
     """What one backup, or one server of databases, is made from. Either path or command is set."""
 
-    path: str = ""
+    path: str = field(default="", repr=False)
     """An absolute path, as Python decodes the names of files; or the URL of a database."""
-    command: str = ""
+    command: str = field(default="", repr=False)
     """A line for the shell, whose output is backed up."""
     name: str | None = None
     exclude_file: str | None = None
     """An absolute path."""
     tags: tuple[str, ...] = ()
     """Those of the job are used too."""
-    via: str | None = None
+    via: str | None = field(default=None, repr=False)
     timeout: str | float | None = None
     fail_below: str | int | None = None
     exclude_caches: bool = False
@@ -94,9 +94,9 @@ class Job:
     sources: tuple[JobSource, ...]
     profile: str = DEFAULT_PROFILE
     tags: tuple[str, ...] = ()
-    before: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
-    on_error: tuple[str, ...] = ()
+    before: tuple[str, ...] = field(default=(), repr=False)
+    after: tuple[str, ...] = field(default=(), repr=False)
+    on_error: tuple[str, ...] = field(default=(), repr=False)
     rotate: bool = False
     check: JobCheck | None = None
     drill: JobDrill | None = None
