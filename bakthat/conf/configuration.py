@@ -15,7 +15,8 @@ from bakthat.conf.files.config_file import (
     path_of,
     read_file,
 )
-from bakthat.conf.job import Job, KeyPath, Place, job_of, problem_of_job_name, problems_of_job
+from bakthat.conf.job import Job, job_of
+from bakthat.conf.job_checks import KeyPath, Place, problem_of_job_name, problems_of_job
 from bakthat.errors import ConfigError
 from bakthat.policy import settings
 from bakthat.system.paths import expanded

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bakthat.conf.files.config_file import JOBS
-from bakthat.conf.job import JOB_KEYS, schema_of
+from bakthat.conf.job_keys import JOB_KEYS, schema_of
 from bakthat.conf.profile import ENCRYPTION_KEYS, KEYS, Key
 
 
@@ -31,9 +31,8 @@ def json_schema() -> dict[str, Any]:
         "additionalProperties": {"$ref": "#/$defs/profile"},
         "$defs": {
             "job": {
-                **schema_of(JOB_KEYS),
-                "description": "What is backed up, when, and what happens around it",
-                "required": ["sources"],
+                **schema_of(JOB_KEYS, "sources"),
+                "description": "What is backed up, and what happens around it",
             },
             "profile": {
                 "description": "Where and how backups are stored",

@@ -107,8 +107,9 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.backends.local": ["files", "backend", "probes"],
     "bakthat.conf": [
         "machine profile",
-        "files job",
-        "checks configuration environment schema",
+        "files job job_keys",
+        "checks environment job_checks schema",
+        "configuration",
         "loading",
         "saving",
     ],

@@ -13,6 +13,7 @@ MANUAL = PROJECT / "docs" / "man"
 PAGES = {
     "commands.rst": commands.page,
     "configuration-keys.rst": keys.page,
+    "job-keys.rst": keys.jobs_page,
     "exit-codes.rst": exits.page,
     "json.rst": messages.page,
 }

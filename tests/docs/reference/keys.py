@@ -1,4 +1,4 @@
-"""The keys of a profile: ``docs/reference/configuration-keys.rst``."""
+"""The keys: ``docs/reference/configuration-keys.rst`` and ``docs/reference/job-keys.rst``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bakthat.conf.environment import variable_of
+from bakthat.conf.job_keys import CHECK_KEYS, DRILL_KEYS, JOB_KEYS, SOURCE_KEYS
 from bakthat.conf.profile import KEYS, Key
 from tests.docs.reference import rst
 
@@ -48,7 +49,36 @@ def page() -> str:
     )
 
 
-def _entry(name: str, key: Key) -> str:
+def jobs_page() -> str:
+    """Return the page of the keys of jobs."""
+    parts = [
+        rst.NOTICE,
+        rst.title("Job keys"),
+        rst.prose(
+            "The keys of a job below ``jobs`` in ``~/.bakthat.yml``. :doc:`/how-to/jobs` shows how "
+            "they work together."
+        ),
+        *(_entry(name, key, is_variable=False) for name, key in JOB_KEYS.items()),
+    ]
+    for title, about, keys in (
+        (
+            "Sources",
+            "An entry of ``sources`` is a path, the URL of a database, or a mapping with "
+            "``path`` or ``command``:",
+            SOURCE_KEYS,
+        ),
+        ("Checks", "Below ``check``:", CHECK_KEYS),
+        ("Drills", "Below ``drill``; ``every`` is required:", DRILL_KEYS),
+    ):
+        parts += [f"{title}\n{'-' * len(title)}", rst.prose(about)]
+        parts += [
+            _entry(f"{title.lower()[:-1]}.{name}", key, is_variable=False)
+            for name, key in keys.items()
+        ]
+    return rst.page(*parts)
+
+
+def _entry(name: str, key: Key, *, is_variable: bool = True) -> str:
     lines = [f".. confval:: {name}", f"   :type: {_type(key.check.schema)}"]
     default = _default(key.default)
     if default:
@@ -57,7 +87,8 @@ def _entry(name: str, key: Key) -> str:
     if key.is_secret:
         about += " It may be a secret, so nothing shows it."
     more = f" More: :doc:`{MORE[name]}`." if name in MORE else ""
-    return "\n".join([*lines, "", rst.prose(f"{about} {_variable(name)}{more}", "   ")])
+    variable = f" {_variable(name)}" if is_variable else ""
+    return "\n".join([*lines, "", rst.prose(f"{about}{variable}{more}", "   ")])
 
 
 def _type(schema: Mapping[str, Any]) -> str:
@@ -68,7 +99,7 @@ def _type(schema: Mapping[str, Any]) -> str:
 
 
 def _default(value: object) -> str:
-    return "" if value in (None, "", [], {}) else rst.literal(json.dumps(value).strip('"'))
+    return "" if value in (None, "", [], {}, ()) else rst.literal(json.dumps(value).strip('"'))
 
 
 def _variable(name: str) -> str:
