@@ -97,9 +97,9 @@ class Configuration:
                 yield from self._problems_of(file, name)
 
     def _problems_of(self, file: ConfigFile, name: str) -> Iterator[ConfigError]:
-        problem = problem_of_job_name(name)
+        problem = problem_of_job_name(name, file.place(JOBS, name))
         if problem is not None:
-            yield ConfigError(f"{file.place(JOBS, name)}: a job {problem.text}", hint=problem.hint)
+            yield problem
             return
         given = _jobs_in(file)[name]
         yield from problems_of_job(given, _place_in(file, name), directory_of(file.path))
@@ -171,10 +171,10 @@ def _jobs_in(file: ConfigFile) -> dict[str, Any]:
 
 
 def _place_in(file: ConfigFile, name: str) -> Place:
-    def place(path: KeyPath) -> str:
+    def written_at(path: KeyPath) -> str:
         where = file.place(JOBS, name, *path)
-        if ":" not in where.removeprefix(str(file.path)):  # a merged key, or a mapping in one line
+        if ":" not in where.removeprefix(str(file.path)):  # a key that was merged
             where = file.place(JOBS, name)
         return f"{where}: job '{printable(name)}'"
 
-    return place
+    return written_at

@@ -15,7 +15,6 @@ from bakthat.conf.job_keys import CHECK_KEYS, DRILL_KEYS, JOB_KEYS, SOURCE_KEYS
 from bakthat.conf.profile import KEYS, Key
 from bakthat.errors import ConfigError
 from bakthat.policy import settings
-from bakthat.policy.settings import Problem
 from bakthat.system.paths import expanded
 from bakthat.system.text import did_you_mean, printable
 
@@ -36,20 +35,18 @@ _ONLY_FOR = {
 """What a key of a source is for, where not for each."""
 
 
-def problem_of_job_name(name: str) -> Problem | None:
-    """Return what is wrong with the name of a job."""
-    if name in KEYS:
-        return Problem(
-            f"cannot be called '{name}', which is a key of profiles",
-            "write the name of the job on a line above, and indent its keys below it",
-        )
-    if name in JOB_KEYS:
-        return Problem(
-            f"cannot be called '{name}', which is a key of jobs",
-            "write the name of the job on a line above, and indent its keys below it",
-        )
+def problem_of_job_name(name: str, where: str) -> ConfigError | None:
+    """Return what is wrong with the name of a job, which is written at *where*."""
+    for keys, what in ((KEYS, "profiles"), (JOB_KEYS, "jobs")):
+        if name in keys:
+            return ConfigError(
+                f"{where}: a job cannot be called '{name}', which is a key of {what}",
+                hint="write the name of the job on a line above, and indent its keys below it",
+            )
     if not name.isprintable() or not name.strip() or name.startswith("-") or "/" in name:
-        return Problem("has no usable name", "use letters, digits and hyphens")
+        return ConfigError(
+            f"{where}: a job has no usable name", hint="use letters, digits and hyphens"
+        )
     return None
 
 

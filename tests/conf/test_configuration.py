@@ -98,6 +98,13 @@ def test_a_job_that_there_is_not_is_named_with_the_nearest(home: Path) -> None:
     assert raised.value.hint == "did you mean nightly?"
 
 
+def test_without_any_job_the_error_says_where_jobs_are(home: Path) -> None:
+    write(home / ".bakthat.yml", "default: {}\n")
+    with pytest.raises(ConfigError, match=r"no job 'nightly' \(there are: none\)") as raised:
+        read_configuration().job("nightly")
+    assert raised.value.hint == "jobs are below 'jobs' in the configuration"
+
+
 def test_no_profile_is_called_jobs(home: Path) -> None:
     write(home / ".bakthat.yml", "default: {}\njobs: {nightly: {sources: [/a]}}\n")
     with pytest.raises(ConfigError, match="a profile cannot be called 'jobs'"):
@@ -124,17 +131,12 @@ def test_the_jobs_stay_as_they_are_when_a_profile_is_saved(home: Path) -> None:
 
 
 def test_jobs_that_would_change_with_a_profile_are_refused(home: Path) -> None:
-    path = write(
-        home / ".bakthat.yml",
-        "default:\n  rotation: &days {days: 7}\n  local_path: a\n"
-        "jobs:\n  nightly: {sources: [{path: /a, tags: [a]}], check: {every: &every 1W}}\n"
-        "far:\n  full_every: *every\n",
-    )
-    before = path.read_text()
-    save_profile({"full_every": "2W"}, name="far")
-    assert load_profile("far").profile.full_every == "2W"
-    assert read_configuration().jobs["nightly"].job.check is not None
-    assert path.read_text() == before.replace("full_every: *every", "full_every: 2W")
+    text = "default: &all\n  s3_bucket: a\njobs:\n  nightly: *all\n"
+    path = write(home / ".bakthat.yml", text)
+    with pytest.raises(ConfigError, match="the jobs would change with it") as raised:
+        save_profile({"s3_bucket": "b"})
+    assert "by hand" in raised.value.hint
+    assert path.read_text() == text
 
 
 def test_a_loaded_profile_can_be_passed_on(home: Path) -> None:

@@ -161,6 +161,12 @@ def test_nothing_that_may_be_secret_is_in_the_representation(tmp_path: Path) -> 
             "remove",
         ),
         (
+            "\n    sources:\n      - {path: 'mysql://h/a', allow_empty: true}",
+            5,
+            "'allow_empty' is only for a file, a directory or a command",
+            "remove",
+        ),
+        (
             "\n    sources:\n      - {command: a, name: b, exclude_file: c}",
             5,
             "'exclude_file' is only for a file or directory",
