@@ -79,7 +79,7 @@ class Configuration:
             known = ", ".join(map(printable, found)) or "none"
             raise ConfigError(
                 f"{self.path}: no job '{printable(name)}' (there are: {known})",
-                hint=did_you_mean(name, found) or "jobs are below 'jobs' in the configuration",
+                hint=did_you_mean(name, found) or "write it below 'jobs' in the configuration",
             )
         return found[name]
 
@@ -145,7 +145,7 @@ def _files_in(directory: str) -> list[Path]:
     except OSError as exc:
         raise ConfigError(
             f"cannot read {where}: {reason_of(exc)}",
-            hint="it is a directory of configuration files, which this user must be able to read",
+            hint="check that it is a directory of configuration files, and that this user may read it",
         ) from exc
     return [where / name for name in names if name.endswith(_SUFFIX) and name[0] != "."]
 
@@ -160,7 +160,7 @@ def _check_unique(files: tuple[ConfigFile, ...]) -> None:
             if other is not place:
                 raise ConfigError(
                     f"{place}: the {kind} '{printable(name)}' is in {other} too",
-                    hint="rename or remove one of the two",
+                    hint="give one of them another name, or remove it",
                 )
 
 

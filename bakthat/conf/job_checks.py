@@ -102,7 +102,7 @@ def _problems_below(
         yield from problems
     if value.get("every") is None:
         yield ConfigError(
-            f"{place((name,))}: '{name}' has no 'every'", hint="say how often: every: 1W"
+            f"{place((name,))}: '{name}' has no 'every'", hint="write how often: every: 1W"
         )
 
 

@@ -73,7 +73,7 @@ def test_a_name_in_two_files_is_refused(home: Path, text: str, what: str) -> Non
     message = str(raised.value)
     assert f"the {what} is in {first}:2 too" in message
     assert message.startswith(f"{second}:1: ")
-    assert raised.value.hint == "rename or remove one of the two"
+    assert raised.value.hint == "give one of them another name, or remove it"
 
 
 def test_broken_yaml_in_the_directory_is_named_with_its_file(home: Path) -> None:
@@ -102,7 +102,7 @@ def test_without_any_job_the_error_says_where_jobs_are(home: Path) -> None:
     write(home / ".bakthat.yml", "default: {}\n")
     with pytest.raises(ConfigError, match=r"no job 'nightly' \(there are: none\)") as raised:
         read_configuration().job("nightly")
-    assert raised.value.hint == "jobs are below 'jobs' in the configuration"
+    assert raised.value.hint == "write it below 'jobs' in the configuration"
 
 
 def test_no_profile_is_called_jobs(home: Path) -> None:
