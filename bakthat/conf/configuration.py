@@ -145,7 +145,7 @@ def _files_in(directory: str) -> list[Path]:
     except OSError as exc:
         raise ConfigError(
             f"cannot read {where}: {reason_of(exc)}",
-            hint="check that it is a directory of configuration files, and that this user may read it",
+            hint="check that it is a directory of files, and that this user may read it",
         ) from exc
     return [where / name for name in names if name.endswith(_SUFFIX) and name[0] != "."]
 

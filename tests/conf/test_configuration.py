@@ -87,7 +87,7 @@ def test_a_directory_that_is_a_file_is_an_error(home: Path) -> None:
     write(home / ".bakthat.d", "default: {}\n")
     with pytest.raises(ConfigError, match=r"cannot read .*\.bakthat\.d") as raised:
         read_configuration()
-    assert "a directory of configuration files" in raised.value.hint
+    assert "a directory of files" in raised.value.hint
 
 
 def test_a_job_that_there_is_not_is_named_with_the_nearest(home: Path) -> None:
