@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from bakthat.operations.cleanup import cleanup
     from bakthat.operations.cold import (
         backup_glacier_inventory,
-        jobs,
         restore_glacier_inventory,
         show_glacier_inventory,
         show_local_glacier_inventory,
+        thaws,
     )
     from bakthat.operations.delete import delete
     from bakthat.operations.doctor.operation import doctor
@@ -56,7 +56,6 @@ __all__ = [
     "drill",
     "events",
     "find",
-    "jobs",
     "ls",
     "open_backup",
     "open_file",
@@ -71,6 +70,7 @@ __all__ = [
     "show_local_glacier_inventory",
     "sync",
     "thaw_status",
+    "thaws",
 ]
 
 _HOMES = {
@@ -89,7 +89,6 @@ _HOMES = {
     "drill": "bakthat.drills",
     "events": "bakthat.hooks",
     "find": "bakthat.operations.browse.find",
-    "jobs": "bakthat.operations.cold",
     "ls": "bakthat.operations.listing",
     "open_backup": "bakthat.operations.backup.open_backup",
     "open_file": "bakthat.operations.browse.open_file",
@@ -104,6 +103,7 @@ _HOMES = {
     "show_local_glacier_inventory": "bakthat.operations.cold",
     "sync": "bakthat.operations.sync.operation",
     "thaw_status": "bakthat.operations.restore.operation",
+    "thaws": "bakthat.operations.cold",
 }
 
 

@@ -193,7 +193,7 @@ MESSAGES = (
     Message("status", ("restore --job-check",), "the state of a thaw", _THAW),
     Message(
         "status",
-        ("jobs",),
+        ("thaws",),
         "an object that is thawing or thawed",
         {"backend": "s3 or glacier", "container": "the bucket or vault", **_THAW},
     ),
@@ -248,7 +248,8 @@ MESSAGES = (
             "[good]": "doctor: how many things work",
             "[advice]": "doctor, config check: how many could be better, or could not be looked at",
             "[problems]": "doctor, config check: how many make a backup or a restore fail",
-            "[jobs]": "jobs, config check: how many",
+            "[thaws]": "thaws: how many",
+            "[jobs]": "config check: how many jobs",
             "[archives]": "the commands about inventories: how many archives",
             "[pending]": "whether a thaw, or the list of a vault, is not ready",
             "[dry_run]": "sync: whether nothing was changed",

@@ -2,7 +2,7 @@
 
 Leftovers are the parts of unfinished uploads, which cost money; temporary files and claims of the
 local destination; indexes whose archive is not stored; probes of doctor; and in the catalog expired
-thaws, expired jobs and reservations of names. A backup is never removed. Neither is an object
+thaws, expired retrievals and reservations of names. A backup is never removed. Neither is an object
 without a name of bakthat's, nor a leftover younger than a limit.
 """
 
@@ -55,7 +55,7 @@ class CleanupItem:
     """"s3", "glacier", "local" or "catalog"."""
     container: str
     kind: str
-    """"upload", "temporary file", "claim", "index", "probe", "expired job", "expired thaw" or
+    """"upload", "temporary file", "claim", "index", "probe", "expired retrieval", "expired thaw" or
     "reservation"."""
     name: str
     begun_at: float | None = None
@@ -88,7 +88,7 @@ def cleanup(
 
     It removes unfinished uploads to S3 and to the vault whose keys are this profile's, temporary
     files and claims of the local directory, indexes whose archive is not stored, the probes of this
-    host, and the catalog's expired jobs, thaws and reservations.
+    host, and the catalog's expired retrievals, thaws and reservations.
     A vault does not say when a part was written: an upload to it is removed by the second cleanup
     that finds it with the same number of parts, the interval *older_than* after the first.
     With *destination*, it cleans up that container only, and no reservations. It touches nothing
@@ -345,7 +345,7 @@ class _Cleaner:
         with models.catalog(self.session.catalog_path):
             rows = models.Backups.within(containers).select(models.Backups.stored_filename)
             keys = {key for (key,) in rows.tuples()}
-        yield "expired job", backend.forget_expired_jobs(keys, dry_run=self.dry_run)
+        yield "expired retrieval", backend.forget_expired_jobs(keys, dry_run=self.dry_run)
         thaws = cold.forget_expired(self.session, backend.name, dry_run=self.dry_run)
         yield "expired thaw", thaws
 

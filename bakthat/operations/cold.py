@@ -81,25 +81,25 @@ def show_glacier_inventory(
 
 
 @dataclass(frozen=True, slots=True)
-class ThawJob:
+class Thaw:
     """An object that is thawing or thawed."""
 
     backend: str
     container: str
-    thaw: ThawStatus
+    status: ThawStatus
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, times in epoch seconds UTC."""
-        return {"backend": self.backend, "container": self.container, **self.thaw.as_dict()}
+        return {"backend": self.backend, "container": self.container, **self.status.as_dict()}
 
 
-def jobs(
+def thaws(
     destination: str | None = None,
     profile: str = DEFAULT_PROFILE,
     config: PathLike | None = None,
     *,
     conf: Mapping[str, Any] | None = None,
-) -> list[ThawJob]:
+) -> list[Thaw]:
     """Return the objects in the profile's bucket and vault that are thawing or thawed.
 
     Thaws that another machine requested are included. *destination* restricts the list to "s3"
@@ -107,18 +107,18 @@ def jobs(
     """
     session = Session(profile, config, conf, destination)
     named = session.named_destination
-    found: list[ThawJob] = []
+    found: list[Thaw] = []
     for each in (named,) if named else COLD_DESTINATIONS:
         if named or session.containers(each):
-            found += _jobs_of(session, each)
-    return sorted(found, key=lambda job: (job.thaw.requested_at or 0, job.thaw.key))
+            found += _thaws_of(session, each)
+    return sorted(found, key=lambda thaw: (thaw.status.requested_at or 0, thaw.status.key))
 
 
-def _jobs_of(session: Session, destination: str) -> Iterator[ThawJob]:
+def _thaws_of(session: Session, destination: str) -> Iterator[Thaw]:
     container = session.backend(destination).container
     try:
-        for thaw in cold.current_thaws(session, destination):
-            yield ThawJob(destination, container, thaw)
+        for status in cold.current_thaws(session, destination):
+            yield Thaw(destination, container, status)
     except ContainerNotFoundError:
         if session.named_destination:
             raise

@@ -178,25 +178,25 @@ def test_waiting_restores_in_one_command(
     assert (user.directory / "out" / "mydir" / "a.txt").read_text() == "hello"
 
 
-def test_jobs_are_listed_as_a_table_and_as_json(
+def test_thaws_are_listed_as_a_table_and_as_json(
     user: CommandLine, conf: dict[str, Any], glacier: GlacierServer
 ) -> None:
-    nothing = user.run("jobs")
+    nothing = user.run("thaws")
     assert (nothing.code, nothing.stdout.split()) == (
         0,
         ["NAME", "WHERE", "CLASS", "TIER", "ASKED", "READY", "UNTIL"],
     )
     user.run("backup", "mydir", "--prompt", "no")
     user.run("restore", "mydir")
-    listed = user.run("jobs")
+    listed = user.run("thaws")
     assert re.sub(" +", " ", lines(listed.stdout)[1]) == (
         "mydir.DATE.tgz glacier VAULT standard DATE no"
     )
     glacier.advance(hours=5)
-    (job,) = user.run("jobs", "--json").lines("status")
-    assert (job["state"], job["tier"], job["backend"]) == ("ready", "standard", "glacier")
-    assert job["container"] == conf["glacier_vault"]
-    assert job["ready_until"] > job["requested_at"]
+    (thaw,) = user.run("thaws", "--json").lines("status")
+    assert (thaw["state"], thaw["tier"], thaw["backend"]) == ("ready", "standard", "glacier")
+    assert thaw["container"] == conf["glacier_vault"]
+    assert thaw["ready_until"] > thaw["requested_at"]
     assert len(glacier.asked) == 1
 
 

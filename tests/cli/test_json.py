@@ -64,7 +64,7 @@ WORDS: dict[str, list[str]] = {
     "doctor": ["doctor"],
     "config check": ["config", "check"],
     "config show": ["config", "show"],
-    "jobs": ["jobs"],
+    "thaws": ["thaws"],
     "show_local_glacier_inventory": ["show_local_glacier_inventory"],
     "delete": ["delete", "mydir"],
 }

@@ -280,7 +280,9 @@ def test_a_running_backup_renews_the_reservation_of_its_name(
     assert counted == [1, 2]
 
 
-def test_expired_jobs_are_removed(glacier: GlacierServer, local: Conf, tmp_path: Path) -> None:
+def test_expired_retrievals_are_removed(
+    glacier: GlacierServer, local: Conf, tmp_path: Path
+) -> None:
     share_service_models()
     conf = {**glacier.conf(), "database": local["database"]}
     (tmp_path / "file").write_text("hello")
@@ -289,7 +291,7 @@ def test_expired_jobs_are_removed(glacier: GlacierServer, local: Conf, tmp_path:
     glacier.advance(hours=6)
     assert bakthat.cleanup(conf=conf) == []
     glacier.advance(hours=48)
-    expired = {("expired job", made.stored_filename), ("expired thaw", made.stored_filename)}
+    expired = {("expired retrieval", made.stored_filename), ("expired thaw", made.stored_filename)}
     assert reported(bakthat.cleanup(conf=conf, dry_run=True)) == expired
     assert reported(bakthat.cleanup(conf=conf)) == expired
     assert bakthat.cleanup(conf=conf) == []

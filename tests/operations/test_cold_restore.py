@@ -175,8 +175,8 @@ def test_another_host_restores_by_the_stored_filename_of_the_first(
     assert bakthat.restore("mydir", conf=conf, output=out) is None
     monkeypatch.setattr("socket.gethostname", lambda: "another-host")
     elsewhere = {**another_machine(cold, tmp_path), "prefix": "backups/{host}/"}
-    (job,) = bakthat.jobs(conf=elsewhere)
-    assert job.thaw.key == made.stored_filename
+    (thaw,) = bakthat.thaws(conf=elsewhere)
+    assert thaw.status.key == made.stored_filename
     cold.advance(12)
     restored = bakthat.restore(made.stored_filename, conf=elsewhere, output=out)
     assert restored is not None
@@ -261,33 +261,33 @@ def test_only_a_restore_requests_a_thaw(cold: Cold, tree: Path) -> None:
     bakthat.backup(tree, conf=cold.conf, password="", custom_filename="other")
     bakthat.ls(conf=cold.conf)
     bakthat.show(conf=cold.conf)
-    assert bakthat.jobs(conf=cold.conf) == []
+    assert bakthat.thaws(conf=cold.conf) == []
     bakthat.delete_older_than("mydir", "1s", conf=cold.conf, dry_run=True)
     bakthat.rotate_backups("mydir", conf=cold.conf, dry_run=True, days=1)
     bakthat.delete(made.stored_filename, conf=cold.conf)
     assert cold.paid() == 0
 
 
-def test_jobs_lists_what_is_thawing_and_until_when_it_can_be_read(
+def test_thaws_lists_what_is_thawing_and_until_when_it_can_be_read(
     cold: Cold, tree: Path, out: Path, tmp_path: Path
 ) -> None:
     made = bakthat.backup(tree, conf=cold.conf, password="")
     bakthat.restore("mydir", conf=cold.conf, output=out, tier="bulk", days=2)
-    (job,) = bakthat.jobs(conf=cold.conf)
-    assert (job.backend, job.thaw.key) == (made.backend, made.stored_filename)
-    assert (job.thaw.state, job.thaw.tier) == (ThawState.ASKED, "bulk")
-    assert abs((job.thaw.requested_at or 0) - time.time()) < 60
+    (thaw,) = bakthat.thaws(conf=cold.conf)
+    assert (thaw.backend, thaw.status.key) == (made.backend, made.stored_filename)
+    assert (thaw.status.state, thaw.status.tier) == (ThawState.ASKED, "bulk")
+    assert abs((thaw.status.requested_at or 0) - time.time()) < 60
     elsewhere = another_machine(cold, tmp_path)
-    assert [each.thaw.key for each in bakthat.jobs(conf=elsewhere)] == [made.stored_filename]
+    assert [each.status.key for each in bakthat.thaws(conf=elsewhere)] == [made.stored_filename]
     # A vault keeps for a day what took eight hours, a copy on S3 stays for the days asked for.
     cold.advance(9 if cold.storage_class == "VAULT" else 41)
-    (job,) = bakthat.jobs(conf=elsewhere)
-    assert job.as_dict()["state"] == "ready"
-    assert job.thaw.ready_until is not None
-    days = (job.thaw.ready_until - time.time()) / 86400
+    (thaw,) = bakthat.thaws(conf=elsewhere)
+    assert thaw.as_dict()["state"] == "ready"
+    assert thaw.status.ready_until is not None
+    days = (thaw.status.ready_until - time.time()) / 86400
     assert 1 < days < 4
     cold.advance(49)
-    assert bakthat.jobs(conf=cold.conf) == []
+    assert bakthat.thaws(conf=cold.conf) == []
 
 
 def test_expedited_without_capacity_says_what_else_to_try(
@@ -432,9 +432,9 @@ def test_no_vault_in_the_profile_is_named(tree: Path) -> None:
     conf = {"access_key": "a", "secret_key": "b", "default_destination": "glacier"}
     with pytest.raises(ConfigError, match="glacier_vault"):
         bakthat.backup(tree, conf=conf, password="")
-    assert bakthat.jobs(conf=conf) == []
+    assert bakthat.thaws(conf=conf) == []
     with pytest.raises(ConfigError, match="glacier_vault"):
-        bakthat.jobs("glacier", conf=conf)
+        bakthat.thaws("glacier", conf=conf)
 
 
 def test_a_missing_vault_on_restore_is_named_and_not_made(
@@ -449,7 +449,7 @@ def test_a_missing_vault_on_restore_is_named_and_not_made(
         bakthat.restore("other.20130604191055.tgz", conf=conf, output=out)
     assert glacier.vaults == {}
     assert made.stored_filename
-    assert bakthat.jobs(conf=conf) == []
+    assert bakthat.thaws(conf=conf) == []
 
 
 def test_an_archive_unknown_to_the_inventory_says_how_to_get_it_back(
@@ -491,7 +491,7 @@ def test_an_archive_that_was_deleted_from_here_is_neither_restored_nor_listed(
     made = bakthat.backup(tree, conf=conf, password="")
     assert bakthat.restore("mydir", conf=conf, output=out) is None
     bakthat.delete("mydir", conf=conf)
-    assert bakthat.jobs(conf=conf) == []
+    assert bakthat.thaws(conf=conf) == []
     with pytest.raises(NotFoundError, match="was deleted from vault") as caught:
         bakthat.restore(made.stored_filename, conf=conf, output=out)
     assert caught.value.hint == ""
@@ -574,11 +574,11 @@ def test_the_archive_tiers_of_intelligent_tiering_are_thawed(
     frozen_s3.lists_thaws = False
     for _ in range(2):
         assert bakthat.restore("mydir", conf=cold.conf, output=out) is None
-    (job,) = bakthat.jobs(conf=cold.conf)
-    assert (job.thaw.storage_class, job.thaw.tier) == (tier, "standard")
+    (thaw,) = bakthat.thaws(conf=cold.conf)
+    assert (thaw.status.storage_class, thaw.status.tier) == (tier, "standard")
     cold.advance(12)
     assert bakthat.restore("mydir", conf=cold.conf, output=out) is not None
-    assert bakthat.jobs(conf=cold.conf) == []
+    assert bakthat.thaws(conf=cold.conf) == []
     assert frozen_s3.asked == [(path, "Standard")]
 
 

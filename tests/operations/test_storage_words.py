@@ -291,7 +291,7 @@ def test_a_page_in_the_place_of_a_vault_is_told_plainly(local: Conf, tree: Path,
         }
         for use in (
             lambda: bakthat.backup(tree, conf=conf, password=""),
-            lambda: bakthat.jobs("glacier", conf=conf),
+            lambda: bakthat.thaws("glacier", conf=conf),
             lambda: bakthat.show_glacier_inventory(conf=conf),
         ):
             with pytest.raises(StorageError, match=message) as caught:

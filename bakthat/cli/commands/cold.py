@@ -13,39 +13,39 @@ from bakthat.system import terminal, text
 
 if TYPE_CHECKING:
     from bakthat.backends.glacier.inventory import VaultArchive
-    from bakthat.operations.cold import ThawJob
+    from bakthat.operations.cold import Thaw
 
 
 @command(
-    "jobs",
+    "thaws",
     "list the backups that are thawing or thawed",
     group=COLD,
-    example="bakthat jobs",
+    example="bakthat thaws",
 )
 @with_destination
 @with_profile
-def jobs(*, destination: str | None, profile: str, config: str | None) -> None:
-    """Run ``bakthat jobs``."""
-    found = bakthat.jobs(destination, profile, config)
+def thaws(*, destination: str | None, profile: str, config: str | None) -> None:
+    """Run ``bakthat thaws``."""
+    found = bakthat.thaws(destination, profile, config)
     print_listing(
-        lambda: _print_jobs(found),
-        (("status", job.as_dict()) for job in found),
-        jobs=len(found),
+        lambda: _print_thaws(found),
+        (("status", thaw.as_dict()) for thaw in found),
+        thaws=len(found),
     )
 
 
-def _print_jobs(found: list[ThawJob]) -> None:
+def _print_thaws(found: list[Thaw]) -> None:
     rows = [
         (
-            job.thaw.key,
-            job.backend,
-            job.thaw.storage_class,
-            job.thaw.tier,
-            text.shown_minute(job.thaw.requested_at),
-            "yes" if job.thaw.is_readable else "no",
-            text.shown_minute(job.thaw.ready_until),
+            thaw.status.key,
+            thaw.backend,
+            thaw.status.storage_class,
+            thaw.status.tier,
+            text.shown_minute(thaw.status.requested_at),
+            "yes" if thaw.status.is_readable else "no",
+            text.shown_minute(thaw.status.ready_until),
         )
-        for job in found
+        for thaw in found
     ]
     header = ("NAME", "WHERE", "CLASS", "TIER", "ASKED", "READY", "UNTIL")
     terminal.print_table(header, rows, right=frozenset())
