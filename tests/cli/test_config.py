@@ -112,6 +112,36 @@ cold:
     assert "  hint: did you mean bakthat.notify.Webhook?" in hints
 
 
+def test_the_jobs_are_checked(user: CommandLine) -> None:
+    path = write(
+        user,
+        """\
+default: {default_destination: local}
+kept: {default_destination: local, rotation: {days: 7}}
+jobs:
+  nightly: {sources: [/etc], rotate: true, notify: [bakthat.notify.Webhok]}
+  weekly: {sources: [/etc], profile: kept, rotate: true}
+""",
+    )
+    done = user.run("config", "check")
+    assert done.code == 1
+    assert done.stdout.splitlines() == [
+        f"{path}:4: job 'nightly': 'rotate' is true, but its profile has no rotation",
+        "  hint: say in the profile what to keep, such as rotation: {days: 7, weeks: 4}",
+        f"{path}:4: job 'nightly': there is no plugin 'bakthat.notify.Webhok'",
+        "  hint: did you mean bakthat.notify.Webhook?",
+    ]
+    assert "Checked 2 profiles and 2 jobs of" in done.stderr
+    path.write_text("default: {default_destination: local}\njobs: {a: {sourcs: [/a]}}\n")
+    done = user.run("config", "check")
+    assert done.stdout.splitlines() == [
+        f"{path}:2: job 'a': unknown key 'sourcs'",
+        "  hint: did you mean sources?",
+        f"{path}:2: job 'a': it has no 'sources'",
+        "  hint: list what is backed up: sources: [/etc]",
+    ]
+
+
 @pytest.mark.parametrize(("words", "code"), [((), 0), (("-p", "empty"), 1)])
 def test_a_bucket_that_is_missing_is_a_problem_of_the_profile_that_is_used(
     user: CommandLine, words: tuple[str, ...], code: int

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import NoneType
 
 from bakthat import notify
-from bakthat.conf import DEFAULT_PROFILE, LoadedProfile, read_configuration
+from bakthat.conf import DEFAULT_PROFILE, Configuration, LoadedProfile, read_configuration
 from bakthat.conf.environment import Environment, read_environment
 from bakthat.conf.files.config_file import JOBS, ConfigFile, path_of, readable_by_others
 from bakthat.conf.loading import combined, faulty_keys, problem_of_name, problems_in
@@ -65,7 +65,7 @@ def check_configuration(profile: str = DEFAULT_PROFILE, config: PathLike | None 
     for name, file in profiles.items():
         path = configuration.path if file is None else file.path
         findings += _about_profile(name, path, file, environment, is_used=name == profile)
-    findings += [failed(JOBS, each) for each in configuration.problems_of_jobs()]
+    findings += _about_jobs(configuration, environment)
     # What is wrong with a variable is so in each profile.
     return Report(
         tuple(each.path for each in files),
@@ -110,12 +110,34 @@ def _about_profile(
         yield good(topic, f"profile '{topic}' is valid")
 
 
+def _about_jobs(configuration: Configuration, environment: Environment) -> Iterator[Finding]:
+    problems = [failed(JOBS, each) for each in configuration.problems_of_jobs()]
+    yield from problems
+    if problems:
+        return
+    for name, loaded_job in configuration.jobs.items():
+        job, topic = loaded_job.job, printable(name)
+        file = configuration.profiles[job.profile]
+        if any(problems_in(file, job.profile)):
+            continue  # which was said
+        profile = combined(job.profile, file.path, file, environment)
+        where = f"{loaded_job.place}: job '{topic}'"
+        if job.rotate and not profile.profile.rotation:
+            yield problem(
+                topic,
+                f"{where}: 'rotate' is true, but its profile has no rotation",
+                "say in the profile what to keep, such as rotation: {days: 7, weeks: 4}",
+            )
+        if job.notify is not None:
+            yield from _about_plugins(topic, profile.with_plugins(job.notify), where)
+
+
 def _about_values(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
     """Yield what is wrong with values of the right type."""
     yield from _about_rotation(topic, loaded)
     yield from _about_recipients(topic, loaded)
     yield from _about_files(topic, loaded)
-    yield from _about_plugins(topic, loaded)
+    yield from _about_plugins(topic, loaded, loaded.place("plugins"))
 
 
 def _about_destination(topic: str, loaded: LoadedProfile, *, is_used: bool) -> Iterator[Finding]:
@@ -179,7 +201,8 @@ def _unreadable(path: str) -> str:
     return "" if os.access(file, os.R_OK) else f"cannot be read: {shown}"
 
 
-def _about_plugins(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
+def _about_plugins(topic: str, loaded: LoadedProfile, where: str) -> Iterator[Finding]:
+    """Yield what is wrong with the plugins of a profile, which are named at *where*."""
     profile = loaded.profile
     own = {f"{_OWN_PLUGINS}{name}": getattr(notify, name) for name in notify.__all__}
     for name in profile.plugins:
@@ -189,7 +212,7 @@ def _about_plugins(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
             except ConfigError as exc:
                 yield problem(topic, f"{loaded.place(own[name].section)}: {exc}", exc.hint)
         elif name.startswith(_OWN_PLUGINS):
-            detail = f"{loaded.place('plugins')}: there is no plugin '{printable(name)}'"
+            detail = f"{where}: there is no plugin '{printable(name)}'"
             yield problem(topic, detail, did_you_mean(name, own))
     if any(not name.startswith(_OWN_PLUGINS) for name in profile.plugins):
         try:
@@ -201,6 +224,6 @@ def _about_plugins(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
             shown = printable(directory)
             yield advice(
                 topic,
-                f"{loaded.place('plugins')}: there is no directory of plugins: {shown}",
+                f"{where}: there is no directory of plugins: {shown}",
                 f"mkdir -m 700 {shlex.quote(shown)}, or name installed packages only",
             )
