@@ -15,6 +15,7 @@
     │   └── ConsumerError           a program that takes what is restored has failed
     ├── DatabaseError               a database cannot be reached, dumped or loaded
     ├── DrillError                  a backup does not restore as it should
+    ├── ScheduleError               a timer or a crontab cannot be written, or is not bakthat's
     ├── HookError                   a command before a job has failed
     ├── LockedError                 another run is still going
     ├── ArchiveError
@@ -101,6 +102,10 @@ class DatabaseError(BakthatError):
 
 class DrillError(BakthatError):
     """A drill has found that a backup does not restore as it should."""
+
+
+class ScheduleError(BakthatError):
+    """A timer of systemd or a crontab cannot be written, or what is there is not bakthat's."""
 
 
 class HookError(BakthatError):

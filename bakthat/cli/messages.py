@@ -211,6 +211,16 @@ MESSAGES = (
         },
     ),
     Message(
+        "schedule",
+        ("schedule",),
+        "a file of systemd, or the lines of a crontab",
+        {
+            "kind": "service, timer or crontab",
+            "path": "where it is installed; null for a crontab",
+            "text": "its content",
+        },
+    ),
+    Message(
         "warning",
         (),
         "a warning of the log",
@@ -280,6 +290,7 @@ MESSAGES = (
             "[recipient]": "configure: the public key of a new pair",
             "[identity_file]": "configure: the file with the private key of a new pair",
             "[key_page]": "configure: the page with a private key",
+            "[installed]": "schedule: whether it is installed now",
         },
     ),
 )

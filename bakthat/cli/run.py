@@ -28,9 +28,21 @@ from bakthat.cli.commands import upkeep
 from bakthat.cli.commands import cold
 from bakthat.cli.commands import configuration
 from bakthat.cli.commands import diagnosis
+from bakthat.cli.commands import schedule
 # isort: on
 
-SUBJECTS = (backup, restore, show, retention, browse, upkeep, cold, configuration, diagnosis)
+SUBJECTS = (
+    backup,
+    restore,
+    show,
+    retention,
+    browse,
+    upkeep,
+    cold,
+    configuration,
+    diagnosis,
+    schedule,
+)
 """The modules of commands, in the order in which ``--help`` lists them."""
 
 
