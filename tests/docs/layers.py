@@ -137,7 +137,7 @@ LAYERS: dict[str, list[str]] = {
         "changes sources",
         "needed",
         "backup browse by_hand check cleanup cold configuration delete doctor key_values listing"
-        " restore retention sync",
+        " restore retention status sync",
     ],
     "bakthat.operations.backup": [
         "parent progress request",
@@ -172,6 +172,7 @@ LAYERS: dict[str, list[str]] = {
         "load",
         "server",
     ],
+    "bakthat.operations.status": ["sets"],
     "bakthat.operations.sync": ["report", "indexes", "operation"],
     "bakthat.cli": [
         "configure exit_codes messages process signals",
@@ -245,7 +246,7 @@ ONLY_FROM: dict[str, str] = {
     "backends.s3": "",
     "backends.s3.backend": "backends backends.s3.probes operations.key_values session.vault",
     "backends.s3.probes": "backends",
-    "operations.sources": "drills operations.backup.* operations.restore.*",
+    "operations.sources": "drills operations.backup.* operations.restore.* operations.status.*",
     "operations.sources.databases.url": "operations.sources.expected operations.sources.servers"
     " operations.restore.* cli.options",
 }

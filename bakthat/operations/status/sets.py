@@ -1,0 +1,223 @@
+"""Which sets are watched: those that the catalog lists, and those that jobs should make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bakthat import models
+from bakthat.conf import DEFAULT_PROFILE, JobSource, LoadedJob, read_configuration
+from bakthat.errors import BakthatError, NoMatchError
+from bakthat.operations.sources.expected import fits, set_name
+from bakthat.policy.defaults import DESTINATIONS
+from bakthat.session.container import recognize_moved
+from bakthat.session.session import Session
+from bakthat.session.sets import BackupSet, divide
+from bakthat.system.paths import PathLike
+from bakthat.system.text import did_you_mean, enumerate_some, printable
+
+_Place = tuple[object, str, str]
+"""A container: the catalog that lists it, the backend, and its hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedSet:
+    """A set of one host in one container, or a source of a job that has no backup yet."""
+
+    session: Session = field(repr=False)
+    """That of the profile by which it was found, and of its catalog."""
+    name: str
+    """Of the set; of a server without any backup, the URL that the job has."""
+    host: str
+    """"" when it is not known."""
+    backend: str
+    source: str
+    """The path or URL, without its password; "" where a name was given, or it is not known."""
+    found: BackupSet | None
+    """None where a job should have made it and there is no backup."""
+    jobs: tuple[LoadedJob, ...]
+    """The jobs that make it, in the order of the configuration."""
+
+    @property
+    def backups(self) -> tuple[models.Backups, ...]:
+        """Its backups, the newest first; one dated in the future comes last."""
+        return () if self.found is None else self.found.backups
+
+    @property
+    def max_age(self) -> int | None:
+        """The shortest ``max_age`` of its jobs, in seconds; None where no job has one."""
+        return min((each.job.max_age for each in self.jobs if each.job.max_age), default=None)
+
+    @property
+    def check_every(self) -> int | None:
+        """The shortest ``every`` of ``check`` of its jobs, in seconds."""
+        return min((each.job.check.every for each in self.jobs if each.job.check), default=None)
+
+    @property
+    def drill_every(self) -> int | None:
+        """The shortest ``every`` of ``drill`` of its jobs, in seconds."""
+        return min((each.job.drill.every for each in self.jobs if each.job.drill), default=None)
+
+
+def expected_sets(
+    name: str = "",
+    destination: str | None = None,
+    profile: str | None = None,
+    config: PathLike | None = None,
+    *,
+    conf: Mapping[str, Any] | None = None,
+    host: str | None = None,
+    with_deleted: bool = False,
+) -> list[WatchedSet]:
+    """Return the sets of a host that are watched, by their names; without values of KeyValue.
+
+    *profile* None means the default profile and every one that a job names; with a profile, only
+    that and its jobs. *conf* is one profile as a mapping, which has no jobs. *destination*
+    restricts the sets to one container of each profile, and *name* to those of that name. *host*
+    None means this host; the jobs of the configuration are those of this host, so another one's
+    sets have none. *with_deleted* adds the backups that are marked as deleted.
+
+    Raises NoMatchError when there is no such set, ConfigError, UsageError, CatalogError.
+    """
+    sessions, jobs = _sessions(destination, profile, config, conf)
+    watched: list[WatchedSet] = []
+    made: set[tuple[str, int]] = set()
+    """The sources that have a set: the name of the job, and the number of the source."""
+    for session, place, found in _all_sets(sessions, name, host, with_deleted=with_deleted):
+        fitting = [
+            (job, number)
+            for job, number, source in _sources_of(jobs)
+            if _is_made_in(sessions[job.job.profile], place)
+            and found.host == sessions[job.job.profile].host
+            and fits(source, found)
+        ]
+        made.update((job.name, number) for job, number in fitting)
+        makers = tuple({job.name: job for job, _ in fitting}.values())
+        watched.append(_of_catalog(session, found, makers))
+    watched += _without_backup(sessions, jobs, made, name, host)
+    if not watched:
+        raise _no_set_error(sessions, name, host)
+    return sorted(watched, key=lambda each: (each.name, each.host, each.backend, each.source))
+
+
+def _is_made_in(session: Session, place: _Place) -> bool:
+    return place == _place(session, session.profile.default_destination)
+
+
+def _of_catalog(session: Session, found: BackupSet, jobs: tuple[LoadedJob, ...]) -> WatchedSet:
+    source = next((each.set_source for each in found.backups if each.set_source), "")
+    return WatchedSet(session, found.name, found.host, found.backend, source, found, jobs)
+
+
+def _sessions(
+    destination: str | None,
+    profile: str | None,
+    config: PathLike | None,
+    conf: Mapping[str, Any] | None,
+) -> tuple[dict[str, Session], list[LoadedJob]]:
+    """Return the sessions by the names of their profiles, and the jobs of these profiles."""
+    if conf is not None:
+        name = profile or DEFAULT_PROFILE
+        return {name: Session(name, config, conf, destination)}, []
+    configuration = read_configuration(config)
+    jobs = [each for each in configuration.jobs.values() if profile in (None, each.job.profile)]
+    names = list(dict.fromkeys(each.job.profile for each in jobs))
+    if profile is not None:
+        names = [profile]
+    elif not names or DEFAULT_PROFILE in configuration.profiles:
+        names = list(dict.fromkeys([DEFAULT_PROFILE, *names]))
+    return {each: Session(each, config, None, destination) for each in names}, jobs
+
+
+def _place(session: Session, destination: str) -> _Place | None:
+    pairs = session.containers(destination)
+    return (session.catalog_path, *pairs[0]) if pairs else None
+
+
+def _all_sets(
+    sessions: Mapping[str, Session], name: str, host: str | None, *, with_deleted: bool
+) -> Iterator[tuple[Session, _Place, BackupSet]]:
+    """Yield the sets in the catalog, each once: several profiles may have one container."""
+    places: dict[_Place, list[Session]] = {}
+    for session in sessions.values():
+        for each in (session.named_destination,) if session.named_destination else DESTINATIONS:
+            place = _place(session, each)
+            if place is not None:
+                places.setdefault(place, []).append(session)
+        recognize_moved(session)
+    for place, sharing in places.items():
+        pairs = {pair for each in sharing for pair in each.containers(place[1])}
+        hosts = {each.host for each in sharing} if host is None else {host}
+        with models.catalog(sharing[0].catalog_path):
+            select = models.Backups.within if with_deleted else models.Backups.not_deleted
+            rows = select(sorted(pairs))
+            backups = list(rows.where(models.Backups.filename == name) if name else rows)
+        of_hosts = [each for each in backups if each.host in hosts and not each.is_key_value]
+        for found in divide(of_hosts):
+            yield sharing[0], place, found
+
+
+def _sources_of(jobs: Iterable[LoadedJob]) -> Iterator[tuple[LoadedJob, int, JobSource]]:
+    for job in jobs:
+        for number, source in enumerate(job.job.sources):
+            yield job, number, source
+
+
+def _without_backup(
+    sessions: Mapping[str, Session],
+    jobs: Sequence[LoadedJob],
+    made: set[tuple[str, int]],
+    name: str,
+    host: str | None,
+) -> list[WatchedSet]:
+    """Return the sources of jobs that have no backup, those of several jobs once."""
+    missing: dict[tuple[str, str, str, str], WatchedSet] = {}
+    for job, number, source in _sources_of(jobs):
+        session = sessions[job.job.profile]
+        destination = session.profile.default_destination
+        if (
+            (job.name, number) in made
+            or session.named_destination not in (None, destination)
+            or host not in (None, session.host)
+        ):
+            continue
+        wanted = _name_of(source)
+        if name not in ("", wanted):
+            continue
+        shown = "" if source.name else source.text
+        key = (job.job.profile, wanted, destination, shown)
+        others = missing[key].jobs if key in missing else ()
+        missing[key] = WatchedSet(
+            session, wanted, session.host, destination, shown, None, (*others, job)
+        )
+    return list(missing.values())
+
+
+def _name_of(source: JobSource) -> str:
+    try:
+        return set_name(source) or source.text
+    except BakthatError:  # the URL is wrong, which the job's run says
+        return source.text
+
+
+def _no_set_error(sessions: Mapping[str, Session], name: str, host: str | None) -> NoMatchError:
+    of = printable(host) if host is not None else _names(each.host for each in sessions.values())
+    catalogs = _names(each.catalog_path for each in sessions.values())
+    if not name:
+        return NoMatchError(
+            f"the catalog {catalogs} has no backup of {of}",
+            hint="bakthat sync lists what is stored; --host names another host",
+        )
+    known: set[str] = set()
+    for session in sessions.values():
+        with models.catalog(session.catalog_path):
+            known.update(models.Backups.set_names(session.containers()))
+    return NoMatchError(
+        f"{of} has no set '{printable(name)}', and no job makes one",
+        hint=did_you_mean(name, known - {name}, most=3) or "bakthat status lists the sets",
+    )
+
+
+def _names(values: Iterable[PathLike]) -> str:
+    return enumerate_some(list(dict.fromkeys(map(printable, values))))
