@@ -36,7 +36,7 @@ from bakthat.format.description import (
     sanitized,
 )
 from bakthat.format.names import INCREMENT_EXTENSION, KEY_VALUE_EXTENSION, parse_any_name
-from bakthat.policy.outcome import Outcome
+from bakthat.policy.outcome import Outcome, with_deletion
 from bakthat.system.paths import expanded
 
 SCHEMA_VERSION = 2
@@ -457,11 +457,12 @@ def check_writable(backup: Backups) -> None:
     backup.save(only=["last_updated"])
 
 
-def mark_deleted(backup: Backups) -> None:
-    """Mark a backup as deleted."""
-    backup.is_deleted = True
-    backup.last_updated = int(time.time())
-    backup.save(only=["is_deleted", "last_updated"])
+def mark_deleted(backup: Backups, why: str) -> None:
+    """Mark a backup as deleted, and keep why. A check may have recorded its result meanwhile."""
+    current = Backups.get_or_none(Backups.stored_filename == backup.stored_filename) or backup
+    backup.is_deleted, backup.last_updated = True, int(time.time())
+    backup.metadata = with_deletion(current.metadata, backup.last_updated, why)
+    backup.save(only=["is_deleted", "last_updated", *(["metadata"] * bool(backup.metadata))])
 
 
 def _prepare(database: CatalogDatabase) -> None:

@@ -246,7 +246,7 @@ def test_a_set_can_be_restricted_to_one_host(path: Path) -> None:
 def test_the_newest_comes_first_and_deleted_ones_never(path: Path) -> None:
     add(path, *(row(f"my.{n}", backup_date=n) for n in (2, 3, 1)))
     with models.catalog(path, write=True):
-        models.mark_deleted(models.Backups.get(models.Backups.stored_filename == "my.2"))
+        models.mark_deleted(models.Backups.get(models.Backups.stored_filename == "my.2"), "by name")
     with models.catalog(path):
         assert [each.backup_date for each in models.Backups.of_set("my", HERE)] == [3, 1]
         assert [each.backup_date for each in models.Backups.search("my", HERE)] == [3, 1]
@@ -300,7 +300,7 @@ def test_a_name_is_reserved_once_until_it_is_released(path: Path) -> None:
 def test_the_name_of_a_deleted_backup_is_not_used_again(path: Path) -> None:
     add(path, row("my.1"))
     with models.catalog(path, write=True):
-        models.mark_deleted(models.Backups.get())
+        models.mark_deleted(models.Backups.get(), "by name")
         assert models.reserve([("my.1", 1), ("my.2", 2)]) == ("my.2", 2)
 
 
@@ -337,7 +337,7 @@ def test_a_damaged_list_of_needs_reads_as_none(path: Path, text: str) -> None:
 def test_a_backup_that_needs_one_that_was_deleted_meanwhile_is_refused(path: Path) -> None:
     add(path, row("my.1"), row("my.2"))
     with models.catalog(path, write=True):
-        models.mark_deleted(models.Backups.get(models.Backups.stored_filename == "my.2"))
+        models.mark_deleted(models.Backups.get(models.Backups.stored_filename == "my.2"), "by name")
     with (
         pytest.raises(CatalogError, match=r"my\.2, which the backup would need, was deleted"),
         models.catalog(path, write=True),

@@ -12,6 +12,7 @@ from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import UsageError
 from bakthat.operations.changes import after_change
 from bakthat.operations.needed import needed_now
+from bakthat.policy.outcome import BY_NAME
 from bakthat.policy.rotation import RUNNING
 from bakthat.session.chains import check_formats, dependents_first, dependents_within, of_one_set
 from bakthat.session.deletion import (
@@ -70,6 +71,7 @@ def delete(
         is_changed = False
         try:
             for each in to_delete:
+                why = BY_NAME if each is found else f"it needs {printable(found.stored_filename)}"
                 name = printable(each.stored_filename)
                 log.info("Deleting %s", name)
                 _check_unneeded(session, to_delete)
@@ -79,7 +81,7 @@ def delete(
                 with held_back(f"finishing the deletion of {name}", mend=UNMARKED):
                     backend.delete(each.stored_filename)
                     is_changed = True
-                    record_deletion(session, [each])
+                    record_deletion(session, [each], why)
                     each.container = backend.container
                     current.done = f"deleted {name} from {each.where}"
                     if each is found:

@@ -31,6 +31,7 @@ from bakthat.format.description import KEY_VALUE, describe
 from bakthat.format.names import KEY_VALUE_EXTENSION, check_set_name, parse_stored_name
 from bakthat.passwords import encryption_keys
 from bakthat.pipeline import read, write
+from bakthat.policy.outcome import BY_NAME, REPLACED
 from bakthat.session.container import check_mounted, make_container, remember
 from bakthat.session.deletion import UNMARKED
 from bakthat.session.entries import is_value, value_entry
@@ -166,7 +167,7 @@ class KeyValue:
         with held_back(f"finishing the deletion of {printable(name)}", mend=UNMARKED):
             for key in keys:
                 self._backend.delete(key)
-            self._mark_deleted(listed)
+            self._mark_deleted(listed, BY_NAME)
         return bool(keys)
 
     def get_key_url(self, keyname: str, expires_in: int) -> str:
@@ -248,7 +249,7 @@ class KeyValue:
             ) from exc
         for each in replaced:
             self._backend.delete(each.stored_filename)
-        self._mark_deleted(replaced)
+        self._mark_deleted(replaced, REPLACED)
         log.info("Stored the key %s as %s", printable(entry.filename), name)
         return entry
 
@@ -283,11 +284,11 @@ class KeyValue:
         containers = self._session.containers(self._destination)
         return (entry.backend, entry.backend_hash) in containers
 
-    def _mark_deleted(self, entries: list[models.Backups]) -> None:
+    def _mark_deleted(self, entries: list[models.Backups], why: str) -> None:
         if entries:
             with models.catalog(self._session.catalog_path, write=True):
                 for each in entries:
-                    models.mark_deleted(each)
+                    models.mark_deleted(each, why)
 
 
 def _check_keyname(keyname: str) -> str:

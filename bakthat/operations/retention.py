@@ -89,6 +89,8 @@ class Plan:
     """The set's name."""
     purpose: str
     """A line for the log: the action and its rule."""
+    why: str
+    """Why its backups are deleted, for the catalog."""
     backups: tuple[PlannedBackup, ...]
     """The newest first."""
     other_hosts: tuple[str, ...] = ()
@@ -206,7 +208,7 @@ def plan_by_age(
     decisions = decide_by_age([each.date for each in found.backups], seconds, now)
     shown = _shown(found, source)
     purpose = f"Deleting backups of {shown} {describe_interval(seconds, now)}"
-    return _plan(session, found, purpose, decisions)
+    return _plan(session, found, purpose, f"older than {interval}", decisions)
 
 
 def plan_rotation(
@@ -230,7 +232,7 @@ def plan_rotation(
     found = find_set(session, filename, host=host, source=source)
     decisions = decide([each.date for each in found.backups], policy, now)
     purpose = f"Rotating {_shown(found, source)}, keeping {policy}"
-    return _plan(session, found, purpose, decisions)
+    return _plan(session, found, purpose, f"rotation, keeping {policy}", decisions)
 
 
 def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
@@ -264,7 +266,7 @@ def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
             deletable = [each for each in wave if each.stored_filename not in failures]
             for start in range(0, len(deletable), backend.batch_size):
                 batch = deletable[start : start + backend.batch_size]
-                done, failed = _delete_batch(session, backend, batch)
+                done, failed = _delete_batch(session, backend, batch, plan.why)
                 failures.update(failed)
                 deleted += done
     finally:
@@ -370,7 +372,7 @@ def _check_newest(backend: Backend, plan: Plan) -> None:
 
 
 def _delete_batch(
-    session: Session, backend: Backend, batch: Sequence[models.Backups]
+    session: Session, backend: Backend, batch: Sequence[models.Backups], why: str
 ) -> tuple[list[models.Backups], Mapping[str, BakthatError]]:
     """Delete the backups of *batch* that none needs which runs by now.
 
@@ -388,7 +390,7 @@ def _delete_batch(
         for key, error in failed.items():
             log.warning("%s was not deleted: %s", printable(key), error)
         deleted = [each for each in batch if each.stored_filename not in failed]
-        record_deletion(session, deleted)
+        record_deletion(session, deleted, why)
         delete_indexes(session, backend, deleted)
     return deleted, failed
 
@@ -399,7 +401,9 @@ def _shown(found: BackupSet, source: PathLike | None) -> str:
     return name if source is None else f"{name} {found.describe_source()}"
 
 
-def _plan(session: Session, found: BackupSet, purpose: str, decisions: list[Decision]) -> Plan:
+def _plan(
+    session: Session, found: BackupSet, purpose: str, why: str, decisions: list[Decision]
+) -> Plan:
     ids: list[int] = [each.get_id() for each in found.backups]  # type: ignore[no-untyped-call]  # peewee
     decisions = keep_also(decisions, ids.index(max(ids)), RECORDED_LAST)
     # Backups that do not say what their source is may be of another one than those that do.
@@ -416,4 +420,4 @@ def _plan(session: Session, found: BackupSet, purpose: str, decisions: list[Deci
         for backup, decision, before in zip(found.backups, decisions, decided, strict=True)
     )
     others = other_hosts(session, found.name, found.host)
-    return Plan(found.name, purpose, tuple(planned), tuple(others), problem)
+    return Plan(found.name, purpose, why, tuple(planned), tuple(others), problem)

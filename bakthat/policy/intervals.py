@@ -9,9 +9,12 @@ Everything here is pure: no clock, no disk.
 from __future__ import annotations
 
 import re
+import time
+from calendar import timegm
 from datetime import datetime, timedelta
 
 from bakthat.errors import UsageError
+from bakthat.system.text import printable
 
 UNITS = {
     "s": 1,
@@ -37,6 +40,10 @@ GRAMMAR = (
 _MAX_CHARACTERS = 100
 _PART = re.compile(r"([0-9]+)([smhDWMY])")
 _EPOCH = datetime(1970, 1, 1)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?")
+_SINCE_HINT = (
+    "write a date in UTC such as 2013-06-04 or '2013-06-04 19:10', or an age such as 3D, 12h or 2W"
+)
 
 
 def parse_interval(text: str) -> int:
@@ -79,6 +86,28 @@ def _syntax_problem(rest: str) -> str:
     if number.end() == len(rest):
         return f"no unit after {rest}"
     return f"unknown unit {rest[number.end()]!r}"
+
+
+def parse_since(since: str | float, now: float) -> float:
+    """Return epoch seconds: those of a date in UTC, or of an interval before *now*.
+
+    Raises UsageError.
+    """
+    if not isinstance(since, str):
+        return float(since)
+    if _DATE.fullmatch(since) is None:
+        try:
+            return now - parse_interval(since)
+        except UsageError as exc:
+            raise UsageError(
+                f"'{printable(since)}' is neither a date nor an interval", hint=_SINCE_HINT
+            ) from exc
+    text = since.replace("T", " ")
+    shape = "%Y-%m-%d %H:%M:%S"[: {10: 8, 16: 14, 19: 17}[len(text)]]
+    try:
+        return timegm(time.strptime(text, shape))
+    except ValueError as exc:
+        raise UsageError(f"there is no date '{since}'", hint=_SINCE_HINT) from exc
 
 
 def describe_interval(seconds: int, now: int) -> str:

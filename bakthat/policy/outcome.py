@@ -5,12 +5,17 @@ Exit codes, notifications and BakHelper ask the entry that the operation returne
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from bakthat.system.text import printable
 
 SUSPICIOUS = "suspicious"
 """The key of the metadata that says that the size of a stream is far from usual."""
+DELETED = "deleted"
+"""The key of the metadata that says when a backup was deleted, and why."""
+BY_NAME, REPLACED, GONE = "by name", "replaced", "gone from the storage"
+"""Why a backup was deleted, where no rule of retention says it."""
 
 
 class Outcome:
@@ -51,3 +56,11 @@ class Outcome:
     def where(self) -> str:
         """The destination and, where it is known, the container, for messages."""
         return f"{self.backend} {printable(self.container)}".rstrip()
+
+
+def with_deletion(metadata: Mapping[str, Any], date: int, why: str) -> dict[str, Any]:
+    """Return the metadata of a backup that was deleted at *date*, in epoch seconds UTC.
+
+    Metadata that could not be read is empty and stays so, as others are told by that.
+    """
+    return {**metadata, DELETED: {"date": date, "why": why}} if metadata else {}

@@ -66,14 +66,14 @@ def check_recordable(session: Session, backend: Backend, backup: models.Backups)
         log.warning("%s; the deletion makes room there", exc)
 
 
-def record_deletion(session: Session, backups: Sequence[models.Backups]) -> None:
-    """Mark backups that were just deleted from the storage. Raises CatalogError."""
+def record_deletion(session: Session, backups: Sequence[models.Backups], why: str) -> None:
+    """Mark backups that were just deleted from the storage, and keep *why*. Raises CatalogError."""
     if not backups:
         return
     try:
         with models.catalog(session.catalog_path, write=True, patience=models.RECORD_PATIENCE):
             for each in backups:
-                models.mark_deleted(each)
+                models.mark_deleted(each, why)
     except CatalogError as exc:
         others = f" and {len(backups) - 1} more" if len(backups) > 1 else ""
         raise CatalogError(

@@ -20,7 +20,8 @@ from bakthat.errors import StorageError, UnreachableError, UsageError, WrongKeyE
 from bakthat.helper import KeyValue
 from bakthat.models import Backups
 from bakthat.operations.browse import find as find_module
-from bakthat.operations.browse.find import FindReport, parse_since
+from bakthat.operations.browse.find import FindReport
+from bakthat.policy.intervals import parse_since
 from bakthat.session.indexes.cache import forget_index
 from tests.support.commandline import CommandLine
 from tests.support.indexes import forget_cache, lose_indexes

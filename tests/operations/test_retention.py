@@ -548,7 +548,7 @@ def test_a_backup_deleted_but_not_marked_is_marked_the_next_time(
 ) -> None:
     made = filled.add_days(5)
 
-    def fail(_backup: models.Backups) -> None:
+    def fail(_backup: models.Backups, _why: str) -> None:
         raise CatalogError("the catalog is locked by another process")
 
     with monkeypatch.context() as patch:

@@ -453,7 +453,7 @@ def test_the_indexes_of_a_vault_are_looked_at_where_they_are(filled: FilledCatal
     assert to_delete() == [first, second]
     # That of one which this machine deleted pins nothing, and a vault cannot be asked.
     with models.catalog(filled.path, write=True):
-        models.mark_deleted(models.Backups.get(models.Backups.stored_filename == second))
+        models.mark_deleted(models.Backups.get(models.Backups.stored_filename == second), "by name")
     del indexes[within + name]
     assert to_delete() == [full, first]
 

@@ -175,7 +175,7 @@ def test_a_deletion_that_failed_half_way_is_found_on_the_storage(
 ) -> None:
     made = bakthat.ls("mydir", conf=filled)[0]
     with monkeypatch.context() as patch:
-        patch.setattr(models, "mark_deleted", lambda backup: 1 / 0)
+        patch.setattr(models, "mark_deleted", lambda backup, why: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             bakthat.delete("mydir", conf=filled)
     assert made.stored_filename in living(filled)

@@ -165,7 +165,7 @@ def test_deleting_a_set_stays_at_the_default_destination(filled: FilledCatalog) 
 def test_deleted_backups_never_match(filled: FilledCatalog) -> None:
     filled.add("my.20130604191055.tgz")
     with models.catalog(filled.conf["database"], write=True):
-        models.mark_deleted(models.Backups.get())
+        models.mark_deleted(models.Backups.get(), "by name")
     for name in ("my", "my.2013", "my.20130604191055.tgz"):
         with pytest.raises(NoMatchError):
             filled.find(name)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
-from calendar import timegm
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +24,7 @@ from bakthat.format.description import join_tags
 from bakthat.format.entry import Entry, EntryType
 from bakthat.format.index.values import sort_key
 from bakthat.passwords import may_ask
-from bakthat.policy.intervals import parse_interval
+from bakthat.policy.intervals import parse_since
 from bakthat.session.container import recognize_moved
 from bakthat.session.indexes.home import keys_with_index
 from bakthat.session.indexes.opening import open_cached_state, open_state
@@ -39,10 +37,6 @@ from bakthat.system.text import counted, is_text, printable
 
 log = logging.getLogger("bakthat")
 
-_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?")
-_SINCE_HINT = (
-    "write a date in UTC such as 2013-06-04 or '2013-06-04 19:10', or an age such as 3D, 12h or 2W"
-)
 MAX_SINGLE_REQUESTS = 20
 """The most indexes that are looked for one by one; for more, the container is listed."""
 _REMEMBERED_PATHS = 250_000
@@ -182,28 +176,6 @@ def find(
         if progress is not None:
             progress(number, len(backups))
     return search.finish()
-
-
-def parse_since(since: str | float, now: float) -> float:
-    """Return epoch seconds: those of a date in UTC, or of an interval before *now*.
-
-    Raises UsageError.
-    """
-    if not isinstance(since, str):
-        return float(since)
-    if _DATE.fullmatch(since) is None:
-        try:
-            return now - parse_interval(since)
-        except UsageError as exc:
-            raise UsageError(
-                f"'{printable(since)}' is neither a date nor an interval", hint=_SINCE_HINT
-            ) from exc
-    text = since.replace("T", " ")
-    shape = "%Y-%m-%d %H:%M:%S"[: {10: 8, 16: 14, 19: 17}[len(text)]]
-    try:
-        return timegm(time.strptime(text, shape))
-    except ValueError as exc:
-        raise UsageError(f"there is no date '{since}'", hint=_SINCE_HINT) from exc
 
 
 def _named(backup: models.Backups) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from bakthat.format.description import sanitized
 from bakthat.operations.sync.indexes import make_indexes
 from bakthat.operations.sync.report import Action, Change, ContainerSync, SyncReport, warn_of
 from bakthat.passwords import may_ask
+from bakthat.policy.outcome import DELETED, GONE, with_deletion
 from bakthat.session.chains import NeededKeys
 from bakthat.session.cold import Wait
 from bakthat.session.container import (
@@ -409,6 +410,7 @@ class _Comparison:
                 ):
                     continue
                 found.is_deleted = True
+                found.metadata = with_deletion(found.metadata, int(time.time()), GONE)
                 self._change(Action.GONE, found)
                 gone.append(found)
             needed = NeededKeys(models.Backups.increments(self.containers))
@@ -452,6 +454,7 @@ def _update_entry(found: models.Backups, entry: models.Backups, *, is_here: bool
         found.metadata["adopted"] = int(time.time())
         return
     found.is_deleted = False
+    found.metadata = {key: each for key, each in found.metadata.items() if key != DELETED}
     if not is_here:
         found.backend_hash = entry.backend_hash
     if entry.size >= 0:
