@@ -94,6 +94,11 @@ class Profile:
         about="How many times a request is sent before it fails; the pauses between attempts grow "
         "to 20 seconds",
     )
+    bandwidth: str | None = _key(
+        settings.bandwidth,
+        about="The most bytes per second that one operation sends to S3 or Glacier, and as many "
+        "that it receives, such as 5MiB/s or 500kB/s; the destination local has no limit",
+    )
     host: str | None = _key(
         settings.host,
         about="The name of this host in its backups, by default the machine's name; set it where "

@@ -15,6 +15,7 @@ from bakthat.errors import UsageError
 from bakthat.policy.defaults import DESTINATIONS, DETECT, MAX_NEEDED
 from bakthat.policy.intervals import UNITS, parse_interval
 from bakthat.policy.storage_classes import NAMES
+from bakthat.system import bandwidth as bandwidths
 from bakthat.system.text import did_you_mean
 
 MAX_TIMEOUT = 24 * 3600
@@ -62,6 +63,9 @@ _WORD = r"^\S+$"
 _RULE = {"type": "integer", "minimum": 0}
 _WEEK_DAY = {"type": "integer", "minimum": 0, "maximum": 6}
 _EMPTY = Problem("is empty", "give it a value, or remove the line")
+_BANDWIDTH = (
+    f"write it like 5MiB/s or 500kB/s, with one of {', '.join(bandwidths.UNITS)}; 1MB/s is 8 Mbit/s"
+)
 _ADDRESS = re.compile(r"(?:localhost|\[[0-9a-fA-F:]+\]|[\w-]+(?:\.[\w-]+)+|[\w-]+(?=:))(?::\d+)?/?")
 """A host without a scheme. A word without a dot and a port may be a secret, so it is none."""
 
@@ -234,6 +238,22 @@ def timeout(value: object) -> Problem | None:
         return _not_a_number(value, "a number of seconds", "60")
     if not 0 < value <= MAX_TIMEOUT:  # type: ignore[operator]  # just checked
         return Problem(f"must be more than 0 and at most {MAX_TIMEOUT} seconds, not {value}")
+    return None
+
+
+@_check(type="string", pattern=bandwidths.PATTERN)
+def bandwidth(value: object) -> Problem | None:
+    """Check that a value is a number of bytes per second with its unit."""
+    problem = text(value)
+    if problem is not None:
+        return Problem(problem.text, _BANDWIDTH) if isinstance(value, int | float) else problem
+    try:
+        given = bandwidths.bytes_per_second(str(value))
+    except ValueError:
+        return Problem("is no bandwidth", _BANDWIDTH)
+    if given < bandwidths.LOWEST:
+        lowest = f"{bandwidths.LOWEST // 1000}kB/s"
+        return Problem(f"is too low: it must be at least {lowest}", _BANDWIDTH)
     return None
 
 

@@ -258,6 +258,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "storage_class": ("GLACIER_IR", "GLACIER_IR"),
     "timeout": ("2.5", 2.5),
     "attempts": ("3", 3),
+    "bandwidth": ("5MiB/s", "5MiB/s"),
     "host": ("{a: b}", "{a: b}"),
     "prefix": ("", ""),
     "local_path": ("/a b #c", "/a b #c"),

@@ -31,6 +31,7 @@ default: &default
   storage_class: ICE
   timeout: 0.5
   attempts: 100
+  bandwidth: 1.5MiB/s
   host: ä
   prefix: backups/{host}/
   compress: 9
@@ -97,6 +98,8 @@ def test_a_valid_file_is_valid(text: str, tmp_path: Path) -> None:
         ("default: {timeout: 0}", "default/timeout"),
         ("default: {timeout: '60'}", "default/timeout"),
         ("default: {attempts: 1.5}", "default/attempts"),
+        ("default: {bandwidth: 5M}", "default/bandwidth"),
+        ("default: {bandwidth: 5000000}", "default/bandwidth"),
         ("default: {compress: 10}", "default/compress"),
         ("default: {compress: fast}", "default/compress"),
         ("default: {host: a/b}", "default/host"),
@@ -128,7 +131,9 @@ PLAIN = (
     | st.booleans()
     | st.integers()
     | st.floats(allow_nan=False)
-    | st.sampled_from(["", "s3", "https://h", "a/b", "{host}", "90D", "ctime", "/a", "GLACIER"])
+    | st.sampled_from(
+        ["", "s3", "https://h", "5MB/s", "a/b", "{host}", "90D", "ctime", "/a", "GLACIER"]
+    )
     | st.text(max_size=20)
 )
 ANY = PLAIN | st.lists(PLAIN, max_size=2) | st.dictionaries(st.text(max_size=5), PLAIN, max_size=2)

@@ -33,7 +33,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.system": [
         "text",
-        "file_log files linux paths signals streams threads",
+        "bandwidth file_log files linux paths signals streams threads",
         "disks programs terminal",
     ],
     "bakthat.system.programs": ["_supervisor ended program", "_pipes", "running"],
@@ -86,7 +86,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.backends": ["base", "aws ranges", "s3 glacier local"],
     "bakthat.backends.aws": [
-        "answers network part_plan permissions",
+        "answers limited_body network part_plan permissions",
         "client part_buffer",
         "findings identity part_upload ranged_reader",
     ],

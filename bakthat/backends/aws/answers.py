@@ -38,6 +38,13 @@ def told_time(answer: Mapping[str, Any]) -> float | None:
         return None
 
 
+def refusal_of(error: Any) -> str:
+    """Return the code and the message of botocore's ClientError."""
+    detail = error.response.get("Error", {})
+    words = [one_line(detail.get(name) or "") for name in ("Code", "Message")]
+    return ": ".join(filter(None, words)) or "refused"
+
+
 def one_line(text: object) -> str:
     """Return a foreign message as one line, without the passwords in its URLs."""
     return _USER_IN_URL.sub("//", " ".join(str(text).split())).rstrip(".")

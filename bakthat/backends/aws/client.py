@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from bakthat.backends.aws.answers import details_of, one_line
+from bakthat.backends.aws.answers import details_of, one_line, refusal_of
+from bakthat.backends.aws.limited_body import LimitedBody
 from bakthat.backends.aws.network import (
     ENDPOINT_KEY,
     foreign_answer,
@@ -33,10 +34,19 @@ from bakthat.errors import (
     UnreachableError,
 )
 from bakthat.policy.defaults import DEFAULT_ATTEMPTS, DEFAULT_REGION, DEFAULT_TIMEOUT
+from bakthat.system.bandwidth import Bandwidth, bytes_per_second
 from bakthat.system.text import reason_of, shortage_error
 
 MAX_CONNECT_TIMEOUT = 10.0
 """Seconds; a storage that takes longer to accept a connection is hardly ever just slow."""
+
+UPLOAD_WORKERS = 4
+READ_AHEAD = 3
+CONNECTION_BANDWIDTH = 2 * 1024 * 1024
+"""Bytes per second for which one connection is enough.
+
+When more connections share a low limit, each part takes longer: the server may give up on it, and
+the progress comes in bursts."""
 
 _KEYS_HINT = (
     "set access_key and secret_key in the profile, or AWS_ACCESS_KEY_ID and "
@@ -84,13 +94,15 @@ class AwsSettings:
     """Seconds."""
     part_size: int | None = None
     """Bytes of the smallest part of an upload; None: the service's default."""
-    upload_workers: int = 4
+    upload_workers: int = UPLOAD_WORKERS
     range_size: int = 8 * 1024 * 1024
     """Bytes of each request of a download."""
-    read_ahead: int = 3
+    read_ahead: int = READ_AHEAD
     """The number of ranges that are fetched before they are read."""
     page_size: int = 1000
     """Entries of a page of a listing, where the service accepts a number."""
+    bandwidth: int | None = None
+    """Bytes per second, of all uploads together, and as many of all downloads; None: no limit."""
 
     @classmethod
     def from_profile(cls, conf: Mapping[str, Any], *, container: str, endpoint_url: str) -> Self:
@@ -111,6 +123,8 @@ class AwsSettings:
                 "for keys",
             )
         timeout = conf.get("timeout") or DEFAULT_TIMEOUT
+        bandwidth = bytes_per_second(conf["bandwidth"]) if conf.get("bandwidth") else None
+        most = max(1, bandwidth // CONNECTION_BANDWIDTH) if bandwidth else UPLOAD_WORKERS
         return cls(
             container=name,
             access_key=access_key or None,
@@ -120,6 +134,9 @@ class AwsSettings:
             max_attempts=conf.get("attempts") or DEFAULT_ATTEMPTS,
             connect_timeout=min(timeout, MAX_CONNECT_TIMEOUT),
             read_timeout=timeout,
+            upload_workers=min(UPLOAD_WORKERS, most),
+            read_ahead=min(READ_AHEAD, most),
+            bandwidth=bandwidth,
         )
 
 
@@ -145,6 +162,11 @@ class AwsClient(ABC):
         self._session: Any = None
         self._lock = threading.Lock()
         self._thread = threading.local()
+        limit = settings.bandwidth
+        self.uploads = None if limit is None else Bandwidth(limit)
+        """The limit of the bodies that are sent; None: there is none."""
+        self.downloads = None if limit is None else Bandwidth(limit)
+        """The limit of the objects that are read."""
 
     @property
     def place(self) -> str:
@@ -218,7 +240,7 @@ class AwsClient(ABC):
             return shortage
         if isinstance(exc, boto.ClientError):
             if exc.operation_name in _KEY_OPERATIONS:
-                return self._keys_error(f"{exc.operation_name}: {_message_of(exc)}")
+                return self._keys_error(f"{exc.operation_name}: {refusal_of(exc)}")
             error = self._answer_error(exc, key)
             if isinstance(error, StorageError):
                 answer = exc.response
@@ -350,6 +372,8 @@ class AwsClient(ABC):
         )
         events = client.meta.events
         events.register(f"before-send.{self.service}", self._refuse_cancelled)
+        if self.uploads is not None:
+            events.register(f"before-send.{self.service}", self._limit_body)
         events.register_first(f"before-parse.{self.service}", self._check_answer)
         events.register_first(f"needs-retry.{self.service}", self._refuse_final_failure)
         self._prepare(client)
@@ -411,8 +435,11 @@ class AwsClient(ABC):
         return text.replace(ENDPOINT_KEY, self.endpoint_key)
 
     def _refuse_final_failure(self, caught_exception: Any = None, **_: Any) -> None:
+        if caught_exception is None:
+            return
+        self._refuse_cancelled()  # otherwise botocore would first pause
         # Otherwise botocore would try an invalid certificate eight times.
-        if caught_exception is not None and reason_of_failure(caught_exception).is_final:
+        if reason_of_failure(caught_exception).is_final:
             raise caught_exception
 
     def answer_member(self, answer: Mapping[str, Any], name: str) -> str:
@@ -427,6 +454,18 @@ class AwsClient(ABC):
         cancelled = getattr(self._thread, "cancelled", None)
         if cancelled is not None and cancelled.is_set():
             raise TransferCancelledError("the transfer was aborted")
+
+    def _limit_body(self, request: Any, **_: Any) -> None:
+        # Here, since botocore has read the whole body before, to sign it. Each attempt counts.
+        limit, cancelled = self.uploads, getattr(self._thread, "cancelled", None)
+        if limit is None or not request.body:
+            return
+
+        def wait(count: int) -> None:
+            limit.wait(count, cancelled)
+            self._refuse_cancelled()  # the body is sent in the thread of the request, too
+
+        request.body = LimitedBody(request.body, limit.piece, wait)
 
 
 def foreign_errors() -> tuple[type[Exception], ...]:
@@ -448,13 +487,6 @@ def answer_of(error: BaseException) -> tuple[int, str]:
     answer = getattr(error.__cause__, "response", None) or {}
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return status, str(answer.get("Error", {}).get("Code", ""))
-
-
-def _message_of(exc: Any) -> str:
-    """Return the code and the message of botocore's ClientError."""
-    detail = exc.response.get("Error", {})
-    words = [one_line(detail.get(name) or "") for name in ("Code", "Message")]
-    return ": ".join(filter(None, words)) or "refused"
 
 
 def _directory_of(key: str) -> str:

@@ -184,16 +184,20 @@ class RangedReader(io.RawIOBase):
         Raises _BrokenConnectionError when the connection broke.
         """
         filled = 0
+        limit = self._client.downloads
+        piece = PIECE if limit is None else min(PIECE, limit.piece)
         while filled < len(view):
             if self._cancelled.is_set():
                 raise TransferCancelledError(f"the download of {self._key!r} was closed")
             try:
-                count = body.readinto(view[filled : filled + PIECE])
+                count = body.readinto(view[filled : filled + piece])
             except foreign_errors() as exc:
                 raise _BrokenConnectionError(filled, exc) from exc
             if count == 0:
                 break
             filled += count
+            if limit is not None:
+                limit.wait(count, self._cancelled)
         return filled
 
     @abstractmethod

@@ -22,6 +22,7 @@ TYPES = {
 MORE = {
     "storage_class": "cold-storage",
     "endpoint_url": "storage",
+    "bandwidth": "storage",
     "password": "/how-to/encryption",
     "recipients": "/how-to/encryption",
     "rotation": "retention",
