@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shlex
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bakthat.errors import ConfigError, PasswordError
+from bakthat.conf.secrets import read_secret, read_secret_file, secret_text
+from bakthat.errors import PasswordError
 from bakthat.system import terminal
 from bakthat.system.paths import expanded
-from bakthat.system.signals import child_status
-from bakthat.system.text import from_native, printable, reason_of, to_native
+from bakthat.system.text import from_native
 
 PASSWORD_VARIABLE = "BAKTHAT_PASSWORD"
-_UNENCRYPTED_HINT = "to store unencrypted, set password: '' in the profile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +130,8 @@ def database_password(profile: Mapping[str, Any]) -> str | None:
 
     Raises ConfigError when it cannot be read, or is empty.
     """
-    configured = _configured_password(profile, prefix="database_")
-    return configured.text if configured is not None else None
+    password: str | None = read_secret(profile, "database_password")
+    return password
 
 
 def identity_text(
@@ -164,25 +161,9 @@ def check_new_passphrase(passphrase: str, origin: str) -> None:
 
 def check_password_file(path: Path) -> None:
     """Check that a file holds a passphrase for new backups. Raises ConfigError, PasswordError."""
-    text = read_secret_file(path, "password file")
-    configured = _not_empty(text, f"the password file '{path}'", _UNENCRYPTED_HINT)
-    check_new_passphrase(configured.text, configured.origin)
-
-
-def read_secret_file(path: Path, what: str) -> str:
-    """Return the text of a file. Raises ConfigError, which calls the file *what*."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as exc:
-        raise ConfigError(
-            f"cannot read the {what} '{path}': {reason_of(exc)}",
-            hint="check the name and that this user may read it",
-        ) from exc
-    except UnicodeDecodeError:
-        # Not "from exc": that exception holds the secret.
-        raise ConfigError(
-            f"the {what} '{path}' is not UTF-8 text", hint="save it as UTF-8"
-        ) from None
+    given = secret_text({"password_file": path}, "password")
+    if given is not None:
+        check_new_passphrase(given.text, given.origin)
 
 
 def may_ask(prompt: str | bool) -> bool:
@@ -214,32 +195,13 @@ def _environment_password() -> str | None:
 
 
 def _configured_password(
-    profile: Mapping[str, Any], timeout: float | None = None, *, prefix: str = ""
+    profile: Mapping[str, Any], timeout: float | None = None
 ) -> _ConfiguredPassword | None:
-    """Return the profile's password; None when it sets none. *prefix* is that of its three keys."""
-    key = f"{prefix}password"
-    hint = "" if prefix else _UNENCRYPTED_HINT
-    if profile.get(key) is not None:
-        return _ConfiguredPassword(str(profile[key]), f"'{key}' of the profile")
-    if profile.get(f"{key}_file") is not None:
-        path = expanded(profile[f"{key}_file"])
-        what = f"{prefix.replace('_', ' ')}password file"
-        return _not_empty(read_secret_file(path, what), f"the {what} '{path}'", hint)
-    if profile.get(f"{key}_command") is not None:
-        output = _run(profile[f"{key}_command"], f"{key}_command", timeout)
-        return _not_empty(output, f"the output of {key}_command", hint)
-    return None
-
-
-def _not_empty(text: str, origin: str, hint: str) -> _ConfiguredPassword:
-    """Return the password in *text*. Raises ConfigError when it is empty.
-
-    A broken script must not switch encryption off.
-    """
-    password = text.rstrip("\r\n")
-    if not password:
-        raise ConfigError(f"{origin} is empty", hint=hint)
-    return _ConfiguredPassword(password, origin)
+    """Return the profile's password; None when it sets none. Raises ConfigError."""
+    if profile.get("password") is not None:
+        return _ConfiguredPassword(str(profile["password"]), "'password' of the profile")
+    given = secret_text(profile, "password", timeout=timeout)
+    return None if given is None else _ConfiguredPassword(given.text, given.origin)
 
 
 def _by_passphrase(passphrase: str, origin: str) -> EncryptionKeys:
@@ -265,71 +227,3 @@ _NOT_IN_A_LINE = {
     "\ufeff": "a byte order mark",
 }
 """Characters that no prompt of another tool accepts, and what a message calls them."""
-
-
-_SHELL_SYNTAX = frozenset(("|", "||", "&&", ";", ">", "<", "2>/dev/null", "2>&1"))
-
-
-def _run(command: str | list[str], key: str, timeout: float | None) -> str:
-    """Run the program of *key* without a shell; return its output, the password.
-
-    It is ended after *timeout* seconds.
-    """
-    try:
-        arguments = shlex.split(command) if isinstance(command, str) else command
-    except ValueError as exc:
-        raise ConfigError(
-            f"{key} cannot be read: {reason_of(exc)}",
-            hint="write it as a list, an entry for each argument",
-        ) from exc
-    if not arguments:
-        raise ConfigError(f"{key} is empty", hint="name a program, or remove the line")
-    if isinstance(command, str) and not _SHELL_SYNTAX.isdisjoint(arguments):
-        raise ConfigError(
-            f"{key} runs without a shell, and holds what only a shell understands",
-            hint="write sh -c '…', or a list of arguments if it is meant",
-        )
-    native = [to_native(each) for each in arguments]
-    try:
-        with child_status():
-            status, output = _output_of(native, timeout)
-    except OSError as exc:
-        hint = ""
-        if isinstance(exc, FileNotFoundError) and "/" not in arguments[0]:
-            hint = "write the whole path of the program; under cron, PATH is short"
-        program = printable(arguments[0])
-        raise ConfigError(f"cannot run '{program}' for {key}: {reason_of(exc)}", hint=hint) from exc
-    except ValueError as exc:
-        raise ConfigError(
-            f"cannot run {key}: {reason_of(exc)}", hint="remove the NUL character"
-        ) from exc
-    except subprocess.TimeoutExpired:
-        # Not "from exc": that exception may hold the secret.
-        raise ConfigError(
-            f"{key} did not end within {timeout:g} seconds",
-            hint="run it in a shell: it may wait for an answer, or for a server",
-        ) from None
-    if status:
-        by_signal = f"was ended by signal {-status}"
-        how = by_signal if status < 0 else f"failed with status {status}"
-        raise ConfigError(f"{key} {how}", hint="run it in a shell to see why")
-    try:
-        return output.decode()
-    except UnicodeDecodeError:
-        # Not "from exc": that exception holds the secret.
-        raise ConfigError(
-            f"the output of {key} is not UTF-8 text",
-            hint="let it print the password as UTF-8",
-        ) from None
-
-
-def _output_of(arguments: list[str], timeout: float | None) -> tuple[int, bytes]:
-    """Return the exit status and the output of a program. Raises TimeoutExpired."""
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:
-        try:
-            output, _ = process.communicate(timeout=timeout)
-        except BaseException:
-            # Unlike subprocess.run, this does not wait for what the program has started.
-            process.kill()
-            raise
-        return process.returncode, output

@@ -26,6 +26,8 @@ from types import ModuleType
 from typing import Any, TypeGuard
 
 from bakthat.conf import LoadedProfile
+from bakthat.conf.profile import SECRETS
+from bakthat.conf.secrets import read_secret, way_of
 from bakthat.errors import BakthatError, ConfigError
 from bakthat.hooks import EVENT_NAMES, Events
 from bakthat.system.paths import expanded
@@ -43,6 +45,9 @@ class Plugin(Events, ABC):
 
     log: logging.Logger = logging.getLogger("bakthat")
     """bakthat's log."""
+    section: str = "plugin_settings"
+    """The key of the profile with the plugin's settings. In :attr:`conf` it has them also where a
+    file or a program gives them."""
 
     def __init__(self, conf: Mapping[str, Any]) -> None:
         """Store a copy of the profile as the user wrote it, with absolute paths."""
@@ -82,11 +87,12 @@ _lock = threading.RLock()
 _activations: list[_Activation] = []
 
 
-def activate_plugins(loaded: LoadedProfile) -> tuple[Plugin, ...]:
+def activate_plugins(loaded: LoadedProfile, *, patience: float | None = None) -> tuple[Plugin, ...]:
     """Activate the plugins of a profile unless they are active; return them in their order.
 
     Two profiles are the same when their file, name and content are. A plugin that fails is tried
-    again at the next operation; the ones before it are not activated twice. Raises ConfigError.
+    again at the next operation; the ones before it are not activated twice. *patience* is how many
+    seconds a program that prints settings may take; None is for ever. Raises ConfigError.
     """
     if not loaded.profile.plugins:
         return ()
@@ -97,7 +103,7 @@ def activate_plugins(loaded: LoadedProfile) -> tuple[Plugin, ...]:
             current.is_under_way = True
             try:
                 for dotted_name in loaded.profile.plugins[len(current.plugins) :]:
-                    current.plugins.append(_activate(dotted_name, loaded))
+                    current.plugins.append(_activate(dotted_name, loaded, patience))
             finally:
                 current.is_under_way = False
         return tuple(current.plugins)
@@ -139,7 +145,7 @@ def _activation_of(loaded: LoadedProfile) -> _Activation:
     return _activations[-1]
 
 
-def _activate(dotted_name: str, loaded: LoadedProfile) -> Plugin:
+def _activate(dotted_name: str, loaded: LoadedProfile, patience: float | None) -> Plugin:
     where = f"{loaded.place('plugins')}: plugin '{printable(dotted_name)}'"
     directory = str(expanded(loaded.profile.plugins_dir))
     module_name, _, class_name = dotted_name.rpartition(".")
@@ -152,7 +158,8 @@ def _activate(dotted_name: str, loaded: LoadedProfile) -> Plugin:
     with _importable(directory):
         try:
             module = _import(module_name, directory)
-            plugin = _plugin_class(module, class_name)(loaded.mapping)
+            kind = _plugin_class(module, class_name)
+            plugin = kind(_with_settings(loaded.mapping, kind.section, patience))
             model_before = vars(module).get("Backups")
             plugin.activate()
             _adopt_model(model_before, vars(module).get("Backups"))
@@ -163,6 +170,15 @@ def _activate(dotted_name: str, loaded: LoadedProfile) -> Plugin:
             place = _place(exc, module)
             raise ConfigError(f"{where}: {place}{type(exc).__name__}: {message}") from exc
     return plugin
+
+
+def _with_settings(
+    mapping: Mapping[str, Any], section: str, patience: float | None
+) -> Mapping[str, Any]:
+    """Return the profile, with the settings in place where a file or a program gives them."""
+    if section not in SECRETS or way_of(mapping, section) in (None, section):
+        return mapping
+    return {**mapping, section: read_secret(mapping, section, timeout=patience)}
 
 
 def _refuse_open_directory(directory: str, where: str) -> None:

@@ -59,7 +59,7 @@ def isolated_environment(
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     for name in os.environ:
-        if name.startswith(("AWS_", "BAKTHAT_", "PG", "XDG_")):
+        if name.startswith(("AWS_", "BAKTHAT_", "CREDENTIALS_", "PG", "XDG_")):
             monkeypatch.delenv(name)
     # Otherwise boto3 asks the network for the keys of a machine in EC2.
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -78,6 +78,14 @@ def unchanged_logging() -> Iterator[None]:
     for each, (level, propagate, disabled, handlers) in zip(loggers, before, strict=True):
         each.setLevel(level)
         each.propagate, each.disabled, each.handlers = propagate, disabled, handlers
+
+
+@pytest.fixture(autouse=True)
+def forgotten_secrets() -> Iterator[None]:
+    """Forget what programs printed for the test, which a process remembers."""
+    yield
+    if "bakthat.conf.secrets" in sys.modules:
+        sys.modules["bakthat.conf.secrets"].forget_outputs()
 
 
 @pytest.fixture(autouse=True)

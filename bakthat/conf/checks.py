@@ -1,4 +1,7 @@
-"""Check a profile, and make the relative paths in it absolute."""
+"""Check a profile, make the relative paths in it absolute, and say what a text is as a value.
+
+No message quotes a value that may be a secret.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bakthat.conf.profile import ENCRYPTION_KEYS, KEYS, PATHS
+from bakthat.conf.files.yaml_text import YamlError, parse
+from bakthat.conf.profile import KEYS, NEVER_EMPTY, PATHS
 from bakthat.errors import ConfigError
-from bakthat.system.text import did_you_mean, printable, to_native
+from bakthat.system.paths import expanded
+from bakthat.system.text import did_you_mean, is_text, printable, to_native
 
 log = logging.getLogger("bakthat")
+
+_NO_HOME = "there is no such home directory"
 
 Place = Callable[[str], str]
 """Returns where a key of a profile is written, for messages: "path:3: profile 'shop'"."""
@@ -41,13 +48,9 @@ def problems_of(
 
 
 def empty_secrets(mapping: Mapping[str, Any], place: Place) -> Iterator[ConfigError]:
-    """Yield an error for each key of encryption in a file that has no value.
-
-    A template or a script that failed to fill it in must not switch encryption off. An explicit
-    ``password: ""`` is accepted: it means unencrypted.
-    """
-    for key in ENCRYPTION_KEYS:
-        if key in mapping and mapping[key] in (None, []):
+    """Yield an error for each key in a file that must have a value, and has none."""
+    for key, value in mapping.items():
+        if key in NEVER_EMPTY and value in (None, []):
             yield ConfigError(
                 f"{place(key)}: '{key}' has no value", hint="give it a value, or remove the line"
             )
@@ -107,3 +110,95 @@ def _is_relative(path: str) -> bool:
 def _shown(key: str) -> str:
     name = PATHS[key]
     return f"'{name}' below '{key}'" if name else f"'{key}'"
+
+
+def value_of(key: str, text: str, place: str) -> Any:
+    """Return the value that a text gives to a key: the text of a variable, a file or a program.
+
+    *place* is where it is, for messages, such as "BAKTHAT_WEBHOOK". The text of a path has the
+    bytes of the system's names. Raises ConfigError for a value that is not valid.
+    """
+    check = KEYS[key].check
+    if not text and check(text) is not None:
+        raise empty_error(place)
+    value = _parsed(key, text, place)
+    if value == [] and key in NEVER_EMPTY:
+        raise empty_error(place)
+    problem = check(value)
+    if problem is not None:
+        raise ConfigError(f"{place} {problem.text}", hint=_hint_on(key, problem.hint))
+    name = PATHS.get(key)
+    if is_path(key):
+        refuse_relative(value, place)
+    elif name is not None and isinstance(value.get(name), str) and value[name]:
+        refuse_relative(value[name], f"{place}: '{name}'")
+        value = {**value, name: to_native(value[name])}
+    return value
+
+
+def _hint_on(key: str, hint: str) -> str:
+    """Return how to write the value of a key, or *hint* where it takes no YAML."""
+    kind = KEYS[key].check.schema["type"]
+    if kind == "array":
+        return "write it as YAML, such as [one, two]"
+    if kind != "object":
+        return hint
+    example = ", such as {days: 7, weeks: 4}" if key == "rotation" else ""
+    return f"write it as YAML, in braces{example}"
+
+
+def _parsed(key: str, text: str, place: str) -> Any:
+    """Return what a text stands for: itself where the key takes text, and else YAML."""
+    if is_path(key):
+        return text
+    if not is_text(text):
+        raise ConfigError(f"{place} is not UTF-8 text", hint="give it the value in UTF-8")
+    types = KEYS[key].check.schema["type"]
+    takes_list = "array" in types
+    if "string" in types and not (takes_list and text.startswith(("[", "- "))):
+        return text
+    try:
+        return parse(text).content
+    except YamlError as exc:
+        line = f", line {exc.line}" if exc.line and "\n" in text else ""
+        raise ConfigError(f"{place}{line}: {exc}", hint=exc.hint) from None
+
+
+def is_path(key: str) -> bool:
+    """Return whether the value of a key is a path."""
+    return key in PATHS and PATHS[key] is None
+
+
+def refuse_relative(path: str, place: str) -> None:
+    """Raise ConfigError for a relative path: under cron, the working directory is another one.
+
+    Raises ConfigError also for a path that cannot be expanded.
+    """
+    if not path:
+        raise empty_error(place)
+    if not path.startswith(("/", "~")):
+        raise ConfigError(
+            f"{place} is a relative path", hint="use an absolute path, or one that begins with ~/"
+        )
+    if not _is_expandable(path):
+        problem = "a path cannot hold a NUL character" if "\0" in path else _NO_HOME
+        hint = "give the whole path, which begins with a slash"
+        raise ConfigError(f"{place}: {problem}", hint=hint)
+
+
+def _is_expandable(path: str) -> bool:
+    try:
+        expanded(path)
+    except ConfigError:  # its message quotes the path
+        return False
+    return True
+
+
+def empty_error(place: str) -> ConfigError:
+    """Return the error of a variable without a value."""
+    return ConfigError(f"{place} is set, but empty", hint=f"give it a value, or {unset(place)}")
+
+
+def unset(variable: str) -> str:
+    """Return the hint to unset a variable."""
+    return f"unset it: unset {variable}"

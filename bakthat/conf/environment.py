@@ -1,4 +1,5 @@
-"""The configuration in the environment: BAKTHAT_<KEY>, BAKTHAT_<KEY>_FILE, and their checks.
+"""The configuration in the environment: BAKTHAT_<KEY>, BAKTHAT_<KEY>_FILE, and the credentials of
+systemd, with their checks.
 
 No message quotes a value, which may be a secret: the name of its variable says what it is.
 """
@@ -10,19 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from bakthat.conf.checks import empty_error, is_path, refuse_relative, unset, value_of
 from bakthat.conf.files.content import content_of
-from bakthat.conf.files.yaml_text import YamlError, parse
-from bakthat.conf.profile import DEFAULT_PROFILE, ENCRYPTION_KEYS, KEYS, PATHS
+from bakthat.conf.profile import DEFAULT_PROFILE, KEYS, SECRETS
 from bakthat.errors import ConfigError
 from bakthat.system.paths import expanded
-from bakthat.system.text import (
-    did_you_mean,
-    from_native,
-    is_text,
-    printable,
-    reason_of,
-    to_native,
-)
+from bakthat.system.text import did_you_mean, from_native, printable, reason_of, to_native
 
 PREFIX = "BAKTHAT_"
 FILE_SUFFIX = "_FILE"
@@ -30,8 +24,9 @@ CONFIG_VARIABLE = "BAKTHAT_CONFIG"
 """The configuration file of a command without ``-c``."""
 PROFILE_VARIABLE = "BAKTHAT_PROFILE"
 """The profile of a command without ``-p``."""
-
-_NO_HOME = "there is no such home directory"
+CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
+"""The directory with the credentials of a service, which systemd makes and sets."""
+_CREDENTIAL_PREFIX = "bakthat."
 
 
 @dataclass(frozen=True)
@@ -52,14 +47,14 @@ class Environment(NamedTuple):
     problems: tuple[ConfigError, ...]
     """What is wrong with the others."""
     unknown: tuple[str, ...]
-    """A warning about each variable that means nothing."""
+    """A warning about each variable and each credential that means nothing."""
 
 
 def default_config() -> str | None:
     """Return the configuration file that BAKTHAT_CONFIG names, or None. Raises ConfigError."""
     given = os.environ.get(CONFIG_VARIABLE)
     if given is not None:
-        _refuse_relative(given, CONFIG_VARIABLE)
+        refuse_relative(given, CONFIG_VARIABLE)
     return given
 
 
@@ -67,14 +62,15 @@ def default_profile() -> str:
     """Return the profile that BAKTHAT_PROFILE names, or the default one. Raises ConfigError."""
     given = os.environ.get(PROFILE_VARIABLE, DEFAULT_PROFILE)
     if not given:
-        raise _empty(PROFILE_VARIABLE)
+        raise empty_error(PROFILE_VARIABLE)
     return from_native(given)
 
 
 def read_environment() -> Environment:
-    """Read and check the variables."""
+    """Read and check the variables, and look for credentials. No file of a secret is read."""
     found: dict[str, Setting] = {}
     problems = []
+    unknown = list(_unknown())
     for key in KEYS:
         try:
             setting = _setting_of(key)
@@ -83,7 +79,44 @@ def read_environment() -> Environment:
         else:
             if setting is not None:
                 found[key] = setting
-    return Environment(found, tuple(problems), tuple(_unknown()))
+    try:
+        credentials = _credentials()
+    except ConfigError as exc:
+        problems.append(exc)
+    else:
+        for name in sorted(credentials.keys() - SECRETS.keys()):
+            hint = did_you_mean(name.lower(), SECRETS)
+            unknown.append(_unknown_warning("credential", _CREDENTIAL_PREFIX, name, hint))
+        for name in credentials.keys() & SECRETS.keys():
+            ways = SECRETS[name]
+            if not any(variable_of(each) in os.environ for each in ways):
+                found[ways.file] = Setting(credentials[name], CREDENTIALS_VARIABLE)
+    return Environment(found, tuple(problems), tuple(unknown))
+
+
+def _credentials() -> dict[str, str]:
+    """Return the paths of bakthat's credentials, by their names, which should be keys.
+
+    Raises ConfigError when the directory cannot be read: a secret may be in it, without which
+    backups would be stored unencrypted.
+    """
+    directory = os.environ.get(CREDENTIALS_VARIABLE)
+    if not directory:
+        return {}
+    refuse_relative(directory, CREDENTIALS_VARIABLE)
+    try:
+        names = os.listdir(directory)
+    except OSError as exc:
+        raise ConfigError(
+            f"{CREDENTIALS_VARIABLE}: cannot read the directory '{printable(directory)}': "
+            f"{reason_of(exc)}",
+            hint=f"run bakthat as the user of the service, or {unset(CREDENTIALS_VARIABLE)}",
+        ) from exc
+    return {
+        name.removeprefix(_CREDENTIAL_PREFIX): os.path.join(directory, name)
+        for name in names
+        if name.startswith(_CREDENTIAL_PREFIX)
+    }
 
 
 def variable_of(key: str) -> str:
@@ -95,127 +128,46 @@ def _setting_of(key: str) -> Setting | None:
     variable = variable_of(key)
     file_variable = f"{variable}{FILE_SUFFIX}"
     if variable in os.environ and file_variable in os.environ:
-        raise ConfigError(f"{variable} and {file_variable} are both set", hint=_unset(variable))
+        raise ConfigError(f"{variable} and {file_variable} are both set", hint=unset(variable))
     if key == "password":
         return None  # bakthat.passwords reads BAKTHAT_PASSWORD; the other sets password_file
     if variable in os.environ:
         given = os.environ[variable]
-        text = given if _is_path(key) else from_native(given)  # the bytes of a path may be any
-        return Setting(_checked(key, text, variable), variable)
+        text = given if is_path(key) else from_native(given)  # the bytes of a path may be any
+        return Setting(value_of(key, text, variable), variable)
     # Where the file has a key of its own, the variable sets that one.
-    if file_variable in os.environ and f"{key}_file" not in KEYS:
+    if file_variable in os.environ and key not in SECRETS:
         path = os.environ[file_variable]
-        text = _content_of(path, file_variable, is_secret=KEYS[key].is_secret)
-        text = to_native(text) if _is_path(key) else text
-        return Setting(_checked(key, text, file_variable), file_variable, path)
+        text = _content_of(path, file_variable)
+        text = to_native(text) if is_path(key) else text
+        return Setting(value_of(key, text, file_variable), file_variable, path)
     return None
 
 
-def _is_path(key: str) -> bool:
-    return key in PATHS and PATHS[key] is None
-
-
-def _content_of(given: str, variable: str, *, is_secret: bool) -> str:
+def _content_of(given: str, variable: str) -> str:
     """Return the text of a file without the newline at its end."""
-    _refuse_relative(given, variable)
-    shown = "" if is_secret else f" '{printable(given)}'"  # it may be the secret itself
+    refuse_relative(given, variable)
+    shown = f"'{printable(given)}'"
     try:
         text = content_of(expanded(given)).decode()
     except OSError as exc:
         raise ConfigError(
-            f"{variable}: cannot read the file{shown}: {reason_of(exc)}",
+            f"{variable}: cannot read the file {shown}: {reason_of(exc)}",
             hint="check the name and that this user may read it",
         ) from None
     except UnicodeDecodeError:
         # Not "from exc": that exception holds the content.
         raise ConfigError(
-            f"{variable}: the file{shown} is not UTF-8 text", hint="save it as UTF-8"
+            f"{variable}: the file {shown} is not UTF-8 text", hint="save it as UTF-8"
         ) from None
     if text.endswith("\n"):
         text = text[:-1].removesuffix("\r")
     if not text:
         raise ConfigError(
-            f"{variable}: the file{shown} is empty",
-            hint=f"write the value into it, or {_unset(variable)}",
+            f"{variable}: the file {shown} is empty",
+            hint=f"write the value into it, or {unset(variable)}",
         )
     return text
-
-
-def _checked(key: str, text: str, variable: str) -> Any:
-    """Return the value of a key. Raises ConfigError."""
-    check = KEYS[key].check
-    if not text and check(text) is not None:
-        raise _empty(variable)
-    value = _value_of(key, text, variable)
-    if value == [] and key in ENCRYPTION_KEYS:  # a broken script must not switch encryption off
-        raise _empty(variable)
-    problem = check(value)
-    if problem is not None:
-        raise ConfigError(f"{variable} {problem.text}", hint=_hint_on(key, problem.hint))
-    name = PATHS.get(key)
-    if _is_path(key):
-        _refuse_relative(value, variable)
-    elif name is not None and isinstance(value.get(name), str) and value[name]:
-        _refuse_relative(value[name], f"{variable}: '{name}'")
-        value = {**value, name: to_native(value[name])}
-    return value
-
-
-def _hint_on(key: str, hint: str) -> str:
-    """Return how to write the value of a key, or *hint* where it takes no YAML."""
-    kind = KEYS[key].check.schema["type"]
-    if kind == "array":
-        return "write it as YAML, such as [one, two]"
-    if kind != "object":
-        return hint
-    example = ", such as {days: 7, weeks: 4}" if key == "rotation" else ""
-    return f"write it as YAML, in braces{example}"
-
-
-def _value_of(key: str, text: str, variable: str) -> Any:
-    """Return what a text stands for: itself where the key takes text, and else YAML."""
-    if _is_path(key):
-        return text
-    if not is_text(text):
-        raise ConfigError(f"{variable} is not UTF-8 text", hint="give it the value in UTF-8")
-    types = KEYS[key].check.schema["type"]
-    takes_list = "array" in types
-    if "string" in types and not (takes_list and text.startswith(("[", "- "))):
-        return text
-    try:
-        return parse(text).content
-    except YamlError as exc:
-        line = f", line {exc.line}" if exc.line and "\n" in text else ""
-        raise ConfigError(f"{variable}{line}: {exc}", hint=exc.hint) from None
-
-
-def _refuse_relative(path: str, place: str) -> None:
-    """Raise ConfigError for a relative path: under cron, the working directory is another one.
-
-    Raises ConfigError also for a path that cannot be expanded.
-    """
-    if not path:
-        raise _empty(place)
-    if not path.startswith(("/", "~")):
-        raise ConfigError(
-            f"{place} is a relative path", hint="use an absolute path, or one that begins with ~/"
-        )
-    try:
-        expanded(path)
-    except ConfigError:  # its message quotes the path
-        problem = "a path cannot hold a NUL character" if "\0" in path else _NO_HOME
-        hint = "give the whole path, which begins with a slash"
-        raise ConfigError(f"{place}: {problem}", hint=hint) from None
-
-
-def _empty(variable: str) -> ConfigError:
-    return ConfigError(
-        f"{variable} is set, but empty", hint=f"give it a value, or {_unset(variable)}"
-    )
-
-
-def _unset(variable: str) -> str:
-    return f"unset it: unset {variable}"
 
 
 def _unknown() -> Iterator[str]:
@@ -225,5 +177,9 @@ def _unknown() -> Iterator[str]:
     for variable in sorted(os.environ):
         name = variable.removeprefix(PREFIX)
         if variable.startswith(PREFIX) and name not in known:
-            hint = did_you_mean(name, known).replace("did you mean ", f"did you mean {PREFIX}")
-            yield f"unknown variable {printable(variable)}{f'; {hint}' if hint else ''}"
+            yield _unknown_warning("variable", PREFIX, name, did_you_mean(name, known))
+
+
+def _unknown_warning(what: str, prefix: str, name: str, hint: str) -> str:
+    hint = hint.replace("did you mean ", f"did you mean {prefix}")
+    return f"unknown {what} {prefix}{printable(name)}{f'; {hint}' if hint else ''}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from bakthat.conf import checks
 from bakthat.conf.configuration import Configuration, read_configuration
-from bakthat.conf.environment import Environment, read_environment
+from bakthat.conf.environment import CREDENTIALS_VARIABLE, Environment, read_environment
 from bakthat.conf.files.config_file import (
     JOBS,
     ConfigFile,
@@ -20,7 +20,7 @@ from bakthat.conf.files.config_file import (
     directory_of,
     readable_by_others,
 )
-from bakthat.conf.profile import DEFAULT_PROFILE, ENCRYPTION_KEYS, KEYS, Profile
+from bakthat.conf.profile import DEFAULT_PROFILE, KEYS, SECRETS, Profile
 from bakthat.errors import ConfigError
 from bakthat.system.text import did_you_mean
 
@@ -228,7 +228,7 @@ def combined(
         for key in [key for key, value in mapping.items() if value is not None]:
             sources[key] = Source("file", str(path), file.line_of(name, key))
     given = {key: setting.value for key, setting in environment.settings.items()}
-    for key in _superseded(given):
+    for key in _superseded(environment):
         mapping.pop(key, None)
         sources.pop(key, None)
     for key, setting in environment.settings.items():
@@ -251,10 +251,16 @@ def _place_in(file: ConfigFile, name: str) -> checks.Place:
     return lambda key: f"{file.place(name, str(key))}: profile '{name}'"
 
 
-def _superseded(given: Mapping[str, Any]) -> set[str]:
-    """Return the keys of a file that would be used before a key of encryption that was *given*."""
-    positions = [number for number, key in enumerate(ENCRYPTION_KEYS) if key in given]
-    return set(ENCRYPTION_KEYS[: positions[-1]]) if positions else set()
+def _superseded(environment: Environment) -> set[str]:
+    """Return the keys of a file that are not used, since the environment gives the same."""
+    given = environment.settings
+    found = {key for ways in SECRETS.values() if given.keys() & set(ways) for key in ways}
+    # Recipients are used before a password. A credential alone changes no way of encryption: the
+    # unit of a job has it for what the profile needs anyway, such as to restore older backups.
+    password = [given[key] for key in SECRETS["password"] if key in given]
+    if any(setting.variable != CREDENTIALS_VARIABLE for setting in password):
+        found.add("recipients")
+    return found
 
 
 def _destination_without_file(given: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from bakthat.policy import settings
 from bakthat.policy.defaults import (
@@ -18,35 +18,72 @@ from bakthat.policy.defaults import (
 DEFAULT_CONFIG = "~/.bakthat.yml"
 DEFAULT_DATABASE = "~/.bakthat.sqlite"
 DEFAULT_PROFILE = "default"
-PATHS = {
-    "local_path": None,
-    "password_file": None,
-    "identity_file": None,
-    "database_password_file": None,
-    "plugins_dir": None,
-    "prometheus": "textfile",
-    "database": None,
-}
-"""The keys that hold a path. For a key that holds a mapping, the setting in it that is a path."""
-ENCRYPTION_KEYS = ("recipients", "password", "password_file", "password_command")
-"""The keys that say how a backup is encrypted; the first one that is set is used."""
+
+_Class = TypeVar("_Class")
 
 
-def _key(check: settings.Check, default: object = None, *, about: str, secret: bool = False) -> Any:
+class Ways(NamedTuple):
+    """The keys of a profile that give one secret. The first one that is set is used."""
+
+    value: str
+    """The key that holds the secret itself."""
+    file: str
+    """The key that holds the path of a file with the secret."""
+    command: str
+    """The key that holds a program that prints the secret."""
+
+
+def _key(
+    check: settings.Check,
+    default: object = None,
+    *,
+    about: str,
+    secret: str = "",
+    has_repr: bool = True,
+) -> Any:
     """Return the dataclass field for a key of the profile.
 
-    *about* describes it in one sentence, without a full stop. The value of a *secret* key is not
-    shown anywhere.
+    *about* describes it in one sentence, without a full stop. *secret* describes the value of a key
+    that may be a secret, such as "the password". It is not shown anywhere, and can also be given by
+    a file and by a program (:class:`Ways`).
     """
     metadata = {"check": check, "about": about, "secret": secret}
+    has_repr = has_repr and not secret
     if isinstance(default, (list, dict)):
-        return field(default_factory=default.copy, repr=not secret, metadata=metadata)
-    return field(default=default, repr=not secret, metadata=metadata)
+        return field(default_factory=default.copy, repr=has_repr, metadata=metadata)
+    return field(default=default, repr=has_repr, metadata=metadata)
+
+
+def _with_ways(cls: type[_Class]) -> type[_Class]:
+    """Add to the class the other two fields of each secret, behind the first one."""
+    annotations: dict[str, Any] = {}
+    for name, annotation in cls.__annotations__.items():
+        annotations[name] = annotation
+        secret = vars(cls)[name].metadata["secret"]
+        if secret:
+            ways = _ways(name)
+            about = f"The path of a file that holds only {secret}"
+            setattr(cls, ways.file, _key(settings.text, about=about))
+            about = f"A program that prints {secret}, with its arguments; it runs without a shell"
+            command = _key(settings.text_or_texts, about=about, has_repr=False)  # see its arguments
+            setattr(cls, ways.command, command)
+            annotations |= {ways.file: "str | None", ways.command: "str | list[str] | None"}
+    cls.__annotations__ = annotations
+    return cls
+
+
+def _ways(name: str) -> Ways:
+    return Ways(name, f"{name}_file", f"{name}_command")
 
 
 @dataclass(frozen=True)
+@_with_ways
 class Profile:
-    """A checked profile with its defaults. The fields are the keys of the YAML file."""
+    """A checked profile with its defaults. The fields are the keys of the YAML file.
+
+    The keys of files and programs that give a secret are added: ``secret_key_file`` and
+    ``secret_key_command`` come behind ``secret_key``.
+    """
 
     access_key: str | None = _key(
         settings.word,
@@ -54,7 +91,9 @@ class Profile:
         "web identity, the role of the container or of the instance",
     )
     secret_key: str | None = _key(
-        settings.word, secret=True, about="The AWS secret key, which belongs to access_key"
+        settings.word,
+        secret="the AWS secret key",
+        about="The AWS secret key, which belongs to access_key",
     )
     region_name: str = _key(settings.word, DEFAULT_REGION, about="The region of the storage")
     s3_bucket: str | None = _key(
@@ -120,15 +159,8 @@ class Profile:
     )
     password: str | None = _key(
         settings.any_text,
-        secret=True,
+        secret="the password",
         about="The password that encrypts backups; bakthat then asks for none",
-    )
-    password_file: str | None = _key(
-        settings.text, about="The path of a file that holds only the password"
-    )
-    password_command: str | list[str] | None = _key(
-        settings.text_or_texts,
-        about="A program that prints the password, with its arguments; it runs without a shell",
     )
     recipients: list[str] = _key(
         settings.text_or_texts,
@@ -194,19 +226,19 @@ class Profile:
     healthchecks: dict[str, Any] = _key(
         settings.mapping,
         {},
-        secret=True,
+        secret="the settings of bakthat.notify.Healthchecks, as YAML",
         about="The settings of the plugin bakthat.notify.Healthchecks: url",
     )
     webhook: dict[str, Any] = _key(
         settings.mapping,
         {},
-        secret=True,
+        secret="the settings of bakthat.notify.Webhook, as YAML",
         about="The settings of the plugin bakthat.notify.Webhook: url, format, when and headers",
     )
     apprise: dict[str, Any] = _key(
         settings.mapping,
         {},
-        secret=True,
+        secret="the settings of bakthat.notify.Apprise, as YAML",
         about="The settings of the plugin bakthat.notify.Apprise: urls and when",
     )
     prometheus: dict[str, Any] = _key(
@@ -215,23 +247,23 @@ class Profile:
         about="The settings of the plugin bakthat.notify.Prometheus: textfile, a path",
     )
     plugin_settings: dict[str, Any] = _key(
-        settings.mapping, {}, secret=True, about="The settings of your own plugins"
+        settings.mapping,
+        {},
+        secret="the settings of your own plugins, as YAML",
+        about="The settings of your own plugins",
     )
     database_password: str | None = _key(
         settings.any_text,
-        secret=True,
+        secret="the password of the databases",
         about="The password of the database servers that are backed up by their URLs; without one, "
         "their programs look for it where they always do, such as ~/.pgpass or ~/.my.cnf",
     )
-    database_password_file: str | None = _key(
-        settings.text, about="The path of a file that holds only the password of the databases"
+    database: str = _key(
+        settings.text,
+        DEFAULT_DATABASE,
+        secret="the path of the catalog",
+        about="The path of the catalog",
     )
-    database_password_command: str | list[str] | None = _key(
-        settings.text_or_texts,
-        about="A program that prints the password of the databases, with its arguments; it runs "
-        "without a shell",
-    )
-    database: str = _key(settings.text, DEFAULT_DATABASE, about="The path of the catalog")
 
     def as_mapping(self) -> dict[str, Any]:
         """Return the profile as the flat dict that ``conf=`` takes."""
@@ -256,7 +288,7 @@ def _described() -> dict[str, Key]:
             each.metadata["check"],
             each.metadata["about"],
             defaults[each.name],
-            each.metadata["secret"],
+            bool(each.metadata["secret"]),
         )
         for each in fields(Profile)
     }
@@ -264,3 +296,21 @@ def _described() -> dict[str, Key]:
 
 KEYS: Mapping[str, Key] = _described()
 """The keys of the profile, in the order of the reference."""
+SECRETS: Mapping[str, Ways] = {name: _ways(name) for name, key in KEYS.items() if key.is_secret}
+"""The keys that may hold a secret, with all keys that give it."""
+SECRET_FILES = tuple(ways.file for ways in SECRETS.values())
+SECRET_COMMANDS = tuple(ways.command for ways in SECRETS.values())
+ENCRYPTION_KEYS = ("recipients", *SECRETS["password"])
+"""The keys that say how a backup is encrypted; the first one that is set is used."""
+NEVER_EMPTY = frozenset((*ENCRYPTION_KEYS, *SECRET_FILES, *SECRET_COMMANDS))
+"""The keys that have a value where they are given: a template that failed to fill one in must not
+switch encryption off. An explicit ``password: ""`` is a value, and means unencrypted."""
+PATHS: Mapping[str, str | None] = {
+    "local_path": None,
+    "identity_file": None,
+    "plugins_dir": None,
+    "prometheus": "textfile",
+    "database": None,
+    **dict.fromkeys(SECRET_FILES),
+}
+"""The keys that hold a path. For a key that holds a mapping, the setting in it that is a path."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from bakthat.conf.files.config_file import JOBS
 from bakthat.conf.job_keys import JOB_KEYS, schema_of
-from bakthat.conf.profile import ENCRYPTION_KEYS, KEYS, Key
+from bakthat.conf.profile import KEYS, NEVER_EMPTY, Key
 
 
 def json_schema() -> dict[str, Any]:
@@ -50,7 +50,7 @@ def _schema_of(name: str, key: Key) -> dict[str, Any]:
         schema["default"] = key.default
     if key.is_secret:
         schema["writeOnly"] = True
-    if name in ENCRYPTION_KEYS:  # without a value they are an error, so that none is forgotten
+    if name in NEVER_EMPTY:
         return {**schema, "minItems": 1} if "array" in schema["type"] else schema
     # Without a value, any other key has its default.
     types = schema["type"]

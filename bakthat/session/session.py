@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from bakthat.backends import make_backend
 from bakthat.backends.base import Backend
 from bakthat.conf import LoadedProfile, load_profile, machine_name
+from bakthat.conf.secrets import read_secret
 from bakthat.errors import BakthatError, UsageError
 from bakthat.hooks import Events, EventSlot, events
 from bakthat.plugin import activate_plugins
@@ -41,11 +42,13 @@ class Session:
         *,
         host: str | None = None,
         loaded: LoadedProfile | None = None,
+        patience: float | None = None,
     ) -> None:
         """Load the profile, unless it is *loaded*, and activate its plugins.
 
         *destination* None or "" means the profile's default. *host* overrides the name of this
-        host. Raises ConfigError, UsageError.
+        host. *patience* is how many seconds a program of the profile that prints a secret may
+        take; None is for ever. Raises ConfigError, UsageError.
         """
         problem = settings.host(host) if host is not None else None
         if problem is not None:
@@ -60,7 +63,8 @@ class Session:
         self.named_destination = destination or None
         self.destination = destination or self.profile.default_destination
         self._host = host or self.profile.host
-        self.plugins = activate_plugins(self.loaded)
+        self._patience = patience
+        self.plugins = activate_plugins(self.loaded, patience=patience)
         self._backends: dict[tuple[Any, ...], Backend] = {}
 
     @cached_property
@@ -82,10 +86,14 @@ class Session:
         """What the keys of all hosts begin with. Other objects of the container are ignored."""
         return self.profile.prefix.partition(settings.HOST_PLACEHOLDER)[0]
 
-    @property
+    def secret(self, key: str) -> Any:
+        """Return the value of a key of the profile that may be a secret. Raises ConfigError."""
+        return read_secret(self.loaded, key, timeout=self._patience)
+
+    @cached_property
     def catalog_path(self) -> Path:
-        """The path of the catalog."""
-        return expanded(self.profile.database)
+        """The path of the catalog. Raises ConfigError when it cannot be read."""
+        return expanded(self.secret("database"))
 
     def beside_catalog(self, name: str) -> Path:
         """Return the path, on this machine, of what belongs to the catalog, such as "locks"."""
@@ -124,9 +132,19 @@ class Session:
                 from bakthat.session.records import vault_records
 
                 records = vault_records(self.catalog_path)
-            conf = {**self.profile.as_mapping(), **overrides}
+            conf = self.storage_conf(destination, **overrides)
             self._backends[key] = make_backend(destination, conf, records)
         return self._backends[key]
+
+    def storage_conf(self, destination: str, **overrides: Any) -> dict[str, Any]:
+        """Return the profile with the secret that the storage needs; *overrides* replace keys.
+
+        Raises ConfigError.
+        """
+        conf = self.profile.as_mapping()
+        if destination != "local":
+            conf["secret_key"] = self.secret("secret_key")
+        return conf | overrides
 
     def containers(self, *destinations: str) -> list[tuple[str, str]]:
         """Return the pairs of backend and backend_hash that rows of the profile's containers have.

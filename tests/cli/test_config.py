@@ -252,7 +252,8 @@ def test_the_profile_in_force_is_shown_without_secrets(user: CommandLine, tmp_pa
     assert (done.code, done.stderr) == (0, "")
     assert SECRET not in done.stdout
     shown = yaml.safe_load(done.stdout)["default"]
-    assert shown["secret_key"] == "***"
+    assert "secret_key" not in shown  # its variable is used before the file
+    assert shown["secret_key_file"] == str(secret)
     assert shown["endpoint_url"] == "http://***@localhost:9000"
     assert shown["password"] == ""
     assert shown["password_command"] == "curl ***"
@@ -268,7 +269,7 @@ def test_the_profile_in_force_is_shown_without_secrets(user: CommandLine, tmp_pa
         line.split(":")[0].strip(): line.rpartition("  # ")[2] for line in done.stdout.splitlines()
     }
     assert comments["access_key"] == f"{path}:2"
-    assert comments["secret_key"] == f"BAKTHAT_SECRET_KEY_FILE ({secret})"
+    assert comments["secret_key_file"] == "BAKTHAT_SECRET_KEY_FILE"
     assert comments["attempts"] == "BAKTHAT_ATTEMPTS"
     assert comments["region_name"] == "default"
     assert "  # Not set: s3_bucket, glacier_vault, " in done.stdout
@@ -305,7 +306,8 @@ def test_the_profile_in_force_as_json(user: CommandLine, tmp_path: Path) -> None
     variable = {"source": "variable", "variable": "BAKTHAT_HOST"}
     assert found["host"] == {"value": "h", **variable}
     variable = {"source": "variable", "variable": "BAKTHAT_SECRET_KEY_FILE"}
-    assert found["secret_key"] == {"value": "***", **variable, "file": str(secret)}
+    assert found["secret_key_file"] == {"value": str(secret), **variable}
+    assert found["secret_key"] == {"value": None, "source": "default"}
     assert found["access_key"] == {"value": "AK", "source": "file", "file": str(path), "line": 2}
     assert found["timeout"] == {"value": 60, "source": "default"}
     assert found["s3_bucket"] == {"value": None, "source": "default"}

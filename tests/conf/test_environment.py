@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bakthat.conf import KEYS, PATHS, load_profile, machine_name
+from bakthat.conf.profile import SECRET_COMMANDS, SECRET_FILES, SECRETS
 from bakthat.errors import ConfigError
 from bakthat.passwords import decryption_passphrase, encryption_keys
 from tests.support.commandline import CommandLine
@@ -18,8 +19,8 @@ pytestmark = pytest.mark.permissions
 SECRET = "wJalrXUtnFEMI/K7MDENG"
 
 
-WITH_FILE_KEYS = [each for each in KEYS if f"{each}_file" in KEYS]
-"""Their variables with _FILE are those of the keys of files."""
+BY_THEIR_VARIABLE = [each for each in KEYS if each != "password"]
+"""The keys that their variable sets; bakthat.passwords reads that of the password."""
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ def test_a_wrong_value_is_named_by_its_variable(
     assert hint in error.hint
 
 
-@pytest.mark.parametrize("key", [each for each in KEYS if each not in WITH_FILE_KEYS])
+@pytest.mark.parametrize("key", BY_THEIR_VARIABLE)
 @pytest.mark.parametrize(
     "value",
     [
@@ -154,12 +155,12 @@ def test_a_path_within_a_value_holds_no_nul(setenv: Any) -> None:
     assert str(error_of()) == ("BAKTHAT_PROMETHEUS: 'textfile': a path cannot hold a NUL character")
 
 
-@pytest.mark.parametrize("name", ["SECRET_KEY_FILE", "S3_BUCKET_FILE", "ROTATION_FILE"])
+@pytest.mark.parametrize("name", ["S3_BUCKET_FILE", "ROTATION_FILE"])
 def test_a_file_that_gives_no_value_is_named_by_its_variable(
     setenv: Any, tmp_path: Path, name: str
 ) -> None:
     path = tmp_path / "value"
-    shown = "" if name == "SECRET_KEY_FILE" else f" '{path}'"
+    shown = f" '{path}'"
     setenv(**{name: str(path)})
     missing = f"BAKTHAT_{name}: cannot read the file{shown}: no such file or directory"
     assert str(error_of()) == missing
@@ -185,16 +186,16 @@ def test_a_file_that_gives_no_value_is_named_by_its_variable(
 def test_a_file_that_may_not_be_read_is_an_error(setenv: Any, tmp_path: Path) -> None:
     path = write(tmp_path / "value", SECRET)
     path.chmod(0)
-    setenv(SECRET_KEY_FILE=str(path))
-    assert "cannot read the file: permission denied" in str(error_of())
+    setenv(S3_BUCKET_FILE=str(path))
+    assert f"cannot read the file '{path}': permission denied" in str(error_of())
 
 
 def test_the_content_of_a_file_is_checked_as_a_value(setenv: Any, tmp_path: Path) -> None:
     path = write(tmp_path / "value", f"{SECRET}\n\n")
-    setenv(SECRET_KEY_FILE=str(path))
-    assert str(error_of()) == "BAKTHAT_SECRET_KEY_FILE holds white space or a control character"
+    setenv(S3_BUCKET_FILE=str(path))
+    assert str(error_of()) == "BAKTHAT_S3_BUCKET_FILE holds white space or a control character"
     write(path, "[a")
-    setenv(SECRET_KEY_FILE=str(write(tmp_path / "good", SECRET)), PLUGINS_FILE=str(path))
+    setenv(S3_BUCKET_FILE=str(write(tmp_path / "good", "b")), PLUGINS_FILE=str(path))
     assert str(error_of()) == "BAKTHAT_PLUGINS_FILE: a bracket that is not closed"
 
 
@@ -263,8 +264,6 @@ VALUES: dict[str, tuple[str, Any]] = {
     "prefix": ("", ""),
     "local_path": ("/a b #c", "/a b #c"),
     "compress": ("off", False),
-    "password_file": ("~/pw", "~/pw"),
-    "password_command": ("sh -c 'a: \"b\"'", "sh -c 'a: \"b\"'"),
     "recipients": ("age1x", ["age1x"]),
     "identity_file": ("/id", "/id"),
     "rotation": ("days: 7\nweeks: 4", {"days": 7, "weeks": 4}),
@@ -284,14 +283,20 @@ VALUES: dict[str, tuple[str, Any]] = {
     "prometheus": ("{textfile: /a/b.prom}", {"textfile": "/a/b.prom"}),
     "plugin_settings": ("{}", {}),
     "database_password": ("yes", "yes"),
-    "database_password_file": ("~/database", "~/database"),
-    "database_password_command": ("pass show db", "pass show db"),
     "database": ("/db", "/db"),
+    **dict.fromkeys(SECRET_FILES, ("~/secret", "~/secret")),
+    **dict.fromkeys(SECRET_COMMANDS, ("sh -c 'a: \"b\"'", "sh -c 'a: \"b\"'")),
 }
 
 
-@pytest.mark.parametrize("key", [each for each in KEYS if each not in WITH_FILE_KEYS])
-@pytest.mark.parametrize("end", [None, "", "\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("key", "end"),
+    [
+        *((key, None) for key in BY_THEIR_VARIABLE),
+        # The file of a secret is read when the secret is needed.
+        *((key, end) for key in KEYS if key not in SECRETS for end in ("", "\n", "\r\n")),
+    ],
+)
 def test_every_key_has_a_variable_and_a_file(
     setenv: Any, tmp_path: Path, config: Path, key: str, end: str | None
 ) -> None:
@@ -305,8 +310,6 @@ def test_every_key_has_a_variable_and_a_file(
     else:
         path = str(tmp_path / "value")
         Path(path).write_bytes(f"{text}{end}".encode())
-        if key == "password":
-            return
         variable += "_FILE"
         setenv(**{f"{key.upper()}_FILE": path})
     loaded = load_profile()
@@ -410,21 +413,6 @@ def test_a_variable_decides_what_opens_a_backup(setenv: Any, config: Path, tmp_p
     setenv(PASSWORD_FILE=str(write(tmp_path / "pw", "of-the-variable")))
     profile = load_profile().profile.as_mapping()
     assert decryption_passphrase(profile, prompt=False) == "of-the-variable"
-
-
-def test_the_variables_of_a_databases_password_set_the_key_and_the_file(
-    setenv: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    assert WITH_FILE_KEYS == ["password", "database_password"]
-    setenv(DATABASE_PASSWORD="yes")
-    assert load_profile().profile.database_password == "yes"
-    monkeypatch.delenv("BAKTHAT_DATABASE_PASSWORD")
-    setenv(DATABASE_PASSWORD_FILE=str(tmp_path / "pw"))
-    profile = load_profile().profile
-    assert (profile.database_password, profile.database_password_file) == (
-        None,
-        str(tmp_path / "pw"),
-    )
 
 
 def test_every_path_is_one_in_the_environment() -> None:

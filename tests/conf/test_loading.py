@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from bakthat.conf import PATHS, Profile, load_profile, read_raw_profile, save_profile
+from bakthat.conf.profile import SECRET_COMMANDS, SECRET_FILES, SECRETS
 from bakthat.errors import ConfigError
 
 pytestmark = pytest.mark.permissions
@@ -387,23 +388,18 @@ def test_every_key_of_a_profile_can_be_given_as_conf() -> None:
 # Paths.
 
 PATH_KEYS = [
-    *("local_path", "password_file", "identity_file", "plugins_dir", "database", "textfile"),
-    "database_password_file",
+    *("local_path", "identity_file", "plugins_dir", "database", "textfile"),
+    *(f"{key}_file" for key in SECRETS),
 ]
 NO_PATHS = {
     *("access_key", "secret_key", "region_name", "s3_bucket", "glacier_vault", "endpoint_url"),
-    *(
-        "glacier_endpoint_url",
-        "default_destination",
-        "storage_class",
-        "timeout",
-        "attempts",
-        "bandwidth",
-    ),
-    *("host", "prefix", "compress", "password", "password_command", "recipients", "rotation"),
+    *("glacier_endpoint_url", "default_destination", "storage_class", "timeout", "attempts"),
+    "bandwidth",
+    *("host", "prefix", "compress", "password", "recipients", "rotation"),
     *("incremental", "full_every", "max_archives", "detect", "ignore_inode", "always_read"),
-    *("recheck", "skip_unchanged", "plugins", "database_password", "database_password_command"),
+    *("recheck", "skip_unchanged", "plugins", "database_password"),
     *("healthchecks", "webhook", "apprise", "plugin_settings"),
+    *(f"{key}_command" for key in SECRETS),
 }
 
 
@@ -497,9 +493,9 @@ def test_a_new_file_behind_a_link_may_hold_a_relative_path(config: Path, tmp_pat
     assert load_profile().profile.local_path == str(config.parent / "store")
 
 
-@pytest.mark.parametrize("key", ["password", "password_file", "password_command", "recipients"])
+@pytest.mark.parametrize("key", ["password", "recipients", *SECRET_FILES, *SECRET_COMMANDS])
 @pytest.mark.parametrize("value", ["", "[]", "~"])
-def test_a_key_of_encryption_without_a_value_is_an_error(
+def test_a_key_of_encryption_or_of_a_secret_without_a_value_is_an_error(
     key: str, value: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "bakthat.yml"

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from bakthat.conf import default_config, default_profile, load_profile, read_configuration
 from bakthat.conf.files.config_file import path_of
+from bakthat.conf.profile import SECRETS
+from bakthat.conf.secrets import way_of
 from bakthat.errors import BakthatError
 from bakthat.system.paths import expanded
 
@@ -55,6 +57,8 @@ def names(kind: str, beginning: str, words: Sequence[str]) -> Iterator[str]:
             found = iter(read_configuration(config).unchecked_jobs)
         else:
             loaded = load_profile(given.get("profile") or default_profile(), config=config)
+            if way_of(loaded, "database") in SECRETS["database"][1:]:
+                return  # a program may take long, or ask, and a file may be a pipe
             catalog = expanded(loaded.profile.database)
             found = _from_catalog(catalog, kind, _unquoted(beginning))
         yield from (name for name in found if isinstance(name, str) and _is_safe(name))

@@ -10,6 +10,7 @@ from typing import Any
 from bakthat import conf
 from bakthat.cli.configure.asking import Parse
 from bakthat.cli.configure.encryption import Encryption, KeyPair
+from bakthat.conf.profile import SECRETS
 from bakthat.errors import UsageError
 
 
@@ -41,6 +42,16 @@ def check_of(key: str, name: str) -> Parse[str]:
         return answer
 
     return check
+
+
+def is_any_given(profile: Mapping[str, Any], secret: str) -> bool:
+    """Return whether a profile, unchecked, has one of the keys that give a secret."""
+    return any(profile.get(key) for key in SECRETS[secret])
+
+
+def with_secret_key(value: str | None) -> dict[str, Any]:
+    """Return the keys that give the secret key of AWS: itself, which replaces the others."""
+    return {**dict.fromkeys(SECRETS["secret_key"]), "secret_key": value}
 
 
 def likely_destination(settings: Mapping[str, Any]) -> str:

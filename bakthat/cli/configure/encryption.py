@@ -11,6 +11,8 @@ from typing import Any
 
 from bakthat import passwords
 from bakthat.cli.configure.files import NewFile, path_of, warn_when_others_can_read
+from bakthat.conf.profile import ENCRYPTION_KEYS, SECRETS
+from bakthat.conf.secrets import read_secret_file
 from bakthat.crypto import age
 from bakthat.system.text import counted, printable
 
@@ -76,7 +78,7 @@ def with_password_file(file: str, passphrase: str | None = None) -> Encryption:
     return Encryption({**_NOTHING, "password_file": file}, files)
 
 
-_NOTHING = dict.fromkeys(("recipients", "password", "password_file", "password_command"))
+_NOTHING = dict.fromkeys(ENCRYPTION_KEYS)
 
 
 def with_new_key(file: str, others: Sequence[str], current: Current) -> Encryption:
@@ -105,8 +107,7 @@ def with_recipients(recipients: Sequence[str], current: Current) -> Encryption:
 def notes_on(current: Current, changes: Mapping[str, Any]) -> Iterator[str]:
     """Yield what follows for the backups that are there, each as a warning."""
     after = {**current, **changes}
-    keys = ("password", "password_file", "password_command")
-    if any(current.get(key) and after[key] != current[key] for key in keys):
+    if any(current.get(key) and after[key] != current[key] for key in SECRETS["password"]):
         yield "earlier backups open with the former password only: do not lose it"
     file, now = current.get("identity_file"), after.get("identity_file")
     is_lost = not set(recipients_of(current)) <= set(recipients_of(after))
@@ -143,7 +144,7 @@ def key_pairs(value: str, config: Path) -> list[KeyPair]:
 
     Raises ConfigError, KeyFormatError.
     """
-    text = passwords.read_secret_file(path_of(value, config), "identity file")
+    text = read_secret_file(path_of(value, config), "identity file")
     return [
         KeyPair(identity, age.recipient_of(identity), value)
         for identity in age.parse_identities(text)

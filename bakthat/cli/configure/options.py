@@ -8,12 +8,18 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from bakthat import passwords
 from bakthat.cli.configure import encryption as kinds
-from bakthat.cli.configure.answers import Answers, check_of, likely_destination
+from bakthat.cli.configure.answers import (
+    Answers,
+    check_of,
+    is_any_given,
+    likely_destination,
+    with_secret_key,
+)
 from bakthat.cli.configure.asking import REMOVE, keeping
 from bakthat.cli.configure.encryption import KEPT, Current, Encryption, KeyPair
 from bakthat.cli.configure.files import absolute, check_new, path_of, warn_when_others_can_read
+from bakthat.conf.secrets import read_secret_file
 from bakthat.errors import KeyFormatError, UsageError
 from bakthat.system.text import from_native, printable
 
@@ -109,13 +115,12 @@ class Options:
         if settings.get("local_path"):
             settings["local_path"] = absolute(settings["local_path"])
         if self.secret_key_file is not None:
-            settings["secret_key"] = check_of("secret_key", "the secret key")(
-                _read_secret_key(self.secret_key_file)
-            )
+            check = check_of("secret_key", "the secret key")
+            settings |= with_secret_key(check(_read_secret_key(self.secret_key_file)))
         elif self.access_key == REMOVE:
-            settings["secret_key"] = None
+            settings |= with_secret_key(None)
         after = {**current, **settings}
-        if bool(after.get("access_key")) != bool(after.get("secret_key")):
+        if bool(after.get("access_key")) != is_any_given(after, "secret_key"):
             missing = "--secret-key-file" if after.get("access_key") else "--access-key"
             raise UsageError(
                 "--access-key and --secret-key-file need each other", hint=f"give {missing} too"
@@ -170,7 +175,7 @@ def _read_secret_key(file: str) -> str:
                 "--secret-key-file: the secret key is not UTF-8 text", hint="save it as UTF-8"
             ) from None
     path = path_of(_path(file))
-    text = passwords.read_secret_file(path, "file with the secret key")
+    text = read_secret_file(path, "file with the secret key")
     warn_when_others_can_read(path)
     return text.strip()
 

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from bakthat.cli.configure import encryption as kinds
-from bakthat.cli.configure.answers import Answers, check_of, likely_destination
+from bakthat.cli.configure.answers import (
+    Answers,
+    check_of,
+    is_any_given,
+    likely_destination,
+    with_secret_key,
+)
 from bakthat.cli.configure.asking import REMOVE, Parse, ask, ask_until_valid, keeping
 from bakthat.cli.configure.encryption import KEPT, Current, Encryption
 from bakthat.cli.configure.files import absolute, check_new, free_name, path_of
@@ -47,7 +53,7 @@ class Questions:
         access_key = self._ask_setting("AWS Access Key", "access_key")
         settings: dict[str, Any] = {
             "access_key": access_key,
-            "secret_key": self._ask_secret_key(access_key),
+            **self._ask_secret_key(access_key),
             "s3_bucket": self._ask_setting("S3 Bucket Name", "s3_bucket"),
             "glacier_vault": self._ask_setting("Glacier Vault Name", "glacier_vault"),
         }
@@ -65,21 +71,24 @@ class Questions:
     def _ask_setting(self, question: str, key: str, default: str | None = None) -> Any:
         return ask(question, self._current.get(key) or default, check_of(key, "it"))
 
-    def _ask_secret_key(self, access_key: object) -> Any:
+    def _ask_secret_key(self, access_key: object) -> dict[str, Any]:
+        """Return what the answer changes: nothing where it keeps a file or a program."""
+        is_given = is_any_given(self._current, "secret_key")
         default = self._current.get("secret_key") or None
         check = keeping(default, check_of("secret_key", "it"))
 
-        def parse(answer: str) -> Any:
+        def parse(answer: str) -> dict[str, Any]:
             secret_key = check(answer)
-            if access_key and not secret_key:
+            if access_key and not secret_key and (answer or not is_given):
                 raise UsageError(
                     "the access key needs its secret key",
                 )
             if answer and secret_key and not access_key:
                 raise UsageError("there is no access key that it belongs to", hint="press Enter")
-            return secret_key if access_key else None
+            is_kept = access_key and not answer
+            return {} if is_kept else with_secret_key(secret_key if access_key else None)
 
-        shown = "" if default is None else " (unchanged)"
+        shown = " (unchanged)" if is_given else ""
         return ask_until_valid(f"AWS Secret Key{shown}: ", parse, hidden=True)
 
     def _ask_encryption(self) -> tuple[Encryption, Path | None]:

@@ -14,6 +14,8 @@ from bakthat.conf import DEFAULT_PROFILE, Configuration, LoadedProfile, read_con
 from bakthat.conf.environment import Environment, read_environment
 from bakthat.conf.files.config_file import JOBS, ConfigFile, path_of, readable_by_others
 from bakthat.conf.loading import combined, faulty_keys, problem_of_name, problems_in
+from bakthat.conf.profile import SECRET_FILES, SECRETS
+from bakthat.conf.secrets import way_of
 from bakthat.crypto import age
 from bakthat.errors import ConfigError, KeyFormatError
 from bakthat.policy.finding import Finding, advice, failed, good, problem
@@ -173,12 +175,9 @@ def _about_recipients(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
 
 
 def _about_files(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
-    profile = loaded.profile
-    for key, path in (
-        ("password_file", profile.password_file),
-        ("database_password_file", profile.database_password_file),
-        ("identity_file", profile.identity_file),
-    ):
+    values = loaded.profile.as_mapping()
+    for key in (*SECRET_FILES, "identity_file"):
+        path = values[key]
         reason = _unreadable(path) if path is not None else ""
         if reason:
             detail = f"{loaded.place(key)}: the file of '{key}' {reason}"
@@ -207,10 +206,13 @@ def _about_plugins(topic: str, loaded: LoadedProfile, where: str) -> Iterator[Fi
     own = {f"{_OWN_PLUGINS}{name}": getattr(notify, name) for name in notify.__all__}
     for name in profile.plugins:
         if name in own:
+            section = own[name].section
+            if section in SECRETS and way_of(loaded, section) not in (None, section):
+                continue  # what has the settings may be a secret, which is not read
             try:
                 own[name].settings_in(loaded.mapping)
             except ConfigError as exc:
-                yield problem(topic, f"{loaded.place(own[name].section)}: {exc}", exc.hint)
+                yield problem(topic, f"{loaded.place(section)}: {exc}", exc.hint)
         elif name.startswith(_OWN_PLUGINS):
             detail = f"{where}: there is no plugin '{printable(name)}'"
             yield problem(topic, detail, did_you_mean(name, own))

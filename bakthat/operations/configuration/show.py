@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bakthat.conf import DEFAULT_PROFILE, KEYS, LoadedProfile, Source, load_profile
+from bakthat.conf import DEFAULT_PROFILE, KEYS, PATHS, LoadedProfile, Source, load_profile
 from bakthat.conf.files.edit import in_line
+from bakthat.conf.profile import SECRET_COMMANDS, SECRET_FILES, SECRETS
+from bakthat.conf.secrets import way_of
 from bakthat.passwords import PASSWORD_VARIABLE
 from bakthat.system.paths import PathLike
 from bakthat.system.text import printable
@@ -58,6 +60,9 @@ def effective_settings(
     """Return the profile, and its keys in the order of the reference. Raises ConfigError."""
     loaded = load_profile(profile, config=config)
     values = loaded.profile.as_mapping()
+    for key in SECRETS:
+        if way_of(loaded, key) not in (None, key):
+            values[key] = None  # the default is not in force
     settings = [
         Setting(key, _without_secrets(key, values[key]), loaded.source_of(key)) for key in KEYS
     ]
@@ -75,18 +80,23 @@ def as_yaml(loaded: LoadedProfile, settings: list[Setting]) -> Iterator[str]:
     width = min(max(map(len, rows)), _COLUMN)
     for row, setting in rows.items():
         yield f"{row:<{width}}  # {printable(str(setting.source))}"
-    unset = ", ".join(each.key for each in settings if not each.is_set)
+    # A secret has three keys: where one is set, the others are not missing, and else one is enough.
+    others = {*SECRET_FILES, *SECRET_COMMANDS}
+    others |= {key for key in SECRETS if way_of(loaded, key) is not None}
+    unset = ", ".join(each.key for each in settings if not each.is_set and each.key not in others)
     yield from textwrap.wrap(
         f"Not set: {unset}", _WIDTH, initial_indent="  # ", subsequent_indent="  # "
     )
 
 
 def _without_secrets(key: str, value: Any) -> Any:
-    if KEYS[key].is_secret:
+    if key in SECRETS and key in PATHS:
+        return _without_password(value) if isinstance(value, str) else value
+    if key in SECRETS:
         return _hidden(value)
     if key == "recipients":  # a password may have come here by mistake
         return [each if each.startswith("age1") else HIDDEN for each in value]
-    if key in ("password_command", "database_password_command") and value is not None:
+    if key in SECRET_COMMANDS and value is not None:
         return _program_of(value)
     return _without_users(value)
 
@@ -107,6 +117,20 @@ def _program_of(command: str | list[str]) -> str:
     except ValueError:  # a quote that is not closed
         return HIDDEN
     return " ".join([*words[:1], *([HIDDEN] if len(words) > 1 else [])])
+
+
+def _without_password(address: str) -> str:
+    """Return a path as it is, and a URL without its password and the parameters of its query."""
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        return address
+    start, mark, query = rest.partition("?")
+    users, at, host = start.rpartition("@")
+    if not at and "@" in query:  # the mark may be one of a password that is not quoted
+        users, host = start, ""
+    user, colon, _ = users.partition(":")
+    shown = f"{user}:{HIDDEN}" if colon else user
+    return f"{scheme}://{shown}{at}{host}{f'?{HIDDEN}' if mark else ''}"
 
 
 def _without_users(value: Any) -> Any:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bakthat.conf import LoadedProfile, load_profile
+from bakthat.conf.profile import SECRETS
+from bakthat.conf.secrets import way_of
 from bakthat.errors import ConfigError
 from bakthat.policy.finding import Finding, advice, failed, good
 from bakthat.session.session import Session
@@ -41,11 +43,13 @@ def open_session(
         return None, [failed("configuration", exc)]
     findings = [_about_file(loaded)]
     try:
-        session = Session(profile, config, conf, destination, loaded=loaded)
+        # No program is waited for that does not end.
+        patience = loaded.profile.timeout
+        session = Session(profile, config, conf, destination, loaded=loaded, patience=patience)
     except ConfigError as exc:
         findings.append(failed("plugins", exc))
-        without = {**loaded.mapping, "plugins": []}
-        session = Session(profile, None, without, destination)
+        without = loaded.with_plugins([])
+        session = Session(profile, None, without, destination, patience=patience)
     else:
         names = loaded.profile.plugins
         if names:
@@ -82,11 +86,12 @@ def _about_notifications(loaded: LoadedProfile) -> list[Finding]:
         name for name in _NOTIFIERS.values() if f"bakthat.notify.{name}" in loaded.profile.plugins
     ]
     for key, name in _NOTIFIERS.items():
-        if getattr(loaded.profile, key) and name not in active:
+        given = way_of(loaded, key) if key in SECRETS else getattr(loaded.profile, key)
+        if given and name not in active:
             findings.append(
                 advice(
                     topic,
-                    f"the profile has '{key}', but nothing reads it",
+                    f"the profile has '{given if key in SECRETS else key}', but nothing reads it",
                     f"add bakthat.notify.{name} to plugins in the profile",
                 )
             )

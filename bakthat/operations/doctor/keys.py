@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Collection
 
+from bakthat.conf.profile import SECRET_FILES
 from bakthat.crypto import age
 from bakthat.errors import BakthatError
 from bakthat.passwords import encryption_keys, identity_text
@@ -37,9 +38,21 @@ def key_findings(session: Session) -> list[Finding]:
             findings.append(good(TOPIC, "new backups are encrypted with a passphrase"))
         else:
             findings.append(_unencrypted(is_explicit=profile.password == ""))
-    for path in (profile.password_file, profile.identity_file):
-        findings += _about_mode(path)
+    findings += _about_mode(TOPIC, profile.identity_file)
     return findings + _about_identities(session, recipients)
+
+
+def secret_findings(session: Session) -> list[Finding]:
+    """Look at the files of secrets, and read the password of databases, which nothing else does."""
+    findings = []
+    values = session.profile.as_mapping()
+    for key in SECRET_FILES:
+        findings += _about_mode("secrets", values[key])
+    try:
+        session.secret("database_password")
+    except BakthatError as exc:
+        findings.append(failed("secrets", exc))
+    return findings
 
 
 def _unencrypted(*, is_explicit: bool) -> Finding:
@@ -53,7 +66,7 @@ def _unencrypted(*, is_explicit: bool) -> Finding:
     )
 
 
-def _about_mode(path: str | None) -> list[Finding]:
+def _about_mode(topic: str, path: str | None) -> list[Finding]:
     if path is None:
         return []
     with contextlib.suppress(OSError):  # said by who reads the file
@@ -62,7 +75,7 @@ def _about_mode(path: str | None) -> list[Finding]:
         if mode & 0o077:
             shown = printable(file)
             return [
-                advice(TOPIC, f"others can read {shown} (mode {mode:04o})", f"chmod 600 {shown}")
+                advice(topic, f"others can read {shown} (mode {mode:04o})", f"chmod 600 {shown}")
             ]
     return []
 

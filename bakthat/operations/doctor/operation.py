@@ -11,7 +11,7 @@ from bakthat.errors import BakthatError
 from bakthat.operations.doctor.catalog import catalog_findings
 from bakthat.operations.doctor.configuration import open_session
 from bakthat.operations.doctor.disk import cache_findings, disk_findings
-from bakthat.operations.doctor.keys import key_findings
+from bakthat.operations.doctor.keys import key_findings, secret_findings
 from bakthat.operations.doctor.storage import destination_findings, other_findings
 from bakthat.policy.finding import Finding, failed, problem
 from bakthat.system.paths import PathLike
@@ -43,6 +43,7 @@ def doctor(
     tries: dict[str, Callable[[], list[Finding]]] = {
         "storage": lambda: destination_findings(session),
         "encryption": lambda: key_findings(session),
+        "secrets": lambda: secret_findings(session),
         "catalog": lambda: catalog_findings(session),
         "disk": lambda: disk_findings(session),
         "index cache": cache_findings,

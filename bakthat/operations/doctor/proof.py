@@ -65,7 +65,7 @@ def missing_container(session: Session, destination: str) -> Finding | None:
 def prober_of(session: Session, destination: str) -> Prober:
     """Return what tries the container of a destination. Raises ConfigError."""
     attempts = min(session.profile.attempts, MAX_ATTEMPTS)
-    return make_prober(destination, {**session.profile.as_mapping(), "attempts": attempts})
+    return make_prober(destination, session.storage_conf(destination, attempts=attempts))
 
 
 def probe_key(session: Session) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bakthat.conf.environment import variable_of
 from bakthat.conf.job_keys import CHECK_KEYS, DRILL_KEYS, JOB_KEYS, SOURCE_KEYS
-from bakthat.conf.profile import KEYS, Key
+from bakthat.conf.profile import KEYS, PATHS, Key
 from tests.docs.reference import rst
 
 TYPES = {
@@ -85,7 +85,9 @@ def _entry(name: str, key: Key, *, is_variable: bool = True) -> str:
     if default:
         lines.append(f"   :default: {default}")
     about = f"{rst.escaped(key.about)}."
-    if key.is_secret:
+    if key.is_secret and name in PATHS:
+        about += " A password in it is not shown anywhere."
+    elif key.is_secret:
         about += " It may be a secret, so nothing shows it."
     more = f" More: :doc:`{MORE[name]}`." if name in MORE else ""
     variable = f" {_variable(name)}" if is_variable else ""
