@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bakthat.errors import BakthatError
     from bakthat.format.entry import Entry
     from bakthat.hooks import events
+    from bakthat.jobs.run import run_jobs
     from bakthat.operations.backup.databases import backup_databases
     from bakthat.operations.backup.open_backup import open_backup
     from bakthat.operations.backup.operation import backup
@@ -65,6 +66,7 @@ __all__ = [
     "restore_script",
     "rotate",
     "rotate_backups",
+    "run_jobs",
     "show",
     "show_glacier_inventory",
     "show_local_glacier_inventory",
@@ -98,6 +100,7 @@ _HOMES = {
     "restore_script": "bakthat.operations.by_hand.operation",
     "rotate": "bakthat.operations.retention",
     "rotate_backups": "bakthat.operations.retention",
+    "run_jobs": "bakthat.jobs.run",
     "show": "bakthat.operations.listing",
     "show_glacier_inventory": "bakthat.operations.cold",
     "show_local_glacier_inventory": "bakthat.operations.cold",

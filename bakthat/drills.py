@@ -16,7 +16,7 @@ from typing import Any
 from bakthat import models
 from bakthat.archive.create.walk import WalkOptions
 from bakthat.archive.report import ArchiveReport
-from bakthat.conf import DEFAULT_PROFILE
+from bakthat.conf import DEFAULT_PROFILE, DRILL_VARIABLE
 from bakthat.errors import (
     BakthatError,
     CatalogError,
@@ -56,8 +56,6 @@ log = logging.getLogger("bakthat")
 
 DRILL = "drill"
 """The key of the metadata that has the result of the last drill of a backup."""
-TARGET_VARIABLE = "BAKTHAT_DRILL"
-"""The variable by which a command that checks gets the directory, or the URL of the database."""
 
 _WITHOUT_SERVER = frozenset({"sqlite", "redis"})
 """The kinds that need no server of the user to be loaded."""
@@ -150,7 +148,7 @@ def drill(
         drilled = _Drill(session, found, keys, options, report, checks, check_command)
         problem: BakthatError | None = None
         try:
-            if _is_loaded(kind):
+            if is_loaded(kind):
                 drilled.load(kind, into, via=via, database_password=database_password)
             else:
                 drilled.unpack()
@@ -267,7 +265,7 @@ class _Drill:
             return
         shell = shell_program(self.check_command)
         inside = ("/bin/sh", "-c", 'cd -- "$0" && exec "$@"', str(directory), *shell.arguments)
-        program = Program("the check command", inside, {TARGET_VARIABLE: target})
+        program = Program("the check command", inside, {DRILL_VARIABLE: target})
         with RunningProgram(with_login(program)) as running:
             ended = running.wait()
         if not ended.succeeded:
@@ -290,9 +288,11 @@ def _check_query(load: Load, query: str) -> None:
     )
 
 
-def _is_loaded(kind: str) -> bool:
-    """Return whether a dump of *kind* is loaded into a scratch database, of which there are none
-    for what belongs to a whole server."""
+def is_loaded(kind: str) -> bool:
+    """Return whether a drill loads a dump of *kind* into a scratch database.
+
+    There is none for what belongs to a whole server. "" is the kind of what is no dump.
+    """
     return bool(kind) and "-" not in kind
 
 
@@ -306,7 +306,7 @@ def _check_arguments(
 ) -> None:
     """Raise UsageError where the arguments do not fit the kind of the backup."""
     name = printable(found.stored_filename)
-    if not _is_loaded(kind):
+    if not is_loaded(kind):
         if into is not None or checks or is_server_named:
             raise UsageError(
                 f"{name} is no dump that a scratch database can be loaded with",

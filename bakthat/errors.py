@@ -16,7 +16,7 @@
     ├── DatabaseError               a database cannot be reached, dumped or loaded
     ├── DrillError                  a backup does not restore as it should
     ├── ScheduleError               a timer or a crontab cannot be written, or is not bakthat's
-    ├── HookError                   a command before a job has failed
+    ├── HookError                   a command before or after a job has failed
     ├── LockedError                 another run is still going
     ├── ArchiveError
     │   ├── CorruptArchiveError     an archive that was truncated or altered
@@ -109,7 +109,7 @@ class ScheduleError(BakthatError):
 
 
 class HookError(BakthatError):
-    """A command that a job runs before it has failed; nothing was stored."""
+    """A command that a job runs before it, after it or on an error has failed."""
 
 
 class LockedError(BakthatError):

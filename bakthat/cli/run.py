@@ -20,6 +20,7 @@ from bakthat.system.text import shortage_error
 # A module registers its commands when it is imported, and --help lists them in that order.
 # isort: off
 from bakthat.cli.commands import backup
+from bakthat.cli.commands.jobs import run as jobs
 from bakthat.cli.commands import restore
 from bakthat.cli.commands import show
 from bakthat.cli.commands import retention
@@ -28,11 +29,12 @@ from bakthat.cli.commands import upkeep
 from bakthat.cli.commands import cold
 from bakthat.cli.commands import configuration
 from bakthat.cli.commands import diagnosis
-from bakthat.cli.commands import schedule
+from bakthat.cli.commands.jobs import schedule
 # isort: on
 
 SUBJECTS = (
     backup,
+    jobs,
     restore,
     show,
     retention,

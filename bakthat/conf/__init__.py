@@ -8,7 +8,12 @@ from bakthat.conf.configuration import (
     load_jobs,
     read_configuration,
 )
-from bakthat.conf.environment import default_config, default_profile
+from bakthat.conf.environment import (
+    DRILL_VARIABLE,
+    HOOK_VARIABLES,
+    default_config,
+    default_profile,
+)
 from bakthat.conf.files.content import remember_pipes
 from bakthat.conf.job import Job, JobSource
 from bakthat.conf.loading import LoadedProfile, Source, destination_without_file, load_profile
@@ -29,6 +34,8 @@ __all__ = [
     "DEFAULT_CONFIG",
     "DEFAULT_DATABASE",
     "DEFAULT_PROFILE",
+    "DRILL_VARIABLE",
+    "HOOK_VARIABLES",
     "KEYS",
     "PATHS",
     "Configuration",

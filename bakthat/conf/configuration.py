@@ -63,38 +63,41 @@ class Configuration:
         """The jobs by their names, in their order. Raises ConfigError for the first problem."""
         for problem in self.problems_of_jobs():
             raise problem
-        return {
-            name: LoadedJob(
-                name,
-                job_of(_jobs_in(file)[name], directory_of(file.path)),
-                file.place(JOBS, name),
-            )
-            for name, file in self.unchecked_jobs.items()
-        }
+        return {name: self._loaded(name) for name in self.unchecked_jobs}
 
     def job(self, name: str) -> LoadedJob:
-        """Return the job *name*. Raises ConfigError: also when there is none of that name."""
-        found = self.jobs
-        if name not in found:
-            known = ", ".join(map(printable, found)) or "none"
+        """Return the job *name*; what is wrong with others does not matter.
+
+        Raises ConfigError, also when there is no job of that name.
+        """
+        known = self.unchecked_jobs
+        if name not in known:
+            names = ", ".join(map(printable, known)) or "none"
             raise ConfigError(
-                f"{self.path}: no job '{printable(name)}' (there are: {known})",
-                hint=did_you_mean(name, found) or "write it below 'jobs' in the configuration",
+                f"{self.path}: no job '{printable(name)}' (there are: {names})",
+                hint=did_you_mean(name, known) or "write it below 'jobs' in the configuration",
             )
-        return found[name]
+        for problem in self._problems_of(known[name], name):
+            raise problem
+        return self._loaded(name)
+
+    def _loaded(self, name: str) -> LoadedJob:
+        file = self.unchecked_jobs[name]
+        job = job_of(_jobs_in(file)[name], directory_of(file.path))
+        return LoadedJob(name, job, file.place(JOBS, name))
 
     def problems_of_jobs(self) -> Iterator[ConfigError]:
         """Yield everything that is wrong with the jobs."""
         for file in self.files:
-            if file.jobs is not None and not isinstance(file.jobs, Mapping):
-                yield ConfigError(
-                    f"{file.place(JOBS)}: '{JOBS}' must hold jobs by name, not "
-                    f"{settings.kind(file.jobs)}",
-                    hint="write the name of a job on an indented line, and its keys below it",
-                )
-                continue
+            yield from _problems_of_shape(file)
             for name in _jobs_in(file):
                 yield from self._problems_of(file, name)
+
+    def check_shape(self) -> None:
+        """Raise ConfigError for a file of which it is not known which jobs it has."""
+        for file in self.files:
+            for problem in _problems_of_shape(file):
+                raise problem
 
     def _problems_of(self, file: ConfigFile, name: str) -> Iterator[ConfigError]:
         problem = problem_of_job_name(name, file.place(JOBS, name))
@@ -162,6 +165,14 @@ def _check_unique(files: tuple[ConfigFile, ...]) -> None:
                     f"{place}: the {kind} '{printable(name)}' is in {other} too",
                     hint="give one of them another name, or remove it",
                 )
+
+
+def _problems_of_shape(file: ConfigFile) -> Iterator[ConfigError]:
+    if file.jobs is not None and not isinstance(file.jobs, Mapping):
+        yield ConfigError(
+            f"{file.place(JOBS)}: '{JOBS}' must hold jobs by name, not {settings.kind(file.jobs)}",
+            hint="write the name of a job on an indented line, and its keys below it",
+        )
 
 
 def _jobs_in(file: ConfigFile) -> dict[str, Any]:

@@ -28,6 +28,22 @@ CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 """The directory with the credentials of a service, which systemd makes and sets."""
 _CREDENTIAL_PREFIX = "bakthat."
 
+HOOK_VARIABLES: Mapping[str, str] = {
+    "BAKTHAT_JOB": "The name of the job",
+    "BAKTHAT_HOOK": "``before``, ``after`` or ``on_error``",
+    "BAKTHAT_SOURCES": "The sources of the job: paths, URLs without a password, names of commands",
+    "BAKTHAT_RESULT": "Not for ``before``: ``done``, ``incomplete``, ``failed`` or ``locked``",
+    "BAKTHAT_ERROR": "Not for ``before``: the first error, in one line; or empty",
+    "BAKTHAT_FAILED_SOURCES": "Not for ``before``: the sources that failed, also in part, and those "
+    "that were left to another run",
+    "BAKTHAT_SETS": "Not for ``before``: the set of each backup that was stored",
+    "BAKTHAT_STORED_FILENAMES": "Not for ``before``: the stored filename of each of them",
+    "BAKTHAT_SIZES": "Not for ``before``: the bytes that each of them takes in the storage",
+}
+"""What the commands of a job get in their environment. A bakthat command among them ignores it."""
+DRILL_VARIABLE = "BAKTHAT_DRILL"
+"""What a command that checks a drill gets: the directory, or the URL of the scratch database."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -172,7 +188,8 @@ def _content_of(given: str, variable: str) -> str:
 
 def _unknown() -> Iterator[str]:
     """Yield a warning about each variable that looks like one of bakthat's and is none."""
-    known = {"CONFIG", "PROFILE"}
+    given = (CONFIG_VARIABLE, PROFILE_VARIABLE, DRILL_VARIABLE, *HOOK_VARIABLES)
+    known = {each.removeprefix(PREFIX) for each in given}
     known |= {f"{key.upper()}{suffix}" for key in KEYS for suffix in ("", FILE_SUFFIX)}
     for variable in sorted(os.environ):
         name = variable.removeprefix(PREFIX)

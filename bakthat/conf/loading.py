@@ -69,6 +69,8 @@ class LoadedProfile(Mapping[str, Any]):
     """Whether neither a file nor a variable says where to store, so that it is done locally."""
     sources: Mapping[str, Source] = field(default_factory=dict)
     """Where the values come from, by their keys; those of other keys are defaults."""
+    job: str = ""
+    """The job that uses it, which its backups name; "" for none."""
 
     def __getitem__(self, key: str) -> Any:
         return self.mapping[key]

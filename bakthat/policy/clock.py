@@ -1,4 +1,4 @@
-"""How far the clock of this machine may be from that of a storage."""
+"""Clocks: how far that of this machine may be from a storage's, and what is due by it."""
 
 from __future__ import annotations
 
@@ -30,3 +30,13 @@ def clock_finding(seconds: float, *, is_refused: bool = False) -> Finding:
     if off >= ADVISED_SECONDS:
         return advice("clock", detail, _HINT)
     return good("clock", detail)
+
+
+def is_due(last: int | None, every: int, now: int) -> bool:
+    """Return whether what is to be done each *every* seconds is due *now*, and was done at *last*.
+
+    Both times are epoch seconds; None means never. A twentieth of the time may be missing, since
+    what runs each night never runs at the same second. What was done in the future is due: a clock
+    is or was wrong.
+    """
+    return last is None or last > now or now - last >= every - every // 20

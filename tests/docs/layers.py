@@ -29,13 +29,14 @@ LAYERS: dict[str, list[str]] = {
         "session",
         "operations",
         "drills helper",
+        "jobs",
         "cli",
         "__main__",
     ],
     "bakthat.system": [
         "text",
         "bandwidth file_log files linux paths signals streams threads",
-        "disks programs terminal",
+        "disks locks programs terminal",
     ],
     "bakthat.system.programs": ["_supervisor ended program", "_pipes", "running"],
     "bakthat.format": ["names description entry", "index"],
@@ -175,6 +176,12 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.operations.status": ["sets"],
     "bakthat.operations.sync": ["report", "indexes", "operation"],
+    "bakthat.jobs": [
+        "backup report schedule telling upkeep",
+        "hooks preview",
+        "run",
+    ],
+    "bakthat.jobs.schedule": ["when words", "service", "units crontab", "systemd"],
     "bakthat.cli": [
         "configure exit_codes messages process signals",
         "output",
@@ -186,8 +193,9 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.cli.commands": [
         "findings preview tar_listing",
-        "backup browse cold configuration diagnosis restore retention show upkeep",
+        "backup browse cold configuration diagnosis jobs restore retention show upkeep",
     ],
+    "bakthat.cli.commands.jobs": ["run schedule"],
     "bakthat.cli.completion": ["names script"],
     "bakthat.cli.configure": [
         "asking files key_page",
@@ -200,7 +208,7 @@ LAYERS: dict[str, list[str]] = {
 
 MAY_IMPORT: dict[str, str] = {
     # What each package or module at the top imports; "bakthat" is bakthat/__init__.py.
-    "bakthat": "drills errors format hooks operations",
+    "bakthat": "drills errors format hooks jobs operations",
     "errors": "",
     "system": "errors",
     "format": "errors system",
@@ -222,9 +230,10 @@ MAY_IMPORT: dict[str, str] = {
     "operations": "errors system format policy archive crypto backends conf database models"
     " passwords pipeline notify session",
     "drills": "errors system archive conf models passwords session operations",
+    "jobs": "errors system format policy hooks conf models session operations drills",
     "helper": "errors system format conf models operations",
     "cli": "bakthat errors system format policy archive crypto backends conf models passwords"
-    " session operations",
+    " session operations jobs",
     "__main__": "cli",
 }
 
@@ -247,9 +256,10 @@ ONLY_FROM: dict[str, str] = {
     "backends.s3": "",
     "backends.s3.backend": "backends backends.s3.probes operations.key_values session.vault",
     "backends.s3.probes": "backends",
-    "operations.sources": "drills operations.backup.* operations.restore.* operations.status.*",
+    "operations.sources": "drills jobs.* operations.backup.* operations.restore.*"
+    " operations.status.*",
     "operations.sources.databases.url": "operations.sources.expected operations.sources.servers"
-    " operations.restore.* cli.options",
+    " operations.restore.* jobs.schedule.* cli.options",
 }
 
 EXCEPTIONS = {

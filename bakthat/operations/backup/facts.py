@@ -38,6 +38,8 @@ class BackupFacts:
     tags: str
     parent: Parent | None
     """What an increment is made from; None for a full."""
+    job: str = ""
+    """The job that makes it; "" for none."""
 
     def identity(self, date: int) -> str:
         """Return what an archive says of itself (see :func:`archive_identity`)."""
@@ -148,6 +150,8 @@ class BackupFacts:
         }
         if self.parent is not None and totals is not None:
             result["unchanged"], result["removed"] = totals.unchanged, totals.removed
+        if self.job:
+            result["job"] = self.job
         if report.sha256:
             result["sha256"] = report.sha256
         if index_size is not None:

@@ -83,7 +83,10 @@ class NewBackup:
 
     @property
     def _facts(self) -> BackupFacts:
-        return BackupFacts(self.session.host, self.source, self.keys, self.tags, self.parent)
+        session = self.session
+        return BackupFacts(
+            session.host, self.source, self.keys, self.tags, self.parent, session.loaded.job
+        )
 
     def store(
         self,

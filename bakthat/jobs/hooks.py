@@ -1,0 +1,79 @@
+"""The commands that a job runs before it, after it, and when something has failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from bakthat.errors import HookError
+from bakthat.jobs.report import JobOutcome, JobReport
+from bakthat.system.programs import RunningProgram, shell_program
+from bakthat.system.text import printable, reason_of
+
+BEFORE, AFTER, ON_ERROR = "before", "after", "on_error"
+
+_MOST_BYTES = 64 * 1024
+"""Of the lines of one variable. The system takes no variable above 128 KiB, and the later lines of
+a list are missed less than the command."""
+
+
+def variables(moment: str, report: JobReport) -> dict[str, str]:
+    """Return what the commands of a *moment* get in their environment.
+
+    :data:`bakthat.conf.HOOK_VARIABLES` describes it.
+    """
+    found = {
+        "BAKTHAT_JOB": printable(report.job),
+        "BAKTHAT_HOOK": moment,
+        "BAKTHAT_SOURCES": _lines(each.source.text for each in report.sources),
+    }
+    if moment == BEFORE:
+        return found
+    failed = report.sources_that(JobOutcome.FAILED, JobOutcome.LOCKED)
+    error = next((str(each) for each in report.all_problems), "")
+    return found | {
+        "BAKTHAT_RESULT": report.outcome.value,
+        "BAKTHAT_ERROR": _lines([printable(error)]),
+        "BAKTHAT_FAILED_SOURCES": _lines(each.text for each in failed),
+        "BAKTHAT_SETS": _lines(printable(each.filename) for each in report.backups),
+        "BAKTHAT_STORED_FILENAMES": _lines(
+            printable(each.stored_filename) for each in report.backups
+        ),
+        "BAKTHAT_SIZES": _lines(str(each.size) for each in report.backups),
+    }
+
+
+def run_hook(
+    moment: str, lines: Sequence[str], number: int, environment: Mapping[str, str]
+) -> None:
+    """Run one of the *lines* of a *moment*, by its *number* from 0 on, in a shell.
+
+    Its output is logged as that of every program, and what it leaves in the background is ended
+    with it. Raises HookError when it fails; the line, which may hold a secret, is not quoted.
+    """
+    job = environment["BAKTHAT_JOB"]
+    which = f"command {number + 1} of '{moment}'" if len(lines) > 1 else f"the command '{moment}'"
+    program = replace(shell_program(lines[number]), name=moment, environment=environment)
+    try:
+        with RunningProgram(program) as running:
+            ended = running.wait()
+    except OSError as exc:
+        raise HookError(f"{job}: {which} cannot be run: {reason_of(exc)}") from exc
+    if not ended.succeeded:
+        raise HookError(
+            f"{job}: {which} {ended.problem()}",
+            hint="run it in a shell to see what is wrong"
+            if moment != BEFORE
+            else "nothing was stored; run it in a shell to see what is wrong",
+        )
+
+
+def _lines(values: Iterable[str]) -> str:
+    """Return lines without the end of the last one, as many as a variable can hold."""
+    lines, size = [], 0
+    for each in values:
+        size += len(each.encode(errors="replace")) + 1
+        if size > _MOST_BYTES:
+            break
+        lines.append(each)
+    return "\n".join(lines)

@@ -1,0 +1,67 @@
+"""What a job would do, without storing anything and without running its commands."""
+
+from __future__ import annotations
+
+from bakthat.conf import Job, JobSource, LoadedProfile
+from bakthat.drills import DRILL
+from bakthat.jobs.backup import rotate_set_of
+from bakthat.jobs.report import JobReport, SourceReport
+from bakthat.jobs.telling import error_of, named
+from bakthat.jobs.upkeep import CHECK, due, sets_of
+from bakthat.operations.backup.stream import seconds_of
+from bakthat.operations.sources.expected import set_name
+from bakthat.operations.sources.files import BackupSource
+from bakthat.operations.sources.servers import open_server
+from bakthat.session.session import Session
+from bakthat.session.sets import BackupSet
+
+
+def preview(session: Session, loaded: LoadedProfile, job: Job, report: JobReport) -> None:
+    """Fill *report* with what the job would do now. What cannot be found out is a problem in it.
+
+    A database is asked whether it could be dumped; a command is not run.
+    """
+    for each in report.sources:
+        each.is_dry_run = True
+        try:
+            _look_at(session, each.source)
+        except Exception as exc:  # noqa: BLE001  # the other sources are looked at too
+            each.problems.append(named(error_of(exc), report.job, each.source.text))
+        try:
+            _foresee(session, loaded, job, report, each)
+        except Exception as exc:  # noqa: BLE001  # see above
+            each.problems.append(named(error_of(exc), report.job, each.source.text))
+
+
+def _look_at(session: Session, source: JobSource) -> None:
+    """Raise what a backup of the source would raise at its beginning."""
+    if source.is_url:
+        server, name = open_server(
+            session, source.path, via=source.via, timeout=seconds_of(source.timeout)
+        )
+        for each in [server.database(name)] if name is not None else server.databases():
+            each.check()
+    elif not source.command:
+        BackupSource.find(source.path, source.name, compress=session.profile.compress)
+
+
+def _foresee(
+    session: Session, loaded: LoadedProfile, job: Job, report: JobReport, of_source: SourceReport
+) -> None:
+    source = of_source.source
+    sets = sets_of(session, [source])
+    if job.rotate:
+        for each in sets:
+            of_source.rotated += rotate_set_of(loaded, each.backups[0], dry_run=True)
+    if job.check is not None:
+        report.check_due += _names(of_source, sets, due(sets, CHECK, job.check.every))
+    if job.drill is not None:
+        report.drill_due += _names(of_source, sets, due(sets, DRILL, job.drill.every))
+
+
+def _names(of_source: SourceReport, sets: list[BackupSet], due_sets: list[BackupSet]) -> list[str]:
+    """Return the names of the sets that are due: also of one that the run would make first."""
+    if not sets and not of_source.problems:
+        source = of_source.source
+        return [set_name(source) or source.text]
+    return [each.name for each in due_sets]

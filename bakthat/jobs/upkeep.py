@@ -1,0 +1,101 @@
+"""The checks and drills of a job's sets, where they are due."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from bakthat import models
+from bakthat.conf import JobSource, LoadedProfile
+from bakthat.conf.job import JobCheck, JobDrill
+from bakthat.drills import drill, is_loaded
+from bakthat.errors import StorageError, UsageError
+from bakthat.operations.check.operation import check
+from bakthat.operations.check.result import CheckResult
+from bakthat.operations.restore.stream import dump_kind_of
+from bakthat.operations.sources.expected import fits
+from bakthat.operations.sources.servers import check_kind
+from bakthat.policy.clock import is_due
+from bakthat.session.session import Session
+from bakthat.session.sets import BackupSet, divide
+from bakthat.system.text import counted, printable
+
+CHECK = "check"
+"""The key of the metadata that has the result of the last check of a backup."""
+
+
+def sets_of(session: Session, sources: Sequence[JobSource]) -> list[BackupSet]:
+    """Return this host's sets that the sources of a job make. Raises CatalogError."""
+    with models.catalog(session.catalog_path):
+        rows = models.Backups.search("", session.containers(session.destination))
+    sets = divide(each for each in rows if each.host == session.host)
+    return [found for found in sets if any(fits(each, found) for each in sources)]
+
+
+def due(sets: Sequence[BackupSet], what: str, every: int) -> list[BackupSet]:
+    """Return the sets of which no backup has had a check or drill, *what*, for *every* seconds."""
+    now = int(time.time())
+    found = []
+    for each in sets:
+        dates = [_date_of(backup.metadata.get(what)) for backup in each.backups]
+        last = max((date for date in dates if date is not None), default=None)
+        if is_due(last, every, now):
+            found.append(each)
+    return found
+
+
+def _date_of(result: Any) -> int | None:
+    date = result.get("date") if isinstance(result, dict) else None
+    return date if isinstance(date, int) else None
+
+
+def check_set(loaded: LoadedProfile, found: BackupSet, how: JobCheck) -> list[CheckResult]:
+    """Check the backups of a set; return what :func:`bakthat.check` does."""
+    return check(found.name, conf=loaded, host=found.host, sample=how.sample, prompt="no")
+
+
+def problem_of(results: Sequence[CheckResult], found: BackupSet) -> StorageError | None:
+    """Return the error of a check that has found something, else None."""
+    bad = [each for each in results if not each.is_good]
+    if not bad:
+        return None
+    first, name = bad[0], printable(found.name)
+    detail = f": {first.detail}" if first.detail else ""
+    return StorageError(
+        f"{len(bad)} of {counted(len(results), 'backup')} of {name} failed the check, the first is "
+        f"{printable(first.backup.stored_filename)}: {first.verdict.value}{detail}",
+        hint="bakthat check with the name of the set shows all",
+    )
+
+
+def drill_newest(loaded: LoadedProfile, found: BackupSet, how: JobDrill) -> models.Backups:
+    """Drill the newest backup of a set, and return it; raises what :func:`bakthat.drill` raises.
+
+    What is for a database is left out where the backup is no dump, and the server where the dump is
+    not of its kind: a job may have sources of several kinds.
+    """
+    newest = found.backups[0]
+    kind = dump_kind_of(newest)
+    of_database: dict[str, Any] = {}
+    if is_loaded(kind):
+        of_database["check"] = how.check
+        if how.into is not None and _is_for(how.into, kind):
+            of_database |= {"into": how.into, "via": how.via}
+    return drill(
+        newest.stored_filename,
+        conf=loaded,
+        host=found.host,
+        check_command=how.check_command,
+        scratch=how.scratch,
+        prompt="no",
+        **of_database,
+    )
+
+
+def _is_for(url: str, kind: str) -> bool:
+    try:
+        check_kind(url, kind)
+    except UsageError:
+        return False
+    return True
