@@ -34,8 +34,8 @@ HOOK_VARIABLES: Mapping[str, str] = {
     "BAKTHAT_SOURCES": "The sources of the job: paths, URLs without a password, names of commands",
     "BAKTHAT_RESULT": "Not for ``before``: ``done``, ``incomplete``, ``failed`` or ``locked``",
     "BAKTHAT_ERROR": "Not for ``before``: the first error, in one line; or empty",
-    "BAKTHAT_FAILED_SOURCES": "Not for ``before``: the sources that failed, also in part, and those "
-    "that were left to another run",
+    "BAKTHAT_FAILED_SOURCES": "Not for ``before``: the sources that failed or that another run "
+    "holds",
     "BAKTHAT_SETS": "Not for ``before``: the set of each backup that was stored",
     "BAKTHAT_STORED_FILENAMES": "Not for ``before``: the stored filename of each of them",
     "BAKTHAT_SIZES": "Not for ``before``: the bytes that each of them takes in the storage",

@@ -39,7 +39,8 @@ def due(sets: Sequence[BackupSet], what: str, every: int) -> list[BackupSet]:
     found = []
     for each in sets:
         dates = [_date_of(backup.metadata.get(what)) for backup in each.backups]
-        last = max((date for date in dates if date is not None), default=None)
+        # Of a clock that was wrong once, no later check would be seen.
+        last = max((date for date in dates if date is not None and date <= now), default=None)
         if is_due(last, every, now):
             found.append(each)
     return found

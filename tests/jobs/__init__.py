@@ -1,0 +1,1 @@
+"""Jobs: what runs several operations, and when."""
