@@ -126,7 +126,7 @@ def _credentials() -> dict[str, str]:
         raise ConfigError(
             f"{CREDENTIALS_VARIABLE}: cannot read the directory '{printable(directory)}': "
             f"{reason_of(exc)}",
-            hint=f"run bakthat as the user of the service, or {unset(CREDENTIALS_VARIABLE)}",
+            hint=f"run it as the user of the service, or {unset(CREDENTIALS_VARIABLE)}",
         ) from exc
     return {
         name.removeprefix(_CREDENTIAL_PREFIX): os.path.join(directory, name)
