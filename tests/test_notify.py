@@ -586,3 +586,34 @@ def test_the_plugins_are_what_the_package_names() -> None:
     for name in bakthat.notify.__all__:
         plugin = getattr(bakthat.notify, name)
         assert plugin.section == name.lower()
+
+
+# Settings in a file, or of a program
+
+
+@pytest.mark.parametrize("way", ["file", "command"])
+def test_the_settings_may_be_in_a_file_or_come_from_a_program(
+    local: Conf, tree: Path, server: HttpListener, tmp_path: Path, way: str
+) -> None:
+    path = tmp_path / "settings.yml"
+    path.write_text(f"url: {server.url}/secret-uuid\n")
+    value = str(path) if way == "file" else ["cat", str(path)]
+    conf = {**local, "plugins": ["bakthat.notify.Healthchecks"], f"healthchecks_{way}": value}
+    bakthat.backup(tree, conf=conf, password="")
+    assert server.paths() == ["/secret-uuid/start", "/secret-uuid"]
+
+
+def test_settings_of_a_file_are_checked_as_those_of_the_profile(
+    local: Conf, tree: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "settings.yml"
+    path.write_text("uri: https://h/secret-uuid\n")
+    conf = {**local, "plugins": ["bakthat.notify.Webhook"], "webhook_file": str(path)}
+    with pytest.raises(ConfigError, match="unknown key 'uri' below 'webhook'") as caught:
+        bakthat.backup(tree, conf=conf, password="")
+    assert "secret" not in str(caught.value) + caught.value.hint
+    path.write_text("https://h/secret-uuid\n")
+    with pytest.raises(ConfigError, match="must be a mapping of settings, not text") as caught:
+        bakthat.backup(tree, conf=conf, password="")
+    assert "secret" not in str(caught.value) + caught.value.hint
+    assert not Path(local["local_path"]).exists()

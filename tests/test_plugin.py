@@ -566,3 +566,62 @@ def test_importing_the_module_loads_nothing_heavy() -> None:
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT)},
     )
     assert not {"boto3", "cryptography", "yaml", "isal"} & set(done.stdout.split())
+
+
+# Settings in a file, or of a program
+
+
+@pytest.mark.parametrize("way", ["file", "command"])
+def test_a_plugin_gets_its_settings_also_from_a_file_or_a_program(
+    conf: Conf, tree: Path, diary: Path, tmp_path: Path, way: str
+) -> None:
+    (tmp_path / "settings").write_text(f"diary: {conf.pop('plugin_settings')['diary']}\n")
+    path = str(tmp_path / "settings")
+    keys = {"plugin_settings_file": path, "plugin_settings_command": ["cat", path]}
+    conf |= {"plugins": ["diaries.Diary"], f"plugin_settings_{way}": keys[f"plugin_settings_{way}"]}
+    bakthat.backup(tree, conf=conf, password="")
+    assert entries(diary) == ["Diary activate", "Diary before_backup", "Diary on_backup"]
+
+
+def test_settings_that_cannot_be_read_are_an_error_with_the_place_of_the_plugin(
+    conf: Conf, tree: Path, plugins_dir: Path, isolated_environment: Path
+) -> None:
+    config = isolated_environment / ".bakthat.yml"
+    conf |= {"plugins": ["diaries.Diary"], "plugin_settings_file": "nowhere"}
+    del conf["plugin_settings"]
+    write_config(config, default=conf)
+    with pytest.raises(ConfigError) as caught:
+        bakthat.backup(tree, password="")
+    message = str(caught.value)
+    assert message.startswith(f"{config}:")
+    assert message.endswith(
+        f": profile 'default': plugin 'diaries.Diary': cannot read the plugin settings file "
+        f"'{isolated_environment / 'nowhere'}': no such file or directory"
+    )
+    assert caught.value.hint == "check the name and that this user may read it"
+    assert plugins_dir.exists()
+    assert not Path(conf["local_path"]).exists()
+
+
+def test_a_plugin_is_given_no_other_secret_than_its_settings(
+    conf: Conf, tree: Path, plugins_dir: Path, tmp_path: Path
+) -> None:
+    write_plugin(
+        plugins_dir,
+        "curious",
+        """
+        class Curious(Plugin):
+            section = "webhook"
+
+            def activate(self):
+                assert self.conf["webhook"] == {"url": "https://h/x"}
+                assert "secret_key" not in self.conf
+        """,
+    )
+    conf |= {
+        "plugins": ["curious.Curious"],
+        "webhook_command": ["echo", "{url: https://h/x}"],
+        "secret_key_command": ["touch", str(tmp_path / "ran")],
+    }
+    bakthat.backup(tree, conf=conf, password="")
+    assert not (tmp_path / "ran").exists()

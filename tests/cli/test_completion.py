@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commandline import PATIENCE, CommandLine
+from tests.support.profiles import write_config
 
 pytestmark = pytest.mark.slow
 
@@ -338,6 +339,20 @@ def test_whatever_is_wrong_offers_nothing_and_says_nothing(user: CommandLine) ->
     catalog.write_bytes(content)
     assert names(user) == ["mydir"]
     assert names(user, "zzz") == names(user, "") == []
+
+
+@pytest.mark.parametrize("way", ["file", "command"])
+def test_no_program_runs_and_no_file_is_read_to_find_the_catalog(
+    user: CommandLine, way: str
+) -> None:
+    os.mkfifo(user.home / "fifo")
+    program = user.home / "program"
+    program.write_text(f"#!/bin/sh\necho > {user.home / 'ran'}; echo {user.home}/.bakthat.sqlite\n")
+    program.chmod(0o700)
+    value = user.home / "fifo" if way == "file" else program
+    write_config(user.home / ".bakthat.yml", default={f"database_{way}": str(value)})
+    assert names(user) == []
+    assert not (user.home / "ran").exists()
 
 
 def test_a_catalog_that_is_being_written_is_read_as_it_was(user: CommandLine) -> None:

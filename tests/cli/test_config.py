@@ -11,7 +11,9 @@ import yaml
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # ships no types
 
 from bakthat.conf import KEYS, json_schema, load_profile
+from bakthat.conf.profile import SECRETS
 from bakthat.crypto import age
+from bakthat.operations.configuration import show
 from tests.cli.test_json import checked_lines
 from tests.support.commandline import CommandLine, untimed
 
@@ -217,6 +219,59 @@ def test_a_pipe_that_a_key_names_is_not_read(user: CommandLine) -> None:
     assert user.run("config", "check").code == 0
 
 
+@pytest.mark.parametrize("key", SECRETS)
+def test_a_file_of_a_secret_that_is_missing_is_a_problem_and_its_content_is_none(
+    user: CommandLine, key: str
+) -> None:
+    text = f"default:\n  s3_bucket: b\n  {key}_file: secret\n"
+    path = write(
+        user, f"{text}  plugins: [bakthat.notify.Webhook]\n  webhook: {{url: 'https://h'}}\n"
+    )
+    done = user.run("config", "check")
+    assert done.code == 1
+    assert done.stdout.splitlines() == [
+        f"{path}:3: profile 'default': the file of '{key}_file' does not exist: "
+        f"{user.home / 'secret'}"
+    ]
+    (user.home / "secret").write_bytes(b"\xff")
+    assert user.run("config", "check").code == 0
+
+
+def test_a_credential_is_checked_as_a_variable_is(user: CommandLine) -> None:
+    write(user, "default: {s3_bucket: b}\n")
+    directory = user.home / "credentials"
+    env = {"CREDENTIALS_DIRECTORY": str(directory)}
+    done = user.run("config", "check", env=env)
+    assert done.code == 1
+    assert done.stdout.splitlines() == [
+        f"CREDENTIALS_DIRECTORY: cannot read the directory '{directory}': "
+        "no such file or directory",
+        "  hint: run bakthat as the user of the service, or unset it: unset CREDENTIALS_DIRECTORY",
+    ]
+    directory.mkdir()
+    (directory / "bakthat.secret_kee").write_text(SECRET)
+    (directory / "bakthat.password").mkdir()
+    done = user.run("config", "check", env=env)
+    assert done.stdout.splitlines() == [
+        "warning: unknown credential bakthat.secret_kee; did you mean bakthat.secret_key?",
+        "CREDENTIALS_DIRECTORY: the file of 'password_file' is a directory: "
+        f"{directory / 'bakthat.password'}",
+    ]
+
+
+@pytest.mark.parametrize("way", ["file", "command"])
+def test_settings_that_would_have_to_be_read_are_not_checked(user: CommandLine, way: str) -> None:
+    (user.home / "settings").write_text("url: 1")
+    write(
+        user,
+        "default: {s3_bucket: b, plugins: [bakthat.notify.Webhook], "
+        f"webhook_{way}: {user.home / 'settings'}}}\n",
+    )
+    done = user.run("config", "check")
+    assert (done.code, done.stdout) == (0, "")
+
+
+# show
 # show
 
 PROFILE = f"""\
@@ -312,6 +367,54 @@ def test_the_profile_in_force_as_json(user: CommandLine, tmp_path: Path) -> None
     assert found["timeout"] == {"value": 60, "source": "default"}
     assert found["s3_bucket"] == {"value": None, "source": "default"}
     assert summary["profile"] == "default"
+
+
+@pytest.mark.parametrize("key", SECRETS)
+@pytest.mark.parametrize("way", ["file", "command"])
+def test_where_a_secret_comes_from_is_shown_and_not_what_it_is(
+    user: CommandLine, key: str, way: str
+) -> None:
+    value = "secret" if way == "file" else f"curl -H {SECRET}"
+    path = write(user, f"default:\n  s3_bucket: b\n  {key}_{way}: {value}\n")
+    (user.home / "secret").write_text(SECRET)
+    done = user.run("config", "show")
+    assert (done.code, done.stderr) == (0, "")
+    assert SECRET not in done.stdout
+    shown = yaml.safe_load(done.stdout)["default"]
+    assert key not in shown
+    assert shown[f"{key}_{way}"] == (str(user.home / "secret") if way == "file" else "curl ***")
+    assert f"# {path}:3\n" in done.stdout
+    assert f" {key}," not in done.stdout.partition("# Not set: ")[2]
+
+
+def test_a_credential_is_shown_where_it_comes_from(user: CommandLine) -> None:
+    write(user, f"default: {{secret_key: {SECRET}}}\n")
+    path = user.home / "credentials" / "bakthat.secret_key"
+    path.parent.mkdir()
+    path.write_text(SECRET)
+    env = {"CREDENTIALS_DIRECTORY": str(path.parent)}
+    done = user.run("config", "show", env=env)
+    assert SECRET not in done.stdout
+    (line,) = (line for line in done.stdout.splitlines() if "secret_key" in line)
+    assert line.split() == ["secret_key_file:", str(path), "#", "CREDENTIALS_DIRECTORY"]
+
+
+@pytest.mark.parametrize(
+    ("database", "shown"),
+    [
+        ("/srv/a:b@c?d", "/srv/a:b@c?d"),
+        ("postgresql://db/bakthat", "postgresql://db/bakthat"),
+        ("postgresql://me@db:5432/bakthat", "postgresql://me@db:5432/bakthat"),
+        (f"postgresql://me:{SECRET}@db/bakthat", "postgresql://me:***@db/bakthat"),
+        (f"mysql://:{SECRET}@db/bakthat", "mysql://:***@db/bakthat"),
+        (f"mysql://me:a/{SECRET}@b@db:1/bakthat", "mysql://me:***@db:1/bakthat"),
+        (f"mysql://me:a?{SECRET}@db/bakthat", "mysql://me:***?***"),
+        (f"mysql://db/bakthat?password={SECRET}", "mysql://db/bakthat?***"),
+        (f"mysql://me:{SECRET}@db/bakthat?password={SECRET}", "mysql://me:***@db/bakthat?***"),
+    ],
+)
+def test_a_catalog_is_shown_without_the_password_of_its_url(database: str, shown: str) -> None:
+    assert show.without_secrets("database", database) == shown
 
 
 def test_a_profile_that_is_wrong_is_not_shown(user: CommandLine) -> None:

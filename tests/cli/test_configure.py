@@ -132,6 +132,30 @@ def test_a_dash_removes_a_value_and_the_secret_key_with_its_access_key(user: Com
     assert profile_of(user) == {**WITHOUT_ENCRYPTION, "default_destination": "s3", "s3_bucket": "b"}
 
 
+@pytest.mark.parametrize("way", ["file", "command"])
+def test_a_secret_key_from_elsewhere_is_kept_replaced_and_removed_by_an_answer(
+    user: CommandLine, way: str
+) -> None:
+    conf = {"access_key": "AK", f"secret_key_{way}": "/secret", "s3_bucket": "b"}
+    rest = {
+        "default_destination": "s3",
+        "region_name": "us-east-1",
+        "local_path": "~/.bakthat_store",
+    }
+    for answers, wanted in (
+        ("\n\n", {"access_key": "AK", f"secret_key_{way}": "/secret"}),
+        ("\nNEW\n", {"access_key": "AK", "secret_key": "NEW"}),
+        ("-\n\n", {}),
+    ):
+        write_config(user.home / ".bakthat.yml", default=conf)
+        done = user.run("configure", "--no-proof", stdin=f"{answers}\n\n\n\n\n\n\n")
+        assert done.code == 0, done.stderr
+        assert "AWS Secret Key (unchanged): " in done.stderr
+        found = {key: value for key, value in profile_of(user).items() if key not in rest}
+        assert found == {**wanted, "s3_bucket": "b"}
+
+
+# Wrong answers
 # Wrong answers
 
 

@@ -517,6 +517,21 @@ def test_only_the_secret_of_a_pair_that_is_known_can_be_replaced(user: CommandLi
     assert profile_of(user) == {**before, "secret_key": "SUPERSECRET"}
 
 
+@pytest.mark.parametrize("way", ["file", "command"])
+def test_a_secret_key_from_elsewhere_is_kept_and_replaced_and_removed(
+    user: CommandLine, way: str
+) -> None:
+    before = {"access_key": "AK", f"secret_key_{way}": "/secret", "s3_bucket": "b"}
+    write_config(user.home / ".bakthat.yml", default=before)
+    assert user.run("configure", "--bucket", "new", "--no-proof").code == 0
+    assert profile_of(user) == {**before, "s3_bucket": "new"}
+    assert user.run("configure", "--secret-key-file", "secret", "--no-proof").code == 0
+    assert profile_of(user) == {"access_key": "AK", "secret_key": "SUPERSECRET", "s3_bucket": "new"}
+    write_config(user.home / ".bakthat.yml", default=before)
+    assert user.run("configure", "--access-key", "-", "--no-proof").code == 0
+    assert profile_of(user) == {"s3_bucket": "b"}
+
+
 def test_the_files_of_a_page_and_a_key_may_have_any_name(user: CommandLine) -> None:
     (user.directory / "a b").mkdir()
     done = user.run(

@@ -64,7 +64,7 @@ def effective_settings(
         if way_of(loaded, key) not in (None, key):
             values[key] = None  # the default is not in force
     settings = [
-        Setting(key, _without_secrets(key, values[key]), loaded.source_of(key)) for key in KEYS
+        Setting(key, without_secrets(key, values[key]), loaded.source_of(key)) for key in KEYS
     ]
     if PASSWORD_VARIABLE in os.environ:  # it is used before every key of the profile
         position = list(KEYS).index("password")
@@ -89,7 +89,8 @@ def as_yaml(loaded: LoadedProfile, settings: list[Setting]) -> Iterator[str]:
     )
 
 
-def _without_secrets(key: str, value: Any) -> Any:
+def without_secrets(key: str, value: Any) -> Any:
+    """Return the value of a key with *** for what may be a secret."""
     if key in SECRETS and key in PATHS:
         return _without_password(value) if isinstance(value, str) else value
     if key in SECRETS:

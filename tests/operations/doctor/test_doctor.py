@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import bakthat
+from bakthat.conf.profile import SECRETS
 from bakthat.crypto import age
 from bakthat.errors import UsageError
 from bakthat.policy.finding import Finding, Verdict
@@ -213,6 +214,64 @@ def test_a_password_file_that_is_missing_or_open_to_others(local: Conf, tmp_path
     path.chmod(0o640)
     (found,) = bad(doctor(local, password_file=str(path)))
     assert found.hint == f"chmod 600 {path}"
+
+
+@pytest.mark.parametrize("key", SECRETS)
+def test_a_file_of_a_secret_that_is_open_to_others(local: Conf, tmp_path: Path, key: str) -> None:
+    path = tmp_path / "value"
+    path.write_text(str(tmp_path / "catalog") if key == "database" else "{}")
+    path.chmod(0o644)
+    findings = bad(doctor({**local, "password": "secret"}, **{SECRETS[key].file: str(path)}))
+    if key == "password":
+        findings = bad(doctor(local, password_file=str(path)))
+    (found,) = [each for each in findings if each.topic == "secrets"]
+    assert found.detail == f"others can read {path} (mode 0644)"
+    assert found.hint == f"chmod 600 {path}"
+    path.chmod(0o600)
+    findings = bad(doctor({**local, "password": "secret"}, **{SECRETS[key].file: str(path)}))
+    assert "secrets" not in [each.topic for each in findings]
+
+
+@pytest.mark.parametrize("key", ["secret_key", "database_password", "database", "plugin_settings"])
+def test_a_program_that_does_not_end_is_ended(conf: Conf, key: str, tmp_path: Path) -> None:
+    if key == "secret_key":
+        conf |= {"default_destination": "s3", "s3_bucket": "b", "access_key": "AK"}
+        conf["endpoint_url"] = "http://127.0.0.1:9"
+    if key == "plugin_settings":
+        conf |= {"plugins": ["mine.Mine"], "plugins_dir": str(tmp_path)}
+        code = (
+            "from bakthat.plugin import Plugin\nclass Mine(Plugin):\n    def activate(self): pass"
+        )
+        (tmp_path / "mine.py").write_text(code)
+    conf.pop(key, None)
+    started = time.monotonic()
+    command = ["sh", "-c", "echo secret; sleep 60"]
+    found = problems(doctor(conf, timeout=0.2, **{SECRETS[key].command: command}))
+    assert found
+    for each in found:
+        assert each.detail.endswith(f"{key}_command did not end within 0.2 seconds")
+        assert "it may wait for an answer" in each.hint
+    assert time.monotonic() - started < 30
+
+
+def test_the_password_of_databases_is_tried(conf: Conf) -> None:
+    found = the_problem(doctor(conf, database_password_command="true"))
+    assert (found.topic, found.detail) == (
+        "secrets",
+        "the output of database_password_command is empty",
+    )
+    assert bad(doctor(conf, database_password_command="echo secret")) == []
+
+
+@pytest.mark.parametrize("way", ["file", "command"])
+def test_settings_that_nothing_reads_are_named_by_their_key(
+    conf: Conf, tmp_path: Path, way: str
+) -> None:
+    (tmp_path / "value").write_text("{}")
+    (tmp_path / "value").chmod(0o600)
+    given = {"file": str(tmp_path / "value"), "command": "false"}[way]
+    (found,) = bad(doctor(conf, **{f"webhook_{way}": given}))
+    assert found.detail == f"the profile has 'webhook_{way}', but nothing reads it"
 
 
 def test_an_empty_password_of_the_environment(conf: Conf, monkeypatch: pytest.MonkeyPatch) -> None:
