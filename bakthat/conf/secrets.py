@@ -69,9 +69,8 @@ def read_secret(profile: Mapping[str, Any], key: str, *, timeout: float | None =
             f"{given.origin} holds a byte order mark",
             hint="save it as UTF-8 without a byte order mark (BOM)",
         )
-    if is_path(key):
-        return value_of(key, to_native(given.text), f"the path in {given.origin}")
-    return value_of(key, given.text, given.origin)
+    text = to_native(given.text) if is_path(key) else given.text
+    return value_of(key, text, given.origin)
 
 
 def secret_text(
@@ -87,10 +86,13 @@ def secret_text(
         what = f"{key.replace('_', ' ')} file"
         path = expanded(profile[way])
         text = read_secret_file(path, what).rstrip("\r\n")
-        return SecretText(_not_empty(text, f"the {what} '{path}'", key), f"the {what} '{path}'")
-    if way == ways.command:
-        return SecretText(_printed(profile[way], key, way, timeout), f"the output of {way}")
-    return None
+        origin = f"the {what} '{printable(path)}'"
+        text = _not_empty(text, origin, key)
+    elif way == ways.command:
+        text, origin = _printed(profile[way], key, way, timeout), f"the output of {way}"
+    else:
+        return None
+    return SecretText(text, f"the path in {origin}" if is_path(key) else origin)
 
 
 def read_secret_file(path: Path, what: str) -> str:
