@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, unquote_plus, urlsplit
 
 import pytest
 
 import bakthat
 from bakthat.errors import ConfigError, NoMatchError, SourceError
 from bakthat.models import Backups
-from bakthat.notify import base, prometheus
+from bakthat.notify import base, prometheus, uptime_kuma
 from tests.support.archives import unrestorable
 from tests.support.commandline import CommandLine
 from tests.support.http_listener import HttpListener, http_listener
@@ -51,8 +51,12 @@ def local(local: Conf, plugins_dir: Path) -> Conf:
 
 
 def with_plugin(conf: Conf, name: str, **settings: Any) -> Conf:
-    section = name.lower()
-    return {**conf, "plugins": [f"bakthat.notify.{name}"], section: settings}
+    return {**conf, "plugins": [f"bakthat.notify.{name}"], section_of(name): settings}
+
+
+def section_of(name: str) -> str:
+    """Return the key of a plugin's settings: uptime_kuma of UptimeKuma."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -98,7 +102,122 @@ def test_healthchecks_reports_an_incomplete_backup_as_a_failure(
     assert server.paths() == ["/uuid/start", "/uuid/fail"]
     said = server.requests[1].body.decode()
     assert said.startswith(f"incomplete: stored {made.stored_filename} (")
-    assert said.endswith(f"with 1 warning: {tree}/socket: is a socket; it is not stored")
+    assert said.endswith("), with 1 warning")
+
+
+@pytest.mark.parametrize("name", ["Healthchecks", "UptimeKuma", "Webhook", "Apprise"])
+@pytest.mark.parametrize("details", [None, False, True])
+def test_a_warning_of_the_log_is_sent_to_nobody_unless_asked(
+    name: str, details: bool | None, local: Conf, tree: Path, server: HttpListener
+) -> None:
+    need(name)
+    more = {} if details is None else {"details": details}
+    with socket.socket(socket.AF_UNIX) as left_out:
+        left_out.bind(str(tree / "socket"))
+        conf = with_plugin(local, name, **NAMES[name](server.url), **more)
+        made = bakthat.backup(tree, conf=conf, password="")
+    assert made.metadata["warnings"] == [f"{tree}/socket: is a socket; it is not stored"]
+    sent = unquote_plus(server.requests[-1].path) + server.requests[-1].body.decode()
+    assert "1 warning" in sent
+    assert (f"1 warning: {tree}/socket: is a socket" in sent) is bool(details)
+    assert ("/socket" in sent) is bool(details)
+
+
+def test_a_webhook_gets_what_a_program_has_said_only_when_it_asks(
+    local: Conf, server: HttpListener
+) -> None:
+    program = "echo SAID >&2; echo data"
+    for details in (False, True):
+        conf = with_plugin(local, "Webhook", url=f"{server.url}/x", details=details)
+        made = bakthat.backup(command=program, custom_filename="dump", conf=conf, password="")
+        assert made.metadata["producer"]["stderr"] == "SAID"
+    bare, full = (json.loads(each.body)["backups"][0] for each in server.requests)
+    assert "SAID" not in str(bare)
+    assert bare["metadata"]["producer"].keys() == {"exit_code", "seconds"}
+    assert full == made.as_dict()
+
+
+@pytest.mark.parametrize("name", ["Healthchecks", "UptimeKuma", "Webhook", "Apprise"])
+def test_details_are_true_or_false(name: str, local: Conf) -> None:
+    need(name)
+    conf = with_plugin(local, name, **NAMES[name]("http://h"), details="yes please")
+    assert f"'details' below '{section_of(name)}' must be true or false" in str(refused(conf))
+
+
+# Uptime Kuma.
+
+
+def pushes(server: HttpListener) -> list[dict[str, str]]:
+    """Return the parameters of each request."""
+    assert {each.method for each in server.requests} <= {"GET"}
+    assert {each.body for each in server.requests} <= {b""}
+    return [
+        dict(parse_qsl(urlsplit(each.path).query, keep_blank_values=True, strict_parsing=True))
+        for each in server.requests
+    ]
+
+
+def test_uptime_kuma_is_up_after_a_complete_backup(
+    local: Conf, tree: Path, server: HttpListener
+) -> None:
+    conf = with_plugin(local, "UptimeKuma", url=f"{server.url}/api/push/secret-token")
+    made = bakthat.backup(tree, conf=conf, password="", custom_filename="ä & b")
+    assert server.paths() == ["/api/push/secret-token"]
+    [pushed] = pushes(server)
+    assert pushed == {
+        "status": "up",
+        "msg": f"stored {made.stored_filename} ({made.size} B)",
+        "ping": str(round(made.metadata["seconds"] * 1000)),
+    }
+
+
+def test_uptime_kuma_is_down_after_a_failed_backup_and_hears_of_nothing_else(
+    local: Conf, tree: Path, server: HttpListener, tmp_path: Path
+) -> None:
+    conf = with_plugin(local, "UptimeKuma", url=f"{server.url}/api/push/token")
+    with pytest.raises(SourceError) as failed:
+        bakthat.backup(tmp_path / "nothing", conf=conf, password="")
+    with pytest.raises(NoMatchError):
+        bakthat.restore("nothing", conf=conf)
+    assert pushes(server) == [{"status": "down", "msg": str(failed.value), "ping": ""}]
+
+
+def test_uptime_kuma_is_down_after_an_incomplete_backup(
+    local: Conf, tree: Path, server: HttpListener
+) -> None:
+    conf = with_plugin(local, "UptimeKuma", url=f"{server.url}/api/push/token")
+    made = back_up_nothing(conf, tree)
+    [pushed] = pushes(server)
+    assert (pushed["status"], pushed["ping"]) == ("down", "")
+    assert pushed["msg"].startswith(f"incomplete: stored {made.stored_filename} (")
+    assert pushed["msg"].endswith(", with 1 warning")
+
+
+def test_the_parameters_of_a_copied_url_are_replaced_and_others_kept(
+    local: Conf, tree: Path, server: HttpListener
+) -> None:
+    copied = f"{server.url}/kuma/api/push/token/?status=up&msg=OK&ping=&key=a%26b#top"
+    conf = with_plugin(local, "UptimeKuma", url=copied)
+    bakthat.backup(tree, conf=conf, password="")
+    back_up_nothing(conf, tree)
+    assert server.paths() == ["/kuma/api/push/token/"] * 2
+    assert [each.path.count("status=") for each in server.requests] == [1, 1]
+    first, second = pushes(server)
+    assert (first["status"], second["status"]) == ("up", "down")
+    assert (first["key"], second["key"]) == ("a&b", "a&b")
+    assert first["msg"] != "OK"
+
+
+def test_a_long_message_for_uptime_kuma_is_cut(
+    local: Conf, server: HttpListener, tmp_path: Path
+) -> None:
+    conf = with_plugin(local, "UptimeKuma", url=f"{server.url}/api/push/token")
+    with pytest.raises(SourceError):
+        bakthat.backup(tmp_path / ("ä" * 100) / ("b" * 200), conf=conf, password="")
+    [pushed] = pushes(server)
+    assert len(pushed["msg"]) == uptime_kuma.MAX_MESSAGE
+    assert pushed["msg"].startswith("no such file or directory: '/")
+    assert pushed["msg"].endswith("ä…")
 
 
 def test_the_text_of_an_exception_of_another_library_is_not_sent(
@@ -129,6 +248,7 @@ def closed_port() -> str:
 
 NAMES: dict[str, Callable[[str], Conf]] = {
     "Healthchecks": lambda url: {"url": f"{url}/secret-uuid"},
+    "UptimeKuma": lambda url: {"url": f"{url}/api/push/secret-token"},
     "Webhook": lambda url: {"url": f"{url}/secret-topic", "headers": {"Authorization": "secret"}},
     "Apprise": lambda url: {"urls": [url.replace("http:", "json:") + "/secret-path"]},
 }
@@ -164,7 +284,7 @@ def test_a_notification_that_fails_is_a_warning_without_secrets(
         return  # Apprise follows redirects, to what answers 302 again, or not
     expected = 2 if name == "Healthchecks" else 1
     warned = warnings_in(caplog)
-    beginning = f"{name.lower()}: could not"
+    beginning = f"{section_of(name)}: could not"
     assert len([each for each in warned if each.startswith(beginning)]) == expected
     if name != "Apprise" and trouble.isdigit():
         assert warned[0].endswith(f"the server answered {trouble}")
@@ -189,6 +309,12 @@ def test_a_server_that_never_answers_delays_a_backup_only_briefly(
 # Webhook.
 
 
+def entry_without_warnings(backup: Backups) -> dict[str, Any]:
+    """Return an entry as a webhook gets it that did not ask for details."""
+    metadata = {name: value for name, value in backup.metadata.items() if name != "warnings"}
+    return {**backup.as_dict(), "metadata": metadata}
+
+
 def test_a_webhook_gets_json_after_each_operation(
     local: Conf, tree: Path, server: HttpListener, tmp_path: Path
 ) -> None:
@@ -203,7 +329,7 @@ def test_a_webhook_gets_json_after_each_operation(
         ("rotate_backups", "success"),
         ("delete", "failure"),
     ]
-    assert bodies[0]["backups"] == [made.as_dict()]
+    assert bodies[0]["backups"] == [entry_without_warnings(made)]
     assert bodies[0]["message"] == f"backup: {made.stored_filename}"
     assert bodies[0]["host"] == socket.gethostname()
     assert len({each["session_id"] for each in bodies}) == 3
@@ -294,13 +420,14 @@ def test_what_is_incomplete_is_told_as_such(
     assert (body["operation"], body["status"]) == (operation, "incomplete")
     expected = f"{operation} incomplete: {found.stored_filename}, with 1 warning"
     assert body["message"].startswith(expected)
-    assert body["backups"] == [found.as_dict()]
+    assert body["backups"] == [entry_without_warnings(found)]
 
 
 def test_what_is_incomplete_is_a_warning_for_ntfy(
     local: Conf, tree: Path, server: HttpListener
 ) -> None:
     conf = with_plugin(local, "Webhook", url=f"{server.url}/topic", format="ntfy", when="failure")
+    conf["webhook"]["details"] = True
     made = back_up_nothing(conf, tree)
     [body] = [json.loads(each.body) for each in server.requests]
     assert body["message"] == (
@@ -405,6 +532,16 @@ def refused(conf: Conf) -> ConfigError:
             {"url": "https://hc", "ulr": "x"},
             "unknown key 'ulr' below 'healthchecks'",
         ),
+        ("UptimeKuma", {}, "the profile has no 'url' below 'uptime_kuma'"),
+        (
+            "UptimeKuma",
+            {"url": "https://kuma.example.com/secret"},
+            "'url' below 'uptime_kuma' must be the push URL of a monitor, such as https://kuma.exa",
+        ),
+        ("UptimeKuma", {"url": "https://h/api/push/"}, "must be the push URL"),
+        ("UptimeKuma", {"url": "ftp://h/api/push/secret"}, "must be the push URL"),
+        ("UptimeKuma", {"url": "https://h/api/push/secret/more"}, "must be the push URL"),
+        ("UptimeKuma", {"url": ["https://h/api/push/secret"]}, "must be the push URL"),
         ("Webhook", {"url": "https://x", "when": "never"}, "must be one of always, failure"),
         ("Webhook", {"url": "https://x", "format": "xml"}, "must be one of json, ntfy"),
         ("Webhook", {"url": "https://x", "headers": {"a": "secret\nb"}}, "mapping of text to text"),
@@ -585,7 +722,7 @@ def test_the_plugins_are_what_the_package_names() -> None:
     assert isinstance(bakthat.notify, ModuleType)
     for name in bakthat.notify.__all__:
         plugin = getattr(bakthat.notify, name)
-        assert plugin.section == name.lower()
+        assert plugin.section == section_of(name)
 
 
 # Settings in a file, or of a program

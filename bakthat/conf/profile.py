@@ -227,19 +227,26 @@ class Profile:
         settings.mapping,
         {},
         secret="the settings of bakthat.notify.Healthchecks, as YAML",
-        about="The settings of the plugin bakthat.notify.Healthchecks: url",
+        about="The settings of the plugin bakthat.notify.Healthchecks: url and details",
+    )
+    uptime_kuma: dict[str, Any] = _key(
+        settings.mapping,
+        {},
+        secret="the settings of bakthat.notify.UptimeKuma, as YAML",
+        about="The settings of the plugin bakthat.notify.UptimeKuma: url and details",
     )
     webhook: dict[str, Any] = _key(
         settings.mapping,
         {},
         secret="the settings of bakthat.notify.Webhook, as YAML",
-        about="The settings of the plugin bakthat.notify.Webhook: url, format, when and headers",
+        about="The settings of the plugin bakthat.notify.Webhook: url, format, when, headers "
+        "and details",
     )
     apprise: dict[str, Any] = _key(
         settings.mapping,
         {},
         secret="the settings of bakthat.notify.Apprise, as YAML",
-        about="The settings of the plugin bakthat.notify.Apprise: urls and when",
+        about="The settings of the plugin bakthat.notify.Apprise: urls, when and details",
     )
     prometheus: dict[str, Any] = _key(
         settings.mapping,

@@ -16,7 +16,7 @@ from bakthat.conf import machine_name
 from bakthat.errors import BakthatError, ConfigError
 from bakthat.hooks import OPERATIONS, EventSlot
 from bakthat.plugin import Plugin
-from bakthat.system.text import counted, did_you_mean, printable, reason_of
+from bakthat.system.text import counted, did_you_mean, human_size, printable, reason_of
 
 if TYPE_CHECKING:
     from bakthat.models import Backups
@@ -104,12 +104,49 @@ class Notifier(Plugin):
         except Exception as exc:  # noqa: BLE001  # a notification must not fail a backup
             self.log.warning("%s: could not notify: %s", self.section, _describe(exc))
 
+    @property
+    def has_details(self) -> bool:
+        """Whether texts of the log may be sent: warnings, which name files, and what programs said.
+
+        Only with ``details: true``.
+        """
+        return bool(self.settings.get("details"))
+
+    def summary_line(self, operation: str, result: Backups | Sequence[Backups]) -> str:
+        """Return one line about the result of an operation."""
+        if isinstance(result, Sequence):
+            return f"{operation}: {len(result)} deleted"
+        name = printable(result.stored_filename)
+        if result.is_complete:
+            return f"{operation}: {name}"
+        return f"{operation} incomplete: {name}, with {self.describe_warnings(result)}"
+
+    def describe_backup(self, backup: Backups) -> str:
+        """Return one line about a backup that was made."""
+        stored = f"stored {printable(backup.stored_filename)} ({human_size(backup.size)})"
+        if backup.is_complete:
+            return stored
+        return f"incomplete: {stored}, with {self.describe_warnings(backup)}"
+
+    def describe_warnings(self, backup: Backups) -> str:
+        """Return the number of an entry's warnings; with details, the first of a backup's too."""
+        number = counted(backup.warning_count, "warning")
+        kept = backup.metadata.get("warnings") if backup.restore_warning_count is None else None
+        first = str(kept[0]) if self.has_details and isinstance(kept, list) and kept else ""
+        return f"{number}: {printable(first)}" if first else number
+
+    def get(self, url: str) -> None:
+        """Send a GET request. Raises as :meth:`post` does."""
+        self._send(urllib.request.Request(url))
+
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
         """Send a POST request. Raises OSError, also for any status but 2xx, or HTTPException.
 
         Redirects are not followed: the POST would become a GET that sends its headers elsewhere.
         """
-        request = urllib.request.Request(url, data=body, headers=dict(headers), method="POST")
+        self._send(urllib.request.Request(url, data=body, headers=dict(headers), method="POST"))
+
+    def _send(self, request: urllib.request.Request) -> None:
         request.add_header("User-Agent", "bakthat")
         with urllib.request.build_opener(_NoRedirects).open(request, timeout=TIMEOUT):
             return
@@ -136,6 +173,11 @@ def web_url(value: object) -> str:
     return "" if good and str(value).isascii() and " " not in str(value) else wanted
 
 
+def flag(value: object) -> str:
+    """Check that a setting is true or false."""
+    return "" if isinstance(value, bool) else "true or false"
+
+
 def choice(*allowed: str) -> Check:
     """Check that a setting is one of a few words."""
     return lambda value: "" if value in allowed else f"one of {', '.join(allowed)}"
@@ -160,24 +202,6 @@ def status_of(result: object) -> Status:
     """Return the status of an operation that returned *result*."""
     is_complete = isinstance(result, Sequence) or getattr(result, "is_complete", True)
     return Status.SUCCESS if is_complete else Status.INCOMPLETE
-
-
-def summary_line(operation: str, result: Backups | Sequence[Backups]) -> str:
-    """Return one line about the result of an operation."""
-    if isinstance(result, Sequence):
-        return f"{operation}: {len(result)} deleted"
-    name = printable(result.stored_filename)
-    if result.is_complete:
-        return f"{operation}: {name}"
-    return f"{operation} incomplete: {name}, with {describe_warnings(result)}"
-
-
-def describe_warnings(backup: Backups) -> str:
-    """Return the number of an entry's warnings, and the first of a backup's."""
-    number = counted(backup.warning_count, "warning")
-    kept = backup.metadata.get("warnings") if backup.restore_warning_count is None else None
-    first = str(kept[0]) if isinstance(kept, list) and kept else ""
-    return f"{number}: {printable(first)}" if first else number
 
 
 def _describe(exc: Exception) -> str:

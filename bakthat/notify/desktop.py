@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from bakthat.errors import ConfigError
-from bakthat.notify.base import Notifier, Status, choice, error_text, status_of, summary_line
+from bakthat.notify.base import Notifier, Status, choice, error_text, flag, status_of
 
 
 def _addresses(value: object) -> str:
@@ -25,7 +25,7 @@ class Apprise(Notifier):
 
     section = "apprise"
     required: ClassVar = {"urls": _addresses}
-    optional: ClassVar = {"when": choice("always", "failure")}
+    optional: ClassVar = {"when": choice("always", "failure"), "details": flag}
 
     def listen(self) -> None:
         """Load the library, check the addresses and add the callbacks. Raises ConfigError."""
@@ -53,7 +53,7 @@ class Apprise(Notifier):
         status = status_of(result)
         if self.settings.get("when") != "failure" or status is not Status.SUCCESS:
             kind = self._types.SUCCESS if status is Status.SUCCESS else self._types.WARNING
-            self._notify(summary_line(operation, result), kind)
+            self._notify(self.summary_line(operation, result), kind)
 
     def _send_error(self, _session_id: str, operation: str, exception: BaseException) -> None:
         self._notify(f"{operation} failed: {error_text(exception)}", self._types.FAILURE)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from bakthat.notify.base import Notifier, describe_warnings, error_text, web_url
-from bakthat.system.text import human_size, printable
+from bakthat.notify.base import Notifier, error_text, flag, web_url
 
 if TYPE_CHECKING:
     from bakthat.models import Backups
@@ -21,6 +20,7 @@ class Healthchecks(Notifier):
 
     section = "healthchecks"
     required: ClassVar = {"url": web_url}
+    optional: ClassVar = {"details": flag}
 
     def listen(self) -> None:
         """Add callbacks for backups only; other operations do not prove that a backup was made."""
@@ -32,13 +32,8 @@ class Healthchecks(Notifier):
         self._ping("/start", session_id, "")
 
     def _finish(self, session_id: str, backup: Backups) -> None:
-        stored = f"stored {printable(backup.stored_filename)} ({human_size(backup.size)})"
-        if backup.is_complete:
-            self._ping("", session_id, stored)
-        else:
-            self._ping(
-                "/fail", session_id, f"incomplete: {stored}, with {describe_warnings(backup)}"
-            )
+        suffix = "" if backup.is_complete else "/fail"
+        self._ping(suffix, session_id, self.describe_backup(backup))
 
     def _fail(self, session_id: str, operation: str, exception: BaseException) -> None:
         if operation == "backup":

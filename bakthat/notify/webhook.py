@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bakthat.errors import ConfigError
 from bakthat.notify.base import (
@@ -12,13 +12,19 @@ from bakthat.notify.base import (
     Status,
     choice,
     error_text,
+    flag,
     status_of,
-    summary_line,
     web_url,
 )
 
+if TYPE_CHECKING:
+    from bakthat.models import Backups
+
 NTFY_HIGH_PRIORITY = 4
 """The priority of messages about failures and incomplete backups."""
+
+_TEXTS = {"producer": "stderr", "drill": "problem", "check": "detail"}
+"""The facts in an entry's metadata that hold a text, which may name files or quote programs."""
 
 _NTFY = re.compile(r"https?://[^/]+(/.*)?/[-_A-Za-z0-9]{1,64}/?")
 
@@ -37,7 +43,8 @@ class Webhook(Notifier):
 
     With ``when: failure``, nothing is sent about a success. With ``format: json`` (the default) the
     body has operation, status ("success", "incomplete" or "failure"), session_id, host, message,
-    and backups, the catalog entries unless it failed. With ``format: ntfy`` the url ends with the
+    and backups, the catalog entries unless it failed; these have the texts of warnings and programs
+    only with ``details: true``. With ``format: ntfy`` the url ends with the
     topic, and the body is that of https://docs.ntfy.sh/publish/#publish-as-json.
     """
 
@@ -47,6 +54,7 @@ class Webhook(Notifier):
         "format": choice("json", "ntfy"),
         "when": choice("always", "failure"),
         "headers": _headers,
+        "details": flag,
     }
 
     def listen(self) -> None:
@@ -62,14 +70,28 @@ class Webhook(Notifier):
         status = status_of(result)
         if self.settings.get("when") != "failure" or status is not Status.SUCCESS:
             backups = result if isinstance(result, list) else [result]
-            entries = [each.as_dict() for each in backups]
-            self._send(session_id, operation, status, summary_line(operation, result), entries)
+            entries = [self._entry(each) for each in backups]
+            message = self.summary_line(operation, result)
+            self._post(session_id, operation, status, message, entries)
 
     def _send_error(self, session_id: str, operation: str, exception: BaseException) -> None:
         message = f"{operation} failed: {error_text(exception)}"
-        self._send(session_id, operation, Status.FAILURE, message, [])
+        self._post(session_id, operation, Status.FAILURE, message, [])
 
-    def _send(
+    def _entry(self, backup: Backups) -> dict[str, Any]:
+        """Return an entry of the catalog; without details, without the texts of the log in it."""
+        entry = backup.as_dict()
+        if not self.has_details:
+            metadata = {**entry["metadata"]}
+            metadata.pop("warnings", None)
+            for fact, text in _TEXTS.items():
+                if isinstance(metadata.get(fact), dict):
+                    metadata[fact] = {**metadata[fact]}
+                    metadata[fact].pop(text, None)
+            entry["metadata"] = metadata
+        return entry
+
+    def _post(
         self, session_id: str, operation: str, status: Status, message: str, entries: list[Any]
     ) -> None:
         url, host = str(self.settings["url"]), self.host

@@ -278,6 +278,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "plugins": ("[a.B, c.D]", ["a.B", "c.D"]),
     "plugins_dir": ("/plugins", "/plugins"),
     "healthchecks": ("{url: https://h/x}", {"url": "https://h/x"}),
+    "uptime_kuma": ("{url: https://h/api/push/x}", {"url": "https://h/api/push/x"}),
     "webhook": ("url: https://h/x", {"url": "https://h/x"}),
     "apprise": ("{urls: [json://h]}", {"urls": ["json://h"]}),
     "prometheus": ("{textfile: /a/b.prom}", {"textfile": "/a/b.prom"}),

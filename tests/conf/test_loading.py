@@ -398,7 +398,7 @@ NO_PATHS = {
     *("host", "prefix", "compress", "password", "recipients", "rotation"),
     *("incremental", "full_every", "max_archives", "detect", "ignore_inode", "always_read"),
     *("recheck", "skip_unchanged", "plugins", "database_password"),
-    *("healthchecks", "webhook", "apprise", "plugin_settings"),
+    *("healthchecks", "uptime_kuma", "webhook", "apprise", "plugin_settings"),
     *(f"{key}_command" for key in SECRETS),
 }
 

@@ -123,7 +123,7 @@ LAYERS: dict[str, list[str]] = {
         "damage plan sample",
         "state",
     ],
-    "bakthat.notify": ["base", "desktop healthchecks prometheus webhook"],
+    "bakthat.notify": ["base", "desktop healthchecks prometheus uptime_kuma webhook"],
     "bakthat.session": [
         "records stat",
         "session",

@@ -20,6 +20,7 @@ from bakthat.system.text import counted, printable
 
 _NOTIFIERS = {
     "healthchecks": "Healthchecks",
+    "uptime_kuma": "UptimeKuma",
     "webhook": "Webhook",
     "apprise": "Apprise",
     "prometheus": "Prometheus",

@@ -29,6 +29,7 @@ MORE = {
     "incremental": "/explanation/incremental",
     "plugins": "/developer_guide",
     "healthchecks": "/how-to/notify",
+    "uptime_kuma": "/how-to/notify",
     "webhook": "/how-to/notify",
     "apprise": "/how-to/notify",
     "prometheus": "/how-to/notify",
