@@ -51,6 +51,8 @@ class CommandLine:
     def __init__(self, home: Path, directory: Path) -> None:
         self.home = home
         self.directory = directory
+        self.prefix: tuple[str, ...] = ()
+        """Words before each command without a terminal: a program that starts it elsewhere."""
         self.environment = {
             "HOME": str(home),
             "PATH": os.environ["PATH"],
@@ -83,6 +85,10 @@ class CommandLine:
         line = f"{shlex.join(self._command(()))} {arguments}"
         return self._run(["bash", "-c", line], "", None)
 
+    def run_program(self, *words: str | Path, stdin: str = "") -> Done:
+        """Run another program."""
+        return self._run([*map(str, words)], stdin, None)
+
     def start(
         self, *arguments: str | Path, env: Mapping[str, str] | None = None
     ) -> subprocess.Popen[bytes]:
@@ -99,7 +105,7 @@ class CommandLine:
 
     def _run(self, command: list[str], stdin: str, env: Mapping[str, str] | None) -> Done:
         ended = subprocess.run(
-            command,
+            [*self.prefix, *command],
             input=stdin.encode(),
             capture_output=True,
             cwd=self.directory,

@@ -204,12 +204,12 @@ def _crontab(option: str, *, input: bytes = b"", or_empty: tuple[str, ...] = ())
     try:
         ended, output = run_program(program, input=input)
     except OSError as exc:
-        raise ScheduleError(f"cannot run crontab {option}: {reason_of(exc)}") from exc
+        raise ScheduleError(f"cannot run crontab: {reason_of(exc)}") from exc
     if ended.succeeded:
         return output
     if any(each in ended.stderr for each in or_empty):
         return b""
     raise ScheduleError(
-        f"the crontab is as it was: crontab {option} {ended.problem()}",
+        f"the crontab is as it was: crontab {ended.problem()}",
         hint="leave --cron out for a timer of systemd",
     )

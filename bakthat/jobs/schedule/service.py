@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bakthat.conf import KEYS, PATHS, Configuration, LoadedJob, LoadedProfile
+from bakthat.conf import PATHS, Configuration, LoadedJob, LoadedProfile
+from bakthat.conf.profile import SECRETS
+from bakthat.conf.secrets import read_secret, way_of
 from bakthat.operations.sources.databases import url
 from bakthat.system.paths import cache_directory, expanded
 
@@ -70,7 +72,7 @@ def service_of(configuration: Configuration, job: LoadedJob, loaded: LoadedProfi
     cache = cache_directory()
     textfile = settings.get("prometheus", {}).get("textfile")
     writes = [
-        str(_directory_of_catalog(profile.database)),
+        str(_directory_of_catalog(loaded)),
         *([str(cache)] if cache is not None else []),
         *([profile.local_path] if profile.default_destination == "local" else []),
         *([os.path.dirname(expanded(textfile))] if isinstance(textfile, str) else []),
@@ -103,9 +105,9 @@ def own_words() -> tuple[str, ...]:
     started = os.path.abspath(sys.argv[0])
     beside = os.path.join(os.path.dirname(sys.executable), "bakthat")
     for each in (started, beside):
-        if os.path.basename(each) == "bakthat" and os.path.isfile(each):
-            if os.access(each, os.X_OK):
-                return (each,)
+        is_script = os.path.basename(each) == "bakthat" and os.path.isfile(each)
+        if is_script and os.access(each, os.X_OK):
+            return (each,)
     # -P, or a directory bakthat where it is started would be taken for the package.
     return (sys.executable, "-P", "-m", "bakthat")
 
@@ -130,8 +132,9 @@ def home_of_user() -> str:
         return ""
 
 
-def _directory_of_catalog(database: str) -> Path:
+def _directory_of_catalog(loaded: LoadedProfile) -> Path:
     """Return where the catalog is, with what belongs to it: for a server, the home directory."""
+    database = str(read_secret(loaded.mapping, "database"))
     return expanded("~") if "://" in database else expanded(database).parent
 
 
@@ -148,16 +151,15 @@ def _paths_in(settings: Mapping[str, Any]) -> Iterator[str]:
 def _secrets(loaded: LoadedProfile) -> Iterator[tuple[str, str]]:
     """Yield the secrets that a file of the profile holds, and that file.
 
-    A credential wins over the keys of the profile, so there is none for a secret that the profile
+    A credential wins over all keys of the profile, so there is none for a secret that the profile
     takes from elsewhere.
     """
-    given = loaded.mapping
-    for key in [each for each in KEYS if KEYS[each].is_secret]:
-        path = given.get(f"{key}_file")
-        is_from_file = loaded.source_of(f"{key}_file").kind == "file"
-        has_other = given.get(key) is not None or (key == "password" and given.get("recipients"))
-        if is_from_file and isinstance(path, str) and path and not has_other:
-            yield key, str(expanded(path))
+    for key, ways in SECRETS.items():
+        is_used = way_of(loaded.mapping, key) == ways.file
+        if key == "password" and loaded.profile.recipients:
+            is_used = False
+        if is_used and loaded.source_of(ways.file).kind == "file":
+            yield key, str(expanded(loaded.mapping[ways.file]))
 
 
 def _commands(job: LoadedJob, settings: Mapping[str, Any]) -> Iterator[str]:

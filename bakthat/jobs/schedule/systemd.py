@@ -97,7 +97,7 @@ def remove(place: Place, job: str, config: str) -> tuple[Path, ...]:
         _check_owner(path, config)
     timer = f"{name}.timer"
     if _RUNS.is_dir():
-        _run_all(place, [["disable", "--now", timer]], f"{timer} is still there")
+        _run_all(place, [["disable", "--now", timer]], f"systemd still has {timer}")
     try:
         for path in (place.directory / "timers.target.wants" / timer, *found):
             path.unlink(missing_ok=True)
@@ -107,7 +107,7 @@ def remove(place: Place, job: str, config: str) -> tuple[Path, ...]:
             f"cannot remove {timer} from {printable(place.directory)}: {reason_of(exc)}"
         ) from exc
     if _RUNS.is_dir():
-        _run_all(place, [["daemon-reload"]], f"{timer} was removed, but systemd still knows it")
+        _run_all(place, [["daemon-reload"]], f"systemd still has {timer}")
     return found
 
 
@@ -142,20 +142,22 @@ def _beginning(path: Path) -> str:
 
 def _run_all(place: Place, commands: list[list[str]], state: str) -> None:
     """Let systemd do *commands*. Raises ScheduleError, which says the *state* that is left."""
-    words = [[*place.systemctl, *each] for each in commands]
-    typed = " && ".join(map(shlex.join, words))
-    if not _RUNS.is_dir():
-        raise ScheduleError(
-            f"{printable(state)}: systemd does not run here", hint=f"where it runs, type: {typed}"
-        )
+    words = [(*place.systemctl, *each) for each in commands]
     for each in words:
-        try:
-            ended, _ = run_program(Program("systemctl", tuple(each)), timeout=_PATIENCE)
-        except OSError as exc:
-            raise ScheduleError(f"{printable(state)}: {reason_of(exc)}", hint=typed) from exc
-        if not ended.succeeded:
+        problem = _problem_of(each)
+        if problem:
             raise ScheduleError(
-                f"{printable(state)}: systemctl {each[-1] if len(each) < 3 else each[-2]} "
-                f"{ended.problem()}",
-                hint=f"mend that, then type: {typed}",
+                f"{printable(state)}: {problem}",
+                hint=f"change that, then type: {' && '.join(map(shlex.join, words))}",
             )
+
+
+def _problem_of(words: tuple[str, ...]) -> str:
+    """Run a command of systemctl; return why it has failed, or ""."""
+    if not _RUNS.is_dir():
+        return "systemd does not run here"
+    try:
+        ended, _ = run_program(Program("systemctl", words), timeout=_PATIENCE)
+    except OSError as exc:
+        return f"systemctl cannot be run: {reason_of(exc)}"
+    return "" if ended.succeeded else f"systemctl {ended.problem()}"

@@ -34,13 +34,14 @@ class Protection(NamedTuple):
     """What the service does not see with it, or sees empty."""
 
 
-_TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108  # nothing is written there
+_TEMPORARY = ("/tmp", "/var/tmp")  # nothing is written there
 _DEVICES = ("/dev",)
 _FILES = (
     Protection("ProtectSystem=strict"),
     Protection("ProtectHome=read-only"),
     Protection("PrivateTmp=yes", _TEMPORARY),
     Protection("PrivateDevices=yes", _DEVICES),
+    Protection("DevicePolicy=closed"),
     Protection("ProtectKernelTunables=yes"),
     Protection("ProtectKernelModules=yes", ("/usr/lib/modules", "/lib/modules")),
     Protection("ProtectKernelLogs=yes"),
@@ -118,9 +119,9 @@ def _timer_lines(service: Service, when: When) -> Iterator[str]:
 
 
 def _service_lines(service: Service, name: str, *, is_users: bool) -> Iterator[str]:
-    edit = f"systemctl {'--user ' if is_users else ''}edit {name}.service"
+    edit = f"systemctl {'--user ' if is_users else ''}edit {shlex.quote(f'{name}.service')}"
     yield first_line(service.config)
-    yield f"# It is replaced by --install; {edit} keeps your own settings beside it."
+    yield f"# --install replaces it; your own settings stay with: {edit}"
     yield "[Unit]"
     yield f"Description={_described(service)}"
     yield "Documentation=man:bakthat-schedule(1)"

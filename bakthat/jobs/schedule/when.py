@@ -75,7 +75,7 @@ class Calendar:
         later = f", up to {self.jitter} min later" if self.jitter else ""
         return f"{self.calendar}{later}"
 
-    def missing_day(self, now: float) -> str:  # noqa: ARG002  # as Daily.missing_day
+    def missing_day(self, now: float) -> str:  # as Daily.missing_day
         """Return "": systemd-analyze calendar shows the times."""
         return ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import time
 from typing import TYPE_CHECKING
 
@@ -168,13 +169,11 @@ def _schedule_by_systemd(service: Service, when: When, *, install: bool, is_user
         return
     systemd.install(place, units, service.config)
     if crontab.has(units.name):
-        log.warning(
-            "the crontab runs the job too: bakthat schedule %s --cron --remove", service.job
-        )
+        log.warning("the crontab runs the job too: %s", _removal(service, "--cron"))
     if is_users:
         log.info("It runs while you are logged in; loginctl enable-linger makes it run always")
     done = Summary(
-        f"{paths[1].name} is on in {paths[1].parent}, {when}",
+        f"{paths[1].name} runs the job {when}",
         time.monotonic() - started,
         next_step=f"Try it now: {place.start_line(units.name)}",
         facts={"installed": True},
@@ -193,15 +192,11 @@ def _schedule_by_cron(service: Service, when: Daily, *, install: bool) -> None:
         _print(entry.text, lines)
         return
     crontab.install(entry)
-    for is_users in (False, True):
-        place = systemd.Place(is_users=is_users)
+    for user in ((), ("--user",)):
+        place = systemd.Place(is_users=bool(user))
         if place.has(entry.name):
-            log.warning(
-                "%s runs the job too: bakthat schedule %s%s --remove",
-                place.files(entry.name)[1],
-                service.job,
-                " --user" if is_users else "",
-            )
+            timer = place.files(entry.name)[1]
+            log.warning("%s runs the job too: %s", timer, _removal(service, *user))
     minute, hour = entry.line.split()[:2]
     done = Summary(
         f"The crontab runs the job daily at {int(hour):02d}:{int(minute):02d}",
@@ -209,6 +204,12 @@ def _schedule_by_cron(service: Service, when: Daily, *, install: bool) -> None:
         facts={"installed": True},
     )
     print_result(done, None, lines)
+
+
+def _removal(service: Service, *options: str) -> str:
+    """Return what to type to remove what else runs a job."""
+    config = ("-c", service.config) if service.config else ()
+    return shlex.join(["bakthat", "schedule", service.job, *config, *options, "--remove"])
 
 
 def _print(text: str, lines: Sequence[Line]) -> None:
@@ -224,5 +225,6 @@ def _remove(job: str, config: str, *, cron: bool, is_users: bool) -> None:
         done = "Removed the line of the job from the crontab"
     else:
         paths = systemd.remove(systemd.Place(is_users=is_users), job, config)
-        done = f"Removed {' and '.join(map(str, paths))}"
+        names = " and ".join(each.name for each in paths)
+        done = f"Removed {names} from {paths[0].parent}"
     print_result(Summary(done, time.monotonic() - started, facts={"installed": False}))

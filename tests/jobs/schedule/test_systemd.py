@@ -1,0 +1,430 @@
+"""Units under a real systemd: installed, run with all their protections, removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bakthat.jobs.schedule.systemd import SYSTEM_UNITS
+from bakthat.jobs.schedule.units import Units, units_of
+from bakthat.jobs.schedule.when import Daily
+from bakthat.jobs.schedule.words import unit_name
+from tests.support.commandline import PROJECT, CommandLine, Done, stored_names
+from tests.support.needs import as_root
+from tests.support.schedules import NAMES, service, with_mounts
+from tests.support.servers import S3Server
+from tests.support.systemd import Systemd, running_systemd
+
+pytestmark = [pytest.mark.slow, as_root]
+
+PROGRAM = """\
+#!/opt/environment/bin/python
+import sys
+sys.path.insert(0, "/opt/project")
+from bakthat.__main__ import main
+sys.exit(main())
+"""
+LISTING = """\
+#!/opt/environment/bin/python
+import json, os, sys
+with open("/srv/listing", "w") as file:
+    json.dump([os.path.abspath(sys.argv[0]), *sys.argv[1:]], file)
+"""
+
+
+class Server:
+    """A machine with systemd. Its user is root, with the home directory /srv/home."""
+
+    def __init__(self, directory: Path, systemd: Systemd) -> None:
+        self.directory = directory
+        """What is /srv there."""
+        self.systemd = systemd
+        self.user = CommandLine(Path("/srv/home"), Path("/"))
+        self.user.prefix = systemd.enter
+        self.user.environment["PATH"] = f"/opt/bin:{os.environ['PATH']}"
+
+    def configure(self, text: str) -> None:
+        """Write the configuration of the user."""
+        path = self.directory / "home" / ".bakthat.yml"
+        path.write_text(text)
+        path.chmod(0o600)
+
+    def bakthat(self, *arguments: str) -> Done:
+        """Run ``bakthat`` as a shell of root does."""
+        return self.user.run_program("bakthat", *arguments)
+
+    def start_instead(self, unit: str, *lines: str) -> int:
+        """Start a service with other settings; return the exit code of its program."""
+        settings = ["StandardOutput=append:/srv/log", "StandardError=append:/srv/log", *lines]
+        place = self.systemd.units / f"{unit}.service.d"
+        place.mkdir(exist_ok=True)
+        (place / "test.conf").write_text("\n".join(["[Service]", *settings, ""]))
+        self.systemd.systemctl("daemon-reload")
+        self.systemd.run("systemctl", "start", f"{unit}.service")
+        return int(self.systemd.property(f"{unit}.service", "ExecMainStatus"))
+
+    def log(self) -> str:
+        """Return what services have written, and forget it."""
+        path = self.directory / "log"
+        text = path.read_text()
+        path.write_text("")
+        return text
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """Start a machine whose paths are those of a server, where PrivateTmp hides nothing."""
+    for name in ("srv/home", "bin"):
+        (tmp_path / name).mkdir(parents=True)
+    program = tmp_path / "bin" / "bakthat"
+    program.write_text(PROGRAM)
+    program.chmod(0o755)
+    places = {
+        "/opt/environment": Path(sys.prefix),
+        "/opt/project": PROJECT,
+        "/opt/bin": tmp_path / "bin",
+        "/srv": tmp_path / "srv",
+    }
+    with running_systemd(places) as systemd:
+        yield Server(tmp_path / "srv", systemd)
+
+
+SPOOL = Path("/var/spool/cron/crontabs")
+ONE_JOB = """\
+default: {default_destination: local, local_path: /srv/store, password: ""}
+jobs:
+  nightly: {sources: [/srv/data]}
+  weekly: {sources: [/srv/data]}
+"""
+
+
+def test_a_timer_is_on_until_it_is_removed(server: Server) -> None:
+    server.configure(ONE_JOB)
+    (server.directory / "store").mkdir()
+    done = server.bakthat("schedule", "nightly", "--at", "3:07", "--jitter", "5", "--install")
+    assert (done.code, done.stdout) == (0, "")
+    first, second = done.stderr.splitlines()
+    assert first.startswith("bakthat-nightly.timer runs the job daily at 03:07, up to 5 min later")
+    assert second == "Try it now: systemctl start bakthat-nightly.service"
+    timer, systemd = "bakthat-nightly.timer", server.systemd
+    assert systemd.systemctl("is-enabled", timer) == "enabled\n"
+    assert systemd.systemctl("is-active", timer) == "active\n"
+    assert re.search(r" 03:(0[7-9]|1[0-2]):", systemd.property(timer, "NextElapseUSecRealtime"))
+    files = sorted(systemd.units.glob("bakthat-*"))
+    assert [each.name for each in files] == ["bakthat-nightly.service", timer]
+    assert [each.stat().st_mode & 0o777 for each in files] == [0o644, 0o644]
+
+    assert server.bakthat("schedule", "nightly", "--at", "5:00", "--install").code == 0
+    assert re.search(r" 05:(0\d|1[0-5]):", systemd.property(timer, "NextElapseUSecRealtime"))
+
+    done = server.bakthat("schedule", "nightly", "--remove")
+    assert done.code == 0, done.stderr
+    assert done.stderr.startswith(f"Removed {files[0].name} and {timer} from /etc/systemd/system")
+    assert systemd.property(timer, "LoadState") == "not-found"
+    assert [*systemd.units.rglob("bakthat-*")] == []
+
+    done = server.bakthat("schedule", "nightly", "--remove")
+    assert done.code == 1
+    assert "there is no timer of the job 'nightly' in /etc/systemd/system" in done.stderr
+
+
+def test_a_run_that_goes_on_is_not_stopped_by_removing_its_timer(server: Server) -> None:
+    server.configure(ONE_JOB)
+    (server.directory / "store").mkdir()
+    assert server.bakthat("schedule", "nightly", "--install").code == 0
+    os.mkfifo(server.directory / "go")
+    place = server.systemd.units / "bakthat-.service.d"
+    place.mkdir()
+    (place / "test.conf").write_text("[Service]\nExecStart=\nExecStart=/bin/cat /srv/go\n")
+    server.systemd.systemctl("daemon-reload")
+    server.systemd.systemctl("start", "--no-block", "bakthat-nightly.service")
+    with open(server.directory / "go", "wb"):  # it has opened the other end
+        assert server.bakthat("schedule", "nightly", "--remove").code == 0
+        state = server.systemd.property("bakthat-nightly.service", "ActiveState")
+    assert state == "activating"
+
+
+@pytest.mark.parametrize(
+    "place", ["/srv/bin", "/srv/a b", "/srv/100%d", "/srv/ä$HOME", "/srv/it's"]
+)
+def test_the_program_gets_the_words_that_were_meant(server: Server, place: str) -> None:
+    directory = server.directory / Path(place).name
+    directory.mkdir()
+    program = directory / "bakthat"
+    program.write_text(LISTING)
+    program.chmod(0o755)
+    for job in NAMES:
+        made = service(
+            job=job,
+            words=(f"{place}/bakthat",),
+            config=f"{place}/my 100% $x.yml",
+            reads=(place,),
+            writes=("/srv",),
+        )
+        install(server, units_of(made, Daily(4, 30, 0), is_users=False))
+        server.systemd.systemctl("start", "--", f"{unit_name(job)}.service")
+        assert json.loads((server.directory / "listing").read_text()) == [*made.run()]
+        (server.directory / "listing").unlink()
+
+
+def install(server: Server, units: Units) -> None:
+    (server.systemd.units / f"{units.name}.service").write_text(units.service)
+    (server.systemd.units / f"{units.name}.timer").write_text(units.timer)
+    server.systemd.systemctl("daemon-reload")
+
+
+def test_a_backup_needs_nothing_that_a_service_lacks(
+    server: Server, moto_endpoint: S3Server
+) -> None:
+    """Run backups, a check and drills with every protection: to a directory, and to S3."""
+    fill(server.directory / "data")
+    (server.directory / "home" / "key").write_text("correct horse\n")
+    (server.directory / "home" / "key").chmod(0o600)
+    store = server.directory / "store"
+    store.mkdir()
+    os.chown(store, 1234, 1234)
+    cloud = {**moto_endpoint.conf(), "password": ""}
+    local = {"default_destination": "local", "local_path": "/srv/store", "password_file": "key"}
+    sources = ["/srv/data", "sqlite:////srv/data/app.db"]
+    jobs = {
+        "nightly": {"sources": sources},
+        "cloud": {"sources": sources, "profile": "cloud"},
+        "drilled": {"sources": sources, "drill": {"every": "1M"}},
+    }
+    server.configure(yaml.safe_dump({"default": local, "cloud": cloud, "jobs": jobs}))
+    for job in jobs:
+        assert server.bakthat("schedule", job, "--install").code == 0
+    names = []
+    for job, profile in (("nightly", "default"), ("cloud", "cloud")):
+        for source in sources:
+            command = f"/opt/bin/bakthat backup {source} -p {profile}"
+            code = server.start_instead(f"bakthat-{job}", "ExecStart=", f"ExecStart={command}")
+            log = server.log()
+            assert code == 0, log
+            assert "warning" not in log
+            names.append(stored_names(log)[0])
+        command = f"/opt/bin/bakthat check --read-data -p {profile}"
+        code = server.start_instead(f"bakthat-{job}", "ExecStart=", f"ExecStart={command}")
+        log = server.log()
+        assert (code, "2 good, 0 wrong" in log) == (0, True), log
+    for name in names[:2]:
+        command = f"/opt/bin/bakthat drill {name}"
+        code = server.start_instead("bakthat-drilled", "ExecStart=", f"ExecStart={command}")
+        log = server.log()
+        assert (code, "warning" in log) == (0, False), log
+
+    restored = server.bakthat("restore", names[0], "-o", "/srv/restored")
+    assert restored.code == 0, restored.stderr
+    found = server.directory / "restored" / "data"
+    assert (found / "private" / "a").read_text() == "hello"
+    assert (found / "private" / "a").stat().st_uid == 1000
+
+
+def fill(data: Path) -> None:
+    """Make what only root can read, and a database whose journal SQLite writes to read it."""
+    (data / "private").mkdir(parents=True)
+    (data / "private" / "a").write_text("hello")
+    os.mkfifo(data / "fifo")
+    (data / "link").symlink_to("fifo")
+    os.mknod(data / "null", 0o600 | 0o020000, os.makedev(1, 3))
+    with closing(sqlite3.connect(data / "app.db")) as database:
+        database.execute("PRAGMA journal_mode = wal")
+        database.execute("CREATE TABLE t (x)")
+    for path in (data / "private" / "a", data / "private"):
+        os.chown(path, 1000, 1000)
+        path.chmod(0o700)
+
+
+def test_a_service_can_write_nowhere_else(server: Server) -> None:
+    server.configure(f"{ONE_JOB}  hooked: {{sources: [/srv/data], before: ['true']}}\n")
+    for name in ("store", "data", "other"):
+        (server.directory / name).mkdir()
+    (server.directory / "mine").write_text("")
+    os.chown(server.directory / "mine", 1000, 1000)
+    script = (
+        "for each in /etc /usr /opt /srv/data /srv/other /root; do touch $$each/x; done; "
+        "touch /srv/home/x /srv/store/x /tmp/x /var/tmp/x; echo > /srv/mine; "
+        "grep -E 'CapBnd|NoNewPrivs' /proc/self/status; ls /srv/home/.bakthat.yml"
+    )
+    for job in ("nightly", "hooked"):
+        assert server.bakthat("schedule", job, "--install").code == 0
+        server.start_instead(f"bakthat-{job}", "ExecStart=", f'ExecStart=/bin/sh -c "{script}"')
+        written = {str(each) for each in server.directory.rglob("x")}
+        log = server.log()
+        if job == "nightly":
+            assert written == {str(server.directory / each) for each in ("home/x", "store/x")}
+            assert "touch: cannot touch '/etc/x': Read-only file system" in log
+            assert "/srv/mine: Read-only file system" in log
+            assert "NoNewPrivs:\t1" in log
+            assert "CapBnd:\t0000000000000004" in log
+        else:
+            assert str(server.directory / "other" / "x") in written
+            assert "NoNewPrivs:\t0" in log
+
+
+def test_a_secret_comes_as_a_credential(server: Server) -> None:
+    server.configure(ONE_JOB.replace('password: ""', "password_file: /srv/home/my key"))
+    (server.directory / "store").mkdir()
+    (server.directory / "home" / "my key").write_text("correct horse")
+    assert server.bakthat("schedule", "nightly", "--install").code == 0
+    show = "ExecStart=/bin/sh -c 'cat $$CREDENTIALS_DIRECTORY/bakthat.password'"
+    assert server.start_instead("bakthat-nightly", "ExecStart=", show) == 0
+    assert server.log() == "correct horse"
+
+
+@pytest.mark.parametrize(
+    ("code", "state"), [(0, "inactive"), (1, "failed"), (3, "failed"), (5, "inactive")]
+)
+def test_only_a_run_that_goes_elsewhere_is_no_failure(
+    server: Server, code: int, state: str
+) -> None:
+    server.configure(ONE_JOB)
+    (server.directory / "store").mkdir()
+    assert server.bakthat("schedule", "nightly", "--install").code == 0
+    line = f"ExecStart=/bin/sh -c 'exit {code}'"
+    assert server.start_instead("bakthat-nightly", "ExecStart=", line) == code
+    assert server.systemd.property("bakthat-nightly.service", "ActiveState") == state
+
+
+def test_a_hook_can_stop_a_service(server: Server) -> None:
+    server.configure(f"{ONE_JOB}  hooked: {{sources: [/srv/data], before: ['true']}}\n")
+    (server.directory / "store").mkdir()
+    app = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n"
+    (server.systemd.units / "app.service").write_text(app)
+    for job in ("nightly", "hooked"):  # with and without the protections
+        assert server.bakthat("schedule", job, "--install").code == 0
+        server.systemd.systemctl("start", "app.service")
+        line = (
+            f"ExecStart={server.systemd.run('which', 'systemctl').stdout.strip()} stop app.service"
+        )
+        assert server.start_instead(f"bakthat-{job}", "ExecStart=", line) == 0, server.log()
+        assert server.systemd.property("app.service", "ActiveState") == "inactive"
+
+
+def test_what_systemd_refuses_is_said_with_what_is_left_to_type(server: Server) -> None:
+    server.configure(ONE_JOB)
+    (server.directory / "store").mkdir()
+    broken = server.systemd.units / "bakthat-nightly.timer.d"
+    broken.mkdir()
+    (broken / "test.conf").write_text("[Timer]\nOnCalendar=\n")
+    done = server.user.run("schedule", "nightly", "--install")
+    assert done.code == 1
+    assert "were written, but the timer is not on: systemctl ended with exit code 1" in done.stderr
+    typed = "systemctl daemon-reload && systemctl enable bakthat-nightly.timer"
+    assert f"hint: change that, then type: {typed}" in done.stderr
+    (broken / "test.conf").unlink()
+    assert server.user.run("schedule", "nightly", "--install").code == 0
+
+    server.systemd.run("mount", "-o", "remount,bind,ro", "/etc/systemd/system")
+    done = server.user.run("schedule", "nightly", "--remove")
+    assert done.code == 1
+    assert "systemd still has bakthat-nightly.timer: systemctl ended with" in done.stderr
+    assert "Read-only file system" in done.stderr
+    assert server.systemd.systemctl("is-active", "bakthat-nightly.timer") == "active\n"
+
+
+@pytest.fixture
+def without_systemd(user: CommandLine, tmp_path: Path) -> CommandLine:
+    """Return a user on a machine where systemd is installed and does not run."""
+    (tmp_path / "units").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "spool").mkdir()
+    places = {str(SYSTEM_UNITS): tmp_path / "units", "/run": tmp_path / "run"}
+    if SPOOL.is_dir():
+        places[str(SPOOL)] = tmp_path / "spool"
+    user.prefix = with_mounts(places)
+    (user.home / ".bakthat.yml").write_text(ONE_JOB.replace("/srv", str(tmp_path)))
+    (user.home / ".bakthat.yml").chmod(0o600)
+    return user
+
+
+def test_without_a_running_systemd_the_units_are_written_and_the_rest_is_said(
+    without_systemd: CommandLine, tmp_path: Path
+) -> None:
+    done = without_systemd.run("schedule", "nightly", "--install")
+    assert done.code == 1
+    assert "were written, but the timer is not on: systemd does not run here" in done.stderr
+    typed = (
+        "systemctl daemon-reload && systemctl enable bakthat-nightly.timer && "
+        "systemctl restart bakthat-nightly.timer"
+    )
+    assert f"hint: change that, then type: {typed}\n" in done.stderr
+    names = ["bakthat-nightly.service", "bakthat-nightly.timer"]
+    assert sorted(each.name for each in (tmp_path / "units").iterdir()) == names
+
+    assert without_systemd.run("schedule", "nightly", "--remove").code == 0
+    assert [*(tmp_path / "units").iterdir()] == []
+
+
+def test_units_of_others_stay_as_they_are(without_systemd: CommandLine, tmp_path: Path) -> None:
+    run, units = without_systemd.run, tmp_path / "units"
+    mine = units / "bakthat-nightly.timer"
+    mine.write_text("[Timer]\nOnCalendar=daily\n")
+    for action in ("--install", "--remove"):
+        done = run("schedule", "nightly", action)
+        assert done.code == 1
+        assert "bakthat-nightly.timer was not written by bakthat schedule" in done.stderr
+    assert [*units.iterdir()] == [mine]
+    assert mine.read_text() == "[Timer]\nOnCalendar=daily\n"
+
+    mine.unlink()
+    mine.symlink_to("/dev/null")  # as systemctl mask does
+    assert "was not written by bakthat" in run("schedule", "nightly", "--install").stderr
+    assert mine.is_symlink()
+
+    mine.unlink()
+    mine.mkdir()
+    done = run("schedule", "nightly", "--install")
+    assert (done.code, f"cannot read {SYSTEM_UNITS / mine.name}: is a" in done.stderr) == (1, True)
+
+
+def test_units_of_another_configuration_stay_as_they_are(
+    without_systemd: CommandLine, tmp_path: Path
+) -> None:
+    run = without_systemd.run
+    run("schedule", "nightly", "--install")
+    before = {each: each.read_text() for each in (tmp_path / "units").iterdir()}
+    shutil.copy(without_systemd.home / ".bakthat.yml", tmp_path / "my.yml")
+    for action in ("--install", "--remove"):
+        done = run("schedule", "nightly", action, "-c", "my.yml")
+        assert done.code == 1
+        assert "is for a job of that name in the default configuration" in done.stderr
+        assert "hint: rename one of the jobs, or use the same -c" in done.stderr
+    assert {each: each.read_text() for each in (tmp_path / "units").iterdir()} == before
+
+
+def test_a_typing_error_in_what_is_removed_names_the_nearest(
+    without_systemd: CommandLine,
+) -> None:
+    without_systemd.run("schedule", "nightly", "--install")
+    done = without_systemd.run("schedule", "nigthly", "--remove")
+    assert done.code == 1
+    assert "hint: did you mean nightly?" in done.stderr
+
+
+def test_a_directory_that_cannot_be_written_is_named(
+    without_systemd: CommandLine, tmp_path: Path
+) -> None:
+    units = {str(SYSTEM_UNITS): tmp_path / "units", "/run": tmp_path / "run"}
+    without_systemd.prefix = with_mounts(units, read_only=str(SYSTEM_UNITS))
+    done = without_systemd.run("schedule", "nightly", "--install")
+    assert done.code == 1
+    assert f"cannot write the units of the job in {SYSTEM_UNITS}: read-only" in done.stderr
+
+    without_systemd.prefix = with_mounts(units)
+    without_systemd.run("schedule", "nightly", "--install")
+    without_systemd.prefix = with_mounts(units, read_only=str(SYSTEM_UNITS))
+    done = without_systemd.run("schedule", "nightly", "--remove")
+    assert done.code == 1
+    assert f"cannot remove bakthat-nightly.timer from {SYSTEM_UNITS}: read-only" in done.stderr
+    assert len([*(tmp_path / "units").iterdir()]) == 2
