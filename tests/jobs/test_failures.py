@@ -1,0 +1,259 @@
+"""What goes wrong in a night: the right sources are stored, the right ones told, and after runs."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bakthat
+from bakthat.errors import CatalogError, LockedError, StorageError
+from bakthat.jobs.backup import lock_path
+from bakthat.jobs.report import JobOutcome
+from bakthat.session.session import Session
+from bakthat.system.locks import held
+from tests.support.needs import as_root, mounted
+from tests.support.nights import Night, messages, sets
+from tests.support.servers import free_port
+from tests.test_database import fill
+
+DAY = 86400
+
+
+def errors(told: list[tuple[str, str]]) -> list[str]:
+    return [text for event, text in told if event == "on_error"]
+
+
+def lock_of(night: Night, number: int = 0) -> Path:
+    """Return the lock of a source of the first job."""
+    from bakthat.conf import read_configuration
+
+    (loaded, *_) = read_configuration().jobs.values()
+    return lock_path(Session("default", None, night.conf), loaded.job.sources[number])
+
+
+# Storage
+
+
+def test_a_storage_that_is_down_fails_all_sources_soon(
+    night: Night, told: list[tuple[str, str]]
+) -> None:
+    night.conf.update(
+        default_destination="s3",
+        s3_bucket="my-bucket",
+        access_key="key",
+        secret_key="secret",
+        endpoint_url=f"http://127.0.0.1:{free_port()}",
+        attempts=2,
+        timeout=5,
+    )
+    command = {"command": "echo hello", "name": "stream"}
+    sources = [night.source("one"), command, night.source("two")]
+    # Neither is tried of a source that was not stored.
+    every = {"every": "1s"}
+    night.write(nightly={"sources": sources, **night.hooks(), "check": every, "drill": every})
+    started = time.monotonic()
+    report = night.run()
+    assert time.monotonic() - started < 60
+    assert report.outcome == JobOutcome.FAILED
+    assert [each.outcome.value for each in report.sources] == ["failed"] * 3
+    assert all(isinstance(each.problems[0], StorageError) for each in report.sources)
+    assert len(errors(told)) == 3
+    assert night.moments() == ["before", "after", "on_error"]
+    assert len(night.seen("on_error")[0]["FAILED_SOURCES"].split("\n")) == 3
+    assert report.check_due == report.drill_due == []
+
+
+# Disks
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of a megabyte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    with mounted(place, "-t", "tmpfs", "-o", "size=1m", "tmpfs"):
+        yield place
+
+
+@as_root
+def test_a_store_without_room_keeps_what_there_is_room_for(
+    night: Night, told: list[tuple[str, str]], disk: Path
+) -> None:
+    night.conf["local_path"] = str(disk / "store")
+    large = Path(night.source("large"))
+    (large / "random").write_bytes(os.urandom(2_000_000))
+    sources = [night.source("one"), str(large), night.source("two")]
+    night.write(nightly={"sources": sources, **night.hooks()})
+    report = night.run()
+    assert (report.outcome, sets(report)) == (JobOutcome.FAILED, ["one", "two"])
+    assert "no space left" in messages(report)[0].lower()
+    assert len(errors(told)) == 1
+    assert night.moments() == ["before", "after", "on_error"]
+    left = {each.name.partition(".")[0] for each in (disk / "store").iterdir() if each.is_file()}
+    assert left == {"one", "two"}
+    large.joinpath("random").unlink()
+    assert night.run().outcome == JobOutcome.DONE
+
+
+@as_root
+@pytest.mark.parametrize("has_lock", [False, True])
+def test_a_catalog_without_room_fails_all_and_the_next_night_needs_no_hand(
+    night: Night, told: list[tuple[str, str]], disk: Path, has_lock: bool
+) -> None:
+    night.conf["database"] = str(disk / "catalog.sqlite")
+    night.write(nightly={"sources": [night.source("one")], **night.hooks()})
+    if has_lock:
+        assert night.run().outcome == JobOutcome.DONE
+    del told[:]
+    (disk / "filler").touch()
+    fill(disk)
+    report = night.run()
+    assert (report.outcome, sets(report)) == (JobOutcome.FAILED, [])
+    assert len(errors(told)) == 1
+    assert night.moments().count("on_error") == 1
+    assert night.moments().count("after") == night.moments().count("before")
+    (disk / "filler").unlink()
+    report = night.run()
+    assert (report.outcome, messages(report)) == (JobOutcome.DONE, [])
+    assert len(bakthat.ls()) == 1 + has_lock
+
+
+# Databases
+
+
+def test_a_database_that_is_missing_does_not_stop_the_other(
+    night: Night, told: list[tuple[str, str]]
+) -> None:
+    there, missing = night.directory / "there.db", night.directory / "missing.db"
+    with closing(sqlite3.connect(there)) as database, database:
+        database.execute("CREATE TABLE items (name)")
+    sources = [f"sqlite:///{missing}", f"sqlite:///{there}"]
+    night.write(nightly={"sources": sources, **night.hooks()})
+    report = night.run()
+    assert (report.outcome, sets(report)) == (JobOutcome.FAILED, ["there.db"])
+    assert len(errors(told)) == 1
+    assert night.seen("on_error")[0]["FAILED_SOURCES"] == sources[0]
+
+
+# Locks
+
+
+def test_a_source_of_another_run_is_left_to_it(night: Night, told: list[tuple[str, str]]) -> None:
+    one, two = night.source("one"), night.source("two")
+    night.write(nightly={"sources": [one, two], **night.hooks(), "rotate": True})
+    night.conf["rotation"] = {"last": 1}
+    night.write(nightly={"sources": [one, two], **night.hooks(), "rotate": True})
+    with held(lock_of(night), wait=False, about=one):
+        report = night.run()
+    assert (report.outcome, sets(report)) == (JobOutcome.LOCKED, ["two"])
+    (problem,) = report.sources[0].problems
+    assert isinstance(problem, LockedError)
+    assert str(problem).startswith(f"nightly: another run is still going on {one}: process ")
+    assert len(errors(told)) == 1
+    assert night.moments() == ["before", "after", "on_error"]
+    assert night.seen("after")[0]["RESULT"] == "locked"
+    assert night.seen("on_error")[0]["FAILED_SOURCES"] == one
+    assert night.run().outcome == JobOutcome.DONE
+
+
+def test_a_job_whose_sources_all_belong_to_another_run_stops_and_starts_nothing(
+    night: Night,
+) -> None:
+    """Else ``after`` would start what the other run has stopped for its backup."""
+    one = night.source("one")
+    night.write(nightly={"sources": [one], **night.hooks()})
+    with held(lock_of(night), wait=False, about=one):
+        report = night.run()
+    assert (report.outcome, sets(report)) == (JobOutcome.LOCKED, [])
+    assert night.moments() == ["on_error"]
+
+
+def test_the_locks_are_held_until_after_has_run(night: Night) -> None:
+    one = night.source("one")
+    second = f"python3 -m bakthat run second; echo $? >> {night.directory}/codes"
+    night.write(
+        first={"sources": [one], "before": [second], "after": [second]}, second={"sources": [one]}
+    )
+    (report,) = bakthat.run_jobs("first")
+    assert report.outcome == JobOutcome.DONE
+    assert (night.directory / "codes").read_text() == "5\n5\n"
+    assert len(bakthat.ls()) == 1
+
+
+def test_two_jobs_with_one_source_run_one_after_the_other(night: Night) -> None:
+    one = night.source("one")
+    night.write(first={"sources": [one]}, second={"sources": [one]})
+    assert [each.outcome for each in bakthat.run_jobs()] == [JobOutcome.DONE] * 2
+    assert len(bakthat.ls()) == 2
+
+
+def test_locks_are_of_sets(night: Night) -> None:
+    night.write(nightly={"sources": [night.source("one"), {"path": "/etc", "name": "one"}]})
+    session = Session("default", None, night.conf)
+    elsewhere = Session("default", None, {**night.conf, "local_path": str(night.directory)})
+    other = Session("default", None, night.conf, host="other")
+    assert len({lock_of(night, 0), lock_of(night, 1)}) == 2
+    from bakthat.conf import read_configuration
+
+    source = read_configuration().job("nightly").job.sources[0]
+    assert len({lock_path(each, source) for each in (session, elsewhere, other)}) == 3
+
+
+def test_locks_that_cannot_be_made_fail_the_job(night: Night, told: list[tuple[str, str]]) -> None:
+    one = night.source("one")
+    night.write(nightly={"sources": [one], **night.hooks()})
+    Path(f"{night.conf['database']}.locks").write_text("")
+    report = night.run()
+    assert isinstance(report.sources[0].problems[0], CatalogError)
+    assert "cannot open the lock" in messages(report)[0]
+    assert (report.outcome, bakthat.ls()) == (JobOutcome.FAILED, [])
+    assert len(errors(told)) == 1
+    assert night.moments() == ["on_error"]
+
+
+# Clocks
+
+
+@pytest.mark.parametrize("jump", [-400 * DAY, -1, 0, 400 * DAY])
+@pytest.mark.parametrize("moment", ["between nights", "between sources", "and back again"])
+def test_a_clock_that_jumps_loses_nothing(
+    night: Night, monkeypatch: Any, jump: int, moment: str
+) -> None:
+    night.conf["rotation"] = {"days": 2}
+    one, two = night.source("one"), night.source("two")
+    every = {"every": "1W"}
+    night.write(nightly={"sources": [one, two], "rotate": True, "check": every, "drill": every})
+    clock = time.time
+    offset = 0
+    monkeypatch.setattr(time, "time", lambda: clock() + offset)
+
+    def jump_now(_report: object = None) -> None:
+        nonlocal offset
+        offset = jump if offset == 0 or moment == "between nights" else 0
+
+    first = night.run()
+    if moment == "between nights":
+        jump_now()
+        second = night.run()
+    else:
+        second = night.run(on_source=jump_now)
+    if moment == "and back again":
+        offset = 0
+    third = night.run()
+    for report in (first, second, third):
+        assert (report.outcome, messages(report)) == (JobOutcome.DONE, [])
+    left = {each.stored_filename for each in bakthat.ls()}
+    # What was made last is there in any case, and is whole.
+    for each in third.backups:
+        assert each.stored_filename in left
+        with suppress(FileExistsError):
+            (night.directory / "out").mkdir()
+        bakthat.restore(each.stored_filename, output=night.directory / "out" / each.stored_filename)
+    assert all(each.is_good for each in bakthat.check())
