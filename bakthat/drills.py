@@ -34,6 +34,7 @@ from bakthat.errors import (
 from bakthat.operations.browse.comparison import Aspect, ChangeKind, Totals, compare
 from bakthat.operations.browse.diff import StateTree
 from bakthat.operations.browse.disk import DiskTree
+from bakthat.operations.facts import DRILL
 from bakthat.operations.restore.operation import restore_backup, thaw_status_of
 from bakthat.operations.restore.options import RestoreOptions
 from bakthat.operations.restore.stream import Consumer, Write, dump_kind_of, load_dump, opened
@@ -53,9 +54,6 @@ from bakthat.system.streams import Progress
 from bakthat.system.text import enumerate_some, human_size, printable, reason_of, to_native
 
 log = logging.getLogger("bakthat")
-
-DRILL = "drill"
-"""The key of the metadata that has the result of the last drill of a backup."""
 
 _WITHOUT_SERVER = frozenset({"sqlite", "redis"})
 """The kinds that need no server of the user to be loaded."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from bakthat.conf import Job, JobSource, LoadedProfile
-from bakthat.drills import DRILL
 from bakthat.jobs.backup import rotate_set_of
 from bakthat.jobs.report import JobReport, SourceReport
 from bakthat.jobs.telling import error_of, named
-from bakthat.jobs.upkeep import CHECK, due, sets_of
+from bakthat.jobs.upkeep import due, sets_of
 from bakthat.operations.backup.stream import seconds_of
+from bakthat.operations.facts import CHECK, DRILL
 from bakthat.operations.sources.expected import set_name
 from bakthat.operations.sources.files import BackupSource
 from bakthat.operations.sources.servers import open_server

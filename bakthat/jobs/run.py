@@ -27,7 +27,6 @@ from bakthat.conf import (
     read_configuration,
 )
 from bakthat.conf.job import JobCheck, JobDrill
-from bakthat.drills import DRILL
 from bakthat.errors import BakthatError, ConfigError
 from bakthat.hooks import Events
 from bakthat.jobs.backup import back_up, lock_path, rotate_set_of, why_not_rotated
@@ -35,7 +34,8 @@ from bakthat.jobs.hooks import AFTER, BEFORE, ON_ERROR, run_hook, variables
 from bakthat.jobs.preview import preview
 from bakthat.jobs.report import JobOutcome, JobReport, SourceReport
 from bakthat.jobs.telling import error_of, named, telling
-from bakthat.jobs.upkeep import CHECK, check_set, drill_newest, due, problem_of, sets_of
+from bakthat.jobs.upkeep import check_set, drill_newest, due, problem_of, sets_of
+from bakthat.operations.facts import CHECK, DRILL
 from bakthat.session.session import Session
 from bakthat.session.sets import BackupSet
 from bakthat.system.locks import held

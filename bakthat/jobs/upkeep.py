@@ -21,9 +21,6 @@ from bakthat.session.session import Session
 from bakthat.session.sets import BackupSet, divide
 from bakthat.system.text import counted, printable
 
-CHECK = "check"
-"""The key of the metadata that has the result of the last check of a backup."""
-
 
 def sets_of(session: Session, sources: Sequence[JobSource]) -> list[BackupSet]:
     """Return this host's sets that the sources of a job make. Raises CatalogError."""

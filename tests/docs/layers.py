@@ -136,7 +136,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.session.indexes": ["cache home scanning", "opening pins upload"],
     "bakthat.operations": [
-        "changes sources",
+        "changes facts sources",
         "needed",
         "backup browse by_hand check cleanup cold configuration delete doctor key_values listing"
         " restore retention status sync",
@@ -150,7 +150,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.operations.browse": ["comparison order disk", "contents diff find open_file"],
     "bakthat.operations.by_hand": ["script", "operation"],
-    "bakthat.operations.check": ["result", "stored", "needed", "data", "operation"],
+    "bakthat.operations.check": ["result", "record stored", "needed", "data", "operation"],
     "bakthat.operations.configuration": ["check show"],
     "bakthat.operations.doctor": [
         "catalog configuration disk keys proof",

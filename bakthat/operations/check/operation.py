@@ -1,6 +1,6 @@
 """Check that the listed backups are stored and, on request, that they can be read to their end.
 
-Nothing is written, deleted or thawed. A damaged backup does not stop the check of the others.
+Nothing is stored, deleted or thawed. A damaged backup does not stop the check of the others.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import NoMatchError, UsageError
 from bakthat.operations.check.data import read_all
 from bakthat.operations.check.needed import NeededArchives
+from bakthat.operations.check.record import record_checks
 from bakthat.operations.check.result import CheckResult
 from bakthat.operations.check.stored import stat_all, with_index_problems
 from bakthat.passwords import may_ask
@@ -60,6 +61,11 @@ def check(
     *progress* is called with the bytes read and the bytes to read, or where nothing is read with
     the numbers of backups.
 
+    The results are kept in the catalog, and in each entry's ``metadata["check"]``: "date" (epoch
+    seconds UTC), "verdict", "detail", "share" (what was read of its data, up to 1; or null) and
+    "read" (when data of it was last found right; or null). "damaged" stays there until the backup
+    was read to its end.
+
     A problem with a backup is in its result, and is not raised. Raises NoMatchError, also when
     there is no backup to check, UsageError, ConfigError.
     """
@@ -85,6 +91,7 @@ def check(
                 f"nothing to check: {_description_of_none(session, host)}",
                 hint="bakthat sync lists what is stored",
             )
+        record_checks(session, found, share if is_read else None)
     good = sum(each.is_good for each in found)
     result_log.info("Checked %d backups: %d good, %d wrong", len(found), good, len(found) - good)
     return found
