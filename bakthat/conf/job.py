@@ -60,6 +60,11 @@ class JobCheck:
     sample: int | str | None = None
     """As the argument of :func:`bakthat.check`: without it, nothing is read."""
 
+    @property
+    def reads(self) -> bool:
+        """Whether it reads a share of the data."""
+        return isinstance(self.sample, str) and self.sample.endswith("%")
+
 
 @dataclass(frozen=True, slots=True)
 class JobDrill:

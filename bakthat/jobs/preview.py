@@ -6,9 +6,9 @@ from bakthat.conf import Job, JobSource, LoadedProfile
 from bakthat.jobs.backup import rotate_set_of
 from bakthat.jobs.report import JobReport, SourceReport
 from bakthat.jobs.telling import error_of, named
-from bakthat.jobs.upkeep import due, sets_of
+from bakthat.jobs.upkeep import check_due, due, sets_of
 from bakthat.operations.backup.stream import seconds_of
-from bakthat.operations.facts import CHECK, DRILL
+from bakthat.operations.facts import DRILL
 from bakthat.operations.sources.expected import set_name
 from bakthat.operations.sources.files import BackupSource
 from bakthat.operations.sources.servers import open_server
@@ -54,7 +54,7 @@ def _foresee(
         for each in sets:
             of_source.rotated += rotate_set_of(loaded, each.backups[0], dry_run=True)
     if job.check is not None:
-        report.check_due += _names(of_source, sets, due(sets, CHECK, job.check.every))
+        report.check_due += _names(of_source, sets, check_due(sets, job.check))
     if job.drill is not None:
         report.drill_due += _names(of_source, sets, due(sets, DRILL, job.drill.every))
 

@@ -34,7 +34,7 @@ from bakthat.jobs.hooks import AFTER, BEFORE, ON_ERROR, run_hook, variables
 from bakthat.jobs.preview import preview
 from bakthat.jobs.report import JobOutcome, JobReport, SourceReport
 from bakthat.jobs.telling import error_of, named, telling
-from bakthat.jobs.upkeep import check_set, drill_newest, due, problem_of, sets_of
+from bakthat.jobs.upkeep import check_due, check_set, drill_newest, due, problem_of, sets_of
 from bakthat.operations.facts import CHECK, DRILL
 from bakthat.session.session import Session
 from bakthat.session.sets import BackupSet
@@ -230,7 +230,7 @@ class _JobRun:
     ) -> None:
         found: list[BackupSet] = []
         with self._step(CHECK, self.report.problems):
-            found = due(sets_of(session, sources), CHECK, how.every)
+            found = check_due(sets_of(session, sources), how)
         # A check is of all sets of one name.
         for each in {each.name: each for each in found}.values():
             self.report.check_due.append(each.name)

@@ -13,6 +13,7 @@ from bakthat.drills import drill, is_loaded
 from bakthat.errors import StorageError, UsageError
 from bakthat.operations.check.operation import check
 from bakthat.operations.check.result import CheckResult
+from bakthat.operations.facts import CHECK
 from bakthat.operations.restore.stream import dump_kind_of
 from bakthat.operations.sources.expected import fits
 from bakthat.operations.sources.servers import check_kind
@@ -30,12 +31,20 @@ def sets_of(session: Session, sources: Sequence[JobSource]) -> list[BackupSet]:
     return [found for found in sets if any(fits(each, found) for each in sources)]
 
 
-def due(sets: Sequence[BackupSet], what: str, every: int) -> list[BackupSet]:
-    """Return the sets of which no backup has had a check or drill, *what*, for *every* seconds."""
+def check_due(sets: Sequence[BackupSet], how: JobCheck) -> list[BackupSet]:
+    """Return the sets whose check is due. One that reads is due when nothing was read."""
+    return due(sets, CHECK, how.every, "read" if how.reads else "date")
+
+
+def due(sets: Sequence[BackupSet], what: str, every: int, date: str = "date") -> list[BackupSet]:
+    """Return the sets of which no backup has had a check or drill, *what*, for *every* seconds.
+
+    *date* is the key of its result that says when that was.
+    """
     now = int(time.time())
     found = []
     for each in sets:
-        dates = [_date_of(backup.metadata.get(what)) for backup in each.backups]
+        dates = [_date_of(backup.metadata.get(what), date) for backup in each.backups]
         # Of a clock that was wrong once, no later check would be seen.
         last = max((date for date in dates if date is not None and date <= now), default=None)
         if is_due(last, every, now):
@@ -43,8 +52,8 @@ def due(sets: Sequence[BackupSet], what: str, every: int) -> list[BackupSet]:
     return found
 
 
-def _date_of(result: Any) -> int | None:
-    date = result.get("date") if isinstance(result, dict) else None
+def _date_of(result: Any, key: str) -> int | None:
+    date = result.get(key) if isinstance(result, dict) else None
     return date if isinstance(date, int) else None
 
 

@@ -395,3 +395,14 @@ def test_a_dry_run_tells_and_does_nothing(
     assert report.drill_due == ["stream"]
     assert len(bakthat.ls()) == 2
     assert told == []
+
+
+def test_a_check_that_reads_is_due_after_checks_that_have_read_nothing(night: Night) -> None:
+    sources = [night.source("one")]
+    night.write(nightly={"sources": sources, "check": {"every": "1D"}})
+    assert [each.verdict.value for each in night.run().checked] == ["stored"]
+    assert night.run().checked == []
+    check = {"every": "1D", "sample": "100%"}
+    night.write(nightly={"sources": sources, "check": check})
+    assert "read" in [each.verdict.value for each in night.run().checked]
+    assert night.run().checked == []
