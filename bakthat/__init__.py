@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bakthat.operations.delete import delete
     from bakthat.operations.doctor.operation import doctor
     from bakthat.operations.listing import ls, show
+    from bakthat.operations.report.operation import report
     from bakthat.operations.restore.operation import restore, thaw_status
     from bakthat.operations.retention import delete_older_than, rotate, rotate_backups
     from bakthat.operations.sync.operation import sync
@@ -61,6 +62,7 @@ __all__ = [
     "open_backup",
     "open_file",
     "preview_backup",
+    "report",
     "restore",
     "restore_glacier_inventory",
     "restore_script",
@@ -95,6 +97,7 @@ _HOMES = {
     "open_backup": "bakthat.operations.backup.open_backup",
     "open_file": "bakthat.operations.browse.open_file",
     "preview_backup": "bakthat.operations.backup.preview",
+    "report": "bakthat.operations.report.operation",
     "restore": "bakthat.operations.restore.operation",
     "restore_glacier_inventory": "bakthat.operations.cold",
     "restore_script": "bakthat.operations.by_hand.operation",

@@ -201,6 +201,39 @@ MESSAGES = (
         },
     ),
     Message(
+        "report",
+        ("report",),
+        "a set, and what became of it in the period",
+        {
+            "filename": "the name of the set",
+            "host": "the host that made the backups; empty where it is not known",
+            "source": "the path or URL that was backed up; empty for a set that was given a name",
+            "backend": "s3, glacier or local",
+            "container": "the bucket, vault or directory",
+            "jobs": "the names of the jobs that make it",
+            "max_age": "seconds that a backup may be old, or null: then gaps are not judged",
+            "rotation": "what the profile's rotation keeps, for people; empty for none",
+            "rotated_by_job": "whether a job rotates the set",
+            "good": "whether nothing is wrong with it",
+            "problems": "what is wrong, the worst first: never backed up, overdue, missed, drill "
+            "failed, check failed, gone, incomplete, suspicious size, not drilled, not checked, in "
+            "the future",
+            "newest": "the date of the newest backup at the end of the period, or null",
+            "stored_backups": "how many backups are stored at the end of the period",
+            "stored": "bytes that they take",
+            "backups": "the backups of the period, the oldest first: stored_filename, backup_date, "
+            "size, files, bytes, seconds, increment, encryption, warning_count, warnings (the "
+            "first ones), suspicious, and null or what is known of its deletion, last check and "
+            "last drill: deleted (date, why), check (date, verdict, detail, passed), drill (date, "
+            "passed, problem)",
+            "missed": "the gaps longer than max_age: begin and end, the dates of the backups "
+            "before and after (or null), and overdue, from when on one was overdue",
+            "deleted": "the backups that were deleted in the period, as in backups",
+            "checked": "those that were last checked in the period, as in backups",
+            "drilled": "those that were last drilled in the period, as in backups",
+        },
+    ),
+    Message(
         "setting",
         ("config show",),
         "a key of the profile",
@@ -282,7 +315,7 @@ MESSAGES = (
             "[locked]": "run: how many of them were left to another run",
             "[rotated]": "run: how many backups rotation has deleted, or would delete",
             "[leftovers]": "cleanup: how many",
-            "[good]": "doctor: how many things work",
+            "[good]": "doctor: how many things work; report: how many sets have no problem",
             "[advice]": "doctor, config check: how many could be better, or could not be looked at",
             "[problems]": "doctor, config check: how many make a backup or a restore fail",
             "[thaws]": "thaws: how many",
@@ -311,7 +344,15 @@ MESSAGES = (
             "[is_skipped]": "backup --dry-run: whether none would be made",
             "[newest]": "backup --dry-run: the newest backup of the set",
             "[explanation]": "backup --why: what was decided about the path",
-            "[profiles]": "config check: how many profiles",
+            "[profiles]": "config check: how many profiles; report: the names of the profiles",
+            "[sets]": "report: how many sets",
+            "[since]": "report: the beginning of the period",
+            "[until]": "report: the end of the period",
+            "[made_at]": "report: when it was made",
+            "[version]": "report: the version of bakthat",
+            "[host]": "report: the host that made it",
+            "[catalogs]": "report: the catalogs that were read",
+            "[output]": "report: the file that was written, or null",
             "[profile]": "config show: the name of the profile",
             "[file]": "configure: the file that was written",
             "[recipient]": "configure: the public key of a new pair",

@@ -20,13 +20,7 @@ def with_profile(function: Command) -> Command:
         metavar="PROFILE",
         help="profile of the configuration (default: $BAKTHAT_PROFILE, or default)",
     )
-    option(
-        "-c",
-        "--config",
-        section=CONFIGURATION,
-        metavar="FILE",
-        help="configuration file (default: $BAKTHAT_CONFIG, or ~/.bakthat.yml)",
-    )
+    _with_config()
 
     @functools.wraps(function)
     def with_defaults(*, profile: str | None, config: str | None, **arguments: Any) -> int | None:
@@ -39,6 +33,41 @@ def with_profile(function: Command) -> Command:
         )
 
     return with_defaults
+
+
+def with_profiles(function: Command) -> Command:
+    """Add the options that select the profile; without one, None: that of each job counts too."""
+    option(
+        "-p",
+        "--profile",
+        section=CONFIGURATION,
+        metavar="PROFILE",
+        help="profile of the configuration (default: $BAKTHAT_PROFILE, or default and those of the "
+        "jobs)",
+    )
+    _with_config()
+
+    @functools.wraps(function)
+    def with_defaults(*, profile: str | None, config: str | None, **arguments: Any) -> int | None:
+        from bakthat import conf  # --help needs none
+
+        return function(
+            profile=profile or conf.named_profile(),
+            config=config or conf.default_config(),
+            **arguments,
+        )
+
+    return with_defaults
+
+
+def _with_config() -> None:
+    option(
+        "-c",
+        "--config",
+        section=CONFIGURATION,
+        metavar="FILE",
+        help="configuration file (default: $BAKTHAT_CONFIG, or ~/.bakthat.yml)",
+    )
 
 
 def with_destination(function: Command) -> Command:

@@ -30,6 +30,7 @@ from bakthat.cli.commands import cold
 from bakthat.cli.commands import configuration
 from bakthat.cli.commands import diagnosis
 from bakthat.cli.commands.jobs import schedule
+from bakthat.cli.commands.monitoring import report
 # isort: on
 
 SUBJECTS = (
@@ -44,6 +45,7 @@ SUBJECTS = (
     configuration,
     diagnosis,
     schedule,
+    report,
 )
 """The modules of commands, in the order in which ``--help`` lists them."""
 

@@ -13,6 +13,7 @@ from bakthat.conf.environment import (
     HOOK_VARIABLES,
     default_config,
     default_profile,
+    named_profile,
 )
 from bakthat.conf.files.content import remember_pipes
 from bakthat.conf.job import Job, JobSource
@@ -53,6 +54,7 @@ __all__ = [
     "load_jobs",
     "load_profile",
     "machine_name",
+    "named_profile",
     "read_configuration",
     "read_raw_profile",
     "remember_pipes",

@@ -76,7 +76,14 @@ def default_config() -> str | None:
 
 def default_profile() -> str:
     """Return the profile that BAKTHAT_PROFILE names, or the default one. Raises ConfigError."""
-    given = os.environ.get(PROFILE_VARIABLE, DEFAULT_PROFILE)
+    return named_profile() or DEFAULT_PROFILE
+
+
+def named_profile() -> str | None:
+    """Return the profile that BAKTHAT_PROFILE names, or None. Raises ConfigError."""
+    given = os.environ.get(PROFILE_VARIABLE)
+    if given is None:
+        return None
     if not given:
         raise empty_error(PROFILE_VARIABLE)
     return from_native(given)

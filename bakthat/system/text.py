@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import date
 
 from bakthat.errors import ResourceError
 
@@ -124,6 +125,14 @@ def shown_zone() -> str:
 def shown_time(seconds: float) -> str:
     """Return epoch seconds as a date and a time in the zone that was chosen, UTC by default."""
     return _date("%Y-%m-%d %H:%M:%S", _zone, seconds)
+
+
+def shown_day(seconds: float) -> date:
+    """Return the day of epoch seconds in the zone that was chosen, UTC by default.
+
+    Raises OverflowError, ValueError or OSError where a calendar cannot show the year.
+    """
+    return date(*_zone(seconds)[:3])
 
 
 def shown_minute(seconds: float | None) -> str:

@@ -61,6 +61,7 @@ WORDS: dict[str, list[str]] = {
     "sync": ["sync", "--indexes"],
     "check": ["check"],
     "cleanup": ["cleanup"],
+    "report": ["report"],
     "doctor": ["doctor"],
     "config check": ["config", "check"],
     "config show": ["config", "show"],

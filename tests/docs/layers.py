@@ -140,6 +140,7 @@ LAYERS: dict[str, list[str]] = {
         "needed",
         "backup browse by_hand check cleanup cold configuration delete doctor key_values listing"
         " restore retention status sync",
+        "report",
     ],
     "bakthat.operations.backup": [
         "parent progress request",
@@ -157,6 +158,7 @@ LAYERS: dict[str, list[str]] = {
         "storage",
         "operation",
     ],
+    "bakthat.operations.report": ["facts style", "days", "svg", "page", "operation"],
     "bakthat.operations.restore": ["options", "archive state", "stream", "operation"],
     "bakthat.operations.sources": [
         "base",
@@ -193,9 +195,10 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.cli.commands": [
         "findings preview tar_listing",
-        "backup browse cold configuration diagnosis jobs restore retention show upkeep",
+        "backup browse cold configuration diagnosis jobs monitoring restore retention show upkeep",
     ],
     "bakthat.cli.commands.jobs": ["run schedule"],
+    "bakthat.cli.commands.monitoring": ["report"],
     "bakthat.cli.completion": ["names script"],
     "bakthat.cli.configure": [
         "asking files key_page",
@@ -268,6 +271,8 @@ EXCEPTIONS = {
     # An object says which version of bakthat wrote it.
     ("bakthat.format.description", "bakthat.__version__"),
     ("bakthat.format.index.layout", "bakthat.__version__"),
+    # So does a report.
+    ("bakthat.operations.report.operation", "bakthat.__version__"),
 }
 
 LIBRARIES: dict[str, str] = {

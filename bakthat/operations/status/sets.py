@@ -68,7 +68,8 @@ def expected_sets(
     *,
     conf: Mapping[str, Any] | None = None,
     host: str | None = None,
-    with_deleted: bool = False,
+    all_hosts: bool = False,
+    deleted_since: int | None = None,
 ) -> list[WatchedSet]:
     """Return the sets of a host that are watched, by their names; without values of KeyValue.
 
@@ -76,7 +77,9 @@ def expected_sets(
     that and its jobs. *conf* is one profile as a mapping, which has no jobs. *destination*
     restricts the sets to one container of each profile, and *name* to those of that name. *host*
     None means this host; the jobs of the configuration are those of this host, so another one's
-    sets have none. *with_deleted* adds the backups that are marked as deleted.
+    sets have none; *all_hosts* means every host that the catalog knows, unless *host* names one.
+    *deleted_since*, in epoch seconds UTC, adds the backups that were made or deleted since then and
+    are marked as deleted.
 
     Raises NoMatchError when there is no such set, ConfigError, UsageError, CatalogError.
     """
@@ -84,7 +87,8 @@ def expected_sets(
     watched: list[WatchedSet] = []
     made: set[tuple[str, int]] = set()
     """The sources that have a set: the name of the job, and the number of the source."""
-    for session, place, found in _all_sets(sessions, name, host, with_deleted=with_deleted):
+    listed = _all_sets(sessions, name, host, all_hosts=all_hosts, deleted_since=deleted_since)
+    for session, place, found in listed:
         fitting = [
             (job, number)
             for job, number, source in _sources_of(jobs)
@@ -136,7 +140,12 @@ def _place(session: Session, destination: str) -> _Place | None:
 
 
 def _all_sets(
-    sessions: Mapping[str, Session], name: str, host: str | None, *, with_deleted: bool
+    sessions: Mapping[str, Session],
+    name: str,
+    host: str | None,
+    *,
+    all_hosts: bool,
+    deleted_since: int | None,
 ) -> Iterator[tuple[Session, _Place, BackupSet]]:
     """Yield the sets in the catalog, each once: several profiles may have one container."""
     places: dict[_Place, list[Session]] = {}
@@ -150,12 +159,22 @@ def _all_sets(
         pairs = {pair for each in sharing for pair in each.containers(place[1])}
         hosts = {each.host for each in sharing} if host is None else {host}
         with models.catalog(sharing[0].catalog_path):
-            select = models.Backups.within if with_deleted else models.Backups.not_deleted
-            rows = select(sorted(pairs))
+            rows = _rows(sorted(pairs), deleted_since)
             backups = list(rows.where(models.Backups.filename == name) if name else rows)
-        of_hosts = [each for each in backups if each.host in hosts and not each.is_key_value]
+        is_any = all_hosts and host is None
+        of_hosts = [
+            each for each in backups if (is_any or each.host in hosts) and not each.is_key_value
+        ]
         for found in divide(of_hosts):
             yield sharing[0], place, found
+
+
+def _rows(pairs: Sequence[tuple[str, str]], deleted_since: int | None) -> Any:
+    model = models.Backups
+    if deleted_since is None:
+        return model.not_deleted(pairs)
+    is_recent = (model.backup_date >= deleted_since) | (model.last_updated >= deleted_since)
+    return model.within(pairs).where((model.is_deleted == False) | is_recent)  # noqa: E712  # SQL
 
 
 def _sources_of(jobs: Iterable[LoadedJob]) -> Iterator[tuple[LoadedJob, int, JobSource]]:

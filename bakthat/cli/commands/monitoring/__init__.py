@@ -1,0 +1,1 @@
+"""The subcommands that tell how the backups are, and how they were."""
