@@ -89,7 +89,7 @@ class ProducerError(SourceError):
 
 
 class DestinationError(BakthatError):
-    """The destination of a restore cannot be written."""
+    """The destination of a restore or of a report cannot be written."""
 
 
 class ConsumerError(DestinationError):

@@ -48,8 +48,8 @@ def days_of(found: SetFacts, period: Period, day_of: DayOf) -> list[Day]:
     made: defaultdict[date, list[BackupFacts]] = defaultdict(list)
     for each in found.known:
         # The first day is shown whole, though the period begins within it.
-        if period.begin - _LONGEST_DAY <= each.date <= period.end:
-            made[day_of(each.date)].append(each)
+        if period.begin - _LONGEST_DAY <= each.date <= period.last:
+            made[min(day_of(each.date), last)].append(each)
     failed = {day_of(check.date) for _, check in found.checked if not check.passed}
     failed |= {day_of(drill.date) for _, drill in found.drilled if not drill.passed}
     missed = _missed(found, period, day_of, first, set(made))

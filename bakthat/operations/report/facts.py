@@ -15,7 +15,7 @@ from typing import Any
 from bakthat import models
 from bakthat.format.names import parse_any_name
 from bakthat.operations.check.result import CheckResult, Verdict
-from bakthat.policy.newest import is_in_the_future
+from bakthat.policy.newest import CLOCK_TOLERANCE, is_in_the_future
 from bakthat.policy.outcome import DELETED, GONE
 from bakthat.system.text import counted
 
@@ -167,8 +167,13 @@ class Period:
     now: int
     """When the report was made; not before the end."""
 
+    @property
+    def last(self) -> int:
+        """The last date of a backup in it: the clock of another host may be ahead of this one."""
+        return self.end + CLOCK_TOLERANCE if self.end == self.now else self.end
+
     def __contains__(self, date: int) -> bool:
-        return self.begin <= date <= self.end
+        return self.begin <= date <= self.last
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,14 +245,16 @@ class SetFacts:
         return [
             each
             for each in self.known
-            if (each.date <= self.period.end or self._is_future(each))
+            if (each.date <= self.period.last or self._is_future(each))
             and (each.deletion is None or each.deletion.date > self.period.end)
         ]
 
     @property
     def newest(self) -> int | None:
         """The date of the newest backup up to the end of the period."""
-        return max((each.date for each in self.known if each.date <= self.period.end), default=None)
+        return max(
+            (each.date for each in self.known if each.date <= self.period.last), default=None
+        )
 
     @cached_property
     def missed(self) -> list[Gap]:
@@ -283,7 +290,8 @@ class SetFacts:
                 changes.append((max(each.deletion.date, made), -each.stored))
         level = sum(change for date, change in changes if date < begin)
         points = [(begin, level)]
-        for date, change in sorted(changes):
+        # What is made comes before what is deleted in the same second.
+        for date, change in sorted(changes, key=lambda each: (each[0], -each[1])):
             if begin <= date <= end:
                 level += change
                 points.append((date, level))

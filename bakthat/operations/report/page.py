@@ -396,13 +396,13 @@ def _table(
             names = [each if isinstance(each, str) else each[0] for each in header]
             heads = "".join(f'<th scope="col">{each}' for each in names)
             yield (
-                f'<div class="table" role="region" aria-label="{caption}" tabindex="0">'
+                f'<section class="table" aria-label="{caption}" tabindex="0">'
                 f'<table class="{" ".join(filter(None, (class_, *columns)))}">\n'
                 f"<caption>{caption}</caption>\n<thead><tr>{heads}</thead>\n<tbody>\n"
             )
         yield "".join(["<tr>", *map(_cell, row), "\n"])
     if is_begun:
-        yield "</tbody></table></div>\n"
+        yield "</tbody></table></section>\n"
 
 
 def _cell(cell: Cell) -> str:

@@ -28,12 +28,12 @@ SHAPES = {
     # Each in a square of _CELL: its id and class, which are short, and what is drawn.
     DayState.GOOD: ("g", '<rect width="13" height="13" rx="2"/>'),
     DayState.INCOMPLETE: (
-        "incomplete",
+        "i",
         '<rect class="frame" x=".75" y=".75" width="11.5" height="11.5" rx="2"/>'
         '<path d="M1 12V1L12 12z"/>',
     ),
     DayState.MISSED: (
-        "missed",
+        "m",
         '<rect class="frame" x=".75" y=".75" width="11.5" height="11.5" rx="2"/>'
         '<path class="line" d="M3.5 3.5l6 6m0-6l-6 6"/>',
     ),
