@@ -387,7 +387,7 @@ def _record(session: Session, found: models.Backups, result: Mapping[str, Any]) 
     """Keep the *result* in the entry and, where the catalog has it, there."""
     found.metadata = {**found.metadata, DRILL: dict(result)}
     try:
-        with models.catalog(session.catalog_path, write=True):
+        with models.catalog(session.catalog, write=True):
             row = models.Backups.get_or_none(
                 models.Backups.stored_filename == found.stored_filename
             )

@@ -1,4 +1,6 @@
-"""The catalog: which backups exist, in a SQLite database that users may query themselves.
+"""The catalog: which backups exist, in a database that users may query themselves.
+
+It is a file of SQLite, or on a server that several hosts share (:mod:`bakthat.database`).
 
 The tables are those of bakthat 0.6.0, so an existing catalog opens without conversion; this version
 adds the table ``reservations`` and an index. The catalog is a cache of what the storages hold.
@@ -12,20 +14,21 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import logging
 import operator
 import os
 import re
-import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, Self, TypeVar
 
 import peewee
 
 from bakthat.columns import JsonField, NamesField, json_value
-from bakthat.database import CatalogDatabase, opened, run_sql, use_log
-from bakthat.database import is_full as is_full
+from bakthat.database.address import DatabaseAddress, location_of
+from bakthat.database.base import CatalogDatabase, is_away
+from bakthat.database.opening import current, opened
+from bakthat.database.sqlite import is_full as is_full
 from bakthat.errors import CatalogError
 from bakthat.format.description import (
     FORMAT,
@@ -37,7 +40,10 @@ from bakthat.format.description import (
 )
 from bakthat.format.names import INCREMENT_EXTENSION, KEY_VALUE_EXTENSION, parse_any_name
 from bakthat.policy.outcome import Outcome, with_deletion
-from bakthat.system.paths import expanded
+
+log = logging.getLogger("bakthat")
+
+Result = TypeVar("Result")
 
 SCHEMA_VERSION = 2
 """The user_version of the SQLite database; 0.6.0 left it at 0, and 1 had no needs of reservations.
@@ -48,17 +54,14 @@ BUSY_TIMEOUT = 60
 twenty jobs that start in the same minute on a slow disk, some wait 8 seconds several times."""
 
 RECORD_PATIENCE = 300
-"""Seconds to wait for a locked catalog after an upload, which may have taken hours."""
+"""Seconds to wait after an upload, which may have taken hours, for a catalog that is locked or on a
+server that does not answer."""
 
-RESERVATION_SECONDS = 7 * 24 * 3600
-"""The age at which a reservation is removed, since its process must have died."""
+AWAY_PAUSE = 5.0
+"""Seconds between two attempts to reach a server that does not answer."""
 
 _PLAIN_HOST = re.compile(r"[A-Za-z0-9._-]+")
 """Hosts that every JSON encoder writes without escapes."""
-
-_lock = threading.RLock()
-_database = peewee.DatabaseProxy()
-"""The database of the innermost block of :func:`catalog`; only the thread with the lock uses it."""
 
 
 def _table_name(_model: type[peewee.Model]) -> str:
@@ -66,13 +69,9 @@ def _table_name(_model: type[peewee.Model]) -> str:
     return "backups"
 
 
-class NeededDeletedError(CatalogError):
-    """A backup that an increment needs was deleted before the increment could pin it."""
-
-
 class _Model(peewee.Model):
     class Meta:
-        database = _database
+        database = current
 
 
 class Backups(Outcome, _Model):
@@ -202,15 +201,15 @@ class Backups(Outcome, _Model):
             cls.not_deleted(containers).where(cls.filename == name).order_by(*cls._newest_first())
         )
         if host and _PLAIN_HOST.fullmatch(host):
-            # The catalog may have one name of hundreds of hosts, and SQLite filters faster.
-            rows = rows.where(peewee.fn.INSTR(cls.metadata, host) > 0)
+            # The catalog may have one name of hundreds of hosts, and SQL filters faster.
+            rows = rows.where(current.holds(cls.metadata, host))
         return [row for row in rows if host is None or row.host == host]
 
     @classmethod
     def increments(cls, containers: Iterable[tuple[str, str]], name: str = "") -> list[Self]:
         """Return the increments of every host, of the sets called *name* or by default of all."""
         rows = cls.not_deleted(containers)
-        rows = rows.where(peewee.fn.INSTR(cls.stored_filename, INCREMENT_EXTENSION) > 0)
+        rows = rows.where(current.holds(cls.stored_filename, INCREMENT_EXTENSION))
         rows = rows.where(cls.filename == name) if name else rows
         return [row for row in rows if row.is_increment]
 
@@ -240,8 +239,7 @@ class Backups(Outcome, _Model):
         rows = cls.not_deleted(containers).order_by(*cls._newest_first())
         if query:
             rows = rows.where(
-                (peewee.fn.INSTR(cls.stored_filename, query) > 0)
-                | (peewee.fn.INSTR(cls.filename, query) > 0)
+                current.holds(cls.stored_filename, query) | current.holds(cls.filename, query)
             )
         wanted = set(tags)
         return [row for row in rows if not wanted or wanted & set(row.tags.split())]
@@ -256,6 +254,8 @@ class Backups(Outcome, _Model):
     def hosts_of(cls, name: str, containers: Iterable[tuple[str, str]]) -> set[str]:
         """Return the hosts that have backups of the sets called *name*; "" for an unknown one."""
         rows = cls.not_deleted(containers).where(cls.filename == name)
+        if not current.reads_json:
+            return {row.host for row in rows if not row.is_key_value}
         # SQLite is faster where the catalog has one name of hundreds of hosts.
         found = rows.select(
             *(json_value(cls.metadata, each) for each in ("client", "KeyValue", "kind"))
@@ -348,13 +348,17 @@ def legacy_backend_hash(access_key: str, container: str) -> str:
 
 @contextlib.contextmanager
 def catalog(
-    path: str | os.PathLike[str], *, write: bool = False, patience: int | None = None
+    location: str | os.PathLike[str] | DatabaseAddress,
+    *,
+    write: bool = False,
+    patience: int | None = None,
 ) -> Iterator[None]:
-    """Open the catalog at *path* for the block; create or upgrade it first where necessary.
+    """Open the catalog at *location* for the block; create or upgrade it first where necessary.
 
-    With *write*, the block is one transaction. Threads of one process take turns. A statement waits
-    for other processes up to *patience* seconds, by default :data:`BUSY_TIMEOUT`. A catalog that
-    cannot be written, since its disk is full or the user may not, can still be read.
+    *location* is a path, or the address of a server. With *write*, the block is one transaction.
+    Threads of one process take turns. A statement waits for other processes up to *patience*
+    seconds, by default :data:`BUSY_TIMEOUT`. A catalog in a file that cannot be written, since its
+    disk is full or the user may not, can still be read.
 
     Blocks may be nested. An inner block for the same catalog uses the connection of the outer one;
     its changes are undone when it fails, and kept only when the outer block keeps its own.
@@ -362,94 +366,71 @@ def catalog(
     An error of the catalog is raised as CatalogError; any other exception of the block stays what
     it is.
     """
-    file = expanded(path)
     timeout = BUSY_TIMEOUT if patience is None else patience
-    with _lock, contextlib.ExitStack() as stack:
-        if not _is_open(file, write=write):
-            database = stack.enter_context(opened(file, timeout, _prepare, write=write))
-            stack.callback(_database.initialize, _database.obj)
-            _database.initialize(database)
-        if write:
-            stack.enter_context(_database.atomic("IMMEDIATE"))
+    with opened(location_of(location), timeout, _prepare, write=write):
         yield
 
 
-def _is_open(file: Path, *, write: bool) -> bool:
-    """Return whether an outer block of this thread has the catalog open, and open to write it."""
-    database: CatalogDatabase | None = _database.obj
-    if database is None or (write and database.is_read_only):
-        return False
-    return os.path.realpath(database.file) == os.path.realpath(file)
+def changed(
+    location: str | os.PathLike[str] | DatabaseAddress, change: Callable[[], Result]
+) -> Result:
+    """Return what *change* returns in a transaction, for a change that must not be lost.
 
-
-def reserve(names: Iterable[tuple[str, int]], needs: Collection[str] = ()) -> tuple[str, int]:
-    """Reserve the first of *names* that no backup has or has reserved, and return it.
-
-    *names* are pairs of stored name and date (epoch seconds, UTC). *needs* are the stored filenames
-    of the backups that the new one needs: while the name is reserved, nobody with this catalog
-    deletes them. Call this within ``catalog(..., write=True)``; :func:`record` or :func:`release`
-    ends the reservation. Raises NeededDeletedError when one of *needs* was deleted before that.
+    It waits up to :data:`RECORD_PATIENCE` seconds for other processes, and for a server that does
+    not answer: then *change* is called again. Raises CatalogError.
     """
-    now = int(time.time())
-    Reservations.delete().where(reserved_long_ago(now, RESERVATION_SECONDS)).execute()
-    gone = Backups.select().where(Backups.stored_filename.in_(list(needs)), Backups.is_deleted)
-    for each in gone if needs else ():
-        raise NeededDeletedError(
-            f"{each.stored_filename}, which the backup would need, was deleted meanwhile",
-            hint="run it again",
-        )
-    for name, date in names:
-        exists = Backups.select().where(Backups.stored_filename == name).exists()
-        if not exists and not Reservations.select().where(Reservations.stored_filename == name):
-            Reservations.create(stored_filename=name, reserved_at=now, needs=needs)
-            return name, date
-    raise AssertionError("the names of a backup never end")
+    until = time.monotonic() + RECORD_PATIENCE
+    while True:
+        try:
+            with catalog(location, write=True, patience=RECORD_PATIENCE):
+                return change()
+        except CatalogError as exc:
+            if not is_away(exc) or time.monotonic() > until:
+                raise
+            log.warning("%s; trying again for up to %d minutes", exc, RECORD_PATIENCE // 60)
+            time.sleep(AWAY_PAUSE)
 
 
-def pinned() -> set[str]:
-    """Return the stored filenames that running backups need, which must not be deleted.
+def schema_version() -> int:
+    """Return the version of the open catalog's tables, which may be old where it is only read."""
+    return int(current.schema_version())
 
-    They are those of the reservations that have not expired.
+
+def put(model: Any, **values: Any) -> None:
+    """Add a row in the place of each one with the same value in a unique column.
+
+    Call this within ``catalog(..., write=True)``.
     """
-    if _database.pragma("user_version") < SCHEMA_VERSION:  # it can only be read
-        return set()
-    old = reserved_long_ago(int(time.time()), RESERVATION_SECONDS)
-    rows = Reservations.select(Reservations.needs).where(~old)
-    return {name for row in rows for name in row.needs}
-
-
-def keep_reserved(name: str) -> None:
-    """Renew the reservation of a name, whose backup is still running."""
-    Reservations.update(reserved_at=int(time.time())).where(
-        Reservations.stored_filename == name
-    ).execute()
-
-
-def reserved_long_ago(now: int, seconds: int) -> Any:
-    """Return the condition that selects reservations older than *seconds* at *now*.
-
-    It also selects reservations that are as far in the future, since a clock was wrong.
-    """
-    return (Reservations.reserved_at < now - seconds) | (Reservations.reserved_at > now + seconds)
-
-
-def release(name: str) -> None:
-    """End the reservation of a name."""
-    Reservations.delete().where(Reservations.stored_filename == name).execute()
+    same = [
+        getattr(model, name) == value
+        for name, value in values.items()
+        if model._meta.fields[name].unique
+    ]
+    model.delete().where(functools.reduce(operator.or_, same)).execute()
+    model.create(**values)
 
 
 def record(row: Mapping[str, Any]) -> Backups:
     """Add a backup to the catalog and end the reservation of its name."""
-    release(row["stored_filename"])
+    name = row["stored_filename"]
+    Reservations.delete().where(Reservations.stored_filename == name).execute()
     values = {"is_deleted": False, **row, "last_updated": int(time.time())}
     # sync may have added the object between its upload and now, with less in the entry.
-    found = Backups.get_or_none(Backups.stored_filename == row["stored_filename"])
+    found = Backups.get_or_none(Backups.stored_filename == name)
     if found is None:
         return Backups.create(**values)
     for column, value in values.items():
         setattr(found, column, value)
     found.save()
     return found
+
+
+def check_may_write() -> None:
+    """Fail where the tables may only be read; change nothing. A server says that of each table."""
+    for table in _TABLES:
+        first = next(iter(table._meta.sorted_fields))
+        table.update({first: first}).where(first.is_null()).execute()
+        table.delete().where(first.is_null()).execute()
 
 
 def check_writable(backup: Backups) -> None:
@@ -467,34 +448,12 @@ def mark_deleted(backup: Backups, why: str) -> None:
 
 def _prepare(database: CatalogDatabase) -> None:
     """Refuse a newer catalog; create or upgrade the tables of one that can be written."""
-    version = int(database.pragma("user_version"))
+    version = database.schema_version()
     if version > SCHEMA_VERSION:
         raise CatalogError(
-            f"the catalog {database.file} was written by a newer bakthat (schema {version}, "
+            f"the catalog {database.location} was written by a newer bakthat (schema {version}, "
             f"this one knows {SCHEMA_VERSION})",
             hint="upgrade bakthat, or name another catalog as database in the profile",
         )
-    if database.is_read_only:
-        return
-    run_sql(database, "PRAGMA synchronous = full")
-    if version == SCHEMA_VERSION:
-        return
-    use_log(database, BUSY_TIMEOUT)
-    with database.atomic("IMMEDIATE"):
-        if database.pragma("user_version") < SCHEMA_VERSION:  # no other process did it meanwhile
-            _migrate(database)
-
-
-def _migrate(database: CatalogDatabase) -> None:
-    with database.bind_ctx(_TABLES, bind_refs=False, bind_backrefs=False):
-        for table in _TABLES:
-            table.create_table(safe=True)
-    # A table of schema 1 lacks the column.
-    if "needs" not in {column.name for column in database.get_columns("reservations")}:
-        run_sql(database, "ALTER TABLE reservations ADD COLUMN needs TEXT NOT NULL DEFAULT '[]'")
-    run_sql(
-        database,
-        "CREATE INDEX IF NOT EXISTS backups_of_set "
-        "ON backups (filename, backend, backend_hash, is_deleted, backup_date)",
-    )
-    run_sql(database, f"PRAGMA user_version = {SCHEMA_VERSION}")
+    if version < SCHEMA_VERSION and not database.is_read_only:
+        database.upgrade(_TABLES, SCHEMA_VERSION)

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.support import catalogs
+from tests.support.catalogs import NewCatalog, PostgresqlCatalogs
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.file_systems import KINDS, FileSystem, mounted_file_system
@@ -200,6 +202,29 @@ def seaweedfs_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3S
     """Serve S3 with SeaweedFS for the whole session."""
     with seaweedfs_server(tmp_path_factory.mktemp("seaweedfs")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql_catalogs() -> Iterator[PostgresqlCatalogs]:
+    """Serve PostgreSQL for the whole session."""
+    with catalogs.postgresql_catalogs() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_catalogs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewCatalog]:
+    """Serve MariaDB for the whole session."""
+    with catalogs.mariadb_catalogs(tmp_path_factory.mktemp("mariadb")) as make:
+        yield make
+
+
+@pytest.fixture(params=catalogs.EVERYWHERE)
+def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return where a new catalog can be made: a path, and the address of each kind of server."""
+    if request.param == "sqlite":
+        return str(tmp_path / "catalog.sqlite")
+    make: NewCatalog = request.getfixturevalue(f"{request.param}_catalogs")
+    return make()
 
 
 @pytest.fixture

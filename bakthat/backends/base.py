@@ -117,11 +117,17 @@ class Backend(Protocol):
     """"s3", "glacier" or "local"."""
     container: str
     """The bucket, the vault, or the absolute path of the directory."""
+    host: str
+    """The host of a directory, where the catalog has those of several hosts; otherwise ""."""
     batch_size: int
     """How many keys :meth:`delete_many` deletes in one request. A caller that records deletions
     passes that many at once."""
     page_size: int
     """How many objects :meth:`ls` lists in one request; 0 where other objects cost no request."""
+
+    @property
+    def identity(self) -> str:
+        """What tells the container apart from the others in the catalog."""
 
     def check_container(self, keys: Collection[str] = ()) -> None:
         """Raise ContainerNotFoundError when the container does not exist.
@@ -301,11 +307,17 @@ class BakthatBackend(ABC):
 
     name = ""
     container = ""
+    host = ""
     batch_size = 1
     page_size = 0
 
     def __init__(self, conf: Mapping[str, Any]) -> None:
         self.conf = conf
+
+    @property
+    def identity(self) -> str:
+        """What tells the container apart; see :class:`Backend`."""
+        return container_identity(self.container, self.host)
 
     @abstractmethod
     def delete(self, key: str) -> None:
@@ -342,6 +354,11 @@ class BakthatBackend(ABC):
     def __repr__(self) -> str:
         # Never the profile, which holds secrets.
         return f"<{type(self).__name__} {self.container!r}>"
+
+
+def container_identity(container: str, host: str) -> str:
+    """Return what tells a container apart from those of the same name on other hosts."""
+    return f"{host}:{container}" if host else container
 
 
 def required(conf: Mapping[str, Any], key: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from bakthat.conf.files.yaml_text import YamlError, parse
 from bakthat.conf.profile import KEYS, NEVER_EMPTY, PATHS
+from bakthat.database.address import is_address
 from bakthat.errors import ConfigError
 from bakthat.system.paths import expanded
 from bakthat.system.text import did_you_mean, is_text, printable, to_native
@@ -100,7 +101,10 @@ def _path_in(mapping: Mapping[str, Any], key: str) -> tuple[str, str | None]:
     """Return the path that a key holds, or "", and the setting in its mapping that is the path."""
     name = PATHS.get(key)
     value = mapping[key].get(name) if name else mapping[key]
-    return (value if key in PATHS and isinstance(value, str) else ""), name
+    is_path = key in PATHS and isinstance(value, str)
+    if key == "database" and is_path and is_address(value):
+        return "", name
+    return (value if is_path else ""), name
 
 
 def _is_relative(path: str) -> bool:
@@ -128,6 +132,8 @@ def value_of(key: str, text: str, place: str) -> Any:
     if problem is not None:
         raise ConfigError(f"{place} {problem.text}", hint=_hint_on(key, problem.hint))
     name = PATHS.get(key)
+    if key == "database" and is_address(value):
+        return value
     if is_path(key):
         refuse_relative(value, place)
     elif name is not None and isinstance(value.get(name), str) and value[name]:

@@ -266,10 +266,11 @@ class Profile:
         "their programs look for it where they always do, such as ~/.pgpass or ~/.my.cnf",
     )
     database: str = _key(
-        settings.text,
+        settings.catalog,
         DEFAULT_DATABASE,
-        secret="the path of the catalog",
-        about="The path of the catalog",
+        secret="the path or the address of the catalog",
+        about="The path of the catalog, or the address of a server that several hosts share, such "
+        "as postgresql://bakthat@db.example.com/bakthat",
     )
 
     def as_mapping(self) -> dict[str, Any]:

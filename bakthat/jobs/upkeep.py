@@ -25,7 +25,7 @@ from bakthat.system.text import counted, printable
 
 def sets_of(session: Session, sources: Sequence[JobSource]) -> list[BackupSet]:
     """Return this host's sets that the sources of a job make. Raises CatalogError."""
-    with models.catalog(session.catalog_path):
+    with models.catalog(session.catalog):
         rows = models.Backups.search("", session.containers(session.destination))
     sets = divide(each for each in rows if each.host == session.host)
     return [found for found in sets if any(fits(each, found) for each in sources)]

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bakthat import models
+from bakthat import models, reservations
 from bakthat.backends.base import (
     UNKNOWN_PROGRESS,
     Backend,
@@ -127,7 +127,7 @@ class _WatchedUploads:
     def __init__(self, session: Session, destination: str, dry_run: bool) -> None:
         container = "".join(digest[:16] for _, digest in session.containers(destination)[:1])
         self._seen: CatalogMapping[Mapping[str, Any]] = CatalogMapping(
-            session.catalog_path, "Config", "key", "value", prefix=f"upload {container} "
+            session.catalog, "Config", "key", "value", prefix=f"upload {container} "
         )
         self._dry_run = dry_run
         self._listed: set[str] = set()
@@ -137,7 +137,7 @@ class _WatchedUploads:
         if not leftover.progress:
             return leftover.age
         if leftover.progress == UNKNOWN_PROGRESS:
-            return leftover.age if leftover.age >= models.RESERVATION_SECONDS else 0.0
+            return leftover.age if leftover.age >= reservations.RESERVATION_SECONDS else 0.0
         self._listed.add(leftover.handle)
         now = leftover.begun_at + leftover.age
         seen = self._seen.get(leftover.handle, {})
@@ -188,14 +188,14 @@ class _Cleaner:
 
     def clean_reservations(self) -> None:
         """Remove the reservations of killed backups."""
-        with models.catalog(self.session.catalog_path, write=not self.dry_run):
-            old = models.reserved_long_ago(int(time.time()), self.seconds)
+        with models.catalog(self.session.catalog, write=not self.dry_run):
+            old = reservations.reserved_long_ago(int(time.time()), self.seconds)
             columns = models.Reservations.stored_filename, models.Reservations.reserved_at
             rows = list(models.Reservations.select(*columns).where(old))
             if not self.dry_run:
                 models.Reservations.delete().where(old).execute()
         for row in rows:
-            path = str(self.session.catalog_path)
+            path = str(self.session.catalog)
             self._add(
                 CleanupItem(CATALOG, path, "reservation", row.stored_filename, row.reserved_at)
             )
@@ -209,7 +209,7 @@ class _Cleaner:
             elif leftover.age < self.seconds:
                 log.debug("%s is too young: left alone", name)
             elif leftover.kind == "upload" and self._is_reserved(leftover.key):
-                log.debug("%s is being written by a backup of this machine: left alone", name)
+                log.debug("%s is being written by a backup with this catalog: left alone", name)
             elif watched.idle_seconds(leftover) < self.seconds:
                 log.info(
                     "%s may still be written: a later cleanup removes it if it does not grow", name
@@ -225,8 +225,8 @@ class _Cleaner:
         """
         if names.is_index_key(key):
             key = key.removesuffix(names.INDEX_EXTENSION)
-        with models.catalog(self.session.catalog_path):
-            old = models.reserved_long_ago(int(time.time()), self.seconds)
+        with models.catalog(self.session.catalog):
+            old = reservations.reserved_long_ago(int(time.time()), self.seconds)
             reserved = models.Reservations.select().where(
                 models.Reservations.stored_filename == key, ~old
             )
@@ -278,7 +278,7 @@ class _Cleaner:
         if indexes and backend.name != "glacier":
             for stored in backend.ls(self.session.shared_prefix):
                 indexes.pop(stored.key, None)
-        with models.catalog(self.session.catalog_path):
+        with models.catalog(self.session.catalog):
             # What the others hold can only be restored with the index of an archive that is gone.
             containers = self.session.containers(backend.name)
             needed = NeededKeys(models.Backups.increments(containers))
@@ -293,7 +293,7 @@ class _Cleaner:
         if backend.name == "glacier":
             # The vault may hold archives that only another machine knows.
             containers = self.session.containers(backend.name)
-            with models.catalog(self.session.catalog_path):
+            with models.catalog(self.session.catalog):
                 rows = models.Backups.within(containers).where(
                     models.Backups.stored_filename == key, models.Backups.is_deleted
                 )
@@ -333,7 +333,7 @@ class _Cleaner:
         if self.dry_run:
             return
         containers = self.session.containers(backend.name)
-        with models.catalog(self.session.catalog_path):
+        with models.catalog(self.session.catalog):
             needed = NeededKeys(models.Backups.increments(containers))
             rows = models.Backups.within(containers).where(models.Backups.is_deleted)
             forget_index(each for each in rows.iterator() if each.stored_filename not in needed)
@@ -342,7 +342,7 @@ class _Cleaner:
         if not isinstance(backend, ColdStorage):
             return
         containers = self.session.containers(backend.name)
-        with models.catalog(self.session.catalog_path):
+        with models.catalog(self.session.catalog):
             rows = models.Backups.within(containers).select(models.Backups.stored_filename)
             keys = {key for (key,) in rows.tuples()}
         yield "expired retrieval", backend.forget_expired_jobs(keys, dry_run=self.dry_run)

@@ -159,7 +159,7 @@ class KeyValue:
         keys = set()
         with contextlib.suppress(NotFoundError):
             keys.add(self._stat_value(name).key)
-        with models.catalog(self._session.catalog_path):
+        with models.catalog(self._session.catalog):
             listed = self._listed(name, keyname)
         if not keys:
             check_mounted(self._session, self._backend, len(listed))
@@ -211,7 +211,7 @@ class KeyValue:
 
     def _find_legacy(self, keyname: str) -> models.Backups:
         stored = self._backend.stat(keyname)
-        with models.catalog(self._session.catalog_path):
+        with models.catalog(self._session.catalog):
             listed = self._listed(keyname)
         if listed:
             return listed[0]
@@ -238,7 +238,7 @@ class KeyValue:
         entry = value_entry(self._backend, stored)
         name = printable(stored.key)
         try:
-            with models.catalog(self._session.catalog_path, write=True):
+            with models.catalog(self._session.catalog, write=True):
                 remember(self._backend)
                 entry = self._replace_entry(entry)
                 replaced = self._listed(entry.filename)
@@ -286,7 +286,7 @@ class KeyValue:
 
     def _mark_deleted(self, entries: list[models.Backups], why: str) -> None:
         if entries:
-            with models.catalog(self._session.catalog_path, write=True):
+            with models.catalog(self._session.catalog, write=True):
                 for each in entries:
                     models.mark_deleted(each, why)
 

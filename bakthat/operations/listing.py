@@ -38,7 +38,7 @@ def ls(
     session = Session(profile, config, conf, destination)
     named = [session.named_destination] if session.named_destination else []
     recognize_moved(session)
-    with models.catalog(session.catalog_path):
+    with models.catalog(session.catalog):
         if not text.is_text(query):
             return []  # no name has such bytes, and SQLite refuses the query
         found = models.Backups.search(query, session.containers(*named), join_tags(tags).split())
@@ -78,7 +78,7 @@ def relations(
     These are looked for among all that the catalog lists.
     """
     session = Session(profile, config, conf)
-    with models.catalog(session.catalog_path):
+    with models.catalog(session.catalog):
         increments = models.Backups.increments(session.containers())
         # What they need is of the same names.
         names = {each.filename for each in backups if each.is_increment}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bakthat import models
+from bakthat import models, reservations
 from bakthat.errors import BakthatError, StorageError
 from bakthat.policy.levels import needed_by, reason_needed
 from bakthat.policy.rotation import RUNNING, Decision
@@ -35,8 +35,8 @@ def keep_needed(
     if all(each.keep for each in decisions):
         return decisions, None
     beside = increments_beside(session, found)
-    with models.catalog(session.catalog_path):
-        pinned = models.pinned()
+    with models.catalog(session.catalog):
+        pinned = reservations.pinned()
     decisions = _keep(found.backups, decisions, beside)
     decisions = [
         Decision(True, (RUNNING,))
@@ -66,9 +66,9 @@ def needed_now(session: Session, to_delete: Sequence[models.Backups]) -> dict[st
 
     A running backup needs them, or an increment that was listed after *to_delete* was decided.
     """
-    with models.catalog(session.catalog_path):
+    with models.catalog(session.catalog):
         # In this order: a backup that ends is listed before its reservation is gone.
-        pinned = models.pinned()
+        pinned = reservations.pinned()
         containers = session.containers(to_delete[0].backend)
         increments = models.Backups.increments(containers, to_delete[0].filename)
     names = {each.stored_filename for each in to_delete}

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from bakthat.errors import UsageError
+from bakthat.database.address import is_address, parse_address
+from bakthat.errors import ConfigError, UsageError
 from bakthat.policy.defaults import DESTINATIONS, DETECT, MAX_NEEDED
 from bakthat.policy.intervals import UNITS, parse_interval
 from bakthat.policy.storage_classes import NAMES
@@ -80,6 +81,19 @@ def text(value: object) -> Problem | None:
     if "\0" in value:
         return Problem("holds a NUL character", "remove it")
     return None if value else _EMPTY
+
+
+@_check(type="string", minLength=1)
+def catalog(value: object) -> Problem | None:
+    """Check that a value is a path, or the address of a database's server."""
+    problem = text(value)
+    if problem is not None or not is_address(str(value)):
+        return problem
+    try:
+        parse_address(str(value))
+    except ConfigError as exc:
+        return Problem(f"is no valid address: {exc}", exc.hint)
+    return None
 
 
 @_check(type="string")

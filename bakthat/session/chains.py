@@ -25,7 +25,7 @@ def of_one_set(session: Session, backup: models.Backups) -> list[models.Backups]
     One whose host or source is not known may belong to any set of that name, so it is among them:
     what it needs is pinned rather than lost.
     """
-    with models.catalog(session.catalog_path):
+    with models.catalog(session.catalog):
         found = models.Backups.of_set(backup.filename, session.containers(backup.backend))
     return [each for each in reversed(found) if may_be_of_one_set(backup, each)]
 
@@ -36,7 +36,7 @@ def increments_beside(session: Session, found: BackupSet) -> list[models.Backups
     Their host or source is not known, or that of some backup of the set.
     """
     known = {each.stored_filename for each in found.backups}
-    with models.catalog(session.catalog_path):
+    with models.catalog(session.catalog):
         others = models.Backups.increments(session.containers(found.backend), found.name)
     return [
         each
@@ -170,7 +170,7 @@ def needed_backup(
 
     Raises NotFoundError when it is not there, and CorruptArchiveError when it is another one.
     """
-    with models.catalog(session.catalog_path):
+    with models.catalog(session.catalog):
         found = models.Backups.get_or_none(
             (models.Backups.stored_filename == needed.key) & (models.Backups.is_deleted == False)  # noqa: E712  # SQL
         )
@@ -286,7 +286,7 @@ def look_up_needed(
     with workers() as pool:
         stored = list(pool.map(stat, needs))
     keys = [each.key for each in needs]
-    with models.catalog(session.catalog_path):
+    with models.catalog(session.catalog):
         rows = {
             row.stored_filename: row
             for row in models.Backups.select().where(models.Backups.stored_filename.in_(keys))

@@ -132,7 +132,7 @@ def make_readable(
     statuses, asked, again = check(), list[ThawStatus](), set[str]()
     ready = {each.key for each in statuses if each.state is ThawState.READY}
     if options.may_request and any(each.state is ThawState.FROZEN for each in statuses):
-        with _thaw_lock(session.catalog_path):
+        with _thaw_lock(session):
             statuses = check()
             asked = request([each for each in statuses if each.state is ThawState.FROZEN])
         new = {each.key: each for each in asked}
@@ -154,7 +154,7 @@ def make_readable(
                     hint="bakthat restore requests it again",
                 )
         if frozen:  # they were ready, and have expired while the others went on
-            with _thaw_lock(session.catalog_path):
+            with _thaw_lock(session):
                 request(frozen)
             again |= {each.key for each in frozen}  # once is enough
             ready -= again
@@ -218,7 +218,7 @@ class Polling(Generic[Status]):
 
 
 @contextlib.contextmanager
-def _thaw_lock(catalog: Path) -> Iterator[None]:
+def _thaw_lock(session: Session) -> Iterator[None]:
     """Hold a lock while a process looks for a thaw and requests it.
 
     Two processes of this machine would otherwise both find none, and both pay. The lock is on the
@@ -227,7 +227,7 @@ def _thaw_lock(catalog: Path) -> Iterator[None]:
     directory: int | None = None
     try:
         with contextlib.suppress(OSError):
-            directory = os.open(catalog.parent, os.O_RDONLY | os.O_CLOEXEC)
+            directory = os.open(session.catalog_directory, os.O_RDONLY | os.O_CLOEXEC)
             fcntl.flock(directory, fcntl.LOCK_EX)
         yield
     finally:
@@ -292,7 +292,7 @@ class _ThawRequests:
     def __init__(self, session: Session, destination: str) -> None:
         container = "".join(digest[:16] for _, digest in session.containers(destination)[:1])
         self._recorded: CatalogMapping[Mapping[str, Any]] = CatalogMapping(
-            session.catalog_path, "Config", "key", "value", prefix=f"{_THAW_PREFIX}{container} "
+            session.catalog, "Config", "key", "value", prefix=f"{_THAW_PREFIX}{container} "
         )
 
     def record(self, thaw: ThawStatus) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bakthat import models
-from bakthat.backends.base import Backend
+from bakthat.backends.base import Backend, container_identity
 from bakthat.errors import CatalogError, ContainerNotFoundError
 from bakthat.session.session import Session
 from bakthat.system.text import counted, printable, to_native
@@ -64,7 +64,7 @@ def has_container(session: Session, backend: Backend, *, is_new: bool = False) -
 
 def _newest(session: Session, backend: Backend) -> list[str]:
     """Return the stored filenames of the newest backups that the catalog lists there."""
-    with models.catalog(session.catalog_path):
+    with models.catalog(session.catalog):
         rows = models.Backups.not_deleted(session.containers(backend.name))
         newest = rows.order_by(models.Backups.backup_date.desc()).limit(_LISTED)
         return [each.stored_filename for each in newest]
@@ -93,8 +93,8 @@ def check_mounted(session: Session, backend: Backend, count: int) -> None:
 
 def _recorded(session: Session, backend: Backend) -> Mapping[str, Any]:
     """Return what the catalog has recorded of the container; {} for nothing."""
-    with models.catalog(session.catalog_path):
-        key = _key_of(backend.name, models.backend_hash(backend.container))
+    with models.catalog(session.catalog):
+        key = _key_of(backend.name, models.backend_hash(backend.identity))
         found = models.Config.get_or_none(models.Config.key == key)
     return {} if found is None else found.value
 
@@ -125,14 +125,15 @@ def remember(backend: Backend) -> None:
 
     Call this within ``catalog(..., write=True)``.
     """
-    key = _key_of(backend.name, models.backend_hash(backend.container))
+    key = _key_of(backend.name, models.backend_hash(backend.identity))
     value = {"container": backend.container}
+    if backend.host:
+        value["host"] = backend.host
     if backend.name == "local":
         value["mount"] = _mount_of(os.path.realpath(backend.container))
     found = models.Config.get_or_none(models.Config.key == key)
     if found is None or found.value != value:
-        models.Config.delete().where(models.Config.key == key).execute()
-        models.Config.create(key=key, value=value)
+        models.put(models.Config, key=key, value=value)
 
 
 def container_of(backup: models.Backups) -> str:
@@ -154,9 +155,8 @@ def recognize_moved(session: Session, *, dry_run: bool = False) -> None:
     if session.named_destination not in (None, "local"):
         return
     own = session.backend("local")
-    with models.catalog(session.catalog_path):
-        others = _other_stores(own.container)
-        moved = {other: list(_moved(other, own.container)) for other in others}
+    with models.catalog(session.catalog):
+        moved = {other: list(_moved(other, own)) for other in _other_stores(own)}
     for other, backups in moved.items():
         if not backups:
             continue
@@ -173,8 +173,9 @@ def recognize_moved(session: Session, *, dry_run: bool = False) -> None:
                 log.warning("the catalog still lists them in %s: %s", printable(other), exc)
 
 
-def _other_stores(own: str) -> list[str]:
-    """Return the recorded local stores but *own*, without those whose disk is not mounted.
+def _other_stores(own: Backend) -> list[str]:
+    """Return the recorded local stores of this host but *own*, without those whose disk is not
+    mounted.
 
     Those have not moved: they are not there at the moment.
     """
@@ -183,15 +184,21 @@ def _other_stores(own: str) -> list[str]:
     rows = models.Config.select().where(
         (models.Config.key >= first) & (models.Config.key < first + chr(0x10FFFF))
     )
-    stores = [str(row.value.get("container", "")) for row in rows if not _is_unmounted(row.value)]
-    return [each for each in stores if each and each != own]
+    stores = [
+        str(row.value.get("container", ""))
+        for row in rows
+        if not _is_unmounted(row.value) and row.value.get("host", "") == own.host
+    ]
+    return [each for each in stores if each and each != own.container]
 
 
-def _moved(former: str, present: str) -> Iterator[models.Backups]:
+def _moved(former: str, own: Backend) -> Iterator[models.Backups]:
+    present = own.container
     if not os.path.isdir(present):
         return
+    former_hash = models.backend_hash(container_identity(former, own.host))
     is_same = os.path.isdir(former) and os.path.samefile(former, present)
-    for each in models.Backups.not_deleted([("local", models.backend_hash(former))]):
+    for each in models.Backups.not_deleted([("local", former_hash)]):
         if _has(present, each) and (is_same or not _has(former, each)):
             yield each
 
@@ -205,10 +212,10 @@ def _has(store: str, backup: models.Backups) -> bool:
 
 
 def _list_here(session: Session, own: Backend, former: str, backups: list[models.Backups]) -> None:
-    former_hash = models.backend_hash(former)
-    with models.catalog(session.catalog_path, write=True):
+    former_hash = models.backend_hash(container_identity(former, own.host))
+    with models.catalog(session.catalog, write=True):
         for each in backups:
-            models.Backups.update(backend_hash=models.backend_hash(own.container)).where(
+            models.Backups.update(backend_hash=models.backend_hash(own.identity)).where(
                 (models.Backups.stored_filename == each.stored_filename)
                 & (models.Backups.backend_hash == former_hash)
             ).execute()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bakthat import models
 from bakthat.backends.base import Backend, ColdStorage, StoredObject
+from bakthat.database.address import Location
 from bakthat.errors import (
     BakthatError,
     CatalogError,
@@ -58,10 +59,10 @@ def check_recordable(session: Session, backend: Backend, backup: models.Backups)
     """
     check_mounted(session, backend, 1)
     try:
-        with models.catalog(session.catalog_path, write=True):
+        with models.catalog(session.catalog, write=True):
             models.check_writable(backup)
     except CatalogError as exc:
-        if not (models.is_full(exc) and _makes_room(backend, session.catalog_path.parent)):
+        if not (models.is_full(exc) and _makes_room(backend, session.catalog)):
             raise
         log.warning("%s; the deletion makes room there", exc)
 
@@ -71,9 +72,7 @@ def record_deletion(session: Session, backups: Sequence[models.Backups], why: st
     if not backups:
         return
     try:
-        with models.catalog(session.catalog_path, write=True, patience=models.RECORD_PATIENCE):
-            for each in backups:
-                models.mark_deleted(each, why)
+        models.changed(session.catalog, lambda: _mark_deleted(backups, why))
     except CatalogError as exc:
         others = f" and {len(backups) - 1} more" if len(backups) > 1 else ""
         raise CatalogError(
@@ -81,6 +80,11 @@ def record_deletion(session: Session, backups: Sequence[models.Backups], why: st
             f"but not from the catalog: {exc}",
             hint=f"{exc.hint}; then bakthat sync removes the entries",
         ) from exc
+
+
+def _mark_deleted(backups: Sequence[models.Backups], why: str) -> None:
+    for each in backups:
+        models.mark_deleted(each, why)
 
 
 def delete_indexes(session: Session, backend: Backend, backups: Sequence[models.Backups]) -> None:
@@ -121,12 +125,12 @@ def _delete_indexes(
     }
 
 
-def _makes_room(backend: Backend, directory: Path) -> bool:
-    """Return whether the backend's files are on the disk of *directory*."""
-    if backend.name != "local":
+def _makes_room(backend: Backend, catalog: Location) -> bool:
+    """Return whether the backend's files are on the disk of the catalog."""
+    if backend.name != "local" or not isinstance(catalog, Path):
         return False
     try:
-        return os.stat(backend.container).st_dev == os.stat(directory).st_dev
+        return os.stat(backend.container).st_dev == os.stat(catalog.parent).st_dev
     except OSError:
         return False
 

@@ -52,7 +52,7 @@ def value_entry(backend: Backend, stored: StoredObject) -> models.Backups:
         metadata["etag"] = stored.extra["etag"]  # sync sees by it that the value was replaced
     return models.Backups(
         backend=backend.name,
-        backend_hash=models.backend_hash(backend.container),
+        backend_hash=models.backend_hash(backend.identity),
         backup_date=description.get("date") or int(stored.last_modified or 0),
         filename=set_name if set_name and name.endswith(set_name) else name,
         metadata=metadata,
@@ -77,7 +77,7 @@ def entry_of(backend: Backend, stored: StoredObject, parsed: names.StoredName) -
         filename = parsed.stem
     return models.Backups(
         backend=backend.name,
-        backend_hash=models.backend_hash(backend.container),
+        backend_hash=models.backend_hash(backend.identity),
         backup_date=parsed.backup_date,
         filename=filename,
         metadata={**description, "is_enc": bool(parsed.encryption), "client": host},

@@ -84,7 +84,7 @@ def find_set(
     host = session.host if host is None else host
     wanted = parse_source(source)
     recognize_moved(session)
-    with models.catalog(session.catalog_path):
+    with models.catalog(session.catalog):
         backups = _set_without_values(filename, session.containers(session.destination), host)
         if not backups:
             raise NoMatchError(
@@ -106,7 +106,7 @@ def find_set(
 
 def other_hosts(session: Session, filename: str, host: str) -> list[str]:
     """Return the hosts but *host* that have backups of that name in the same container."""
-    with models.catalog(session.catalog_path):
+    with models.catalog(session.catalog):
         hosts = models.Backups.hosts_of(filename, session.containers(session.destination))
     return sorted(hosts - {host})
 
@@ -126,7 +126,7 @@ def _fitting(
     prefix = session.prefix_of(host)
     of_other_sources: list[BackupSet] = []
     recognize_moved(session)
-    with models.catalog(session.catalog_path):
+    with models.catalog(session.catalog):
         if not is_text(name):
             raise NoMatchError(
                 f"no backup matches '{printable(name)}'", hint="bakthat show lists the backups"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, Mapping, MutableMapping, ValuesView
-from pathlib import Path
 from typing import Any, TypeVar
 
 from bakthat import models
 from bakthat.backends.glacier.inventory import VaultRecords
+from bakthat.database.address import Location
 
 Value = TypeVar("Value")
 
@@ -23,7 +23,7 @@ class CatalogMapping(MutableMapping[str, Value]):
     """
 
     def __init__(
-        self, catalog: Path, table: str, key: str, value: str, *, prefix: str = ""
+        self, catalog: Location, table: str, key: str, value: str, *, prefix: str = ""
     ) -> None:
         self._catalog = catalog
         self._table = table
@@ -83,7 +83,7 @@ class CatalogMapping(MutableMapping[str, Value]):
         return value
 
     def _write(self, key: str, value: Value) -> None:
-        self._model.replace({self._key: self._prefix + key, self._value: value}).execute()
+        models.put(self._model, **{self._key: self._prefix + key, self._value: value})
 
     def _all(self) -> dict[str, Value]:
         with models.catalog(self._catalog):
@@ -93,7 +93,7 @@ class CatalogMapping(MutableMapping[str, Value]):
         return {key[length:]: value for key, value in pairs if key.startswith(self._prefix)}
 
 
-def vault_records(catalog: Path) -> VaultRecords:
+def vault_records(catalog: Location) -> VaultRecords:
     """Return the records of vaults in the catalog at *catalog*, which each access opens."""
     archives: CatalogMapping[Mapping[str, Any]] = CatalogMapping(
         catalog, "Config", "key", "value", prefix=_ARCHIVE_PREFIX

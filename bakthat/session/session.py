@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bakthat.backends import make_backend
-from bakthat.backends.base import Backend
+from bakthat.backends.base import Backend, container_identity
 from bakthat.conf import LoadedProfile, load_profile, machine_name
 from bakthat.conf.secrets import read_secret
+from bakthat.database.address import Location, location_of
 from bakthat.errors import BakthatError, UsageError
 from bakthat.hooks import Events, EventSlot, events
 from bakthat.plugin import activate_plugins
@@ -91,13 +92,26 @@ class Session:
         return read_secret(self.loaded, key, timeout=self._patience)
 
     @cached_property
-    def catalog_path(self) -> Path:
-        """The path of the catalog. Raises ConfigError when it cannot be read."""
-        return expanded(self.secret("database"))
+    def catalog(self) -> Location:
+        """The path of the catalog, or the address of its server. Raises ConfigError when it cannot
+        be read."""
+        return location_of(self.secret("database"))
 
     def beside_catalog(self, name: str) -> Path:
         """Return the path, on this machine, of what belongs to the catalog, such as "locks"."""
-        return Path(f"{self.catalog_path}.{name}")
+        if isinstance(self.catalog, Path):
+            return Path(f"{self.catalog}.{name}")
+        return expanded(f"~/.bakthat-{self.catalog.digest}.{name}")
+
+    @property
+    def catalog_directory(self) -> Path:
+        """The directory, on this machine, of the catalog and of what belongs to it."""
+        return self.beside_catalog("").parent
+
+    @property
+    def may_have_catalog(self) -> bool:
+        """Whether there is a catalog, as far as can be told without opening it."""
+        return not isinstance(self.catalog, Path) or os.path.lexists(self.catalog)
 
     def unvisited(self, destination: str, source: Path) -> dict[tuple[int, int], str]:
         """Return device and inode of each directory below *source* whose content a walk skips, and
@@ -131,9 +145,10 @@ class Session:
             if destination == "glacier":
                 from bakthat.session.records import vault_records
 
-                records = vault_records(self.catalog_path)
+                records = vault_records(self.catalog)
             conf = self.storage_conf(destination, **overrides)
-            self._backends[key] = make_backend(destination, conf, records)
+            backend = self._backends[key] = make_backend(destination, conf, records)
+            backend.host = self._host_of_stores if destination == "local" else ""
         return self._backends[key]
 
     def storage_conf(self, destination: str, **overrides: Any) -> dict[str, Any]:
@@ -169,7 +184,12 @@ class Session:
             return self.profile.s3_bucket
         if destination == "glacier":
             return self.profile.glacier_vault
-        return str(expanded(self.profile.local_path))
+        return container_identity(str(expanded(self.profile.local_path)), self._host_of_stores)
+
+    @property
+    def _host_of_stores(self) -> str:
+        """The host that its local stores belong to; "" where only this one has the catalog."""
+        return "" if isinstance(self.catalog, Path) else self.profile.host or machine_name()
 
 
 class Operation:

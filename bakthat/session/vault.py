@@ -50,7 +50,7 @@ class VaultInventory:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._records = vault_records(session.catalog_path)
+        self._records = vault_records(session.catalog)
 
     # In the catalog
 

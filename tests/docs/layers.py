@@ -21,10 +21,11 @@ LAYERS: dict[str, list[str]] = {
     "bakthat": [
         "errors",
         "system",
-        "columns format policy hooks database",
+        "database",
+        "columns format policy hooks",
         "archive crypto backends conf models",
         "passwords",
-        "plugin pipeline",
+        "plugin pipeline reservations",
         "notify",
         "session",
         "operations",
@@ -107,6 +108,13 @@ LAYERS: dict[str, list[str]] = {
         "probes",
     ],
     "bakthat.backends.local": ["files", "backend", "probes"],
+    "bakthat.database": [
+        "address",
+        "base tables",
+        "server_errors sqlite",
+        "server",
+        "opening",
+    ],
     "bakthat.conf": [
         "machine profile",
         "files job job_keys",
@@ -215,28 +223,29 @@ MAY_IMPORT: dict[str, str] = {
     "errors": "",
     "system": "errors",
     "format": "errors system",
-    "policy": "errors system",
+    "policy": "errors system database",
     "hooks": "",
     "columns": "",
     "database": "errors system",
     "archive": "errors system format",
     "crypto": "errors system",
     "backends": "errors system format policy",
-    "conf": "errors system policy hooks",
-    "models": "errors system format policy columns database",
+    "conf": "errors system policy hooks database",
+    "models": "errors format policy columns database",
     "passwords": "errors system conf",
+    "reservations": "errors models",
     "plugin": "errors system hooks conf models",
     "pipeline": "errors system format archive crypto passwords",
     "notify": "errors system hooks conf models plugin",
-    "session": "errors system format policy hooks archive crypto backends conf models passwords"
-    " plugin pipeline",
+    "session": "errors system format policy hooks archive crypto backends conf database models"
+    " passwords plugin pipeline",
     "operations": "errors system format policy archive crypto backends conf database models"
-    " passwords pipeline notify session",
+    " passwords pipeline notify reservations session",
     "drills": "errors system archive conf models passwords session operations",
     "jobs": "errors system format policy hooks conf models session operations drills",
     "helper": "errors system format conf models operations",
-    "cli": "bakthat errors system format policy archive crypto backends conf models passwords"
-    " session operations jobs",
+    "cli": "bakthat errors system format policy archive crypto backends conf database models"
+    " passwords session operations jobs",
     "__main__": "cli",
 }
 
@@ -246,7 +255,10 @@ ONLY_FROM: dict[str, str] = {
     # entry: only their own package imports them.
     "system.terminal": "cli.* passwords operations.listing operations.sources.streams",
     "columns": "models",
-    "database": "models operations.doctor.catalog",
+    "database": "models",
+    "database.address": "database.* policy.settings conf.* models session.* operations.*"
+    " cli.completion.names",
+    "database.sqlite": "database.* models operations.doctor.catalog",
     "backends.aws": "backends.glacier.* backends.s3.*",
     "backends.glacier": "",
     "backends.glacier.backend": "backends backends.glacier.probes session.vault",
@@ -285,7 +297,10 @@ LIBRARIES: dict[str, str] = {
     "events": "hooks",
     "grandfatherson": "policy.rotation",
     "isal": "archive.gzip.* backends.s3.upload",  # gzip; CRC-32 of a part
-    "peewee": "columns database models",
+    "peewee": "columns database.* models",
+    "playhouse": "database.server",
+    "psycopg": "database.server",
+    "pymysql": "database.server",
     "redis": "operations.sources.databases.redis_load",
     "rich": "cli.progress",
     "segno": "cli.configure.key_page",

@@ -97,8 +97,13 @@ def test_no_module_is_long_and_no_package_is_crowded() -> None:
         assert len(modules) <= 12, package
 
 
+DRIVERS = ("psycopg", "psycopg2", "pymysql", "MySQLdb")
+
+
 def loaded_after(statement: str) -> set[str]:
-    code = f"import sys\n{statement}\nprint(' '.join(sys.modules))"
+    """Return what a statement loads, without what peewee loads wherever it is installed."""
+    code = f"import sys\nsys.modules |= dict.fromkeys({DRIVERS})\n{statement}\n"
+    code += "print(' '.join(name for name, module in sys.modules.items() if module))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -124,6 +129,16 @@ def loaded_after(statement: str) -> set[str]:
 )
 def test_importing_loads_no_heavy_library(statement: str) -> None:
     assert not loaded_after(statement) & {"boto3", "botocore", "cryptography"}
+
+
+def test_a_catalog_in_a_file_loads_nothing_for_servers(tmp_path: Path) -> None:
+    statement = (
+        "from bakthat import models\n"
+        f"with models.catalog({str(tmp_path / 'catalog.sqlite')!r}, write=True): pass\n"
+        "assert 'bakthat.database.sqlite' in sys.modules\n"
+        "assert 'bakthat.database.server' not in sys.modules"
+    )
+    assert not loaded_after(statement) & {"playhouse", *DRIVERS}
 
 
 def test_a_backup_begins_to_count_before_the_catalog_is_loaded() -> None:

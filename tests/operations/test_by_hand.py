@@ -176,7 +176,7 @@ class Chain:
         parsed = parse_stored_name(name)
         assert parsed is not None
         entry = entry_of(backend, backend.stat(key), parsed)
-        with models.catalog(self._session.catalog_path, write=True):
+        with models.catalog(self._session.catalog, write=True):
             entry.save()
         self.entries.append(entry)
         return key

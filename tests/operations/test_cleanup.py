@@ -423,7 +423,7 @@ def test_an_index_of_a_vault_stays_until_its_archive_was_deleted(
     session = Session("default", None, conf, "glacier")
     glacier_backend(glacier.conf() | {"glacier_vault": conf["glacier_vault"]}).create_container()
     assert bakthat.cleanup("glacier", conf=conf) == []
-    with models.catalog(session.catalog_path, write=True):
+    with models.catalog(session.catalog, write=True):
         row = entry_of(
             session.backend("glacier"), StoredObject(DEAD, 1), names.StoredName("set", 1, "", "")
         )

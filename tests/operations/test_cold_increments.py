@@ -317,7 +317,7 @@ def test_for_lost_indexes_all_are_thawed_though_the_catalog_lists_none(
     if cold.conf.get("default_destination") == "glacier":
         while bakthat.show_glacier_inventory(conf=cold.conf) is None:
             cold.advance(12)
-    with models.catalog(Session("default", None, cold.conf).catalog_path, write=True):
+    with models.catalog(Session("default", None, cold.conf).catalog, write=True):
         models.Backups.delete().execute()
     before = cold.paid()
     assert restore(chain, out) is None

@@ -102,9 +102,9 @@ def test_syncs_backups_and_cleanups_at_once(user: CommandLine, conf: Conf) -> No
 
 HOLDING = """
 import os, sys
-from bakthat import models
+from bakthat import models, reservations
 with models.catalog(sys.argv[1], write=True):
-    models.reserve(iter([("held", 1)]))
+    reservations.reserve(iter([("held", 1)]))
     print("holding", flush=True)
     sys.stdin.read()
 """

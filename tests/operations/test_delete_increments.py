@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import bakthat
-from bakthat import models
+from bakthat import models, reservations
 from bakthat.errors import StorageError, UsageError
 from tests.support.filled_catalog import DAY, HOST, NOW, FilledCatalog, increment_key, using_catalog
 
@@ -86,7 +86,7 @@ def test_what_a_running_backup_needs_is_refused_whatever_is_said(
     filled: FilledCatalog, chain: list[str]
 ) -> None:
     with models.catalog(filled.path, write=True):
-        models.reserve([(increment_key("my", NOW), NOW)], needs=chain[:4])
+        reservations.reserve([(increment_key("my", NOW), NOW)], needs=chain[:4])
     for name in (chain[0], chain[3]):
         for with_dependents in (False, True):
             with pytest.raises(UsageError, match="needed by a running backup"):
@@ -101,7 +101,7 @@ def test_a_backup_that_begins_during_the_deletion_of_dependents_stops_it(
     def begin(number: int) -> None:
         if number == 1:
             with models.catalog(filled.path, write=True):
-                models.reserve([(increment_key("my", NOW), NOW)], needs=chain[:4])
+                reservations.reserve([(increment_key("my", NOW), NOW)], needs=chain[:4])
 
     filled.storages["s3"].before_batch = begin
     with pytest.raises(UsageError, match="needed by a running backup"):

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bakthat
-from bakthat import models
+from bakthat import models, reservations
 from bakthat.errors import (
     BakthatError,
     CredentialsError,
@@ -274,14 +274,14 @@ def test_what_a_running_backup_needs_stays(
     other = filled.add(ago(7), metadata=INDEXED)
     filled.add(ago(1), metadata=INDEXED)
     with models.catalog(filled.path, write=True):
-        models.reserve([(increment_key("my", NOW), NOW)], needs=[full, first])
+        reservations.reserve([(increment_key("my", NOW), NOW)], needs=[full, first])
     found = reasons(plan_of(filled, last=1))
     assert found[full] == (f"needed by {first}",) or found[full] == ("needed by a running backup",)
     assert found[first] == ("needed by a running backup",)
     assert names(bakthat.rotate_backups("my", conf=filled.conf, last=1)) == [other]
     assert f"Keeping {first}: a running backup needs it" in caplog.text
     with models.catalog(filled.path, write=True):
-        models.release(increment_key("my", NOW))
+        reservations.release(increment_key("my", NOW))
     deleted = bakthat.rotate_backups("my", conf=filled.conf, last=1)
     assert set(names(deleted)) == {full, first}
 
@@ -292,7 +292,7 @@ def test_what_a_pinned_increment_needs_stays_even_if_it_is_not_pinned_itself(
     full, first = chain(filled, 9, 8)
     filled.add(ago(1), metadata=INDEXED)
     with models.catalog(filled.path, write=True):
-        models.reserve([(increment_key("my", NOW), NOW)], needs=[first])
+        reservations.reserve([(increment_key("my", NOW), NOW)], needs=[first])
     assert bakthat.rotate_backups("my", conf=filled.conf, last=1) == []
     assert reasons(plan_of(filled, last=1))[full] == (f"needed by {first}",)
 
@@ -303,7 +303,7 @@ def test_a_backup_that_begins_after_the_plan_was_made_pins_too(filled: FilledCat
     def begin(number: int) -> None:
         if number == 1:
             with models.catalog(filled.path, write=True):
-                models.reserve([(increment_key("my", NOW), NOW)], needs=made[4:5])
+                reservations.reserve([(increment_key("my", NOW), NOW)], needs=made[4:5])
 
     filled.storages["s3"].before_batch = begin
     deleted = bakthat.rotate_backups("my", conf=filled.conf, last=1)
@@ -332,7 +332,7 @@ def _reserve(path: Path, starts: Any, results: Any) -> None:
                 )
             ]
             pinned = random.sample(sorted(living), min(5, len(living)))
-            models.reserve([(increment_key("my", NOW), NOW)], needs=pinned)
+            reservations.reserve([(increment_key("my", NOW), NOW)], needs=pinned)
     results.put(pinned)
 
 
@@ -553,7 +553,7 @@ def test_every_backup_that_stays_has_what_it_needs(
             running = {made[each] for each in pinned if each < len(made)}
             running |= {one for each in running for one in needs[each]}
             with models.catalog(filled.path, write=True):
-                models.reserve([(increment_key("my", NOW), NOW)], needs=sorted(running))
+                reservations.reserve([(increment_key("my", NOW), NOW)], needs=sorted(running))
             left_behind = False
             try:
                 if act == "rotate":

@@ -225,7 +225,7 @@ class Chain:
         assert parsed is not None
         found = entry_of(backend, backend.stat(key), parsed)
         found.metadata |= {"source": self.backups[0].source, "index_size": index_size}
-        with models.catalog(session.catalog_path, write=True):
+        with models.catalog(session.catalog, write=True):
             found.save()
         return found
 

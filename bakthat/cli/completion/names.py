@@ -18,6 +18,7 @@ from bakthat.conf import default_config, default_profile, load_profile, read_con
 from bakthat.conf.files.config_file import path_of
 from bakthat.conf.profile import SECRETS
 from bakthat.conf.secrets import way_of
+from bakthat.database.address import is_address
 from bakthat.errors import BakthatError
 from bakthat.system.paths import expanded
 
@@ -59,6 +60,8 @@ def names(kind: str, beginning: str, words: Sequence[str]) -> Iterator[str]:
             loaded = load_profile(given.get("profile") or default_profile(), config=config)
             if way_of(loaded, "database") in SECRETS["database"][1:]:
                 return  # a program may take long, or ask, and a file may be a pipe
+            if is_address(loaded.profile.database):  # a server may take long to answer
+                return
             catalog = expanded(loaded.profile.database)
             found = _from_catalog(catalog, kind, _unquoted(beginning))
         yield from (name for name in found if isinstance(name, str) and _is_safe(name))

@@ -154,7 +154,7 @@ def _refuse_other_source(session: Session, source: StreamSource, *, is_one: bool
     """Raise UsageError when the set has backups of something else: which one is meant to come back
     would not be known."""
     containers = session.containers(session.destination)
-    with models.catalog(session.catalog_path):
+    with models.catalog(session.catalog):
         rows = models.Backups.of_set(source.set_name, containers, host=session.host)
     for each in rows:
         if not each.is_key_value and id_of_source(each) not in ("", source.source_id):

@@ -15,7 +15,6 @@ from bakthat.archive.create.increment.plan import ChangedTargetError
 from bakthat.archive.create.walk import Scan
 from bakthat.archive.create.worker import open_content
 from bakthat.errors import CorruptIndexError
-from bakthat.models import NeededDeletedError
 from bakthat.operations.backup.parent import (
     ASKED_FOR,
     IncrementSettings,
@@ -26,6 +25,7 @@ from bakthat.operations.backup.parent import (
 )
 from bakthat.operations.backup.request import BackupRequest
 from bakthat.operations.backup.store import NeededGoneError
+from bakthat.reservations import NeededDeletedError
 from bakthat.session.container import make_container
 from bakthat.system.text import printable
 

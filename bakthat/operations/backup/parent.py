@@ -350,7 +350,7 @@ def find_parent(
 
 def _backups_of(session: Session, source: BackupSource) -> list[models.Backups]:
     """Return the backups of the set that *source* belongs to."""
-    with models.catalog(session.catalog_path):
+    with models.catalog(session.catalog):
         rows = models.Backups.of_set(
             source.set_name, session.containers(session.destination), host=session.host
         )
@@ -362,15 +362,14 @@ def _backups_of(session: Session, source: BackupSource) -> list[models.Backups]:
 def count_run(session: Session, source: BackupSource) -> None:
     """Record that the files whose turn it was were read, so that others follow."""
     run = _number_of_run(session, source) + 1
-    config: Any = models.Config
-    with models.catalog(session.catalog_path, write=True):
-        config.replace(key=_run_key(session, source), value={"run": run}).execute()
+    with models.catalog(session.catalog, write=True):
+        models.put(models.Config, key=_run_key(session, source), value={"run": run})
 
 
 def _number_of_run(session: Session, source: BackupSource) -> int:
     """Return how many runs of its set read unchanged files too."""
     config: Any = models.Config
-    with models.catalog(session.catalog_path):
+    with models.catalog(session.catalog):
         row = config.get_or_none(config.key == _run_key(session, source))
     found = row.value.get("run") if row is not None else None
     return found if isinstance(found, int) else 0
@@ -378,7 +377,7 @@ def _number_of_run(session: Session, source: BackupSource) -> int:
 
 def _run_key(session: Session, source: BackupSource) -> str:
     """Return the name of the count: each destination has its own turns."""
-    container = models.backend_hash(session.backend(session.destination).container)
+    container = models.backend_hash(session.backend(session.destination).identity)
     return f"recheck {session.host} {source.set_name} {source.source_id} {container}"
 
 

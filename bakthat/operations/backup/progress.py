@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from bakthat import models
+from bakthat import models, reservations
 from bakthat.archive.report import ArchiveReport
+from bakthat.database.address import Location
 from bakthat.errors import CatalogError
 from bakthat.system.streams import Progress, ProgressState, state_receiver
 from bakthat.system.text import printable
@@ -21,7 +21,7 @@ RENEWAL_SECONDS = 3600.0
 
 
 def renewing(
-    catalog_path: Path, key: str, on_bytes: Callable[[int], object]
+    catalog: Location, key: str, on_bytes: Callable[[int], object]
 ) -> Callable[[int], None]:
     """Return *on_bytes*, which then renews the reservation of *key* too, once an hour.
 
@@ -36,8 +36,8 @@ def renewing(
             return
         renewed_at = time.monotonic()
         try:
-            with models.catalog(catalog_path, write=True):
-                models.keep_reserved(key)
+            with models.catalog(catalog, write=True):
+                reservations.keep_reserved(key)
         except CatalogError as exc:
             log.debug("the reservation of %s was not renewed: %s", printable(key), exc)
 

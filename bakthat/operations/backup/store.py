@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakthat import models
+from bakthat import models, reservations
 from bakthat.archive.create.content import BackupContent, SegmentReceiver
 from bakthat.archive.create.walk import Scan
 from bakthat.archive.report import ArchiveReport
 from bakthat.backends.base import Backend, StoredObject, Upload
 from bakthat.crypto import age
+from bakthat.database.address import Location
 from bakthat.errors import CatalogError, KeyExistsError, NotFoundError, StorageError
 from bakthat.format import names
 from bakthat.operations.backup.facts import BackupFacts
@@ -113,9 +113,9 @@ class NewBackup:
             except KeyExistsError:
                 log.info("%s is taken on the storage, trying the next second", printable(key))
                 first.close()
-                _release(self.session.catalog_path, key)
+                _release(self.session.catalog, key)
             except BaseException:
-                _release(self.session.catalog_path, key)
+                _release(self.session.catalog, key)
                 raise
         raise self._names_taken_error()
 
@@ -135,14 +135,14 @@ class NewBackup:
             with self._writing(key, date, counted, time.time_ns(), size_hint=size_hint) as writing:
                 yield writing
         except KeyExistsError as exc:
-            _release(self.session.catalog_path, key)
+            _release(self.session.catalog, key)
             raise StorageError(
                 f"another writer has stored {printable(key)} meanwhile, so this backup is not",
                 hint="run it again: the content can be read only once",
             ) from exc
         except BaseException:
             if os.getpid() == process:
-                _release(self.session.catalog_path, key)
+                _release(self.session.catalog, key)
             raise
 
     def _free_name(self) -> tuple[str, int]:
@@ -153,10 +153,10 @@ class NewBackup:
             except NotFoundError:
                 return key, date
             except BaseException:
-                _release(self.session.catalog_path, key)
+                _release(self.session.catalog, key)
                 raise
             log.info("%s is taken on the storage, trying the next second", printable(key))
-            _release(self.session.catalog_path, key)
+            _release(self.session.catalog, key)
         raise self._names_taken_error()
 
     def _reserved_names(self) -> Iterator[tuple[str, int]]:
@@ -168,8 +168,9 @@ class NewBackup:
             date = max(date, self.parent.earliest_date)
         without = self._dates_of_increments()
         for _ in range(MAX_COLLISIONS):
-            with models.catalog(self.session.catalog_path, write=True):
-                key, date = models.reserve(self._names_from(date, without), self._needed_names)
+            with models.catalog(self.session.catalog, write=True):
+                names_from_now = self._names_from(date, without)
+                key, date = reservations.reserve(names_from_now, self._needed_names)
             yield key, date
             date += 1
 
@@ -196,7 +197,7 @@ class NewBackup:
         if self.parent is not None:
             return set()
         containers = self.session.containers(self.backend.name)
-        with models.catalog(self.session.catalog_path):
+        with models.catalog(self.session.catalog):
             rows = models.Backups.increments(containers, self.source.set_name)
         return {each.date for each in rows}
 
@@ -285,7 +286,7 @@ class NewBackup:
                     writing = Writing(
                         top,
                         report,
-                        on_bytes=renewing(self.session.catalog_path, key, progress.add),
+                        on_bytes=renewing(self.session.catalog, key, progress.add),
                         on_segment=index.spool.add_segment,
                     )
                     yield writing
@@ -326,7 +327,7 @@ class NewBackup:
         """Return the columns of the entry that are known before the upload."""
         return {
             "backend": self.backend.name,
-            "backend_hash": models.backend_hash(self.backend.container),
+            "backend_hash": models.backend_hash(self.backend.identity),
             "backup_date": date,
             "filename": self.source.set_name,
             "stored_filename": key,
@@ -335,17 +336,17 @@ class NewBackup:
 
     def _record(self, row: dict[str, Any]) -> models.Backups:
         try:
-            with models.catalog(
-                self.session.catalog_path, write=True, patience=models.RECORD_PATIENCE
-            ):
-                remember(self.backend)
-                return models.record(row)
+            return models.changed(self.session.catalog, lambda: self._recorded(row))
         except CatalogError as exc:
             name = printable(row["stored_filename"])
             raise CatalogError(
                 f"stored as {name} on {self.backend.name}, but not recorded: {exc}",
                 hint=f"it is complete: bakthat restore {name} restores it, bakthat sync lists it",
             ) from exc
+
+    def _recorded(self, row: dict[str, Any]) -> models.Backups:
+        remember(self.backend)
+        return models.record(row)
 
     def _commit(self, upload: Upload, index: NewIndex) -> StoredObject:
         """Publish the index, then its archive; return the archive. Raises StorageError.
@@ -383,14 +384,14 @@ class _CountedSink:
         self.size += len(data)
 
 
-def _release(catalog_path: Path, key: str) -> None:
+def _release(catalog: Location, key: str) -> None:
     """Release a name under which nothing was recorded."""
     try:
         with (
             held_back(f"releasing the name {printable(key)}", mend="it expires by itself"),
-            models.catalog(catalog_path, write=True),
+            models.catalog(catalog, write=True),
         ):
-            models.release(key)
+            reservations.release(key)
     except CatalogError as exc:
         # This must not hide the failure of the backup; the reservation expires by itself.
         log.debug("the reservation of %s stays: %s", printable(key), exc)

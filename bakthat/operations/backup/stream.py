@@ -190,7 +190,7 @@ class StreamBackup:
         """Return the newest backup of the set whose size is known, and not suspicious."""
         session = self._session
         containers = session.containers(self._backend.name)
-        with models.catalog(session.catalog_path):
+        with models.catalog(session.catalog):
             rows = models.Backups.of_set(self._source.set_name, containers, host=session.host)
         return next(
             (

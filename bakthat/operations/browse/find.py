@@ -194,7 +194,7 @@ def _backups(
     recognize_moved(session)
     if set_name is not None and not is_text(set_name):
         return []  # no set has such a name, and SQLite refuses the query
-    with models.catalog(session.catalog_path):
+    with models.catalog(session.catalog):
         containers = session.containers(*named)
         found = models.Backups.search(set_name or "", containers, tags)
     return newest_first(

@@ -50,7 +50,7 @@ class NeededArchives:
         self._found = {each.backup.stored_filename: each for each in found}
         self._of_date: defaultdict[tuple[str, str, int], list[models.Backups]] = defaultdict(list)
         increments = [each.backup for each in found if each.backup.is_increment]
-        with models.catalog(session.catalog_path):
+        with models.catalog(session.catalog):
             for name, backend in {(each.filename, each.backend) for each in increments}:
                 for row in models.Backups.of_set(name, session.containers(backend)):
                     self._of_date[name, backend, row.date].append(row)
@@ -94,7 +94,7 @@ class NeededArchives:
         """Return *results*, where the detail of a bad one says which backups need it."""
         if not any(each.verdict in _LOST for each in results):
             return list(results)
-        with models.catalog(self._session.catalog_path):
+        with models.catalog(self._session.catalog):
             increments = models.Backups.increments(self._session.containers())
         return [
             _with_dependents(each, increments) if each.verdict in _LOST else each

@@ -118,7 +118,7 @@ def _select(session: Session, filename: str, host: str | None) -> list[models.Ba
         return find_backups(session, filename, host=host)
     named = [session.named_destination] if session.named_destination else []
     recognize_moved(session)
-    with models.catalog(session.catalog_path):
+    with models.catalog(session.catalog):
         found = models.Backups.search("", session.containers(*named))
     return newest_first(each for each in found if host is None or each.host == host)
 
@@ -126,4 +126,4 @@ def _select(session: Session, filename: str, host: str | None) -> list[models.Ba
 def _description_of_none(session: Session, host: str | None) -> str:
     of_host = "" if host is None else f" of {printable(host)}"
     where = session.named_destination or "the profile's containers"
-    return f"the catalog {printable(session.catalog_path)} has no backup{of_host} in {where}"
+    return f"the catalog {printable(str(session.catalog))} has no backup{of_host} in {where}"

@@ -62,7 +62,7 @@ def _stat_in(
             listed = stat_by_listing(backend, [each.stored_filename for each in backups])
             if any(each.metadata is None for each in listed.values()):
                 # Only the description has the id, by which increments know what they need.
-                with models.catalog(session.catalog_path):
+                with models.catalog(session.catalog):
                     containers = session.containers(destination)
                     needed = NeededKeys(models.Backups.increments(containers))
                 listed = {
@@ -169,6 +169,6 @@ def _still_listed(session: Session, checked: Iterable[CheckResult]) -> set[str]:
     missing = {each.backup.stored_filename for each in checked if each.verdict is Verdict.MISSING}
     if not missing:
         return names
-    with models.catalog(session.catalog_path):
+    with models.catalog(session.catalog):
         listed = {row.stored_filename for row in models.Backups.not_deleted(session.containers())}
     return names - (missing - listed)

@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import NoneType
 
@@ -17,6 +18,7 @@ from bakthat.conf.loading import combined, faulty_keys, problem_of_name, problem
 from bakthat.conf.profile import SECRET_FILES, SECRETS
 from bakthat.conf.secrets import way_of
 from bakthat.crypto import age
+from bakthat.database.address import location_of
 from bakthat.errors import ConfigError, KeyFormatError
 from bakthat.policy.finding import Finding, advice, failed, good, problem
 from bakthat.policy.rotation import RotationPolicy
@@ -139,7 +141,21 @@ def _about_values(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
     yield from _about_rotation(topic, loaded)
     yield from _about_recipients(topic, loaded)
     yield from _about_files(topic, loaded)
+    yield from _about_catalog(topic, loaded)
     yield from _about_plugins(topic, loaded, loaded.place("plugins"))
+
+
+def _about_catalog(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
+    if way_of(loaded, "database") != "database":
+        return  # no secret is read
+    try:
+        catalog = location_of(loaded.profile.database)
+    except ConfigError as exc:
+        yield problem(topic, f"{loaded.place('database')}: {exc}", exc.hint)
+        return
+    if not isinstance(catalog, Path) and find_spec(catalog.driver) is None:
+        missing = catalog.missing_driver()
+        yield problem(topic, f"{loaded.place('database')}: {missing}", missing.hint)
 
 
 def _about_destination(topic: str, loaded: LoadedProfile, *, is_used: bool) -> Iterator[Finding]:

@@ -7,7 +7,8 @@ import stat
 from pathlib import Path
 
 from bakthat import models
-from bakthat.database import damage_of
+from bakthat.database.address import DatabaseAddress
+from bakthat.database.sqlite import damage_of
 from bakthat.errors import CatalogError
 from bakthat.policy.finding import Finding, advice, failed, good, problem
 from bakthat.session.session import Session
@@ -19,7 +20,9 @@ TOPIC = "catalog"
 
 def catalog_findings(session: Session) -> list[Finding]:
     """Open the catalog to write it, as a backup does, and check that it is whole."""
-    path, patience = session.catalog_path, int(session.profile.timeout) or 1
+    path, patience = session.catalog, int(session.profile.timeout) or 1
+    if not isinstance(path, Path):
+        return [_about_server(path, patience)]
     shown = printable(path)
     if not os.path.lexists(path):
         return [_about_missing(path)]
@@ -48,6 +51,17 @@ def catalog_findings(session: Session) -> list[Finding]:
             advice(TOPIC, f"others can read {shown} (mode {mode:04o})", f"chmod 600 {shown}")
         )
     return findings
+
+
+def _about_server(address: DatabaseAddress, patience: int) -> Finding:
+    shown = printable(str(address))
+    try:
+        with models.catalog(address, write=True, patience=patience):
+            models.check_may_write()
+            count = models.Backups.select().where(~models.Backups.is_deleted).count()
+    except CatalogError as exc:
+        return failed(TOPIC, exc)
+    return good(TOPIC, f"{shown} can be written and lists {counted(count, 'backup')}")
 
 
 def _about_missing(path: Path) -> Finding:

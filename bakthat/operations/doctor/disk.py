@@ -30,7 +30,7 @@ def disk_findings(session: Session) -> list[Finding]:
     if session.destination == "local":
         findings += _about_store(session)
     if not findings:
-        free = human_size(_free(_existing(session.catalog_path.parent)))
+        free = human_size(_free(_existing(session.catalog_directory)))
         findings.append(good("disk", f"{free} free for the catalog and temporary files"))
     return findings
 
@@ -62,7 +62,7 @@ def cache_findings() -> list[Finding]:
 
 
 def _about_room(session: Session) -> Iterator[Finding]:
-    places = {"temporary files": _temporary_directory(), "the catalog": session.catalog_path.parent}
+    places = {"temporary files": _temporary_directory(), "the catalog": session.catalog_directory}
     for what, place in places.items():
         if place is None:
             yield problem(
@@ -120,10 +120,10 @@ def _about_store(session: Session) -> list[Finding]:
 
 def _newest(session: Session) -> list[models.Backups]:
     """Return the newest backups of the store; none where the catalog, or it, does not exist."""
-    if not os.path.lexists(session.catalog_path):
+    if not session.may_have_catalog:
         return []
     try:
-        with models.catalog(session.catalog_path):
+        with models.catalog(session.catalog):
             rows = models.Backups.not_deleted(session.containers("local"))
             return list(rows.order_by(models.Backups.backup_date.desc()).limit(_LOOKED_AT))
     except CatalogError:  # which is said elsewhere

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 
 from bakthat.backends import make_prober
@@ -51,7 +50,7 @@ def missing_container(session: Session, destination: str) -> Finding | None:
 
     Without a catalog none is made, and what is wrong with it is said elsewhere.
     """
-    if not os.path.lexists(session.catalog_path):
+    if not session.may_have_catalog:
         return None
     try:
         has_container(session, session.backend(destination))

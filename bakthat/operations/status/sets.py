@@ -136,7 +136,7 @@ def _sessions(
 
 def _place(session: Session, destination: str) -> _Place | None:
     pairs = session.containers(destination)
-    return (session.catalog_path, *pairs[0]) if pairs else None
+    return (session.catalog, *pairs[0]) if pairs else None
 
 
 def _all_sets(
@@ -158,7 +158,7 @@ def _all_sets(
     for place, sharing in places.items():
         pairs = {pair for each in sharing for pair in each.containers(place[1])}
         hosts = {each.host for each in sharing} if host is None else {host}
-        with models.catalog(sharing[0].catalog_path):
+        with models.catalog(sharing[0].catalog):
             rows = _rows(sorted(pairs), deleted_since)
             backups = list(rows.where(models.Backups.filename == name) if name else rows)
         is_any = all_hosts and host is None
@@ -222,7 +222,7 @@ def _name_of(source: JobSource) -> str:
 
 def _no_set_error(sessions: Mapping[str, Session], name: str, host: str | None) -> NoMatchError:
     of = printable(host) if host is not None else _names(each.host for each in sessions.values())
-    catalogs = _names(each.catalog_path for each in sessions.values())
+    catalogs = _names(str(each.catalog) for each in sessions.values())
     if not name:
         return NoMatchError(
             f"the catalog {catalogs} has no backup of {of}",
@@ -230,7 +230,7 @@ def _no_set_error(sessions: Mapping[str, Session], name: str, host: str | None) 
         )
     known: set[str] = set()
     for session in sessions.values():
-        with models.catalog(session.catalog_path):
+        with models.catalog(session.catalog):
             known.update(models.Backups.set_names(session.containers()))
     return NoMatchError(
         f"{of} has no set '{printable(name)}', and no job makes one",

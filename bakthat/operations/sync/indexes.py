@@ -53,7 +53,7 @@ def make_indexes(
     *dry_run*, no backup is read, and nothing is stored. *progress* is called with the number of
     backups done and their total. A failure is in the result, and does not stop the others.
     """
-    with models.catalog(session.catalog_path):
+    with models.catalog(session.catalog):
         rows = list(models.Backups.not_deleted(session.containers(*destinations)))
     backups = newest_first(each for each in rows if not each.is_key_value)
     # That of an increment is made from those of the archives that it needs.
@@ -214,7 +214,7 @@ class _Maker:
 
     def _record(self, size: int) -> None:
         """Record the size of the index in the catalog."""
-        with models.catalog(self._session.catalog_path, write=True):
+        with models.catalog(self._session.catalog, write=True):
             found = models.Backups.get_or_none(
                 models.Backups.stored_filename == self._backup.stored_filename
             )

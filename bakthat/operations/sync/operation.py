@@ -152,7 +152,7 @@ def _sync_container(
         log.debug("%s does not exist yet", printable(comparison.backend.container))
         return None
     if not (result.is_pending or dry_run):
-        with models.catalog(session.catalog_path, write=True):
+        with models.catalog(session.catalog, write=True):
             remember(comparison.backend)
     if not result.is_pending:
         warn_of(result)
@@ -236,7 +236,7 @@ class _Comparison:
         self.total = len(candidates)
         self._adopt(None, candidates)
         made_at = listed.made_at or 0
-        with models.catalog(self.session.catalog_path):
+        with models.catalog(self.session.catalog):
             rows = list(models.Backups.not_deleted(self.containers))
         self._record_gone(
             each.stored_filename
@@ -248,7 +248,7 @@ class _Comparison:
         )
 
     def _read_known(self) -> dict[str, _Known]:
-        with models.catalog(self.session.catalog_path):
+        with models.catalog(self.session.catalog):
             return {
                 row.stored_filename: _Known(
                     row.size,
@@ -426,7 +426,7 @@ class _Comparison:
 
     @contextmanager
     def _catalog(self) -> Iterator[None]:
-        with models.catalog(self.session.catalog_path, write=not self.dry_run):
+        with models.catalog(self.session.catalog, write=not self.dry_run):
             yield
 
     def _step(self) -> None:

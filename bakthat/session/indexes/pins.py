@@ -116,7 +116,7 @@ def _increments(
 def _unlisted(session: Session, backend: Backend, names: Sequence[str]) -> list[str]:
     """Return which increments the catalog does not list, nor knows as deleted."""
     deleted: dict[str, bool] = {}
-    with models.catalog(session.catalog_path):
+    with models.catalog(session.catalog):
         rows = models.Backups.within(session.containers(backend.name))
         for batch in batches(names):
             found = rows.where(models.Backups.stored_filename.in_(batch))

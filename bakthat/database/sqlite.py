@@ -1,4 +1,4 @@
-"""The SQLite file of the catalog: open it to write or only to read it, and say what is wrong.
+"""The catalog in a file of SQLite: open it to write or only to read it, and say what is wrong.
 
 An error of SQLite becomes a CatalogError where it arises, at the cursor. An exception of the block
 that uses the database stays what it is.
@@ -15,12 +15,13 @@ import random
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import peewee
 
+from bakthat.database.base import Prepare, locked_error
 from bakthat.errors import CatalogError
 from bakthat.system.text import printable, reason_of
 
@@ -42,30 +43,49 @@ class _FullError(CatalogError):
     """There is no room for the catalog on its disk."""
 
 
-Prepare = Callable[["CatalogDatabase"], None]
-"""Takes a database that was just opened; checks, creates or upgrades its tables."""
-
-
-class CatalogDatabase(peewee.SqliteDatabase):
+class SqliteCatalog(peewee.SqliteDatabase):
     """A connection to the catalog *file*, which raises CatalogError.
 
     *uri* opens the file in another way than for reading and writing; then ``is_read_only`` is true.
     """
 
+    reads_json = True
+
     def __init__(self, file: Path, timeout: float, *, uri: str = "") -> None:
         super().__init__(uri or str(file), timeout=timeout, uri=bool(uri))
-        self.file = file
+        self.location = file
         self.is_read_only = bool(uri)
         self.is_immutable = uri.endswith(_IMMUTABLE)
+        self._patience = timeout
 
     def cursor(self, named_cursor: Any = None) -> Any:
         """Return a cursor that raises CatalogError."""
-        return self._connection.cursor(functools.partial(_Cursor, file=self.file))
+        return self._connection.cursor(functools.partial(_Cursor, file=self.location))
 
     def rollback(self) -> None:
         """End the transaction, unless SQLite did so itself because of an error."""
         if self._connection.in_transaction:
             super().rollback()
+
+    def schema_version(self) -> int:
+        """Return the user_version of the file; 0.6.0 left it at 0."""
+        return int(self.pragma("user_version"))
+
+    def upgrade(self, tables: Collection[type[peewee.Model]], version: int) -> None:
+        """Create or upgrade the tables to *version*, unless another process just did."""
+        _use_log(self, self._patience)
+        with self.writing():
+            if self.schema_version() < version:
+                _migrate(self, tables, version)
+
+    def writing(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a transaction that locks the file at once; a nested one is a savepoint."""
+        transaction: contextlib.AbstractContextManager[Any] = self.atomic("IMMEDIATE")
+        return transaction
+
+    def holds(self, column: peewee.Field, text: str) -> Any:
+        """Return the condition that *column* contains *text*, compared by bytes."""
+        return peewee.fn.INSTR(column, text) > 0
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -75,7 +95,7 @@ class CatalogDatabase(peewee.SqliteDatabase):
     @contextlib.contextmanager
     def connected(self) -> Iterator[None]:
         """Keep the connection open during the block."""
-        with translated_errors(self.file):
+        with translated_errors(self.location):
             self.connect()
         try:
             yield
@@ -114,9 +134,7 @@ class _Cursor(sqlite3.Cursor):
 
 
 @contextlib.contextmanager
-def opened(
-    file: Path, timeout: float, prepare: Prepare, *, write: bool
-) -> Iterator[CatalogDatabase]:
+def opened(file: Path, timeout: float, prepare: Prepare, *, write: bool) -> Iterator[SqliteCatalog]:
     """Open the catalog *file* during the block; make it first where it is missing.
 
     *prepare* is called with a database that can be written. Without *write*, a file that cannot be
@@ -133,7 +151,22 @@ def opened(
             yield database
 
 
-def use_log(database: CatalogDatabase, timeout: float) -> None:
+def _migrate(database: SqliteCatalog, tables: Collection[type[peewee.Model]], version: int) -> None:
+    with database.bind_ctx(tables, bind_refs=False, bind_backrefs=False):
+        for table in tables:
+            table.create_table(safe=True)
+    # A table of schema 1 lacks the column.
+    if "needs" not in {column.name for column in database.get_columns("reservations")}:
+        run_sql(database, "ALTER TABLE reservations ADD COLUMN needs TEXT NOT NULL DEFAULT '[]'")
+    run_sql(
+        database,
+        "CREATE INDEX IF NOT EXISTS backups_of_set "
+        "ON backups (filename, backend, backend_hash, is_deleted, backup_date)",
+    )
+    run_sql(database, f"PRAGMA user_version = {version}")
+
+
+def _use_log(database: SqliteCatalog, timeout: float) -> None:
     """Switch to a write-ahead log. SQLite does not wait for another process that does so too.
 
     This does, up to *timeout* seconds. Raises CatalogError.
@@ -150,7 +183,7 @@ def use_log(database: CatalogDatabase, timeout: float) -> None:
             return
 
 
-def run_sql(database: CatalogDatabase, statement: str) -> None:
+def run_sql(database: SqliteCatalog, statement: str) -> None:
     """Execute one statement. Raises CatalogError."""
     database.execute_sql(statement)  # type: ignore[no-untyped-call]  # peewee's stubs skip it
 
@@ -184,15 +217,16 @@ def is_full(error: CatalogError) -> bool:
 
 def _open_to_write(
     stack: contextlib.ExitStack, file: Path, timeout: float, prepare: Prepare, *, write: bool
-) -> CatalogDatabase:
+) -> SqliteCatalog:
     with translated_errors(file):
         if not write and _may_only_be_read(file):
             # SQLite would open it all the same, and fail at its -wal and -shm files.
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         _create_private(file)
     with contextlib.ExitStack() as attempt:
-        database = CatalogDatabase(file, timeout)
+        database = SqliteCatalog(file, timeout)
         attempt.enter_context(database.connected())
+        run_sql(database, "PRAGMA synchronous = full")
         prepare(database)
         stack.push(attempt.pop_all())
     return database
@@ -204,7 +238,7 @@ def _open_to_read(
     timeout: float,
     prepare: Prepare,
     why: CatalogError,
-) -> CatalogDatabase:
+) -> SqliteCatalog:
     """Open the catalog without writing to its disk; raise *why* where that is impossible."""
     log.debug("the catalog is opened for reading only: %s", why)
     if not os.path.lexists(file) or (os.path.isfile(file) and not os.path.getsize(file)):
@@ -221,7 +255,7 @@ def _open_to_read(
     for way, first in ways:
         with contextlib.ExitStack() as attempt:
             try:
-                database = CatalogDatabase(file, timeout, uri=way)
+                database = SqliteCatalog(file, timeout, uri=way)
                 attempt.enter_context(database.connected())
                 for statement in filter(None, (first, "SELECT count(*) FROM sqlite_master")):
                     run_sql(database, statement)
@@ -237,15 +271,15 @@ def _open_to_read(
 
 def _empty(
     stack: contextlib.ExitStack, file: Path, prepare: Prepare, why: CatalogError
-) -> CatalogDatabase:
+) -> SqliteCatalog:
     """Return an empty catalog in memory, for a file that does not exist and cannot be made."""
     if not os.path.isdir(file.parent):
         raise why
     _warn_once(f"there is no catalog {printable(file)}, and it cannot be made: {why}")
-    database = CatalogDatabase(Path(":memory:"), 0)
+    database = SqliteCatalog(Path(":memory:"), 0)
     stack.enter_context(database.connected())
     prepare(database)
-    database.file, database.is_read_only = file, True
+    database.location, database.is_read_only = file, True
     return database
 
 
@@ -282,7 +316,7 @@ def _has_content(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def _unchanged(database: CatalogDatabase) -> Iterator[None]:
+def _unchanged(database: SqliteCatalog) -> Iterator[None]:
     """Raise CatalogError when a file that was opened as immutable was written during the block.
 
     No lock protects such a block, so what it read, or the error of a statement, may be wrong. Any
@@ -291,17 +325,18 @@ def _unchanged(database: CatalogDatabase) -> Iterator[None]:
     if not database.is_immutable:
         yield
         return
-    before = _state(database.file)
+    before = _state(database.location)
     written = CatalogError(
-        f"the catalog {printable(database.file)} was written while it was read", hint="try again"
+        f"the catalog {printable(database.location)} was written while it was read",
+        hint="try again",
     )
     try:
         yield
     except CatalogError as exc:
-        if _state(database.file) != before:
+        if _state(database.location) != before:
             raise written from exc
         raise
-    if _state(database.file) != before:
+    if _state(database.location) != before:
         raise written
 
 
@@ -335,10 +370,7 @@ def catalog_error(file: Path, exc: Exception) -> CatalogError:
                 f"cannot use the catalog {name}: its file system has no locks",
                 hint="name a catalog on a local disk as database in the profile",
             )
-        return CatalogError(
-            f"the catalog {name} is locked by another process",
-            hint="try again when that process has ended",
-        )
+        return locked_error(file)
     if code.startswith(_DAMAGED):
         return CatalogError(
             f"the catalog {name} is damaged, or is not a SQLite database",
