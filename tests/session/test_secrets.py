@@ -91,7 +91,7 @@ def test_the_catalog_may_be_named_by_a_file_or_a_program(
     assert Path(catalog).exists()
     assert not Path("~/.bakthat.sqlite").expanduser().exists()
     assert [each.filename for each in bakthat.ls(conf=conf)] == ["mydir"]
-    assert Session("default", None, conf).catalog_path == Path(catalog)
+    assert Session("default", None, conf).catalog == Path(catalog)
 
 
 def test_a_catalog_that_cannot_be_named_is_not_replaced_by_the_default(

@@ -36,7 +36,7 @@ def record_checks(session: Session, found: Sequence[CheckResult], share: float |
             each.backup.metadata = _with(each.backup, records[each.backup.stored_filename])
     try:
         for names in batches(list(records)):
-            with models.catalog(session.catalog_path, write=True):
+            with models.catalog(session.catalog, write=True):
                 _write(names, records)
     except CatalogError as exc:
         log.warning("the results of the check are not in the catalog: %s", exc)

@@ -78,7 +78,7 @@ def report(
         period,
         __version__,
         machine_name(),
-        _unique(str(each.session.catalog_path) for each in watched),
+        _unique(str(each.session.catalog) for each in watched),
         _unique(each.session.loaded.name for each in watched),
         tuple(_facts_of_sets(watched, period, limit)),
     )
