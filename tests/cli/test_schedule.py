@@ -96,6 +96,7 @@ def test_a_configuration_that_was_named_is_named_by_its_whole_path(
         (command,) = values(done, "ExecStart")
         assert shlex.split(command)[1:] == ["run", "-c", str(whole), "nightly"]
         assert f"# Written by bakthat schedule for {whole}.\n" in done.stdout
+        assert done.stderr == ""
 
 
 def test_the_variables_of_this_shell_are_not_those_of_the_night(
@@ -187,7 +188,8 @@ def test_a_time_that_summer_time_leaves_out_is_named(user: CommandLine, config: 
     zone = {"TZ": "Europe/Berlin"}
     done = user.run(*words, "--user", env=zone)
     assert done.code == 0
-    assert "there is no such time here, so there is no run: 04:30 comes every day" in done.stderr
+    assert "that time does not come on 20" in done.stderr
+    assert "so there is no run; 04:30 always comes" in done.stderr
     assert user.run(*words, "--user", env={"TZ": "UTC"}).stderr == ""
     # cron makes up for it.
     assert user.run(*words, "--cron", env=zone).stderr == ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bakthat.conf import PATHS, Configuration, LoadedJob, LoadedProfile
+from bakthat.conf.environment import CONFIG_VARIABLE, PROFILE_VARIABLE
 from bakthat.conf.profile import SECRETS
 from bakthat.conf.secrets import read_secret, way_of
 from bakthat.operations.sources.databases import url
@@ -113,8 +114,12 @@ def own_words() -> tuple[str, ...]:
 
 
 def foreign_variables() -> list[str]:
-    """Return the names of bakthat's variables that are set here, and not in the service."""
-    return sorted(each for each in os.environ if each.startswith("BAKTHAT_"))
+    """Return the names of bakthat's variables that are set here, and not in the service.
+
+    Those that name the configuration and a profile are left out: the service has its own.
+    """
+    own = {CONFIG_VARIABLE, PROFILE_VARIABLE}
+    return sorted(each for each in os.environ.keys() - own if each.startswith("BAKTHAT_"))
 
 
 def _environment() -> Iterator[tuple[str, str]]:

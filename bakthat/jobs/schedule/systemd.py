@@ -41,8 +41,14 @@ class Place:
         return self.directory / f"{name}.service", self.directory / f"{name}.timer"
 
     def has(self, name: str) -> bool:
-        """Return whether a timer of that name is there which bakthat has written."""
-        return _beginning(self.files(name)[1]).startswith(WRITTEN)
+        """Return whether a timer of that name is there which bakthat has written.
+
+        One that cannot be read is none.
+        """
+        try:
+            return _beginning(self.files(name)[1]).startswith(WRITTEN)
+        except OSError:
+            return False
 
     def start_line(self, name: str) -> str:
         """Return what to type to run the job now, as the timer does."""

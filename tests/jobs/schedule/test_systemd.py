@@ -19,7 +19,7 @@ from bakthat.jobs.schedule.systemd import SYSTEM_UNITS
 from bakthat.jobs.schedule.units import Units, units_of
 from bakthat.jobs.schedule.when import Daily
 from bakthat.jobs.schedule.words import unit_name
-from tests.support.commandline import PROJECT, CommandLine, Done, stored_names
+from tests.support.commandline import PROJECT, CommandLine, Done
 from tests.support.needs import as_root
 from tests.support.schedules import NAMES, service, with_mounts
 from tests.support.servers import S3Server
@@ -196,34 +196,27 @@ def test_a_backup_needs_nothing_that_a_service_lacks(
     cloud = {**moto_endpoint.conf(), "password": ""}
     local = {"default_destination": "local", "local_path": "/srv/store", "password_file": "key"}
     sources = ["/srv/data", "sqlite:////srv/data/app.db"]
+    check = {"every": "1D", "sample": "100%"}
     jobs = {
-        "nightly": {"sources": sources},
-        "cloud": {"sources": sources, "profile": "cloud"},
-        "drilled": {"sources": sources, "drill": {"every": "1M"}},
+        "nightly": {"sources": sources, "check": check},
+        "cloud": {"sources": sources, "profile": "cloud", "check": check},
+        "drilled": {"sources": sources, "drill": {"every": "1D"}, "tags": "drilled"},
     }
     server.configure(yaml.safe_dump({"default": local, "cloud": cloud, "jobs": jobs}))
     for job in jobs:
         assert server.bakthat("schedule", job, "--install").code == 0
-    names = []
-    for job, profile in (("nightly", "default"), ("cloud", "cloud")):
-        for source in sources:
-            command = f"/opt/bin/bakthat backup {source} -p {profile}"
-            code = server.start_instead(f"bakthat-{job}", "ExecStart=", f"ExecStart={command}")
-            log = server.log()
-            assert code == 0, log
-            assert "warning" not in log
-            names.append(stored_names(log)[0])
-        command = f"/opt/bin/bakthat check --read-data -p {profile}"
-        code = server.start_instead(f"bakthat-{job}", "ExecStart=", f"ExecStart={command}")
+        code = server.start_instead(f"bakthat-{job}")
         log = server.log()
-        assert (code, "2 good, 0 wrong" in log) == (0, True), log
-    for name in names[:2]:
-        command = f"/opt/bin/bakthat drill {name}"
-        code = server.start_instead("bakthat-drilled", "ExecStart=", f"ExecStart={command}")
-        log = server.log()
-        assert (code, "warning" in log) == (0, False), log
+        assert code == 0, log
+        assert "warning" not in log
+        assert "2 of 2 sources stored" in log
+    shown = server.bakthat("show", "data", "--json").lines("backup")
+    assert [each["metadata"]["job"] for each in shown] == ["drilled", "nightly"]
+    assert shown[0]["metadata"]["drill"]["passed"]
+    assert shown[1]["metadata"]["check"]["verdict"] == "sampled"
+    name = shown[0]["stored_filename"]
 
-    restored = server.bakthat("restore", names[0], "-o", "/srv/restored")
+    restored = server.bakthat("restore", name, "-o", "/srv/restored")
     assert restored.code == 0, restored.stderr
     found = server.directory / "restored" / "data"
     assert (found / "private" / "a").read_text() == "hello"

@@ -153,7 +153,7 @@ def _schedule_by_systemd(service: Service, when: When, *, install: bool, is_user
     missing = when.missing_day(time.time())
     if missing:
         log.warning(
-            "on %s there is no such time here, so there is no run: 04:30 comes every day", missing
+            "that time does not come on %s, so there is no run; 04:30 always comes", missing
         )
     units = units_of(service, when, is_users=is_users)
     place = systemd.Place(is_users=is_users)
