@@ -7,7 +7,6 @@ import pwd
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bakthat.conf import PATHS, Configuration, LoadedJob, LoadedProfile
@@ -41,7 +40,7 @@ class Service:
     commands: tuple[str, ...]
     """What runs commands or code of the user: "before", "source 2", "password_command"."""
     has_databases: bool
-    """Whether a source is a database on a server."""
+    """Whether a source or the catalog is a database on a server."""
     restores: bool
     """Whether a drill restores files, with their owners and modes."""
 
@@ -70,10 +69,13 @@ def service_of(configuration: Configuration, job: LoadedJob, loaded: LoadedProfi
         *files,
         *places,
     ]
+    catalog = read_secret(loaded, "database")
+    is_on_server = "://" in catalog
     cache = cache_directory()
     textfile = settings.get("prometheus", {}).get("textfile")
     writes = [
-        str(_directory_of_catalog(loaded)),
+        # What belongs to a catalog on a server is in the home directory.
+        str(expanded("~" if is_on_server else os.path.dirname(expanded(catalog)))),
         *([str(cache)] if cache is not None else []),
         *([profile.local_path] if profile.default_destination == "local" else []),
         *([os.path.dirname(expanded(textfile))] if isinstance(textfile, str) else []),
@@ -90,7 +92,7 @@ def service_of(configuration: Configuration, job: LoadedJob, loaded: LoadedProfi
         writes=tuple(dict.fromkeys(os.path.realpath(expanded(each)) for each in writes)),
         secrets=tuple(_secrets(loaded)),
         commands=tuple(_commands(job, settings)),
-        has_databases=any(each.kind != "sqlite" for each in urls),
+        has_databases=is_on_server or any(each.kind != "sqlite" for each in urls),
         restores=drill is not None,
     )
 
@@ -137,12 +139,6 @@ def home_of_user() -> str:
         return ""
 
 
-def _directory_of_catalog(loaded: LoadedProfile) -> Path:
-    """Return where the catalog is, with what belongs to it: for a server, the home directory."""
-    database = str(read_secret(loaded.mapping, "database"))
-    return expanded("~") if "://" in database else expanded(database).parent
-
-
 def _paths_in(settings: Mapping[str, Any]) -> Iterator[str]:
     """Yield the paths of a profile."""
     for key, name in PATHS.items():
@@ -160,11 +156,11 @@ def _secrets(loaded: LoadedProfile) -> Iterator[tuple[str, str]]:
     takes from elsewhere.
     """
     for key, ways in SECRETS.items():
-        is_used = way_of(loaded.mapping, key) == ways.file
+        is_used = way_of(loaded, key) == ways.file
         if key == "password" and loaded.profile.recipients:
             is_used = False
         if is_used and loaded.source_of(ways.file).kind == "file":
-            yield key, str(expanded(loaded.mapping[ways.file]))
+            yield key, str(expanded(loaded[ways.file]))
 
 
 def _commands(job: LoadedJob, settings: Mapping[str, Any]) -> Iterator[str]:

@@ -41,8 +41,10 @@ def test_a_catalog_on_a_server_has_its_files_in_the_home_directory(
     isolated_environment: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "url").write_text("postgresql://b@db/catalog\n")
-    made = service_for(tmp_path, "{s3_bucket: b, database_file: url}")
-    assert made.writes[0] == str(isolated_environment.resolve())
+    for given in ("database: postgresql://b@db/catalog", "database_file: url"):
+        made = service_for(tmp_path, f"{{s3_bucket: b, {given}}}")
+        assert made.writes[0] == str(isolated_environment.resolve())
+        assert made.has_databases
 
 
 def test_it_writes_beside_a_database_of_sqlite_and_where_a_drill_restores(tmp_path: Path) -> None:
