@@ -95,7 +95,7 @@ def write_page(report: Report, path: Path) -> None:
     except OSError as exc:
         raise DestinationError(
             f"cannot write the report {printable(path)}: {reason_of(exc)}",
-            hint="name another file with -o (output= in Python)",
+            hint="name another file: -o report.html (output= in Python)",
         ) from exc
 
 
@@ -122,13 +122,13 @@ def _writable(output: PathLike) -> Path:
     except OSError as exc:
         raise DestinationError(
             f"cannot write the report {printable(path)}: {reason_of(exc)}",
-            hint="name another file with -o (output= in Python)",
+            hint="name another file: -o report.html (output= in Python)",
         ) from exc
     if not is_file or not path.parent.is_dir():
         what = "is no file" if not is_file else "is in a directory that does not exist"
         raise DestinationError(
             f"cannot write the report: {printable(path)} {what}",
-            hint="name a file with -o (output= in Python), in a directory that exists",
+            hint="name a file in a directory that exists: -o report.html (output= in Python)",
         )
     return path
 

@@ -101,7 +101,7 @@ def expected_sets(
         watched.append(_of_catalog(session, found, makers))
     watched += _without_backup(sessions, jobs, made, name, host)
     if not watched:
-        raise _no_set_error(sessions, name, host)
+        raise _no_set_error(sessions, name, host, all_hosts=all_hosts)
     return sorted(watched, key=lambda each: (each.name, each.host, each.backend, each.source))
 
 
@@ -220,9 +220,16 @@ def _name_of(source: JobSource) -> str:
         return source.text
 
 
-def _no_set_error(sessions: Mapping[str, Session], name: str, host: str | None) -> NoMatchError:
+def _no_set_error(
+    sessions: Mapping[str, Session], name: str, host: str | None, *, all_hosts: bool
+) -> NoMatchError:
+    is_any = all_hosts and host is None
     of = printable(host) if host is not None else _names(each.host for each in sessions.values())
     catalogs = _names(str(each.catalog) for each in sessions.values())
+    if not name and is_any:
+        return NoMatchError(
+            f"the catalog {catalogs} has no backup", hint="bakthat sync lists what is stored"
+        )
     if not name:
         return NoMatchError(
             f"the catalog {catalogs} has no backup of {of}",
@@ -232,8 +239,9 @@ def _no_set_error(sessions: Mapping[str, Session], name: str, host: str | None) 
     for session in sessions.values():
         with models.catalog(session.catalog):
             known.update(models.Backups.set_names(session.containers()))
+    missing = "there is no set" if is_any else f"{of} has no set"
     return NoMatchError(
-        f"{of} has no set '{printable(name)}', and no job makes one",
+        f"{missing} '{printable(name)}', and no job makes one",
         hint=did_you_mean(name, known - {name}, most=3) or "bakthat status lists the sets",
     )
 

@@ -53,9 +53,12 @@ def test_every_host_of_the_catalog_is_in_it(filled: FilledCatalog) -> None:
 
 
 def test_a_name_that_is_no_set_is_refused(filled: FilledCatalog) -> None:
+    with pytest.raises(NoMatchError, match=r"has no backup$"):
+        bakthat.report(conf=filled.conf)
     filled.add(NOW - DAY)
-    with pytest.raises(NoMatchError):
-        bakthat.report("mine", conf=filled.conf)
+    with pytest.raises(NoMatchError, match="there is no set 'mys', and no job makes one") as caught:
+        bakthat.report("mys", conf=filled.conf)
+    assert caught.value.hint == "did you mean my?"
 
 
 def test_values_are_no_backups(local: Conf, tree: Path) -> None:

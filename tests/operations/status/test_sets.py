@@ -140,8 +140,23 @@ def test_what_was_deleted_is_only_returned_when_it_is_wanted(home: Path) -> None
     first = bakthat.backup(home / "etc")
     bakthat.backup(home / "etc")
     bakthat.delete(first.stored_filename)
+    date = first.backup_date
     assert shown(expected_sets("etc")) == [("etc", 1, ["nightly", "often"])]
-    assert shown(expected_sets("etc", with_deleted=True)) == [("etc", 2, ["nightly", "often"])]
+    assert shown(expected_sets("etc", deleted_since=date)) == [("etc", 2, ["nightly", "often"])]
+    later = date + 3600
+    assert shown(expected_sets("etc", deleted_since=later)) == [("etc", 1, ["nightly", "often"])]
+
+
+def test_another_host_is_only_watched_when_it_is_wanted(home: Path) -> None:
+    bakthat.backup(home / "etc")
+    bakthat.backup(home / "etc", host="web9")
+    assert {each.host for each in expected_sets("etc")} == {machine_name()}
+    every = expected_sets("etc", all_hosts=True)
+    assert {each.host: [job.name for job in each.jobs] for each in every} == {
+        machine_name(): ["nightly", "often"],
+        "web9": [],
+    }
+    assert [each.host for each in expected_sets("etc", host="web9", all_hosts=True)] == ["web9"]
 
 
 def test_nothing_to_watch_is_an_error(home: Path) -> None:
