@@ -6,8 +6,8 @@ names and types.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Self
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, Self
 
 if TYPE_CHECKING:
     from bakthat.models import Backups
@@ -17,8 +17,10 @@ else:
     from events import Events as EventsLibrary
 
 OPERATIONS = ("backup", "restore", "drill", "delete", "delete_older_than", "rotate_backups")
+RUN = "run"
+"""A job, which runs several operations."""
 EVENT_NAMES = (
-    *(f"{moment}_{name}" for name in OPERATIONS for moment in ("before", "on")),
+    *(f"{moment}_{name}" for name in (*OPERATIONS, RUN) for moment in ("before", "on")),
     "on_error",
 )
 
@@ -59,11 +61,34 @@ class EventSlot(Generic[Arguments]):
         return f"<event {self.name}: {len(self)} callbacks>"
 
 
+class JobResult(Protocol):
+    """What ``on_run`` callbacks get: a :class:`bakthat.jobs.report.JobReport`."""
+
+    job: str
+    """Its name."""
+    seconds: float
+    """How long it took."""
+
+    @property
+    def outcome(self) -> str:
+        """ "done", "incomplete", "locked" or "failed"."""
+
+    @property
+    def backups(self) -> Sequence[Backups]:
+        """The backups that were stored."""
+
+    @property
+    def all_problems(self) -> Sequence[Exception]:
+        """What has failed."""
+
+
 class Events(EventsLibrary):
     """The events: ``events.before_backup += callback`` adds a callback, ``-=`` removes it.
 
     Every callback gets the session id first, a uuid4 as text, which is the same for all events of
-    one operation. ``on_`` callbacks get the result too: the backup, or the list of deleted backups.
+    one operation. ``on_`` callbacks get the result too: the backup, the list of deleted backups, or
+    what a job has done. ``before_run`` and ``on_run`` surround a job, whose operations have their
+    own events; ``on_run`` fires also when the job has failed.
     ``on_error`` callbacks get the session id, the operation's name and the exception.
     """
 
@@ -79,6 +104,8 @@ class Events(EventsLibrary):
     on_delete_older_than: EventSlot[[str, list[Backups]]]
     before_rotate_backups: EventSlot[[str]]
     on_rotate_backups: EventSlot[[str, list[Backups]]]
+    before_run: EventSlot[[str]]
+    on_run: EventSlot[[str, JobResult]]
     on_error: EventSlot[[str, str, BaseException]]
 
     def __init__(self) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -33,7 +34,7 @@ from bakthat.jobs.backup import back_up, lock_path, rotate_set_of, why_not_rotat
 from bakthat.jobs.hooks import AFTER, BEFORE, ON_ERROR, run_hook, variables
 from bakthat.jobs.preview import preview
 from bakthat.jobs.report import JobOutcome, JobReport, SourceReport
-from bakthat.jobs.telling import error_of, named, telling
+from bakthat.jobs.telling import error_of, named, tell, telling
 from bakthat.jobs.upkeep import check_due, check_set, drill_newest, due, problem_of, sets_of
 from bakthat.operations.facts import CHECK, DRILL
 from bakthat.session.session import Session
@@ -127,6 +128,7 @@ class _JobRun:
         self._progress = progress
         self._job: Job | None = None
         self._plugins: Sequence[Events] = ()
+        self._session_id = str(uuid.uuid4())
         self._has_begun = False
 
     def run(self, configuration: Configuration) -> BaseException | None:
@@ -142,6 +144,9 @@ class _JobRun:
             # Not in the block above: there, the next signal would be taken for the second one.
             stopped = self._finish(stopped)
         self.report.seconds = time.monotonic() - started
+        if self._has_begun:
+            with self._step("run", self.report.problems):
+                tell("on_run", self._plugins, self._session_id, self.report)
         return stopped
 
     def preview(self, configuration: Configuration) -> None:
@@ -181,6 +186,7 @@ class _JobRun:
             return
         self._has_begun = True
         with self._step("run", problems):
+            tell("before_run", self._plugins, self._session_id)
             for number in range(len(job.before)):
                 self._run_hook(BEFORE, job.before, number)
         if problems:

@@ -50,6 +50,20 @@ def telling(
         events.on_error -= on_error
 
 
+def tell(event: str, plugins: Sequence[Events], *arguments: object) -> None:
+    """Call the callbacks of an event of a job. Raises what the first one raises that fails."""
+    failures: list[Exception] = []
+    for listener in (events, *plugins):
+        for callback in getattr(listener, event):
+            try:
+                callback(*arguments)
+            except Exception as exc:  # noqa: BLE001  # the other callbacks are told too
+                exc.add_note(f"raised by a callback of {event}")
+                failures.append(exc)
+    for failure in failures:
+        raise failure
+
+
 def error_of(exc: Exception) -> BakthatError:
     """Return *exc* as an error of bakthat: the same, or what names an unexpected one."""
     if isinstance(exc, BakthatError):

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from bakthat.conf import machine_name
 from bakthat.errors import BakthatError, ConfigError
-from bakthat.hooks import OPERATIONS, EventSlot
+from bakthat.hooks import OPERATIONS, RUN, EventSlot, JobResult
 from bakthat.plugin import Plugin
 from bakthat.system.text import counted, did_you_mean, human_size, printable, reason_of
 
@@ -39,7 +39,16 @@ class Notifier(Plugin):
     def activate(self) -> None:
         """Check the settings and add the callbacks. Raises ConfigError."""
         self.settings = self.settings_in(self.conf)
+        self.is_in_job = False
+        self.before_run += self._begin_job
+        self.on_run += self._end_job
         self.listen()
+
+    def _begin_job(self, _session_id: str) -> None:
+        self.is_in_job = True
+
+    def _end_job(self, _session_id: str, _result: JobResult) -> None:
+        self.is_in_job = False
 
     @property
     def host(self) -> str:
@@ -57,18 +66,19 @@ class Notifier(Plugin):
     ) -> None:
         """Call *on_result* or *on_error* after each operation; log their exceptions as warnings.
 
-        Both get the session id and the operation's name. Then *on_result* gets the result, and
-        *on_error* the exception.
+        Of a job, *on_result* is called once, after its end. Both get the session id and the
+        operation's name. Then *on_result* gets the result, and *on_error* the exception.
         """
 
         def guarded(function: Callable[..., None], *first: Any) -> Callable[..., None]:
             def callback(session_id: str, *more: Any) -> None:
-                with self.failures_as_warnings():
-                    function(session_id, *first, *more)
+                if not self.is_in_job:
+                    with self.failures_as_warnings():
+                        function(session_id, *first, *more)
 
             return callback
 
-        for operation in OPERATIONS:
+        for operation in (*OPERATIONS, RUN):
             slot: EventSlot[...] = getattr(self, f"on_{operation}")
             slot += guarded(on_result, operation)
         self.on_error += guarded(on_error)
@@ -112,14 +122,26 @@ class Notifier(Plugin):
         """
         return bool(self.settings.get("details"))
 
-    def summary_line(self, operation: str, result: Backups | Sequence[Backups]) -> str:
+    def summary_line(self, operation: str, result: Backups | Sequence[Backups] | JobResult) -> str:
         """Return one line about the result of an operation."""
         if isinstance(result, Sequence):
             return f"{operation}: {len(result)} deleted"
-        name = printable(result.stored_filename)
-        if result.is_complete:
+        job = job_of(result)
+        if job is not None:
+            return self.describe_job(job)
+        backup: Any = result
+        name = printable(backup.stored_filename)
+        if backup.is_complete:
             return f"{operation}: {name}"
-        return f"{operation} incomplete: {name}, with {self.describe_warnings(result)}"
+        return f"{operation} incomplete: {name}, with {self.describe_warnings(backup)}"
+
+    def describe_job(self, result: JobResult) -> str:
+        """Return one line about a job that has ended: how it went, and its first problem."""
+        stored = sum(each.size for each in result.backups)
+        number = counted(len(result.backups), "backup")
+        line = f"job {printable(result.job)} {result.outcome}: {number} ({human_size(stored)})"
+        problems = result.all_problems
+        return f"{line}; {error_text(problems[0])}" if problems else line
 
     def describe_backup(self, backup: Backups) -> str:
         """Return one line about a backup that was made."""
@@ -198,8 +220,18 @@ class Status(enum.StrEnum):
     FAILURE = "failure"
 
 
+def job_of(result: object) -> JobResult | None:
+    """Return the result of an operation if it is that of a job, else None."""
+    found: Any = result
+    return found if hasattr(result, "all_problems") else None
+
+
 def status_of(result: object) -> Status:
     """Return the status of an operation that returned *result*."""
+    job = job_of(result)
+    if job is not None:
+        whole = {"done": Status.SUCCESS, "incomplete": Status.INCOMPLETE}
+        return whole.get(job.outcome, Status.FAILURE)
     is_complete = isinstance(result, Sequence) or getattr(result, "is_complete", True)
     return Status.SUCCESS if is_complete else Status.INCOMPLETE
 

@@ -52,7 +52,8 @@ class Apprise(Notifier):
     def _send_result(self, _session_id: str, operation: str, result: Any) -> None:
         status = status_of(result)
         if self.settings.get("when") != "failure" or status is not Status.SUCCESS:
-            kind = self._types.SUCCESS if status is Status.SUCCESS else self._types.WARNING
+            kinds = {Status.SUCCESS: self._types.SUCCESS, Status.FAILURE: self._types.FAILURE}
+            kind = kinds.get(status, self._types.WARNING)
             self._notify(self.summary_line(operation, result), kind)
 
     def _send_error(self, _session_id: str, operation: str, exception: BaseException) -> None:

@@ -6,9 +6,10 @@ import re
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from bakthat.notify.base import Notifier, error_text, flag, web_url
+from bakthat.notify.base import Notifier, Status, error_text, flag, status_of, web_url
 
 if TYPE_CHECKING:
+    from bakthat.hooks import JobResult
     from bakthat.models import Backups
 
 MAX_MESSAGE = 200
@@ -26,7 +27,7 @@ def _push_url(value: object) -> str:
 
 
 class UptimeKuma(Notifier):
-    """Pushes the status of each backup to a monitor of the type Push; ``uptime_kuma: {url: …}``.
+    """Pushes how a backup or a job went to a monitor of type Push; ``uptime_kuma: {url: …}``.
 
     A complete backup is "up", with its duration as the ping. A failed one is "down", and so is an
     incomplete one. The requests are those of
@@ -39,11 +40,22 @@ class UptimeKuma(Notifier):
     optional: ClassVar = {"details": flag}
 
     def listen(self) -> None:
-        """Add callbacks for backups only; other operations do not prove that a backup was made."""
+        """Add callbacks for backups and jobs; other operations do not prove that one was made."""
         self.on_backup += self._finish
+        self.on_run += self._finish_job
         self.on_error += self._fail
 
+    def _finish_job(self, _session_id: str, result: JobResult) -> None:
+        with self.failures_as_warnings():
+            message = self.describe_job(result)
+            if status_of(result) is Status.SUCCESS:
+                self._push("up", message, ping=result.seconds)
+            else:
+                self._push("down", message)
+
     def _finish(self, _session_id: str, backup: Backups) -> None:
+        if self.is_in_job:
+            return
         with self.failures_as_warnings():
             message = self.describe_backup(backup)
             if backup.is_complete:
@@ -52,7 +64,7 @@ class UptimeKuma(Notifier):
                 self._push("down", message)
 
     def _fail(self, _session_id: str, operation: str, exception: BaseException) -> None:
-        if operation == "backup":
+        if operation in ("backup", "run") and not self.is_in_job:
             with self.failures_as_warnings():
                 self._push("down", error_text(exception))
 

@@ -13,6 +13,7 @@ from bakthat.notify.base import (
     choice,
     error_text,
     flag,
+    job_of,
     status_of,
     web_url,
 )
@@ -69,7 +70,9 @@ class Webhook(Notifier):
     def _send_result(self, session_id: str, operation: str, result: Any) -> None:
         status = status_of(result)
         if self.settings.get("when") != "failure" or status is not Status.SUCCESS:
-            backups = result if isinstance(result, list) else [result]
+            job = job_of(result)
+            made = result if job is None else job.backups
+            backups: list[Any] = made if isinstance(made, list) else [made]
             entries = [self._entry(each) for each in backups]
             message = self.summary_line(operation, result)
             self._post(session_id, operation, status, message, entries)

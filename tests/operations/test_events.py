@@ -88,7 +88,7 @@ def do(operation: str, tree: Path, conf: Conf, out: Path) -> Any:
 
 def test_the_events_are_those_of_the_guide_and_on_error() -> None:
     assert len(OPERATIONS) == 6
-    assert len(EVENT_NAMES) == 13
+    assert len(EVENT_NAMES) == 15
     assert set(Events.__annotations__) == set(EVENT_NAMES)
     assert bakthat.events is conf_module.events
 

@@ -1,0 +1,167 @@
+"""Who is told of a job: monitors and people once, at its end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+import bakthat
+from bakthat.hooks import JobResult
+from bakthat.jobs.report import JobOutcome
+from tests.support.http_listener import HttpListener, http_listener
+from tests.support.nights import Night, messages
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpListener]:
+    monkeypatch.setenv("no_proxy", "*")
+    with http_listener() as listener:
+        yield listener
+
+
+def with_plugin(night: Night, name: str, section: str, **settings: Any) -> None:
+    night.conf = {**night.conf, "plugins": [f"bakthat.notify.{name}"], section: settings}
+
+
+def write(night: Night, *, is_good: bool) -> None:
+    sources = [night.source("one"), night.source("two")]
+    missing = [] if is_good else [str(night.directory / "missing")]
+    night.write(nightly={"sources": [*missing, *sources], "drill": {"every": "1M"}})
+
+
+def test_healthchecks_is_pinged_at_the_beginning_and_the_end_of_a_job(
+    night: Night, server: HttpListener
+) -> None:
+    with_plugin(night, "Healthchecks", "healthchecks", url=f"{server.url}/uuid")
+    write(night, is_good=True)
+    assert night.run().outcome is JobOutcome.DONE
+    assert server.paths() == ["/uuid/start", "/uuid"]
+    start, end = server.requests
+    assert parse_qs(urlsplit(start.path).query)["rid"] == parse_qs(urlsplit(end.path).query)["rid"]
+    assert end.body.decode().startswith("job nightly done: 2 backups (")
+
+
+def test_a_source_that_fails_is_not_hidden_by_the_next_that_succeeds(
+    night: Night, server: HttpListener
+) -> None:
+    with_plugin(night, "Healthchecks", "healthchecks", url=f"{server.url}/uuid")
+    write(night, is_good=False)
+    report = night.run()
+    assert (report.outcome, len(report.backups)) == (JobOutcome.FAILED, 2)
+    assert server.paths() == ["/uuid/start", "/uuid/fail"]
+    said = server.requests[1].body.decode()
+    assert said.startswith("job nightly failed: 2 backups (")
+    assert said.endswith(messages(report)[0])
+
+
+@pytest.mark.parametrize(("is_good", "status"), [(True, "up"), (False, "down")])
+def test_a_monitor_of_uptime_kuma_has_one_push_of_a_job(
+    night: Night, server: HttpListener, is_good: bool, status: str
+) -> None:
+    with_plugin(night, "UptimeKuma", "uptime_kuma", url=f"{server.url}/api/push/token")
+    write(night, is_good=is_good)
+    night.run()
+    (pushed,) = server.requests
+    query = parse_qs(urlsplit(pushed.path).query)
+    assert query["status"] == [status]
+    assert query["msg"][0].startswith("job nightly ")
+    assert ("ping" in query) is is_good
+
+
+def test_a_webhook_has_one_message_of_a_job_with_all_of_its_backups(
+    night: Night, server: HttpListener
+) -> None:
+    with_plugin(night, "Webhook", "webhook", url=f"{server.url}/hook")
+    write(night, is_good=False)
+    report = night.run()
+    (posted,) = server.requests
+    body = json.loads(posted.body)
+    assert (body["operation"], body["status"]) == ("run", "failure")
+    assert {each["filename"] for each in body["backups"]} == {"one", "two"}
+    assert messages(report)[0] in body["message"]
+
+
+def test_a_failing_command_is_a_part_of_the_one_message(night: Night, server: HttpListener) -> None:
+    with_plugin(night, "Webhook", "webhook", url=f"{server.url}/hook", when="failure")
+    night.write(nightly={"sources": [night.source("one")], "before": "exit 3"})
+    report = night.run()
+    assert len(server.requests) == 1
+    assert messages(report)[0] in json.loads(server.requests[0].body)["message"]
+
+
+def test_a_job_that_does_not_begin_is_told_as_an_error(night: Night, server: HttpListener) -> None:
+    with_plugin(night, "Healthchecks", "healthchecks", url=f"{server.url}/uuid")
+    source = night.source("one")
+    night.write(nightly={"sources": [source], "notify": ["bakthat.notify.Healthchecks"]})
+    night.write(nightly={"sources": [source]})
+    night.run()
+    server.requests.clear()
+    bakthat.backup(source, prompt="no")
+    assert server.paths() == ["/uuid/start", "/uuid"]  # a backup by hand is told as ever
+
+
+def test_the_events_surround_the_job(night: Night) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def before_run(session_id: str) -> None:
+        seen.append(("before_run", session_id))
+
+    def on_backup(_session_id: str, _backup: object) -> None:
+        seen.append(("on_backup", ""))
+
+    def on_run(session_id: str, result: JobResult) -> None:
+        seen.append(("on_run", session_id))
+        assert (result.job, result.outcome, len(result.backups)) == ("nightly", "done", 2)
+        assert result.seconds > 0
+
+    write(night, is_good=True)
+    bakthat.events.before_run += before_run
+    bakthat.events.on_backup += on_backup
+    bakthat.events.on_run += on_run
+    try:
+        night.run()
+    finally:
+        bakthat.events.before_run -= before_run
+        bakthat.events.on_backup -= on_backup
+        bakthat.events.on_run -= on_run
+    session_id = seen[0][1]
+    assert seen == [
+        ("before_run", session_id),
+        ("on_backup", ""),
+        ("on_backup", ""),
+        ("on_run", session_id),
+    ]
+
+
+def test_a_before_run_that_raises_stops_the_job(night: Night) -> None:
+    def refuse(_session_id: str) -> None:
+        raise ValueError("not tonight")
+
+    write(night, is_good=True)
+    bakthat.events.before_run += refuse
+    try:
+        report = night.run()
+    finally:
+        bakthat.events.before_run -= refuse
+    assert report.outcome is JobOutcome.FAILED
+    assert "not tonight" in messages(report)[0]
+    assert bakthat.ls() == []
+
+
+def test_an_on_run_that_raises_is_a_failure_of_the_job(night: Night) -> None:
+    def fail(_session_id: str, _result: JobResult) -> None:
+        raise ValueError("could not tell")
+
+    write(night, is_good=True)
+    bakthat.events.on_run += fail
+    try:
+        report = night.run()
+    finally:
+        bakthat.events.on_run -= fail
+    assert report.outcome is JobOutcome.FAILED
+    assert "could not tell" in messages(report)[0]
+    assert len(bakthat.ls()) == 2
