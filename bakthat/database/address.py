@@ -17,6 +17,8 @@ POSTGRESQL, MYSQL = "postgresql", "mysql"
 DRIVERS = {POSTGRESQL: "psycopg", MYSQL: "pymysql"}
 """The Python package that connects to each kind of server."""
 
+_PACKAGES = {POSTGRESQL: "'psycopg[binary]'", MYSQL: "pymysql"}
+
 KINDS = {"postgresql": POSTGRESQL, "postgres": POSTGRESQL, "mysql": MYSQL, "mariadb": MYSQL}
 """The kind of server that each scheme of an address names."""
 
@@ -56,7 +58,8 @@ class DatabaseAddress:
         """Return the error for a driver that is not installed."""
         return ConfigError(
             f"a catalog on {self.kind}:// needs the Python package {self.driver}",
-            hint=f"pip install 'bakthat[{self.kind}]'",
+            hint=f"pip install 'bakthat[{self.kind}]', or with pipx: pipx inject bakthat "
+            f"{_PACKAGES[self.kind]}",
         )
 
     @property

@@ -32,6 +32,7 @@ _PLACE = re.compile(
     r"^(connection (failed|is bad): )?(connection to server (at|on) .* failed: )?(FATAL: +)?"
 )
 """What libpq says before the reason."""
+_OPTION_WORDS = ("invalid connection option", "bad value for")
 _NO_TLS_WORDS = ("does not support SSL", "certificate", "invalid sslmode", "root.crt")
 
 
@@ -113,8 +114,8 @@ def _has_all(text: str, words: tuple[str, ...]) -> bool:
 
 
 def _hint_of(exc: BaseException) -> str:
-    is_about_options = "invalid connection option" in str(exc) or isinstance(exc, TypeError)
-    return "check what follows '?' in the address" if is_about_options else ""
+    is_refused = isinstance(exc, (TypeError, ValueError)) or _has_any(str(exc), _OPTION_WORDS)
+    return "check what follows '?' in the address" if is_refused else ""
 
 
 def _how_to_create(address: DatabaseAddress) -> str:
