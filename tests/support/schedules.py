@@ -58,8 +58,9 @@ def with_mounts(places: Mapping[str, Path], *, read_only: str = "") -> tuple[str
 
     In one of the places, *read_only*, nothing can be written. Only root can mount them.
     """
-    mounts = [f"mount --bind {shlex.quote(str(each))} {place}" for place, each in places.items()]
+    mount = program("mount")  # the command may be given another PATH
+    mounts = [f"{mount} --bind {shlex.quote(str(each))} {place}" for place, each in places.items()]
     if read_only:
-        mounts.append(f"mount -o remount,bind,ro {read_only}")
+        mounts.append(f"{mount} -o remount,bind,ro {read_only}")
     script = " && ".join([*mounts, 'exec "$@"'])
     return (program("unshare"), "--mount", "/bin/sh", "-c", script, "sh")

@@ -53,7 +53,8 @@ def entry_of(service: Service, when: Daily, host: str) -> Entry:
     command = cron_command(service.run("--quiet"), [*variables, ("PATH", PATH)])
     if len(command.encode()) > _LONGEST:
         raise ScheduleError(
-            f"the command has more than {_LONGEST} characters, which cron does not take",
+            f"the command of the job '{printable(service.job)}' has more than {_LONGEST} "
+            "characters, which cron does not take",
             hint="make symbolic links with short names, or use a timer of systemd",
         )
     return Entry(unit_name(service.job), service.config, f"{minute} {hour} * * * {command}")
@@ -77,12 +78,12 @@ def without_entry(text: bytes, name: str, config: str) -> bytes:
     return _without(text, _blocks(text, name, config))
 
 
-def install(entry: Entry) -> None:
+def install_entry(entry: Entry) -> None:
     """Put *entry* into the crontab of this user. Raises ScheduleError."""
-    _edit(lambda text: with_entry(text, entry))
+    _edit(entry.name, lambda text: with_entry(text, entry))
 
 
-def remove(job: str, config: str) -> None:
+def remove_entry(job: str, config: str) -> None:
     """Remove the entry of a job from the crontab of this user.
 
     Raises NoMatchError when there is none, ScheduleError for that of another configuration.
@@ -98,7 +99,7 @@ def remove(job: str, config: str) -> None:
             )
         return found
 
-    _edit(changed)
+    _edit(name, changed)
 
 
 def has(name: str) -> bool:
@@ -125,7 +126,7 @@ def _blocks(text: bytes, name: str, config: str) -> list[tuple[int, int]]:
                 other = bare.rpartition(b" schedule for ")[2].decode(errors="replace")
                 raise ScheduleError(
                     f"the crontab has a line for a job of that name in {printable(other)}",
-                    hint="rename one of the jobs, or use the same -c",
+                    hint="give one of the jobs another name, or use the same -c",
                 )
             start = position if start < 0 else start
         position += len(line)
@@ -154,8 +155,8 @@ def _jobs_in(text: bytes) -> list[str]:
     return [job_of_unit(each.decode(errors="surrogateescape")) for each in names]
 
 
-def _edit(change: Callable[[bytes], bytes]) -> None:
-    """Change the crontab of this user. Raises ScheduleError."""
+def _edit(name: str, change: Callable[[bytes], bytes]) -> None:
+    """Change the entry *name* in the crontab of this user. Raises ScheduleError."""
     with _alone():
         before = _read()
         text = change(before)
@@ -167,7 +168,7 @@ def _edit(change: Callable[[bytes], bytes]) -> None:
             _crontab("-r")
         if _read() != text:
             raise ScheduleError(
-                "the crontab was changed by another program at the same time",
+                f"another program has changed the crontab at the same time as {name}",
                 hint="look at it with crontab -l, then try again",
             )
 

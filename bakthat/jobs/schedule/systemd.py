@@ -55,7 +55,7 @@ class Place:
         return shlex.join([*self.systemctl, "start", f"{name}.service"])
 
 
-def install(place: Place, units: Units, config: str) -> None:
+def install_units(place: Place, units: Units, config: str) -> None:
     """Write the units of a job of the configuration *config*, and start the timer.
 
     Units that bakthat has written for the same configuration are replaced. Raises ScheduleError:
@@ -81,10 +81,16 @@ def install(place: Place, units: Units, config: str) -> None:
         ) from exc
     # A timer that runs already takes a new time only when it is started again.
     commands = [["daemon-reload"], ["enable", timer.name], ["restart", timer.name]]
-    _run_all(place, commands, f"{service} and {timer.name} were written, but the timer is not on")
+    state = f"{service} and {timer.name} were written, but the timer is not on"
+    if not _RUNS.is_dir():
+        raise ScheduleError(
+            f"{printable(state)}: systemd does not run here",
+            hint=f"where it runs, type: {_typed(place, commands)}",
+        )
+    _run_all(place, commands, state)
 
 
-def remove(place: Place, job: str, config: str) -> tuple[Path, ...]:
+def remove_units(place: Place, job: str, config: str) -> tuple[Path, ...]:
     """Stop the timer of a job of the configuration *config*; remove its units, and return them.
 
     A run that goes on is not stopped. Raises NoMatchError when there are none, ScheduleError for
@@ -129,11 +135,11 @@ def _check_owner(path: Path, config: str) -> None:
         raise ScheduleError(
             f"{printable(path)} is for a job of that name in "
             f"{beginning.removeprefix(WRITTEN).removesuffix('.')}",
-            hint="rename one of the jobs, or use the same -c",
+            hint="give one of the jobs another name, or use the same -c",
         )
     raise ScheduleError(
         f"{printable(path)} was not written by bakthat schedule, so it stays as it is",
-        hint="move it away, or rename the job",
+        hint="move it away, or give the job another name",
     )
 
 
@@ -148,20 +154,21 @@ def _beginning(path: Path) -> str:
 
 def _run_all(place: Place, commands: list[list[str]], state: str) -> None:
     """Let systemd do *commands*. Raises ScheduleError, which says the *state* that is left."""
-    words = [(*place.systemctl, *each) for each in commands]
-    for each in words:
-        problem = _problem_of(each)
+    for each in commands:
+        problem = _problem_of((*place.systemctl, *each))
         if problem:
             raise ScheduleError(
                 f"{printable(state)}: {problem}",
-                hint=f"change that, then type: {' && '.join(map(shlex.join, words))}",
+                hint=f"change that, then type: {_typed(place, commands)}",
             )
+
+
+def _typed(place: Place, commands: list[list[str]]) -> str:
+    return " && ".join(shlex.join([*place.systemctl, *each]) for each in commands)
 
 
 def _problem_of(words: tuple[str, ...]) -> str:
     """Run a command of systemctl; return why it has failed, or ""."""
-    if not _RUNS.is_dir():
-        return "systemd does not run here"
     try:
         ended, _ = run_program(Program("systemctl", words), timeout=_PATIENCE)
     except OSError as exc:

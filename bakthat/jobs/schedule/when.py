@@ -95,7 +95,7 @@ def daily(text: str, jitter: int) -> Daily:
 
 def calendar(text: str, jitter: int) -> Calendar:
     """Return a calendar; systemd checks it, where it is installed. Raises UsageError."""
-    hint = "systemd-analyze calendar 'Mon..Fri 04:30' shows what systemd makes of it"
+    hint = "try it in a shell: systemd-analyze calendar 'Mon..Fri 04:30'"
     if not _CALENDAR.fullmatch(text):
         raise UsageError(f"--calendar is no calendar of systemd: '{printable(text)}'", hint=hint)
     if find_program("systemd-analyze") is not None:
@@ -111,6 +111,6 @@ def calendar(text: str, jitter: int) -> Calendar:
 def _checked(jitter: int) -> int:
     if not 0 <= jitter < _DAY // 60:
         raise UsageError(
-            f"--jitter is a number of minutes below a day, not {jitter}", hint="0 is none"
+            f"--jitter is a number of minutes below a day, not {jitter}", hint="write 0 for none"
         )
     return jitter

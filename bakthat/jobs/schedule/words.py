@@ -30,7 +30,7 @@ def unit_name(job: str) -> str:
     if len(name) > _LONGEST_NAME:
         raise ScheduleError(
             f"the name of the job '{printable(job)}' is too long for systemd and cron",
-            hint=f"rename it: its unit would have {len(name)} characters of {_LONGEST_NAME}",
+            hint=f"give it another name: its unit would have {len(name)} characters of {_LONGEST_NAME}",
         )
     return name
 
@@ -98,5 +98,5 @@ def _check(text: str) -> None:
     if not is_text(text) or re.search(r"[\x00-\x1f\x7f]", text):
         raise ScheduleError(
             f"systemd and cron take no control character and only UTF-8: '{printable(text)}'",
-            hint="rename the file or directory, or make a symbolic link with a plain name",
+            hint="make a symbolic link with a plain name, and use that",
         )

@@ -104,7 +104,7 @@ def test_the_line_has_what_cron_lacks_and_no_more() -> None:
 
 def test_a_command_that_is_too_long_for_cron_is_refused() -> None:
     long = service(config=f"/{'x' * 900}/my.yml")
-    with pytest.raises(ScheduleError, match="more than 998 characters"):
+    with pytest.raises(ScheduleError, match="the job 'nightly' has more than 998 characters"):
         entry_of(long, Daily(4, 30, 0), "web1")
 
 
@@ -274,7 +274,9 @@ def test_a_change_by_another_program_is_noticed(
     put_on_path(admin, tmp_path, f'{real} "$@" || exit\n[ "$1" != - ] || echo "# other" | {real} -')
     done = admin.run("schedule", "nightly", "--cron", "--install")
     assert done.code == 1
-    assert "the crontab was changed by another program at the same time" in done.stderr
+    assert (
+        "another program has changed the crontab at the same time as bakthat-nightly" in done.stderr
+    )
     assert "hint: look at it with crontab -l, then try again" in done.stderr
 
 

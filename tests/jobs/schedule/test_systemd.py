@@ -213,7 +213,7 @@ def test_a_backup_needs_nothing_that_a_service_lacks(
     shown = server.bakthat("show", "data", "--json").lines("backup")
     assert [each["metadata"]["job"] for each in shown] == ["drilled", "nightly"]
     assert shown[0]["metadata"]["drill"]["passed"]
-    assert shown[1]["metadata"]["check"]["verdict"] == "sampled"
+    assert shown[1]["metadata"]["check"]["verdict"] == "read"
     name = shown[0]["stored_filename"]
 
     restored = server.bakthat("restore", name, "-o", "/srv/restored")
@@ -351,12 +351,29 @@ def test_without_a_running_systemd_the_units_are_written_and_the_rest_is_said(
         "systemctl daemon-reload && systemctl enable bakthat-nightly.timer && "
         "systemctl restart bakthat-nightly.timer"
     )
-    assert f"hint: change that, then type: {typed}\n" in done.stderr
+    assert f"hint: where it runs, type: {typed}\n" in done.stderr
     names = ["bakthat-nightly.service", "bakthat-nightly.timer"]
     assert sorted(each.name for each in (tmp_path / "units").iterdir()) == names
 
     assert without_systemd.run("schedule", "nightly", "--remove").code == 0
     assert [*(tmp_path / "units").iterdir()] == []
+
+
+def test_a_systemctl_that_cannot_be_run(without_systemd: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "run" / "systemd" / "system").mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    broken = tmp_path / "bin" / "systemctl"
+    broken.write_text("#!/no/such/shell\n")
+    broken.chmod(0o755)
+    without_systemd.environment["PATH"] = str(broken.parent)
+    done = without_systemd.run("schedule", "nightly", "--install")
+    assert done.code == 1
+    problem = "systemctl cannot be run: no such file or directory\n"
+    assert f"were written, but the timer is not on: {problem}" in done.stderr
+    done = without_systemd.run("schedule", "nightly", "--remove")
+    assert done.code == 1
+    assert f"systemd still has bakthat-nightly.timer: {problem}" in done.stderr
+    assert len([*(tmp_path / "units").iterdir()]) == 2
 
 
 def test_units_of_others_stay_as_they_are(without_systemd: CommandLine, tmp_path: Path) -> None:
@@ -392,7 +409,7 @@ def test_units_of_another_configuration_stay_as_they_are(
         done = run("schedule", "nightly", action, "-c", "my.yml")
         assert done.code == 1
         assert "is for a job of that name in the default configuration" in done.stderr
-        assert "hint: rename one of the jobs, or use the same -c" in done.stderr
+        assert "hint: give one of the jobs another name, or use the same -c" in done.stderr
     assert {each: each.read_text() for each in (tmp_path / "units").iterdir()} == before
 
 

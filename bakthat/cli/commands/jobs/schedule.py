@@ -167,7 +167,7 @@ def _schedule_by_systemd(service: Service, when: When, *, install: bool, is_user
         shown = "\n".join(f"# {path}\n{text}" for path, text in texts.items())
         _print(shown, lines)
         return
-    systemd.install(place, units, service.config)
+    systemd.install_units(place, units, service.config)
     if crontab.has(units.name):
         log.warning("the crontab runs the job too: %s", _removal(service, "--cron"))
     if is_users:
@@ -191,7 +191,7 @@ def _schedule_by_cron(service: Service, when: Daily, *, install: bool) -> None:
     if not install:
         _print(entry.text, lines)
         return
-    crontab.install(entry)
+    crontab.install_entry(entry)
     for user in ((), ("--user",)):
         place = systemd.Place(is_users=bool(user))
         if place.has(entry.name):
@@ -221,10 +221,10 @@ def _remove(job: str, config: str, *, cron: bool, is_users: bool) -> None:
 
     started = time.monotonic()
     if cron:
-        crontab.remove(job, config)
+        crontab.remove_entry(job, config)
         done = "Removed the line of the job from the crontab"
     else:
-        paths = systemd.remove(systemd.Place(is_users=is_users), job, config)
+        paths = systemd.remove_units(systemd.Place(is_users=is_users), job, config)
         names = " and ".join(each.name for each in paths)
         done = f"Removed {names} from {paths[0].parent}"
     print_result(Summary(done, time.monotonic() - started, facts={"installed": False}))
