@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from bakthat.operations.report.operation import report
     from bakthat.operations.restore.operation import restore, thaw_status
     from bakthat.operations.retention import delete_older_than, rotate, rotate_backups
+    from bakthat.operations.status.operation import status
     from bakthat.operations.sync.operation import sync
 
 __version__ = "1.0.0.dev0"
@@ -72,6 +73,7 @@ __all__ = [
     "show",
     "show_glacier_inventory",
     "show_local_glacier_inventory",
+    "status",
     "sync",
     "thaw_status",
     "thaws",
@@ -107,6 +109,7 @@ _HOMES = {
     "show": "bakthat.operations.listing",
     "show_glacier_inventory": "bakthat.operations.cold",
     "show_local_glacier_inventory": "bakthat.operations.cold",
+    "status": "bakthat.operations.status.operation",
     "sync": "bakthat.operations.sync.operation",
     "thaw_status": "bakthat.operations.restore.operation",
     "thaws": "bakthat.operations.cold",

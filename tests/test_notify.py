@@ -582,6 +582,8 @@ def test_the_command_line_warns_and_exits_with_0(
 
 # Prometheus.
 
+HOST = f'host="{socket.gethostname()}"'
+
 
 @pytest.fixture
 def textfile(tmp_path: Path) -> Path:
@@ -603,7 +605,7 @@ def test_prometheus_finds_the_last_backup_of_each_set(
     bakthat.backup(tree, conf=conf, password="", custom_filename="other")
     bakthat.backup(tree, conf=conf, password="")
     made = bakthat.backup(tree, conf=conf, password="")
-    labels = f'{{set="mydir",destination="local",source="{tree}"}}'
+    labels = f'{{set="mydir",{HOST},destination="local",source="{tree}"}}'
     found = samples(textfile)
     assert len(found) == 2 * len(prometheus.METRICS)
     assert began <= int(found[f"bakthat_last_success_timestamp_seconds{labels}"]) <= time.time()
@@ -611,7 +613,7 @@ def test_prometheus_finds_the_last_backup_of_each_set(
     assert found[f"bakthat_stored_bytes{labels}"] == str(made.size)
     assert found[f"bakthat_source_bytes{labels}"] == "5"
     assert found[f"bakthat_warnings{labels}"] == "0"
-    assert 'bakthat_warnings{set="other",destination="local"}' in found
+    assert f'bakthat_warnings{{set="other",{HOST},destination="local"}}' in found
     assert stat.S_IMODE(textfile.stat().st_mode) == 0o644
     assert os.listdir(textfile.parent) == ["bakthat.prom"]
 
@@ -658,7 +660,7 @@ def test_a_set_with_an_odd_name_is_escaped_and_replaced_by_itself(
         bakthat.backup(tree, conf=conf, password="", custom_filename='ä"b\\c} 5')
     found = samples(textfile)
     assert len(found) == len(prometheus.METRICS)
-    assert 'bakthat_warnings{set="ä\\"b\\\\c} 5",destination="local"}' in found
+    assert f'bakthat_warnings{{set="ä\\"b\\\\c}} 5",{HOST},destination="local"}}' in found
 
 
 def test_two_sources_of_one_name_have_samples_of_their_own(
@@ -685,7 +687,7 @@ def test_a_failed_backup_leaves_the_last_success(
 
 def test_writers_at_the_same_time_keep_each_others_samples(textfile: Path) -> None:
     def write(number: int) -> None:
-        labels = f'{{set="{number}",destination="local"}}'
+        labels = f'{{set="{number}",{HOST},destination="local"}}'
         prometheus._merge(str(textfile), labels, dict.fromkeys(prometheus.METRICS, number))
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(16)]

@@ -31,6 +31,7 @@ from bakthat.cli.commands import configuration
 from bakthat.cli.commands import diagnosis
 from bakthat.cli.commands.jobs import schedule
 from bakthat.cli.commands.monitoring import report
+from bakthat.cli.commands.monitoring import status
 # isort: on
 
 SUBJECTS = (
@@ -38,6 +39,7 @@ SUBJECTS = (
     jobs,
     restore,
     show,
+    status,
     retention,
     browse,
     upkeep,

@@ -12,32 +12,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from bakthat.notify.base import Notifier, text
+from bakthat.notify.exposition import (
+    DURATION,
+    LAST_BACKUP,
+    LAST_SUCCESS,
+    SOURCE_BYTES,
+    STORED_BYTES,
+    WARNINGS,
+    exposition,
+    labels,
+)
 from bakthat.system.files import replace_file
 from bakthat.system.paths import expanded
-from bakthat.system.text import printable
 
 if TYPE_CHECKING:
     from bakthat.models import Backups
 
-LAST_SUCCESS = "bakthat_last_success_timestamp_seconds"
-METRICS = {
-    LAST_SUCCESS: "When the last complete backup of the set was recorded.",
-    "bakthat_last_backup_timestamp_seconds": "When the last backup of the set was recorded.",
-    "bakthat_duration_seconds": "How long the last backup of the set took.",
-    "bakthat_stored_bytes": "Size of the last backup of the set, as stored.",
-    "bakthat_source_bytes": "Size of the files in the last backup of the set.",
-    "bakthat_warnings": "How many files of the last backup are missing or changed.",
-}
+METRICS = (LAST_SUCCESS, LAST_BACKUP, DURATION, STORED_BYTES, SOURCE_BYTES, WARNINGS)
+"""What is known when a backup ends."""
 _TEXT = r'"(?:[^"\\\n]|\\.)*"'
-_SAMPLE = re.compile(rf'(\w+)(\{{set={_TEXT},destination="\w+"(?:,source={_TEXT})?\}}) [\d.e+-]+')
+_SAMPLE = re.compile(
+    rf'(\w+)(\{{set={_TEXT},host={_TEXT},destination="\w+"(?:,source={_TEXT})?\}}) [\d.e+-]+'
+)
 
 
 class Prometheus(Notifier):
     """Writes metrics by set; ``prometheus: {textfile: /…/bakthat.prom}``.
 
-    The format is that of https://prometheus.io/docs/instrumenting/exposition_formats/. Several
-    profiles and processes may write to the same file: the samples of other sets stay. No other
-    program may write to it.
+    Several profiles and processes may write to the same file: the samples of other sets stay. No
+    other program may write to it.
     """
 
     section = "prometheus"
@@ -72,22 +75,14 @@ class Prometheus(Notifier):
             metrics: dict[str, float] = dict(zip(METRICS, values, strict=True))
             if not backup.is_complete:
                 del metrics[LAST_SUCCESS]  # that of the last complete one stays
-            _merge(self._path, _labels(backup), metrics)
+            _merge(
+                self._path,
+                labels(backup.filename, self.host, backup.backend, backup.set_source),
+                metrics,
+            )
 
 
-def _labels(backup: Backups) -> str:
-    """Return the labels of a set. Two sources of one name are two sets."""
-    labels = f'set="{_escape(backup.filename)}",destination="{backup.backend}"'
-    if backup.set_source:
-        labels += f',source="{_escape(printable(backup.set_source))}"'
-    return f"{{{labels}}}"
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _merge(path: str, labels: str, values: Mapping[str, float]) -> None:
+def _merge(path: str, of_set: str, values: Mapping[str, float]) -> None:
     with _locked(os.path.dirname(path)):
         samples: dict[str, dict[str, float | str]] = {name: {} for name in METRICS}
         with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as known:
@@ -95,14 +90,10 @@ def _merge(path: str, labels: str, values: Mapping[str, float]) -> None:
                 if found and found[1] in samples:
                     samples[found[1]][found[2]] = found[0].rpartition(" ")[2]
         for name, value in values.items():
-            samples[name][labels] = value
-        lines: list[str] = []
-        for name, purpose in METRICS.items():
-            lines += [f"# HELP {name} {purpose}", f"# TYPE {name} gauge"]
-            lines += [f"{name}{each} {value}" for each, value in sorted(samples[name].items())]
+            samples[name][of_set] = value
         # Readable by the user of node_exporter, which reads *.prom; the temporary file has another
         # name.
-        replace_file(Path(path), "".join(f"{line}\n" for line in lines).encode(), mode=0o644)
+        replace_file(Path(path), exposition(samples).encode(), mode=0o644)
 
 
 @contextlib.contextmanager

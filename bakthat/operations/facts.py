@@ -116,3 +116,7 @@ class DrillRecord:
             return cls(int(found["date"]), bool(found["passed"]), str(found.get("problem") or ""))
         except (TypeError, KeyError, ValueError, AttributeError):
             return None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return {"date": self.date, "passed": self.passed, "problem": self.problem}

@@ -37,14 +37,14 @@ def keep_needed(
     beside = increments_beside(session, found)
     with models.catalog(session.catalog):
         pinned = reservations.pinned()
-    decisions = _keep(found.backups, decisions, beside)
+    decisions = keep_within(found.backups, decisions, beside)
     decisions = [
         Decision(True, (RUNNING,))
         if each.stored_filename in pinned and not decision.keep
         else decision
         for each, decision in zip(found.backups, decisions, strict=True)
     ]
-    decisions = _keep(found.backups, decisions, beside)
+    decisions = keep_within(found.backups, decisions, beside)
     pairs = zip(found.backups, decisions, strict=True)
     to_delete = [each for each, decision in pairs if not decision.keep]
     if not to_delete:
@@ -58,7 +58,7 @@ def keep_needed(
     except StorageError as exc:
         return decisions, exc
     check_formats(unlisted)
-    return _keep(found.backups, decisions, [*beside, *unlisted]), None
+    return keep_within(found.backups, decisions, [*beside, *unlisted]), None
 
 
 def needed_now(session: Session, to_delete: Sequence[models.Backups]) -> dict[str, str]:
@@ -88,14 +88,14 @@ def needed_now(session: Session, to_delete: Sequence[models.Backups]) -> dict[st
     return reasons
 
 
-def _keep(
+def keep_within(
     backups: Sequence[models.Backups],
     decisions: Sequence[Decision],
     others: Sequence[models.Backups],
 ) -> list[Decision]:
     """Return *decisions* about *backups*, changed so that what the kept ones need is kept too.
 
-    *others* may be of the same set, and stay.
+    *backups* are of one set; *others* may be of the same set, and stay.
     """
     pairs = list(zip(backups, decisions, strict=True))
     kept = {each.date: each.stored_filename for each, decision in reversed(pairs) if decision.keep}

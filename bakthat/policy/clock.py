@@ -40,3 +40,11 @@ def is_due(last: int | None, every: int, now: int) -> bool:
     is or was wrong.
     """
     return last is None or last > now or now - last >= every - every // 20
+
+
+def is_overdue(last: int | None, every: int, now: int) -> bool:
+    """Return whether what is due each *every* seconds should have been done by now.
+
+    What is due waits for the next run of its job, so a quarter of the time more is allowed.
+    """
+    return last is None or now - last > every + every // 4

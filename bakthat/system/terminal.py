@@ -217,9 +217,14 @@ def styled(stream: TextIO | None, text: str, style: str) -> str:
 
 
 def print_table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int]
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: frozenset[int],
+    red: frozenset[int] = frozenset(),
 ) -> None:
     """Print columns to standard output, those in *right* aligned to the right.
+
+    The rows with the numbers in *red*, from 0 on, are red where the output shows colors.
 
     Cells are made printable first: they may come from file names and from storage. On a terminal,
     columns without any text are left out, and those that are too wide for it are in a second line
@@ -233,14 +238,14 @@ def print_table(
         if not (is_shown and rows and not any(row[index] for row in cells[1:]))
     ]
     first = _fitting(columns, output_width()) if is_shown else len(columns)
-    bold = is_shown and has_colors(sys.stdout)
+    styles = {0: "bold"} | dict.fromkeys((number + 1 for number in red), "red")
     with _output():
         for number in range(len(cells)):
             lines = ["  ".join(column[number] for column in columns[:first]).rstrip()]
             below = "  ".join(column[number] for column in columns[first:]).rstrip()
             lines += [f"    {below}"] if below else []
             for line in lines:
-                _print(styled(sys.stdout, line, "bold") if bold and number == 0 else line)
+                _print(styled(sys.stdout, line, styles[number]) if number in styles else line)
 
 
 def output_width() -> int:

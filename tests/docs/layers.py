@@ -131,7 +131,7 @@ LAYERS: dict[str, list[str]] = {
         "damage plan sample",
         "state",
     ],
-    "bakthat.notify": ["base", "desktop healthchecks prometheus uptime_kuma webhook"],
+    "bakthat.notify": ["base exposition", "desktop healthchecks prometheus uptime_kuma webhook"],
     "bakthat.session": [
         "records stat",
         "session",
@@ -184,7 +184,13 @@ LAYERS: dict[str, list[str]] = {
         "load",
         "server",
     ],
-    "bakthat.operations.status": ["sets"],
+    "bakthat.operations.status": [
+        "set_status sets",
+        "findings metrics tally",
+        "catalog",
+        "storage",
+        "operation",
+    ],
     "bakthat.operations.sync": ["report", "indexes", "operation"],
     "bakthat.jobs": [
         "backup report schedule telling upkeep",
@@ -206,7 +212,7 @@ LAYERS: dict[str, list[str]] = {
         "backup browse cold configuration diagnosis jobs monitoring restore retention show upkeep",
     ],
     "bakthat.cli.commands.jobs": ["run schedule"],
-    "bakthat.cli.commands.monitoring": ["report"],
+    "bakthat.cli.commands.monitoring": ["report status"],
     "bakthat.cli.completion": ["names script"],
     "bakthat.cli.configure": [
         "asking files key_page",

@@ -1,0 +1,146 @@
+"""How the sets are by the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from bakthat import models
+from bakthat.operations.facts import CheckRecord, DrillRecord
+from bakthat.operations.needed import keep_within
+from bakthat.operations.status.findings import Looked, findings_of
+from bakthat.operations.status.set_status import MOST_SIZES, SetStatus, usual
+from bakthat.operations.status.sets import WatchedSet
+from bakthat.policy.newest import is_in_the_future
+from bakthat.policy.rotation import (
+    NEWEST_OF_SOURCE,
+    Decision,
+    RotationPolicy,
+    decide,
+    keep_also,
+)
+from bakthat.session.sets import id_of_source
+
+_A_DAY = 86400
+_LATEST = 8
+"""From how many backups it is taken when the next one is made."""
+
+
+def status_of(watched: WatchedSet, *, max_age: int | None, now: int) -> SetStatus:
+    """Return how a set is; *max_age*, in seconds, wins over that of its jobs. Raises ConfigError.
+
+    *now* is in epoch seconds UTC.
+    """
+    backups = watched.backups
+    status = SetStatus(
+        name=watched.name,
+        host=watched.host,
+        backend=watched.backend,
+        source=watched.source,
+        profile=watched.session.loaded.name,
+        jobs=tuple(each.name for each in watched.jobs),
+        max_age=watched.max_age if max_age is None else max_age,
+        backups=len(backups),
+    )
+    looked = Looked(
+        now=now,
+        check_every=watched.check_every if backups else None,
+        drill_every=watched.drill_every if backups else None,
+    )
+    if backups:
+        checks = [(each, CheckRecord.of(each.metadata)) for each in backups]
+        drills = (DrillRecord.of(each.metadata) for each in backups)
+        known = [each for _, each in checks if each is not None and each.date <= now]
+        status = replace(
+            with_newest(status, backups[0], now),
+            last_success=next((each.date for each in backups if is_success(each, now)), None),
+            next_to_go=next_to_go(watched),
+            check=max(known, key=lambda each: each.date, default=None),
+            drill=max(
+                (each for each in drills if each is not None and each.date <= now),
+                key=lambda each: each.date,
+                default=None,
+            ),
+        )
+        status = with_sizes(
+            status, [each.size for each in backups if each.is_increment == status.is_increment]
+        )
+        looked = replace(
+            looked,
+            future=[each.stored_filename for each in backups if is_in_the_future(each.date, now)],
+            failed=[
+                (each.stored_filename, record)
+                for each, record in checks
+                if record is not None and not record.verdict.is_good
+            ],
+            first_warning=_first_warning(backups[0]),
+        )
+    return replace(status, findings=findings_of(status, looked))
+
+
+def with_newest(status: SetStatus, newest: models.Backups, now: int) -> SetStatus:
+    """Return *status* with what the entry of the newest backup says."""
+    metadata = newest.metadata
+    return replace(
+        status,
+        stored_filename=newest.stored_filename,
+        last_backup=newest.date,
+        age=now - newest.date,
+        size=newest.size if newest.size >= 0 else None,
+        files=_number(metadata.get("files")),
+        bytes=_number(metadata.get("bytes")),
+        seconds=_number(metadata.get("seconds")),
+        warnings=newest.warning_count,
+        is_suspicious=newest.is_suspicious,
+        is_increment=newest.is_increment,
+    )
+
+
+def with_sizes(status: SetStatus, sizes: Sequence[int]) -> SetStatus:
+    """Return *status* with the *sizes* of the latest backups of its kind, the newest first."""
+    known = tuple(reversed([each for each in sizes if each >= 0][:MOST_SIZES]))
+    return replace(status, sizes=known, usual_size=usual(known))
+
+
+def is_success(backup: models.Backups, now: int) -> bool:
+    """Return whether a backup has no warnings, and is not dated in the future."""
+    return backup.is_complete and not is_in_the_future(backup.date, now)
+
+
+def next_to_go(watched: WatchedSet) -> str:
+    """Return what a rotation after the next backup deletes first; "" for nothing.
+
+    The next backup is expected as long after the newest as the latest ones are apart.
+    """
+    rotation = watched.session.profile.rotation
+    backups = [each for each in watched.backups if not each.has_unknown_format]
+    if not rotation or not backups:
+        return ""
+    dates = [each.date for each in backups]
+    latest = dates[:_LATEST]
+    gap = round(median(after - before for after, before in pairwise(latest))) if latest[1:] else 0
+    then = dates[0] + max(gap, 1 if latest[1:] else _A_DAY)
+    policy = RotationPolicy.from_mapping(rotation)
+    decisions = decide([then, *dates], policy, then)[1:]
+    # The rules for what is deleted, with the next backup: it is the newest, recorded last, and of
+    # a usual size. An increment may need what the newest needs.
+    is_known = [bool(id_of_source(each)) for each in backups]
+    if not all(is_known):
+        decisions = keep_also(decisions, is_known.index(False), NEWEST_OF_SOURCE)
+    if any(each.is_increment for each in backups):
+        decisions = keep_within(backups, [Decision(True, ("newest",)), *decisions[1:]], ())
+    going = [each for each, decision in zip(backups, decisions, strict=True) if not decision.keep]
+    return going[-1].stored_filename if going else ""
+
+
+def _first_warning(backup: models.Backups) -> str:
+    kept = backup.metadata.get("warnings")
+    return str(kept[0]) if isinstance(kept, list) and kept else ""
+
+
+def _number(value: Any) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number else None
