@@ -66,8 +66,8 @@ class BackupFacts:
     size: int
     """Bytes that were stored; -1 where that is not known."""
     files: int | None
-    bytes: int | None
-    """The content of the files."""
+    content: int | None
+    """Bytes in the files that were backed up."""
     seconds: float | None
     """How long the backup took."""
     is_increment: bool
@@ -98,7 +98,7 @@ class BackupFacts:
             "backup_date": self.date,
             "size": self.size,
             "files": self.files,
-            "bytes": self.bytes,
+            "bytes": self.content,
             "seconds": self.seconds,
             "increment": self.is_increment,
             "encryption": self.encryption,
@@ -353,7 +353,7 @@ def facts_of(backup: models.Backups) -> BackupFacts:
         date=backup.date,
         size=backup.size,
         files=_number(metadata, "files"),
-        bytes=_number(metadata, "bytes"),
+        content=_number(metadata, "bytes"),
         seconds=_seconds(metadata.get("seconds")),
         is_increment=backup.is_increment,
         encryption=_encryption(backup),

@@ -360,7 +360,7 @@ def _row_of_backup(
         "increment" if backup.is_increment else "full",
         _size(backup.size),
         "" if backup.files is None else str(backup.files),
-        "" if backup.bytes is None else human_size(backup.bytes),
+        "" if backup.content is None else human_size(backup.content),
         "" if backup.seconds is None else human_seconds(backup.seconds),
         *((backup.encryption,) if is_mixed else ()),
         (f"! {problem}", "warn") if problem else "complete",

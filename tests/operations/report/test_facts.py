@@ -43,7 +43,7 @@ def fact(day: float, **more: Any) -> BackupFacts:
         date=int(BEGIN + day * DAY),
         size=100,
         files=1,
-        bytes=10,
+        content=10,
         seconds=1.0,
         is_increment=False,
         encryption="none",
@@ -369,7 +369,7 @@ def test_damaged_facts_are_left_out() -> None:
         "encryption": ["x"],
     }
     found = facts_of(entry(metadata=broken))
-    assert (found.files, found.bytes, found.seconds, found.warnings) == (None, None, None, ())
+    assert (found.files, found.content, found.seconds, found.warnings) == (None, None, None, ())
     assert (found.check, found.drill, found.warning_count) == (None, None, 0)
 
 
