@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bakthat import __version__
-from bakthat.conf import machine_name
+from bakthat.conf import Profile, load_profile, machine_name
 from bakthat.errors import ConfigError, DestinationError, UsageError
 from bakthat.operations.report.facts import (
     Expectations,
@@ -80,7 +80,7 @@ def report(
         machine_name(),
         _unique(str(each.session.catalog) for each in watched),
         _unique(each.session.loaded.name for each in watched),
-        tuple(_facts_of_sets(watched, period, limit)),
+        tuple(_facts_of_sets(watched, period, limit, config)),
     )
     if path is not None:
         write_page(made, path)
@@ -146,14 +146,27 @@ def _umask() -> int:
 
 
 def _facts_of_sets(
-    watched: list[WatchedSet], period: Period, max_age: int | None
+    watched: list[WatchedSet], period: Period, max_age: int | None, config: PathLike | None
 ) -> Iterator[SetFacts]:
+    rotations: dict[str, str] = {}
+    """What the rotation of each profile keeps."""
     watched.reverse()
     while watched:  # an entry of the catalog takes ten times the memory of its facts
-        yield _facts_of_set(watched.pop(), period, max_age)
+        found = watched.pop()
+        # A container may be that of several profiles, and the job says whose rotation it is.
+        own = found.session.loaded
+        names = dict.fromkeys([each.job.profile for each in found.jobs] or [own.name])
+        for name in names:
+            if name not in rotations:
+                loaded = own if name == own.name else load_profile(name, config=config)
+                rotations[name] = _rotation(loaded.profile)
+        rotation = "; ".join(dict.fromkeys(filter(None, map(rotations.get, names))))
+        yield _facts_of_set(found, rotation, period, max_age)
 
 
-def _facts_of_set(watched: WatchedSet, period: Period, max_age: int | None) -> SetFacts:
+def _facts_of_set(
+    watched: WatchedSet, rotation: str, period: Period, max_age: int | None
+) -> SetFacts:
     known = sorted(
         map(facts_of, watched.backups), key=lambda each: (each.date, each.stored_filename)
     )
@@ -164,7 +177,7 @@ def _facts_of_set(watched: WatchedSet, period: Period, max_age: int | None) -> S
         backend=watched.backend,
         container=_container(watched.session, watched.backend),
         jobs=tuple(each.name for each in watched.jobs),
-        rotation=_rotation(watched.session),
+        rotation=rotation,
         is_rotated=any(each.job.rotate for each in watched.jobs),
         expected=Expectations(
             watched.max_age if watched.max_age is not None else max_age,
@@ -185,11 +198,11 @@ def _container(session: Session, backend: str) -> str:
     return names.get(backend) or ""
 
 
-def _rotation(session: Session) -> str:
-    if not session.profile.rotation:
+def _rotation(profile: Profile) -> str:
+    if not profile.rotation:
         return ""
     try:
-        return str(RotationPolicy.from_mapping(session.profile.rotation))
+        return str(RotationPolicy.from_mapping(profile.rotation))
     except ConfigError:
         return ""  # only the first day of a week is set
 

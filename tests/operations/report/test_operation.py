@@ -130,6 +130,22 @@ def test_the_jobs_say_what_is_expected(
     ]
 
 
+def test_the_rotation_is_that_of_the_profile_of_the_job(
+    isolated_environment: Path, local: Conf, tree: Path
+) -> None:
+    config = write_config(
+        isolated_environment / "bakthat.yml",
+        default={**local, "password": "", "rotation": {"days": 3}},
+        long={**local, "password": "", "rotation": {"years": 9}},
+        jobs={"nightly": {"profile": "long", "sources": [str(tree)]}},
+    )
+    bakthat.backup(tree, config=config)
+    bakthat.backup(tree, config=config, custom_filename="other")
+    found = {each.name: each for each in bakthat.report(config=config).sets}
+    assert (found["mydir"].rotation, found["mydir"].is_rotated) == ("9 yearly", False)
+    assert found["other"].rotation == "3 daily"
+
+
 @pytest.mark.parametrize(
     ("options", "begin", "end"),
     [
