@@ -224,8 +224,8 @@ MESSAGES = (
             "backups": "the backups of the period, the oldest first: stored_filename, backup_date, "
             "size, files, bytes, seconds, increment, encryption, warning_count, warnings (the "
             "first ones), suspicious, and null or what is known of its deletion, last check and "
-            "last drill: deleted (date, why), check (date, verdict, detail, passed), drill (date, "
-            "passed, problem)",
+            "last drill: deleted (date, why), check (date, verdict, detail, share, read, good), "
+            "drill (date, passed, problem)",
             "missed": "the gaps longer than max_age: begin and end, the dates of the backups "
             "before and after (or null), and overdue, from when on one was overdue",
             "deleted": "the backups that were deleted in the period, as in backups",

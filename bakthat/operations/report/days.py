@@ -50,7 +50,7 @@ def days_of(found: SetFacts, period: Period, day_of: DayOf) -> list[Day]:
         # The first day is shown whole, though the period begins within it.
         if period.begin - _LONGEST_DAY <= each.date <= period.last:
             made[min(day_of(each.date), last)].append(each)
-    failed = {day_of(check.date) for _, check in found.checked if not check.passed}
+    failed = {day_of(check.date) for _, check in found.checked if not check.verdict.is_good}
     failed |= {day_of(drill.date) for _, drill in found.drilled if not drill.passed}
     missed = _missed(found, period, day_of, first, set(made))
     days = []

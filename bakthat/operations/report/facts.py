@@ -10,19 +10,18 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from bakthat import models
 from bakthat.format.names import parse_any_name
-from bakthat.operations.check.result import CheckResult, Verdict
+from bakthat.operations.facts import CheckRecord, DrillRecord
 from bakthat.policy.newest import CLOCK_TOLERANCE, is_in_the_future
 from bakthat.policy.outcome import DELETED, GONE
 from bakthat.system.text import counted
 
-CHECK, DRILL = "check", "drill"
-"""The keys of the metadata that have the results of the last check and the last drill."""
 NOT_RECORDED = "not recorded"
 """Why an entry is marked as deleted that an earlier version marked."""
+_Record = TypeVar("_Record", CheckRecord, DrillRecord)
 _SHOWN_WARNINGS = 3
 _LAST_DATE = 253402300799  # the end of the year 9999
 _LATE = 1.25
@@ -36,25 +35,6 @@ class Deletion:
     date: int
     why: str
     """Such as "older than 30D"; :data:`NOT_RECORDED` where the entry does not say it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """The last check of a backup."""
-
-    date: int
-    verdict: str
-    detail: str
-    passed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Drilled:
-    """The last drill of a backup."""
-
-    date: int
-    passed: bool
-    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +58,8 @@ class BackupFacts:
     """The first warnings."""
     is_suspicious: bool
     deletion: Deletion | None
-    check: Checked | None
-    drill: Drilled | None
+    check: CheckRecord | None
+    drill: DrillRecord | None
 
     @property
     def stored(self) -> int:
@@ -110,12 +90,7 @@ class BackupFacts:
             else {"date": self.deletion.date, "why": self.deletion.why},
             "check": None
             if self.check is None
-            else {
-                "date": self.check.date,
-                "verdict": self.check.verdict,
-                "detail": self.check.detail,
-                "passed": self.check.passed,
-            },
+            else {**self.check.as_dict(), "good": self.check.verdict.is_good},
             "drill": None
             if self.drill is None
             else {
@@ -226,14 +201,14 @@ class SetFacts:
         return sorted(found, key=lambda each: each.deletion.date if each.deletion else 0)
 
     @cached_property
-    def checked(self) -> list[tuple[BackupFacts, Checked]]:
+    def checked(self) -> list[tuple[BackupFacts, CheckRecord]]:
         """The backups that were last checked in the period, in that order."""
         found = [(each, each.check) for each in self.known if each.check is not None]
         within = [(each, check) for each, check in found if check.date in self.period]
         return sorted(within, key=lambda pair: pair[1].date)
 
     @cached_property
-    def drilled(self) -> list[tuple[BackupFacts, Drilled]]:
+    def drilled(self) -> list[tuple[BackupFacts, DrillRecord]]:
         """The backups that were last drilled in the period, in that order."""
         found = [(each, each.drill) for each in self.known if each.drill is not None]
         within = [(each, drill) for each, drill in found if drill.date in self.period]
@@ -361,8 +336,8 @@ def facts_of(backup: models.Backups) -> BackupFacts:
         warnings=tuple(map(str, warnings[:_SHOWN_WARNINGS])) if isinstance(warnings, list) else (),
         is_suspicious=backup.is_suspicious,
         deletion=_deletion(backup),
-        check=_checked(backup, _mapping(metadata, CHECK)),
-        drill=_drilled(_mapping(metadata, DRILL)),
+        check=_with_date(CheckRecord.of(metadata)),
+        drill=_with_date(DrillRecord.of(metadata)),
     )
 
 
@@ -393,7 +368,11 @@ def _problems(found: SetFacts) -> Iterator[tuple[Problem, str]]:
     counts = {
         Problem.MISSED: (len(closed), "gap", "longer than a backup may be old"),
         Problem.DRILL_FAILED: (sum(not d.passed for _, d in found.drilled), "drill", "failed"),
-        Problem.CHECK_FAILED: (sum(not c.passed for _, c in found.checked), "check", "failed"),
+        Problem.CHECK_FAILED: (
+            sum(not c.verdict.is_good for _, c in found.checked),
+            "check",
+            "failed",
+        ),
         Problem.GONE: (sum(_is_gone(each) for each in found.deleted), "backup", GONE),
         Problem.INCOMPLETE: (
             sum(each.is_incomplete for each in backups),
@@ -443,20 +422,9 @@ def _deletion(backup: models.Backups) -> Deletion | None:
     return Deletion(date, str(recorded.get("why") or NOT_RECORDED))
 
 
-def _checked(backup: models.Backups, recorded: Mapping[str, Any]) -> Checked | None:
-    date, verdict = _number(recorded, "date"), str(recorded.get("verdict"))
-    if date is None:
-        return None
-    is_known = verdict in set(Verdict)
-    passed = is_known and CheckResult(backup, Verdict(verdict)).is_good
-    return Checked(date, verdict, str(recorded.get("detail") or ""), passed)
-
-
-def _drilled(recorded: Mapping[str, Any]) -> Drilled | None:
-    date = _number(recorded, "date")
-    if date is None:
-        return None
-    return Drilled(date, recorded.get("passed") is True, str(recorded.get("problem") or ""))
+def _with_date(record: _Record | None) -> _Record | None:
+    """Return a record of the catalog, None for one whose date no calendar can show."""
+    return record if record is not None and 0 <= record.date <= _LAST_DATE else None
 
 
 _ENCRYPTIONS = {"passphrase": "age, passphrase", "recipients": "age, public keys"}

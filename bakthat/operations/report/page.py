@@ -82,7 +82,7 @@ def _list(facts: dict[str, str]) -> str:
 def _overview(report: Report) -> Iterator[str]:
     sets = report.sets
     bad = len(sets) - report.good
-    checked = [check.passed for each in sets for _, check in each.checked]
+    checked = [check.verdict.is_good for each in sets for _, check in each.checked]
     drilled = [drill.passed for each in sets for _, drill in each.drilled]
     made = [each for found in sets for each in found.backups]
     totals = {
@@ -130,7 +130,7 @@ def _row_of_set(number: int, found: SetFacts) -> Sequence[Cell]:
         str(len(found.missed)) if found.expected.max_age is not None else "not judged",
         str(sum(each.is_incomplete for each in found.backups)),
         str(len(found.deleted)),
-        _passed([check.passed for _, check in found.checked]),
+        _passed([check.verdict.is_good for _, check in found.checked]),
         _passed([drill.passed for _, drill in found.drilled]),
         human_size(sum(each.stored for each in found.stored)),
         _verdict(found),
@@ -311,7 +311,7 @@ def _tables(found: SetFacts) -> Iterator[str]:
             (
                 moment(check.date),
                 shown(each.stored_filename),
-                _result(check.passed, check.verdict),
+                _result(check.verdict.is_good, check.verdict.value),
                 shown(check.detail),
             )
             for each, check in found.checked

@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 
 from bakthat import models
+from bakthat.operations.facts import CheckRecord, DrillRecord, Verdict
 from bakthat.operations.report.days import MOST_DAYS, Day, DayState, days_of
 from bakthat.operations.report.facts import (
     BackupFacts,
-    Checked,
     Deletion,
-    Drilled,
     Expectations,
     Gap,
     Period,
@@ -169,10 +168,10 @@ def test_a_source_without_a_backup_is_a_problem_when_a_job_should_make_it() -> N
 
 def test_each_problem_is_named_the_worst_first() -> None:
     found = facts(
-        fact(-1, check=Checked(days(2)[0], "damaged", "x", passed=False)),
+        fact(-1, check=CheckRecord(days(2)[0], Verdict.DAMAGED)),
         fact(4, warning_count=2, is_suspicious=True),
         fact(5, warning_count=1, is_suspicious=True),
-        fact(6, drill=Drilled(days(6)[0], passed=False, problem="x")),
+        fact(6, drill=DrillRecord(days(6)[0], passed=False, problem="x")),
         fact(7, deletion=Deletion(days(8)[0], "gone from the storage")),
         fact(40),
         check_every=7 * DAY,
@@ -195,7 +194,7 @@ def test_each_problem_is_named_the_worst_first() -> None:
 def test_a_check_is_late_a_quarter_of_its_interval_after_it(
     last: float | None, is_late: bool
 ) -> None:
-    check = None if last is None else Checked(days(last)[0], "read", "", passed=True)
+    check = None if last is None else CheckRecord(days(last)[0], Verdict.READ)
     found = facts(*daily(), fact(1, check=check), check_every=7 * DAY)
     assert (Problem.NOT_CHECKED in found.problems) == is_late
 
@@ -258,10 +257,13 @@ def states(found: SetFacts) -> str:
         ([*daily(3), fact(3.1, warning_count=1)], "bbbibbbbbb."),
         ([*daily(3), fact(3.1, is_suspicious=True)], "bbbibbbbbb."),
         (
-            [*daily(), fact(-1, check=Checked(days(4)[0], "damaged", "", passed=False))],
+            [*daily(), fact(-1, check=CheckRecord(days(4)[0], Verdict.DAMAGED))],
             "bbbbFbbbbb.",
         ),
-        ([*daily(), fact(0, drill=Drilled(days(4)[0], passed=False, problem=""))], "bbbbFbbbbb."),
+        (
+            [*daily(), fact(0, drill=DrillRecord(days(4)[0], passed=False, problem=""))],
+            "bbbbFbbbbb.",
+        ),
     ],
 )
 def test_each_day_has_the_worst_of_its_states(known: list[BackupFacts], expected: str) -> None:
@@ -348,15 +350,6 @@ def test_a_deletion_of_an_earlier_version_is_not_recorded(
     assert facts_of(entry(metadata=metadata)).deletion is None
 
 
-@pytest.mark.parametrize(
-    ("verdict", "passed"),
-    [("stored", True), ("read", True), ("damaged", False), ("missing", False), ("new", False)],
-)
-def test_a_check_has_passed_by_its_verdict(verdict: str, passed: bool) -> None:
-    found = facts_of(entry(metadata={"check": {"date": 5, "verdict": verdict, "detail": "x"}}))
-    assert found.check == Checked(5, verdict, "x", passed)
-
-
 def test_damaged_facts_are_left_out() -> None:
     broken = {
         "files": "many",
@@ -371,6 +364,9 @@ def test_damaged_facts_are_left_out() -> None:
     found = facts_of(entry(metadata=broken))
     assert (found.files, found.content, found.seconds, found.warnings) == (None, None, None, ())
     assert (found.check, found.drill, found.warning_count) == (None, None, 0)
+    never = {"check": {"date": 10**30, "verdict": "read"}, "drill": {"date": -1, "passed": True}}
+    assert facts_of(entry(metadata=never)).check is None
+    assert facts_of(entry(metadata=never)).drill is None
 
 
 @pytest.mark.parametrize(

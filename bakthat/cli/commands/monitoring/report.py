@@ -121,7 +121,7 @@ def _row(found: SetFacts) -> tuple[str, ...]:
         "?" if found.expected.max_age is None else str(len(found.missed)),
         str(sum(each.is_incomplete for each in found.backups)),
         str(len(found.deleted)),
-        _passed([check.passed for _, check in found.checked]),
+        _passed([check.verdict.is_good for _, check in found.checked]),
         _passed([drill.passed for _, drill in found.drilled]),
         text.human_size(sum(each.stored for each in found.stored)),
         "; ".join(found.problems.values()) or "good",
