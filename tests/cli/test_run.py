@@ -50,7 +50,7 @@ def test_one_line_says_what_became_of_each_source_and_one_what_became_of_all(
     assert [re.sub(r" \(\d+ B\)(?=:)", "", each) for each in lines if "ored" in each] == [
         f"nightly: stored as one.DATE.tgz: 1 file (5 B) on local {store}",
         f"empty: stored as two.DATE.tgz: 1 file (5 B) on local {store}",
-        "Ran 2 jobs: 1 failed, 2 of 3 sources stored: 2 files (10 B)",
+        "Ran 2 jobs: 2 of 3 sources stored, 1 failed: 2 files (10 B)",
     ]
 
 
@@ -105,7 +105,7 @@ def test_a_dry_run_says_what_would_be_done(night: Night, user: CommandLine) -> N
         "  drill is due: one\n"
     )
     assert untimed(done.stderr).splitlines()[-1] == (
-        "Looked at 1 job: 1 failed, 1 backup would be rotated away, 1 of 2 sources would be stored"
+        "Looked at 1 job: 1 of 2 sources would be stored, 1 failed, 1 backup would be rotated away"
     )
     lines = checked_lines(user.run("run", "--dry-run", "--json"), "run")
     assert [each["message_type"] for each in lines] == ["error", "job", "summary"]

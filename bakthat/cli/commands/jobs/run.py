@@ -173,13 +173,11 @@ def _summary_of(reports: Sequence[JobReport], seconds: float, *, dry_run: bool) 
     locked = sum(each.outcome is JobOutcome.LOCKED for each in sources)
     rotated = sum(len(each.rotated) for each in sources)
     would = "would be " if dry_run else ""
-    counts = [(failed, "failed"), (locked, "locked")]
-    done = [f"{count} {what}" for count, what in counts if count]
+    stored = f"{len(sources) - failed - locked} of {counted(len(sources), 'source')}"
+    done = [f"{stored} {would}stored"]
+    done += [f"{count} {what}" for count, what in ((failed, "failed"), (locked, "locked")) if count]
     if rotated:
         done.append(f"{counted(rotated, 'backup')} {would}rotated away")
-    done.append(
-        f"{len(sources) - failed - locked} of {counted(len(sources), 'source')} {would}stored"
-    )
     jobs = counted(len(reports), "job")
     said = f"{'Looked at' if dry_run else 'Ran'} {jobs}: {', '.join(done)}"
     return Summary(
