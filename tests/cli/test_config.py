@@ -246,7 +246,7 @@ def test_a_credential_is_checked_as_a_variable_is(user: CommandLine) -> None:
     assert done.stdout.splitlines() == [
         f"CREDENTIALS_DIRECTORY: cannot read the directory '{directory}': "
         "no such file or directory",
-        "  hint: run bakthat as the user of the service, or unset it: unset CREDENTIALS_DIRECTORY",
+        "  hint: run it as the user of the service, or unset it: unset CREDENTIALS_DIRECTORY",
     ]
     directory.mkdir()
     (directory / "bakthat.secret_kee").write_text(SECRET)
