@@ -326,9 +326,9 @@ def test_every_key_has_a_variable_and_a_file(
 
 def test_a_list_of_recipients_or_arguments_is_yaml(setenv: Any) -> None:
     setenv(RECIPIENTS="[age1x, age1y]", PASSWORD_COMMAND="- pass\n- show")
-    profile = load_profile().profile
-    assert profile.recipients == ["age1x", "age1y"]
-    assert profile.password_command == ["pass", "show"]
+    loaded = load_profile()
+    assert loaded.profile.recipients == ["age1x", "age1y"]
+    assert loaded["password_command"] == ["pass", "show"]
 
 
 def test_a_path_may_have_bytes_that_are_no_text(setenv: Any, tmp_path: Path) -> None:

@@ -52,7 +52,8 @@ def test_a_secret_key_that_cannot_be_read_stops_a_backup_before_it_is_begun(
 def test_no_command_reads_a_secret_that_it_does_not_need(user: CommandLine) -> None:
     ran = user.directory / "ran"
     keys = ("secret_key", "password", "database_password", "healthchecks", "plugin_settings")
-    conf = {f"{key}_command": printing(user.directory, "secret") for key in keys}
+    program = printing(user.directory, "secret")
+    conf: dict[str, Any] = {f"{key}_command": program for key in keys}
     conf |= {"default_destination": "local", "access_key": "AK", "s3_bucket": "b"}
     write_config(user.home / ".bakthat.yml", default=conf)
     (user.directory / "file").write_text("content")
