@@ -30,7 +30,8 @@ def unit_name(job: str) -> str:
     if len(name) > _LONGEST_NAME:
         raise ScheduleError(
             f"the name of the job '{printable(job)}' is too long for systemd and cron",
-            hint=f"give it another name: its unit would have {len(name)} characters of {_LONGEST_NAME}",
+            hint="give it a shorter name: its unit would have "
+            f"{len(name)} characters of {_LONGEST_NAME}",
         )
     return name
 
