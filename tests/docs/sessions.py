@@ -160,6 +160,8 @@ class Machine:
         self.home = root / "home" / "you"
         self.home.mkdir(parents=True)
         self.status = 0
+        self.prefix: tuple[str, ...] = ()
+        """Words before the shell: a program that starts it elsewhere."""
         self._state = directory / "shell"
         self._state.mkdir()
         self._directory = self._state / "directory"
@@ -196,7 +198,7 @@ class Machine:
     def run(self, command: str) -> str:
         """Type *command*; return what it prints to either stream, and keep its exit code."""
         done = subprocess.run(
-            ["bash", "-c", f"exec 2>&1\n{self._script(command)}"],
+            [*self.prefix, "bash", "-c", f"exec 2>&1\n{self._script(command)}"],
             env=self.environment,
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,

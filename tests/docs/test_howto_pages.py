@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from botocore.exceptions import ClientError
 
 from tests.docs.sessions import DOCS, WRITES, Machine, Reader, blocks_of
 from tests.support.amazon import Amazon
+from tests.support.commandline import PROJECT
 from tests.support.databases import (
     mariadb_server,
     output_of,
@@ -26,6 +28,7 @@ from tests.support.http_listener import http_listener
 from tests.support.legacy import Legacy, beefish, tarball
 from tests.support.needs import package, program
 from tests.support.servers import free_port, moto_server, rclone_server, tool
+from tests.support.systemd import running_systemd
 from tests.support.thaw_proxy import thaw_proxy
 
 PAGES = {path.stem: path for path in sorted((DOCS / "how-to").glob("*.rst"))}
@@ -246,6 +249,21 @@ def server(world: World) -> Check:
         assert {"/your-uuid-here/start", "/your-uuid-here"} <= set(listener.paths())
 
     return check
+
+
+@page
+def jobs(world: World) -> None:
+    """Start a systemd, which runs what the page installs."""
+    rclone(world)
+    write_site(world)
+    systemd = world.servers.enter_context(running_systemd())
+    world.reader.machine().prefix = systemd.enter
+    del world.reader.otherwise["systemctl"]
+    installed = Path(sys.executable).with_name("bakthat")
+    world.reader.places["/usr/local/bin/bakthat"] = str(installed)
+    settings = systemd.units / "bakthat-.service.d"
+    settings.mkdir()
+    (settings / "clone.conf").write_text(f"[Service]\nEnvironment=PYTHONPATH={PROJECT}\n")
 
 
 DOCKER = """#!/bin/sh
