@@ -11,7 +11,7 @@ import pytest
 
 import bakthat
 from bakthat.errors import HookError, SourceError
-from bakthat.jobs.report import JobOutcome
+from bakthat.jobs.report import JobOutcome, JobReport, SourceReport
 from tests.support.nights import Night, messages, sets
 
 
@@ -82,7 +82,7 @@ def test_a_source_that_fails_does_not_stop_the_others(
     command = {"command": "echo; exit 4", "name": "stream"}
     sources = [missing, night.source("one"), command, night.source("two")]
     night.write(nightly={"sources": sources, **night.hooks()})
-    reported = []
+    reported: list[SourceReport] = []
     report = night.run(on_source=reported.append)
     assert reported == report.sources
     first, stream = f"no such file or directory: '{missing}'", "the command ended with exit code 4"
@@ -191,7 +191,7 @@ def test_an_exception_of_the_caller_stops_the_job_and_after_runs(night: Night) -
         first={"sources": [night.source("one"), night.source("two")], **night.hooks()},
         second={"sources": [night.source("three")]},
     )
-    reports = []
+    reports: list[JobReport] = []
     with pytest.raises(KeyboardInterrupt):
         bakthat.run_jobs(on_source=stop, on_job=reports.append)
     (report,) = reports
