@@ -189,7 +189,7 @@ def _set(number: int, found: SetFacts) -> Iterator[str]:
             "Source": shown(found.source),
             "Where": " ".join(filter(None, (shown(found.backend), shown(found.container)))),
             "Job": ", ".join(map(shown, found.jobs)) or "none",
-            "May be old": _max_age(found),
+            "Limit": _max_age(found),
             "Longest gap": "" if found.longest_gap is None else _length(found.longest_gap),
             "Rotation": _rotation(found),
             "Encryption": ", ".join(sorted({each.encryption for each in found.backups})),
@@ -206,8 +206,8 @@ def _set(number: int, found: SetFacts) -> Iterator[str]:
 
 def _max_age(found: SetFacts) -> str:
     if found.expected.max_age is None:
-        return "no limit is set, so gaps are not judged"
-    return f"at most {_length(found.expected.max_age)}"
+        return "none, so gaps are not judged"
+    return f"a backup may be {_length(found.expected.max_age)} old"
 
 
 def _rotation(found: SetFacts) -> str:
