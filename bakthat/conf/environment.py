@@ -131,8 +131,7 @@ def _credentials() -> dict[str, str]:
         names = os.listdir(directory)
     except OSError as exc:
         raise ConfigError(
-            f"{CREDENTIALS_VARIABLE}: cannot read the directory '{printable(directory)}': "
-            f"{reason_of(exc)}",
+            f"cannot read the directory of credentials '{printable(directory)}': {reason_of(exc)}",
             hint=f"run it as the user of the service, or {unset(CREDENTIALS_VARIABLE)}",
         ) from exc
     return {

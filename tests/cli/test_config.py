@@ -244,8 +244,7 @@ def test_a_credential_is_checked_as_a_variable_is(user: CommandLine) -> None:
     done = user.run("config", "check", env=env)
     assert done.code == 1
     assert done.stdout.splitlines() == [
-        f"CREDENTIALS_DIRECTORY: cannot read the directory '{directory}': "
-        "no such file or directory",
+        f"cannot read the directory of credentials '{directory}': no such file or directory",
         "  hint: run it as the user of the service, or unset it: unset CREDENTIALS_DIRECTORY",
     ]
     directory.mkdir()

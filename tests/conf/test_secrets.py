@@ -468,8 +468,11 @@ def test_a_credential_that_means_nothing_is_a_warning(
 @pytest.mark.parametrize(
     ("directory", "message"),
     [
-        ("/nowhere", "cannot read the directory '/nowhere': no such file or directory"),
-        ("/etc/passwd", "cannot read the directory '/etc/passwd': not a directory"),
+        (
+            "/nowhere",
+            "cannot read the directory of credentials '/nowhere': no such file or directory",
+        ),
+        ("/etc/passwd", "cannot read the directory of credentials '/etc/passwd': not a directory"),
         ("credentials", "CREDENTIALS_DIRECTORY is a relative path"),
     ],
 )
