@@ -92,7 +92,7 @@ def secret_text(
         text, origin = _printed(profile[way], key, way, timeout), f"the output of {way}"
     else:
         return None
-    return SecretText(text, f"the path in {origin}" if is_path(key) else origin)
+    return SecretText(text, f"the location in {origin}" if is_path(key) else origin)
 
 
 def read_secret_file(path: Path, what: str) -> str:

@@ -392,6 +392,11 @@ def test_a_program_that_fails_is_named_by_its_key(
         ("webhook", f"a: '{SECRET}", ": a quote that is not closed"),
         ("database", SECRET, " is a relative path"),
         ("database", f"~no-such-user/{SECRET}", ": there is no such home directory"),
+        (
+            "database",
+            f"postgresql://me:{SECRET} x@db/bakthat",
+            " is no valid address: it holds white space or a control character",
+        ),
     ],
 )
 def test_a_value_that_is_not_valid_is_named_without_its_text(
@@ -407,7 +412,7 @@ def test_a_value_that_is_not_valid_is_named_without_its_text(
     error = error_of(key, caplog)
     origin = "the output of {}_command" if way == "command" else "the {} file '{}'"
     start = origin.format(key if way == "command" else key.replace("_", " "), path)
-    assert str(error) == f"{'the path in ' if key == 'database' else ''}{start}{problem}"
+    assert str(error) == f"{'the location in ' if key == 'database' else ''}{start}{problem}"
     assert error.hint
 
 
@@ -520,6 +525,22 @@ def test_a_relative_path_of_a_secret_in_conf_is_refused() -> None:
     for ways in SECRETS.values():
         with pytest.raises(ConfigError, match=f"'{ways.file}' is the relative path"):
             load_profile(conf={ways.file: "secret"})
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_address_of_a_catalog_with_its_password_is_a_secret(world: World, way: str) -> None:
+    address = f"postgresql://me:{SECRET}@db/bakthat"
+    if way in ("variable", "value"):
+        world.set(**({"database": address} if way == "value" else {"prefix": "a"}))
+        if way == "variable":
+            world.setenv("BAKTHAT_DATABASE", address)
+    else:
+        world.give("database", way, 1)
+        name = "credentials/bakthat.database" if way == "credential" else "secret-1"
+        world.file(name, f"{address}\n")
+    loaded = load_profile()
+    assert read("database", loaded) == address
+    assert SECRET not in repr(loaded) + repr(loaded.profile)
 
 
 def test_a_command_line_is_split_as_a_shell_does(world: World) -> None:

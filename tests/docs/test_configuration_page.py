@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # s
 
 from bakthat.conf import KEYS, json_schema
 from bakthat.conf.environment import variable_of
+from bakthat.conf.profile import SECRETS
 from tests.docs.sessions import DOCS, Reader, blocks_of
 
 PAGE = DOCS / "reference" / "configuration.rst"
@@ -41,3 +42,9 @@ def test_every_variable_of_the_page_is_one() -> None:
         "BAKTHAT_<KEY>_FILE",
     }
     assert named <= known
+
+
+def test_every_secret_is_named() -> None:
+    text = PAGE.read_text()
+    section = text[text.index(".. _secrets:") : text.index("can be given in six ways")]
+    assert {key for key in KEYS if f"``{key}``" in section} == set(SECRETS)
