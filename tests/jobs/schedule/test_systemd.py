@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import shutil
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,7 +21,7 @@ from bakthat.jobs.schedule.systemd import SYSTEM_UNITS
 from bakthat.jobs.schedule.units import Units, units_of
 from bakthat.jobs.schedule.when import Daily
 from bakthat.jobs.schedule.words import unit_name
-from tests.support.commandline import PROJECT, CommandLine, Done
+from tests.support.commandline import PATIENCE, PROJECT, CommandLine, Done
 from tests.support.needs import as_root
 from tests.support.schedules import NAMES, service, with_mounts
 from tests.support.servers import S3Server
@@ -289,19 +291,49 @@ def test_only_a_run_that_goes_elsewhere_is_no_failure(
     assert server.systemd.property("bakthat-nightly.service", "ActiveState") == state
 
 
-def test_a_hook_can_stop_a_service(server: Server) -> None:
-    server.configure(f"{ONE_JOB}  hooked: {{sources: [/srv/data], before: ['true']}}\n")
+APP = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n"
+
+
+def test_hooks_stop_a_service_and_start_it_again_also_when_the_job_is_stopped(
+    server: Server,
+) -> None:
+    server.configure(
+        ONE_JOB + "  hooked:\n"
+        "    sources: [{command: cat /srv/slow, name: slow}]\n"
+        "    before: [systemctl stop app.service]\n"
+        "    after:\n"
+        "    - systemctl is-active app.service > /srv/state || true\n"
+        "    - systemctl start app.service\n"
+    )
     (server.directory / "store").mkdir()
-    app = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n"
-    (server.systemd.units / "app.service").write_text(app)
-    for job in ("nightly", "hooked"):  # with and without the protections
-        assert server.bakthat("schedule", job, "--install").code == 0
+    os.mkfifo(server.directory / "slow")
+    (server.systemd.units / "app.service").write_text(APP)
+    assert server.bakthat("schedule", "hooked", "--install").code == 0
+    for is_stopped in (False, True):
         server.systemd.systemctl("start", "app.service")
-        line = (
-            f"ExecStart={server.systemd.run('which', 'systemctl').stdout.strip()} stop app.service"
-        )
-        assert server.start_instead(f"bakthat-{job}", "ExecStart=", line) == 0, server.log()
-        assert server.systemd.property("app.service", "ActiveState") == "inactive"
+        start = [*server.systemd.enter, "systemctl", "start", "bakthat-hooked.service"]
+        with subprocess.Popen(start, stderr=subprocess.DEVNULL) as starting:
+            with open(server.directory / "slow", "w") as slow:  # the command has opened it
+                if is_stopped:
+                    server.systemd.systemctl("stop", "bakthat-hooked.service")
+                else:
+                    slow.write("hello")
+            assert (starting.wait(PATIENCE) != 0) == is_stopped
+        assert (server.directory / "state").read_text() == "inactive\n"
+        assert server.systemd.property("app.service", "ActiveState") == "active"
+    assert len(server.bakthat("show", "slow", "--json").lines("backup")) == 1
+
+
+def test_systemctl_works_with_all_protections(server: Server) -> None:
+    server.configure(ONE_JOB)
+    (server.directory / "store").mkdir()
+    (server.systemd.units / "app.service").write_text(APP)
+    assert server.bakthat("schedule", "nightly", "--install").code == 0
+    server.systemd.systemctl("start", "app.service")
+    systemctl = server.systemd.run("which", "systemctl").stdout.strip()
+    line = f"ExecStart={systemctl} stop app.service"
+    assert server.start_instead("bakthat-nightly", "ExecStart=", line) == 0, server.log()
+    assert server.systemd.property("app.service", "ActiveState") == "inactive"
 
 
 def test_what_systemd_refuses_is_said_with_what_is_left_to_type(server: Server) -> None:
@@ -324,6 +356,71 @@ def test_what_systemd_refuses_is_said_with_what_is_left_to_type(server: Server) 
     assert "systemd still has bakthat-nightly.timer: systemctl ended with" in done.stderr
     assert "Read-only file system" in done.stderr
     assert server.systemd.systemctl("is-active", "bakthat-nightly.timer") == "active\n"
+
+
+USERS = """\
+[Service]
+Type=notify
+User=%i
+ExecStart=/lib/systemd/systemd --user
+Environment=HOME=/srv/home XDG_RUNTIME_DIR=/run/user/%i
+RuntimeDirectory=user/%i
+Delegate=yes
+"""
+"""What pam_systemd starts when a user logs in: a systemd of that user."""
+
+
+def start_users(server: Server, number: int) -> None:
+    (server.systemd.units / "users@.service").write_text(USERS)
+    server.systemd.systemctl("daemon-reload")
+    server.systemd.systemctl("start", f"users@{number}.service")
+    server.user.environment["XDG_RUNTIME_DIR"] = f"/run/user/{number}"
+
+
+def test_a_timer_of_the_user_is_on_until_it_is_removed(server: Server) -> None:
+    server.configure(ONE_JOB)
+    start_users(server, 0)
+    done = server.bakthat("schedule", "nightly", "--user", "--install")
+    assert done.code == 0, done.stderr
+    assert "It runs while you are logged in; loginctl enable-linger makes it run" in done.stderr
+    assert "Try it now: systemctl --user start bakthat-nightly.service" in done.stderr
+    place = server.directory / "home" / ".config" / "systemd" / "user"
+    assert len([*place.glob("bakthat-nightly.*")]) == 2
+    timer = "bakthat-nightly.timer"
+    done = server.user.run_program("systemctl", "--user", "is-enabled", "--", timer)
+    assert done.stdout == "enabled\n"
+    assert server.user.run_program("systemctl", "--user", "is-active", timer).stdout == "active\n"
+    assert server.bakthat("schedule", "nightly", "--user", "--remove").code == 0
+    done = server.user.run_program("systemctl", "--user", "is-active", timer)
+    assert done.stdout == "inactive\n"
+    assert [*place.rglob("bakthat-nightly*")] == []
+
+
+def test_a_service_of_a_user_without_privileges_sees_who_owns_a_file(server: Server) -> None:
+    number = pwd.getpwnam("nobody").pw_uid
+    server.configure(ONE_JOB)
+    (server.directory / "theirs").write_text("")
+    os.chown(server.directory / "theirs", 1234, 1234)
+    units = server.bakthat("schedule", "nightly", "--user", "--json").lines("schedule")
+    place = server.directory / "home" / ".config" / "systemd" / "user"
+    place.mkdir(parents=True)
+    for each in units:
+        (place / Path(each["path"]).name).write_text(each["text"])
+    (place / "bakthat-nightly.service.d").mkdir()
+    script = "stat -c %%u /srv/theirs; grep NoNewPrivs /proc/self/status; unshare --user true"
+    (place / "bakthat-nightly.service.d" / "test.conf").write_text(
+        f"[Service]\nExecStart=\nExecStart=-/bin/sh -c '{script}'\n"
+        "StandardOutput=append:/srv/home/log\nStandardError=append:/srv/home/log\n"
+    )
+    for path in (server.directory / "home", *(server.directory / "home").rglob("*")):
+        os.chown(path, number, number)
+    start_users(server, number)
+    words = ("setpriv", f"--reuid={number}", f"--regid={number}", "--clear-groups", "systemctl")
+    done = server.user.run_program(*words, "--user", "start", "bakthat-nightly.service")
+    assert (done.code, done.stderr) == (0, "")
+    log = (server.directory / "home" / "log").read_text().splitlines()
+    assert log[:2] == ["1234", "NoNewPrivs:\t1"]
+    assert "Operation not permitted" in log[2]
 
 
 @pytest.fixture
