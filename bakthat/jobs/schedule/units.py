@@ -124,7 +124,6 @@ def _service_lines(service: Service, name: str, *, is_users: bool) -> Iterator[s
     yield f"# --install replaces it; your own settings stay with: {edit}"
     yield "[Unit]"
     yield f"Description={_described(service)}"
-    yield "Documentation=man:bakthat-schedule(1)"
     if not is_users:  # the user's systemd has no such target
         yield "Wants=network-online.target"
         yield "After=network-online.target"

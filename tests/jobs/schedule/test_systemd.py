@@ -22,6 +22,7 @@ from bakthat.jobs.schedule.units import Units, units_of
 from bakthat.jobs.schedule.when import Daily
 from bakthat.jobs.schedule.words import unit_name
 from tests.support.commandline import PATIENCE, PROJECT, CommandLine, Done
+from tests.support.databases import postgresql_server, redis_server
 from tests.support.needs import as_root
 from tests.support.schedules import NAMES, service, with_mounts
 from tests.support.servers import S3Server
@@ -238,6 +239,32 @@ def fill(data: Path) -> None:
     for path in (data / "private" / "a", data / "private"):
         os.chown(path, 1000, 1000)
         path.chmod(0o700)
+
+
+def test_databases_are_dumped_and_loaded_with_all_protections(
+    server: Server, tmp_path: Path
+) -> None:
+    (server.directory / "home" / "secret").write_text("horse")
+    (tmp_path / "redis").mkdir()
+    with (
+        postgresql_server("horse") as postgresql,
+        redis_server(tmp_path / "redis", password="horse") as redis,
+    ):
+        address = f"postgresql://postgres@127.0.0.1:{postgresql['PGPORT']}"
+        jobs = {
+            "rows": {"sources": [f"{address}/postgres"], "drill": {"every": "1D", "into": address}},
+            "keys": {"sources": [f"redis://127.0.0.1:{redis}"], "drill": {"every": "1D"}},
+        }
+        default = {"default_destination": "local", "local_path": "/srv/store", "password": ""}
+        default["database_password_file"] = "secret"
+        server.configure(yaml.safe_dump({"default": default, "jobs": jobs}))
+        (server.directory / "store").mkdir()
+        for job in jobs:
+            assert server.bakthat("schedule", job, "--install").code == 0
+            code = server.start_instead(f"bakthat-{job}")
+            log = server.log()
+            assert (code, "warning" in log) == (0, False), log
+            assert re.search("Restoring .*\\n(.*\\n)*Ran 1 job: 1 of 1 source stored", log)
 
 
 def test_a_service_can_write_nowhere_else(server: Server) -> None:

@@ -46,7 +46,6 @@ def verified(units: Units, directory: Path, *, is_users: bool = False) -> str:
         [
             program("systemd-analyze"),
             *(["--user"] if is_users else []),
-            "--man=no",
             "verify",
             directory / f"{units.name}.timer",
             directory / f"{units.name}.service",
