@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from bakthat import models
 from bakthat.format.names import parse_any_name
 from bakthat.operations.facts import CheckRecord, DrillRecord
+from bakthat.policy.clock import is_overdue
 from bakthat.policy.newest import CLOCK_TOLERANCE, is_in_the_future
 from bakthat.policy.outcome import DELETED, GONE
 from bakthat.system.text import counted
@@ -24,8 +25,6 @@ NOT_RECORDED = "not recorded"
 _Record = TypeVar("_Record", CheckRecord, DrillRecord)
 _SHOWN_WARNINGS = 3
 _LAST_DATE = 253402300799  # the end of the year 9999
-_LATE = 1.25
-"""From which multiple of its interval on a check is overdue: it waits for the next run of a job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,11 +404,11 @@ def _is_gone(backup: BackupFacts) -> bool:
     return backup.deletion is not None and backup.deletion.why == GONE
 
 
-def _is_late(dates: Sequence[int], every: int | None, period: Period) -> bool:
+def _is_late(dates: Iterable[int], every: int | None, period: Period) -> bool:
     if every is None:
         return False
-    before = [each for each in dates if each <= period.end]
-    return not before or max(before) < period.end - every * _LATE
+    last = max((each for each in dates if each <= period.end), default=None)
+    return is_overdue(last, every, period.end)
 
 
 def _deletion(backup: models.Backups) -> Deletion | None:

@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -17,6 +18,7 @@ from bakthat import models
 from bakthat.errors import DestinationError, NoMatchError, UsageError
 from bakthat.helper import KeyValue
 from bakthat.operations.report.facts import Problem
+from tests.support.catalogs import PASSWORD
 from tests.support.commandline import CommandLine
 from tests.support.filled_catalog import DAY, NOW, FilledCatalog, at, using_catalog
 from tests.support.profiles import Conf, write_config
@@ -90,16 +92,22 @@ def test_deleted_backups_stay_in_it_and_those_of_long_ago_are_left_out(
     assert {each.stored_filename for each in found.known} == {kept, late, last}
 
 
-def test_what_a_user_does_is_in_it(local: Conf, tree: Path) -> None:
+def test_what_a_user_does_is_in_it(local: Conf, tree: Path, tmp_path: Path, catalog: str) -> None:
+    local["database"] = catalog
     first = bakthat.backup(tree, conf=local, password="")
     bakthat.drill("mydir", conf=local)
     bakthat.backup(tree, conf=local, password="")
     bakthat.delete(first.stored_filename, conf=local)
-    (found,) = bakthat.report(conf={**local, "rotation": {"days": 7}}, max_age="1D").sets
+    local["rotation"] = {"days": 7}
+    page = tmp_path / "report.html"
+    (found,) = bakthat.report(conf=local, max_age="1D", output=page).sets
     assert [each.stored_filename for each in found.deleted] == [first.stored_filename]
     assert [(each.date, drill.passed) for each, drill in found.drilled] == [(first.date, True)]
     assert (found.rotation, found.problems, len(found.stored)) == ("7 daily", {}, 1)
     assert sum(each.stored for each in found.stored) == found.curve()[-1][1]
+    shown = page.read_text()
+    assert catalog.rpartition("/")[2] in shown
+    assert quote(PASSWORD, safe="") not in shown
 
 
 def test_the_jobs_say_what_is_expected(
