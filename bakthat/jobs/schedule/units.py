@@ -184,7 +184,7 @@ def _closed_lines(service: Service) -> Iterator[str]:
         problem = _problem_with(protection, service)
         yield f"# Not {protection.setting}: {problem}." if problem else protection.setting
         if problem and protection.hides == _TEMPORARY:
-            writes += _TEMPORARY
+            writes += [each for each in _TEMPORARY if os.path.isdir(each)]
     for path in _outermost(writes):
         # Without the hyphen, a missing directory would keep bakthat from telling of it.
         yield f"ReadWritePaths={unit_word(f'-{path}')}"
@@ -215,7 +215,7 @@ def _problem_with(protection: Protection, service: Service) -> str:
 def _existing(path: str) -> str:
     """Return *path* or, where it does not exist yet, what exists above it. Raises ScheduleError."""
     found = next(str(each) for each in (Path(path), *Path(path).parents) if each.is_dir())
-    if found == "/":
+    if found == "/" != path:
         raise ScheduleError(
             f"the job writes to {printable(path)}, which does not exist: only a service that may "
             "write everywhere could make it",

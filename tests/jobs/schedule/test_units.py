@@ -146,6 +146,7 @@ def test_what_is_not_there_yet_is_made_by_the_first_run(directory: Path) -> None
     with pytest.raises(ScheduleError, match="writes to /no/such/store") as caught:
         lines_of(service(writes=("/no/such/store",)))
     assert caught.value.hint == "make it first: mkdir -p /no/such/store"
+    assert values(lines_of(service(writes=("/",))), "ReadWritePaths") == ["-/"]
 
 
 def test_a_service_of_a_user_has_no_mount_namespace() -> None:
