@@ -6,6 +6,7 @@ What it mounts, starts and limits is real, and ends with it.
 from __future__ import annotations
 
 import os
+import select
 import shlex
 import signal
 import socket
@@ -94,7 +95,6 @@ def running_systemd(places: Mapping[str, Path] | None = None) -> Iterator[System
             )
         ready = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         ready.bind(str(directory / "ready"))
-        ready.settimeout(PATIENCE)
         groups = stack.enter_context(_cgroups(directory.name))
         log = stack.enter_context(open(directory / "log", "wb"))
         script = _START.format(
@@ -109,7 +109,7 @@ def running_systemd(places: Mapping[str, Path] | None = None) -> Iterator[System
             ),
         )
         join = "".join(f"echo $$ > {shlex.quote(str(each))}/cgroup.procs\n" for each in groups)
-        namespaces = "--mount --pid --uts --ipc --cgroup --fork --mount-proc"
+        namespaces = "--mount --pid --uts --ipc --cgroup --fork --kill-child --mount-proc"
         unshare = f"exec unshare {namespaces} sh -c {shlex.quote(script)}"
         started = subprocess.Popen(
             ["/bin/sh", "-c", f"{join}{unshare}"],
@@ -131,12 +131,15 @@ def running_systemd(places: Mapping[str, Path] | None = None) -> Iterator[System
 
 def _wait_until_ready(ready: socket.socket, started: subprocess.Popen[bytes], log: Path) -> int:
     """Return the number of the systemd, once it has started its target."""
-    with ready:
-        try:
-            while b"READY=1" not in ready.recv(4096):
-                pass
-        except TimeoutError:
+    end = os.pidfd_open(started.pid)
+    try:
+        while select.select([ready.fileno(), end], [], [], PATIENCE)[0] == [ready.fileno()]:
+            if b"READY=1" in ready.recv(4096):
+                break
+        else:
             pytest.skip(f"no systemd starts here: {log.read_text()}")
+    finally:
+        os.close(end)
     children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
     (number,) = map(int, children)
     return number
