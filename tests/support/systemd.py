@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import select
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,6 +32,7 @@ mount --make-rprivate /
 mount --make-rshared /  # as a container's manager leaves it: systemd mounts credentials from below
 mount -t tmpfs tmpfs /run
 {cgroups}
+mount --bind {boot_id} /proc/sys/kernel/random/boot_id
 for each in /usr/lib/systemd/system-generators /usr/lib/systemd/system-environment-generators; do
     [ ! -d "$each" ] || mount --bind {nothing} "$each"
 done
@@ -93,12 +96,15 @@ def running_systemd(places: Mapping[str, Path] | None = None) -> Iterator[System
             (directory / "targets" / f"{name}.target").write_text(
                 "[Unit]\nDefaultDependencies=no\n"
             )
+        boot_id = stack.enter_context(_boot_id())
+        (directory / "boot_id").write_text(f"{boot_id}\n")
         ready = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         ready.bind(str(directory / "ready"))
         groups = stack.enter_context(_cgroups(directory.name))
         log = stack.enter_context(open(directory / "log", "wb"))
         script = _START.format(
             cgroups=_mounts_of(groups),
+            boot_id=directory / "boot_id",
             nothing=directory / "nothing",
             targets=directory / "targets",
             units=directory / "units",
@@ -143,6 +149,21 @@ def _wait_until_ready(ready: socket.socket, started: subprocess.Popen[bytes], lo
     children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
     (number,) = map(int, children)
     return number
+
+
+@contextmanager
+def _boot_id() -> Iterator[uuid.UUID]:
+    """Make a number of a boot, and remove the temporary directories of that boot's services.
+
+    They are in the directories of all, and are left when systemd is killed.
+    """
+    number = uuid.uuid4()
+    try:
+        yield number
+    finally:
+        for place in (Path("/tmp"), Path("/var/tmp")):
+            for each in place.glob(f"systemd-private-{number.hex}-*"):
+                shutil.rmtree(each)
 
 
 @contextmanager
