@@ -58,7 +58,10 @@ def run_hook(
         with RunningProgram(program) as running:
             ended = running.wait()
     except OSError as exc:
-        raise HookError(f"{job}: {which} cannot be run: {reason_of(exc)}") from exc
+        raise HookError(
+            f"{job}: {which} cannot be run: {reason_of(exc)}",
+            hint="write a long line into a file, and let the job run that",
+        ) from exc
     if not ended.succeeded:
         raise HookError(
             f"{job}: {which} {ended.problem()}",

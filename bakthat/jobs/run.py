@@ -312,4 +312,7 @@ class _JobRun:
 
 def _error_of_stop(exc: BaseException, job: str) -> BakthatError:
     what = "a signal" if isinstance(exc, KeyboardInterrupt) else type(exc).__name__
-    return BakthatError(f"{printable(job)}: stopped by {what} before its end")
+    return BakthatError(
+        f"{printable(job)}: stopped by {what} before its end",
+        hint="run it again for what is missing",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -72,7 +73,7 @@ def problem_of(results: Sequence[CheckResult], found: BackupSet) -> StorageError
     return StorageError(
         f"{len(bad)} of {counted(len(results), 'backup')} of {name} failed the check, the first is "
         f"{printable(first.backup.stored_filename)}: {first.verdict.value}{detail}",
-        hint="bakthat check with the name of the set shows all",
+        hint=f"look at all of them: bakthat check {shlex.quote(name)}",
     )
 
 

@@ -113,6 +113,17 @@ def test_an_incomplete_backup_is_no_failure_and_after_knows(night: Night) -> Non
     assert night.seen("after")[0]["RESULT"] == "incomplete"
 
 
+@pytest.mark.parametrize("lines", [1, 2])
+def test_a_line_that_the_system_does_not_take_is_an_error(night: Night, lines: int) -> None:
+    line = f"true {'x' * 200_000}"
+    night.write(nightly={"sources": [night.source("one")], "after": [line] * lines})
+    report = night.run()
+    assert (report.outcome, sets(report)) == (JobOutcome.FAILED, ["one"])
+    which = "the command 'after'" if lines == 1 else "command 1 of 'after'"
+    assert messages(report)[0].startswith(f"nightly: {which} cannot be run: argument list too long")
+    assert "into a file" in report.problems[0].hint
+
+
 def test_the_output_of_hooks_is_logged(night: Night, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="bakthat.programs")
     night.write(nightly={"sources": [night.source("one")], "before": ["echo out; echo err >&2"]})
@@ -180,6 +191,18 @@ def test_an_exception_of_a_callback_stops_neither_the_job_nor_what_it_says_of_th
     assert (report.outcome, sets(report)) == (JobOutcome.FAILED, ["one", "two"])
     assert "unexpected ValueError: a defect of a callback" in messages(report)[0]
     assert any("stored as one." in note for note in report.sources[0].problems[0].__notes__)
+    assert night.moments() == ["before", "after", "on_error"]
+
+
+def test_a_mistake_of_the_caller_stops_all_and_after_runs(night: Night) -> None:
+    def fail(_report: object) -> None:
+        raise ValueError
+
+    night.write(first={"sources": [night.source("one")], **night.hooks()})
+    reports: list[JobReport] = []
+    with pytest.raises(ValueError, match=r"^$"):
+        bakthat.run_jobs(on_source=fail, on_job=reports.append)
+    assert messages(reports[0]) == ["first: stopped by ValueError before its end"]
     assert night.moments() == ["before", "after", "on_error"]
 
 

@@ -120,7 +120,7 @@ def test_a_command_of_bakthat_in_a_hook_says_nothing_of_the_variables(night: Nig
 
 
 def test_the_lists_of_a_hook_have_as_many_lines_as_a_variable_can_hold(night: Night) -> None:
-    sources = [{"command": "exit 1", "name": f"{'n' * 180}{number}"} for number in range(1000)]
+    sources = [{"command": "exit 1", "name": f"{'n' * 900}{number}"} for number in range(100)]
     job = {"sources": [night.source("one"), *sources], **night.hooks()}
     night.write(nightly=job)
     night.conf["database"] = str(night.directory / "missing" / "catalog.sqlite")
@@ -129,7 +129,7 @@ def test_the_lists_of_a_hook_have_as_many_lines_as_a_variable_can_hold(night: Ni
     assert report.outcome == JobOutcome.FAILED
     (seen,) = night.seen("on_error")
     names = seen["FAILED_SOURCES"].split("\n")
-    assert 300 < len(names) < 1000
+    assert 60 < len(names) < 100
     assert names == [each.source.text for each in report.sources][: len(names)]
 
 
@@ -268,6 +268,43 @@ def test_a_drill_takes_what_fits_the_kind_of_the_backup(night: Night) -> None:
     assert messages(report) == []
     assert len(report.drilled) == 2
     assert (night.directory / "checked").read_text() == "checked\n" * 2
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_check_that_finds_damage_fails_the_job(
+    night: Night, damage: str, told: list[tuple[str, str]]
+) -> None:
+    one = night.source("one")
+    first = bakthat.backup(one, conf=night.conf, prompt="no").stored_filename
+    stored = Path(night.conf["local_path"]) / first
+    if damage == "missing":
+        stored.unlink()
+    else:
+        stored.write_bytes(stored.read_bytes()[:-1])
+    night.write(nightly={"sources": [one], "check": {"every": "1W"}, **night.hooks()})
+    report = night.run()
+    assert (report.outcome, sets(report)) == (JobOutcome.FAILED, ["one"])
+    (said,) = messages(report)
+    assert said.startswith(
+        f"nightly: 1 of 2 backups of one failed the check, the first is {first}: "
+    )
+    assert report.problems[0].hint == "look at all of them: bakthat check one"
+    assert [text for event, text in told if event == "on_error"] == [
+        f"check: {said.removeprefix('nightly: ')}"
+    ]
+    assert night.moments() == ["before", "after", "on_error"]
+
+
+def test_a_drill_that_fails_fails_the_job(night: Night, told: list[tuple[str, str]]) -> None:
+    drill = {"every": "1W", "check_command": "exit 1"}
+    night.write(nightly={"sources": [night.source("one")], "drill": drill, **night.hooks()})
+    report = night.run()
+    assert (report.outcome, sets(report), report.drilled) == (JobOutcome.FAILED, ["one"], [])
+    assert messages(report) == [
+        "nightly: the drill of one: the check command ended with exit code 1"
+    ]
+    assert len([event for event, _ in told if event == "on_error"]) == 1
+    assert night.moments() == ["before", "after", "on_error"]
 
 
 # Notifications

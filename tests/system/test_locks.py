@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -118,6 +120,23 @@ def test_a_place_where_no_lock_can_be_is_an_error(path: Path, what: str) -> None
     ):
         raise AssertionError("it is held")
     assert "must be able to write there" in caught.value.hint
+
+
+def test_a_file_system_without_locks_is_an_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a network, without its lock daemon."""
+
+    def refuse(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(CatalogError, match=f"cannot lock {path}: no locks available") as caught,
+        held(path, wait=False, about="/etc"),
+    ):
+        raise AssertionError("it is held")
+    assert "put the catalog on another one" in caught.value.hint
 
 
 @pytest.mark.permissions

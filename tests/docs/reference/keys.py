@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from bakthat.conf import HOOK_VARIABLES
 from bakthat.conf.environment import variable_of
 from bakthat.conf.job_keys import CHECK_KEYS, DRILL_KEYS, JOB_KEYS, SOURCE_KEYS
 from bakthat.conf.profile import KEYS, PATHS, Key
@@ -77,6 +78,19 @@ def jobs_page() -> str:
             _entry(f"{title.lower()[:-1]}.{name}", key, is_variable=False)
             for name, key in keys.items()
         ]
+    title = "Variables of the commands"
+    parts += [
+        f"{title}\n{'-' * len(title)}",
+        rst.prose(
+            "The lines of ``before``, ``after`` and ``on_error`` have these variables in their "
+            "environment. A list has a line for each entry, as many as 64 KiB hold. A command of "
+            "bakthat among them takes none of these for a setting."
+        ),
+        *(
+            f".. envvar:: {name}\n\n{rst.prose(f'{about}.', '   ')}"
+            for name, about in HOOK_VARIABLES.items()
+        ),
+    ]
     return rst.page(*parts)
 
 
