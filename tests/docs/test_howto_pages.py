@@ -256,6 +256,13 @@ def jobs(world: World) -> None:
     """Start a systemd, which runs what the page installs."""
     rclone(world)
     write_site(world)
+    world.write("/srv/photos/tea.jpg", "a photo\n")
+    world.write("/var/backups/README", "what failed is here\n")
+    lib = world.reader.machine().path("/var/lib")
+    lib.mkdir(parents=True, exist_ok=True)
+    world.reader.places["sqlite:////var/lib"] = f"sqlite:///{lib}"
+    program("sqlite3")
+    output_of("sqlite3", str(lib / "shop.db"), "CREATE TABLE orders (id int PRIMARY KEY)")
     systemd = world.servers.enter_context(running_systemd())
     world.reader.machine().prefix = systemd.enter
     del world.reader.otherwise["systemctl"]

@@ -80,7 +80,7 @@ def jobs_page() -> str:
         ]
     title = "Variables of the commands"
     parts += [
-        f"{title}\n{'-' * len(title)}",
+        f".. _hook-variables:\n\n{title}\n{'-' * len(title)}",
         rst.prose(
             "The lines of ``before``, ``after`` and ``on_error`` have these variables in their "
             "environment. A list has a line for each entry, as many as 64 KiB hold. A command of "
