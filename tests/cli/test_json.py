@@ -59,6 +59,7 @@ WORDS: dict[str, list[str]] = {
     "rotate_backups": ["rotate_backups", "mydir", "--last", "1"],
     "delete_older_than": ["delete_older_than", "mydir", "1D", "--dry-run"],
     "sync": ["sync", "--indexes"],
+    "status": ["status"],
     "check": ["check"],
     "cleanup": ["cleanup"],
     "report": ["report"],

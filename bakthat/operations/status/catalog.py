@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from statistics import median
 from typing import Any
 
 from bakthat import models
@@ -54,10 +53,11 @@ def status_of(watched: WatchedSet, *, max_age: int | None, now: int) -> SetStatu
         checks = [(each, CheckRecord.of(each.metadata)) for each in backups]
         drills = (DrillRecord.of(each.metadata) for each in backups)
         known = [each for _, each in checks if each is not None and each.date <= now]
+        increments = [each.is_increment for each in backups]
         status = replace(
             with_newest(status, backups[0], now),
             last_success=next((each.date for each in backups if is_success(each, now)), None),
-            next_to_go=next_to_go(watched),
+            next_to_go=next_to_go(watched, has_increments=any(increments)),
             check=max(known, key=lambda each: each.date, default=None),
             drill=max(
                 (each for each in drills if each is not None and each.date <= now),
@@ -66,7 +66,12 @@ def status_of(watched: WatchedSet, *, max_age: int | None, now: int) -> SetStatu
             ),
         )
         status = with_sizes(
-            status, [each.size for each in backups if each.is_increment == status.is_increment]
+            status,
+            [
+                each.size
+                for each, kind in zip(backups, increments, strict=True)
+                if kind is increments[0]
+            ],
         )
         looked = replace(
             looked,
@@ -110,19 +115,19 @@ def is_success(backup: models.Backups, now: int) -> bool:
     return backup.is_complete and not is_in_the_future(backup.date, now)
 
 
-def next_to_go(watched: WatchedSet) -> str:
+def next_to_go(watched: WatchedSet, *, has_increments: bool) -> str:
     """Return what a rotation after the next backup deletes first; "" for nothing.
 
-    The next backup is expected as long after the newest as the latest ones are apart.
+    The next backup is expected after the shortest time between the latest ones: rotation has made
+    the others longer.
     """
     rotation = watched.session.profile.rotation
-    backups = [each for each in watched.backups if not each.has_unknown_format]
-    if not rotation or not backups:
+    backups = watched.backups
+    if not rotation:
         return ""
     dates = [each.date for each in backups]
-    latest = dates[:_LATEST]
-    gap = round(median(after - before for after, before in pairwise(latest))) if latest[1:] else 0
-    then = dates[0] + max(gap, 1 if latest[1:] else _A_DAY)
+    gaps = [after - before for after, before in pairwise(dates[:_LATEST]) if after > before]
+    then = dates[0] + min(gaps, default=_A_DAY)
     policy = RotationPolicy.from_mapping(rotation)
     decisions = decide([then, *dates], policy, then)[1:]
     # The rules for what is deleted, with the next backup: it is the newest, recorded last, and of
@@ -130,7 +135,7 @@ def next_to_go(watched: WatchedSet) -> str:
     is_known = [bool(id_of_source(each)) for each in backups]
     if not all(is_known):
         decisions = keep_also(decisions, is_known.index(False), NEWEST_OF_SOURCE)
-    if any(each.is_increment for each in backups):
+    if has_increments:
         decisions = keep_within(backups, [Decision(True, ("newest",)), *decisions[1:]], ())
     going = [each for each, decision in zip(backups, decisions, strict=True) if not decision.keep]
     return going[-1].stored_filename if going else ""

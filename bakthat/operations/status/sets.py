@@ -84,6 +84,10 @@ def expected_sets(
     Raises NoMatchError when there is no such set, ConfigError, UsageError, CatalogError.
     """
     sessions, jobs = _sessions(destination, profile, config, conf)
+    places = {
+        each: _place(session, session.profile.default_destination)
+        for each, session in sessions.items()
+    }
     watched: list[WatchedSet] = []
     made: set[tuple[str, int]] = set()
     """The sources that have a set: the name of the job, and the number of the source."""
@@ -92,7 +96,7 @@ def expected_sets(
         fitting = [
             (job, number)
             for job, number, source in _sources_of(jobs)
-            if _is_made_in(sessions[job.job.profile], place)
+            if place == places[job.job.profile]
             and found.host == sessions[job.job.profile].host
             and fits(source, found)
         ]
@@ -103,10 +107,6 @@ def expected_sets(
     if not watched:
         raise _no_set_error(sessions, name, host, all_hosts=all_hosts)
     return sorted(watched, key=lambda each: (each.name, each.host, each.backend, each.source))
-
-
-def _is_made_in(session: Session, place: _Place) -> bool:
-    return place == _place(session, session.profile.default_destination)
 
 
 def _of_catalog(session: Session, found: BackupSet, jobs: tuple[LoadedJob, ...]) -> WatchedSet:

@@ -1,12 +1,13 @@
 """How the sets of all hosts are by what the storage knows: keys, sizes, and descriptions.
 
 One listing gives the keys and sizes of all backups. A listing of S3 has no descriptions, which say
-whose a backup is; each costs a request. So the keys are divided by what they begin with, up to the
-date. Of each such name a few descriptions are read: of the newest, of the oldest, and of some
-between. Where they are all of one set, as with ``prefix: "{host}/"``, so are the others. Where they
-are not, every description of that name is read: a host that makes no backups any more must be seen
-beside those that do. The description of an index has everything that is needed, so it is the only
-request for a backup that has one.
+whose a backup is; each costs a request. Where the prefix has the host, as ``prefix: "{host}/"``,
+the backups whose keys begin alike up to the date are of one host, and nearly always of one set. So
+a few of their descriptions are read: of the newest two, of the oldest, and of some between. Where
+these are of several sets, two directories of one name, all are read. Without the host in the
+prefix, all are read: a host that makes no backups any more must be seen beside those that do. The
+description of an index has everything that is needed, so it is the only request for a backup that
+has one.
 """
 
 from __future__ import annotations
@@ -129,13 +130,17 @@ class _Look:
             else:
                 tally = by_name.setdefault(beginning_of(stored.key), Tally(self.now))
                 tally.add(stored, parsed.backup_date)
-        shared: list[str] = []
-        self.total = sum(len(each.probes) for each in by_name.values())
-        for batch in _batches(by_name.items()):
-            shared += self._probe(pool, dict(batch))
+        shared: list[str] = list(by_name)
+        if HOST_PLACEHOLDER in self.session.profile.prefix:
+            self.total = sum(len(each.probes) for each in by_name.values())
+            shared = [
+                each
+                for batch in _batches(by_name.items())
+                for each in self._probe(pool, dict(batch))
+            ]
         self.total += sum(by_name[each].count for each in shared)
         for beginning in shared:
-            self._read_all(pool, beginning)
+            self._read_all(pool, beginning, by_name[beginning])
 
     def sets(self) -> Iterator[tuple[_Identity, Tally]]:
         """Yield the sets, and what belongs to none because no description is usable.
@@ -229,13 +234,15 @@ class _Look:
                 self.unknown[name] = tally
         return shared
 
-    def _read_all(self, pool: ThreadPool, beginning: str) -> None:
+    def _read_all(self, pool: ThreadPool, beginning: str, tally: Tally) -> None:
         """Read the descriptions of all backups whose keys begin like this, up to their dates."""
-        of_name = (
-            each
-            for each in self.backend.ls(beginning)
-            if self._parsed(each) is not None and beginning_of(each.key) == beginning
-        )
+        of_name: Iterable[StoredObject] = tally.newest
+        if tally.count > len(tally.newest):
+            of_name = (
+                each
+                for each in self.backend.ls(beginning)
+                if self._parsed(each) is not None and beginning_of(each.key) == beginning
+            )
         for batch in _batches(of_name):
             for found in pool.map(self._describe, batch):
                 self._step()

@@ -1,0 +1,446 @@
+"""How the sets of all hosts are by what the storage knows."""
+
+from __future__ import annotations
+
+import json
+import random
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bakthat
+from bakthat.backends.base import StoredObject
+from bakthat.errors import (
+    ContainerNotFoundError,
+    CredentialsError,
+    NoMatchError,
+    UsageError,
+)
+from bakthat.format.description import source_id
+from bakthat.format.names import parse_stored_name, stored_name
+from bakthat.helper import KeyValue
+from bakthat.operations.status.set_status import SetStatus
+from bakthat.operations.status.storage import status_of_hosts
+from bakthat.session.session import Session
+from tests.support.fault_proxy import FaultProxy
+from tests.support.fleet import DAY, ETC, Fleet, index_description
+from tests.support.iam import CheckedServer, checked_server
+from tests.support.profiles import Conf
+from tests.support.servers import S3Server, s3_backend
+
+NOW = 1_795_000_000
+
+
+class FleetSession(Session):
+    """A session of a monitoring host, whose storage is a fleet's."""
+
+    def __init__(self, fleet: Fleet, prefix: str) -> None:
+        conf = {"s3_bucket": "fleet", "prefix": prefix, "host": "monitor", "database": "/none/db"}
+        super().__init__("default", None, conf)
+        self.fleet = fleet
+
+    def backend(self, destination: str, **_: Any) -> Any:
+        """Return the fleet's storage."""
+        assert destination == "s3"
+        return self.fleet
+
+
+def look(
+    fleet: Fleet,
+    filename: str = "",
+    host: str | None = None,
+    *,
+    prefix: str = "{host}/",
+    max_age: int | None = None,
+) -> list[SetStatus]:
+    """Return the status of all hosts."""
+    return status_of_hosts(
+        FleetSession(fleet, prefix), filename, host, max_age=max_age, now=NOW, progress=None
+    )
+
+
+def shown(found: list[SetStatus]) -> list[tuple[str, str, int | None, int | None]]:
+    """Return host, name, number of backups, and the days since the newest."""
+    return [
+        (each.host, each.name, each.backups, None if each.age is None else each.age // DAY)
+        for each in found
+    ]
+
+
+# What is stored by real storages.
+
+
+def test_every_storage_tells_what_backups_have_stored(
+    conf: Conf, tree: Path, isolated_environment: Path
+) -> None:
+    conf = {**conf, "prefix": "backups/{host}/"}
+    for host in ("web1", "web2"):
+        for size in (1, 2):
+            (tree / "a.txt").write_text("hello" * size)
+            made = bakthat.backup(tree, conf={**conf, "host": host}, password="secret")
+    bakthat.backup(tree, conf={**conf, "host": "web1"}, password="secret", custom_filename="named")
+    Path(conf["database"]).unlink()
+    monitor = {**conf, "host": "monitor", "database": str(isolated_environment / "not-made")}
+    found = bakthat.status(conf=monitor, all_hosts=True, max_age="1h")
+    assert [(each.host, each.name, each.backups) for each in found] == [
+        ("web1", "mydir", 2),
+        ("web1", "named", 1),
+        ("web2", "mydir", 2),
+    ]
+    newest = found[2]
+    assert (newest.stored_filename, newest.size) == (made.stored_filename, made.size)
+    assert (newest.last_backup, newest.last_success) == (made.backup_date, made.backup_date)
+    assert (newest.files, newest.bytes, newest.warnings, newest.is_estimate) == (1, 10, 0, False)
+    # Its index was made a little before it ended.
+    assert 0 <= (newest.seconds or 0) <= made.metadata["seconds"]
+    assert newest.source == source_id(tree)
+    assert found[1].source == ""
+    assert len(newest.sizes) == 2
+    assert all(each.is_good for each in found)
+    assert not (isolated_environment / "not-made").exists()
+    [only] = bakthat.status("mydir", conf=monitor, all_hosts=True, host="web2")
+    assert only == bakthat.status("mydir", conf=monitor, all_hosts=True)[1]
+
+
+def test_nothing_but_listings_and_heads_is_requested(
+    moto_endpoint: S3Server, moto_proxy: FaultProxy, isolated_environment: Path, tree: Path
+) -> None:
+    conf = {
+        **moto_endpoint.conf(endpoint_url=moto_proxy.endpoint_url),
+        "prefix": "{host}/",
+        "database": str(isolated_environment / "catalog.sqlite"),
+    }
+    for _ in range(2):
+        bakthat.backup(tree, conf=conf, password="")
+    moto_proxy.requests.clear()
+    bakthat.status(conf=conf, all_hosts=True)
+    bucket = conf["s3_bucket"]
+    requests = [(method, path.partition("?")[0]) for method, path, _ in moto_proxy.requests]
+    assert requests[0] == ("GET", f"/{bucket}")
+    assert {method for method, _ in requests[1:]} == {"HEAD"}
+    # One for each of the two backups: the description of its index is enough.
+    assert all(path.endswith(".index") for _, path in requests[1:])
+    assert len(requests) == 3
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckedServer]:
+    with checked_server(tmp_path_factory.mktemp("checked")) as server:
+        yield server
+
+
+@pytest.mark.slow
+def test_a_key_that_may_list_and_get_is_enough(
+    checked: CheckedServer, isolated_environment: Path, tree: Path
+) -> None:
+    conf = checked.allowing(["s3:ListBucket", "s3:GetObject"], prefix="{host}/")
+    writer = {
+        **conf,
+        "access_key": checked.server.access_key,
+        "secret_key": checked.server.secret_key,
+        "database": str(isolated_environment / "catalog.sqlite"),
+    }
+    with checked.unchecked():
+        bakthat.backup(tree, conf={**writer, "host": "web1"}, password="")
+    [found] = bakthat.status(conf=conf, all_hosts=True)
+    assert (found.host, found.name, found.files) == ("web1", "mydir", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("actions", [["s3:ListBucket"], ["s3:GetObject"]])
+def test_a_key_that_may_do_less_is_refused(
+    checked: CheckedServer, isolated_environment: Path, tree: Path, actions: list[str]
+) -> None:
+    conf = checked.allowing(actions, prefix="{host}/")
+    writer = {
+        **conf,
+        "access_key": checked.server.access_key,
+        "secret_key": checked.server.secret_key,
+        "database": str(isolated_environment / "catalog.sqlite"),
+    }
+    with checked.unchecked():
+        bakthat.backup(tree, conf=writer, password="")
+    with pytest.raises(CredentialsError):
+        bakthat.status(conf=conf, all_hosts=True)
+
+
+def test_a_missing_bucket_is_an_error_and_is_not_made(moto_conf: Conf) -> None:
+    for _ in range(2):
+        with pytest.raises(ContainerNotFoundError):
+            bakthat.status(conf=moto_conf, all_hosts=True)
+
+
+def test_an_empty_container_is_an_error(moto_conf: Conf) -> None:
+    s3_backend(moto_conf).create_container()
+    with pytest.raises(NoMatchError, match="there are no backups in bakthat-") as caught:
+        bakthat.status(conf=moto_conf, all_hosts=True)
+    assert caught.value.hint.startswith("check the profile's prefix and container")
+
+
+def test_a_vault_is_refused_with_what_can_be_done(local: Conf) -> None:
+    conf = {**local, "glacier_vault": "v", "default_destination": "glacier"}
+    with pytest.raises(UsageError, match="a vault tells what it holds after hours") as caught:
+        bakthat.status(conf=conf, all_hosts=True)
+    assert "bakthat sync -d glacier" in caught.value.hint
+
+
+def test_objects_that_are_no_backups_are_left_out(conf: Conf, tree: Path) -> None:
+    made = bakthat.backup(tree, conf=conf, password="")
+    KeyValue(conf=conf).set_key("mykey", "value")
+    backend = Session("default", None, conf).backend(Session("default", None, conf).destination)
+    for key in ("photo.jpg", "photo.20260101000000", "other/photo.20260101000000"):
+        upload = backend.upload(key, metadata={})
+        upload.write(b"x")
+        upload.commit()
+    found = bakthat.status(conf=conf, all_hosts=True)
+    assert [each.stored_filename for each in found] == [made.stored_filename]
+
+
+# Whose a backup is.
+
+
+def test_with_one_prefix_a_host_few_descriptions_are_read() -> None:
+    fleet = Fleet()
+    for host in range(50):
+        for number in range(100):
+            fleet.add("etc", NOW - 60 - number * DAY - host, f"host{host:02}")
+    found = look(fleet, max_age=DAY)
+    assert shown(found) == [(f"host{host:02}", "etc", 100, 0) for host in range(50)]
+    assert all(each.is_good and each.last_success == each.last_backup for each in found)
+    assert fleet.listings == [""]
+    assert len(fleet.requested) == len(set(fleet.requested)) <= 50 * 7
+    assert all(each.endswith(".index") for each in fleet.requested)
+
+
+def test_a_host_that_stopped_is_seen_beside_others_under_one_prefix() -> None:
+    fleet = Fleet()
+    for number in range(60):
+        fleet.add("etc", NOW - 60 - number * DAY, "alive", prefix="")
+        if number >= 40:
+            fleet.add("etc", NOW - 70 - number * DAY, "dead", prefix="")
+    found = look(fleet, prefix="", max_age=2 * DAY)
+    assert shown(found) == [("alive", "etc", 60, 0), ("dead", "etc", 20, 40)]
+    assert [each.is_good for each in found] == [True, False]
+    assert fleet.listings == ["", "etc"]
+
+
+def test_two_directories_of_one_name_are_two_sets() -> None:
+    fleet = Fleet()
+    other = source_id("/srv/etc")
+    for number in range(30):
+        fleet.add("etc", NOW - 60 - number * DAY, "web1")
+        fleet.add("etc", NOW - 90 - number * DAY, "web1", source=other)
+    found = look(fleet)
+    assert {each.source for each in found} == {ETC, other}
+    assert [each.backups for each in found] == [30, 30]
+
+
+def test_a_longer_name_that_begins_alike_is_another_set() -> None:
+    fleet = Fleet()
+    for number in range(20):
+        for seconds, host in ((60, "a"), (61, "b")):
+            fleet.add("my", NOW - seconds - number * DAY, host, prefix="")
+            fleet.add("my.db", NOW - seconds - number * DAY, host, prefix="")
+    assert shown(look(fleet, prefix="")) == [
+        (host, name, 20, 0) for host in ("a", "b") for name in ("my", "my.db")
+    ]
+    assert shown(look(fleet, "my", "b", prefix="")) == [("b", "my", 20, 0)]
+
+
+def test_one_set_below_two_prefixes_is_one() -> None:
+    fleet = Fleet()
+    fleet.add("etc", NOW - 60, "web1", prefix="new/")
+    fleet.add("etc", NOW - 3 * DAY, "web1", prefix="old/")
+    [found] = look(fleet, prefix="")
+    assert (found.stored_filename.partition("/")[0], found.backups) == ("new", 2)
+
+
+def test_the_key_says_the_host_and_not_the_description_where_they_differ() -> None:
+    fleet = Fleet()
+    fleet.add("etc", NOW - 5 * DAY, "web1")
+    # web2 may write below its own prefix only, and says that it was web1.
+    fleet.add("etc", NOW - 60, "web1", prefix="web2/")
+    false, old = sorted(look(fleet, max_age=DAY), key=lambda each: each.age or 0)
+    assert (old.host, [each.topic for each in old.findings]) == ("web1", ["age"])
+    assert (false.host, false.is_good) == ("web2", True)
+    assert [each.detail for each in false.findings] == [
+        "the description names the host web1, but the key is not below its prefix"
+    ]
+
+
+# Descriptions that are missing, wrong or hostile.
+
+
+def test_a_backup_without_a_description_is_of_the_host_in_its_key() -> None:
+    fleet = Fleet()
+    key = fleet.add("etc", NOW - 60, "web1", index=False)
+    fleet.descriptions[key] = {}
+    [found] = look(fleet)
+    assert (found.host, found.name, found.backups, found.age) == ("web1", "etc", 1, 60)
+    assert (found.files, found.warnings, found.is_good) == (None, None, True)
+    fleet = Fleet()
+    key = fleet.add("etc", NOW - 60, "web1", prefix="", index=False)
+    fleet.descriptions[key] = {}
+    assert shown(look(fleet, prefix="")) == [("", "etc", 1, 0)]
+
+
+def test_a_lost_description_beside_others_makes_no_set_of_its_own() -> None:
+    fleet = Fleet()
+    for number in range(6):
+        fleet.add("etc", NOW - 60 - number * DAY, "web1")
+    oldest = fleet.add("etc", NOW - 60 - 9 * DAY, "web1", index=False)
+    fleet.descriptions[oldest] = {}
+    [found] = look(fleet)
+    assert (found.host, found.backups) == ("web1", 7)
+
+
+def test_without_an_index_the_counts_are_estimates_and_warnings_unknown() -> None:
+    fleet = Fleet()
+    fleet.add("etc", NOW - 60, "web1", index=False)
+    [found] = look(fleet)
+    assert (found.files, found.bytes, found.is_estimate) == (10, 900, True)
+    assert (found.warnings, found.last_success, found.is_good) == (None, NOW - 60, True)
+
+
+def test_the_index_of_another_archive_is_not_believed() -> None:
+    fleet = Fleet()
+    key = fleet.add("etc", NOW - 60, "web1", files=9999)
+    fleet.descriptions[f"{key}.index"]["date"] += 1
+    [found] = look(fleet)
+    assert (found.files, found.is_estimate) == (10, True)
+
+
+def test_warnings_and_sizes_of_the_index_are_told() -> None:
+    fleet = Fleet()
+    fleet.add("etc", NOW - 2 * DAY, "web1")
+    fleet.add("etc", NOW - DAY, "web1", warning_count=2)
+    fleet.add("etc", NOW - 60, "web1", warning_count=3, suspicious=True, stored=99)
+    [found] = look(fleet)
+    assert [each.topic for each in found.findings] == ["size", "size", "warnings"]
+    assert (found.warnings, found.last_success) == (3, NOW - 2 * DAY)
+
+
+def test_a_backup_dated_in_the_future_is_told_and_is_not_the_newest() -> None:
+    fleet = Fleet()
+    fleet.add("etc", NOW + 2 * DAY, "web1")
+    newest = fleet.add("etc", NOW - 60, "web1")
+    [found] = look(fleet)
+    assert found.stored_filename == newest
+    assert [each.topic for each in found.findings] == ["date"]
+
+
+def test_an_increment_is_compared_with_increments() -> None:
+    fleet = Fleet()
+    for number, (size, kind) in enumerate([(9000, ""), (10, ".inc"), (30, ".inc")]):
+        date = NOW - (3 - number) * DAY
+        key = fleet.add("etc", date, "web1", size=size)
+        if kind:
+            moved = key.replace(".tgz", ".inc.tgz")
+            fleet.sizes[moved] = fleet.sizes.pop(key)
+            for each in ("", ".index"):
+                described = fleet.descriptions.pop(key + each)
+                fleet.descriptions[moved + each] = {**described, "needs": [NOW - 3 * DAY]}
+    [found] = look(fleet)
+    assert (found.is_increment, found.sizes, found.trend) == (True, (10, 30), 200)
+
+
+def test_what_was_deleted_meanwhile_is_passed_over() -> None:
+    fleet = Fleet()
+    keys = [fleet.add("etc", NOW - 60 - number * DAY, "web1") for number in range(20)]
+    gone = fleet.add("gone", NOW - 60, "web1")
+    fleet.gone = {*keys[:5], gone}
+    [found] = look(fleet)
+    assert (found.name, found.stored_filename) == ("etc", keys[5])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"host": 5},
+        {"host": "x" * 2000},
+        {"host": "web1\n", "set": "../etc"},
+        {"set": ["etc"], "files": -1, "warning_count": "many"},
+        {"source_id": "ZZZ"},
+        {"date": "today", "stored": -5},
+        {"kind": "keyvalue"},
+        {"needs": "everything", "format": 10**9},
+    ],
+)
+def test_a_hostile_description_breaks_nothing(wrong: dict[str, Any]) -> None:
+    fleet = Fleet()
+    key = fleet.add("etc", NOW - 60, "web1")
+    fleet.add("etc", NOW - 60, "web2")
+    for each in (key, f"{key}.index"):
+        fleet.descriptions[each] = {**fleet.descriptions[each], **wrong}
+    found = look(fleet)
+    assert [(each.host, each.name) for each in found] == [("web1", "etc"), ("web2", "etc")]
+    assert json.dumps([each.as_dict() for each in found])
+
+
+def test_keys_that_no_backend_accepts_are_passed_over() -> None:
+    fleet = Fleet()
+    fleet.add("etc", NOW - 60, "web1")
+    for key in ("a//etc.20260101000000.tgz", "../etc.20260101000000.tgz"):
+        fleet.sizes[key] = 5
+    assert shown(look(fleet)) == [("web1", "etc", 1, 0)]
+
+
+def test_random_fleets_are_told_as_they_are() -> None:
+    numbers = random.Random(19)
+    for _ in range(20):
+        fleet, expected = Fleet(), {}
+        for host in ("a", "b", "c"):
+            for name, source in (("etc", ETC), ("www", source_id("/w")), ("www", source_id("/v"))):
+                dates = {NOW - numbers.randrange(60, 20 * DAY) for _ in range(numbers.randrange(4))}
+                for date in dates:
+                    fleet.add(name, date, host, prefix="", source=source)
+                if dates:
+                    expected[host, name, source] = (len(dates), NOW - max(dates))
+        if expected:
+            found = look(fleet, prefix="")
+            told = {(each.host, each.name, each.source): (each.backups, each.age) for each in found}
+            assert told == expected
+
+
+# Memory.
+
+
+class Unheld(Fleet):
+    """Lists a number of backups of each of 20 hosts without holding them."""
+
+    def __init__(self, backups: int) -> None:
+        super().__init__()
+        self.backups = backups
+
+    def ls(self, prefix: str = "", *, indexes: bool = False) -> Iterator[StoredObject]:
+        for host in range(20):
+            for number in reversed(range(self.backups)):
+                name = fleet_key(host, NOW - 60 - number * 3600)
+                yield StoredObject(name, 100)
+
+    def stat(self, key: str) -> StoredObject:
+        host, _, name = key.removesuffix(".index").partition("/")
+        parsed = parse_stored_name(name)
+        assert parsed is not None
+        described = index_description("etc", parsed.backup_date, host)
+        return StoredObject(key, 5, metadata=described)
+
+
+def fleet_key(host: int, date: int) -> str:
+    """Return the key of a backup of a host by its number."""
+    return f"host{host:03}/{stored_name('etc', date, '.tgz', encrypted=True)}"
+
+
+def test_more_backups_of_the_same_hosts_need_no_more_memory() -> None:
+    peaks = []
+    for backups in (50, 500):
+        tracemalloc.start()
+        found = look(Unheld(backups))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert {each.backups for each in found} == {backups}
+    # What is kept of a backup takes hundreds of bytes.
+    assert (peaks[1] - peaks[0]) / (20 * 450) < 20
