@@ -39,7 +39,7 @@ def ls(
     named = [session.named_destination] if session.named_destination else []
     recognize_moved(session)
     with models.catalog(session.catalog):
-        if not text.is_text(query):
+        if not text.is_queryable(query):
             return []  # no name has such bytes, and SQLite refuses the query
         found = models.Backups.search(query, session.containers(*named), join_tags(tags).split())
     return newest_first(each for each in found if host is None or each.host == host)

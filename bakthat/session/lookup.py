@@ -15,7 +15,7 @@ from bakthat.session.container import recognize_moved
 from bakthat.session.session import Session
 from bakthat.session.sets import BackupSet, describe_sets, divide, newest_first, parse_source
 from bakthat.system.paths import PathLike
-from bakthat.system.text import did_you_mean, enumerate_some, is_text, printable, utc_time
+from bakthat.system.text import did_you_mean, enumerate_some, is_queryable, printable, utc_time
 
 log = logging.getLogger("bakthat")
 
@@ -127,7 +127,7 @@ def _fitting(
     of_other_sources: list[BackupSet] = []
     recognize_moved(session)
     with models.catalog(session.catalog):
-        if not is_text(name):
+        if not is_queryable(name):
             raise NoMatchError(
                 f"no backup matches '{printable(name)}'", hint="bakthat show lists the backups"
             )
@@ -254,8 +254,8 @@ def _hint(session: Session, name: str, host: str | None) -> str:
 def _set_without_values(
     filename: str, containers: Containers, host: str | None
 ) -> list[models.Backups]:
-    if not is_text(filename):
-        return []  # no row has such a name, and SQLite refuses the query
+    if not is_queryable(filename):
+        return []  # no row has such a name
     return [
         each
         for each in models.Backups.of_set(filename, containers, host=host)
@@ -278,7 +278,7 @@ def _same_name_elsewhere(session: Session, filename: str) -> str:
 
 def _set_hint(session: Session, filename: str) -> str:
     containers = session.containers(session.destination)
-    found = models.Backups.of_set(filename, containers) if is_text(filename) else []
+    found = models.Backups.of_set(filename, containers) if is_queryable(filename) else []
     if any(each.is_key_value for each in found):
         return "delete it with KeyValue.delete_key: rotation and expiry leave its keys alone"
     if found and not any(each.metadata for each in found):

@@ -62,6 +62,11 @@ def is_text(name: str) -> bool:
     return True
 
 
+def is_queryable(text: str) -> bool:
+    """Return whether a database takes *text* in a query: Unicode text without a NUL."""
+    return is_text(text) and "\0" not in text
+
+
 _MAX_QUOTED = 200
 
 

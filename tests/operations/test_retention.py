@@ -39,8 +39,8 @@ from tests.support.profiles import write_config
 
 
 @pytest.fixture
-def filled(tmp_path: Path) -> Iterator[FilledCatalog]:
-    made = FilledCatalog(tmp_path / "catalog.sqlite", batch_size=3)
+def filled(catalog: str) -> Iterator[FilledCatalog]:
+    made = FilledCatalog(catalog, batch_size=3)
     with using_catalog(made):
         yield made
 
@@ -181,8 +181,7 @@ def test_the_same_name_on_the_same_host_in_another_bucket_is_another_set(
 def test_damaged_metadata_could_be_anything_and_is_left_alone(filled: FilledCatalog) -> None:
     filled.add(NOW - DAY)
     damaged = filled.add(NOW - 9 * DAY)
-    with closing(sqlite3.connect(filled.path)) as raw, raw:
-        raw.execute("UPDATE backups SET metadata = 'x' WHERE stored_filename = ?", (damaged,))
+    filled.damage(damaged)
     assert bakthat.rotate_backups("my", conf=filled.conf, last=1) == []
     with pytest.raises(NoMatchError):
         bakthat.rotate_backups("my", conf=filled.conf, host="", last=1)
@@ -682,6 +681,7 @@ def test_a_plan_has_a_decision_with_reasons_for_each_backup(filled: FilledCatalo
 # Large catalogs.
 
 
+@pytest.mark.parametrize("catalog", ["sqlite"], indirect=True)
 def test_no_query_of_a_rotation_scans_a_table(
     filled: FilledCatalog, caplog: pytest.LogCaptureFixture
 ) -> None:

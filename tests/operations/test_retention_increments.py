@@ -38,8 +38,8 @@ INDEXED = {"client": HOST, "is_enc": False, "index_size": 5}
 
 
 @pytest.fixture
-def filled(tmp_path: Path) -> Iterator[FilledCatalog]:
-    made = FilledCatalog(tmp_path / "catalog.sqlite", batch_size=3)
+def filled(catalog: str) -> Iterator[FilledCatalog]:
+    made = FilledCatalog(catalog, batch_size=3)
     with using_catalog(made):
         yield made
 
@@ -311,7 +311,7 @@ def test_a_backup_that_begins_after_the_plan_was_made_pins_too(filled: FilledCat
     assert filled.living() == filled.storages["s3"].keys == {made[4], made[8]}
 
 
-def _rotate(path: Path, starts: Any, results: Any) -> None:
+def _rotate(path: str, starts: Any, results: Any) -> None:
     filled = FilledCatalog(path, batch_size=1)
     with models.catalog(path):
         rows = list(models.Backups.select())
@@ -321,7 +321,7 @@ def _rotate(path: Path, starts: Any, results: Any) -> None:
         results.put(names(bakthat.rotate_backups("my", conf=filled.conf, last=1)))
 
 
-def _reserve(path: Path, starts: Any, results: Any) -> None:
+def _reserve(path: str, starts: Any, results: Any) -> None:
     with using_catalog(FilledCatalog(path)):
         starts.wait(60)
         with models.catalog(path, write=True):
@@ -337,17 +337,16 @@ def _reserve(path: Path, starts: Any, results: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_rotation_and_a_backup_that_begins_meanwhile_agree(tmp_path: Path) -> None:
+def test_a_rotation_and_a_backup_that_begins_meanwhile_agree(catalog: str) -> None:
     """One batch may be under way when a backup reserves its name; it looks at its needs again."""
     context = multiprocessing.get_context("spawn")
-    path = tmp_path / "catalog.sqlite"
-    filled = FilledCatalog(path)
+    filled = FilledCatalog(catalog)
     for days in range(60, 0, -1):
         filled.add(ago(days))
     starts, deleted, pinned = context.Barrier(2), context.Queue(), context.Queue()
     processes = [
-        context.Process(target=_rotate, args=(path, starts, deleted)),
-        context.Process(target=_reserve, args=(path, starts, pinned)),
+        context.Process(target=_rotate, args=(catalog, starts, deleted)),
+        context.Process(target=_reserve, args=(catalog, starts, pinned)),
     ]
     for each in processes:
         each.start()

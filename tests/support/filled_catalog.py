@@ -5,16 +5,17 @@ from __future__ import annotations
 import calendar
 import contextlib
 import socket
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import peewee
 import pytest
 
 from bakthat import models
-from bakthat.backends.base import BakthatBackend, StoredObject
+from bakthat.backends.base import BakthatBackend, StoredObject, container_identity
+from bakthat.database.address import location_of
 from bakthat.errors import BakthatError, NotFoundError, StorageError
 from bakthat.format.names import INDEX_EXTENSION, index_key, is_index_key, stored_name
 from bakthat.session import session
@@ -94,7 +95,7 @@ class FakeStorage(BakthatBackend):
 class FilledCatalog:
     """A catalog, its profile, and the storages of its backups."""
 
-    def __init__(self, path: Path, *, batch_size: int = 1000, **conf: Any) -> None:
+    def __init__(self, path: Path | str, *, batch_size: int = 1000, **conf: Any) -> None:
         self.path = path
         self.conf: dict[str, Any] = {
             "database": str(path),
@@ -106,6 +107,8 @@ class FilledCatalog:
             **conf,
         }
         self.storages = {name: FakeStorage(name, batch_size) for name in CONTAINERS}
+        if not isinstance(location_of(path), Path):  # which several hosts share
+            self.storages["local"].host = HOST
         with models.catalog(path):
             pass
 
@@ -127,7 +130,7 @@ class FilledCatalog:
         digest = (
             models.legacy_backend_hash(self.conf["access_key"], where)
             if legacy
-            else models.backend_hash(where)
+            else models.backend_hash(container_identity(where, self.storages[backend].host))
         )
         row = {
             "backend": backend,
@@ -160,19 +163,28 @@ class FilledCatalog:
     def add_days(self, count: int, name: str = "my", **more: Any) -> list[str]:
         """Add a backup a day at 03:00, the last one today; return them, the oldest first."""
         first = NOW - NOW % DAY + 3 * 3600 - (count - 1) * DAY
-        return [self.add(first + number * DAY, name, **more) for number in range(count)]
+        with models.catalog(self.path, write=True):
+            return [self.add(first + number * DAY, name, **more) for number in range(count)]
 
     def rows(self) -> dict[str, tuple[Any, ...]]:
-        """Return every row of the table as SQLite has it, by its stored filename."""
-        with contextlib.closing(sqlite3.connect(self.path)) as raw:
-            found = raw.execute("SELECT stored_filename, * FROM backups").fetchall()
-        return {row[0]: row[1:] for row in found}
+        """Return every row of the table, by its stored filename."""
+        with models.catalog(self.path):
+            rows = models.ORIGINAL_BACKUPS.select()
+            return {row.stored_filename: (row.id, row.as_dict()) for row in rows}
 
     def living(self) -> set[str]:
         """Return the stored filenames that are not marked as deleted."""
-        with contextlib.closing(sqlite3.connect(self.path)) as raw:
-            found = raw.execute("SELECT stored_filename FROM backups WHERE NOT is_deleted")
-            return {row[0] for row in found}
+        backups = models.ORIGINAL_BACKUPS
+        with models.catalog(self.path):
+            rows = backups.select(backups.stored_filename).where(~backups.is_deleted)
+            return {name for (name,) in rows.tuples()}
+
+    def damage(self, stored: str) -> None:
+        """Make the metadata of an entry unreadable."""
+        backups = models.ORIGINAL_BACKUPS
+        with models.catalog(self.path, write=True):
+            damaged = backups.update({backups.metadata: peewee.SQL("'x'")})
+            damaged.where(backups.stored_filename == stored).execute()
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ from bakthat.session.session import Session
 from bakthat.session.sets import id_of_source, newest_first
 from bakthat.system.paths import PathLike
 from bakthat.system.streams import Progress
-from bakthat.system.text import counted, is_text, printable
+from bakthat.system.text import counted, is_queryable, printable
 
 log = logging.getLogger("bakthat")
 
@@ -192,7 +192,7 @@ def _backups(
     """Return the backups to search, the newest first."""
     named = [session.named_destination] if session.named_destination else []
     recognize_moved(session)
-    if set_name is not None and not is_text(set_name):
+    if set_name is not None and not is_queryable(set_name):
         return []  # no set has such a name, and SQLite refuses the query
     with models.catalog(session.catalog):
         containers = session.containers(*named)
