@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +19,19 @@ from bakthat.conf.files.config_file import (
 )
 from bakthat.conf.job import Job, job_of
 from bakthat.conf.job_checks import KeyPath, Place, problem_of_job_name, problems_of_job
+from bakthat.conf.profile import DEFAULT_PROFILE
 from bakthat.errors import ConfigError
 from bakthat.policy import settings
 from bakthat.system.paths import expanded
 from bakthat.system.text import did_you_mean, printable, reason_of
 
+log = logging.getLogger("bakthat")
+
 USER_DIRECTORY = "~/.bakthat.d"
 SYSTEM_DIRECTORY = "/etc/bakthat"
 """The directories whose files ``*.yml`` belong to the configuration; the second is root's."""
 _SUFFIX = ".yml"
+_OTHER_SUFFIX = ".yaml"
 
 
 @dataclass(frozen=True)
@@ -107,8 +113,16 @@ class Configuration:
         given = _jobs_in(file)[name]
         yield from problems_of_job(given, _place_in(file, name), directory_of(file.path))
         profile = given.get("profile") if isinstance(given, Mapping) else None
-        if isinstance(profile, str) and profile not in self.profiles:
-            known = ", ".join(map(printable, self.profiles)) or "none"
+        known = ", ".join(map(printable, self.profiles)) or "none"
+        if profile is None and DEFAULT_PROFILE not in self.profiles:
+            yield ConfigError(
+                f"{file.place(JOBS, name)}: job '{printable(name)}': it names no profile, and "
+                f"there is no profile '{DEFAULT_PROFILE}' (there are: {known})",
+                hint=f"name one, such as profile: {printable(next(iter(self.profiles)))}"
+                if self.profiles
+                else "write one that says where to, or create it with: bakthat configure",
+            )
+        elif isinstance(profile, str) and profile not in self.profiles:
             yield ConfigError(
                 f"{file.place(JOBS, name, 'profile')}: job '{printable(name)}': no profile "
                 f"'{printable(profile)}' (there are: {known})",
@@ -150,7 +164,30 @@ def _files_in(directory: str) -> list[Path]:
             f"cannot read {where}: {reason_of(exc)}",
             hint="check that it is a directory of files, and that this user may read it",
         ) from exc
-    return [where / name for name in names if name.endswith(_SUFFIX) and name[0] != "."]
+    for name in names:
+        if name.endswith(_OTHER_SUFFIX) and name[0] != ".":
+            shown = printable(str(where / name))
+            text = f"{shown} is not read: its name does not end in {_SUFFIX}"
+            log.warning("%s", text, extra={"once": True})
+    paths = [where / name for name in names if name.endswith(_SUFFIX) and name[0] != "."]
+    return [each for each in paths if _is_there(each)]
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether a file that was listed is still there. Raises ConfigError when it is none."""
+    try:
+        mode = os.stat(path).st_mode
+        why = "" if stat.S_ISREG(mode) else "it is not a file"
+    except OSError as exc:
+        if not os.path.lexists(path):
+            return False
+        why = reason_of(exc)
+    if why:
+        raise ConfigError(
+            f"cannot read {printable(str(path))}: {why}",
+            hint=f"remove it, or give it a name that does not end in {_SUFFIX}",
+        )
+    return True
 
 
 def _check_unique(files: tuple[ConfigFile, ...]) -> None:
@@ -176,9 +213,7 @@ def _problems_of_shape(file: ConfigFile) -> Iterator[ConfigError]:
 
 
 def _jobs_in(file: ConfigFile) -> dict[str, Any]:
-    if not isinstance(file.jobs, Mapping):
-        return {}
-    return {str(name): value for name, value in file.jobs.items()}
+    return dict(file.jobs) if isinstance(file.jobs, Mapping) else {}
 
 
 def _place_in(file: ConfigFile, name: str) -> Place:

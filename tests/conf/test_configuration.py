@@ -90,6 +90,74 @@ def test_a_directory_that_is_a_file_is_an_error(home: Path) -> None:
     assert "a directory of files" in raised.value.hint
 
 
+@pytest.mark.parametrize("kind", ["pipe", "directory", "link to nothing", "link in a circle"])
+def test_what_is_no_file_in_the_directory_is_an_error(home: Path, kind: str) -> None:
+    """None may be left out, since a job may be in it, and a pipe would be waited for."""
+    path = home / ".bakthat.d/web.yml"
+    path.parent.mkdir()
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "directory":
+            path.mkdir()
+        case "link to nothing":
+            path.symlink_to(home / "missing")
+        case "link in a circle":
+            path.symlink_to(path)
+    with pytest.raises(ConfigError) as raised:
+        read_configuration()
+    assert str(raised.value).startswith(f"cannot read {path}: ")
+    assert "remove it" in raised.value.hint
+
+
+def test_a_link_to_a_file_in_the_directory_is_read(home: Path) -> None:
+    path = write(home / "web.yml", "jobs: {web: {sources: [/a]}}\n")
+    (home / ".bakthat.d").mkdir()
+    (home / ".bakthat.d/web.yml").symlink_to(path)
+    assert list(read_configuration().unchecked_jobs) == ["web"]
+
+
+def test_a_file_whose_name_ends_otherwise_is_told_of(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(home / ".bakthat.d/web.yaml", "jobs: {web: {sources: [/a]}}\n")
+    assert not read_configuration().unchecked_jobs
+    assert caplog.messages == [f"{path} is not read: its name does not end in .yml"]
+
+
+@pytest.mark.parametrize("name", ["on", "yes", "1_0", "0x10", "12:30", "2024-01-01", "null"])
+def test_a_job_has_the_name_that_is_written(home: Path, name: str) -> None:
+    write(home / ".bakthat.yml", f"default: {{}}\njobs:\n  {name}: {{sources: [/a]}}\n")
+    found = read_configuration()
+    assert list(found.jobs) == [name]
+    assert found.job(name).place.endswith(":3")
+
+
+def test_two_jobs_with_names_of_one_value_are_refused(home: Path) -> None:
+    text = "default: {}\njobs:\n  1: {sources: [/a]}\n  0x1: {sources: [/b]}\n"
+    write(home / ".bakthat.yml", text)
+    with pytest.raises(ConfigError, match="a key that occurs twice"):
+        read_configuration()
+
+
+def test_a_job_without_a_profile_needs_the_default_one(home: Path) -> None:
+    path = write(home / ".bakthat.yml", "other: {}\njobs: {nightly: {sources: [/a]}}\n")
+    with pytest.raises(ConfigError) as raised:
+        read_configuration().job("nightly")
+    assert str(raised.value) == (
+        f"{path}:2: job 'nightly': it names no profile, and there is no profile 'default' "
+        "(there are: other)"
+    )
+    assert raised.value.hint == "name one, such as profile: other"
+
+
+def test_a_job_beside_no_profile_at_all_is_an_error(home: Path) -> None:
+    write(home / ".bakthat.yml", "jobs: {nightly: {sources: [/a]}}\n")
+    with pytest.raises(ConfigError, match=r"\(there are: none\)") as raised:
+        read_configuration().job("nightly")
+    assert raised.value.hint == "write one that says where to, or create it with: bakthat configure"
+
+
 def test_a_job_that_there_is_not_is_named_with_the_nearest(home: Path) -> None:
     path = write(home / ".bakthat.yml", "default: {}\njobs: {nightly: {sources: [/a]}}\n")
     with pytest.raises(ConfigError) as raised:

@@ -93,6 +93,8 @@ def file_of(path: Path, data: bytes) -> ConfigFile:
         document = parse(text)
         profiles = _profiles_of(document, path)
         jobs = profiles.pop(JOBS, None)
+        if isinstance(jobs, Mapping):
+            jobs = document.items(JOBS)
     except YamlError as exc:
         where = str(path) if exc.line is None else f"{path}:{exc.line}"
         raise ConfigError(f"{where}: {exc}", hint=exc.hint) from exc

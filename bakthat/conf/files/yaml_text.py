@@ -57,15 +57,18 @@ class Document:
     root: yaml.Node | None = field(repr=False)
     """The node of the content, in which merge keys (``<<``) are resolved."""
 
-    def items(self) -> dict[str, Any]:
-        """Return the items of the content, which is a mapping; its keys as they are written.
+    def items(self, key: str | None = None) -> dict[str, Any]:
+        """Return the items of the content, or of a *key* of it; their keys as they are written.
 
-        Raises YamlError.
+        That is a mapping. Raises YamlError.
         """
-        names = _keys_of(self.root)
-        if len(names) != len(self.content):  # 1 and 0x1 are the same number
+        node, content = self.root, self.content
+        if key is not None:
+            node, content = _keys_of(node)[key][1], content[key]
+        names = _keys_of(node)
+        if len(names) != len(content):  # 1 and 0x1 are the same number
             raise YamlError("a key that occurs twice", hint="remove one of the two")
-        return dict(zip(names, self.content.values(), strict=True))
+        return dict(zip(names, content.values(), strict=True))
 
     def line_of(self, *path: str | int) -> int | None:
         """Return the number of the line with what *path* leads to; None without that.
