@@ -15,6 +15,8 @@ from bakthat.system.text import printable, to_native
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _URL_PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@")
+_URL_OPTIONS = re.compile(r"\?(?!host=[^&;]*$).*")
+"""All but the only option that there is. A password is often given as another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,9 @@ class JobSource:
         """What a message calls it: its path, its URL without the password, or its name."""
         if self.command:
             return f"the command for {printable(self.name or '')}"
-        shown = _URL_PASSWORD.sub(r"\1@", self.path) if self.is_url else self.path
-        return printable(shown)
+        if not self.is_url:
+            return printable(self.path)
+        return printable(_URL_OPTIONS.sub("?…", _URL_PASSWORD.sub(r"\1@", self.path)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +75,10 @@ class JobDrill:
 
     every: int
     """Seconds."""
-    into: str | None = None
-    via: str | None = None
-    check: tuple[str, ...] = ()
-    check_command: str | None = None
+    into: str | None = field(default=None, repr=False)
+    via: str | None = field(default=None, repr=False)
+    check: tuple[str, ...] = field(default=(), repr=False)
+    check_command: str | None = field(default=None, repr=False)
     scratch: str | None = None
 
 

@@ -38,7 +38,13 @@ jobs:
     on_error: ["mail -s 'backup failed' root"]
     rotate: true
     check: {every: 1W, sample: 5%}
-    drill: {every: 1M, into: "postgresql://localhost", check: SELECT 1, scratch: scratch}
+    drill:
+      every: 1M
+      into: "postgresql://drill:secret@localhost"
+      via: docker exec -i scratch
+      check: SELECT 1
+      check_command: curl -u secret localhost
+      scratch: scratch
     max_age: 26h
     notify: [bakthat.notify.Webhook]
   small: {sources: [/etc], tags: , check: , max_age: }
@@ -98,13 +104,29 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
 
 def test_a_job_says_where_it_is(tmp_path: Path) -> None:
     path = write(tmp_path, EXAMPLE)
-    assert load_jobs(path)["small"].place == f"{path}:22"
+    assert load_jobs(path)["small"].place == f"{path}:28"
 
 
 def test_nothing_that_may_be_secret_is_in_the_representation(tmp_path: Path) -> None:
     text = repr(jobs_in(tmp_path, EXAMPLE)["nightly"])
-    for hidden in ("secret", "ldapsearch", "systemctl", "mail", "docker"):
+    for hidden in ("secret", "ldapsearch", "systemctl", "mail", "docker", "SELECT"):
         assert hidden not in text
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("postgresql://backup:secret@db1/*", "postgresql://backup@db1/*"),
+        ("mysql://backup:sec/r@t@db1/shop", "mysql://backup@db1/shop"),
+        ("redis://:secret@db1", "redis://@db1"),
+        ("postgresql:///shop?host=/run/postgresql", "postgresql:///shop?host=/run/postgresql"),
+        ("postgresql://db1/shop?password=secret&user=backup", "postgresql://db1/shop?…"),
+        ("postgresql://db1/shop?host=/run&password=secret", "postgresql://db1/shop?…"),
+        ("mysql://backup:sec?r#t@db1/shop", "mysql://backup@db1/shop"),
+    ],
+)
+def test_no_message_calls_a_source_by_its_password(url: str, text: str) -> None:
+    assert JobSource(path=url).text == text
 
 
 @pytest.mark.parametrize(
