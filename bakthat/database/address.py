@@ -95,7 +95,7 @@ def parse_address(text: str) -> DatabaseAddress:
 
     found = _SCHEME.match(text)
     if found is None:
-        raise ConfigError("it does not begin with a scheme", hint=_EXAMPLE)
+        raise ConfigError("it does not begin with a scheme such as 'postgresql'", hint=_EXAMPLE)
     scheme = found[1].lower()
     if scheme not in KINDS:
         known = ", ".join(f"{each}://" for each in KINDS)
@@ -106,7 +106,9 @@ def parse_address(text: str) -> DatabaseAddress:
     kind = KINDS[scheme]
     rest = text[found.end() :]
     if not text.isprintable() or " " in text:
-        raise ConfigError("it holds white space or a control character", hint="write %20 for ' '")
+        raise ConfigError(
+            "an address has no white space and no control character", hint="write %20 for ' '"
+        )
     if "#" in rest:
         raise ConfigError("it holds a '#'", hint="write %23 for '#' in a password")
     if _PERCENT.search(rest):
@@ -117,7 +119,7 @@ def parse_address(text: str) -> DatabaseAddress:
         port = parts.port
     except ValueError as exc:
         raise ConfigError(
-            "its host or its port is not valid",
+            "its host is no name, or its port is no number up to 65535",
             hint="in a password, write %40 for '@', %3A for ':' and %2F for '/'",
         ) from exc
     name = parts.path.removeprefix("/")

@@ -64,7 +64,7 @@ def server_error(address: DatabaseAddress, exc: Exception) -> CatalogError:
     if code in _AWAY or code[:2] == "08" or (not code and _is_about_connection(cause)):
         return ServerAwayError(
             f"the server of the catalog {name} does not answer: {reason}",
-            hint=f"see whether it runs and can be reached: {_how_to_ping(address)}",
+            hint=f"check that it runs and can be reached: {_how_to_ping(address)}",
         )
     return CatalogError(f"cannot use the catalog {name}: {reason}", hint=_hint_of(cause))
 

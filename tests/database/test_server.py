@@ -98,7 +98,7 @@ def test_a_server_that_does_not_run_is_said(scheme: str) -> None:
         f"the server of the catalog {scheme}://bakthat@127.0.0.1:{port}/c does not answer"
         in str(error)
     )
-    assert error.hint.startswith("see whether it runs and can be reached: ")
+    assert error.hint.startswith("check that it runs and can be reached: ")
     assert f" 127.0.0.1 -{'p' if scheme == 'postgresql' else 'P'} {port}" in error.hint
 
 
@@ -320,7 +320,7 @@ def test_a_block_whose_connection_is_lost_changes_nothing(
     add(postgresql, row("c.1"))
     with pytest.raises(CatalogError, match="does not answer: terminating connection") as caught:
         write_around(postgresql, lose)
-    assert caught.value.hint.startswith("see whether it runs")
+    assert caught.value.hint.startswith("check that it runs")
     with pytest.raises(CatalogError, match="does not answer"):
         write_and_lose()
     with pytest.raises(ValueError, match="mine"):
