@@ -22,11 +22,11 @@ def preview(session: Session, loaded: LoadedProfile, job: Job, report: JobReport
     A database is asked whether it could be dumped; a command is not run.
     """
     for each in report.sources:
-        each.is_dry_run = True
         try:
             _look_at(session, each.source)
         except Exception as exc:  # noqa: BLE001  # the other sources are looked at too
             each.problems.append(named(error_of(exc), report.job, each.source.text))
+        each.is_stored = not each.problems
         try:
             _foresee(session, loaded, job, report, each)
         except Exception as exc:  # noqa: BLE001  # see above

@@ -35,7 +35,9 @@ class SourceReport:
     rotated: list[models.Backups] = field(default_factory=list)
     """Those that rotation has deleted; in a dry run, those that it would delete now."""
     problems: list[BakthatError] = field(default_factory=list)
-    is_dry_run: bool = False
+    is_stored: bool = False
+    """Whether each of its backups was made, whatever has failed after that; in a dry run, whether
+    nothing speaks against them."""
 
     @property
     def is_locked(self) -> bool:
@@ -44,8 +46,8 @@ class SourceReport:
 
     @property
     def is_good(self) -> bool:
-        """Whether each of its backups was made, or in a dry run nothing speaks against them."""
-        return bool(self.backups or self.is_dry_run) and not self.problems
+        """Whether each of its backups was made, and nothing has failed after that."""
+        return self.is_stored and not self.problems
 
     @property
     def outcome(self) -> JobOutcome:

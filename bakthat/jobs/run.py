@@ -222,6 +222,7 @@ class _JobRun:
         about = report.source.text
         with self._step("backup", report.problems, report.backups, about=about):
             back_up(loaded, job, report.source, self._progress)
+        report.is_stored = bool(report.backups) and not report.problems
         for entry in report.backups if job.rotate else ():
             why = why_not_rotated(entry)
             if why:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_one_line_says_what_became_of_each_source_and_one_what_became_of_all(
     assert [re.sub(r" \(\d+ B\)(?=:)", "", each) for each in lines if "ored" in each] == [
         f"nightly: stored as one.DATE.tgz: 1 file (5 B) on local {store}",
         f"empty: stored as two.DATE.tgz: 1 file (5 B) on local {store}",
-        "Ran 2 jobs: 2 of 3 sources stored, 1 failed: 2 files (10 B)",
+        "Ran 2 jobs, 1 failed: 2 of 3 sources stored: 2 files (10 B)",
     ]
 
 
@@ -79,6 +80,7 @@ def test_the_lines_of_json_are_those_of_the_contract(night: Night, user: Command
     assert (daily["outcome"], daily["stored"]) == ("done", [stored["stored_filename"]])
     assert (daily["drilled"], daily["wrong"]) == ([stored["stored_filename"]], 0)
     assert (summary["jobs"], summary["sources"], summary["failed"]) == (2, 3, 1)
+    assert summary["jobs_failed"] == 1
     assert (summary["rotated"], summary["files"]) == (1, 2)
 
 
@@ -105,13 +107,29 @@ def test_a_dry_run_says_what_would_be_done(night: Night, user: CommandLine) -> N
         "  drill is due: one\n"
     )
     assert untimed(done.stderr).splitlines()[-1] == (
-        "Looked at 1 job: 1 of 2 sources would be stored, 1 failed, 1 backup would be rotated away"
+        "Looked at 1 job, 1 would fail: 1 of 2 sources would be stored, "
+        "1 backup would be rotated away"
     )
     lines = checked_lines(user.run("run", "--dry-run", "--json"), "run")
     assert [each["message_type"] for each in lines] == ["error", "job", "summary"]
     assert lines[1]["rotated"] == names[:1]
     assert lines[1]["check_due"] == lines[1]["drill_due"] == ["one"]
     assert len(bakthat.ls()) == 2
+
+
+@pytest.mark.parametrize("job", [{"rotate": True}, {"rotat": True}, {"after": "exit 1"}])
+def test_the_summary_says_that_a_job_failed_and_what_is_stored_of_it(
+    night: Night, user: CommandLine, job: dict[str, Any]
+) -> None:
+    """A backup that is stored is so, and a job that could not begin has failed."""
+    night.write(nightly={"sources": [night.source("one")], **job})
+    stored = "rotat" not in job
+    done = user.run("run")
+    assert done.code == 1
+    said = "1 of 1 source stored" if stored else "0 of 0 sources stored"
+    assert untimed(done.stderr).splitlines()[-1].startswith(f"Ran 1 job, 1 failed: {said} (")
+    *_, summary = checked_lines(user.run("run", "--json"), "run")
+    assert (summary["jobs"], summary["jobs_failed"]) == (1, 1)
 
 
 def test_the_exit_code_tells_the_worst(night: Night, user: CommandLine) -> None:

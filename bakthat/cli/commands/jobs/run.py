@@ -172,14 +172,18 @@ def _summary_of(reports: Sequence[JobReport], seconds: float, *, dry_run: bool) 
     failed = sum(each.outcome is JobOutcome.FAILED for each in sources)
     locked = sum(each.outcome is JobOutcome.LOCKED for each in sources)
     rotated = sum(len(each.rotated) for each in sources)
+    jobs_failed = sum(each.outcome is JobOutcome.FAILED for each in reports)
+    stored = sum(each.is_stored for each in sources)
     would = "would be " if dry_run else ""
-    stored = f"{len(sources) - failed - locked} of {counted(len(sources), 'source')}"
-    done = [f"{stored} {would}stored"]
-    done += [f"{count} {what}" for count, what in ((failed, "failed"), (locked, "locked")) if count]
+    done = [f"{stored} of {counted(len(sources), 'source')} {would}stored"]
+    if locked:
+        done.append(f"{locked} left to another run")
     if rotated:
         done.append(f"{counted(rotated, 'backup')} {would}rotated away")
-    jobs = counted(len(reports), "job")
-    said = f"{'Looked at' if dry_run else 'Ran'} {jobs}: {', '.join(done)}"
+    said = f"{'Looked at' if dry_run else 'Ran'} {counted(len(reports), 'job')}"
+    if jobs_failed:
+        said += f", {jobs_failed} {'would fail' if dry_run else 'failed'}"
+    said += f": {', '.join(done)}"
     return Summary(
         said,
         seconds,
@@ -189,6 +193,7 @@ def _summary_of(reports: Sequence[JobReport], seconds: float, *, dry_run: bool) 
         warnings=sum(each.warning_count for each in backups),
         facts={
             "jobs": len(reports),
+            "jobs_failed": jobs_failed,
             "sources": len(sources),
             "failed": failed,
             "locked": locked,
