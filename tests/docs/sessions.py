@@ -456,4 +456,7 @@ def changeless(line: str) -> str:
     if row:
         line = re.sub(r"\b\d+(\.\d)? K?B", "SIZE", re.sub(r"((?:local|s3|glacier) +)[^ ]+(?= +\d)",
                                                         r"\1HOST", line))  # fmt: skip
+    if re.match(r"(ok|WRONG) ", line):  # a set of status: its size, trend and bars
+        line = re.sub(r"\b\d+(\.\d)? K?B( +[+-]\d+%)?( +[▁-█]+)?", "SIZE", line)
+        line = re.sub(r"\b\d+ min\b", "AGE", line)
     return " ".join(line.split())

@@ -38,6 +38,7 @@ OTHERWISE = {
     "containers": "tests/docs/test_containers.py uses its files",
     "notify": "tests/docs/test_guide.py uses its profiles",
     "helpers": "tests/docs/test_helpers_page.py runs its scripts",
+    "fleet": "tests/docs/test_fleet_page.py reads its snippets",
 }
 """The pages that are no sessions, and what runs their examples."""
 PROGRAMS = ("age", "age-keygen", "jq", "restic", "duplicity", "systemd-analyze")
@@ -241,7 +242,7 @@ def install_by_pipx(machine: Machine, command: str) -> None:
 def server(world: World) -> Check:
     rclone(world)
     write_site(world)
-    world.write("/etc/hostname", "web1\n")
+    world.write("/etc/hosts", "127.0.0.1 localhost\n")
     listener = world.servers.enter_context(http_listener())
     world.reader.places["https://hc-ping.com/your-uuid-here"] = f"{listener.url}/your-uuid-here"
 
@@ -271,6 +272,16 @@ def jobs(world: World) -> None:
     settings = systemd.units / "bakthat-.service.d"
     settings.mkdir()
     (settings / "clone.conf").write_text(f"[Service]\nEnvironment=PYTHONPATH={PROJECT}\n")
+
+
+@page
+def monitoring(world: World) -> None:
+    rclone(world)
+    write_site(world)
+    world.write("/etc/hosts", "127.0.0.1 localhost\n")
+    machine = world.reader.machine()
+    machine.path("/usr/local/bin/bakthat").symlink_to(machine.program("bakthat"))
+    machine.path("/var/lib/node-exporter").mkdir(parents=True)
 
 
 DOCKER = """#!/bin/sh

@@ -25,6 +25,7 @@ from bakthat.helper import KeyValue
 from bakthat.operations.status.set_status import SetStatus
 from bakthat.operations.status.storage import status_of_hosts
 from bakthat.session.session import Session
+from tests.docs.sessions import DOCS, blocks_of
 from tests.support.fault_proxy import FaultProxy
 from tests.support.fleet import DAY, ETC, Fleet, index_description
 from tests.support.iam import CheckedServer, checked_server
@@ -32,6 +33,7 @@ from tests.support.profiles import Conf
 from tests.support.servers import S3Server, s3_backend
 
 NOW = 1_795_000_000
+PAGE = DOCS / "how-to" / "fleet.rst"
 
 
 class FleetSession(Session):
@@ -133,10 +135,12 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckedServer]
 
 
 @pytest.mark.slow
-def test_a_key_that_may_list_and_get_is_enough(
+def test_the_policy_of_the_page_is_enough(
     checked: CheckedServer, isolated_environment: Path, tree: Path
 ) -> None:
-    conf = checked.allowing(["s3:ListBucket", "s3:GetObject"], prefix="{host}/")
+    [policy] = [each for each in blocks_of(PAGE) if each.caption == "monitor-policy.json"]
+    statements = json.loads(policy.text.replace("my-backups", "{bucket}"))["Statement"]
+    conf = checked.conf(*statements, prefix="{host}/")
     writer = {
         **conf,
         "access_key": checked.server.access_key,

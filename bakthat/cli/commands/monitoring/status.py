@@ -192,4 +192,4 @@ def _bars(sizes: Sequence[int]) -> str:
     if len(sizes) < 2 or "utf" not in str(sys.stdout.encoding).lower():
         return ""
     most = max(*sizes, 1)
-    return "".join(_BARS[(len(_BARS) - 1) * each // most] for each in sizes)
+    return "".join(_BARS[round((len(_BARS) - 1) * each / most)] for each in sizes)
