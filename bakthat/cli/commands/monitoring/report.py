@@ -95,8 +95,8 @@ def report(
 def _print_sets(report: Report) -> None:
     header = (
         "SET",
-        "HOST",
         "WHERE",
+        "HOST",
         f"LAST ({text.shown_zone()})",
         "MADE",
         "GAPS",
@@ -114,8 +114,8 @@ def _print_sets(report: Report) -> None:
 def _row(found: SetFacts) -> tuple[str, ...]:
     return (
         found.name,
-        found.host,
         found.backend,
+        found.host,
         "never" if found.newest is None else text.shown_time(found.newest),
         str(len(found.backups)),
         "?" if found.expected.max_age is None else str(len(found.missed)),
