@@ -10,12 +10,17 @@ from typing import Any
 import pytest
 import yaml
 
+from bakthat import models
 from bakthat.cli.app import described_commands
 from bakthat.cli.run import SUBJECTS
 from bakthat.conf import configuration as conf_module
 from bakthat.conf import load_profile, read_configuration
+from bakthat.database.address import location_of
+from bakthat.errors import CatalogError
 from bakthat.operations.configuration.check import check_configuration
 from tests.docs.sessions import DOCS, blocks_of
+from tests.support.catalogs import PostgresqlCatalogs
+from tests.test_models import HERE, add, row
 
 PAGE = DOCS / "how-to" / "fleet.rst"
 assert SUBJECTS  # they are registered
@@ -92,6 +97,28 @@ def test_each_task_of_the_play_has_a_name_and_one_module() -> None:
     for task in play["tasks"]:
         assert task["name"]
         assert len([key for key in task if key.startswith("ansible.builtin.")]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.needs("postgres", "psql")
+def test_the_roles_of_a_shared_catalog_may_what_they_should(
+    postgresql_catalogs: PostgresqlCatalogs,
+) -> None:
+    (script,) = (each.text for each in blocks_of(PAGE) if each.caption == "shared-catalog.sql")
+    postgresql_catalogs.sql("postgres", script)
+    owner = postgresql_catalogs.address("bakthat", "bakthat", "YOURPASSWORD")
+    reader = postgresql_catalogs.address("bakthat", "bakthat_monitor", "ANOTHERPASSWORD")
+    add(owner, row("my.1"))
+    with models.catalog(reader):
+        assert [each.stored_filename for each in models.Backups.search("", HERE)] == ["my.1"]
+    with pytest.raises(CatalogError, match="permission denied"):
+        add(reader, row("my.2"))
+
+
+def test_the_address_of_a_shared_catalog_is_valid() -> None:
+    (profile,) = snippet("/etc/bakthat/30-catalog.yml").values()
+    address = location_of(profile["database"])
+    assert str(address) == "postgresql://bakthat@db.example.com/bakthat"
 
 
 def test_user_data_begins_as_cloud_init_demands() -> None:

@@ -172,6 +172,26 @@ def test_one_that_stays_away_leaves_a_backup_that_sync_lists(
     assert all(each.is_good for each in bakthat.check(conf=conf, read_data=True))
 
 
+@pytest.mark.parametrize("catalog", ["postgresql"], indirect=True)
+def test_a_file_takes_its_place_while_it_is_away(
+    user: CommandLine, tree: Path, out: Path, postgresql_catalogs: PostgresqlCatalogs
+) -> None:
+    assert user.run("backup", "mydir", "--prompt", "no").code == 0
+    meanwhile = {"BAKTHAT_DATABASE": str(user.home / "meanwhile.sqlite")}
+    postgresql_catalogs.stop()
+    try:
+        done = user.run("restore", "mydir", "-o", out)
+        assert (done.code, "Traceback" in done.stderr) == (1, False)
+        assert "does not answer" in done.stderr
+        assert not out.exists()
+        assert user.run("sync", env=meanwhile).code == 0
+        done = user.run("restore", "mydir", "-o", out, env=meanwhile)
+        assert done.code == 0, done.stderr
+    finally:
+        postgresql_catalogs.start()
+    assert (out / "mydir" / "a.txt").read_text() == "hello"
+
+
 # Several hosts
 
 
