@@ -106,12 +106,16 @@ class _ServerCatalog(peewee.Database):
                     f"the database {self.location} has a table {foreign[0]} that is not bakthat's",
                     hint="name a database that has nothing but the catalog",
                 )
+            self._check_new()
             self._version = None
             if tables.SCHEMA in there and self.schema_version() == version:
                 return
             for statement in tables.statements(self.location.kind, version):
                 self.execute_sql(statement)
             self._version = version
+
+    def _check_new(self) -> None:
+        """Raise CatalogError where the tables could not hold every name."""
 
     def writing(self) -> contextlib.AbstractContextManager[Any]:
         """Return a transaction with the lock of the catalog; a nested one is a savepoint."""
@@ -139,6 +143,15 @@ class PostgresqlCatalog(_ServerCatalog, peewee.PostgresqlDatabase):
     def holds(self, column: peewee.Field, text: str) -> Any:
         """Return the condition that *column* contains *text*, compared by bytes."""
         return peewee.fn.STRPOS(column, text) > 0
+
+    def _check_new(self) -> None:
+        """Raise CatalogError where the tables could not hold every name."""
+        encoding = self.execute_sql("SHOW server_encoding").fetchone()[0]
+        if encoding != "UTF8":
+            raise CatalogError(
+                f"the database {self.location} has the encoding {encoding}, not UTF8",
+                hint=f"make another: createdb -E UTF8 -T template0 {self.location.name}",
+            )
 
     def _initialize_connection(self, connection: Any) -> None:
         locks, statements = self._patience, self._patience + STATEMENT_SECONDS

@@ -17,7 +17,13 @@ import pytest
 from bakthat import models, reservations
 from bakthat.database import address, server
 from bakthat.errors import BakthatError, CatalogError, ConfigError
-from tests.support.catalogs import ON_SERVERS, PASSWORD, NewCatalog, PostgresqlCatalogs
+from tests.support.catalogs import (
+    ON_SERVERS,
+    PASSWORD,
+    NewCatalog,
+    PostgresqlCatalogs,
+)
+from tests.support.catalogs import postgresql_catalogs as running_postgresql
 from tests.support.commandline import PROJECT
 from tests.support.servers import free_port
 from tests.test_models import HERE, add, row
@@ -80,6 +86,30 @@ def test_a_server_without_tls_is_refused_where_tls_is_asked_for(postgresql: str)
     error = error_in(f"{postgresql}?sslmode=require")
     assert "does not support SSL" in str(error)
     assert error.hint == "check sslmode and sslrootcert in the address"
+
+
+@pytest.mark.needs("openssl")
+def test_tls_is_checked_by_the_certificate_that_the_address_names(tmp_path: Path) -> None:
+    own, other = (certificate(tmp_path / name) for name in ("own", "other"))
+    with running_postgresql() as running:
+        running.use_tls(*own)
+        catalog = running()
+        whole = f"{catalog}?sslmode=verify-full&sslrootcert="
+        add(f"{whole}{own[0]}", row("a.1"))
+        error = error_in(f"{whole}{other[0]}")
+        assert "cannot connect to the catalog" in str(error)
+        assert "certificate verify failed" in str(error)
+        assert names_in(f"{catalog}?sslmode=require") == ["a.1"]
+
+
+def certificate(directory: Path) -> tuple[Path, Path]:
+    """Make a certificate for the loopback address, and its key."""
+    directory.mkdir()
+    made = directory / "server.crt", directory / "server.key"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=catalog", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command, "-out", made[0], "-keyout", made[1]], check=True, capture_output=True)
+    return made
 
 
 @pytest.mark.parametrize("option", ["nonsense=1", "connect_timeout=soon"])
@@ -160,6 +190,16 @@ def test_a_database_of_something_else_is_left_alone(
     assert postgresql_catalogs.sql(name, "SELECT * FROM jobs") == "x\n"
     tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
     assert postgresql_catalogs.sql(name, tables) == "1\n"
+
+
+def test_a_database_that_cannot_hold_every_name_is_refused(
+    postgresql_catalogs: PostgresqlCatalogs,
+) -> None:
+    script = "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'"
+    postgresql_catalogs.sql("postgres", script)
+    error = error_in(postgresql_catalogs.address("latin"))
+    assert str(error).endswith("/latin has the encoding LATIN1, not UTF8")
+    assert error.hint.endswith("createdb -E UTF8 -T template0 latin")
 
 
 def test_tables_that_a_killed_process_did_not_finish_are_made(

@@ -61,6 +61,18 @@ class PostgresqlCatalogs:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def use_tls(self, certificate: Path, key: Path) -> None:
+        """Offer TLS with a certificate and its key."""
+        data = self._home / "data"
+        owner = data.stat()
+        for source, name in ((certificate, "server.crt"), (key, "server.key")):
+            place = data / name
+            place.write_bytes(source.read_bytes())
+            place.chmod(0o600)
+            os.chown(place, owner.st_uid, owner.st_gid)
+        self.sql("postgres", "ALTER SYSTEM SET ssl = on")
+        self.sql("postgres", "SELECT pg_reload_conf()")
+
     def stop(self, mode: str = "fast") -> None:
         """Stop the server: ``fast`` ends all connections, ``immediate`` is a crash."""
         self._control("stop", "-m", mode)
