@@ -128,7 +128,7 @@ def test_all_hosts_need_no_catalog(user: CommandLine) -> None:
     assert not (user.home / ".bakthat.sqlite").exists()
     done = user.run("status", "--all-hosts", "--host", "web3")
     assert done.code == 1
-    assert "there are no backups of web3 in " in done.stderr
+    assert "there are no backups of any set of web3 in " in done.stderr
 
 
 def test_an_unknown_set_and_a_wrong_interval_are_refused(user: CommandLine) -> None:

@@ -89,11 +89,8 @@ def status_of_hosts(
         found = pool.map(lambda each: look.status_of(each[0], each[1], max_age), sets)
         statuses = [each for each in found if each is not None]
     if not statuses:
-        of = f" of {printable(host)}" if host is not None else ""
-        called = f" called '{printable(filename)}'" if filename else ""
-        below = f" below {printable(session.shared_prefix)}" if session.shared_prefix else ""
         raise NoMatchError(
-            f"there are no backups{called}{of}{below} in {printable(backend.container)}",
+            f"there are no backups of {_wanted(filename, host)} in {printable(backend.container)}",
             hint="check the profile's prefix and container; bakthat show lists the catalog",
         )
     return sorted(statuses, key=lambda each: (each.host, each.name, each.source))
@@ -347,6 +344,12 @@ class _Look:
         self.steps += 1
         if self.progress is not None:
             self.progress(self.steps, max(self.total, self.steps))
+
+
+def _wanted(filename: str, host: str | None) -> str:
+    of = f" of {printable(host)}" if host is not None else ""
+    name = f"'{printable(filename)}'" if filename else "any set"
+    return f"{name}{of}"
 
 
 def _may_be_of(stem: str, filename: str) -> bool:

@@ -179,7 +179,7 @@ def test_a_missing_bucket_is_an_error_and_is_not_made(moto_conf: Conf) -> None:
 
 def test_an_empty_container_is_an_error(moto_conf: Conf) -> None:
     s3_backend(moto_conf).create_container()
-    with pytest.raises(NoMatchError, match="there are no backups in bakthat-") as caught:
+    with pytest.raises(NoMatchError, match="there are no backups of any set in bakthat-") as caught:
         bakthat.status(conf=moto_conf, all_hosts=True)
     assert caught.value.hint.startswith("check the profile's prefix and container")
 
