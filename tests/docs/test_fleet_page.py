@@ -116,7 +116,7 @@ def test_the_roles_of_a_shared_catalog_may_what_they_should(
 
 
 def test_the_address_of_a_shared_catalog_is_valid() -> None:
-    (profile,) = snippet("/etc/bakthat/30-catalog.yml").values()
+    (profile,) = snippet("/etc/bakthat/10-storage.yml, with the other keys").values()
     address = location_of(profile["database"])
     assert str(address) == "postgresql://bakthat@db.example.com/bakthat"
 
