@@ -33,6 +33,7 @@ from bakthat.hooks import Events
 from bakthat.jobs.backup import back_up, lock_path, rotate_set_of, why_not_rotated
 from bakthat.jobs.hooks import AFTER, BEFORE, ON_ERROR, run_hook, variables
 from bakthat.jobs.preview import preview
+from bakthat.jobs.reach import Reach
 from bakthat.jobs.report import JobOutcome, JobReport, SourceReport
 from bakthat.jobs.telling import error_of, named, tell, telling
 from bakthat.jobs.upkeep import check_due, check_set, drill_newest, due, problem_of, sets_of
@@ -77,8 +78,9 @@ def run_jobs(
     """
     configuration = read_configuration(config)
     reports = []
+    reach = Reach()
     for name in _chosen(configuration, [names] if isinstance(names, str) else names):
-        run = _JobRun(name, config, wait=wait, on_source=on_source, progress=progress)
+        run = _JobRun(name, config, reach, wait=wait, on_source=on_source, progress=progress)
         stopped = None
         if dry_run:
             run.preview(configuration)
@@ -116,6 +118,7 @@ class _JobRun:
         self,
         name: str,
         config: PathLike | None,
+        reach: Reach,
         *,
         wait: bool,
         on_source: Callable[[SourceReport], object] | None,
@@ -123,6 +126,7 @@ class _JobRun:
     ) -> None:
         self.report = JobReport(name)
         self._config = config
+        self._reach = reach
         self._wait = wait
         self._on_source = on_source
         self._progress = progress
@@ -192,7 +196,7 @@ class _JobRun:
         if problems:
             return
         for each in ready:
-            self._back_up(job, loaded, each)
+            self._back_up(job, session, each)
         sources = [each.source for each in ready if each.backups]
         if job.check is not None and sources:
             self._check(session, loaded, job.check, sources)
@@ -218,10 +222,12 @@ class _JobRun:
                 if each.problems:
                     self._say(each)
 
-    def _back_up(self, job: Job, loaded: LoadedProfile, report: SourceReport) -> None:
-        about = report.source.text
+    def _back_up(self, job: Job, session: Session, report: SourceReport) -> None:
+        about, loaded = report.source.text, session.loaded
         with self._step("backup", report.problems, report.backups, about=about):
+            self._reach.check(session)
             back_up(loaded, job, report.source, self._progress)
+        self._reach.note(session, report.problems)
         report.is_stored = bool(report.backups) and not report.problems
         for entry in report.backups if job.rotate else ():
             why = why_not_rotated(entry)

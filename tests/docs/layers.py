@@ -193,7 +193,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.operations.sync": ["report", "indexes", "operation"],
     "bakthat.jobs": [
-        "backup report schedule telling upkeep",
+        "backup reach report schedule telling upkeep",
         "hooks preview",
         "run",
     ],

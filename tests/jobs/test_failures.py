@@ -15,11 +15,13 @@ import pytest
 import bakthat
 from bakthat.errors import CatalogError, LockedError, StorageError
 from bakthat.jobs.backup import lock_path
-from bakthat.jobs.report import JobOutcome
+from bakthat.jobs.report import JobOutcome, SourceReport
 from bakthat.session.session import Session
 from bakthat.system.locks import held
+from tests.support.fault_proxy import FaultProxy, Reset
 from tests.support.needs import as_root, mounted
 from tests.support.nights import Night, messages, sets
+from tests.support.profiles import Conf
 from tests.support.servers import free_port
 from tests.test_database import fill
 
@@ -68,6 +70,38 @@ def test_a_storage_that_is_down_fails_all_sources_soon(
     assert night.moments() == ["before", "after", "on_error"]
     assert len(night.seen("on_error")[0]["FAILED_SOURCES"].split("\n")) == 3
     assert report.check_due == report.drill_due == []
+
+
+def test_a_storage_that_is_down_is_tried_once_for_each_further_source(
+    night: Night, moto_proxy: FaultProxy, proxied_conf: Conf
+) -> None:
+    """Else a silent one would cost minutes for each, and ``after`` would wait for hours."""
+    attempts = 4
+    night.conf.update({**proxied_conf, "default_destination": "s3", "attempts": attempts})
+    night.write(
+        first={"sources": [night.source("one"), night.source("two")]},
+        second={"sources": [night.source("three")]},
+    )
+    moto_proxy.on("*", "", Reset())
+    counts: list[int] = []
+    reports = bakthat.run_jobs(on_source=lambda _: counts.append(len(moto_proxy.requests)))
+    assert [each.outcome for each in reports] == [JobOutcome.FAILED] * 2
+    assert counts == [attempts, attempts + 1, attempts + 2]
+
+
+def test_a_storage_that_is_back_is_used_again(
+    night: Night, moto_proxy: FaultProxy, proxied_conf: Conf
+) -> None:
+    night.conf.update({**proxied_conf, "default_destination": "s3", "attempts": 2})
+    night.write(nightly={"sources": [night.source(name) for name in ("one", "two", "three")]})
+    moto_proxy.on("*", "", Reset())
+
+    def mend(report: SourceReport) -> None:
+        if report.source.path.endswith("two"):
+            moto_proxy.rules.clear()
+
+    report = night.run(on_source=mend)
+    assert [each.outcome.value for each in report.sources] == ["failed", "failed", "done"]
 
 
 # Disks
