@@ -262,8 +262,8 @@ class Nights:
             found += [each.stored_filename for each in fresh]
             if len(fresh) > 1 or not (fresh or was_killed):
                 problems.append(f"{path.name} has {len(fresh)} new backups")
-            if len(listed) > KEPT + 1:  # one that was killed has not rotated
-                problems.append(f"{path.name} has {len(listed)} backups, and was never rotated")
+            if len(listed) > KEPT + was_killed:  # one that was killed has not rotated
+                problems.append(f"{path.name} has {len(listed)} backups, and was not rotated")
             for each in fresh:
                 with tempfile.TemporaryDirectory() as scratch:
                     bakthat.restore(each.stored_filename, conf=conf, output=Path(scratch))
