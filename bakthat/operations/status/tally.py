@@ -9,10 +9,8 @@ from bakthat.backends.base import StoredObject
 from bakthat.operations.status.set_status import MOST_SIZES
 from bakthat.policy.newest import is_in_the_future, newest_key
 
-_MOST_SPACED = 4
-_STRIDE = 3
-"""Of more than that, each third stays, so that there are two to four in the end. The number is odd:
-of two sets whose backups alternate, both are among them."""
+_MOST_SPACED = 8
+"""Of more than that, each second stays."""
 
 
 @dataclass(slots=True)
@@ -35,8 +33,8 @@ class Tally:
         if self.count % self._stride == 0:
             self._spaced.append(stored)
             if len(self._spaced) > _MOST_SPACED:
-                self._spaced = self._spaced[::_STRIDE]
-                self._stride *= _STRIDE
+                self._spaced = self._spaced[::2]
+                self._stride *= 2
         self.count += 1
         if len(self._newest) < MOST_SIZES:
             heapq.heappush(self._newest, item)
@@ -61,7 +59,11 @@ class Tally:
 
     @property
     def probes(self) -> list[StoredObject]:
-        """The two newest backups, the oldest, and some between, each once."""
+        """The two newest backups, the oldest, and one from the middle of the listing, each once.
+
+        Of two sets whose backups alternate, both are among the newest two.
+        """
         oldest = [] if self._oldest is None else [self._oldest[2]]
-        found = {each.key: each for each in (*self.newest[:2], *oldest, *self._spaced)}
+        middle = self._spaced[len(self._spaced) // 2 :][:1]
+        found = {each.key: each for each in (*self.newest[:2], *oldest, *middle)}
         return list(found.values())
