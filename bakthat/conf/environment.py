@@ -31,6 +31,7 @@ _CREDENTIAL_PREFIX = "bakthat."
 HOOK_VARIABLES: Mapping[str, str] = {
     "BAKTHAT_JOB": "The name of the job",
     "BAKTHAT_HOOK": "``before``, ``after`` or ``on_error``",
+    "BAKTHAT_RUN": "For bakthat itself: to which runs of jobs the command belongs",
     "BAKTHAT_SOURCES": "The sources of the job: paths, URLs without a password, names of commands",
     "BAKTHAT_RESULT": "Not for ``before``: ``done``, ``incomplete``, ``failed`` or ``locked``",
     "BAKTHAT_ERROR": "Not for ``before``: the first error, in one line; or empty",

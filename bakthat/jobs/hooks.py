@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
+from bakthat.conf import LoadedJob
 from bakthat.errors import HookError
 from bakthat.jobs.report import JobOutcome, JobReport
 from bakthat.system.programs import RunningProgram, shell_program
@@ -12,19 +16,42 @@ from bakthat.system.text import printable, reason_of
 
 BEFORE, AFTER, ON_ERROR = "before", "after", "on_error"
 
+_RUN = "BAKTHAT_RUN"
 _MOST_BYTES = 64 * 1024
 """Of the lines of one variable. The system takes no variable above 128 KiB, and the later lines of
 a list are missed less than the command."""
 
 
-def variables(moment: str, report: JobReport) -> dict[str, str]:
-    """Return what the commands of a *moment* get in their environment.
+class OuterRun(NamedTuple):
+    """A run in one of whose commands this process is."""
+
+    process: int
+    job: str
+    """What :func:`id_of_job` returned."""
+
+
+def outer_runs() -> tuple[OuterRun, ...]:
+    """Return the runs in whose commands this process is, the outermost first."""
+    found = (each.partition(":") for each in os.environ.get(_RUN, "").split())
+    return tuple(OuterRun(int(process), job) for process, _, job in found if process.isdecimal())
+
+
+def id_of_job(job: LoadedJob) -> str:
+    """Return what identifies a job for the commands of its run."""
+    file = job.place.rpartition(":")[0]
+    return hashlib.sha256(f"{file}\0{job.name}".encode(errors="surrogateescape")).hexdigest()[:12]
+
+
+def variables(moment: str, report: JobReport, job: str) -> dict[str, str]:
+    """Return what the commands of a *moment* of the *job*, an id, get in their environment.
 
     :data:`bakthat.conf.HOOK_VARIABLES` describes it.
     """
+    runs = (*outer_runs(), OuterRun(os.getpid(), job))
     found = {
         "BAKTHAT_JOB": printable(report.job),
         "BAKTHAT_HOOK": moment,
+        _RUN: " ".join(f"{each.process}:{each.job}" for each in runs),
         "BAKTHAT_SOURCES": _lines(each.source.text for each in report.sources),
     }
     if moment == BEFORE:

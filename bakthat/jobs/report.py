@@ -99,9 +99,10 @@ class JobReport:
     @property
     def outcome(self) -> JobOutcome:
         """How the job went: as badly as the worst of it."""
-        if self.problems:
-            return JobOutcome.FAILED
         found = {each.outcome for each in self.sources}
+        for each in self.problems:
+            is_locked = isinstance(each, LockedError)
+            found.add(JobOutcome.LOCKED if is_locked else JobOutcome.FAILED)
         return next((each for each in reversed(JobOutcome) if each in found), JobOutcome.DONE)
 
     def as_dict(self) -> dict[str, Any]:

@@ -28,10 +28,10 @@ from bakthat.conf import (
     read_configuration,
 )
 from bakthat.conf.job import JobCheck, JobDrill
-from bakthat.errors import BakthatError, ConfigError
+from bakthat.errors import BakthatError, ConfigError, LockedError
 from bakthat.hooks import Events
 from bakthat.jobs.backup import back_up, lock_path, rotate_set_of, why_not_rotated
-from bakthat.jobs.hooks import AFTER, BEFORE, ON_ERROR, run_hook, variables
+from bakthat.jobs.hooks import AFTER, BEFORE, ON_ERROR, id_of_job, outer_runs, run_hook, variables
 from bakthat.jobs.preview import preview
 from bakthat.jobs.reach import Reach
 from bakthat.jobs.report import JobOutcome, JobReport, SourceReport
@@ -67,9 +67,10 @@ def run_jobs(
     and their ``outcome`` says how each job went. Nobody is asked for a password.
 
     A source on which another run is still going is left to it, and its outcome is "locked"; with
-    *wait*, the job first waits for the end of that run. With *dry_run*, the reports say what would
-    be done, no command runs, and nothing is stored. *on_source* is called with each source's
-    report as soon as it is complete, *on_job* with that of each job. *progress* is as for
+    *wait*, the job first waits for the end of that run. It does not wait for one in a command of
+    which it is, and in a command of its own a job does not run. With *dry_run*, the reports say
+    what would be done, no command runs, and nothing is stored. *on_source* is called with each
+    source's report as soon as it is complete, *on_job* with that of each job. *progress* is as for
     :func:`bakthat.backup`.
 
     The commands ``after`` and ``on_error`` of a job run also when it is stopped by an exception
@@ -131,6 +132,7 @@ class _JobRun:
         self._on_source = on_source
         self._progress = progress
         self._job: Job | None = None
+        self._id = ""
         self._plugins: Sequence[Events] = ()
         self._session_id = str(uuid.uuid4())
         self._has_begun = False
@@ -166,7 +168,9 @@ class _JobRun:
 
     def _prepare(self, configuration: Configuration) -> tuple[Job, LoadedProfile, Session]:
         name = self.report.job
-        job = self._job = configuration.job(name).job
+        loaded_job = configuration.job(name)
+        job, self._id = loaded_job.job, id_of_job(loaded_job)
+        self._job = job
         self.report.sources = [SourceReport(name, each) for each in job.sources]
         lines = {BEFORE: job.before, AFTER: job.after, ON_ERROR: job.on_error}
         self.report.commands = {moment: len(each) for moment, each in lines.items()}
@@ -178,9 +182,25 @@ class _JobRun:
         self._plugins = session.plugins
         return job, loaded, session
 
+    def _refuse_own_command(self, configuration: Configuration) -> None:
+        """Raise LockedError in a command of this job.
+
+        As its command on_error, perhaps to try again, it would run on_error again, without end.
+        """
+        name = self.report.job
+        own = id_of_job(configuration.job(name))
+        process = next((each.process for each in outer_runs() if each.job == own), None)
+        if process is not None:
+            said = f"a run of this job, process {process}, has started this command"
+            raise LockedError(
+                f"{printable(name)}: {said}",
+                hint="run the job after that",
+            )
+
     def _work(self, configuration: Configuration, locks: ExitStack) -> None:
         problems = self.report.problems
         with self._step("run", problems):
+            self._refuse_own_command(configuration)
             job, loaded, session = self._prepare(configuration)
         if problems:
             return
@@ -208,6 +228,7 @@ class _JobRun:
 
         Each run takes them in one order, so that no two of them wait for each other.
         """
+        outer = {each.process for each in outer_runs()}
         reports: dict[Path, list[SourceReport]] = {}
         for each in self.report.sources:
             reports.setdefault(lock_path(session, each.source), []).append(each)
@@ -218,7 +239,8 @@ class _JobRun:
                         raise of_path[0].problems[0]
                     if not number:
                         about = each.source.text
-                        locks.enter_context(held(path, wait=self._wait, about=about))
+                        lock = held(path, wait=self._wait, about=about, outer=outer)
+                        locks.enter_context(lock)
                 if each.problems:
                     self._say(each)
 
@@ -291,7 +313,7 @@ class _JobRun:
                 self._run_hook(moment, lines, number)
 
     def _run_hook(self, moment: str, lines: Sequence[str], number: int) -> None:
-        run_hook(moment, lines, number, variables(moment, self.report))
+        run_hook(moment, lines, number, variables(moment, self.report, self._id))
 
     @contextmanager
     def _step(

@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,16 +26,17 @@ _HOLDER_BYTES = 1024
 
 
 @contextmanager
-def held(path: Path, *, wait: bool, about: str) -> Iterator[None]:
+def held(path: Path, *, wait: bool, about: str, outer: Collection[int] = ()) -> Iterator[None]:
     """Hold the lock of the file *path* during the block; make the file and its directory first.
 
     *about* says what is locked, for messages. With *wait*, wait as long as another process holds
-    it, and log that. Else raise LockedError, which says who holds it. Raises CatalogError when the
-    file cannot be made or locked, ResourceError when the system is out of what that needs.
+    it, and log that. Else raise LockedError, which says who holds it; also with *wait* when that is
+    one of the processes *outer*, which wait for this one. Raises CatalogError when the file cannot
+    be made or locked, ResourceError when the system is out of what that needs.
     """
     descriptor = _open(path)
     try:
-        _lock(descriptor, path, wait=wait, about=about)
+        _lock(descriptor, path, wait=wait, about=about, outer=outer)
         yield
     finally:
         os.close(descriptor)
@@ -49,10 +50,15 @@ def _open(path: Path) -> int:
         raise _error("cannot open the lock", path, exc) from exc
 
 
-def _lock(descriptor: int, path: Path, *, wait: bool, about: str) -> None:
+def _lock(descriptor: int, path: Path, *, wait: bool, about: str, outer: Collection[int]) -> None:
     try:
         if not _try(descriptor):
             holder = _holder(descriptor)
+            if any(holder.startswith(_process(each)) for each in outer):
+                raise LockedError(
+                    f"the run that this command belongs to has not done with {about}: {holder}",
+                    hint="run it after that job: --wait would wait for ever",
+                )
             if not wait:
                 raise LockedError(
                     f"another run is still going on {about}: {holder}",
@@ -65,9 +71,12 @@ def _lock(descriptor: int, path: Path, *, wait: bool, about: str) -> None:
     # For messages only: a full disk does not matter.
     with suppress(OSError):
         os.ftruncate(descriptor, 0)
-        host = printable(socket.gethostname())
-        said = f"process {os.getpid()} on {host}, since {utc_time(time.time())} UTC"
+        said = f"{_process(os.getpid())}since {utc_time(time.time())} UTC"
         os.pwrite(descriptor, said.encode(), 0)
+
+
+def _process(pid: int) -> str:
+    return f"process {pid} on {printable(socket.gethostname())}, "
 
 
 def _try(descriptor: int) -> bool:

@@ -221,6 +221,43 @@ def test_the_locks_are_held_until_after_has_run(night: Night) -> None:
     assert len(bakthat.ls()) == 1
 
 
+@pytest.mark.parametrize("moment", ["before", "after", "on_error"])
+@pytest.mark.parametrize("other", ["", "other"])
+def test_a_job_does_not_run_in_a_command_of_its_own(night: Night, moment: str, other: str) -> None:
+    """One whose on_error tries it again would start itself without end."""
+    log, missing = night.directory / "log", str(night.directory / "missing")
+    again = f"timeout 50 python3 -m bakthat run --wait {{}} 2>> {log}; echo $? >> {log}"
+    night.write(
+        nightly={"sources": [missing], moment: [again.format(other or "nightly")]},
+        other={"sources": [f"{missing} too"], moment: [again.format("nightly")]},
+    )
+    (report,) = bakthat.run_jobs("nightly")
+    assert report.outcome == JobOutcome.FAILED
+    said = f"nightly: a run of this job, process {os.getpid()}, has started this command"
+    assert log.read_text().count(said) == 1
+    codes = [each for each in log.read_text().splitlines() if each.isdigit()]
+    assert codes == ["5", *("1" for _ in other[:1])]
+
+
+@pytest.mark.parametrize("nested", ["second", "third"])
+def test_a_command_of_a_job_does_not_wait_for_the_end_of_its_own_job(
+    night: Night, nested: str
+) -> None:
+    """Each would wait for the other, for ever: the job for its command, that for the lock."""
+    one, log = night.source("one"), night.directory / "log"
+    wait = f"timeout 50 python3 -m bakthat run --wait {{}} 2>> {log}; echo $? >> {log}"
+    night.write(
+        first={"sources": [one], "before": [wait.format(nested)]},
+        second={"sources": [one]},
+        third={"sources": [night.source("two")], "before": [wait.format("second")]},
+    )
+    (report,) = bakthat.run_jobs("first")
+    assert report.outcome == JobOutcome.DONE
+    assert f"the run that this command belongs to has not done with {one}: " in log.read_text()
+    codes = [each for each in log.read_text().splitlines() if each.isdigit()]
+    assert codes == (["5", "0"] if nested == "third" else ["5"])
+
+
 def test_two_jobs_with_one_source_run_one_after_the_other(night: Night) -> None:
     one = night.source("one")
     night.write(first={"sources": [one]}, second={"sources": [one]})

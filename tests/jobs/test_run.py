@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sqlite3
 import time
@@ -89,8 +90,11 @@ def test_hooks_see_what_the_job_does(night: Night) -> None:
     report = night.run()
     assert night.moments() == ["before", "after"]
     (before,), (after,) = night.seen("before"), night.seen("after")
-    assert before == {"JOB": "nightly", "HOOK": "before", "SOURCES": f"{one}\n{two}"}
+    run = before["RUN"]
+    assert run.startswith(f"{os.getpid()}:")
+    assert before == {"JOB": "nightly", "HOOK": "before", "RUN": run, "SOURCES": f"{one}\n{two}"}
     assert after == {
+        "RUN": run,
         "JOB": "nightly",
         "HOOK": "after",
         "SOURCES": f"{one}\n{two}",

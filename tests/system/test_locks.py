@@ -61,6 +61,20 @@ def test_a_lock_says_who_holds_it(path: Path) -> None:
         other.communicate()
 
 
+def test_what_would_never_end_is_not_waited_for(path: Path) -> None:
+    with holder(path) as other:
+        with (
+            pytest.raises(
+                LockedError, match="this command belongs to has not done with /etc"
+            ) as caught,
+            held(path, wait=True, about="/etc", outer=(1, other.pid)),
+        ):
+            raise AssertionError("two hold it")
+        assert f"process {other.pid} on " in str(caught.value)
+        assert "--wait" in caught.value.hint
+        other.communicate()
+
+
 def test_a_lock_is_free_when_its_holder_was_killed(path: Path) -> None:
     with holder(path) as other:
         other.send_signal(signal.SIGKILL)
