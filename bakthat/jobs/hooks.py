@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,8 @@ from bakthat.errors import HookError
 from bakthat.jobs.report import JobOutcome, JobReport
 from bakthat.system.programs import RunningProgram, shell_program
 from bakthat.system.text import printable, reason_of
+
+log = logging.getLogger("bakthat")
 
 BEFORE, AFTER, ON_ERROR = "before", "after", "on_error"
 
@@ -84,6 +87,13 @@ def run_hook(
     try:
         with RunningProgram(program) as running:
             ended = running.wait()
+            if running.has_left():
+                log.warning(
+                    "%s: %s has left a program running, which is ended now: start a service by its "
+                    "manager, or with setsid",
+                    job,
+                    which,
+                )
     except OSError as exc:
         raise HookError(
             f"{job}: {which} cannot be run: {reason_of(exc)}",

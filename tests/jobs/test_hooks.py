@@ -153,7 +153,7 @@ def test_the_text_of_a_hook_is_in_no_message(night: Night) -> None:
 
 
 def test_what_a_hook_starts_in_the_background_ends_unless_it_leaves_the_group(
-    night: Night,
+    night: Night, caplog: pytest.LogCaptureFixture
 ) -> None:
     ended, left = night.directory / "ended", night.directory / "left"
     command = f"""
@@ -166,6 +166,20 @@ def test_what_a_hook_starts_in_the_background_ends_unless_it_leaves_the_group(
     assert not is_running(int(ended.read_text()))
     assert is_running(int(left.read_text()))
     os.kill(int(left.read_text()), signal.SIGKILL)
+    assert caplog.messages[-1] == (
+        "nightly: the command 'after' has left a program running, which is ended now: start a "
+        "service by its manager, or with setsid"
+    )
+
+
+def test_a_hook_that_has_ended_whole_is_not_warned_of(
+    night: Night, caplog: pytest.LogCaptureFixture
+) -> None:
+    night.write(
+        nightly={"sources": [night.source("one")], "before": ["sleep 0.1 & cat | cat; wait"]}
+    )
+    assert night.run().outcome == JobOutcome.DONE
+    assert "has left a program" not in caplog.text
 
 
 def test_a_mistake_in_the_configuration_runs_no_before_and_no_after(night: Night) -> None:

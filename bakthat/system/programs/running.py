@@ -133,6 +133,11 @@ class RunningProgram:
                 seconds = self._timeout
             return Ended(exit_code, signal_number, self._is_late, seconds, self._stderr.text())
 
+    def has_left(self) -> bool:
+        """Return whether processes of its group still run, once :meth:`wait` has returned."""
+        with self._lock:
+            return bool(self._group)
+
     def kill(self) -> None:
         """Let the program be ended, with its group: by SIGTERM, after :data:`GRACE` by SIGKILL.
 
