@@ -395,7 +395,7 @@ def test_a_program_that_fails_is_named_by_its_key(
         (
             "database",
             f"postgresql://me:{SECRET} x@db/bakthat",
-            " is no valid address: it holds white space or a control character",
+            " is no valid address: an address has no white space and no control character",
         ),
     ],
 )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import bakthat
@@ -99,69 +98,75 @@ def status(
 
 
 def _print_sets(found: Sequence[SetStatus]) -> None:
-    now = time.time()
     has_hosts = len({each.host for each in found}) > 1
-    has_places = len({each.backend for each in found}) > 1
-    places = [(each.name, each.host, each.backend) for each in found]
-    has_sources = len(set(places)) < len(places)
-    rows = [
-        (
-            "ok" if each.is_good else "WRONG",
-            each.name,
-            *((each.host or "unknown",) if has_hosts else ()),
-            *((each.backend,) if has_places else ()),
-            *((each.source,) if has_sources else ()),
-            _age(each.last_backup, now) or "never",
-            "" if each.size is None else text.human_size(each.size),
-            "" if each.trend is None else f"{each.trend:+d}%",
-            _bars(each.sizes),
-            _count(each.backups),
-            "" if each.check is None else _last(each.check.verdict.value, each.check.date, now),
-            "" if each.drill is None else _last(_passed(each.drill.passed), each.drill.date, now),
-            ", ".join(each.jobs),
-            "" if each.last_backup is None else text.shown_time(each.last_backup),
-            _count(each.files),
-            "" if each.seconds is None else text.human_seconds(each.seconds),
-            each.stored_filename,
-            each.next_to_go,
-        )
-        for each in found
-    ]
-    before = (
-        "",
-        "SET",
-        *(("HOST",) if has_hosts else ()),
-        *(("WHERE",) if has_places else ()),
-        *(("SOURCE",) if has_sources else ()),
+    columns = [each for each in _columns(found, has_hosts=has_hosts) if any(each[1])]
+    right = (number for number, each in enumerate(columns) if each[0] in _NUMBERS)
+    wrong = (number for number, each in enumerate(found) if not each.is_good)
+    terminal.print_table(
+        [header for header, _ in columns],
+        list(zip(*(cells for _, cells in columns), strict=True)),
+        right=frozenset(right),
+        red=frozenset(wrong),
     )
-    header = (
-        *before,
-        "AGE",
-        "SIZE",
-        "TREND",
-        "SIZES",
-        "BACKUPS",
-        "CHECKED",
-        "DRILLED",
-        "JOB",
-        f"LAST ({text.shown_zone()})",
-        "FILES",
-        "TOOK",
-        "NAME",
-        "NEXT TO GO",
-    )
-    right = {len(before) + header[len(before) :].index(each) for each in ("AGE", "SIZE", "TREND")}
-    right |= {header.index(each) for each in ("BACKUPS", "FILES", "TOOK")}
-    wrong = [number for number, each in enumerate(found) if not each.is_good]
-    terminal.print_table(header, rows, right=frozenset(right), red=frozenset(wrong))
     findings = [each for one in found for each in _labelled(one, has_hosts=has_hosts)]
     if findings:
         terminal.print_line("")
         print_findings(findings)
 
 
+_NUMBERS = ("AGE", "SIZE", "TREND", "BACKUPS", "FILES", "TOOK")
+"""The columns that are aligned on the right."""
+
+
+def _columns(found: Sequence[SetStatus], *, has_hosts: bool) -> Iterator[tuple[str, list[str]]]:
+    """Yield the header and the cells of each column; those without any text are left out."""
+    now = time.time()
+    places = [(each.name, each.host, each.backend) for each in found]
+    yield "", ["ok" if each.is_good else "WRONG" for each in found]
+    yield "SET", [each.name for each in found]
+    if has_hosts:
+        yield "HOST", [each.host or "unknown" for each in found]
+    if len({each.backend for each in found}) > 1:
+        yield "WHERE", [each.backend for each in found]
+    if len(set(places)) < len(places):
+        yield "SOURCE", [each.source for each in found]
+    yield "AGE", [_age(each.last_backup, now) or "never" for each in found]
+    yield "SIZE", ["" if each.size is None else text.human_size(each.size) for each in found]
+    yield "TREND", ["" if each.trend is None else f"{each.trend:+d}%" for each in found]
+    yield "SIZES", [_bars(each.sizes) for each in found]
+    yield "BACKUPS", [_count(each.backups) for each in found]
+    yield (
+        "CHECKED",
+        [
+            "" if each.check is None else _last(each.check.verdict.value, each.check.date, now)
+            for each in found
+        ],
+    )
+    yield (
+        "DRILLED",
+        [
+            "" if each.drill is None else _last(_passed(each.drill.passed), each.drill.date, now)
+            for each in found
+        ],
+    )
+    yield "JOB", [", ".join(each.jobs) for each in found]
+    yield (
+        f"LAST ({text.shown_zone()})",
+        ["" if each.last_backup is None else text.shown_time(each.last_backup) for each in found],
+    )
+    yield "FILES", [_count(each.files) for each in found]
+    yield (
+        "TOOK",
+        ["" if each.seconds is None else text.human_seconds(each.seconds) for each in found],
+    )
+    yield "NAME", [each.stored_filename for each in found]
+    yield "NEXT TO GO", [each.next_to_go for each in found]
+
+
 def _labelled(found: SetStatus, *, has_hosts: bool) -> list[Finding]:
     """Return the findings about a set with its name as their topic."""
+    from dataclasses import replace  # --help needs none
+
     of = f" of {found.host or 'an unknown host'}" if has_hosts else ""
     return [replace(each, topic=text.printable(found.name + of)) for each in found.findings]
 
