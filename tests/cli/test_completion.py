@@ -254,6 +254,17 @@ def test_profiles_are_those_of_the_configuration_on_the_line(user: CommandLine, 
     assert " ".join(completed(user, shell, line)) == f"{beginning}other.yml"
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_jobs_are_those_of_the_configuration_on_the_line(user: CommandLine, shell: str) -> None:
+    for name, jobs in ((".bakthat.yml", "nightly"), ("other.yml", "weekly: {}, monthly")):
+        config = user.home / name
+        config.write_text(f"default: {{}}\njobs: {{{jobs}: {{sources: [/etc]}}}}\n")
+        config.chmod(0o600)
+    assert completed(user, shell, "bakthat run n") == ["nightly"]
+    assert sorted(completed(user, shell, "bakthat run -c other.yml ")) == ["monthly", "weekly"]
+    assert completed(user, shell, "bakthat schedule -c other.yml w") == ["weekly"]
+
+
 def test_a_configuration_from_a_pipe_is_left_to_the_command(user: CommandLine) -> None:
     os.mkfifo(user.home / "pipe.yml")
     for kind in ("sets", "profiles"):

@@ -10,7 +10,7 @@ from typing import Any
 from bakthat.cli.app import PROGRAM_OPTIONS, described_commands
 from bakthat.policy.defaults import DESTINATIONS
 
-_KINDS = {"BACKUP": "backups", "SET": "sets", "PROFILE": "profiles"}
+_KINDS = {"BACKUP": "backups", "SET": "sets", "PROFILE": "profiles", "JOB": "jobs"}
 """What ``bakthat completion --names`` prints for an argument, by how the help calls its value."""
 
 
