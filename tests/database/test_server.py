@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pytest
 
 from bakthat import models, reservations
-from bakthat.database import address, server
+from bakthat.database import address, server, tables
 from bakthat.errors import BakthatError, CatalogError, ConfigError
 from tests.support.catalogs import (
     ON_SERVERS,
@@ -205,7 +205,7 @@ def test_a_database_that_cannot_hold_every_name_is_refused(
 def test_tables_that_a_killed_process_did_not_finish_are_made(
     catalog: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    statements = server.tables.statements
+    statements = tables.statements
 
     def killed(kind: str, version: int) -> Any:
         for each in statements(kind, version):
@@ -214,7 +214,7 @@ def test_tables_that_a_killed_process_did_not_finish_are_made(
             yield each
 
     with monkeypatch.context() as half:
-        half.setattr(server.tables, "statements", killed)
+        half.setattr(tables, "statements", killed)
         with pytest.raises(KeyboardInterrupt), models.catalog(catalog):
             pytest.fail("must not open")
     add(catalog, row("a.1"))

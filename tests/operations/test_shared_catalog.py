@@ -152,11 +152,12 @@ def test_one_that_stays_away_leaves_a_backup_that_sync_lists(
     monkeypatch.setattr(models, "AWAY_PAUSE", 0.1)
     monkeypatch.setattr(models, "RECORD_PATIENCE", 1)
     monkeypatch.setattr("bakthat.database.server.CONNECT_SECONDS", 1)
-    stopped: list[None] = []
+    stopped = threading.Event()
 
     def go_away(done: int, total: int) -> None:
-        if not stopped:
-            stopped.append(postgresql_catalogs.stop())
+        if not stopped.is_set():
+            stopped.set()
+            postgresql_catalogs.stop()
 
     try:
         with pytest.raises(CatalogError, match=r"^stored as .* on s3, but not recorded") as caught:

@@ -169,15 +169,15 @@ class FilledCatalog:
     def rows(self) -> dict[str, tuple[Any, ...]]:
         """Return every row of the table, by its stored filename."""
         with models.catalog(self.path):
-            rows = models.ORIGINAL_BACKUPS.select()
-            return {row.stored_filename: (row.id, row.as_dict()) for row in rows}
+            rows: list[Any] = list(models.ORIGINAL_BACKUPS.select())
+        return {row.stored_filename: (row.id, row.as_dict()) for row in rows}
 
     def living(self) -> set[str]:
         """Return the stored filenames that are not marked as deleted."""
         backups = models.ORIGINAL_BACKUPS
         with models.catalog(self.path):
-            rows = backups.select(backups.stored_filename).where(~backups.is_deleted)
-            return {name for (name,) in rows.tuples()}
+            rows = list(backups.select(backups.stored_filename).where(~backups.is_deleted))
+        return {row.stored_filename for row in rows}
 
     def damage(self, stored: str) -> None:
         """Make the metadata of an entry unreadable."""
