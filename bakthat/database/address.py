@@ -23,6 +23,8 @@ KINDS = {"postgresql": POSTGRESQL, "postgres": POSTGRESQL, "mysql": MYSQL, "mari
 """The kind of server that each scheme of an address names."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_BROKEN = re.compile(rf"({'|'.join(KINDS)}):?/{{0,2}}[^/]*@", re.IGNORECASE)
+"""An address whose scheme is not whole."""
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _EXAMPLE = "write it like postgresql://bakthat@db.example.com/bakthat"
 
@@ -77,6 +79,11 @@ def is_address(text: str) -> bool:
     return _SCHEME.match(text) is not None
 
 
+def is_broken_address(text: str) -> bool:
+    """Return whether *text*, which is no address, was meant as one: it would be a strange path."""
+    return _BROKEN.match(text) is not None
+
+
 def location_of(location: str | os.PathLike[str] | DatabaseAddress) -> Location:
     """Return the absolute path or the address that *location* is. Raises ConfigError."""
     if isinstance(location, DatabaseAddress):
@@ -117,14 +124,16 @@ def parse_address(text: str) -> DatabaseAddress:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as exc:
+    except ValueError:  # which may quote the password
         raise ConfigError(
             "its host is no name, or its port is no number up to 65535",
-            hint="in a password, write %40 for '@', %3A for ':' and %2F for '/'",
-        ) from exc
+            hint="in a password, write %40 for '@', %3A for ':', %2F for '/' and %3F for '?'",
+        ) from None
     name = parts.path.removeprefix("/")
-    if "@" in name:  # a "/" in the password ended it too early
-        raise ConfigError("it has '@' behind the host", hint="write %2F for '/' in a password")
+    if "@" in name + parts.query:  # a "/" or a "?" in the password ended it too early
+        raise ConfigError(
+            "it has '@' behind the host", hint="in a password, write %2F for '/' and %3F for '?'"
+        )
     if not name or "/" in name:
         raise ConfigError("it names no database", hint=_EXAMPLE)
     host, user, name = parts.hostname or "", unquote(parts.username or ""), unquote(name)

@@ -39,7 +39,7 @@ _NO_TLS_WORDS = ("does not support SSL", "certificate", "invalid sslmode", "root
 def server_error(address: DatabaseAddress, exc: Exception) -> CatalogError:
     """Return the CatalogError for an error of a driver."""
     cause = _of_driver(exc)
-    code, reason = _code_of(cause), _reason_of(address, cause)
+    code, reason = _code_of(cause), _reason_of(cause)
     name = printable(address.shown)
     if code in _LOCK_TIMEOUT:
         return locked_error(address)
@@ -91,12 +91,10 @@ def _code_of(exc: BaseException) -> str:
     return getattr(exc, "sqlstate", None) or ""
 
 
-def _reason_of(address: DatabaseAddress, exc: BaseException) -> str:
-    """Return the words of a driver, on one line and without the password."""
+def _reason_of(exc: BaseException) -> str:
+    """Return the words of a driver on one line. They never have the password."""
     text = next((each for each in exc.args if isinstance(each, str)), str(exc))
     text = _PLACE.sub("", text.strip().partition("\n")[0])
-    if address.password:
-        text = text.replace(address.password, "***")
     return printable(text) or type(exc).__name__
 
 

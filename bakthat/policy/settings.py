@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from bakthat.database.address import is_address, parse_address
+from bakthat.database.address import is_address, is_broken_address, parse_address
 from bakthat.errors import ConfigError, UsageError
 from bakthat.policy.defaults import DESTINATIONS, DETECT, MAX_NEEDED
 from bakthat.policy.intervals import UNITS, parse_interval
@@ -87,8 +87,11 @@ def text(value: object) -> Problem | None:
 def catalog(value: object) -> Problem | None:
     """Check that a value is a path, or the address of a database's server."""
     problem = text(value)
-    if problem is not None or not is_address(str(value)):
+    if problem is not None:
         return problem
+    if not is_address(str(value)):
+        hint = "write a whole one, such as postgresql://bakthat@db.example.com/bakthat"
+        return Problem("is no whole address", hint) if is_broken_address(str(value)) else None
     try:
         parse_address(str(value))
     except ConfigError as exc:

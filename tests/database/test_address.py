@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import traceback
 from pathlib import Path
 
 import pytest
 
+from bakthat.conf import load_profile
 from bakthat.database.address import DatabaseAddress, location_of, parse_address
 from bakthat.errors import ConfigError
+from bakthat.policy import settings
 
 SECRET = "s3:cr/et@#1"
 QUOTED = "s3%3Acr%2Fet%40%231"
@@ -68,6 +71,7 @@ def test_a_catalog_is_the_same_one_whatever_its_password_is() -> None:
         (f"postgresql://u:{SECRET}@db/c", "it holds a '#'", "%23"),
         ("postgresql://u:se/cret@db/c", "its host is no name, or its port", "%2F"),
         ("postgresql://u:1/2@db/c", "it has '@' behind the host", "%2F"),
+        ("postgresql://u:1/2?x@db/c", "it has '@' behind the host", "%3F"),
         ("postgresql://db:99999/c", "its host is no name, or its port", "%40"),
         ("postgresql://[::1/c", "its host is no name, or its port", "%40"),
         ("postgresql://u:50%@db/c", "it holds a '%' without two digits", "%25"),
@@ -88,6 +92,23 @@ def test_what_is_wrong_with_an_address_is_said_without_it(
     assert hint in caught.value.hint
     assert SECRET not in str(caught.value) + caught.value.hint
     assert "cret" not in str(caught.value) + caught.value.hint
+
+
+def test_an_error_keeps_no_part_of_the_password_for_a_traceback() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_address("postgresql://u:se/cret@db/c")
+    assert "se'" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    "text", ["postgresql:/u@db/c", "postgresql:u@db/c", "postgresql//u@db/c", "MySQL:/u:p@db/c"]
+)
+def test_what_was_meant_as_an_address_is_no_path(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"'database' is no whole address$") as caught:
+        load_profile(conf={"database": text})
+    assert "postgresql://bakthat@db.example.com/bakthat" in caught.value.hint
+    for path in ("postgresql", "mysql.sqlite", "postgres:catalog.sqlite", "~/a@b.sqlite"):
+        assert settings.catalog(path) is None
 
 
 def test_a_location_is_a_path_or_an_address(isolated_environment: Path) -> None:
