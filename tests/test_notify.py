@@ -213,7 +213,7 @@ def test_a_long_message_for_uptime_kuma_is_cut(
 ) -> None:
     conf = with_plugin(local, "UptimeKuma", url=f"{server.url}/api/push/token")
     with pytest.raises(SourceError):
-        bakthat.backup(tmp_path / ("ä" * 100) / ("b" * 200), conf=conf, password="")
+        bakthat.backup(tmp_path / ("ä" * 100) / ("ä" * 100), conf=conf, password="")
     [pushed] = pushes(server)
     assert len(pushed["msg"]) == uptime_kuma.MAX_MESSAGE
     assert pushed["msg"].startswith("no such file or directory: '/")

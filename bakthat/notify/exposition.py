@@ -42,11 +42,13 @@ Samples = Mapping[str, Mapping[str, float | str]]
 """For each metric, the value by the labels of a set."""
 
 
-def labels(name: str, host: str, destination: str, source: str) -> str:
-    """Return the labels of a set. Two sources of one name are two sets; *source* may be ""."""
+def labels(name: str, host: str, destination: str, source: str, *, profile: str = "") -> str:
+    """Return the labels of a set; *source* and *profile* may be "".
+
+    Two sources of one name are two sets.
+    """
     pairs = {"set": name, "host": host, "destination": destination}
-    if source:
-        pairs["source"] = source
+    pairs |= {key: value for key, value in (("source", source), ("profile", profile)) if value}
     inside = ",".join(f'{key}="{_escape(value)}"' for key, value in pairs.items())
     return f"{{{inside}}}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from bakthat.notify import exposition
@@ -9,10 +10,17 @@ from bakthat.operations.status.set_status import SetStatus
 
 
 def as_metrics(statuses: Iterable[SetStatus]) -> str:
-    """Return *statuses* in the text format of Prometheus. What is not known has no sample."""
+    """Return *statuses* in the text format of Prometheus. What is not known has no sample.
+
+    Of two sets that differ only in their container, the label ``profile`` tells them apart.
+    """
+    statuses = list(statuses)
+    counts = Counter(map(_labels, statuses))
     samples: dict[str, dict[str, float | str]] = {name: {} for name in exposition.HELP}
     for each in statuses:
-        labels = exposition.labels(each.name, each.host, each.backend, each.source)
+        labels = _labels(each)
+        if counts[labels] > 1:
+            labels = _labels(each, each.profile)
         values = {
             exposition.LAST_SUCCESS: each.last_success,
             exposition.LAST_BACKUP: each.last_backup,
@@ -31,3 +39,9 @@ def as_metrics(statuses: Iterable[SetStatus]) -> str:
             if value is not None:
                 samples[name][labels] = value
     return exposition.exposition(samples)
+
+
+def _labels(status: SetStatus, profile: str = "") -> str:
+    return exposition.labels(
+        status.name, status.host, status.backend, status.source, profile=profile
+    )

@@ -128,6 +128,8 @@ def _columns(found: Sequence[SetStatus], *, has_hosts: bool) -> Iterator[tuple[s
         yield "HOST", [each.host or "unknown" for each in found]
     if len({each.backend for each in found}) > 1:
         yield "WHERE", [each.backend for each in found]
+    if len({each.profile for each in found}) > 1:
+        yield "PROFILE", [each.profile for each in found]
     if len(set(places)) < len(places):
         yield "SOURCE", [each.source for each in found]
     yield "AGE", [_age(each.last_backup, now) or "never" for each in found]
