@@ -96,7 +96,7 @@ def with_newest(status: SetStatus, newest: models.Backups, now: int) -> SetStatu
         age=now - newest.date,
         size=newest.size if newest.size >= 0 else None,
         files=_number(metadata.get("files")),
-        bytes=_number(metadata.get("bytes")),
+        content=_number(metadata.get("bytes")),
         seconds=_number(metadata.get("seconds")),
         warnings=newest.warning_count,
         is_suspicious=newest.is_suspicious,

@@ -26,7 +26,7 @@ def as_metrics(statuses: Iterable[SetStatus]) -> str:
             exposition.LAST_BACKUP: each.last_backup,
             exposition.DURATION: each.seconds,
             exposition.STORED_BYTES: each.size,
-            exposition.SOURCE_BYTES: each.bytes,
+            exposition.SOURCE_BYTES: each.content,
             exposition.WARNINGS: each.warnings,
             exposition.BACKUPS: each.backups,
             exposition.MAX_AGE: each.max_age,

@@ -46,10 +46,10 @@ class SetStatus:
     sizes: tuple[int, ...] = ()
     """Of the latest backups of the kind of the newest, which comes last."""
     files: int | None = None
-    bytes: int | None = None
-    """The content of the files."""
+    content: int | None = None
+    """Bytes in the files."""
     is_estimate: bool = False
-    """Whether files and bytes are what was counted before the backup began."""
+    """Whether files and content are what was counted before the backup began."""
     seconds: float | None = None
     """How long the backup took."""
     warnings: int | None = None
@@ -100,7 +100,7 @@ class SetStatus:
             "trend": self.trend,
             "sizes": list(self.sizes),
             "files": self.files,
-            "bytes": self.bytes,
+            "bytes": self.content,
             "estimate": self.is_estimate,
             "seconds": self.seconds,
             "warning_count": self.warnings,

@@ -69,7 +69,7 @@ def test_the_newest_backup_is_described(filled: Filled) -> None:
         100,
         (100, 300, 400),
     )
-    assert (found.files, found.bytes, found.seconds, found.warnings) == (7, 900, 1.5, 0)
+    assert (found.files, found.content, found.seconds, found.warnings) == (7, 900, 1.5, 0)
     assert (found.backups, found.last_success) == (3, NOW - 3600)
     assert (found.is_good, found.findings, found.check, found.drill) == (True, (), None, None)
 

@@ -95,7 +95,7 @@ def test_every_storage_tells_what_backups_have_stored(
     newest = found[2]
     assert (newest.stored_filename, newest.size) == (made.stored_filename, made.size)
     assert (newest.last_backup, newest.last_success) == (made.backup_date, made.backup_date)
-    assert (newest.files, newest.bytes, newest.warnings, newest.is_estimate) == (1, 10, 0, False)
+    assert (newest.files, newest.content, newest.warnings, newest.is_estimate) == (1, 10, 0, False)
     # Its index was made a little before it ended.
     assert 0 <= (newest.seconds or 0) <= made.metadata["seconds"]
     assert newest.source == source_id(tree)
@@ -305,7 +305,7 @@ def test_without_an_index_the_counts_are_estimates_and_warnings_unknown() -> Non
     fleet = Fleet()
     fleet.add("etc", NOW - 60, "web1", index=False)
     [found] = look(fleet)
-    assert (found.files, found.bytes, found.is_estimate) == (10, 900, True)
+    assert (found.files, found.content, found.is_estimate) == (10, 900, True)
     assert (found.warnings, found.last_success, found.is_good) == (None, NOW - 60, True)
 
 
