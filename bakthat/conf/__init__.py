@@ -17,7 +17,13 @@ from bakthat.conf.environment import (
 )
 from bakthat.conf.files.content import remember_pipes
 from bakthat.conf.job import Job, JobSource
-from bakthat.conf.loading import LoadedProfile, Source, destination_without_file, load_profile
+from bakthat.conf.loading import (
+    LoadedProfile,
+    Source,
+    destination_without_file,
+    load_profile,
+    profile_in,
+)
 from bakthat.conf.machine import machine_name
 from bakthat.conf.profile import (
     DEFAULT_CONFIG,
@@ -55,6 +61,7 @@ __all__ = [
     "load_profile",
     "machine_name",
     "named_profile",
+    "profile_in",
     "read_configuration",
     "read_raw_profile",
     "remember_pipes",

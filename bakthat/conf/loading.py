@@ -125,7 +125,11 @@ def load_profile(
         return conf
     if conf is not None:
         return _from_mapping(conf, name)
-    configuration = read_configuration(config)
+    return profile_in(read_configuration(config), name)
+
+
+def profile_in(configuration: Configuration, name: str) -> LoadedProfile:
+    """Check one profile of a configuration that was read, as :func:`load_profile` does."""
     missing = problem_of_name(name, configuration)
     if missing is not None:
         raise missing

@@ -24,7 +24,7 @@ from bakthat.conf import (
     Job,
     JobSource,
     LoadedProfile,
-    load_profile,
+    profile_in,
     read_configuration,
 )
 from bakthat.conf.job import JobCheck, JobDrill
@@ -174,7 +174,7 @@ class _JobRun:
         self.report.sources = [SourceReport(name, each) for each in job.sources]
         lines = {BEFORE: job.before, AFTER: job.after, ON_ERROR: job.on_error}
         self.report.commands = {moment: len(each) for moment, each in lines.items()}
-        loaded = load_profile(job.profile, config=self._config)
+        loaded = profile_in(configuration, job.profile)
         if job.notify is not None:
             loaded = loaded.with_plugins(job.notify)
         loaded = replace(loaded, job=name)

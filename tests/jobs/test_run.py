@@ -402,6 +402,20 @@ def test_a_configuration_that_is_named_is_used_for_all(night: Night) -> None:
     )
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_the_configuration_is_read_once(night: Night, dry_run: bool) -> None:
+    """A pipe can be read once, and a file may be replaced while the first job runs."""
+    jobs = {each: {"sources": [night.source(each)]} for each in ("one", "two")}
+    reading, writing = os.pipe()
+    os.write(writing, night.write(**jobs).read_bytes())
+    os.close(writing)
+    try:
+        reports = bakthat.run_jobs(config=f"/dev/fd/{reading}", dry_run=dry_run)
+    finally:
+        os.close(reading)
+    assert [(each.outcome, messages(each)) for each in reports] == [(JobOutcome.DONE, [])] * 2
+
+
 # A dry run
 
 
