@@ -51,6 +51,10 @@ class BakthatError(Exception):
     is_named = False
     """Whether the message names the backup that it is about, or its index."""
 
+    is_unexpected = False
+    """Whether it stands for an exception that is not bakthat's, its cause, whose text may quote a
+    secret."""
+
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint

@@ -70,10 +70,13 @@ def error_of(exc: Exception) -> BakthatError:
         return exc
     log.debug("an unexpected exception", exc_info=exc)
     notes = "; ".join(getattr(exc, "__notes__", ()))
-    error = shortage_error(exc) or BakthatError(
-        f"unexpected {type(exc).__name__}: {exc}",
-        hint="" if notes else "this is a defect in bakthat; --debug shows where",
-    )
+    error: BakthatError | None = shortage_error(exc)
+    if error is None:
+        error = BakthatError(
+            f"unexpected {type(exc).__name__}: {exc}",
+            hint="" if notes else "this is a defect in bakthat; --debug shows where",
+        )
+        error.is_unexpected = True
     error.__cause__ = exc
     if notes:
         error.add_note(notes)

@@ -207,8 +207,10 @@ def choice(*allowed: str) -> Check:
 
 def error_text(exception: BaseException) -> str:
     """Return one line about an exception; of a foreign one its type, as it may quote a secret."""
-    name = type(exception).__name__
-    return printable(str(exception)) if isinstance(exception, BakthatError) else name
+    if isinstance(exception, BakthatError) and not exception.is_unexpected:
+        return printable(str(exception))
+    is_wrapped = isinstance(exception, BakthatError) and exception.__cause__ is not None
+    return type(exception.__cause__ if is_wrapped else exception).__name__
 
 
 class Status(enum.StrEnum):

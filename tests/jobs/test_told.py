@@ -165,3 +165,24 @@ def test_an_on_run_that_raises_is_a_failure_of_the_job(night: Night) -> None:
     assert report.outcome is JobOutcome.FAILED
     assert "could not tell" in messages(report)[0]
     assert len(bakthat.ls()) == 2
+
+
+def test_of_an_exception_that_is_not_of_bakthat_only_the_type_is_told(
+    night: Night, server: HttpListener
+) -> None:
+    """Its text may quote a secret, as that of a request quotes its address."""
+
+    def fail(_session_id: str, _backup: object) -> None:
+        raise ValueError("https://example.com/geheim")
+
+    with_plugin(night, "Webhook", "webhook", url=f"{server.url}/hook")
+    write(night, is_good=True)
+    bakthat.events.on_backup += fail
+    try:
+        report = night.run()
+    finally:
+        bakthat.events.on_backup -= fail
+    assert "geheim" in messages(report)[0]
+    (posted,) = server.requests
+    assert json.loads(posted.body)["message"].endswith("; ValueError")
+    assert b"geheim" not in posted.body
