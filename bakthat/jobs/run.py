@@ -136,6 +136,7 @@ class _JobRun:
         self._plugins: Sequence[Events] = ()
         self._session_id = str(uuid.uuid4())
         self._has_begun = False
+        self._has_run_on_error = False
 
     def run(self, configuration: Configuration) -> BaseException | None:
         """Run the job; return the exception that has stopped it, or None."""
@@ -148,11 +149,12 @@ class _JobRun:
                 stopped = exc
                 self.report.problems.append(_error_of_stop(exc, self.report.job))
             # Not in the block above: there, the next signal would be taken for the second one.
-            stopped = self._finish(stopped)
+            stopped = self._finish(stopped, AFTER, ON_ERROR)
         self.report.seconds = time.monotonic() - started
         if self._has_begun:
             with self._step("run", self.report.problems):
                 tell("on_run", self._plugins, self._session_id, self.report)
+            stopped = self._finish(stopped, ON_ERROR)  # perhaps for a callback of on_run
         return stopped
 
     def preview(self, configuration: Configuration) -> None:
@@ -288,7 +290,7 @@ class _JobRun:
             with self._step(DRILL, self.report.problems, about=about):
                 self.report.drilled.append(drill_newest(loaded, each, how))
 
-    def _finish(self, stopped: BaseException | None) -> BaseException | None:
+    def _finish(self, stopped: BaseException | None, *moments: str) -> BaseException | None:
         """Run what belongs to the end of the job; return what has stopped it."""
         job = self._job
         if job is None:
@@ -298,9 +300,11 @@ class _JobRun:
         )
         try:
             with step:
-                if self._has_begun:
+                if AFTER in moments and self._has_begun:
                     self._run_all(AFTER, job.after)
-                if self.report.outcome in (JobOutcome.FAILED, JobOutcome.LOCKED):
+                has_failed = self.report.outcome in (JobOutcome.FAILED, JobOutcome.LOCKED)
+                if ON_ERROR in moments and has_failed and not self._has_run_on_error:
+                    self._has_run_on_error = True
                     self._run_all(ON_ERROR, job.on_error)
         except BaseException as exc:  # noqa: BLE001  # raised by the caller: a held back signal
             return stopped or exc

@@ -156,13 +156,15 @@ def test_an_on_run_that_raises_is_a_failure_of_the_job(night: Night) -> None:
     def fail(_session_id: str, _result: JobResult) -> None:
         raise ValueError("could not tell")
 
-    write(night, is_good=True)
+    night.write(nightly={"sources": [night.source("one"), night.source("two")], **night.hooks()})
     bakthat.events.on_run += fail
     try:
         report = night.run()
     finally:
         bakthat.events.on_run -= fail
     assert report.outcome is JobOutcome.FAILED
+    assert night.moments() == ["before", "after", "on_error"]
+    assert "could not tell" in night.seen("on_error")[0]["ERROR"]
     assert "could not tell" in messages(report)[0]
     assert len(bakthat.ls()) == 2
 
