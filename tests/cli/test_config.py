@@ -134,6 +134,24 @@ jobs:
         "  hint: did you mean bakthat.notify.Webhook?",
     ]
     assert "Checked 2 profiles and 2 jobs of" in done.stderr
+    path.write_text(
+        """\
+default: {default_destination: local}
+jobs:
+  nightly:
+    sources:
+      - postgresql://localhost/*
+      - mongodb://user:secret@db/shop
+    drill: {every: 1M, into: "mysql://db?password=secret"}
+"""
+    )
+    assert user.run("config", "check").stdout.splitlines() == [
+        f"{path}:6: job 'nightly': source 2: unknown kind of database: mongodb://",
+        "  hint: use one of: mariadb, mysql, postgres, postgresql, redis, rediss, sqlite",
+        f"{path}:7: job 'nightly': 'into': unknown option in a database's URL",
+        "  hint: the only one is ?socket=/path, of a socket; write %3F for '?' in a name or a "
+        "password",
+    ]
     path.write_text("default: {default_destination: local}\njobs: {a: {sourcs: [/a]}}\n")
     done = user.run("config", "check")
     assert done.stdout.splitlines() == [

@@ -280,7 +280,7 @@ ONLY_FROM: dict[str, str] = {
     "operations.sources": "drills jobs.* operations.backup.* operations.restore.*"
     " operations.status.*",
     "operations.sources.databases.url": "operations.sources.expected operations.sources.servers"
-    " operations.restore.* jobs.schedule.* cli.options",
+    " operations.restore.* operations.configuration.check jobs.schedule.* cli.options",
 }
 
 EXCEPTIONS = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import NoneType
 
 from bakthat import notify
-from bakthat.conf import DEFAULT_PROFILE, Configuration, LoadedProfile, read_configuration
+from bakthat.conf import DEFAULT_PROFILE, Configuration, Job, LoadedProfile, read_configuration
 from bakthat.conf.environment import Environment, read_environment
 from bakthat.conf.files.config_file import JOBS, ConfigFile, path_of, readable_by_others
 from bakthat.conf.loading import combined, faulty_keys, problem_of_name, problems_in
@@ -19,7 +19,8 @@ from bakthat.conf.profile import SECRET_FILES, SECRETS
 from bakthat.conf.secrets import way_of
 from bakthat.crypto import age
 from bakthat.database.address import location_of
-from bakthat.errors import ConfigError, KeyFormatError
+from bakthat.errors import ConfigError, KeyFormatError, UsageError
+from bakthat.operations.sources.databases import url
 from bakthat.policy.finding import Finding, advice, failed, good, problem
 from bakthat.policy.rotation import RotationPolicy
 from bakthat.system.paths import PathLike, expanded
@@ -132,8 +133,23 @@ def _about_jobs(configuration: Configuration, environment: Environment) -> Itera
                 f"{where}: 'rotate' is true, but its profile has no rotation",
                 "say in the profile what to keep, such as rotation: {days: 7, weeks: 4}",
             )
+        for keys, what, given in _urls_of(job):
+            try:
+                url.parts(given)
+            except UsageError as exc:
+                place = configuration.unchecked_jobs[name].place(JOBS, name, *keys)
+                yield problem(topic, f"{place}: job '{topic}': {what}: {exc}", exc.hint)
         if job.notify is not None:
             yield from _about_plugins(topic, profile.with_plugins(job.notify), where)
+
+
+def _urls_of(job: Job) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    """Yield the URLs of databases in a job: where each is written, what it is called, and it."""
+    for number, source in enumerate(job.sources):
+        if source.is_url:
+            yield ("sources", number), f"source {number + 1}", source.path
+    if job.drill is not None and job.drill.into is not None:
+        yield ("drill", "into"), "'into'", job.drill.into
 
 
 def _about_values(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
