@@ -39,6 +39,9 @@ def held(path: Path, *, wait: bool, about: str, outer: Collection[int] = ()) -> 
         _lock(descriptor, path, wait=wait, about=about, outer=outer)
         yield
     finally:
+        # Not by closing it alone: a forked process that does not end has it open too.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 

@@ -61,6 +61,24 @@ def test_a_lock_says_who_holds_it(path: Path) -> None:
         other.communicate()
 
 
+def test_a_forked_process_that_does_not_end_keeps_no_lock(path: Path) -> None:
+    """As the one that reads files from a mount that is dead: it has all that was open."""
+    reading, writing = os.pipe()
+    with held(path, wait=False, about="/etc"):
+        child = os.fork()
+        if not child:
+            os.close(writing)
+            os.read(reading, 1)
+            os._exit(0)
+    try:
+        with held(path, wait=False, about="/etc"):
+            assert os.waitpid(child, os.WNOHANG) == (0, 0)
+    finally:
+        os.close(writing)
+        os.close(reading)
+        os.waitpid(child, 0)
+
+
 def test_what_would_never_end_is_not_waited_for(path: Path) -> None:
     with holder(path) as other:
         with (
