@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bakthat import models
 from bakthat.conf import Job, JobSource, LoadedProfile
-from bakthat.errors import BakthatError
+from bakthat.errors import BakthatError, ConfigError
 from bakthat.format.description import NAMED, source_id
 from bakthat.operations.backup.databases import backup_databases
 from bakthat.operations.backup.operation import backup
@@ -85,6 +85,11 @@ def rotate_set_of(
 
     With *dry_run*, delete nothing. Raises what :func:`bakthat.rotate_backups` raises.
     """
+    if not loaded.profile.rotation:
+        raise ConfigError(
+            f"{loaded.place('rotation')}: it has no rotation, and 'rotate' of the job is true",
+            hint="say in the profile what to keep, such as rotation: {days: 7, weeks: 4}",
+        )
     own = id_of_source(entry)
     source = NO_SOURCE if own in ("", NAMED) else own
     return rotate_backups(entry.filename, conf=loaded, source=source, dry_run=dry_run)

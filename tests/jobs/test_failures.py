@@ -176,6 +176,24 @@ def test_a_database_that_is_missing_does_not_stop_the_other(
     assert night.seen("on_error")[0]["FAILED_SOURCES"] == sources[0]
 
 
+# Rotation
+
+
+def test_a_profile_without_rotation_fails_after_the_backup_and_says_what_to_write(
+    night: Night,
+) -> None:
+    one = night.source("one")
+    path = night.write(nightly={"sources": [one], "rotate": True, **night.hooks()})
+    report = night.run()
+    assert (report.outcome, sets(report)) == (JobOutcome.FAILED, ["one"])
+    assert messages(report) == [
+        f"nightly: {one}: {path}: profile 'default': it has no rotation, and 'rotate' of the job "
+        "is true"
+    ]
+    assert report.sources[0].problems[0].hint.startswith("say in the profile what to keep")
+    assert night.moments() == ["before", "after", "on_error"]
+
+
 # Locks
 
 
