@@ -177,17 +177,20 @@ def _is_there(path: Path) -> bool:
     """Return whether a file that was listed is still there. Raises ConfigError when it is none."""
     try:
         mode = os.stat(path).st_mode
-        why = "" if stat.S_ISREG(mode) else "it is not a file"
     except OSError as exc:
         if not os.path.lexists(path):
             return False
-        why = reason_of(exc)
-    if why:
-        raise ConfigError(
-            f"cannot read {printable(str(path))}: {why}",
-            hint=f"remove it, or give it a name that does not end in {_SUFFIX}",
-        )
+        raise _not_readable(path, reason_of(exc)) from exc
+    if not stat.S_ISREG(mode):
+        raise _not_readable(path, "it is not a file")
     return True
+
+
+def _not_readable(path: Path, why: str) -> ConfigError:
+    return ConfigError(
+        f"cannot read {printable(str(path))}: {why}",
+        hint=f"remove it, or give it a name that does not end in {_SUFFIX}",
+    )
 
 
 def _check_unique(files: tuple[ConfigFile, ...]) -> None:

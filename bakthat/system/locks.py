@@ -101,8 +101,8 @@ def _error(what: str, path: Path, exc: OSError) -> BakthatError:
     if shortage is not None:
         return shortage
     hint = (
-        "the file system has no locks: put the catalog on another one (database in the profile)"
+        "put the catalog on a file system with locks (database in the profile)"
         if exc.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
-        else "this user must be able to write there; database in the profile names another place"
+        else "let this user write there, or name another place as database in the profile"
     )
     return CatalogError(f"{what} {printable(path)}: {reason_of(exc)}", hint=hint)

@@ -46,7 +46,7 @@ def test_what_is_wrong_is_named_with_what_can_be_typed(user: CommandLine) -> Non
     )
     table, _, findings = done.stdout.partition("\n\n")
     header, etc, out = table.splitlines()
-    assert header.split()[:6] == ["SET", "AGE", "SIZE", "TREND", "SIZES", "BACKUPS"]
+    assert header.split()[:5] == ["SET", "AGE", "SIZE", "BACKUPS", "JOB"]
     assert etc.split()[:4] == ["WRONG", "etc", "0", "min"]
     assert re.search(r" 1 +nightly +20", etc)
     assert out.split() == ["WRONG", "out.txt", "never", "0", "nightly"]

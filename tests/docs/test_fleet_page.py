@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,7 +68,7 @@ def test_the_files_are_a_configuration_without_problems(
         written.write_text(content.replace("/etc/bakthat", str(directory)))
         written.chmod(0o600)
     monkeypatch.setattr(conf_module, "SYSTEM_DIRECTORY", str(directory))
-    monkeypatch.setattr(conf_module.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     report = check_configuration()
     assert [each.detail for each in report.findings if each.verdict != "good"] == []
     assert (report.profiles, report.jobs) == (("default",), ("nightly",))
@@ -79,7 +80,8 @@ def test_the_files_are_a_configuration_without_problems(
 def commands() -> list[list[str]]:
     (play,) = snippet("backup.yml")
     lines = [task.get("ansible.builtin.command") for task in play["tasks"]]
-    return [shlex.split(each) for each in lines if each] + snippet("user-data")["runcmd"]
+    run: list[list[str]] = snippet("user-data")["runcmd"]
+    return [shlex.split(each) for each in lines if each] + run
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)

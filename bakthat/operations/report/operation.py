@@ -106,7 +106,7 @@ def _period(since: str | float, until: str | float | None, now: int) -> Period:
         end = now
     if begin >= end:
         raise UsageError(
-            "the period of the report ends before it begins",
+            "--since is not before --until, so there is no period to report",
             hint="give --since and --until as dates such as 2026-07-01, or ages such as 90D",
         )
     return Period(begin, end, now)

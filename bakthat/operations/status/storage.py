@@ -73,7 +73,7 @@ def status_of_hosts(
     """
     if session.destination == "glacier":
         raise UsageError(
-            "a vault tells what it holds after hours only, so it is not asked about all hosts",
+            "a vault tells what it holds after hours only, so --all-hosts cannot ask it",
             hint="name another destination with -d, or ask the catalog: bakthat sync -d glacier, "
             "then bakthat status -d glacier --host HOST",
         )
