@@ -57,9 +57,10 @@ def _lock(descriptor: int, path: Path, *, wait: bool, about: str, outer: Collect
     try:
         if not _try(descriptor):
             holder = _holder(descriptor)
-            if any(holder.startswith(_process(each)) for each in outer):
+            process = next((each for each in outer if holder.startswith(_process(each))), None)
+            if process is not None:
                 raise LockedError(
-                    f"the run that this command belongs to has not done with {about}: {holder}",
+                    f"process {process}, which has started this command, has not done with {about}",
                     hint="run it after that job: --wait would wait for ever",
                 )
             if not wait:

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 import bakthat
+from bakthat.conf import read_configuration
 from bakthat.errors import CatalogError, LockedError, StorageError
 from bakthat.jobs.backup import lock_path
+from bakthat.jobs.hooks import id_of_job
 from bakthat.jobs.report import JobOutcome, SourceReport
 from bakthat.session.session import Session
 from bakthat.system.locks import held
@@ -34,8 +36,6 @@ def errors(told: list[tuple[str, str]]) -> list[str]:
 
 def lock_of(night: Night, number: int = 0) -> Path:
     """Return the lock of a source of the first job."""
-    from bakthat.conf import read_configuration
-
     (loaded, *_) = read_configuration().jobs.values()
     return lock_path(Session("default", None, night.conf), loaded.job.sources[number])
 
@@ -257,6 +257,18 @@ def test_a_job_does_not_run_in_a_command_of_its_own(night: Night, moment: str, o
     assert codes == ["5", *("1" for _ in other[:1])]
 
 
+def test_a_job_that_its_own_command_starts_runs_no_command(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night.write(nightly={"sources": [night.source("one")], **night.hooks()})
+    own = id_of_job(read_configuration().job("nightly"))
+    monkeypatch.setenv("BAKTHAT_RUN", f"1:other {os.getppid()}:{own}")
+    report = night.run(wait=True)
+    said = f"nightly: a run of this job, process {os.getppid()}, has started this command"
+    assert (report.outcome, messages(report)) == (JobOutcome.LOCKED, [said])
+    assert (night.moments(), bakthat.ls()) == ([], [])
+
+
 @pytest.mark.parametrize("nested", ["second", "third"])
 def test_a_command_of_a_job_does_not_wait_for_the_end_of_its_own_job(
     night: Night, nested: str
@@ -271,7 +283,8 @@ def test_a_command_of_a_job_does_not_wait_for_the_end_of_its_own_job(
     )
     (report,) = bakthat.run_jobs("first")
     assert report.outcome == JobOutcome.DONE
-    assert f"the run that this command belongs to has not done with {one}: " in log.read_text()
+    said = f"process {os.getpid()}, which has started this command, has not done with {one}\n"
+    assert said in log.read_text()
     codes = [each for each in log.read_text().splitlines() if each.isdigit()]
     assert codes == (["5", "0"] if nested == "third" else ["5"])
 
@@ -289,8 +302,6 @@ def test_locks_are_of_sets(night: Night) -> None:
     elsewhere = Session("default", None, {**night.conf, "local_path": str(night.directory)})
     other = Session("default", None, night.conf, host="other")
     assert len({lock_of(night, 0), lock_of(night, 1)}) == 2
-    from bakthat.conf import read_configuration
-
     source = read_configuration().job("nightly").job.sources[0]
     assert len({lock_path(each, source) for each in (session, elsewhere, other)}) == 3
 
