@@ -14,7 +14,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -206,7 +206,16 @@ class _JobRun:
             job, loaded, session = self._prepare(configuration)
         if problems:
             return
-        self._take_locks(session, locks)
+        with self._step("run", problems), ExitStack() as beginning:
+            # Else two runs of a job that begin at once could each get some of its locks, and the
+            # first to end would start what the other has stopped. One that waits gets all.
+            if not self._wait:
+                with suppress(BakthatError):  # which the locks of the sources say too
+                    path = session.beside_catalog("locks") / "begin"
+                    beginning.enter_context(held(path, wait=True, about="the beginning of a job"))
+            self._take_locks(session, locks)
+        if problems:
+            return
         ready = [each for each in self.report.sources if not each.problems]
         if not ready:
             return

@@ -8,13 +8,17 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import bakthat
+from bakthat.jobs import run
 from bakthat.jobs.report import JobOutcome
+from bakthat.system.locks import held
 from bakthat.system.signals import REPEAT_SECONDS
 from tests.support.commandline import PATIENCE, CommandLine
 from tests.support.nights import Night
@@ -56,6 +60,12 @@ class Waits:
 
 
 @pytest.fixture
+def others() -> set[Path]:
+    """Return what runs already below this process, such as a storage of other tests."""
+    return set(own_processes())
+
+
+@pytest.fixture
 def waits(tmp_path: Path) -> Waits:
     return Waits(tmp_path)
 
@@ -63,7 +73,12 @@ def waits(tmp_path: Path) -> Waits:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("moment", ["before", "source"])
 def test_after_and_on_error_run_when_a_signal_stops_the_job(
-    night: Night, user: CommandLine, waits: Waits, number: signal.Signals, moment: str
+    night: Night,
+    user: CommandLine,
+    waits: Waits,
+    others: set[Path],
+    number: signal.Signals,
+    moment: str,
 ) -> None:
     hooks = night.hooks()
     if moment == "before":
@@ -87,14 +102,19 @@ def test_after_and_on_error_run_when_a_signal_stops_the_job(
     assert '"outcome": "failed"' in stdout
     assert '"job": "later"' not in stdout
     assert not waits.done.exists()
-    assert own_processes() == []
+    assert set(own_processes()) <= others
     waits.go.touch()
     assert [each.outcome for each in bakthat.run_jobs()] == [JobOutcome.DONE] * 2
 
 
 @pytest.mark.parametrize("signals", [2, 3])
 def test_a_second_signal_lets_after_run_to_its_end_and_a_third_one_ends_it(
-    night: Night, user: CommandLine, tmp_path: Path, waits: Waits, signals: int
+    night: Night,
+    user: CommandLine,
+    tmp_path: Path,
+    waits: Waits,
+    others: set[Path],
+    signals: int,
 ) -> None:
     (tmp_path / "after").mkdir()
     after = Waits(tmp_path / "after")
@@ -116,7 +136,7 @@ def test_a_second_signal_lets_after_run_to_its_end_and_a_third_one_ends_it(
     assert process.returncode == 143
     assert after.done.exists() == (signals == 2)
     assert night.moments() == (["after"] if signals == 2 else [])
-    assert own_processes() == []
+    assert set(own_processes()) <= others
 
 
 def test_a_signal_while_after_runs_waits_for_its_end(
@@ -179,3 +199,31 @@ def test_a_run_that_waits_for_a_lock_can_be_stopped(
             third.communicate()
         assert (first.returncode, third.returncode) == (0, 0)
     assert len(bakthat.ls()) == 2
+
+
+def test_two_runs_that_begin_at_once_do_not_share_a_job(
+    night: Night, user: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the first to end would start in after what the other has stopped for its backups."""
+    night.write(nightly={"sources": [night.source("one"), night.source("two")], **night.hooks()})
+    others: list[subprocess.Popen[bytes]] = []
+
+    @contextmanager
+    def held_slowly(path: Path, **options: Any) -> Iterator[None]:
+        with held(path, **options):
+            if path.name != "begin" and not others:
+                others.append(user.start("run"))
+                stderr = others[0].stderr
+                assert stderr is not None
+                assert select.select([stderr], [], [], PATIENCE)[0]  # it waits, or has ended
+            yield
+
+    monkeypatch.setattr(run, "held", held_slowly)
+    assert night.run().outcome == JobOutcome.DONE
+    with others[0] as other:
+        _, stderr = other.communicate()
+    assert other.returncode in (0, 5), stderr.decode()
+    # Where it came to its turn after the end of the first, it is a second night.
+    nights = 1 if other.returncode else 2
+    assert night.moments().count("before") == nights
+    assert sorted(each.filename for each in bakthat.ls()) == sorted(["one", "two"] * nights)
