@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from tests.support.glacier_server import GlacierServer, glacier_server
 from tests.support.needs import gnu_tar, program
 from tests.support.profiles import Conf
 from tests.support.servers import S3Server, moto_server, plain, rclone_server, seaweedfs_server
+
+_CLOCK = time.time
 
 
 def pytest_configure() -> None:
@@ -99,6 +102,15 @@ def unchanged_signals() -> Iterator[None]:
     for number, handler in before.items():
         signal.signal(number, handler)
     assert left == before
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None, object, object]:
+    """Fail when the test has left another clock, which would change later tests."""
+    result = yield
+    left, time.time = time.time, _CLOCK
+    assert left is _CLOCK, "the test has left another clock"
+    return result
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from bakthat.session.session import Session
 from bakthat.system.locks import held
 from tests.support.fault_proxy import FaultProxy, Reset
 from tests.support.needs import as_root, mounted
-from tests.support.nights import Night, messages, sets
+from tests.support.nights import PYTHON, Night, messages, sets
 from tests.support.profiles import Conf
 from tests.support.servers import free_port
 from tests.test_database import fill
@@ -229,7 +229,7 @@ def test_a_job_whose_sources_all_belong_to_another_run_stops_and_starts_nothing(
 
 def test_the_locks_are_held_until_after_has_run(night: Night) -> None:
     one = night.source("one")
-    second = f"python3 -m bakthat run second; echo $? >> {night.directory}/codes"
+    second = f"{PYTHON} -m bakthat run second; echo $? >> {night.directory}/codes"
     night.write(
         first={"sources": [one], "before": [second], "after": [second]}, second={"sources": [one]}
     )
@@ -244,7 +244,7 @@ def test_the_locks_are_held_until_after_has_run(night: Night) -> None:
 def test_a_job_does_not_run_in_a_command_of_its_own(night: Night, moment: str, other: str) -> None:
     """One whose on_error tries it again would start itself without end."""
     log, missing = night.directory / "log", str(night.directory / "missing")
-    again = f"timeout 50 python3 -m bakthat run --wait {{}} 2>> {log}; echo $? >> {log}"
+    again = f"timeout 50 {PYTHON} -m bakthat run --wait {{}} 2>> {log}; echo $? >> {log}"
     night.write(
         nightly={"sources": [missing], moment: [again.format(other or "nightly")]},
         other={"sources": [f"{missing} too"], moment: [again.format("nightly")]},
@@ -275,7 +275,7 @@ def test_a_command_of_a_job_does_not_wait_for_the_end_of_its_own_job(
 ) -> None:
     """Each would wait for the other, for ever: the job for its command, that for the lock."""
     one, log = night.source("one"), night.directory / "log"
-    wait = f"timeout 50 python3 -m bakthat run --wait {{}} 2>> {log}; echo $? >> {log}"
+    wait = f"timeout 50 {PYTHON} -m bakthat run --wait {{}} 2>> {log}; echo $? >> {log}"
     night.write(
         first={"sources": [one], "before": [wait.format(nested)]},
         second={"sources": [one]},

@@ -18,7 +18,7 @@ from bakthat.conf.environment import FILE_SUFFIX, variable_of
 from bakthat.errors import ConfigError
 from bakthat.jobs.report import JobOutcome
 from bakthat.policy.clock import is_due
-from tests.support.nights import Night, messages, sets
+from tests.support.nights import PYTHON, Night, messages, sets
 
 DAY, WEEK = 86400, 7 * 86400
 
@@ -116,7 +116,7 @@ def test_no_variable_of_a_hook_is_one_of_the_configuration() -> None:
 
 def test_a_command_of_bakthat_in_a_hook_says_nothing_of_the_variables(night: Night) -> None:
     log = night.directory / "log"
-    command = f"python3 -m bakthat show 2> {log}"
+    command = f"{PYTHON} -m bakthat show 2> {log}"
     night.write(nightly={"sources": [night.source("one")], "after": [command]})
     report = night.run()
     assert (report.outcome, messages(report)) == (JobOutcome.DONE, [])

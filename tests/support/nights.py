@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from bakthat.jobs.report import JobReport
 from tests.support.profiles import Conf, write_config
 
 VARIABLES = "BAKTHAT_"
+PYTHON = shlex.quote(sys.executable)
+"""What runs bakthat in a command of a job."""
 
 
 @dataclass

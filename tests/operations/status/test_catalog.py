@@ -160,16 +160,17 @@ def test_a_backup_that_failed_its_last_check_is_wrong(filled: Filled) -> None:
     "rotation", [{"days": 3}, {"days": 2, "weeks": 2}, {"last": 2}, {"hours": 5}, {"years": 1}]
 )
 def test_what_goes_next_is_what_rotation_deletes_after_the_next_backup(
-    filled: Filled, rotation: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    filled: Filled, rotation: dict[str, int]
 ) -> None:
     catalog = filled(rotation=rotation)
     catalog.add_days(9, metadata=metadata())
     bakthat.rotate_backups("my", conf=catalog.conf)
     foreseen = only(catalog).next_to_go
     next_one = NOW - NOW % DAY + DAY + 3 * 3600
-    monkeypatch.setattr(time, "time", lambda: float(next_one + 60))
-    catalog.add(next_one, metadata=metadata())
-    plan = plan_rotation(Session("default", None, catalog.conf), "my")
+    with pytest.MonkeyPatch.context() as patch:  # undone before the clock of the catalog
+        patch.setattr(time, "time", lambda: float(next_one + 60))
+        catalog.add(next_one, metadata=metadata())
+        plan = plan_rotation(Session("default", None, catalog.conf), "my")
     deleted = [each.stored_filename for each in plan.to_delete]
     assert [foreseen] == (deleted[:1] or [""])
 
