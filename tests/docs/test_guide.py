@@ -13,17 +13,14 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
 
-from bakthat.conf.configuration import load_jobs
 from tests.docs.sessions import DOCS, Block, blocks_of, is_same
 from tests.support.commandline import PROJECT, CommandLine, Done
 from tests.support.glacier_server import GlacierServer
-from tests.support.http_listener import http_listener
-from tests.support.needs import package, program
+from tests.support.needs import package
 from tests.support.profiles import write_config
 from tests.support.servers import S3Server
 
@@ -240,26 +237,3 @@ def test_the_profiles_of_the_page_on_notifications_can_be_used(
         done = reader.bakthat("show")
         assert done.code == 0, f"{NOTIFY}:{block.line}: {done.stderr}"
     assert len(plugins) == 5
-
-
-@pytest.mark.parametrize(
-    ("result", "status"),
-    [("done", "up"), ("incomplete", "down"), ("failed", "down"), ("locked", "down")],
-)
-def test_the_hook_of_the_page_on_notifications_pushes_the_result_of_a_job(
-    result: str, status: str, tmp_path: Path
-) -> None:
-    program("curl")
-    (text,) = [each.text for each in blocks_of(NOTIFY) if "jobs:" in each.text]
-    config = tmp_path / "bakthat.yml"
-    config.write_text(text)
-    (line,) = load_jobs(config)["nightly"].job.after
-    with http_listener() as server:
-        shown = "https://kuma.example.com/"
-        assert shown in line
-        variables = {**os.environ, "BAKTHAT_RESULT": result, "no_proxy": "*"}
-        command = ["/bin/sh", "-c", line.replace(shown, f"{server.url}/")]
-        subprocess.run(command, env=variables, check=True)
-    assert [urlsplit(each.path).path for each in server.requests] == ["/api/push/TOKEN"]
-    pushed = parse_qs(urlsplit(server.requests[0].path).query)
-    assert pushed == {"status": [status], "msg": [result]}

@@ -30,6 +30,7 @@ PAGES = [
 ]
 CODES = {
     "diff": {0, 1},  # there are differences
+    "status": {0, 1},  # backups of 2013 are too old
     "show_glacier_inventory": {4},  # the vault makes its list
     "doctor": {0, 1},
     "restore -d glacier": {4},  # the thaw is requested
@@ -84,7 +85,8 @@ class Machine:
                 )
             assert made.stored_filename == name
         bakthat.backup(self.root / sources["mydir"], conf=self.conf)  # for --since
-        write_config(self.home / ".bakthat.yml", default=self.conf)
+        jobs = {"nightly": {"sources": [str(self.home / "mydir")]}}
+        write_config(self.home / ".bakthat.yml", default=self.conf, jobs=jobs)
         shutil.copytree(self.root, self.saved, symlinks=True)
 
     def run(self, words: list[str]) -> tuple[int, str]:

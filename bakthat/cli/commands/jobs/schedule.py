@@ -31,7 +31,7 @@ _DONE = "what is done (by default, it is printed)"
     "schedule",
     "run a job every night, by systemd or cron",
     group=SETUP,
-    example="bakthat schedule nightly --at 04:30 --install",
+    example="bakthat schedule nightly --at 04:30",
     exits={ExitCode.FAILED: "failed, or the timer was written but is not on"},
 )
 @option("job", metavar="JOB", help="name of a job in the configuration")
