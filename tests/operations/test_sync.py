@@ -162,6 +162,7 @@ def test_a_missing_backup_is_marked_and_a_returned_one_revived(filled: Conf) -> 
     assert actions(bakthat.sync(conf=filled)) == {made.stored_filename: "gone"}
     row = rows(filled)[made.stored_filename]
     assert row["is_deleted"] == 1
+    assert row["metadata"].pop("deleted")["why"] == "gone from the storage"
     assert row["metadata"] == made.metadata
     put(backend, made.stored_filename, content)
     assert actions(bakthat.sync(conf=filled)) == {made.stored_filename: "revived"}
