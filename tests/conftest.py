@@ -104,6 +104,15 @@ def unchanged_signals() -> Iterator[None]:
     assert left == before
 
 
+@pytest.hookimpl(tryfirst=True)  # before the marks select
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses a catalog on a server: it needs a driver."""
+    servers = {"postgresql_catalogs", "mariadb_catalogs"}
+    for item in items:
+        if servers & set(getattr(item, "fixturenames", ())):
+            item.add_marker("drivers")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown() -> Generator[None, object, object]:
     """Fail when the test has left another clock, which would change later tests."""

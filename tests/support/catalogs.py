@@ -19,9 +19,10 @@ from tests.support.needs import package, program
 from tests.support.servers import free_port
 
 PASSWORD = "p@ss/w:rd#%1"
+_MARKS = [pytest.mark.slow, pytest.mark.drivers]
 ON_SERVERS = [
-    pytest.param("postgresql", marks=[pytest.mark.slow, pytest.mark.needs("postgres", "psql")]),
-    pytest.param("mariadb", marks=[pytest.mark.slow, pytest.mark.needs("mariadbd", "mariadb")]),
+    pytest.param("postgresql", marks=[*_MARKS, pytest.mark.needs("postgres", "psql")]),
+    pytest.param("mariadb", marks=[*_MARKS, pytest.mark.needs("mariadbd", "mariadb")]),
 ]
 EVERYWHERE = ["sqlite", *ON_SERVERS]
 """Parameters of a fixture that makes catalogs."""
