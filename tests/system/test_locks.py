@@ -177,7 +177,7 @@ def test_a_directory_where_this_user_may_not_write_is_an_error(path: Path) -> No
         pytest.skip("root may write everywhere")
     path.parent.mkdir(mode=0o500)
     with (
-        pytest.raises(CatalogError, match="Permission denied"),
+        pytest.raises(CatalogError, match="permission denied"),
         held(path, wait=False, about="/etc"),
     ):
         raise AssertionError("it is held")
