@@ -13,6 +13,7 @@ import importlib
 import logging
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -47,7 +48,7 @@ _LOCK = int.from_bytes(b"bakthat", "big")
 """The number of the catalog's advisory lock."""
 
 
-class _ServerCatalog(peewee.Database):
+class _ServerCatalog(peewee.Database, ABC):
     """A connection to a catalog's server, which raises CatalogError."""
 
     is_read_only = False
@@ -122,8 +123,9 @@ class _ServerCatalog(peewee.Database):
         nested: contextlib.AbstractContextManager[Any] = self.atomic()
         return nested if self.in_transaction() else self._locked()
 
+    @abstractmethod
     def _locked(self) -> contextlib.AbstractContextManager[None]:
-        raise NotImplementedError
+        """Return a transaction that begins with the lock of the catalog. Raises CatalogError."""
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
