@@ -28,7 +28,11 @@ from tests.support.commandline import PROJECT
 from tests.support.servers import free_port
 from tests.test_models import HERE, add, row
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("postgres", "psql", "mariadbd", "mariadb")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.drivers,
+    pytest.mark.needs("postgres", "psql", "mariadbd", "mariadb"),
+]
 
 
 @pytest.fixture(params=ON_SERVERS)
