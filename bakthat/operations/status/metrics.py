@@ -12,15 +12,16 @@ from bakthat.operations.status.set_status import SetStatus
 def as_metrics(statuses: Iterable[SetStatus]) -> str:
     """Return *statuses* in the text format of Prometheus. What is not known has no sample.
 
-    Of two sets that differ only in their container, the label ``profile`` tells them apart.
+    Of two sets that differ only in their container, the label ``profile`` tells them apart. Where
+    nothing does, the samples are those of the worst: a good one must not hide it.
     """
-    statuses = list(statuses)
+    statuses = sorted(statuses, key=_badness)
     counts = Counter(map(_labels, statuses))
+    by_labels = {
+        _labels(each, each.profile if counts[_labels(each)] > 1 else ""): each for each in statuses
+    }
     samples: dict[str, dict[str, float | str]] = {name: {} for name in exposition.HELP}
-    for each in statuses:
-        labels = _labels(each)
-        if counts[labels] > 1:
-            labels = _labels(each, each.profile)
+    for labels, each in by_labels.items():
         values = {
             exposition.LAST_SUCCESS: each.last_success,
             exposition.LAST_BACKUP: each.last_backup,
@@ -33,12 +34,21 @@ def as_metrics(statuses: Iterable[SetStatus]) -> str:
             exposition.LAST_CHECK: None if each.check is None else each.check.date,
             exposition.LAST_DRILL: None if each.drill is None else each.drill.date,
             exposition.DRILL_PASSED: None if each.drill is None else int(each.drill.passed),
-            exposition.PROBLEMS: sum(finding.is_problem for finding in each.findings),
+            exposition.PROBLEMS: _problems(each),
         }
         for name, value in values.items():
             if value is not None:
                 samples[name][labels] = value
     return exposition.exposition(samples)
+
+
+def _badness(status: SetStatus) -> tuple[int, int]:
+    """Return the key by which sets are ordered, the worst last."""
+    return _problems(status), -(status.last_success or 0)
+
+
+def _problems(status: SetStatus) -> int:
+    return sum(each.is_problem for each in status.findings)
 
 
 def _labels(status: SetStatus, profile: str = "") -> str:

@@ -82,6 +82,19 @@ def test_sets_that_differ_only_in_their_container_are_told_apart() -> None:
     }
 
 
+def test_of_sets_that_nothing_tells_apart_the_worst_is_seen() -> None:
+    stopped = replace(ETC, findings=(problem("age", "too old"),), last_success=None)
+    # One whose description names another host has the host of its key, as the right one has.
+    good = replace(ETC, last_success=1999, last_backup=1999, findings=(advice("host", "another"),))
+    other = replace(good, findings=(problem("warnings", "incomplete"),))
+    of = '{set="etc",host="web1",destination="s3",source="/etc",profile="default"}'
+    for statuses in ((stopped, good, other), (other, good, stopped), (good, stopped)):
+        found = samples(*statuses)
+        assert found[f"bakthat_problems{of}"] == "1"
+        assert found[f"bakthat_last_backup_timestamp_seconds{of}"] == "2000"
+        assert f"bakthat_last_success_timestamp_seconds{of}" not in found
+
+
 def test_hostile_names_cannot_end_a_label_or_a_line() -> None:
     hostile = replace(ETC, name='a"} 5\nbakthat_problems{set="b\\', host="h\x1b[2J", source="")
     for line in as_metrics([hostile]).splitlines():
