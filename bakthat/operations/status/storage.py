@@ -289,11 +289,20 @@ class _Look:
             name = parsed.stem
         source = "" if source == NAMED else source
         # Others may write to the storage, but not always to the keys of every host.
-        if HOST_PLACEHOLDER in self.session.profile.prefix and not stored.key.startswith(
-            self.session.prefix_of(host)
-        ):
+        if not self._may_be_of_host(stored.key, host, parsed.stem):
             return _Identity(stored.key.rpartition("/")[0], name, source, host)
         return _Identity(host, name, source, "")
+
+    def _may_be_of_host(self, key: str, host: str, stem: str) -> bool:
+        """Return whether a key, of a set with this *stem*, is below the prefix of a host."""
+        _, placeholder, after = self.session.profile.prefix.partition(HOST_PLACEHOLDER)
+        if not placeholder:
+            return True
+        prefix = self.session.prefix_of(host)
+        if "/" in after:
+            return key.startswith(prefix)
+        # Without a slash, the prefix of "web" is the beginning of that of "web-1".
+        return beginning_of(key) == prefix + stem
 
     def _host_of(self, beginning: str) -> str:
         """Return the host that a key without a usable description is of, if the prefix has it."""
