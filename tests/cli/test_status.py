@@ -65,6 +65,28 @@ def test_what_is_wrong_is_named_with_what_can_be_typed(user: CommandLine) -> Non
     assert "stored 0 min ago" in done.stdout
 
 
+def test_a_hint_has_the_options_by_which_its_command_finds_the_set(user: CommandLine) -> None:
+    config = user.home / ".bakthat.yml"
+    text = (
+        config.read_text()
+        .replace("default:", "second:")
+        .replace("sources", "profile: second\n    sources")
+    )
+    text += "    drill: {every: 1M}\n"
+    config.write_text(text)
+    user.run("backup", "-p", "second", user.home / "etc")
+    done = user.run("status", "--json")
+    etc, _ = done.lines("status")
+    hints = [each["hint"] for each in etc["findings"]]
+    assert hints == [
+        "bakthat check -p second etc does it now",
+        "bakthat drill -p second etc does it now",
+    ]
+    for hint in hints:
+        assert user.shell(hint.removeprefix("bakthat ").removesuffix(" does it now")).code == 0
+    assert user.run("status", "etc").code == 0
+
+
 def test_quiet_says_only_what_is_wrong(user: CommandLine) -> None:
     user.run("backup", user.home / "etc", "--name", "mine")
     done = user.run("status", "mine", "--quiet")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from bakthat import models
+from bakthat.conf import DEFAULT_PROFILE
 from bakthat.operations.facts import CheckRecord, DrillRecord
 from bakthat.operations.needed import keep_within
 from bakthat.operations.status.findings import Looked, findings_of
@@ -22,6 +24,7 @@ from bakthat.policy.rotation import (
     keep_also,
 )
 from bakthat.session.sets import id_of_source
+from bakthat.system.text import printable
 
 _A_DAY = 86400
 _LATEST = 8
@@ -48,6 +51,7 @@ def status_of(watched: WatchedSet, *, max_age: int | None, now: int) -> SetStatu
         now=now,
         check_every=watched.check_every if backups else None,
         drill_every=watched.drill_every if backups else None,
+        options=_options(watched),
     )
     if backups:
         checks = [(each, CheckRecord.of(each.metadata)) for each in backups]
@@ -139,6 +143,19 @@ def next_to_go(watched: WatchedSet, *, has_increments: bool) -> str:
         decisions = keep_within(backups, [Decision(True, ("newest",)), *decisions[1:]], ())
     going = [each for each, decision in zip(backups, decisions, strict=True) if not decision.keep]
     return going[-1].stored_filename if going else ""
+
+
+def _options(watched: WatchedSet) -> str:
+    """Return the options by which a command finds a set, where it does not by its name alone."""
+    session = watched.session
+    words = []
+    if session.loaded.name != DEFAULT_PROFILE:
+        words += ["-p", session.loaded.name]
+    if watched.backend != session.profile.default_destination:
+        words += ["-d", watched.backend]
+    if watched.host not in ("", session.host):
+        words += ["--host", watched.host]
+    return shlex.join(map(printable, words))
 
 
 def _first_warning(backup: models.Backups) -> str:

@@ -32,6 +32,12 @@ class Looked:
     stored_size: int | None = None
     """The size that the newest backup had when it was stored, where the storage knows it."""
     first_warning: str = ""
+    options: str = ""
+    """Those by which a command of a hint finds the set, such as "-p second"; "" for none."""
+
+    def command(self, name: str, status: SetStatus) -> str:
+        """Return a command about a set as it is typed."""
+        return " ".join(filter(None, ("bakthat", name, self.options, _word(status.name))))
 
 
 def findings_of(status: SetStatus, looked: Looked) -> tuple[Finding, ...]:
@@ -123,42 +129,42 @@ def _incomplete(status: SetStatus, looked: Looked) -> Iterator[Finding]:
 
 
 def _check(status: SetStatus, looked: Looked) -> Iterator[Finding]:
-    name = _word(status.name)
     if looked.failed:
         stored, record = looked.failed[0]
         detail = f": {printable(record.detail)}" if record.detail else ""
         count = counted(len(looked.failed), "backup")
-        clears = " --read-data" if record.verdict is Verdict.DAMAGED else ""
+        command = "check --read-data" if record.verdict is Verdict.DAMAGED else "check"
         yield problem(
             CHECK,
             f"{count} failed the last check, the first is {printable(stored)}: "
             f"{record.verdict.value}{detail}",
-            f"bakthat check{clears} {name} looks again",
+            f"{looked.command(command, status)} looks again",
         )
     if looked.check_every is not None:
         last = None if status.check is None else status.check.date
-        yield from _overdue(CHECK, "checked", last, looked.check_every, looked.now, name)
+        command = looked.command(CHECK, status)
+        yield from _overdue(CHECK, "checked", last, looked.check_every, looked.now, command)
 
 
 def _drill(status: SetStatus, looked: Looked) -> Iterator[Finding]:
-    name = _word(status.name)
+    command = looked.command(DRILL, status)
     if status.drill is not None and not status.drill.passed:
         why = f": {printable(status.drill.problem)}" if status.drill.problem else ""
-        yield problem(DRILL, f"the last drill failed{why}", f"bakthat drill {name} tries again")
+        yield problem(DRILL, f"the last drill failed{why}", f"{command} tries again")
     if looked.drill_every is not None:
         last = None if status.drill is None else status.drill.date
-        yield from _overdue(DRILL, "drilled", last, looked.drill_every, looked.now, name)
+        yield from _overdue(DRILL, "drilled", last, looked.drill_every, looked.now, command)
 
 
 def _overdue(
-    topic: str, done: str, last: int | None, every: int, now: int, name: str
+    topic: str, done: str, last: int | None, every: int, now: int, command: str
 ) -> Iterator[Finding]:
     """Yield the finding that a check or a drill was never done, or too long ago."""
     if not is_overdue(last, every, now):
         return
     detail = f"never {done}" if last is None else f"last {done} {describe_age(now - last)} ago"
-    hint = f"bakthat {topic} {name} does it now"
-    yield problem(topic, f"{detail}, and its job says each {describe_age(every)}", hint)
+    said = f"{detail}, and its job says each {describe_age(every)}"
+    yield problem(topic, said, f"{command} does it now")
 
 
 _RULES: Sequence[Callable[[SetStatus, Looked], Iterator[Finding]]] = (

@@ -156,6 +156,16 @@ def test_a_backup_that_failed_its_last_check_is_wrong(filled: Filled) -> None:
     assert f"{old}: damaged: wrong checksum" in found.findings[0].detail
 
 
+def test_a_hint_names_the_host_and_the_container_where_they_are_others(filled: Filled) -> None:
+    catalog = filled()
+    failed = {"date": NOW - 60, "verdict": "missing"}
+    catalog.add(
+        NOW - DAY, backend="local", host="web 2", metadata={"client": "web 2", "check": failed}
+    )
+    [finding] = only(catalog, host="web 2").findings
+    assert finding.hint == "bakthat check -d local --host 'web 2' my looks again"
+
+
 @pytest.mark.parametrize(
     "rotation", [{"days": 3}, {"days": 2, "weeks": 2}, {"last": 2}, {"hours": 5}, {"years": 1}]
 )
