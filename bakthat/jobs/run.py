@@ -14,7 +14,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from bakthat.jobs.hooks import AFTER, BEFORE, ON_ERROR, id_of_job, outer_runs, r
 from bakthat.jobs.preview import preview
 from bakthat.jobs.reach import Reach
 from bakthat.jobs.report import JobOutcome, JobReport, SourceReport
-from bakthat.jobs.telling import error_of, named, tell, telling
+from bakthat.jobs.telling import error_of, named, tell, tell_error, telling
 from bakthat.jobs.upkeep import check_due, check_set, drill_newest, due, problem_of, sets_of
 from bakthat.operations.facts import CHECK, DRILL
 from bakthat.session.session import Session
@@ -217,12 +217,18 @@ class _JobRun:
         if problems:
             return
         ready = [each for each in self.report.sources if not each.problems]
+        locked = [each.problems[0] for each in self.report.sources if each.problems]
         if not ready:
+            tell_error("run", self._plugins, locked[0])  # once, as of a job that has begun
             return
         self._has_begun = True
         with self._step("run", problems):
             tell("before_run", self._plugins, self._session_id)
-            for number in range(len(job.before)):
+        # Only now, since monitors are told of the whole job at its end, and of nothing in it.
+        for each in locked:
+            tell_error("backup", self._plugins, each)
+        with self._step("run", problems):
+            for number in range(len(job.before) if not problems else 0):
                 self._run_hook(BEFORE, job.before, number)
         if problems:
             return
@@ -237,7 +243,8 @@ class _JobRun:
     def _take_locks(self, session: Session, locks: ExitStack) -> None:
         """Take the locks of all sources that are free, or wait for all of them.
 
-        Each run takes them in one order, so that no two of them wait for each other.
+        Each run takes them in one order, so that no two of them wait for each other. Nobody is told
+        yet of those that are locked.
         """
         outer = {each.process for each in outer_runs()}
         reports: dict[Path, list[SourceReport]] = {}
@@ -245,7 +252,7 @@ class _JobRun:
             reports.setdefault(lock_path(session, each.source), []).append(each)
         for path, of_path in sorted(reports.items()):
             for number, each in enumerate(of_path):
-                with self._step("backup", each.problems, about=each.source.text):
+                with self._step("backup", each.problems, about=each.source.text, is_told=False):
                     if number and of_path[0].problems:
                         raise of_path[0].problems[0]
                     if not number:
@@ -336,13 +343,16 @@ class _JobRun:
         made: list[models.Backups] | None = None,
         *,
         about: str = "",
+        is_told: bool = True,
     ) -> Iterator[None]:
         """Add an exception of the block to *problems*, once it was told; let go on what follows.
+
+        With *is_told* False, the caller tells it.
 
         Its message there begins with the job, and with what it is *about* unless it names that.
         """
         try:
-            with telling(name, self._plugins, made):
+            with telling(name, self._plugins, made) if is_told else nullcontext():
                 yield
         except Exception as exc:  # noqa: BLE001  # one source must not stop the others
             problems.append(named(error_of(exc), self.report.job, about))

@@ -43,11 +43,16 @@ def telling(
         yield
     except BaseException as exc:
         if not told:
-            Operation(name, (events, *plugins)).fire_error(exc)
+            tell_error(name, plugins, exc)
         raise
     finally:
         events.on_backup -= on_backup
         events.on_error -= on_error
+
+
+def tell_error(name: str, plugins: Sequence[Events], exc: BaseException) -> None:
+    """Call the callbacks of ``on_error``: an exception has ended the operation *name*."""
+    Operation(name, (events, *plugins)).fire_error(exc)
 
 
 def tell(event: str, plugins: Sequence[Events], *arguments: object) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 import bakthat
+from bakthat.conf import read_configuration
 from bakthat.hooks import JobResult
+from bakthat.jobs.backup import lock_path
 from bakthat.jobs.report import JobOutcome
+from bakthat.session.session import Session
+from bakthat.system.locks import held
 from tests.support.http_listener import HttpListener, http_listener
 from tests.support.nights import Night, messages
 
@@ -93,15 +98,37 @@ def test_a_failing_command_is_a_part_of_the_one_message(night: Night, server: Ht
     assert messages(report)[0] in json.loads(server.requests[0].body)["message"]
 
 
-def test_a_job_that_does_not_begin_is_told_as_an_error(night: Night, server: HttpListener) -> None:
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_job_is_told_once_also_where_sources_of_it_are_locked(
+    night: Night, server: HttpListener, told: list[tuple[str, str]], count: int
+) -> None:
+    with_plugin(night, "Webhook", "webhook", url=f"{server.url}/hook")
+    sources = [night.source(name) for name in ("one", "two", "three")]
+    night.write(nightly={"sources": sources})
+    session = Session("default", None, night.conf)
+    with ExitStack() as locks:
+        for each in read_configuration().job("nightly").job.sources[:count]:
+            locks.enter_context(held(lock_path(session, each), wait=False, about="x"))
+        report = night.run()
+    assert (report.outcome, len(report.backups)) == (JobOutcome.LOCKED, 3 - count)
+    (posted,) = server.requests
+    body = json.loads(posted.body)
+    assert (body["operation"], body["status"]) == ("run", "failure")
+    assert messages(report)[0] in body["message"]
+    # Scripts hear of each source of a job that has begun.
+    named = [f"backup: {each}" for each in messages(report)]
+    errors = [text for event, text in told if event == "on_error"]
+    assert errors == (named if count < 3 else [f"run: {messages(report)[0]}"])
+
+
+def test_a_backup_after_a_job_is_told_as_ever(night: Night, server: HttpListener) -> None:
     with_plugin(night, "Healthchecks", "healthchecks", url=f"{server.url}/uuid")
     source = night.source("one")
-    night.write(nightly={"sources": [source], "notify": ["bakthat.notify.Healthchecks"]})
     night.write(nightly={"sources": [source]})
     night.run()
     server.requests.clear()
     bakthat.backup(source, prompt="no")
-    assert server.paths() == ["/uuid/start", "/uuid"]  # a backup by hand is told as ever
+    assert server.paths() == ["/uuid/start", "/uuid"]
 
 
 def test_the_events_surround_the_job(night: Night) -> None:
