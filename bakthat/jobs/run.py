@@ -225,10 +225,12 @@ class _JobRun:
         with self._step("run", problems):
             tell("before_run", self._plugins, self._session_id)
         # Only now, since monitors are told of the whole job at its end, and of nothing in it.
-        for each in locked:
-            tell_error("backup", self._plugins, each)
+        for problem in locked:
+            tell_error("backup", self._plugins, problem)
+        if problems:
+            return
         with self._step("run", problems):
-            for number in range(len(job.before) if not problems else 0):
+            for number in range(len(job.before)):
                 self._run_hook(BEFORE, job.before, number)
         if problems:
             return
