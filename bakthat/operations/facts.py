@@ -15,6 +15,9 @@ CHECK = "check"
 DRILL = "drill"
 """The key of the metadata that has the result of its last drill."""
 
+_DAMAGED = (TypeError, KeyError, ValueError, AttributeError, OverflowError)
+"""What the values of a damaged record raise."""
+
 
 class Verdict(enum.StrEnum):
     """The finding about one backup."""
@@ -72,7 +75,7 @@ class CheckRecord:
                 found.get("share"),
                 found.get("read"),
             )
-        except (TypeError, KeyError, ValueError, AttributeError):
+        except _DAMAGED:
             return None
 
     def after(self, before: CheckRecord | None) -> CheckRecord:
@@ -114,7 +117,7 @@ class DrillRecord:
         found: Any = metadata.get(DRILL)
         try:
             return cls(int(found["date"]), bool(found["passed"]), str(found.get("problem") or ""))
-        except (TypeError, KeyError, ValueError, AttributeError):
+        except _DAMAGED:
             return None
 
     def as_dict(self) -> dict[str, Any]:

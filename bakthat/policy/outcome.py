@@ -40,7 +40,7 @@ class Outcome:
         if self.restore_warning_count is not None:
             return self.restore_warning_count
         count = self.metadata.get("warning_count")
-        return count if isinstance(count, int) else 0
+        return int(count) if isinstance(count, int) else 0  # true is a number too
 
     @property
     def is_complete(self) -> bool:

@@ -324,7 +324,7 @@ def facts_of(backup: models.Backups) -> BackupFacts:
     warnings = metadata.get("warnings")
     return BackupFacts(
         stored_filename=backup.stored_filename,
-        date=backup.date,
+        date=_shown_date(backup.date),
         size=backup.size,
         files=_number(metadata, "files"),
         content=_number(metadata, "bytes"),
@@ -417,8 +417,13 @@ def _deletion(backup: models.Backups) -> Deletion | None:
     recorded = _mapping(backup.metadata, DELETED)
     date = _number(recorded, "date")
     if date is None:
-        return Deletion(backup.last_updated, NOT_RECORDED)
+        return Deletion(_shown_date(backup.last_updated), NOT_RECORDED)
     return Deletion(date, str(recorded.get("why") or NOT_RECORDED))
+
+
+def _shown_date(date: int) -> int:
+    """Return the date of an entry, or the nearest that a calendar can show."""
+    return min(max(date, 0), _LAST_DATE)
 
 
 def _with_date(record: _Record | None) -> _Record | None:

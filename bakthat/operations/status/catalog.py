@@ -27,6 +27,7 @@ from bakthat.session.sets import id_of_source
 from bakthat.system.text import printable
 
 _A_DAY = 86400
+_LARGEST = 2**62
 _LATEST = 8
 """From how many backups it is taken when the next one is made."""
 
@@ -164,5 +165,6 @@ def _first_warning(backup: models.Backups) -> str:
 
 
 def _number(value: Any) -> Any:
+    """Return a value of an entry if it is a number; those of a damaged one may be anything."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number else None
+    return value if is_number and 0 <= value <= _LARGEST else None

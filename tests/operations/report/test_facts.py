@@ -364,9 +364,20 @@ def test_damaged_facts_are_left_out() -> None:
     found = facts_of(entry(metadata=broken))
     assert (found.files, found.content, found.seconds, found.warnings) == (None, None, None, ())
     assert (found.check, found.drill, found.warning_count) == (None, None, 0)
+    never = {"check": {"date": float("inf"), "verdict": "read"}, "drill": {"date": float("inf")}}
+    assert facts_of(entry(metadata=never)).check is None
     never = {"check": {"date": 10**30, "verdict": "read"}, "drill": {"date": -1, "passed": True}}
     assert facts_of(entry(metadata=never)).check is None
     assert facts_of(entry(metadata=never)).drill is None
+
+
+@pytest.mark.parametrize("date", [-(10**18), 9 * 10**18])
+def test_a_date_that_no_calendar_has_is_the_nearest(date: int) -> None:
+    metadata = {"client": "box", "format": 1}
+    found = facts_of(entry(backup_date=date, last_updated=date, is_deleted=True, metadata=metadata))
+    assert found.deletion is not None
+    assert found.date == found.deletion.date
+    assert text.shown_day(found.date).year in (1970, 9999)
 
 
 @pytest.mark.parametrize(

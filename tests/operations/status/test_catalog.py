@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import bakthat
 from bakthat.errors import NoMatchError, UsageError
 from bakthat.operations.retention import plan_rotation
+from bakthat.operations.status.metrics import as_metrics
 from bakthat.operations.status.set_status import SetStatus
 from bakthat.session.session import Session
 from tests.support.filled_catalog import DAY, HOST, NOW, FilledCatalog, using_catalog
@@ -101,6 +103,24 @@ def test_sizes_are_compared_with_those_of_the_same_kind(filled: Filled) -> None:
     catalog.add_increment(NOW - DAY, [NOW - 3 * DAY], size=15)
     found = only(catalog)
     assert (found.is_increment, found.sizes, found.trend, found.backups) == (True, (10, 15), 50, 3)
+
+
+@pytest.mark.parametrize("damaged", [float("nan"), float("inf"), -1, 2**63, True, "many"])
+def test_a_damaged_entry_is_told_without_what_is_damaged(filled: Filled, damaged: Any) -> None:
+    catalog = filled()
+    wrong = dict.fromkeys(("files", "bytes", "seconds", "warning_count"), damaged)
+    records = {key: {"date": damaged, "verdict": "stored"} for key in ("check", "drill")}
+    catalog.add(NOW - DAY, metadata=metadata(**wrong, **records))
+    found = only(catalog, max_age="1h")
+    assert (found.files, found.content, found.seconds) == (None, None, None)
+    assert "age" in topics(found)
+    assert all(float(each.rsplit(" ", 1)[1]) < 10**20 for each in samples_of(found))
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
+def samples_of(found: SetStatus) -> list[str]:
+    """Return the samples for Prometheus."""
+    return [each for each in as_metrics([found]).splitlines() if not each.startswith("#")]
 
 
 def test_a_size_that_is_not_known_is_left_out(filled: Filled) -> None:
