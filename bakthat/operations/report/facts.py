@@ -358,11 +358,11 @@ def gaps(dates: Iterable[int], max_age: int, period: Period) -> list[Gap]:
 
 def _problems(found: SetFacts) -> Iterator[tuple[Problem, str]]:
     expected, period, backups = found.expected, found.period, found.backups
-    if found.newest is None:
-        if expected.is_expected:
-            yield Problem.NEVER, "it was never backed up"
-    elif any(each.end is None or each.end > period.end for each in found.missed):
+    if any(each.end is None or each.end > period.end for each in found.missed):
         yield Problem.OVERDUE, "the newest backup is older than it may be"
+    elif expected.is_expected and not found.stored:
+        never = "it was never backed up" if found.newest is None else "no backup of it is stored"
+        yield Problem.NEVER, never
     closed = [each for each in found.missed if each.end is not None and each.end <= period.end]
     counts = {
         Problem.MISSED: (len(closed), "gap", "longer than a backup may be old"),

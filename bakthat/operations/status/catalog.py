@@ -37,7 +37,7 @@ def status_of(watched: WatchedSet, *, max_age: int | None, now: int) -> SetStatu
 
     *now* is in epoch seconds UTC.
     """
-    backups = watched.backups
+    backups, profile = watched.backups, watched.session.profile
     status = SetStatus(
         name=watched.name,
         host=watched.host,
@@ -52,6 +52,7 @@ def status_of(watched: WatchedSet, *, max_age: int | None, now: int) -> SetStatu
         now=now,
         check_every=watched.check_every if backups else None,
         drill_every=watched.drill_every if backups else None,
+        skips_unchanged=profile.incremental and profile.skip_unchanged,
         options=_options(watched),
     )
     if backups:

@@ -32,6 +32,8 @@ class Looked:
     stored_size: int | None = None
     """The size that the newest backup had when it was stored, where the storage knows it."""
     first_warning: str = ""
+    skips_unchanged: bool = False
+    """Whether no backup is made where nothing has changed."""
     options: str = ""
     """Those by which a command of a hint finds the set, such as "-p second"; "" for none."""
 
@@ -62,6 +64,12 @@ def _word(name: str) -> str:
     return shlex.quote(printable(name))
 
 
+_SKIP_HINT = (
+    "its profile has skip_unchanged, so there is no newer one while nothing changes: leave that "
+    "out, or max_age"
+)
+
+
 def _run_hint(status: SetStatus) -> str:
     if not status.jobs:
         return ""
@@ -83,7 +91,7 @@ def _too_old(status: SetStatus, looked: Looked) -> Iterator[Finding]:
             AGE,
             f"too old: the newest backup is {describe_age(status.age)} old, more than "
             f"{describe_age(status.max_age)}",
-            _run_hint(status),
+            _SKIP_HINT if looked.skips_unchanged else _run_hint(status),
         )
 
 

@@ -166,6 +166,17 @@ def test_a_source_without_a_backup_is_a_problem_when_a_job_should_make_it() -> N
     assert facts().problems == {}
 
 
+def test_a_job_without_a_limit_whose_backups_are_all_deleted_is_not_good() -> None:
+    gone = replace(fact(1), deletion=Deletion(days(2)[0], "by name"))
+    expected = {Problem.NEVER: "no backup of it is stored"}
+    assert facts(gone, max_age=None, is_expected=True).problems == expected
+    assert facts(gone, max_age=None).problems == {}
+
+
+def test_what_is_only_dated_in_the_future_was_backed_up() -> None:
+    assert list(facts(fact(30), is_expected=True).problems) == [Problem.FUTURE]
+
+
 def test_each_problem_is_named_the_worst_first() -> None:
     found = facts(
         fact(-1, check=CheckRecord(days(2)[0], Verdict.DAMAGED)),

@@ -96,6 +96,14 @@ def test_max_age_is_the_argument_where_no_job_says_it(filled: Filled) -> None:
         bakthat.status(conf=catalog.conf, max_age="26")
 
 
+def test_an_old_backup_of_what_has_not_changed_is_explained(filled: Filled) -> None:
+    for incremental in (True, False):
+        catalog = filled(incremental=incremental, skip_unchanged=True)
+        catalog.add(NOW - DAY)
+        [finding] = only(catalog, max_age="23h").findings
+        assert ("its profile has skip_unchanged" in finding.hint) is incremental
+
+
 def test_sizes_are_compared_with_those_of_the_same_kind(filled: Filled) -> None:
     catalog = filled()
     catalog.add(NOW - 3 * DAY, size=1000)
