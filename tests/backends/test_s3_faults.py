@@ -367,6 +367,11 @@ def test_an_answer_that_s3_never_gives_is_said_to_be_another_services(
     )
     with pytest.raises(StorageError, match="the answer is one that cannot be read, which does"):
         list(backend.ls())
+    moto_proxy.rules.clear()
+    put(backend, "a.tgz", b"")
+    moto_proxy.on("GET", "list-type=2", Answer(200))
+    with pytest.raises(StorageError, match="the answer is one without Name, which does not come"):
+        list(backend.ls())
     moto_proxy.on("POST", "uploads", Answer(200, b"<InitiateMultipartUploadResult/>"))
     with pytest.raises(StorageError, match="the answer is one without UploadId") as caught:
         put(backend, "set.tgz", TWO_PARTS)

@@ -246,6 +246,9 @@ class S3Backend(BakthatBackend):
             PaginationConfig={"PageSize": self._settings.page_size},
         )
         for page in listing:
+            if "IsTruncated" not in page:
+                # To botocore, an empty body is an empty page and the end of the listing.
+                self._client.answer_member(page, "Name")
             for found in page.get("Contents", ()):
                 if is_index_key(found["Key"]) is not indexes:
                     continue
