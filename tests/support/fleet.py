@@ -47,7 +47,9 @@ class Fleet(BakthatBackend):
         self.sizes: dict[str, int] = {}
         self.descriptions: dict[str, dict[str, Any]] = {}
         self.gone: set[str] = set()
-        """Keys that are listed and were deleted since."""
+        """Keys that are listed first and were deleted since."""
+        self.lost: set[str] = set()
+        """Keys that are listed, and are not there."""
         self.listings: list[str] = []
         self.requested: list[str] = []
         self._lock = threading.Lock()
@@ -77,20 +79,17 @@ class Fleet(BakthatBackend):
 
     def ls(self, prefix: str = "", *, indexes: bool = False) -> Iterator[StoredObject]:
         """Yield the archives, without their descriptions."""
+        deleted = self.gone if self.listings else ()
         self.listings.append(prefix)
         for key in sorted(self.sizes):
-            if key.startswith(prefix) and not indexes:
+            if key.startswith(prefix) and not indexes and key not in deleted:
                 yield StoredObject(key, self.sizes[key])
 
     def stat(self, key: str) -> StoredObject:
         """Return an object with its description."""
         with self._lock:
             self.requested.append(key)
-        if (
-            key not in self.descriptions
-            or key in self.gone
-            or key.removesuffix(".index") in self.gone
-        ):
+        if key not in self.descriptions or key.removesuffix(".index") in self.gone | self.lost:
             raise NotFoundError(f"no object {key}")
         size = 5 if is_index_key(key) else self.sizes[key]
         return StoredObject(key, size, metadata=self.descriptions[key])

@@ -47,6 +47,16 @@ def findings_of(status: SetStatus, looked: Looked) -> tuple[Finding, ...]:
     return tuple(finding for each in _RULES for finding in each(status, looked))
 
 
+def lost_finding(stored_filename: str) -> Finding:
+    """Return the finding about a set of whose newest backups the storage has none that it lists."""
+    return problem(
+        SIZE,
+        f"the storage lists {printable(stored_filename)}, but does not have it, nor the others of "
+        "the newest",
+        "the storage has lost them: look at its own log, and back up again",
+    )
+
+
 def describe_age(seconds: int) -> str:
     """Return an age for people, in its two largest units: ``26 h``, ``3 d 4 h``, ``12 min``."""
     minutes = max(seconds, 0) // 60

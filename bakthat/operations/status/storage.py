@@ -23,7 +23,7 @@ from bakthat.errors import NoMatchError, NotFoundError, UsageError
 from bakthat.format import names
 from bakthat.format.description import INDEX, KEY_VALUE, NAMED, sanitized
 from bakthat.operations.status.catalog import is_success, with_newest, with_sizes
-from bakthat.operations.status.findings import Looked, findings_of
+from bakthat.operations.status.findings import Looked, findings_of, lost_finding
 from bakthat.operations.status.set_status import SetStatus
 from bakthat.operations.status.tally import Tally
 from bakthat.policy.finding import Finding, advice
@@ -153,9 +153,9 @@ class _Look:
     def status_of(self, identity: _Identity, tally: Tally, max_age: int | None) -> SetStatus | None:
         """Return how a set is; None when all of it was deleted meanwhile, or is not bakthat's."""
         found = self._entry_of_newest(tally)
-        if found is None:
+        lost = "" if found is not None else self._lost(tally)
+        if found is None and not lost:
             return None
-        entry, index = found
         status = SetStatus(
             name=identity.name,
             host=identity.host,
@@ -165,6 +165,9 @@ class _Look:
             max_age=max_age,
             backups=tally.count,
         )
+        if found is None:
+            return replace(status, stored_filename=lost, findings=(lost_finding(lost),))
+        entry, index = found
         status = with_newest(status, entry, self.now)
         status = replace(
             status,
@@ -241,10 +244,15 @@ class _Look:
                 if self._parsed(each) is not None and beginning_of(each.key) == beginning
             )
         for batch in _batches(of_name):
-            for found in pool.map(self._describe, batch):
+            for stored, found in zip(batch, pool.map(self._describe, batch), strict=True):
                 self._step()
-                parsed = None if found is None else self._parsed(found.stored)
-                if found is not None and parsed is not None:
+                parsed = self._parsed(stored)
+                if parsed is None:
+                    continue
+                if found is None:
+                    unknown = self.unknown.setdefault(beginning, Tally(self.now))
+                    unknown.add(stored, parsed.backup_date)
+                else:
                     self._count(found.stored, parsed.backup_date)
 
     # Descriptions
@@ -320,6 +328,15 @@ class _Look:
             if entry is not None:
                 return entry
         return None
+
+    def _lost(self, tally: Tally) -> str:
+        """Return the key of a backup that is still listed, though it is not there; "" for none."""
+        for stored in tally.newest:
+            if self._describe(stored) is None and any(
+                each.key == stored.key for each in self.backend.ls(stored.key)
+            ):
+                return stored.key
+        return ""
 
     def _entry(self, stored: StoredObject) -> tuple[models.Backups, StoredObject | None] | None:
         found = self.described.get(stored.key) or self._describe(stored)

@@ -380,6 +380,19 @@ def test_what_was_deleted_meanwhile_is_passed_over() -> None:
     assert (found.name, found.stored_filename) == ("etc", keys[5])
 
 
+def test_what_is_listed_and_is_not_there_is_wrong_and_not_left_out() -> None:
+    fleet = Fleet()
+    keys = [fleet.add("etc", NOW - 60 - number * DAY, "web1") for number in range(20)]
+    fleet.add("etc", NOW - 60, "web2")
+    fleet.lost = {*keys}
+    for prefix in ("{host}/", ""):
+        lost, good = look(fleet, prefix=prefix)
+        assert (good.host, good.is_good, lost.backups) == ("web2", True, 20)
+        [finding] = lost.findings
+        assert finding.detail.startswith(f"the storage lists {keys[0]}, but does not have it")
+        assert (lost.stored_filename, lost.age, lost.last_success) == (keys[0], None, None)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
