@@ -23,6 +23,7 @@ from bakthat.policy.rotation import (
     decide,
     keep_also,
 )
+from bakthat.session.chains import of_one_set
 from bakthat.session.sets import id_of_source
 from bakthat.system.text import printable
 
@@ -88,6 +89,7 @@ def status_of(watched: WatchedSet, *, max_age: int | None, now: int) -> SetStatu
                 if record is not None and not record.verdict.is_good
             ],
             first_warning=_first_warning(backups[0]),
+            lacks=_lacks(watched),
         )
     return replace(status, findings=findings_of(status, looked))
 
@@ -145,6 +147,15 @@ def next_to_go(watched: WatchedSet, *, has_increments: bool) -> str:
         decisions = keep_within(backups, [Decision(True, ("newest",)), *decisions[1:]], ())
     going = [each for each, decision in zip(backups, decisions, strict=True) if not decision.keep]
     return going[-1].stored_filename if going else ""
+
+
+def _lacks(watched: WatchedSet) -> list[int]:
+    """Return the dates of the backups that the newest one needs and the catalog does not list."""
+    newest = watched.backups[0]
+    lacks = set(newest.needs).difference(each.date for each in watched.backups)
+    if lacks:  # one whose description was lost is listed as that of another set
+        lacks.difference_update(each.date for each in of_one_set(watched.session, newest))
+    return sorted(lacks)
 
 
 def _options(watched: WatchedSet) -> str:

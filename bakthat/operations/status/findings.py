@@ -11,7 +11,7 @@ from bakthat.operations.status.set_status import SetStatus
 from bakthat.policy.clock import is_overdue
 from bakthat.policy.finding import Finding, problem
 from bakthat.policy.newest import is_in_the_future
-from bakthat.system.text import counted, human_size, printable
+from bakthat.system.text import counted, human_size, printable, utc_time
 
 AGE, SIZE, WARNINGS, CHECK, DRILL, DATE = "age", "size", "warnings", "check", "drill", "date"
 """The topics."""
@@ -32,6 +32,8 @@ class Looked:
     stored_size: int | None = None
     """The size that the newest backup had when it was stored, where the storage knows it."""
     first_warning: str = ""
+    lacks: Sequence[int] = ()
+    """The dates of the backups that the newest one, an increment, needs and that are not there."""
     skips_unchanged: bool = False
     """Whether no backup is made where nothing has changed."""
     options: str = ""
@@ -146,6 +148,19 @@ def _incomplete(status: SetStatus, looked: Looked) -> Iterator[Finding]:
         )
 
 
+def _broken(status: SetStatus, looked: Looked) -> Iterator[Finding]:
+    if looked.lacks:
+        are = "is" if len(looked.lacks) == 1 else "are"
+        yield problem(
+            CHECK,
+            f"the newest backup cannot be restored as a whole: it is an increment, and "
+            f"{counted(len(looked.lacks), 'backup')} that it needs {are} not there, the first of "
+            f"{utc_time(looked.lacks[0])} UTC",
+            f"{looked.command(CHECK, status)} says which can be restored; a backup with --full "
+            "needs no other",
+        )
+
+
 def _check(status: SetStatus, looked: Looked) -> Iterator[Finding]:
     if looked.failed:
         stored, record = looked.failed[0]
@@ -190,6 +205,7 @@ _RULES: Sequence[Callable[[SetStatus, Looked], Iterator[Finding]]] = (
     _dated_in_the_future,
     _size,
     _incomplete,
+    _broken,
     _check,
     _drill,
 )

@@ -179,6 +179,7 @@ class _Look:
         looked = Looked(
             now=self.now,
             future=sorted(tally.future, reverse=True),
+            lacks=[date for date in entry.needs if not self._has(entry, date)],
             stored_size=sanitized(index.metadata).get("stored") if index is not None else None,
         )
         findings = (*findings_of(with_sizes(status, sizes), looked), *_misplaced(identity))
@@ -337,6 +338,12 @@ class _Look:
             ):
                 return stored.key
         return ""
+
+    def _has(self, backup: models.Backups, date: int) -> bool:
+        """Return whether a backup that *backup* needs is stored, by its *date*."""
+        beginning = beginning_of(backup.stored_filename)
+        listed = self.backend.ls(names.stored_name(beginning, date, "", encrypted=False))
+        return any(beginning_of(each.key) == beginning for each in listed)
 
     def _entry(self, stored: StoredObject) -> tuple[models.Backups, StoredObject | None] | None:
         found = self.described.get(stored.key) or self._describe(stored)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import bakthat
+from bakthat import models
 from bakthat.errors import NoMatchError, UsageError
 from bakthat.operations.retention import plan_rotation
 from bakthat.operations.status.metrics import as_metrics
@@ -129,6 +130,38 @@ def test_a_damaged_entry_is_told_without_what_is_damaged(filled: Filled, damaged
 def samples_of(found: SetStatus) -> list[str]:
     """Return the samples for Prometheus."""
     return [each for each in as_metrics([found]).splitlines() if not each.startswith("#")]
+
+
+def test_an_increment_whose_full_is_gone_is_wrong(filled: Filled) -> None:
+    catalog = filled()
+    full = catalog.add(NOW - 3 * DAY)
+    catalog.add_increment(NOW - 2 * DAY, [NOW - 3 * DAY])
+    catalog.add_increment(NOW - DAY, [NOW - 3 * DAY, NOW - 2 * DAY])
+    assert only(catalog).is_good
+    with models.catalog(catalog.path, write=True):
+        row = models.Backups.get(models.Backups.stored_filename == full)
+        row.is_deleted = True
+        row.save()
+    [finding] = only(catalog).findings
+    assert finding.topic == "check"
+    assert finding.detail == (
+        "the newest backup cannot be restored as a whole: it is an increment, and 1 backup that it "
+        "needs is not there, the first of 2026-12-13 12:00:00 UTC"
+    )
+    assert finding.hint.startswith("bakthat check my says which can be restored")
+    # A new full needs no other.
+    catalog.add(NOW - 3600)
+    assert only(catalog).is_good
+
+
+def test_a_full_whose_source_is_not_known_is_there_all_the_same(filled: Filled) -> None:
+    catalog = filled()
+    catalog.add(NOW - 3 * DAY)
+    known = {"client": HOST, "is_enc": False, "format": 2, "level": 3}
+    needs = {**known, "needs": [NOW - 3 * DAY], "source_id": "a" * 16}
+    catalog.add_increment(NOW - 2 * DAY, [], metadata=needs)
+    catalog.add(NOW - 9 * DAY, metadata={**known, "format": 1, "source_id": "b" * 16})
+    assert [each.is_good for each in bakthat.status(conf=catalog.conf)] == [True] * 3
 
 
 def test_a_size_that_is_not_known_is_left_out(filled: Filled) -> None:

@@ -356,6 +356,24 @@ def test_a_backup_dated_in_the_future_is_told_and_is_not_the_newest() -> None:
     assert [each.topic for each in found.findings] == ["date"]
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_increment_whose_full_is_gone_is_wrong(is_there: bool) -> None:
+    fleet = Fleet()
+    for number in range(20):
+        fleet.add("etc", NOW - (number + 5) * DAY, "web1")
+    full = fleet.add("etc", NOW - 2 * DAY, "web1")
+    key = fleet.add("etc", NOW - DAY, "web1", needs=[NOW - 2 * DAY], level=3, format=2)
+    moved = key.replace(".tgz", ".inc.tgz")
+    fleet.sizes[moved] = fleet.sizes.pop(key)
+    for each in ("", ".index"):
+        fleet.descriptions[moved + each] = fleet.descriptions.pop(key + each)
+    if not is_there:
+        del fleet.sizes[full]
+    [found] = look(fleet)
+    assert found.is_increment
+    assert [each.topic for each in found.findings] == ([] if is_there else ["check"])
+
+
 def test_an_increment_is_compared_with_increments() -> None:
     fleet = Fleet()
     for number, (size, kind) in enumerate([(9000, ""), (10, ".inc"), (30, ".inc")]):
