@@ -3,7 +3,7 @@
 One listing gives the keys and sizes of all backups. A listing of S3 has no descriptions, which say
 whose a backup is; each costs a request. Where the prefix has the host, as ``prefix: "{host}/"``,
 the backups whose keys begin alike up to the date are of one host, and nearly always of one set. So
-four of their descriptions are read: of the newest two, of the oldest, and of one between. Where
+five of their descriptions are read: of the newest two, of the oldest, and of two between. Where
 these are of several sets, two directories of one name, all are read. Without the host in the
 prefix, all are read: a host that makes no backups any more must be seen beside those that do. The
 description of an index has everything that is needed, so it is the only request for a backup that

@@ -24,14 +24,17 @@ class Tally:
     _newest: list[tuple[tuple[bool, int], str, StoredObject]] = field(default_factory=list)
     """A heap."""
     _oldest: tuple[tuple[bool, int], str, StoredObject] | None = None
-    _spaced: list[StoredObject] = field(default_factory=list)
+    _spaced: list[list[StoredObject]] = field(default_factory=list)
+    """Each with the one after it."""
     _stride: int = 1
 
     def add(self, stored: StoredObject, date: int) -> None:
         """Count a backup and its *date*, epoch seconds UTC."""
         item = (newest_key(date, self.now), stored.key, stored)
+        if self._spaced and len(self._spaced[-1]) == 1:
+            self._spaced[-1].append(stored)
         if self.count % self._stride == 0:
-            self._spaced.append(stored)
+            self._spaced.append([stored])
             if len(self._spaced) > _MOST_SPACED:
                 self._spaced = self._spaced[::2]
                 self._stride *= 2
@@ -59,11 +62,12 @@ class Tally:
 
     @property
     def probes(self) -> list[StoredObject]:
-        """The two newest backups, the oldest, and one from the middle of the listing, each once.
+        """The two newest backups, the oldest, and two from the middle of the listing, each once.
 
-        Of two sets whose backups alternate, both are among the newest two.
+        Of two sets whose backups alternate, both are among the newest two; where one of them has
+        stopped, among the two from the middle, which follow each other.
         """
         oldest = [] if self._oldest is None else [self._oldest[2]]
-        middle = self._spaced[len(self._spaced) // 2 :][:1]
+        middle = self._spaced[len(self._spaced) // 2] if self._spaced else []
         found = {each.key: each for each in (*self.newest[:2], *oldest, *middle)}
         return list(found.values())

@@ -217,7 +217,7 @@ def test_with_one_prefix_a_host_few_descriptions_are_read() -> None:
     assert shown(found) == [(f"host{host:02}", "etc", 100, 0) for host in range(50)]
     assert all(each.is_good and each.last_success == each.last_backup for each in found)
     assert fleet.listings == [""]
-    assert len(fleet.requested) == len(set(fleet.requested)) == 50 * 4
+    assert len(fleet.requested) == len(set(fleet.requested)) == 50 * 5
     assert all(each.endswith(".index") for each in fleet.requested)
 
 
@@ -242,6 +242,21 @@ def test_two_directories_of_one_name_are_two_sets() -> None:
     found = look(fleet)
     assert {each.source for each in found} == {ETC, other}
     assert [each.backups for each in found] == [30, 30]
+
+
+@pytest.mark.parametrize("begun", [0, 7])
+@pytest.mark.parametrize("stopped", [3, 10, 40])
+def test_the_one_of_two_directories_of_one_name_that_stopped_is_seen(
+    stopped: int, begun: int
+) -> None:
+    fleet = Fleet()
+    other = source_id("/srv/etc")
+    for number in range(100):
+        fleet.add("etc", NOW - 60 - number * DAY, "web1")
+        if stopped <= number < 100 - begun:
+            fleet.add("etc", NOW - 30 - number * DAY, "web1", source=other)
+    found = look(fleet, max_age=2 * DAY)
+    assert [each.source for each in found if not each.is_good] == [other]
 
 
 def test_a_longer_name_that_begins_alike_is_another_set() -> None:
