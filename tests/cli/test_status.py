@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
 
+from bakthat.__main__ import main
 from bakthat.conf import machine_name
+from bakthat.session.session import Session
 from bakthat.system import terminal
 from tests.support.commandline import CommandLine, untimed
+from tests.support.fleet import Fleet
 
 CONFIG = """\
 default:
@@ -181,6 +185,21 @@ def test_a_red_row_is_plain_where_there_are_no_colors(
 ) -> None:
     terminal.print_table(("A", "B"), [("1", "2"), ("3", "4")], frozenset(), frozenset({1}))
     assert capsys.readouterr().out == "A  B\n1  2\n3  4\n"
+
+
+@pytest.mark.usefixtures("isolated_environment", "restored_signals")
+def test_the_age_of_what_the_storage_has_lost_is_unknown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = Fleet()
+    fleet.lost = {fleet.add("etc", int(time.time()) - 60, "web1")}
+    monkeypatch.setattr(Session, "backend", lambda _self, _destination: fleet)
+    monkeypatch.setenv("BAKTHAT_S3_BUCKET", "fleet")
+    monkeypatch.setenv("BAKTHAT_PREFIX", "{host}/")
+    assert main(["status", "--all-hosts", "-d", "s3"]) == 1
+    header, lost = capsys.readouterr().out.splitlines()[:2]
+    assert header.split()[:2] == ["SET", "AGE"]
+    assert lost.split()[:3] == ["WRONG", "etc", "unknown"]
 
 
 def test_names_of_others_are_escaped(user: CommandLine) -> None:

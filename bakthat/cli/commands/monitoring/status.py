@@ -132,7 +132,9 @@ def _columns(found: Sequence[SetStatus], *, has_hosts: bool) -> Iterator[tuple[s
         yield "PROFILE", [each.profile for each in found]
     if len(set(places)) < len(places):
         yield "SOURCE", [each.source for each in found]
-    yield "AGE", [_age(each.last_backup, now) or "never" for each in found]
+    unknown = ["unknown" if each.stored_filename else "never" for each in found]
+    ages = [_age(each.last_backup, now) for each in found]
+    yield "AGE", [age or other for age, other in zip(ages, unknown, strict=True)]
     yield "SIZE", ["" if each.size is None else text.human_size(each.size) for each in found]
     yield "TREND", ["" if each.trend is None else f"{each.trend:+d}%" for each in found]
     yield "SIZES", [_bars(each.sizes) for each in found]
