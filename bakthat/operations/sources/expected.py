@@ -43,16 +43,25 @@ def _is_of_url(source: JobSource, found: BackupSet) -> bool:
     database = _database(source)
     if database is None:
         server = replace(parts(source.path), name=None).shown
-        is_named = source.name is None or found.name.startswith(f"{source.name}-")
-        return is_named and any(
-            each.source == server or each.source.startswith(f"{server}/") for each in found.backups
-        )
+        urls = {
+            each.source
+            for each in found.backups
+            if each.source == server or each.source.startswith(f"{server}/")
+        }
+        if source.name:
+            is_named = found.name.startswith(f"{source.name}-") and not found.source_id
+            return is_named and bool(urls)
+        return any(found.source_id == source_id(_origin(source, each)) for each in urls)
     if found.name != set_name(source):
         return False
     if source.name:
         return not found.source_id
-    origin = f"{source.via} {database.url}" if source.via else database.url
-    return found.fits(source_id(origin))
+    return found.fits(source_id(_origin(source, database.url)))
+
+
+def _origin(source: JobSource, url: str) -> str:
+    """Return what the id of a database's set is made from: two containers may have one URL."""
+    return f"{source.via} {url}" if source.via else url
 
 
 def _database(source: JobSource) -> Database | None:

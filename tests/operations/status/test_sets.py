@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 
 import bakthat
-from bakthat.conf import machine_name
+from bakthat import models
+from bakthat.conf import JobSource, machine_name
 from bakthat.errors import NoMatchError
+from bakthat.format.description import NAMED, source_id
+from bakthat.operations.sources.expected import fits
 from bakthat.operations.status.sets import WatchedSet, expected_sets
+from bakthat.session.sets import BackupSet
 
 JOBS = """\
 jobs:
@@ -177,3 +181,38 @@ def test_values_and_other_containers_are_not_watched(home: Path) -> None:
     bakthat.backup(home / "etc")
     bakthat.backup(home / "www", profile="second")
     assert shown(expected_sets()) == [("etc", 1, [])]
+
+
+SERVER = "postgresql://db.example.com"
+
+
+def of_database(name: str, origin: str) -> BackupSet:
+    """Return the set of a database of the server; *origin* is what its id is made from."""
+    own = source_id(origin) if origin else NAMED
+    metadata = {"source": origin.rpartition(" ")[2] or f"{SERVER}/shop", "source_id": own}
+    backup = models.Backups(filename=name, stored_filename=f"{name}.gz", metadata=metadata)
+    return BackupSet(name, "web1", "s3", False, "" if own == NAMED else own, False, (backup,))
+
+
+@pytest.mark.parametrize(
+    ("source", "fitting"),
+    [
+        (JobSource(path=f"{SERVER}/*"), ["shop", "copy-shop, a database"]),
+        (JobSource(path=f"{SERVER}/*", via="docker exec -i a"), ["shop in a"]),
+        (JobSource(path=f"{SERVER}/*", name="copy"), ["copy-shop"]),
+        (JobSource(path="postgresql://db.example.co/*"), []),
+    ],
+)
+def test_the_sets_of_a_server_are_not_those_of_another_source_of_it(
+    source: JobSource, fitting: list[str]
+) -> None:
+    """Else the backups of one would hide that the other makes none."""
+    sets = {
+        "shop": of_database("shop", f"{SERVER}/shop"),
+        "shop in a": of_database("shop", f"docker exec -i a {SERVER}/shop"),
+        "shop in b": of_database("shop", f"docker exec -i b {SERVER}/shop"),
+        "copy-shop": of_database("copy-shop", ""),
+        "other": of_database("other", ""),
+        "copy-shop, a database": of_database("copy-shop", f"{SERVER}/copy-shop"),
+    }
+    assert [name for name, each in sets.items() if fits(source, each)] == fitting
