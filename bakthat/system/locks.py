@@ -47,7 +47,7 @@ def held(path: Path, *, wait: bool, about: str, outer: Collection[int] = ()) -> 
 
 def _open(path: Path) -> int:
     try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as exc:
         raise _error("cannot open the lock", path, exc) from exc

@@ -67,6 +67,14 @@ def test_each_source_is_stored_with_its_tags_and_the_name_of_the_job(night: Nigh
     assert restored == {"kept"}
 
 
+def test_the_first_run_makes_the_directory_of_the_catalog(night: Night, tmp_path: Path) -> None:
+    catalog = tmp_path / "var" / "lib" / "catalog.sqlite"
+    night.conf["database"] = str(catalog)
+    night.write(nightly={"sources": [night.source("one")]})
+    assert messages(night.run()) == []
+    assert catalog.exists()
+
+
 def test_databases_are_stored_too(night: Night) -> None:
     shop = make_database(night.directory / "shop.db")
     night.write(nightly={"sources": [shop], "drill": {"every": "1M"}})
@@ -127,7 +135,7 @@ def test_the_lists_of_a_hook_have_as_many_lines_as_a_variable_can_hold(night: Ni
     sources = [{"command": "exit 1", "name": f"{'n' * 900}{number}"} for number in range(100)]
     job = {"sources": [night.source("one"), *sources], **night.hooks()}
     night.write(nightly=job)
-    night.conf["database"] = str(night.directory / "missing" / "catalog.sqlite")
+    night.conf["database"] = str(night.directory / "one" / "file" / "catalog.sqlite")
     night.write(nightly=job)  # so that each of them fails at once, by its lock
     report = night.run()
     assert report.outcome == JobOutcome.FAILED
