@@ -136,6 +136,7 @@ class _JobRun:
         self._plugins: Sequence[Events] = ()
         self._session_id = str(uuid.uuid4())
         self._has_begun = False
+        self._is_finishing = False
         self._has_run_on_error = False
 
     def run(self, configuration: Configuration) -> BaseException | None:
@@ -145,11 +146,13 @@ class _JobRun:
         with ExitStack() as locks:
             try:
                 self._work(configuration, locks)
+                stopped = self._finish(None, AFTER, ON_ERROR)
             except BaseException as exc:  # noqa: BLE001  # raised by the caller, after the rest
                 stopped = exc
                 self.report.problems.append(_error_of_stop(exc, self.report.job))
             # Not in the block above: there, the next signal would be taken for the second one.
-            stopped = self._finish(stopped, AFTER, ON_ERROR)
+            if not self._is_finishing:
+                stopped = self._finish(stopped, AFTER, ON_ERROR)
         self.report.seconds = time.monotonic() - started
         if self._has_begun:
             with self._step("run", self.report.problems):
@@ -309,7 +312,10 @@ class _JobRun:
                 self.report.drilled.append(drill_newest(loaded, each, how))
 
     def _finish(self, stopped: BaseException | None, *moments: str) -> BaseException | None:
-        """Run what belongs to the end of the job; return what has stopped it."""
+        """Run what belongs to the end of the job; return what has stopped it.
+
+        Raises only a signal that arrives before it holds signals back for the first time.
+        """
         job = self._job
         if job is None:
             return stopped
@@ -318,13 +324,16 @@ class _JobRun:
         )
         try:
             with step:
+                self._is_finishing = True
                 if AFTER in moments and self._has_begun:
                     self._run_all(AFTER, job.after)
                 has_failed = self.report.outcome in (JobOutcome.FAILED, JobOutcome.LOCKED)
                 if ON_ERROR in moments and has_failed and not self._has_run_on_error:
                     self._has_run_on_error = True
                     self._run_all(ON_ERROR, job.on_error)
-        except BaseException as exc:  # noqa: BLE001  # raised by the caller: a held back signal
+        except BaseException as exc:  # raised by the caller: a held back signal
+            if not self._is_finishing:
+                raise
             return stopped or exc
         return stopped
 

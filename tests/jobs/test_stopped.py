@@ -19,7 +19,7 @@ import bakthat
 from bakthat.jobs import run
 from bakthat.jobs.report import JobOutcome
 from bakthat.system.locks import held
-from bakthat.system.signals import REPEAT_SECONDS
+from bakthat.system.signals import REPEAT_SECONDS, HeldBack, held_back
 from tests.support.commandline import PATIENCE, CommandLine
 from tests.support.nights import Night
 from tests.support.processes import own_processes
@@ -155,6 +155,23 @@ def test_a_signal_while_after_runs_waits_for_its_end(
     assert process.returncode == 130
     assert waits.done.exists()
     assert [each.filename for each in bakthat.ls()] == ["one"]
+
+
+def test_a_signal_right_before_after_does_not_prevent_it(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It arrives when all is stored, and signals are not held back yet."""
+    night.write(nightly={"sources": [night.source("one")], **night.hooks()})
+
+    def interrupted(step: str, *, mend: str) -> HeldBack:
+        monkeypatch.undo()
+        signal.raise_signal(signal.SIGINT)
+        return held_back(step, mend=mend)
+
+    monkeypatch.setattr(run, "held_back", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bakthat.run_jobs()
+    assert night.moments() == ["before", "after", "on_error"]
 
 
 @pytest.mark.parametrize("moment", ["before", "source", "after"])
