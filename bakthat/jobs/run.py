@@ -155,8 +155,11 @@ class _JobRun:
                 stopped = self._finish(stopped, AFTER, ON_ERROR)
         self.report.seconds = time.monotonic() - started
         if self._has_begun:
-            with self._step("run", self.report.problems):
-                tell("on_run", self._plugins, self._session_id, self.report)
+            try:
+                with self._step("run", self.report.problems):
+                    tell("on_run", self._plugins, self._session_id, self.report)
+            except BaseException as exc:  # noqa: BLE001  # raised by the caller, as above
+                stopped = stopped or exc
             stopped = self._finish(stopped, ON_ERROR)  # perhaps for a callback of on_run
         return stopped
 

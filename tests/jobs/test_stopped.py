@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 import bakthat
+from bakthat.hooks import JobResult
 from bakthat.jobs import run
-from bakthat.jobs.report import JobOutcome
+from bakthat.jobs.report import JobOutcome, JobReport
 from bakthat.system.locks import held
 from bakthat.system.signals import REPEAT_SECONDS, HeldBack, held_back
 from tests.support.commandline import PATIENCE, CommandLine
-from tests.support.nights import Night
+from tests.support.nights import Night, messages
 from tests.support.processes import own_processes
 
 STOPPED = "finishing job 'nightly'; press Ctrl-C or send the signal again to stop now"
@@ -172,6 +173,24 @@ def test_a_signal_right_before_after_does_not_prevent_it(
     with pytest.raises(KeyboardInterrupt):
         bakthat.run_jobs()
     assert night.moments() == ["before", "after", "on_error"]
+
+
+def test_a_signal_while_the_end_is_told_does_not_hide_what_has_failed(night: Night) -> None:
+    night.write(nightly={"sources": [night.source("one")], **night.hooks(before=3)})
+    said: list[JobReport] = []
+
+    def interrupted(_session_id: str, _result: JobResult) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    bakthat.events.on_run += interrupted
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            bakthat.run_jobs(on_job=said.append)
+    finally:
+        bakthat.events.on_run -= interrupted
+    assert [messages(each) for each in said] == [
+        ["nightly: the command 'before' ended with exit code 3"]
+    ]
 
 
 @pytest.mark.parametrize("moment", ["before", "source", "after"])
