@@ -75,8 +75,12 @@ def problems_of_job(value: object, place: Place, directory: Path | None) -> Iter
         if name in sound and value[name] is not None:
             yield from _problems_below(value[name], keys, place, name)
     scratch = (value.get("drill") or {}).get("scratch") if "drill" in sound else None
-    if isinstance(scratch, str) and directory is None and is_relative(scratch):
-        yield _relative(place(("drill", "scratch")), "scratch")
+    if isinstance(scratch, str):
+        where = place(("drill", "scratch"))
+        if directory is None and is_relative(scratch):
+            yield _relative(where, "scratch")
+        else:
+            yield from _not_expanded(scratch, where)
 
 
 def _by_key(

@@ -11,18 +11,25 @@ from bakthat.policy import settings
 from bakthat.policy.settings import Check, Problem
 
 _PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]+)?%")
+_WHOLE_PERCENT = re.compile(r"[0-9]{1,3}%")
 
 
-def _percent_or_number(number: str) -> Check:
-    def check(value: object) -> Problem | None:
-        """Check that a value is a percentage such as 5%, or a whole number."""
-        is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        is_share = isinstance(value, str) and _PERCENT.fullmatch(value) is not None
-        if is_number or (is_share and 0 < float(str(value)[:-1]) <= 100):
-            return None
-        return Problem(f"must be a percentage such as 5%, or {number}", "write it like 5%")
+def _sample(value: object) -> Problem | None:
+    """Check that a value is a percentage such as 5%, or a number of backups."""
+    is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    is_share = isinstance(value, str) and _PERCENT.fullmatch(value) is not None
+    if is_number or (is_share and 0 < float(str(value)[:-1]) <= 100):
+        return None
+    return Problem("must be a percentage such as 5%, or a number of backups", "write it like 5%")
 
-    return Check(check, {"type": ["string", "integer"], "pattern": "^[0-9.]+%$", "minimum": 1})
+
+def _whole_percent(value: object) -> Problem | None:
+    """Check that a value is a whole percentage from 1% to 100%, or the number of one."""
+    is_text = isinstance(value, str) and _WHOLE_PERCENT.fullmatch(value) is not None
+    number = int(str(value)[:-1]) if is_text else value
+    if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= 100:
+        return None
+    return Problem("must be a whole percentage from 1% to 100%, or its number", "write it like 50%")
 
 
 def _seconds_or_interval(value: object) -> Problem | None:
@@ -71,7 +78,15 @@ SOURCE_KEYS: Mapping[str, Key] = {
         _INTERVAL_OR_SECONDS, "How long the command or a dump may take, such as 2h or seconds"
     ),
     "fail_below": _key(
-        _percent_or_number("its number"),
+        Check(
+            _whole_percent,
+            {
+                "type": ["string", "integer"],
+                "pattern": "^[0-9]{1,3}%$",
+                "minimum": 1,
+                "maximum": 100,
+            },
+        ),
         "The part of the last size below which a stream is not stored, such as 50%",
     ),
 }
@@ -80,7 +95,7 @@ SOURCE_KEYS: Mapping[str, Key] = {
 CHECK_KEYS: Mapping[str, Key] = {
     "every": _key(settings.interval, "How often each set is checked, such as 1W"),
     "sample": _key(
-        _percent_or_number("a number of backups"),
+        Check(_sample, {"type": ["string", "integer"], "pattern": "^[0-9.]+%$", "minimum": 1}),
         "The share of each backup's data that is read, such as 5%; without it nothing is read",
     ),
 }

@@ -78,6 +78,15 @@ def back_up(loaded: LoadedProfile, job: Job, source: JobSource, progress: Progre
         )
 
 
+def check_rotation(loaded: LoadedProfile) -> None:
+    """Raise ConfigError when the profile of a job that rotates has no rotation."""
+    if not loaded.profile.rotation:
+        raise ConfigError(
+            f"{loaded.place('rotation')}: it has no rotation, and 'rotate' of the job is true",
+            hint="say in the profile what to keep, such as rotation: {days: 7, weeks: 4}",
+        )
+
+
 def rotate_set_of(
     loaded: LoadedProfile, entry: models.Backups, *, dry_run: bool = False
 ) -> list[models.Backups]:
@@ -85,11 +94,7 @@ def rotate_set_of(
 
     With *dry_run*, delete nothing. Raises what :func:`bakthat.rotate_backups` raises.
     """
-    if not loaded.profile.rotation:
-        raise ConfigError(
-            f"{loaded.place('rotation')}: it has no rotation, and 'rotate' of the job is true",
-            hint="say in the profile what to keep, such as rotation: {days: 7, weeks: 4}",
-        )
+    check_rotation(loaded)
     own = id_of_source(entry)
     source = NO_SOURCE if own in ("", NAMED) else own
     return rotate_backups(entry.filename, conf=loaded, source=source, dry_run=dry_run)

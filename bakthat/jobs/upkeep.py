@@ -26,6 +26,8 @@ from bakthat.system.text import counted, printable
 
 def sets_of(session: Session, sources: Sequence[JobSource]) -> list[BackupSet]:
     """Return this host's sets that the sources of a job make. Raises CatalogError."""
+    if not session.may_have_catalog:
+        return []  # to open it would make it, also in a dry run
     with models.catalog(session.catalog):
         rows = models.Backups.search("", session.containers(session.destination))
     sets = divide(each for each in rows if each.host == session.host)

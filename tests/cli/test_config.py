@@ -152,6 +152,26 @@ jobs:
         "  hint: the only one is ?socket=/path, of a socket; write %3F for '?' in a name or a "
         "password",
     ]
+    path.write_text(
+        """\
+default: {default_destination: local}
+jobs:
+  nightly:
+    sources:
+      - {path: /srv, name: www/srv}
+      - /
+      - {command: date, name: date, tags: "a\\tb\\e"}
+"""
+    )
+    rename = "  hint: write the source as a mapping with another name: {path: …, name: …}"
+    assert user.run("config", "check").stdout.splitlines() == [
+        f"{path}:5: job 'nightly': source 1: the name of a backup cannot hold a slash: 'www/srv'",
+        rename,
+        f"{path}:6: job 'nightly': source 2: '' cannot be the name of a backup",
+        rename,
+        f"{path}:7: job 'nightly': source 3: a tag must be printable text, not 'a b\\x1b'",
+        "  hint: leave out control characters and bytes that are not UTF-8",
+    ]
     path.write_text("default: {default_destination: local}\njobs: {a: {sourcs: [/a]}}\n")
     done = user.run("config", "check")
     assert done.stdout.splitlines() == [

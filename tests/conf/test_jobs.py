@@ -197,8 +197,8 @@ def test_no_message_calls_a_source_by_its_password(url: str, text: str) -> None:
         (
             "\n    sources:\n      - {path: 'mysql://h/a', fail_below: 0%}",
             5,
-            "'fail_below' must be a percentage",
-            "5%",
+            "'fail_below' must be a whole percentage",
+            "50%",
         ),
         (
             "\n    sources:\n      - {path: 'mysql://h/a', timeout: []}",
@@ -214,6 +214,24 @@ def test_no_message_calls_a_source_by_its_password(url: str, text: str) -> None:
             "another name",
         ),
         ("\n    sources: [~nobody-here/a]", 4, "source 1: cannot expand", "whole path"),
+        (
+            "\n    sources: [/a]\n    drill: {every: 1M, scratch: ~nobody-here/a}",
+            5,
+            "job 'mine': cannot expand",
+            "whole path",
+        ),
+        (
+            "\n    sources:\n      - {command: a, name: b, fail_below: 500}",
+            5,
+            "'fail_below' must be a whole percentage",
+            "50%",
+        ),
+        (
+            "\n    sources:\n      - {command: a, name: b, fail_below: 12.5%}",
+            5,
+            "'fail_below' must be a whole percentage",
+            "50%",
+        ),
     ],
 )
 def test_each_problem_is_named_with_its_line(

@@ -449,6 +449,7 @@ def test_a_dry_run_tells_and_does_nothing(
     assert report.commands == {"before": 1, "after": 1, "on_error": 1}
     assert (told, night.moments(), ran.exists()) == ([], [], False)
     assert not Path(night.conf["local_path"]).exists()
+    assert not Path(night.conf["database"]).exists()
     for _ in range(2):
         bakthat.backup(one, prompt="no")
     bakthat.drill("one")
@@ -458,6 +459,51 @@ def test_a_dry_run_tells_and_does_nothing(
     assert report.drill_due == ["stream"]
     assert len(bakthat.ls()) == 2
     assert told == []
+
+
+def test_a_dry_run_names_what_the_run_would_refuse(night: Night) -> None:
+    one = night.source("one")
+    night.conf |= {"password_file": str(night.directory / "password")}
+    night.write(
+        nightly={"sources": [one, {"command": "echo", "name": "stream"}], **night.hooks()},
+        named={"sources": [{"command": "echo", "name": "a/b"}, {"path": one, "name": "c/d"}]},
+        tagged={"sources": [one], "tags": "\x1b"},
+        excluding={"sources": [{"path": one, "exclude_file": str(night.directory / "none")}]},
+        rotating={"sources": [one], "rotate": True},
+    )
+
+    def problems(*, dry_run: bool) -> dict[str, list[str]]:
+        reports = bakthat.run_jobs(dry_run=dry_run)
+        return {each.job: [str(one) for one in each.all_problems] for each in reports}
+
+    def is_said_of(job: str, text: str) -> bool:
+        (of_run, *_), (of_dry_run, *_) = real[job], foreseen[job]
+        return text in of_run and of_dry_run == of_run
+
+    foreseen = problems(dry_run=True)
+    real = problems(dry_run=False)
+    assert is_said_of("nightly", "cannot read the password file")
+    assert len(foreseen["nightly"]) == 2
+    (night.directory / "password").write_text("secret")
+    foreseen, real = problems(dry_run=True), problems(dry_run=False)
+    assert foreseen["nightly"] == real["nightly"] == []
+    assert is_said_of("named", "cannot hold a slash")
+    assert len(foreseen["named"]) == 2
+    assert is_said_of("tagged", "a tag must be printable text")
+    assert is_said_of("excluding", "cannot read the exclude file")
+    assert is_said_of("rotating", "it has no rotation")
+
+
+def test_a_dry_run_foresees_nothing_of_a_source_that_cannot_be_stored(night: Night) -> None:
+    night.conf["rotation"] = {"last": 1}
+    path = Path(night.source("one"))
+    night.write(nightly={"sources": [str(path)], "rotate": True, "check": {"every": "1s"}})
+    for _ in range(2):
+        bakthat.backup(path, prompt="no")
+    path.rename(night.directory / "gone")
+    report = night.run(dry_run=True)
+    assert messages(report) == [f"nightly: no such file or directory: '{path}'"]
+    assert (report.sources[0].rotated, report.check_due) == ([], [])
 
 
 def test_a_check_that_reads_is_due_after_checks_that_have_read_nothing(night: Night) -> None:

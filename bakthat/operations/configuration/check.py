@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import NoneType
@@ -20,11 +21,13 @@ from bakthat.conf.secrets import way_of
 from bakthat.crypto import age
 from bakthat.database.address import location_of
 from bakthat.errors import ConfigError, KeyFormatError, UsageError
+from bakthat.format import names
+from bakthat.format.description import join_tags
 from bakthat.operations.sources.databases import url
 from bakthat.policy.finding import Finding, advice, failed, good, problem
 from bakthat.policy.rotation import RotationPolicy
 from bakthat.system.paths import PathLike, expanded
-from bakthat.system.text import did_you_mean, printable
+from bakthat.system.text import did_you_mean, from_native, printable
 
 ENVIRONMENT, FILE = "environment", "file"
 """Topics of findings; others have the name of their profile."""
@@ -133,9 +136,9 @@ def _about_jobs(configuration: Configuration, environment: Environment) -> Itera
                 f"{where}: 'rotate' is true, but its profile has no rotation",
                 "say in the profile what to keep, such as rotation: {days: 7, weeks: 4}",
             )
-        for keys, what, given in _urls_of(job):
+        for keys, what, check in _checks_of(job):
             try:
-                url.parts(given)
+                check()
             except UsageError as exc:
                 place = configuration.unchecked_jobs[name].place(JOBS, name, *keys)
                 yield problem(topic, f"{place}: job '{topic}': {what}: {exc}", exc.hint)
@@ -143,13 +146,27 @@ def _about_jobs(configuration: Configuration, environment: Environment) -> Itera
             yield from _about_plugins(topic, profile.with_plugins(job.notify), where)
 
 
-def _urls_of(job: Job) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
-    """Yield the URLs of databases in a job: where each is written, what it is called, and it."""
+def _checks_of(job: Job) -> Iterator[tuple[tuple[str | int, ...], str, Callable[[], object]]]:
+    """Yield where the parts of a job are written, what they are called, and what checks each."""
     for number, source in enumerate(job.sources):
+        keys, what = ("sources", number), f"source {number + 1}"
         if source.is_url:
-            yield ("sources", number), f"source {number + 1}", source.path
+            yield keys, what, partial(url.parts, source.path)
+        if source.name or not source.is_url:
+            name = source.name or from_native(os.path.basename(source.path))
+            yield keys, what, partial(_check_name, name)
+        yield keys, what, partial(join_tags, (*job.tags, *source.tags))
     if job.drill is not None and job.drill.into is not None:
-        yield ("drill", "into"), "'into'", job.drill.into
+        yield ("drill", "into"), "'into'", partial(url.parts, job.drill.into)
+
+
+def _check_name(name: str) -> None:
+    try:
+        names.check_set_name(name)
+    except UsageError as exc:
+        raise UsageError(
+            str(exc), hint="write the source as a mapping with another name: {path: …, name: …}"
+        ) from exc
 
 
 def _about_values(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
