@@ -14,8 +14,8 @@ from bakthat.system.paths import expanded
 from bakthat.system.text import printable, to_native
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_URL_PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@")
-_URL_OPTIONS = re.compile(r"\?(?!host=[^&;]*$).*")
+_URL_PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@", re.DOTALL)
+_URL_OPTIONS = re.compile(r"\?(?!host=[^&;]*\Z).*", re.DOTALL)
 """All but the only option that there is. A password is often given as another one."""
 
 

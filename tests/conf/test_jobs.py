@@ -123,6 +123,8 @@ def test_nothing_that_may_be_secret_is_in_the_representation(tmp_path: Path) -> 
         ("postgresql://db1/shop?password=secret&user=backup", "postgresql://db1/shop?…"),
         ("postgresql://db1/shop?host=/run&password=secret", "postgresql://db1/shop?…"),
         ("mysql://backup:sec?r#t@db1/shop", "mysql://backup@db1/shop"),
+        ("mysql://backup:sec\nret@db1/shop", "mysql://backup@db1/shop"),
+        ("mysql://db1/shop?password=sec\nret", "mysql://db1/shop?…"),
     ],
 )
 def test_no_message_calls_a_source_by_its_password(url: str, text: str) -> None:
