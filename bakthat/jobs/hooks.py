@@ -90,7 +90,7 @@ def run_hook(
             if running.has_left():
                 log.warning(
                     "%s: %s has left a program running, which is ended now: start a service by its "
-                    "manager, or with setsid",
+                    "manager, or by setsid with its output in a file",
                     job,
                     which,
                 )

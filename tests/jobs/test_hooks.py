@@ -168,8 +168,24 @@ def test_what_a_hook_starts_in_the_background_ends_unless_it_leaves_the_group(
     os.kill(int(left.read_text()), signal.SIGKILL)
     assert caplog.messages[-1] == (
         "nightly: the command 'after' has left a program running, which is ended now: start a "
-        "service by its manager, or with setsid"
+        "service by its manager, or by setsid with its output in a file"
     )
+
+
+def test_what_leaves_the_group_goes_on_printing_into_a_file(night: Night) -> None:
+    go, done, printed = (night.directory / each for each in ("go", "done", "printed"))
+    os.mkfifo(done)
+    app = f"until [ -e {go} ]; do sleep 0.02; done; echo works; echo > {done}"
+    night.write(
+        nightly={
+            "sources": [night.source("one")],
+            "after": [f"setsid sh -c '{app}' > {printed} 2>&1 &"],
+        }
+    )
+    assert night.run().outcome == JobOutcome.DONE
+    go.touch()
+    assert done.read_text() == "\n"
+    assert printed.read_text() == "works\n"
 
 
 def test_a_hook_that_has_ended_whole_is_not_warned_of(
