@@ -11,11 +11,14 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bakthat.cli.messages import JSON_VERSION
 from bakthat.system import terminal
 from bakthat.system.text import counted, human_rate, human_seconds, human_size, printable
+
+if TYPE_CHECKING:
+    from bakthat.models import Backups
 
 Line = tuple[str, Mapping[str, Any]]
 """A line of JSON: its message type, and what else it holds."""
@@ -134,6 +137,20 @@ class Summary(NamedTuple):
             **counts,
             **self.facts,
         }
+
+
+def summary_of_backup(done: str, entry: Backups) -> Summary:
+    """Return the summary of a backup that was stored; *done* says that."""
+    return Summary(
+        done,
+        entry.metadata["seconds"],
+        files=entry.metadata["files"],
+        bytes=entry.metadata["bytes"],
+        unchanged=entry.metadata.get("unchanged"),
+        stored=entry.size,
+        where=f"on {entry.where}",
+        warnings=entry.warning_count,
+    )
 
 
 def print_lines(message_type: str, values: Iterable[Mapping[str, Any]]) -> None:

@@ -25,6 +25,7 @@ from bakthat.cli.output import (
     print_incomplete,
     print_listing,
     print_result,
+    summary_of_backup,
 )
 from bakthat.cli.process import keep_freed_memory
 from bakthat.cli.progress import progress_bar
@@ -343,17 +344,8 @@ def backup(
 
 
 def _summary_of(entry: Backups, profile: str, config: str | None) -> Summary:
-    return Summary(
-        f"Stored as {entry.stored_filename}",
-        entry.metadata["seconds"],
-        files=entry.metadata["files"],
-        bytes=entry.metadata["bytes"],
-        unchanged=entry.metadata.get("unchanged"),
-        stored=entry.size,
-        where=f"on {entry.where}",
-        warnings=entry.warning_count,
-        next_step=_without_bakthat(entry, profile, config),
-        facts={"skipped": False},
+    return summary_of_backup(f"Stored as {entry.stored_filename}", entry)._replace(
+        next_step=_without_bakthat(entry, profile, config), facts={"skipped": False}
     )
 
 

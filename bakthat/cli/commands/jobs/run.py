@@ -10,7 +10,7 @@ import bakthat
 from bakthat.cli import output
 from bakthat.cli.app import CONFIGURATION, DAILY, command, option
 from bakthat.cli.exit_codes import ExitCode
-from bakthat.cli.output import Line, Summary, print_error, print_result
+from bakthat.cli.output import Line, Summary, print_error, print_result, summary_of_backup
 from bakthat.cli.process import keep_freed_memory
 from bakthat.cli.progress import progress_bar
 from bakthat.system import terminal
@@ -101,16 +101,7 @@ def _summary_of_backup(job: str, entry: Backups) -> Summary:
     if entry.is_skipped:
         done = f"{job}: nothing has changed since {entry.stored_filename}"
         return Summary(done, 0, where=f"on {entry.where}")
-    return Summary(
-        f"{job}: stored as {entry.stored_filename}",
-        entry.metadata["seconds"],
-        files=entry.metadata["files"],
-        bytes=entry.metadata["bytes"],
-        unchanged=entry.metadata.get("unchanged"),
-        stored=entry.size,
-        where=f"on {entry.where}",
-        warnings=entry.warning_count,
-    )
+    return summary_of_backup(f"{job}: stored as {entry.stored_filename}", entry)
 
 
 def _say_job(report: JobReport, *, dry_run: bool) -> None:
