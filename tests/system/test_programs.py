@@ -32,6 +32,7 @@ from bakthat.system.programs import (
     running,
     shell_program,
 )
+from bakthat.system.signals import held_back
 from tests.docs.layers import imports_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_thread_stays")]
@@ -104,6 +105,19 @@ def write_for_ever(consumer: RunningProgram) -> None:
 
 def result_of(line: str, timeout: float | None = 60) -> Ended:
     return run_program(shell_program(line), timeout=timeout)[0]
+
+
+def test_a_wait_says_what_a_signal_before_it_waits_for(caplog: pytest.LogCaptureFixture) -> None:
+    def work() -> None:
+        with held_back("finishing it"):
+            with held_back("starting it"):
+                signal.raise_signal(signal.SIGINT)
+            with RunningProgram(shell_program("true")) as started:
+                assert started.wait().succeeded
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert [each.partition(";")[0] for each in caplog.messages] == ["starting it", "finishing it"]
 
 
 # How it ended

@@ -29,7 +29,7 @@ from bakthat.system.programs._pipes import (
 )
 from bakthat.system.programs.ended import Ended
 from bakthat.system.programs.program import Program, command_line
-from bakthat.system.signals import held_back
+from bakthat.system.signals import held_back, report_wait
 from bakthat.system.text import human_size
 from bakthat.system.threads import check_room_for_thread
 
@@ -119,6 +119,7 @@ class RunningProgram:
 
         Read its standard output to the end before, and close its standard input.
         """
+        report_wait()
         self._has_ended.wait()
         with self._lock:
             self._receive()  # perhaps the time limit, which has ended the output
