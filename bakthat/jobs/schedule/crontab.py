@@ -177,16 +177,15 @@ def _edit(name: str, change: Callable[[bytes], bytes]) -> None:
 def _alone() -> Iterator[None]:
     """Let no other bakthat of this user change the crontab meanwhile.
 
-    The lock is one of the home directory, so that no file is left. A network file system may have
-    none for a directory; then nothing is locked.
+    The lock is one of the home directory, so that no file is left. Where there is none, and on a
+    network file system without locks for a directory, nothing is locked.
     """
-    descriptor = os.open(expanded("~"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with contextlib.ExitStack() as opened:
         with contextlib.suppress(OSError):
+            descriptor = os.open(expanded("~"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _read() -> bytes:

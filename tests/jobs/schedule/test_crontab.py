@@ -172,6 +172,17 @@ def test_a_crontab_that_bakthat_made_is_gone_in_the_end(admin: CommandLine, spoo
 
 
 @as_root
+def test_a_user_without_a_home_directory_may_have_a_line(
+    admin: CommandLine, tmp_path: Path
+) -> None:
+    config = admin.home / ".bakthat.yml"
+    missing = {"HOME": str(tmp_path / "missing")}
+    done = admin.run("schedule", "nightly", "--cron", "--install", "-c", str(config), env=missing)
+    assert done.code == 0, done.stderr
+    assert "run --quiet -c" in crontab_of(admin)
+
+
+@as_root
 def test_a_typing_error_in_what_is_removed_names_the_nearest(admin: CommandLine) -> None:
     assert admin.run("schedule", "nightly", "--cron", "--install").code == 0
     done = admin.run("schedule", "nigthly", "--cron", "--remove")
