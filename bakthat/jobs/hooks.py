@@ -34,9 +34,23 @@ class OuterRun(NamedTuple):
 
 
 def outer_runs() -> tuple[OuterRun, ...]:
-    """Return the runs in whose commands this process is, the outermost first."""
+    """Return the runs in whose commands this process is, the outermost first.
+
+    A program that a command has left running keeps the variable: a run that has ended is none.
+    """
     found = (each.partition(":") for each in os.environ.get(_RUN, "").split())
-    return tuple(OuterRun(int(process), job) for process, _, job in found if process.isdecimal())
+    runs = (OuterRun(int(process), job) for process, _, job in found if process.isdecimal())
+    return tuple(each for each in runs if _is_running(each.process))
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user, by sudo
+        return True
+    return True
 
 
 def id_of_job(job: LoadedJob) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -267,6 +268,21 @@ def test_a_job_that_its_own_command_starts_runs_no_command(
     said = f"nightly: a run of this job, process {os.getppid()}, has started this command"
     assert (report.outcome, messages(report)) == (JobOutcome.LOCKED, [said])
     assert (night.moments(), bakthat.ls()) == ([], [])
+
+
+def test_what_a_command_of_an_ended_run_has_left_running_may_run_the_job(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that stays keeps the variables of the command which has started it."""
+    night.write(nightly={"sources": [night.source("one")], **night.hooks()})
+    own = id_of_job(read_configuration().job("nightly"))
+    ended = subprocess.Popen("true")
+    ended.wait()
+    monkeypatch.setenv("BAKTHAT_RUN", f"{10**30}:{own} {ended.pid}:{own}")
+    report = night.run()
+    assert (report.outcome, messages(report)) == (JobOutcome.DONE, [])
+    (seen,) = night.seen("before")
+    assert seen["RUN"] == f"{os.getpid()}:{own}"
 
 
 @pytest.mark.parametrize("nested", ["second", "third"])
