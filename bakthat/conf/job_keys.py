@@ -96,7 +96,8 @@ CHECK_KEYS: Mapping[str, Key] = {
     "every": _key(settings.interval, "How often each set is checked, such as 1W"),
     "sample": _key(
         Check(_sample, {"type": ["string", "integer"], "pattern": "^[0-9.]+%$", "minimum": 1}),
-        "The share of each backup's data that is read, such as 5%; without it nothing is read",
+        "The share of each backup's data that is read, such as 5%; or a number of backups, of "
+        "which nothing is read",
     ),
 }
 DRILL_KEYS: Mapping[str, Key] = {
