@@ -298,7 +298,7 @@ class _JobRun:
             with self._step(CHECK, self.report.problems, about=printable(each.name)):
                 results = check_set(loaded, each, how)
                 self.report.checked += results
-                problem = problem_of(results, each)
+                problem = problem_of(results, each, loaded.name, self._config)
                 if problem is not None:
                     raise problem
 

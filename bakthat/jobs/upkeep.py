@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from bakthat import models
-from bakthat.conf import JobSource, LoadedProfile
+from bakthat.conf import DEFAULT_PROFILE, JobSource, LoadedProfile
 from bakthat.conf.job import JobCheck, JobDrill
 from bakthat.drills import drill, is_loaded
 from bakthat.errors import StorageError, UsageError
@@ -21,6 +22,7 @@ from bakthat.operations.sources.servers import check_kind
 from bakthat.policy.clock import is_due
 from bakthat.session.session import Session
 from bakthat.session.sets import BackupSet, divide
+from bakthat.system.paths import PathLike
 from bakthat.system.text import counted, printable
 
 
@@ -65,17 +67,25 @@ def check_set(loaded: LoadedProfile, found: BackupSet, how: JobCheck) -> list[Ch
     return check(found.name, conf=loaded, host=found.host, sample=how.sample, prompt="no")
 
 
-def problem_of(results: Sequence[CheckResult], found: BackupSet) -> StorageError | None:
-    """Return the error of a check that has found something, else None."""
+def problem_of(
+    results: Sequence[CheckResult], found: BackupSet, profile: str, config: PathLike | None
+) -> StorageError | None:
+    """Return the error of a check that has found something, else None.
+
+    *profile* and *config* are those of the job, for the hint.
+    """
     bad = [each for each in results if not each.is_good]
     if not bad:
         return None
     first, name = bad[0], printable(found.name)
     detail = f": {first.detail}" if first.detail else ""
+    words = ["bakthat", "check", name]
+    words += ["-p", profile] if profile != DEFAULT_PROFILE else []
+    words += ["-c", os.fspath(config)] if config is not None else []
     return StorageError(
         f"{len(bad)} of {counted(len(results), 'backup')} of {name} failed the check, the first is "
         f"{printable(first.backup.stored_filename)}: {first.verdict.value}{detail}",
-        hint=f"look at all of them: bakthat check {shlex.quote(name)}",
+        hint=f"look at all of them: {shlex.join(words)}",
     )
 
 

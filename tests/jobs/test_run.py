@@ -19,6 +19,7 @@ from bakthat.errors import ConfigError
 from bakthat.jobs.report import JobOutcome
 from bakthat.policy.clock import is_due
 from tests.support.nights import PYTHON, Night, messages, sets
+from tests.support.profiles import write_config
 
 DAY, WEEK = 86400, 7 * 86400
 
@@ -305,6 +306,17 @@ def test_a_check_that_finds_damage_fails_the_job(
         f"check: {said.removeprefix('nightly: ')}"
     ]
     assert night.moments() == ["before", "after", "on_error"]
+
+
+def test_the_hint_of_a_check_names_the_profile_and_the_configuration(night: Night) -> None:
+    one = night.source("one")
+    stored = bakthat.backup(one, conf=night.conf, prompt="no").stored_filename
+    (Path(night.conf["local_path"]) / stored).unlink()
+    job = {"sources": [one], "check": {"every": "1W"}, "profile": "my shop"}
+    profiles: dict[str, Any] = {"my shop": night.conf, "jobs": {"nightly": job}}
+    config = write_config(night.directory / "a.yml", **profiles)
+    (problem,) = night.run(config=config).problems
+    assert problem.hint == f"look at all of them: bakthat check one -p 'my shop' -c {config}"
 
 
 def test_a_drill_that_fails_fails_the_job(night: Night, told: list[tuple[str, str]]) -> None:
