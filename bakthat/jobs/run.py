@@ -337,6 +337,8 @@ class _JobRun:
         except BaseException as exc:  # raised by the caller: a held back signal
             if not self._is_finishing:
                 raise
+            if step.is_stopped:  # what ends one of its commands ends all
+                self._has_run_on_error = True
             return stopped or exc
         return stopped
 

@@ -109,7 +109,7 @@ def test_after_and_on_error_run_when_a_signal_stops_the_job(
 
 
 @pytest.mark.parametrize("signals", [2, 3])
-def test_a_second_signal_lets_after_run_to_its_end_and_a_third_one_ends_it(
+def test_a_second_signal_lets_the_commands_run_to_their_end_and_a_third_one_ends_them(
     night: Night,
     user: CommandLine,
     tmp_path: Path,
@@ -120,7 +120,9 @@ def test_a_second_signal_lets_after_run_to_its_end_and_a_third_one_ends_it(
     (tmp_path / "after").mkdir()
     after = Waits(tmp_path / "after")
     source = {"command": waits.line, "name": "stream"}
-    night.write(nightly={"sources": [source], "after": [after.line, night.hook("after")]})
+    hooks = night.hooks()
+    hooks["after"].insert(0, after.line)
+    night.write(nightly={"sources": [source], **hooks})
     with user.start("run") as process:
         wait_until(waits.begun.exists, process)
         process.send_signal(signal.SIGTERM)
@@ -136,7 +138,7 @@ def test_a_second_signal_lets_after_run_to_its_end_and_a_third_one_ends_it(
         process.communicate()
     assert process.returncode == 143
     assert after.done.exists() == (signals == 2)
-    assert night.moments() == (["after"] if signals == 2 else [])
+    assert night.moments() == ["before", *(["after", "on_error"] if signals == 2 else [])]
     assert set(own_processes()) <= others
 
 
