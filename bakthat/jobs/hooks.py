@@ -13,7 +13,7 @@ from bakthat.conf import LoadedJob
 from bakthat.errors import HookError
 from bakthat.jobs.report import JobOutcome, JobReport
 from bakthat.system.programs import RunningProgram, shell_program
-from bakthat.system.text import printable, reason_of
+from bakthat.system.text import printable, reason_of, shortage_error
 
 log = logging.getLogger("bakthat")
 
@@ -97,8 +97,8 @@ def run_hook(
     """
     job = environment["BAKTHAT_JOB"]
     which = f"command {number + 1} of '{moment}'" if len(lines) > 1 else f"the command '{moment}'"
-    program = replace(shell_program(lines[number]), name=moment, environment=environment)
     try:
+        program = replace(shell_program(lines[number]), name=moment, environment=environment)
         with RunningProgram(program) as running:
             ended = running.wait()
             if running.has_left():
@@ -109,9 +109,12 @@ def run_hook(
                     which,
                 )
     except OSError as exc:
+        shortage = shortage_error(exc)
         raise HookError(
             f"{job}: {which} cannot be run: {reason_of(exc)}",
-            hint="write a long line into a file, and let the job run that",
+            hint="write a long line into a file, and let the job run that"
+            if shortage is None
+            else shortage.hint,
         ) from exc
     if not ended.succeeded:
         raise HookError(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -122,6 +124,30 @@ def test_a_line_that_the_system_does_not_take_is_an_error(night: Night, lines: i
     which = "the command 'after'" if lines == 1 else "command 1 of 'after'"
     assert messages(report)[0].startswith(f"nightly: {which} cannot be run: argument list too long")
     assert "into a file" in report.problems[0].hint
+
+
+def test_a_line_for_which_the_system_lacks_something_says_what_to_do(night: Night) -> None:
+    night.write(nightly={"sources": [night.source("one")], "before": ["true"]})
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+
+    def take_all(_session_id: str) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")), limits[1]))
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+
+    bakthat.events.before_run += take_all
+    try:
+        report = night.run()
+    finally:
+        bakthat.events.before_run -= take_all
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for each in taken:
+            os.close(each)
+    said = "nightly: the command 'before' cannot be run: too many open files"
+    assert messages(report) == [said]
+    assert report.problems[0].hint == "raise the limit of open files (ulimit -n)"
 
 
 def test_the_output_of_hooks_is_logged(night: Night, caplog: pytest.LogCaptureFixture) -> None:
