@@ -294,6 +294,11 @@ def is_loaded(kind: str) -> bool:
     return bool(kind) and "-" not in kind
 
 
+def needs_server(kind: str) -> bool:
+    """Return whether a drill of a dump of *kind* needs a server that runs: ``into`` names it."""
+    return is_loaded(kind) and kind not in _WITHOUT_SERVER
+
+
 def _check_arguments(
     found: models.Backups,
     kind: str,
@@ -313,7 +318,7 @@ def _check_arguments(
         return
     if into is not None:
         check_kind(into, kind)
-    elif kind not in _WITHOUT_SERVER:
+    elif needs_server(kind):
         raise UsageError(
             f"{name} is a dump of {kind}, and no server was named for the scratch database",
             hint=f"name one: --into {kind}://localhost (into= in Python)",

@@ -102,7 +102,10 @@ CHECK_KEYS: Mapping[str, Key] = {
 }
 DRILL_KEYS: Mapping[str, Key] = {
     "every": _key(settings.interval, "How often the newest backup of each set is drilled"),
-    "into": _key(settings.text, "The server for the scratch database of a dump"),
+    "into": _key(
+        settings.text,
+        "The server for the scratch database of a dump; without it, the one that the dump is of",
+    ),
     "via": _key(settings.text, "Words before each program of that server"),
     "check": _key(settings.text_or_texts, "SQL queries that must give a row and no zero", ()),
     "check_command": _key(settings.text, "A line for the shell that checks what was restored"),

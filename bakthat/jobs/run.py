@@ -312,7 +312,7 @@ class _JobRun:
             self.report.drill_due.append(each.name)
             about = f"the drill of {printable(each.name)}"
             with self._step(DRILL, self.report.problems, about=about):
-                self.report.drilled.append(drill_newest(loaded, each, how))
+                self.report.drilled.append(drill_newest(loaded, each, how, sources))
 
     def _finish(self, stopped: BaseException | None, *moments: str) -> BaseException | None:
         """Run what belongs to the end of the job; return what has stopped it.

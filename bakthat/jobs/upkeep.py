@@ -11,7 +11,7 @@ from typing import Any
 from bakthat import models
 from bakthat.conf import DEFAULT_PROFILE, JobSource, LoadedProfile
 from bakthat.conf.job import JobCheck, JobDrill
-from bakthat.drills import drill, is_loaded
+from bakthat.drills import drill, is_loaded, needs_server
 from bakthat.errors import StorageError, UsageError
 from bakthat.operations.check.operation import check
 from bakthat.operations.check.result import CheckResult
@@ -89,11 +89,14 @@ def problem_of(
     )
 
 
-def drill_newest(loaded: LoadedProfile, found: BackupSet, how: JobDrill) -> models.Backups:
+def drill_newest(
+    loaded: LoadedProfile, found: BackupSet, how: JobDrill, sources: Sequence[JobSource]
+) -> models.Backups:
     """Drill the newest backup of a set, and return it; raises what :func:`bakthat.drill` raises.
 
-    What is for a database is left out where the backup is no dump, and the server where the dump is
-    not of its kind: a job may have sources of several kinds.
+    *sources* are those of the job, which may be of several kinds. What is for a database is left
+    out where the backup is no dump. A dump that is not of the kind of the drill's server is loaded
+    into a scratch database on the server that it is of.
     """
     newest = found.backups[0]
     kind = dump_kind_of(newest)
@@ -102,6 +105,10 @@ def drill_newest(loaded: LoadedProfile, found: BackupSet, how: JobDrill) -> mode
         of_database["check"] = how.check
         if how.into is not None and _is_for(how.into, kind):
             of_database |= {"into": how.into, "via": how.via}
+        else:
+            source = next((each for each in sources if each.is_url and fits(each, found)), None)
+            if source is not None and needs_server(kind):
+                of_database |= {"into": source.path, "via": source.via}
     return drill(
         newest.stored_filename,
         conf=loaded,

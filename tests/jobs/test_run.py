@@ -20,6 +20,7 @@ from bakthat.jobs.report import JobOutcome
 from bakthat.policy.clock import is_due
 from tests.support.nights import PYTHON, Night, messages, sets
 from tests.support.profiles import write_config
+from tests.support.shops import PASSWORD, postgresql_shop
 
 DAY, WEEK = 86400, 7 * 86400
 
@@ -281,6 +282,25 @@ def test_a_drill_takes_what_fits_the_kind_of_the_backup(night: Night) -> None:
     assert messages(report) == []
     assert len(report.drilled) == 2
     assert (night.directory / "checked").read_text() == "checked\n" * 2
+
+
+@pytest.mark.slow
+def test_a_dump_is_drilled_on_the_server_that_it_is_of_where_no_other_fits(
+    night: Night, monkeypatch: Any
+) -> None:
+    night.conf["database_password"] = PASSWORD
+    with postgresql_shop() as shop:
+        before, now = shop.names(), int(time.time())
+        sources = [night.source("one"), f"{shop.url}/*"]
+        for week, into in enumerate(({}, {"into": "redis://localhost"})):
+            monkeypatch.setattr(time, "time", lambda week=week: now + week * WEEK)
+            drill = {"every": "1W", "check": "SELECT 1", **into}
+            night.write(nightly={"sources": sources, "drill": drill})
+            report = night.run()
+            assert messages(report) == []
+            checks = {each.filename: each.metadata["drill"]["checks"] for each in report.drilled}
+            assert checks == {"one": 0, "postgresql-globals": 0, "shop": 1}
+        assert shop.names() == before
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])

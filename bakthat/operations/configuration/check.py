@@ -32,8 +32,6 @@ from bakthat.system.text import did_you_mean, from_native, printable
 ENVIRONMENT, FILE = "environment", "file"
 """Topics of findings; others have the name of their profile."""
 _CONTAINERS = {"s3": "s3_bucket", "glacier": "glacier_vault"}
-_DRILLED_WITHOUT_SERVER = frozenset({"sqlite", "redis", "rediss"})
-"""The kinds of databases for whose dumps a drill starts what they are loaded into."""
 _OWN_PLUGINS = "bakthat.notify."
 
 
@@ -154,26 +152,12 @@ def _checks_of(job: Job) -> Iterator[tuple[tuple[str | int, ...], str, Callable[
         keys, what = ("sources", number), f"source {number + 1}"
         if source.is_url:
             yield keys, what, partial(url.parts, source.path)
-            if job.drill is not None and job.drill.into is None:
-                yield ("drill",), "'drill'", partial(_check_drill_without_into, source.path)
         if source.name or not source.is_url:
             name = source.name or from_native(os.path.basename(source.path))
             yield keys, what, partial(_check_name, name)
         yield keys, what, partial(join_tags, (*job.tags, *source.tags))
     if job.drill is not None and job.drill.into is not None:
         yield ("drill", "into"), "'into'", partial(url.parts, job.drill.into)
-
-
-def _check_drill_without_into(given: str) -> None:
-    try:
-        kind = url.parts(given).kind
-    except UsageError:  # which was said
-        return
-    if kind not in _DRILLED_WITHOUT_SERVER:
-        raise UsageError(
-            f"it has no 'into', the server for the scratch database of a dump of {kind}",
-            hint=f"name one, such as into: {kind}://localhost",
-        )
 
 
 def _check_name(name: str) -> None:
