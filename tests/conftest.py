@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support import catalogs
-from tests.support.catalogs import NewCatalog, PostgresqlCatalogs
+from tests.support.catalogs import MariadbCatalogs, NewCatalog, PostgresqlCatalogs
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.file_systems import KINDS, FileSystem, mounted_file_system
@@ -233,10 +233,10 @@ def postgresql_catalogs() -> Iterator[PostgresqlCatalogs]:
 
 
 @pytest.fixture(scope="session")
-def mariadb_catalogs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewCatalog]:
+def mariadb_catalogs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariadbCatalogs]:
     """Serve MariaDB for the whole session."""
-    with catalogs.mariadb_catalogs(tmp_path_factory.mktemp("mariadb")) as make:
-        yield make
+    with catalogs.mariadb_catalogs(tmp_path_factory.mktemp("mariadb")) as running:
+        yield running
 
 
 @pytest.fixture(params=catalogs.EVERYWHERE)

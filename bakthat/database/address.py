@@ -120,6 +120,8 @@ def parse_address(text: str) -> DatabaseAddress:
         raise ConfigError("it holds a '#'", hint="write %23 for '#' in a password")
     if _PERCENT.search(rest):
         raise ConfigError("it holds a '%' without two digits", hint="write %25 for '%'")
+    if "%00" in rest:
+        raise ConfigError("it holds a NUL character", hint="remove %00")
     url = f"{kind}://{rest}"
     try:
         parts = urlsplit(url)

@@ -16,12 +16,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import peewee
 from playhouse import db_url  # type: ignore[import-untyped]  # its stubs are another package
 
 from bakthat.database import tables
-from bakthat.database.address import POSTGRESQL, DatabaseAddress
+from bakthat.database.address import MYSQL, POSTGRESQL, DatabaseAddress
 from bakthat.database.base import Prepare, ServerAwayError, locked_error
 from bakthat.database.server_errors import lacks_table, server_error
 from bakthat.errors import CatalogError
@@ -239,12 +240,7 @@ def _connect(database: _ServerCatalog) -> None:
 
 def _database(address: DatabaseAddress, timeout: float) -> _ServerCatalog:
     _driver(address)
-    # Other options, such as those of TLS, are the driver's.
-    options = db_url.parse(address.url, unquote_password=True, unquote_user=True)
-    for name in ("database", "passwd"):  # the latter is deprecated
-        options.pop(name, None)
-    if address.password:
-        options["password"] = address.password
+    options = _options_of(address)
     if address.kind == POSTGRESQL:
         return PostgresqlCatalog(
             address,
@@ -270,6 +266,23 @@ def _database(address: DatabaseAddress, timeout: float) -> _ServerCatalog:
             **options,
         },
     )
+
+
+def _options_of(address: DatabaseAddress) -> dict[str, Any]:
+    """Return what an address tells the driver; options such as those of TLS are the driver's."""
+    options: dict[str, Any] = db_url.parse(address.url, unquote_password=True, unquote_user=True)
+    for name in ("database", "passwd"):  # the latter is deprecated
+        options.pop(name, None)
+    # The parser makes a number of 0123, and true of the word.
+    for name, text in parse_qsl(urlsplit(address.url).query):
+        if name in ("user", "password"):
+            options[name] = text
+    if address.password:
+        options["password"] = address.password
+    if address.kind == MYSQL and "password" in options:
+        # The driver would encode it as Latin 1, and the server has it in UTF-8.
+        options["password"] = options["password"].encode()
+    return options
 
 
 def _driver(address: DatabaseAddress) -> Any:

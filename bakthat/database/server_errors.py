@@ -18,15 +18,19 @@ _NO_TABLE = ("42P01", "1146")
 _LOCK_TIMEOUT = ("55P03", "1205")
 _DENIED = ("42501", "25006", "1142", "1143", "1227", "1290", "1792", "1836")
 """Who may read only, and a server that only reads."""
-_NO_LOGIN = ("28000", "28P01", "1044", "1045", "1698")
+_NO_LOGIN = ("28000", "28P01", "1045", "1698")
+_NO_ENTRY = "1044"
 _NO_DATABASE = ("3D000", "1049")
 _AWAY = (
     *("57P01", "57P02", "57P03", "25P03", "53300"),
-    *("0", "1040", "1053", "1927", "2002", "2003", "2006", "2013", "2055", "4031"),
+    *("0", "1040", "1053", "1203", "1226", "1927", "2002", "2003", "2006", "2013", "2055", "4031"),
 )
-"""The server stops, starts, has too many clients, or has ended the connection."""
+"""The server stops, starts, has too many clients, in all or of this user, or has ended the
+connection."""
 
 _NO_LOGIN_WORDS = ("authentication", "no password supplied", "pg_hba.conf", "is not permitted")
+_NO_ENTRY_WORDS = ("permission denied for database",)
+_NO_ROLE_WORDS = ('role "', "does not exist")
 _NO_DATABASE_WORDS = ('database "', "does not exist")
 _PLACE = re.compile(
     r"^(connection (failed|is bad): )?(connection to server (at|on) .* failed: )?(FATAL: +)?"
@@ -50,11 +54,11 @@ def server_error(address: DatabaseAddress, exc: Exception) -> CatalogError:
         )
     if code in _NO_DATABASE or (not code and _has_all(reason, _NO_DATABASE_WORDS)):
         return CatalogError(f"there is no catalog {name}: {reason}", hint=_how_to_create(address))
-    if code in _NO_LOGIN or (not code and _has_any(reason, _NO_LOGIN_WORDS)):
+    may_not_enter = code == _NO_ENTRY or (not code and _has_any(reason, _NO_ENTRY_WORDS))
+    if may_not_enter or code in _NO_LOGIN or (not code and _is_no_login(reason)):
         return CatalogError(
             f"the server of the catalog {name} refuses this user: {reason}",
-            hint="check the user and the password, which may be in the address"
-            + (", in ~/.pgpass or in PGPASSWORD" if address.kind == POSTGRESQL else ""),
+            hint=_how_to_let_in(address) if may_not_enter else _how_to_log_in(address),
         )
     if not code and _has_any(reason, _NO_TLS_WORDS):
         return CatalogError(
@@ -103,6 +107,10 @@ def _is_about_connection(exc: BaseException) -> bool:
     return bool(names & {"OperationalError", "ConnectionError", "TimeoutError"})
 
 
+def _is_no_login(reason: str) -> bool:
+    return _has_any(reason, _NO_LOGIN_WORDS) or _has_all(reason, _NO_ROLE_WORDS)
+
+
 def _has_any(text: str, words: tuple[str, ...]) -> bool:
     return any(each in text for each in words)
 
@@ -114,6 +122,18 @@ def _has_all(text: str, words: tuple[str, ...]) -> bool:
 def _hint_of(exc: BaseException) -> str:
     is_refused = isinstance(exc, (TypeError, ValueError)) or _has_any(str(exc), _OPTION_WORDS)
     return "check what follows '?' in the address" if is_refused else ""
+
+
+def _how_to_log_in(address: DatabaseAddress) -> str:
+    elsewhere = ", in ~/.pgpass or in PGPASSWORD" if address.kind == POSTGRESQL else ""
+    return f"check the user and the password, which may be in the address{elsewhere}"
+
+
+def _how_to_let_in(address: DatabaseAddress) -> str:
+    name, user = printable(address.name), printable(address.user) or "USER"
+    if address.kind == POSTGRESQL:
+        return f"grant it, in SQL: GRANT CONNECT ON DATABASE {name} TO {user}"
+    return f"grant it, in SQL: GRANT ALL ON {name}.* TO {user}"
 
 
 def _how_to_create(address: DatabaseAddress) -> str:

@@ -75,6 +75,7 @@ def test_a_catalog_is_the_same_one_whatever_its_password_is() -> None:
         ("postgresql://db:99999/c", "its host is no name, or its port", "%40"),
         ("postgresql://[::1/c", "its host is no name, or its port", "%40"),
         ("postgresql://u:50%@db/c", "it holds a '%' without two digits", "%25"),
+        ("postgresql://u:se%00cret@db/c", "it holds a NUL character", "%00"),
         ("postgresql://u@db", "it names no database", "bakthat@db.example.com/bakthat"),
         ("postgresql://u@db/", "it names no database", "bakthat@db.example.com/bakthat"),
         ("postgresql://u@db/a/b", "it names no database", "bakthat@db.example.com/bakthat"),

@@ -20,6 +20,7 @@ from bakthat.errors import BakthatError, CatalogError, ConfigError
 from tests.support.catalogs import (
     ON_SERVERS,
     PASSWORD,
+    MariadbCatalogs,
     NewCatalog,
     PostgresqlCatalogs,
 )
@@ -78,6 +79,34 @@ def test_a_wrong_password_is_said_at_once(catalog: str, password: str) -> None:
     error = error_in(without(catalog, password))
     assert "refuses this user: " in str(error)
     assert "check the user and the password" in error.hint
+
+
+def test_a_role_that_may_not_enter_the_database_is_said_at_once(
+    postgresql_catalogs: PostgresqlCatalogs, postgresql: str
+) -> None:
+    name = postgresql.rpartition("/")[2]
+    script = f"CREATE ROLE out_of_{name} LOGIN PASSWORD 'x'; REVOKE ALL ON DATABASE {name}"
+    postgresql_catalogs.sql("postgres", f"{script} FROM PUBLIC")
+    error = error_in(postgresql_catalogs.address(name, f"out_of_{name}", "x"))
+    assert f'refuses this user: permission denied for database "{name}"' in str(error)
+    assert error.hint == f"grant it, in SQL: GRANT CONNECT ON DATABASE {name} TO out_of_{name}"
+
+
+def test_a_user_that_may_not_enter_the_database_is_said_at_once(
+    mariadb_catalogs: NewCatalog,
+) -> None:
+    error = error_in(mariadb_catalogs() + "x")
+    assert "refuses this user: Access denied for user 'bakthat'@'%' to database" in str(error)
+    assert error.hint.startswith("grant it, in SQL: GRANT ALL ON catalog")
+    assert error.hint.endswith("x.* TO bakthat")
+
+
+def test_a_role_that_is_missing_is_said_at_once(
+    postgresql_catalogs: PostgresqlCatalogs, postgresql: str
+) -> None:
+    where = f"?host={postgresql_catalogs.home}&port={postgresql_catalogs.port}"
+    error = error_in(f"postgresql://nobody@/{postgresql.rpartition('/')[2]}{where}")
+    assert 'refuses this user: role "nobody" does not exist' in str(error)
 
 
 def test_a_database_that_is_missing_is_named_with_what_makes_it(postgresql: str) -> None:
@@ -171,6 +200,45 @@ def test_the_password_is_found_where_psql_finds_it(
     passwords.unlink()
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     assert names_in(without(postgresql)) == []
+
+
+@pytest.mark.parametrize("password", ["p\u00e4ss\u20acw\u00f6rd", "0123", "true"])
+def test_a_password_may_be_any_text(
+    password: str,
+    postgresql_catalogs: PostgresqlCatalogs,
+    mariadb_catalogs: MariadbCatalogs,
+) -> None:
+    postgresql, mariadb = postgresql_catalogs(), mariadb_catalogs()
+    role = f"user_{postgresql.rpartition('/')[2]}"
+    postgresql_catalogs.sql("postgres", f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD '{password}'")
+    mariadb_catalogs.sql(
+        f"CREATE OR REPLACE USER other@'%' IDENTIFIED BY '{password}';GRANT ALL ON *.* TO other@'%'"
+    )
+    whole = quote(PASSWORD, safe="")
+    for catalog, user in ((postgresql, role), (mariadb, "other")):
+        scheme, _, place = catalog.replace(f":{whole}", "").partition("://")
+        place = place.partition("@")[2]
+        assert names_in(f"{scheme}://{user}:{quote(password)}@{place}") == []
+        assert names_in(f"{scheme}://{user}@{place}?password={quote(password)}") == []
+
+
+def test_a_user_with_too_many_connections_is_tried_again(
+    mariadb_catalogs: MariadbCatalogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "CONNECT_SECONDS", 30)
+    first = mariadb_catalogs()
+    mariadb_catalogs.sql(
+        "CREATE USER one@'%' IDENTIFIED BY 'x' WITH MAX_USER_CONNECTIONS 1;"
+        "GRANT ALL ON *.* TO one@'%'"
+    )
+    one = f"mysql://one:x@{first.partition('@')[2]}"
+    code = "import sys; from tests.test_models import add, row\nadd(sys.argv[1], row('a.1'))"
+    with models.catalog(one):
+        other = subprocess.Popen([sys.executable, "-c", code, one], cwd=PROJECT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(3)
+    assert other.wait(60) == 0
+    assert names_in(one) == ["a.1"]
 
 
 # Tables

@@ -37,7 +37,8 @@ class PostgresqlCatalogs:
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = environment
         self._numbers = itertools.count()
-        self._home = Path(environment["PGHOST"])
+        self.home = Path(environment["PGHOST"])
+        """The directory of its socket and its data."""
         self.port = int(environment["PGPORT"])
 
     def __call__(self) -> str:
@@ -64,7 +65,7 @@ class PostgresqlCatalogs:
 
     def use_tls(self, certificate: Path, key: Path) -> None:
         """Offer TLS with a certificate and its key."""
-        data = self._home / "data"
+        data = self.home / "data"
         owner = data.stat()
         for source, name in ((certificate, "server.crt"), (key, "server.key")):
             place = data / name
@@ -80,15 +81,15 @@ class PostgresqlCatalogs:
 
     def start(self) -> None:
         """Start the server again, with its former options."""
-        options = shlex.split((self._home / "data" / "postmaster.opts").read_text())[1:]
-        self._control("start", "-o", shlex.join(options), "-l", str(self._home / "again.log"))
+        options = shlex.split((self.home / "data" / "postmaster.opts").read_text())[1:]
+        self._control("start", "-o", shlex.join(options), "-l", str(self.home / "again.log"))
 
     def _control(self, *words: str) -> None:
         account = pwd.getpwnam("postgres") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
         done = subprocess.run(
-            [program("pg_ctl"), "-D", str(self._home / "data"), "-w", *words],
+            [program("pg_ctl"), "-D", str(self.home / "data"), "-w", *words],
             user=account.pw_uid if os.getuid() == 0 else None,
-            cwd=self._home,
+            cwd=self.home,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # which the server keeps
             stderr=subprocess.DEVNULL,
@@ -109,19 +110,30 @@ def postgresql_catalogs() -> Iterator[PostgresqlCatalogs]:
                 catalogs.stop()
 
 
+class MariadbCatalogs:
+    """A server of MariaDB, with a database for each catalog."""
+
+    def __init__(self, client: list[str], port: int) -> None:
+        self._client = client
+        self._numbers = itertools.count()
+        self.port = port
+        self.sql(f"CREATE USER bakthat@'%' IDENTIFIED BY '{PASSWORD}'")
+
+    def __call__(self) -> str:
+        """Make an empty database, and return its address."""
+        name = f"catalog{next(self._numbers)}"
+        self.sql(f"CREATE DATABASE {name}; GRANT ALL ON {name}.* TO bakthat@'%'")
+        return f"mariadb://bakthat:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{name}"
+
+    def sql(self, script: str) -> str:
+        """Run SQL as the superuser; return the rows."""
+        return output_of(*self._client, "-e", script)
+
+
 @contextmanager
-def mariadb_catalogs(home: Path) -> Iterator[NewCatalog]:
+def mariadb_catalogs(home: Path) -> Iterator[MariadbCatalogs]:
     """Run a server of MariaDB until the block ends, with its files in *home*."""
     package("pymysql")
-    port, numbers = free_port(), itertools.count()
+    port = free_port()
     with mariadb_server(home, port=port) as client:
-        user = f"CREATE USER bakthat@'%' IDENTIFIED BY '{PASSWORD}'"
-        output_of(*client, "-e", user)
-
-        def make() -> str:
-            name = f"catalog{next(numbers)}"
-            script = f"CREATE DATABASE {name}; GRANT ALL ON {name}.* TO bakthat@'%'"
-            output_of(*client, "-e", script)
-            return f"mariadb://bakthat:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/{name}"
-
-        yield make
+        yield MariadbCatalogs(client, port)
