@@ -549,6 +549,7 @@ def refused(conf: Conf) -> ConfigError:
         ("Webhook", {"url": "https://x/a?b=c", "format": "ntfy"}, "must end with a topic"),
         ("Apprise", {"urls": []}, "a list of Apprise's addresses"),
         ("Prometheus", {"textfil": "x"}, "unknown key 'textfil' below 'prometheus'"),
+        ("Webhook", {"url https://secret": "x"}, "unknown key 'url…' below 'webhook'"),
         ("Prometheus", {"textfile": 3}, "'textfile' below 'prometheus' must be text"),
     ],
 )

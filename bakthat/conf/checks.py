@@ -16,7 +16,7 @@ from bakthat.conf.profile import KEYS, NEVER_EMPTY, PATHS
 from bakthat.database.address import is_address
 from bakthat.errors import ConfigError
 from bakthat.system.paths import expanded
-from bakthat.system.text import did_you_mean, is_text, printable, to_native
+from bakthat.system.text import did_you_mean, is_text, printable, shown_key, to_native
 
 log = logging.getLogger("bakthat")
 
@@ -36,7 +36,7 @@ def problems_of(
     for key, given in mapping.items():
         if key not in KEYS:
             yield ConfigError(
-                f"{place(key)}: unknown key '{key}'",
+                f"{place(key)}: unknown key '{shown_key(key)}'",
                 hint=did_you_mean(str(key), KEYS)
                 or "settings of your own plugins go below plugin_settings",
             )

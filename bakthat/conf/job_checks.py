@@ -16,7 +16,7 @@ from bakthat.conf.profile import KEYS, Key
 from bakthat.errors import ConfigError
 from bakthat.policy import settings
 from bakthat.system.paths import expanded
-from bakthat.system.text import did_you_mean, printable
+from bakthat.system.text import did_you_mean, shown_key
 
 KeyPath = tuple[str | int, ...]
 """The keys and the numbers of entries, from 0 on, that lead from a job to one of its values."""
@@ -90,7 +90,8 @@ def _by_key(
         where = place((*path, key))
         if key not in keys:
             hint = did_you_mean(str(key), keys) or f"use one of: {', '.join(keys)}"
-            yield key, [ConfigError(f"{where}: unknown key '{printable(str(key))}'", hint=hint)]
+            shown = shown_key(key)
+            yield key, [ConfigError(f"{where}: unknown key '{shown}'", hint=hint)]
             continue
         problem = keys[key].check(given) if given is not None else None
         if problem is None:

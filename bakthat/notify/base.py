@@ -16,7 +16,7 @@ from bakthat.conf import machine_name
 from bakthat.errors import BakthatError, ConfigError
 from bakthat.hooks import OPERATIONS, RUN, EventSlot, JobResult
 from bakthat.plugin import Plugin
-from bakthat.system.text import counted, did_you_mean, human_size, printable, reason_of
+from bakthat.system.text import counted, did_you_mean, human_size, printable, reason_of, shown_key
 
 if TYPE_CHECKING:
     from bakthat.models import Backups
@@ -92,7 +92,7 @@ class Notifier(Plugin):
             if key not in checks:
                 known = ", ".join(checks)
                 raise ConfigError(
-                    f"unknown key '{printable(str(key))}' below '{cls.section}'",
+                    f"unknown key '{shown_key(key)}' below '{cls.section}'",
                     hint=did_you_mean(str(key), checks) or f"use one of: {known}",
                 )
             expected = checks[key](value)

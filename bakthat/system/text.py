@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -65,6 +66,20 @@ def is_text(name: str) -> bool:
 def is_queryable(text: str) -> bool:
     """Return whether a database takes *text* in a query: Unicode text without a NUL."""
     return is_text(text) and "\0" not in text
+
+
+_FIRST_WORD = re.compile(r"[\w.-]*")
+
+
+def shown_key(key: object) -> str:
+    """Return a key that is not known, for a message: only its first word.
+
+    The rest may be a secret, as in ``password=…``.
+    """
+    text = printable(str(key))
+    found = _FIRST_WORD.match(text)
+    word = found[0] if found is not None else ""
+    return text if word == text else f"{word}…"
 
 
 _MAX_QUOTED = 200

@@ -330,7 +330,7 @@ default:
   webhook: {{url: "https://h/{SECRET}", headers: {{Authorization: {SECRET}}}}}
   apprise: {{urls: ["mailto://{SECRET}"]}}
   prometheus: {{textfile: /a/b.prom}}
-  plugin_settings: {{a: [1, {{b: {SECRET}}}], c: true, d: }}
+  plugin_settings: {{a: [1, {{b: {SECRET}}}], c: true, d: , e={SECRET}: 1}}
 """
 
 
@@ -358,7 +358,12 @@ def test_the_profile_in_force_is_shown_without_secrets(user: CommandLine, tmp_pa
     assert shown["webhook"] == {"url": "***", "headers": {"Authorization": "***"}}
     assert shown["apprise"] == {"urls": ["***"]}
     assert shown["prometheus"] == {"textfile": "/a/b.prom"}
-    assert shown["plugin_settings"] == {"a": ["***", {"b": "***"}], "c": True, "d": None}
+    assert shown["plugin_settings"] == {
+        "a": ["***", {"b": "***"}],
+        "c": True,
+        "d": None,
+        "e…": "***",
+    }
     assert shown["local_path"] == str(user.home / "store")
     comments = {
         line.split(":")[0].strip(): line.rpartition("  # ")[2] for line in done.stdout.splitlines()

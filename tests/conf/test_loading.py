@@ -144,6 +144,13 @@ IN_QUOTES = "put the whole value in quotes"
         ("default:\n  prefix: {host}/", ":2: text after the end of a value", IN_QUOTES),
         ("default:\n  prefix: {host}", "'prefix' must be text, not a mapping", "in quotes"),
         ("default:\n  s3_bucket: x\nyes", ":4: a line without a colon", "as key: value"),
+        (
+            "default:\n  {s3_bucket: x, password:SECRET}",
+            ":2: a colon without a space",
+            "key: value",
+        ),
+        ("default: {webhook: {url:https://SECRET}}", ":1: a colon without a space", "key: value"),
+        ("jobs: {a: {sources: [{path:SECRET}]}}", ":1: a colon without a space", "key: value"),
         ("default:\n  timeout: 3\n   attempts: 3", ":3: a colon within a value", IN_QUOTES),
         ("default:\n    timeout: 3\n  attempts: 3", ":3: a wrong indentation", "align the keys"),
         ("default:\n  s3_bucket x", "must hold keys, not text", "as key: value"),
@@ -254,6 +261,7 @@ def test_the_addresses_of_notifications_are_not_in_the_repr() -> None:
         ({"endpoint_url": "http://h:port"}, "'endpoint_url' has no valid host and port"),
         ({"storage_class": "standard_ia"}, "'storage_class' must be in upper case"),
         ({1: "x"}, "unknown key '1'"),
+        ({"password=SECRET": "x"}, "unknown key 'password…'"),
     ],
 )
 def test_a_wrong_type_is_one_line_with_the_key(conf: dict[Any, Any], message: str) -> None:

@@ -34,6 +34,7 @@ _PROBLEMS = (
     (r"expected <block end>, but found '<block mapping", "a wrong indentation", "align the keys"),
     (r"expected (<block end>|'[,}\]]|[,}\]])", "text after the end of a value", _QUOTE_IT),
     (r"a value that is impossible", "a value that is impossible for its type", _QUOTE_IT),
+    (r"a colon without a space", "a colon without a space behind it", "write it as key: value"),
     (r"a key that occurs twice", "a key that occurs twice", "remove one of the two"),
 )
 """Beginnings of the messages of yaml, what they mean, and what to do."""
@@ -140,14 +141,15 @@ _CODECS = {
 def parse(text: str) -> Document:
     """Parse *text*, with the meaning that YAML 1.1 gives it. Raises YamlError.
 
-    A key that occurs twice in one mapping is refused.
+    A key that occurs twice in one mapping is refused, and ``{key:value}``, which YAML takes for a
+    key without a value.
     """
     import yaml
 
     try:
         root = compose(text)
         if root is not None:
-            _refuse_repeated_keys(root)
+            _check_keys(root)
         loader = _loader_class()("")
         try:
             content = None if root is None else loader.construct_document(root)
@@ -187,18 +189,29 @@ def compose(text: str) -> yaml.Node | None:
     return node
 
 
-def _refuse_repeated_keys(root: yaml.Node) -> None:
+def _check_keys(root: yaml.Node) -> None:
     import yaml
 
     for node in _mappings_of(root):
         seen = set()
-        for key, _ in node.value:
+        for key, value in node.value:
+            if node.flow_style and _is_plain(key) and ":" in key.value and not value.value:
+                raise yaml.constructor.ConstructorError(
+                    problem="a colon without a space", problem_mark=key.start_mark
+                )
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(
                         problem="a key that occurs twice", problem_mark=key.start_mark
                     )
                 seen.add(key.value)
+
+
+def _is_plain(node: yaml.Node) -> bool:
+    """Return whether a node is text without quotes."""
+    import yaml
+
+    return isinstance(node, yaml.ScalarNode) and node.style is None
 
 
 def _mappings_of(root: yaml.Node) -> Iterator[yaml.MappingNode]:

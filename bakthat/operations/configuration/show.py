@@ -16,7 +16,7 @@ from bakthat.conf.profile import SECRET_COMMANDS, SECRET_FILES, SECRETS
 from bakthat.conf.secrets import way_of
 from bakthat.passwords import PASSWORD_VARIABLE
 from bakthat.system.paths import PathLike
-from bakthat.system.text import printable
+from bakthat.system.text import printable, shown_key
 
 HIDDEN = "***"
 _USER_OF_URL = re.compile(r"(?<=//)[^/\s]*(?=@)")
@@ -105,7 +105,7 @@ def without_secrets(key: str, value: Any) -> Any:
 def _hidden(value: Any) -> Any:
     """Return a value with *** for each text and number in it. Names stay, and so does nothing."""
     if isinstance(value, Mapping):
-        return {name: _hidden(each) for name, each in value.items()}
+        return {shown_key(name): _hidden(each) for name, each in value.items()}
     if isinstance(value, list):
         return [_hidden(each) for each in value]
     return value if value is None or value == "" or isinstance(value, bool) else HIDDEN
