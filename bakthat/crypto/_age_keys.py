@@ -167,17 +167,18 @@ def _decode_recipient(text: str) -> bytes:
         )
     if not text:
         raise KeyFormatError("'' is not an age recipient: it is empty", hint="give a key: age1…")
-    is_public = text.startswith(("ssh-", "age1"))
-    _refuse_other_keys(text, repr(text) if is_public else "the recipient")
+    # Anything else may be a password that was written in the wrong line.
+    shown = repr(text) if text.lower().startswith(("ssh-", "age1")) else "the recipient"
+    _refuse_other_keys(text, shown)
     try:
         prefix, key = _bech32.decode(text)
     except _bech32.Bech32Error as exc:
         raise KeyFormatError(
-            f"{text!r} is not an age recipient: {exc}", hint=_RECIPIENT_HINT
+            f"{shown} is not an age recipient: {exc}", hint=_RECIPIENT_HINT
         ) from exc
     if prefix != _RECIPIENT_PREFIX or len(key) != 32:
         raise KeyFormatError(
-            f"{text!r} is not an X25519 recipient of age",
+            f"{shown} is not an X25519 recipient of age",
             hint=_RECIPIENT_HINT,
         )
     return key

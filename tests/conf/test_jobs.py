@@ -141,7 +141,12 @@ def test_no_message_calls_a_source_by_its_password(url: str, text: str) -> None:
         ("{sources: /etc}", 3, "'sources' must be a list, not text", "after a dash"),
         ("{source: [/etc], sources: [/a]}", 3, "unknown key 'source'", "did you mean sources?"),
         ("\n    sources: [/a]\n    rotat: true", 5, "unknown key 'rotat'", "did you mean rotate?"),
-        ("\n    sources: [/a]\n    before=SECRET: x", 5, "unknown key 'before…'", "did you mean before?"),
+        (
+            "\n    sources: [/a]\n    before=SECRET: x",
+            5,
+            "unknown key 'before…'",
+            "did you mean before?",
+        ),
         ("\n    sources: [/a]\n    rotate: 'yes'", 5, "'rotate' must be true or false", "quotes"),
         ("\n    sources: [/a]\n    max_age: 26", 5, "'max_age' must be text, not a number", "90D"),
         ("\n    sources: [/a]\n    max_age: 2 days", 5, "'max_age' is no interval", "3M2D8h20m5s"),

@@ -42,8 +42,6 @@ def test_a_generated_identity_is_new_and_opens_its_files() -> None:
     [
         "",
         "age1",
-        "1",
-        "name@example.com",
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOwner",
         RECIPIENT[:-1],
         RECIPIENT + "q",
@@ -51,8 +49,6 @@ def test_a_generated_identity_is_new_and_opens_its_files() -> None:
         RECIPIENT[:-1] + "J",
         RECIPIENT.replace("zv", "vz"),
         RECIPIENT.replace("zv", "bi"),
-        "ags" + RECIPIENT[3:],
-        "ä" + RECIPIENT,
         RECIPIENT.replace("k", "\u212a"),
         RECIPIENT.replace("2l", "2 l"),
         _bech32.encode("age", bytes(31)),
@@ -67,6 +63,16 @@ def test_an_invalid_recipient_is_quoted(text: str) -> None:
     assert repr(text.strip()) in str(caught.value)
     with pytest.raises(KeyFormatError):
         EncryptWriter(io.BytesIO(), recipients=[RECIPIENT, text])
+
+
+@pytest.mark.parametrize(
+    "text", ["1", "name@example.com", "hunter2", "ags" + RECIPIENT[3:], "ä" + RECIPIENT]
+)
+def test_what_may_be_a_password_is_not_quoted(text: str) -> None:
+    with pytest.raises(KeyFormatError) as caught:
+        age.parse_recipient(text)
+    assert str(caught.value).startswith("the recipient is not an ")
+    assert repr(text) not in str(caught.value)
 
 
 def test_a_recipient_of_low_order_is_refused() -> None:
