@@ -91,6 +91,13 @@ def test_a_hint_has_the_options_by_which_its_command_finds_the_set(user: Command
     assert user.run("status", "etc").code == 0
 
 
+@pytest.mark.parametrize("command", ["status", "report"])
+def test_no_set_has_a_name_that_is_no_text(user: CommandLine, command: str) -> None:
+    done = user.run(command, "e\udcff")
+    assert done.code == 1
+    assert "no set 'e\\xff', and no job makes one" in done.stderr
+
+
 def test_quiet_says_only_what_is_wrong(user: CommandLine) -> None:
     user.run("backup", user.home / "etc", "--name", "mine")
     done = user.run("status", "mine", "--quiet")
@@ -160,7 +167,7 @@ def test_all_hosts_need_no_catalog(user: CommandLine) -> None:
 def test_an_unknown_set_and_a_wrong_interval_are_refused(user: CommandLine) -> None:
     done = user.run("status", "ect")
     assert done.code == 1
-    assert "has no set 'ect', and no job makes one" in done.stderr
+    assert "no set 'ect', and no job makes one" in done.stderr
     done = user.run("status", "--max-age", "26")
     assert done.code == 2
     assert "interval '26': no unit after 26" in done.stderr

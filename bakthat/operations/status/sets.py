@@ -15,7 +15,7 @@ from bakthat.session.container import recognize_moved
 from bakthat.session.session import Session
 from bakthat.session.sets import BackupSet, divide
 from bakthat.system.paths import PathLike
-from bakthat.system.text import did_you_mean, enumerate_some, printable
+from bakthat.system.text import did_you_mean, enumerate_some, is_queryable, printable
 
 _Place = tuple[object, str, str]
 """A container: the catalog that lists it, the backend, and its hash."""
@@ -148,6 +148,8 @@ def _all_sets(
     deleted_since: int | None,
 ) -> Iterator[tuple[Session, _Place, BackupSet]]:
     """Yield the sets in the catalog, each once: several profiles may have one container."""
+    if not is_queryable(name):
+        return  # no set has such bytes, and no database takes the query
     places: dict[_Place, list[Session]] = {}
     for session in sessions.values():
         for each in (session.named_destination,) if session.named_destination else DESTINATIONS:
