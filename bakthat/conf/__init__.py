@@ -33,7 +33,7 @@ from bakthat.conf.profile import (
     PATHS,
     Profile,
 )
-from bakthat.conf.saving import read_raw_profile, save_profile
+from bakthat.conf.saving import path_with, read_raw_profile, save_profile
 from bakthat.conf.schema import json_schema
 from bakthat.hooks import events  # bakthat.conf.events is their public name too
 
@@ -61,6 +61,7 @@ __all__ = [
     "load_profile",
     "machine_name",
     "named_profile",
+    "path_with",
     "profile_in",
     "read_configuration",
     "read_raw_profile",

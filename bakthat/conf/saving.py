@@ -49,7 +49,7 @@ def save_profile(
             f"a profile cannot have the name '{printable(name)}'",
             hint="use letters and digits",
         )
-    path = _path_with(name, config)
+    path = path_with(name, config)
     target = Path(os.path.realpath(path))
     with _locked(target.parent):
         file = read_file(path) or file_of(path, b"")
@@ -66,8 +66,11 @@ def save_profile(
     return path
 
 
-def _path_with(name: str, config: str | os.PathLike[str] | None) -> Path:
-    """Return the path of the file that has the profile *name*, or else is to have it."""
+def path_with(name: str, config: str | os.PathLike[str] | None) -> Path:
+    """Return the path of the file that has the profile *name*, or else is to have it.
+
+    Raises ConfigError.
+    """
     if config is not None:
         return path_of(config)
     configuration = read_configuration()
@@ -97,7 +100,7 @@ def read_raw_profile(
 
     Raises ConfigError.
     """
-    file = read_file(_path_with(name, config))
+    file = read_file(path_with(name, config))
     return {} if file is None else file.mapping(name)
 
 

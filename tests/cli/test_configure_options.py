@@ -480,6 +480,23 @@ def test_a_relative_path_in_the_profile_is_that_of_its_file(user: CommandLine) -
 # The rotation
 
 
+def test_a_profile_of_another_file_is_changed_there(user: CommandLine) -> None:
+    directory = user.home / ".bakthat.d"
+    directory.mkdir()
+    key = directory / "key.txt"
+    key.write_text((user.directory / "key.txt").read_text())
+    key.chmod(0o600)
+    path = write_config(
+        directory / "storage.yml", default={**LOCAL, "identity_file": "key.txt", "password": ""}
+    )
+    done = user.run("configure", "--recipient", RECIPIENT, "--key-page", "page.html", "--no-proof")
+    assert done.code == 0, done.stderr
+    assert f"profile 'default' written to {path}\n" in done.stdout
+    assert yaml.safe_load(path.read_text())["default"]["recipients"] == [RECIPIENT]
+    assert "AGE-SECRET-KEY-1" in (user.directory / "page.html").read_text()
+    assert not (user.home / ".bakthat.yml").exists()
+
+
 def test_a_rotation_has_options_too(user: CommandLine) -> None:
     rotation = {"last": 3, "days": 7, "weeks": 4}
     write_config(user.home / ".bakthat.yml", default={**LOCAL, "rotation": rotation})

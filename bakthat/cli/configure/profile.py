@@ -16,7 +16,6 @@ from bakthat.cli.configure.key_page import KeyPage
 from bakthat.cli.configure.options import Options
 from bakthat.cli.configure.questions import Questions
 from bakthat.errors import ConfigError
-from bakthat.system.paths import expanded
 from bakthat.system.text import printable
 
 
@@ -60,7 +59,7 @@ def configure(profile: str, config: str | os.PathLike[str] | None, options: Opti
     the profile cannot be written. Nothing is changed before the last answer. Raises UsageError for
     invalid options and answers, ConfigError, and CryptoError for invalid keys and passwords.
     """
-    path = expanded(conf.DEFAULT_CONFIG if config is None else config)
+    path = conf.path_with(profile, config)
     current = conf.read_raw_profile(profile, config=config)
     _check_writable(path)
     if options:
