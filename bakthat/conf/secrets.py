@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import copy
 import os
+import selectors
 import shlex
 import subprocess
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bakthat.conf.checks import is_path, value_of
-from bakthat.conf.files.content import content_of
+from bakthat.conf.files.content import MOST_BYTES, content_of
 from bakthat.conf.profile import KEYS, SECRETS
 from bakthat.errors import ConfigError
 from bakthat.system.paths import expanded
@@ -182,6 +184,8 @@ def _output_of(arguments: tuple[str, ...], way: str, timeout: float | None) -> s
         raise ConfigError(
             f"cannot run {way}: {reason_of(exc)}", hint="remove the NUL character"
         ) from exc
+    if len(output) >= MOST_BYTES:
+        raise ConfigError(f"the output of {way} is too large", hint="let it print the secret alone")
     if status is None:
         raise ConfigError(
             f"{way} did not end within {timeout:g} seconds",
@@ -200,15 +204,19 @@ def _output_of(arguments: tuple[str, ...], way: str, timeout: float | None) -> s
 
 
 def _run(arguments: tuple[str, ...], timeout: float | None) -> tuple[int | None, bytes]:
-    """Return the exit status and the output of a program.
+    """Return the exit status and the output of a program, which is ended when that is too large.
 
     The status is None where the program was ended after *timeout* seconds.
     """
+    until = None if timeout is None else time.monotonic() + timeout
     # What bakthat gets from a pipe or a file is its own, such as the stream of `bakthat backup -`.
     stdin = None if os.isatty(0) else subprocess.DEVNULL
     with subprocess.Popen(arguments, stdin=stdin, stdout=subprocess.PIPE) as process:
         try:
-            output, _ = process.communicate(timeout=timeout)
+            output = b"".join(_printed_by(process, until))
+            if len(output) >= MOST_BYTES:
+                process.kill()
+            process.wait(_left(until))
         except BaseException as exc:
             # Unlike subprocess.run, this does not wait for what the program has started.
             process.kill()
@@ -216,3 +224,27 @@ def _run(arguments: tuple[str, ...], timeout: float | None) -> tuple[int | None,
                 return None, b""
             raise
         return process.returncode, output
+
+
+def _printed_by(process: subprocess.Popen[bytes], until: float | None) -> Iterator[bytes]:
+    """Yield the parts of what a program prints, up to :data:`MOST_BYTES` or more.
+
+    Raises subprocess.TimeoutExpired when it has not ended *until* then.
+    """
+    assert process.stdout is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        size = 0
+        while size < MOST_BYTES:
+            if not selector.select(_left(until)):
+                raise subprocess.TimeoutExpired(process.args, 0)
+            part = os.read(process.stdout.fileno(), 65536)
+            if not part:
+                break
+            size += len(part)
+            yield part
+
+
+def _left(until: float | None) -> float | None:
+    """Return the seconds until then; None for ever."""
+    return None if until is None else max(until - time.monotonic(), 0)

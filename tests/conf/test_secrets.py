@@ -327,6 +327,7 @@ def test_a_program_that_prints_no_secret_is_named_by_its_key(
         ("", "is a directory"),
         ("/proc/self/mem", "input/output error"),  # what even root cannot read
         ("secret-1/below", "not a directory"),
+        ("/dev/zero", "file too large"),
     ],
 )
 @pytest.mark.parametrize("key", SECRETS)
@@ -377,6 +378,16 @@ def test_a_program_that_fails_is_named_by_its_key(
     error = error_of(key, caplog, timeout=0.2)
     assert str(error).startswith(message.format(f"{key}_command"))
     assert error.hint
+
+
+@pytest.mark.parametrize("timeout", [None, 60])
+def test_a_program_that_prints_without_end_is_ended(
+    world: World, timeout: float | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.set(secret_key_command=["yes", SECRET])
+    error = error_of("secret_key", caplog, timeout)
+    assert str(error) == "the output of secret_key_command is too large"
+    assert error.hint == "let it print the secret alone"
 
 
 @pytest.mark.parametrize("way", ["variable of a file", "file", "command"])

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+
+MOST_BYTES = 16 * 1024 * 1024
+"""The size of what is refused: a device has no end, and would take all memory."""
 
 _piped: dict[Path, bytes] | None = None
 """What was read from pipes; None where nothing is remembered."""
@@ -22,7 +27,10 @@ def content_of(path: Path) -> bytes:
     if _piped is not None and path in _piped:
         return _piped[path]
     is_pipe = path.exists() and not path.is_file()
-    content = path.read_bytes()
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES)
+    if len(content) == MOST_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     if _piped is not None and is_pipe:
         _piped[path] = content
     return content
