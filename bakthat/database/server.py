@@ -157,17 +157,22 @@ class PostgresqlCatalog(_ServerCatalog, peewee.PostgresqlDatabase):
             )
 
     def _initialize_connection(self, connection: Any) -> None:
-        locks, statements = self._patience, self._patience + STATEMENT_SECONDS
         with connection.cursor() as cursor:
-            cursor.execute(
-                f"SET lock_timeout = {round(max(locks, 0.001) * 1000)};"
-                f"SET statement_timeout = {round(statements * 1000)};"
-                f"SET idle_in_transaction_session_timeout = {IDLE_SECONDS * 1000}"
-            )
+            cursor.execute(self._limits("SET"))
+
+    def _limits(self, command: str) -> str:
+        locks, statements = self._patience, self._patience + STATEMENT_SECONDS
+        return (
+            f"{command} lock_timeout = {round(max(locks, 0.001) * 1000)};"
+            f"{command} statement_timeout = {round(statements * 1000)};"
+            f"{command} idle_in_transaction_session_timeout = {IDLE_SECONDS * 1000}"
+        )
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         with self.atomic():
+            # A pooler gives the transaction another connection than it gave for the settings.
+            self.execute_sql(self._limits("SET LOCAL"))
             self.execute_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
             yield
 

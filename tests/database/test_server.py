@@ -16,6 +16,7 @@ import pytest
 
 from bakthat import models, reservations
 from bakthat.database import address, server, tables
+from bakthat.database.opening import current
 from bakthat.errors import BakthatError, CatalogError, ConfigError
 from tests.support.catalogs import (
     ON_SERVERS,
@@ -385,6 +386,21 @@ def test_a_host_that_does_nothing_does_not_lock_the_catalog_for_ever(
     with pytest.raises(CatalogError, match="does not answer"):
         write_around(catalog, lambda: add_elsewhere(catalog, "c.1"))
     assert names_in(catalog) == ["c.1"]
+
+
+def test_a_pooler_does_not_change_how_long_a_transaction_waits(postgresql: str) -> None:
+    names = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+
+    def limits() -> list[str]:
+        return [current.execute_sql(f"SHOW {each}").fetchone()[0] for each in names]
+
+    with models.catalog(postgresql, patience=50):
+        # Each transaction has another connection of the pooler, with what others have set there.
+        current.execute_sql("SET lock_timeout = 1; SET statement_timeout = 0")
+        current.execute_sql("SET idle_in_transaction_session_timeout = 0")
+        with models.catalog(postgresql, write=True):
+            assert limits() == ["50s", "110s", "2min"]
+        assert limits() == ["1ms", "0", "0"]
 
 
 def write_around(catalog: str, event: Callable[[], object]) -> None:
