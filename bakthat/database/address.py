@@ -129,7 +129,8 @@ def parse_address(text: str) -> DatabaseAddress:
     except ValueError:  # which may quote the password
         raise ConfigError(
             "its host is no name, or its port is no number up to 65535",
-            hint="in a password, write %40 for '@', %3A for ':', %2F for '/' and %3F for '?'",
+            hint="in a password, write %40 for '@', %3A for ':', %2F for '/', %3F for '?' and "
+            "%5B for '['",
         ) from None
     name = parts.path.removeprefix("/")
     if "@" in name + parts.query:  # a "/" or a "?" in the password ended it too early

@@ -253,10 +253,10 @@ def _database(address: DatabaseAddress, timeout: float) -> _ServerCatalog:
             {
                 "connect_timeout": CONNECT_SECONDS,
                 "application_name": "bakthat",
-                "client_encoding": "UTF8",
                 "prepare_threshold": None,  # a pooler gives each transaction another connection
                 **_KEEPALIVES,
                 **options,
+                "client_encoding": "UTF8",
                 "prefer_psycopg3": True,
             },
         )
@@ -269,6 +269,7 @@ def _database(address: DatabaseAddress, timeout: float) -> _ServerCatalog:
             "read_timeout": patience,
             "write_timeout": STATEMENT_SECONDS,
             **options,
+            "charset": "utf8mb4",  # names are bytes, which must be the same on every host
         },
     )
 

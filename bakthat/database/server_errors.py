@@ -36,7 +36,10 @@ _PLACE = re.compile(
     r"^(connection (failed|is bad): )?(connection to server (at|on) .* failed: )?(FATAL: +)?"
 )
 """What libpq says before the reason."""
+_OPTION_ERRORS = (TypeError, ValueError, FileNotFoundError, PermissionError)
+"""Of a value that the driver cannot use, and of a file that an option names."""
 _OPTION_WORDS = ("invalid connection option", "bad value for")
+_NO_TLS = "2026"
 _NO_TLS_WORDS = ("does not support SSL", "certificate", "invalid sslmode", "root.crt")
 
 
@@ -60,10 +63,11 @@ def server_error(address: DatabaseAddress, exc: Exception) -> CatalogError:
             f"the server of the catalog {name} refuses this user: {reason}",
             hint=_how_to_let_in(address) if may_not_enter else _how_to_log_in(address),
         )
-    if not code and _has_any(reason, _NO_TLS_WORDS):
+    if code == _NO_TLS or (not code and _has_any(reason, _NO_TLS_WORDS)):
+        options = "sslmode and sslrootcert" if address.kind == POSTGRESQL else "ssl_ca"
         return CatalogError(
             f"cannot connect to the catalog {name} by TLS: {reason}",
-            hint="check sslmode and sslrootcert in the address",
+            hint=f"check {options} in the address",
         )
     if code in _AWAY or code[:2] == "08" or (not code and _is_about_connection(cause)):
         return ServerAwayError(
@@ -120,7 +124,7 @@ def _has_all(text: str, words: tuple[str, ...]) -> bool:
 
 
 def _hint_of(exc: BaseException) -> str:
-    is_refused = isinstance(exc, (TypeError, ValueError)) or _has_any(str(exc), _OPTION_WORDS)
+    is_refused = isinstance(exc, _OPTION_ERRORS) or _has_any(str(exc), _OPTION_WORDS)
     return "check what follows '?' in the address" if is_refused else ""
 
 

@@ -73,6 +73,7 @@ def test_a_catalog_is_the_same_one_whatever_its_password_is() -> None:
         ("postgresql://u:1/2@db/c", "it has '@' behind the host", "%2F"),
         ("postgresql://u:1/2?x@db/c", "it has '@' behind the host", "%3F"),
         ("postgresql://db:99999/c", "its host is no name, or its port", "%40"),
+        ("postgresql://u:se[cret@db/c", "its host is no name, or its port", "%5B"),
         ("postgresql://[::1/c", "its host is no name, or its port", "%40"),
         ("postgresql://u:50%@db/c", "it holds a '%' without two digits", "%25"),
         ("postgresql://u:se%00cret@db/c", "it holds a NUL character", "%00"),

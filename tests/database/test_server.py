@@ -153,6 +153,30 @@ def test_an_option_that_the_driver_refuses_is_said(catalog: str, option: str) ->
     assert error.hint == "check what follows '?' in the address"
 
 
+def test_a_file_of_an_option_that_is_missing_is_said_with_where_to_look(
+    mariadb_catalogs: NewCatalog,
+) -> None:
+    error = error_in(f"{mariadb_catalogs()}?ssl_ca=/nowhere")
+    assert str(error).endswith(": No such file or directory")
+    assert error.hint == "check what follows '?' in the address"
+
+
+def test_a_server_of_mysql_without_tls_is_refused_where_tls_is_asked_for(
+    mariadb_catalogs: NewCatalog, tmp_path: Path
+) -> None:
+    authority, _ = certificate(tmp_path / "own")
+    error = error_in(f"{mariadb_catalogs()}?ssl_ca={authority}")
+    assert "by TLS: SSL is required but the server doesn't support it" in str(error)
+    assert error.hint == "check ssl_ca in the address"
+
+
+@pytest.mark.parametrize("encoding", ["latin1", "nonsense"])
+def test_no_option_changes_how_names_are_written(catalog: str, encoding: str) -> None:
+    name = "client_encoding" if catalog.startswith("postgresql") else "charset"
+    add(f"{catalog}?{name}={encoding}", row("\u00e4\U0001f4be.1"))
+    assert names_in(catalog) == ["\u00e4\U0001f4be.1"]
+
+
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
 def test_a_server_that_does_not_run_is_said(scheme: str) -> None:
