@@ -429,8 +429,9 @@ def check_may_write() -> None:
     """Fail where the tables may only be read; change nothing. A server says that of each table."""
     never = peewee.SQL("1 = 0")
     for table in _TABLES:
-        field = table._meta.sorted_fields[-1]
-        table.update({field: field}).where(never).execute()
+        fields = table._meta.sorted_fields
+        table.insert_from(table.select(*fields).where(never), fields).execute()
+        table.update({fields[-1]: fields[-1]}).where(never).execute()
         table.delete().where(never).execute()
 
 

@@ -350,6 +350,31 @@ def test_a_role_that_may_only_read_reads(
     assert names_in(postgresql) == ["a.1"]
 
 
+@pytest.mark.parametrize("lacks", ["INSERT", "UPDATE", "DELETE"])
+def test_a_right_that_a_role_lacks_is_found_without_a_change(
+    lacks: str, postgresql_catalogs: PostgresqlCatalogs, postgresql: str
+) -> None:
+    add(postgresql, row("a.1"))
+    name = postgresql.rpartition("/")[2]
+    role = f"no_{lacks.lower()}_{name}"
+    rights = ", ".join({"SELECT", "INSERT", "UPDATE", "DELETE"} - {lacks})
+    postgresql_catalogs.sql(
+        name,
+        f"CREATE ROLE {role} LOGIN PASSWORD 'x';"
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};"
+        f"REVOKE ALL ON config FROM {role}; GRANT {rights} ON config TO {role}",
+    )
+    writer = postgresql_catalogs.address(name, role, "x")
+    with (
+        pytest.raises(CatalogError, match="permission denied for table config"),
+        models.catalog(writer, write=True),
+    ):
+        models.check_may_write()
+    with models.catalog(postgresql, write=True):
+        models.check_may_write()
+    assert names_in(postgresql) == ["a.1"]
+
+
 def test_a_server_that_only_reads_is_said(
     postgresql_catalogs: PostgresqlCatalogs, postgresql: str
 ) -> None:
