@@ -32,7 +32,7 @@ PYTHON = {
 }
 """What hints name for callers in Python."""
 
-OTHERS = {"pg_dump", "pg_isready", "max_locks_per_transaction", "shop_copy"}
+OTHERS = {"pg_dump", "pg_isready", "max_locks_per_transaction", "shop_copy", "ssl_ca"}
 """What hints name of other programs, and examples."""
 
 SUBJECTS = {"Apprise", "BAKTHAT_PASSWORD", "TLS", "OpenSSL"}
