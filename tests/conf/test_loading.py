@@ -150,6 +150,7 @@ IN_QUOTES = "put the whole value in quotes"
             "key: value",
         ),
         ("default: {webhook: {url:https://SECRET}}", ":1: a colon without a space", "key: value"),
+        ("default:\n  webhook: &a {b: [*a]}", ":2: a value that contains itself", "the alias"),
         ("jobs: {a: {sources: [{path:SECRET}]}}", ":1: a colon without a space", "key: value"),
         ("default:\n  timeout: 3\n   attempts: 3", ":3: a colon within a value", IN_QUOTES),
         ("default:\n    timeout: 3\n  attempts: 3", ":3: a wrong indentation", "align the keys"),

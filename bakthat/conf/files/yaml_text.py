@@ -35,6 +35,7 @@ _PROBLEMS = (
     (r"expected (<block end>|'[,}\]]|[,}\]])", "text after the end of a value", _QUOTE_IT),
     (r"a value that is impossible", "a value that is impossible for its type", _QUOTE_IT),
     (r"a colon without a space", "a colon without a space behind it", "write it as key: value"),
+    (r"recursive", "a value that contains itself", "write it out in place of the alias"),
     (r"a key that occurs twice", "a key that occurs twice", "remove one of the two"),
 )
 """Beginnings of the messages of yaml, what they mean, and what to do."""
@@ -141,8 +142,8 @@ _CODECS = {
 def parse(text: str) -> Document:
     """Parse *text*, with the meaning that YAML 1.1 gives it. Raises YamlError.
 
-    A key that occurs twice in one mapping is refused, and ``{key:value}``, which YAML takes for a
-    key without a value.
+    A key that occurs twice in one mapping is refused, a value that contains itself, and
+    ``{key:value}``, which YAML takes for a key without a value.
     """
     import yaml
 
@@ -151,6 +152,7 @@ def parse(text: str) -> Document:
         if root is not None:
             _check_keys(root)
         loader = _loader_class()("")
+        loader.deep_construct = True  # which refuses what contains itself
         try:
             content = None if root is None else loader.construct_document(root)
         finally:
