@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from bakthat.conf import configuration as conf_module
-from bakthat.conf import load_profile, read_configuration, read_raw_profile, save_profile
+from bakthat.conf import (
+    load_profile,
+    profile_in,
+    read_configuration,
+    read_raw_profile,
+    save_profile,
+)
 from bakthat.errors import ConfigError
 
 
@@ -115,6 +121,14 @@ def test_a_link_to_a_file_in_the_directory_is_read(home: Path) -> None:
     (home / ".bakthat.d").mkdir()
     (home / ".bakthat.d/web.yml").symlink_to(path)
     assert list(read_configuration().unchecked_jobs) == ["web"]
+
+
+def test_a_file_that_is_replaced_after_it_was_read_has_no_mode(home: Path) -> None:
+    write(home / ".bakthat.yml", "default: {s3_bucket: a}\n")
+    path = write(home / ".bakthat.d/jobs.yml", "far: {s3_bucket: b}\n")
+    configuration = read_configuration()
+    path.unlink()
+    assert profile_in(configuration, "default").profile.s3_bucket == "a"
 
 
 def test_a_file_whose_name_ends_otherwise_is_told_of(

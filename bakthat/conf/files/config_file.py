@@ -126,7 +126,10 @@ def as_mapping(value: object, where: str) -> dict[str, Any]:
 
 def readable_by_others(path: Path) -> str:
     """Return the warning about a file that other users can read, or ""."""
-    mode = path.stat().st_mode
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # it was removed since it was read
+        return ""
     if mode & 0o077 and stat.S_ISREG(mode):
         return f"others can read {path} (mode {stat.S_IMODE(mode):04o}): chmod 600 {path}"
     return ""
