@@ -86,11 +86,16 @@ def unchanged_logging() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def forgotten_secrets() -> Iterator[None]:
-    """Forget what programs printed for the test, which a process remembers."""
+def forgotten_inputs() -> Iterator[None]:
+    """Forget what programs printed for the test, and pipes held, which a process remembers.
+
+    A command remembers pipes, and another test's pipe may have the same number.
+    """
     yield
     if "bakthat.conf.secrets" in sys.modules:
         sys.modules["bakthat.conf.secrets"].forget_outputs()
+    if "bakthat.conf.files.content" in sys.modules:
+        sys.modules["bakthat.conf.files.content"].forget_pipes()
 
 
 @pytest.fixture(autouse=True)

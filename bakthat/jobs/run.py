@@ -363,9 +363,8 @@ class _JobRun:
     ) -> Iterator[None]:
         """Add an exception of the block to *problems*, once it was told; let go on what follows.
 
-        With *is_told* False, the caller tells it.
-
         Its message there begins with the job, and with what it is *about* unless it names that.
+        With *is_told* False, the caller tells it.
         """
         try:
             with telling(name, self._plugins, made) if is_told else nullcontext():

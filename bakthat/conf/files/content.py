@@ -22,6 +22,12 @@ def remember_pipes() -> None:
     _piped = {}
 
 
+def forget_pipes() -> None:
+    """Remember nothing any more, and forget what was remembered."""
+    global _piped
+    _piped = None
+
+
 def content_of(path: Path) -> bytes:
     """Return what a file or a pipe holds. Raises OSError."""
     if _piped is not None and path in _piped:
