@@ -378,6 +378,26 @@ def test_an_answer_that_s3_never_gives_is_said_to_be_another_services(
     assert "endpoint_url" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("members", "keys"),
+    [
+        (
+            b"<Contents><Key>a.tgz</Key><Size>1</Size>"
+            b"<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>",
+            ["a.tgz"],
+        ),
+        (b"<KeyCount>0</KeyCount>", []),
+        (b"<MaxKeys>1000</MaxKeys>", []),
+    ],
+)
+def test_a_listing_may_lack_the_name_of_the_bucket_and_whether_it_goes_on(
+    backend: S3Backend, moto_proxy: FaultProxy, members: bytes, keys: list[str]
+) -> None:
+    listing = b"<ListBucketResult>" + members + b"</ListBucketResult>"
+    moto_proxy.on("GET", "list-type=2", Answer(200, listing))
+    assert [each.key for each in backend.ls()] == keys
+
+
 def test_a_download_that_stalls_is_unreachable(
     conf: dict[str, Any], moto_proxy: FaultProxy
 ) -> None:

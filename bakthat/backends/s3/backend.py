@@ -48,6 +48,8 @@ FIRST_REGION = "us-east-1"
 """The region that S3 does not accept by name when a bucket is created."""
 MAX_URL_SECONDS = 7 * 24 * 3600
 """By https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html."""
+_OF_LISTING = ("IsTruncated", "KeyCount", "MaxKeys", "Contents")
+"""Members of which a page of a listing has one at least, whatever the service leaves out."""
 _DESCRIPTION_LIMIT = USER_METADATA_LIMIT - 64
 """The most bytes of a self-description; the rest is for the names and the upload's token."""
 
@@ -246,7 +248,7 @@ class S3Backend(BakthatBackend):
             PaginationConfig={"PageSize": self._settings.page_size},
         )
         for page in listing:
-            if "IsTruncated" not in page:
+            if page.keys().isdisjoint(_OF_LISTING):
                 # To botocore, an empty body is an empty page and the end of the listing.
                 self._client.answer_member(page, "Name")
             for found in page.get("Contents", ()):
