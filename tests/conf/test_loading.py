@@ -335,6 +335,12 @@ def test_a_key_that_occurs_twice_is_refused(config: Path) -> None:
     assert f"{config}:2: a key that occurs twice" in str(expect_error())
 
 
+def test_a_key_with_a_colon_may_have_an_empty_value(config: Path) -> None:
+    write(config, "default: {plugin_settings: {a:b: '', c:d: [], e:f: {}}}\n")
+    expected = {"a:b": "", "c:d": [], "e:f": {}}
+    assert load_profile().mapping["plugin_settings"] == expected
+
+
 def test_a_profile_may_be_named_by_a_number(config: Path) -> None:
     write(config, "1: {s3_bucket: a}\n")
     assert load_profile("1").profile.s3_bucket == "a"

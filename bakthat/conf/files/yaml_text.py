@@ -197,7 +197,8 @@ def _check_keys(root: yaml.Node) -> None:
     for node in _mappings_of(root):
         seen = set()
         for key, value in node.value:
-            if node.flow_style and _is_plain(key) and ":" in key.value and not value.value:
+            is_alone = _is_plain(key) and _is_plain(value) and not value.value
+            if node.flow_style and is_alone and ":" in key.value:
                 raise yaml.constructor.ConstructorError(
                     problem="a colon without a space", problem_mark=key.start_mark
                 )
