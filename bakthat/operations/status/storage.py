@@ -13,13 +13,14 @@ has one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from bakthat import models
 from bakthat.backends.base import Backend, StoredObject, check_key
-from bakthat.errors import NoMatchError, NotFoundError, UsageError
+from bakthat.errors import CredentialsError, NoMatchError, NotFoundError, UsageError
 from bakthat.format import names
 from bakthat.format.description import INDEX, KEY_VALUE, NAMED, sanitized
 from bakthat.operations.status.catalog import is_success, with_newest, with_sizes
@@ -28,6 +29,7 @@ from bakthat.operations.status.set_status import SetStatus
 from bakthat.operations.status.tally import Tally
 from bakthat.policy.finding import Finding, advice
 from bakthat.policy.settings import HOST_PLACEHOLDER
+from bakthat.session.chains import may_be_of_one_set
 from bakthat.session.entries import add_index_facts, entry_of
 from bakthat.session.session import Session
 from bakthat.session.stat import BATCH, beginning_of, workers
@@ -179,7 +181,7 @@ class _Look:
         looked = Looked(
             now=self.now,
             future=sorted(tally.future, reverse=True),
-            lacks=[date for date in entry.needs if not self._has(entry, date)],
+            lacks=self._lacks(entry),
             stored_size=sanitized(index.metadata).get("stored") if index is not None else None,
         )
         findings = (*findings_of(with_sizes(status, sizes), looked), *_misplaced(identity))
@@ -339,11 +341,40 @@ class _Look:
                 return stored.key
         return ""
 
+    def _lacks(self, backup: models.Backups) -> list[int]:
+        """Return the dates of the backups that *backup* needs and that are not stored."""
+        lacks = [date for date in backup.needs if not self._has(backup, date)]
+        if not lacks:
+            return []
+        elsewhere: set[int] = set()
+        # The prefix of the profile may have changed since they were stored.
+        with suppress(CredentialsError):  # the key may perhaps list what is below the present one
+            elsewhere.update(
+                parsed.backup_date
+                for each in self.backend.ls()
+                if (parsed := names.parse_stored_name(each.key.rpartition("/")[2])) is not None
+                and parsed.backup_date in lacks
+                and self._is_of_set(each, parsed, backup)
+            )
+        return [date for date in lacks if date not in elsewhere]
+
     def _has(self, backup: models.Backups, date: int) -> bool:
-        """Return whether a backup that *backup* needs is stored, by its *date*."""
+        """Return whether *backup* has one with this *date* beside it."""
         beginning = beginning_of(backup.stored_filename)
         listed = self.backend.ls(names.stored_name(beginning, date, "", encrypted=False))
         return any(beginning_of(each.key) == beginning for each in listed)
+
+    def _is_of_set(
+        self, stored: StoredObject, parsed: names.StoredName, backup: models.Backups
+    ) -> bool:
+        """Return whether an object may be of the set of *backup*."""
+        found = self._describe(stored)
+        if found is None:
+            return False
+        # A prefix may end without a slash, so its key does not tell its name.
+        name = sanitized(found.stored.metadata).get("set") or parsed.stem
+        entry = entry_of(self.backend, found.stored, parsed)
+        return name == backup.filename and may_be_of_one_set(backup, entry)
 
     def _entry(self, stored: StoredObject) -> tuple[models.Backups, StoredObject | None] | None:
         found = self.described.get(stored.key) or self._describe(stored)

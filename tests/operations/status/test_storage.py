@@ -371,22 +371,61 @@ def test_a_backup_dated_in_the_future_is_told_and_is_not_the_newest() -> None:
     assert [each.topic for each in found.findings] == ["date"]
 
 
+def add_increment(fleet: Fleet, date: int, needs: list[int], *, prefix: str = "{host}/") -> None:
+    """Add an increment of web1."""
+    key = fleet.add("etc", date, "web1", prefix=prefix, needs=needs, level=3, format=2)
+    moved = key.replace(".tgz", ".inc.tgz")
+    fleet.sizes[moved] = fleet.sizes.pop(key)
+    for each in ("", ".index"):
+        fleet.descriptions[moved + each] = fleet.descriptions.pop(key + each)
+
+
 @pytest.mark.parametrize("is_there", [True, False])
 def test_an_increment_whose_full_is_gone_is_wrong(is_there: bool) -> None:
     fleet = Fleet()
     for number in range(20):
         fleet.add("etc", NOW - (number + 5) * DAY, "web1")
     full = fleet.add("etc", NOW - 2 * DAY, "web1")
-    key = fleet.add("etc", NOW - DAY, "web1", needs=[NOW - 2 * DAY], level=3, format=2)
-    moved = key.replace(".tgz", ".inc.tgz")
-    fleet.sizes[moved] = fleet.sizes.pop(key)
-    for each in ("", ".index"):
-        fleet.descriptions[moved + each] = fleet.descriptions.pop(key + each)
+    # What others made in the same second is not it.
+    fleet.add("etc", NOW - 2 * DAY, "web2")
+    fleet.add("etc", NOW - 2 * DAY, "web1", prefix="{host}/db/", source=source_id("/srv/etc"))
+    add_increment(fleet, NOW - DAY, [NOW - 2 * DAY])
     if not is_there:
         del fleet.sizes[full]
-    [found] = look(fleet)
+    found = next(each for each in look(fleet) if (each.host, each.source) == ("web1", ETC))
     assert found.is_increment
     assert [each.topic for each in found.findings] == ([] if is_there else ["check"])
+
+
+@pytest.mark.parametrize("before", ["", "{host}/", "old/{host}-"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_an_increment_needs_may_be_below_a_former_prefix(before: str, is_there: bool) -> None:
+    fleet = Fleet()
+    full = fleet.add("etc", NOW - 3 * DAY, "web1", prefix=before)
+    dates = [NOW - (3 - number) * DAY for number in range(3)]
+    add_increment(fleet, dates[1], dates[:1], prefix="all/{host}/")
+    add_increment(fleet, dates[2], dates[:2], prefix="all/{host}/")
+    if not is_there:
+        del fleet.sizes[full]
+    [found] = look(fleet, prefix="all/{host}/")
+    assert [each.topic for each in found.findings] == ([] if is_there else ["check"])
+
+
+def test_a_key_that_may_not_list_all_does_not_hide_what_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet = Fleet()
+    add_increment(fleet, NOW - DAY, [NOW - 2 * DAY], prefix="all/{host}/")
+    listed = fleet.ls
+
+    def only_below(prefix: str = "", **options: Any) -> Iterator[StoredObject]:
+        if not prefix.startswith("all/"):
+            raise CredentialsError("the key may not list the bucket")
+        return listed(prefix, **options)
+
+    monkeypatch.setattr(fleet, "ls", only_below)
+    [found] = look(fleet, prefix="all/{host}/")
+    assert [each.topic for each in found.findings] == ["check"]
 
 
 def test_an_increment_is_compared_with_increments() -> None:
