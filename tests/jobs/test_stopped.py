@@ -167,7 +167,7 @@ def test_a_signal_right_before_after_does_not_prevent_it(
     night.write(nightly={"sources": [night.source("one")], **night.hooks()})
 
     def interrupted(step: str, *, mend: str) -> HeldBack:
-        monkeypatch.undo()
+        monkeypatch.setattr(run, "held_back", held_back)
         signal.raise_signal(signal.SIGINT)
         return held_back(step, mend=mend)
 
