@@ -36,6 +36,8 @@ _PLACE = re.compile(
     r"^(connection (failed|is bad): )?(connection to server (at|on) .* failed: )?(FATAL: +)?"
 )
 """What libpq says before the reason."""
+_PLAIN = re.compile(r"USER|[a-z_][a-z0-9_]*")
+"""What SQL takes for a name without quotes, and the word for a user who is not known."""
 _OPTION_ERRORS = (TypeError, ValueError, FileNotFoundError, PermissionError)
 """Of a value that the driver cannot use, and of a file that an option names."""
 _OPTION_WORDS = ("invalid connection option", "bad value for")
@@ -134,10 +136,18 @@ def _how_to_log_in(address: DatabaseAddress) -> str:
 
 
 def _how_to_let_in(address: DatabaseAddress) -> str:
-    name, user = printable(address.name), printable(address.user) or "USER"
+    quote = '"' if address.kind == POSTGRESQL else "`"
+    name, user = (_identifier(each, quote) for each in (address.name, address.user or "USER"))
     if address.kind == POSTGRESQL:
         return f"grant it, in SQL: GRANT CONNECT ON DATABASE {name} TO {user}"
     return f"grant it, in SQL: GRANT ALL ON {name}.* TO {user}"
+
+
+def _identifier(name: str, quote: str) -> str:
+    """Return a name as SQL has it."""
+    shown = printable(name)
+    is_plain = _PLAIN.fullmatch(shown) is not None
+    return shown if is_plain else quote + shown.replace(quote, quote * 2) + quote
 
 
 def _how_to_create(address: DatabaseAddress) -> str:

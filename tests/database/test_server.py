@@ -86,11 +86,16 @@ def test_a_role_that_may_not_enter_the_database_is_said_at_once(
     postgresql_catalogs: PostgresqlCatalogs, postgresql: str
 ) -> None:
     name = postgresql.rpartition("/")[2]
-    script = f"CREATE ROLE out_of_{name} LOGIN PASSWORD 'x'; REVOKE ALL ON DATABASE {name}"
+    script = f"CREATE ROLE \"out-of-{name}\" LOGIN PASSWORD 'x'; REVOKE ALL ON DATABASE {name}"
     postgresql_catalogs.sql("postgres", f"{script} FROM PUBLIC")
-    error = error_in(postgresql_catalogs.address(name, f"out_of_{name}", "x"))
+    outside = postgresql_catalogs.address(name, f"out-of-{name}", "x")
+    error = error_in(outside)
     assert f'refuses this user: permission denied for database "{name}"' in str(error)
-    assert error.hint == f"grant it, in SQL: GRANT CONNECT ON DATABASE {name} TO out_of_{name}"
+    lead, statement = error.hint.split(": ")
+    assert lead == "grant it, in SQL"
+    assert statement == f'GRANT CONNECT ON DATABASE {name} TO "out-of-{name}"'
+    postgresql_catalogs.sql("postgres", statement)
+    assert "permission denied for database" not in str(error_in(outside))
 
 
 def test_a_user_that_may_not_enter_the_database_is_said_at_once(
