@@ -37,6 +37,8 @@ STATEMENT_SECONDS = 60
 IDLE_SECONDS = 120
 """After which the server ends a connection that does nothing: a host that was switched off must not
 lock the catalog for the others."""
+_TEXTS = ("user", "password", "sslpassword", "ssl_key_password")
+"""Options that are any text, which may look like a number."""
 _KEEPALIVES = {
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -279,9 +281,9 @@ def _options_of(address: DatabaseAddress) -> dict[str, Any]:
     options: dict[str, Any] = db_url.parse(address.url, unquote_password=True, unquote_user=True)
     for name in ("database", "passwd"):  # the latter is deprecated
         options.pop(name, None)
-    # The parser makes a number of 0123, and true of the word.
-    for name, text in parse_qsl(urlsplit(address.url).query):
-        if name in ("user", "password"):
+    # The parser makes a number of 0123, true of the word, and a space of a plus.
+    for name, text in parse_qsl(urlsplit(address.url).query.replace("+", "%2B")):
+        if name in _TEXTS:
             options[name] = text
     if address.password:
         options["password"] = address.password

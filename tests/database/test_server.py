@@ -232,7 +232,7 @@ def test_the_password_is_found_where_psql_finds_it(
     assert names_in(without(postgresql)) == []
 
 
-@pytest.mark.parametrize("password", ["p\u00e4ss\u20acw\u00f6rd", "0123", "true"])
+@pytest.mark.parametrize("password", ["p\u00e4ss\u20acw\u00f6rd", "0123", "true", "a+b"])
 def test_a_password_may_be_any_text(
     password: str,
     postgresql_catalogs: PostgresqlCatalogs,
@@ -248,8 +248,18 @@ def test_a_password_may_be_any_text(
     for catalog, user in ((postgresql, role), (mariadb, "other")):
         scheme, _, place = catalog.replace(f":{whole}", "").partition("://")
         place = place.partition("@")[2]
-        assert names_in(f"{scheme}://{user}:{quote(password)}@{place}") == []
-        assert names_in(f"{scheme}://{user}@{place}?password={quote(password)}") == []
+        written = quote(password, safe="+")
+        assert names_in(f"{scheme}://{user}:{written}@{place}") == []
+        assert names_in(f"{scheme}://{user}@{place}?password={written}") == []
+
+
+@pytest.mark.parametrize(
+    ("catalog", "key"),
+    [("postgresql://u@h/c", "sslpassword"), ("mysql://u@h/c", "ssl_key_password")],
+)
+def test_the_password_of_a_key_for_tls_may_be_any_text(catalog: str, key: str) -> None:
+    found = server._database(address.parse_address(f"{catalog}?{key}=0123"), 1)
+    assert found.connect_params[key] == "0123"
 
 
 def test_a_user_with_too_many_connections_is_tried_again(
