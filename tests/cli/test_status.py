@@ -91,6 +91,18 @@ def test_a_hint_has_the_options_by_which_its_command_finds_the_set(user: Command
     assert user.run("status", "etc").code == 0
 
 
+def test_a_hint_names_another_configuration(user: CommandLine) -> None:
+    config = user.home / "my jobs.yml"
+    (user.home / ".bakthat.yml").rename(config)
+    user.run("backup", "-c", config, user.home / "etc")
+    done = user.run("status", "--json", "-c", config)
+    hints = [finding["hint"] for each in done.lines("status") for finding in each["findings"]]
+    check, run = hints
+    assert check == f"bakthat check -c '{config}' etc does it now"
+    assert run == f"bakthat run -c '{config}' nightly makes the next one, or says what fails"
+    assert user.shell(check.removeprefix("bakthat ").removesuffix(" does it now")).code == 0
+
+
 @pytest.mark.parametrize("command", ["status", "report"])
 def test_no_set_has_a_name_that_is_no_text(user: CommandLine, command: str) -> None:
     done = user.run(command, "e\udcff")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ from bakthat.policy.rotation import (
 )
 from bakthat.session.chains import of_one_set
 from bakthat.session.sets import id_of_source
+from bakthat.system.paths import PathLike
 from bakthat.system.text import printable
 
 _A_DAY = 86400
@@ -33,10 +35,12 @@ _LATEST = 8
 """From how many backups it is taken when the next one is made."""
 
 
-def status_of(watched: WatchedSet, *, max_age: int | None, now: int) -> SetStatus:
+def status_of(
+    watched: WatchedSet, config: PathLike | None, *, max_age: int | None, now: int
+) -> SetStatus:
     """Return how a set is; *max_age*, in seconds, wins over that of its jobs. Raises ConfigError.
 
-    *now* is in epoch seconds UTC.
+    *config* is the configuration that was named, for the hints; *now* is in epoch seconds UTC.
     """
     backups, profile = watched.backups, watched.session.profile
     status = SetStatus(
@@ -55,6 +59,7 @@ def status_of(watched: WatchedSet, *, max_age: int | None, now: int) -> SetStatu
         drill_every=watched.drill_every if backups else None,
         skips_unchanged=profile.incremental and profile.skip_unchanged,
         options=_options(watched),
+        config="" if config is None else _shown("-c", os.fspath(config)),
     )
     if backups:
         checks = [(each, CheckRecord.of(each.metadata)) for each in backups]
@@ -168,6 +173,10 @@ def _options(watched: WatchedSet) -> str:
         words += ["-d", watched.backend]
     if watched.host not in ("", session.host):
         words += ["--host", watched.host]
+    return _shown(*words)
+
+
+def _shown(*words: str) -> str:
     return shlex.join(map(printable, words))
 
 

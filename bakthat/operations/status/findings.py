@@ -38,10 +38,13 @@ class Looked:
     """Whether no backup is made where nothing has changed."""
     options: str = ""
     """Those by which a command of a hint finds the set, such as "-p second"; "" for none."""
+    config: str = ""
+    """The option that names the configuration; "" for the default one."""
 
     def command(self, name: str, status: SetStatus) -> str:
         """Return a command about a set as it is typed."""
-        return " ".join(filter(None, ("bakthat", name, self.options, _word(status.name))))
+        words = ("bakthat", name, self.options, self.config, _word(status.name))
+        return " ".join(filter(None, words))
 
 
 def findings_of(status: SetStatus, looked: Looked) -> tuple[Finding, ...]:
@@ -82,17 +85,18 @@ _SKIP_HINT = (
 )
 
 
-def _run_hint(status: SetStatus) -> str:
+def _run_hint(status: SetStatus, looked: Looked) -> str:
     if not status.jobs:
         return ""
-    return f"bakthat run {_word(status.jobs[0])} makes the next one, or says what fails"
+    command = " ".join(filter(None, ("bakthat run", looked.config, _word(status.jobs[0]))))
+    return f"{command} makes the next one, or says what fails"
 
 
 def _too_old(status: SetStatus, looked: Looked) -> Iterator[Finding]:
     if status.last_backup is None:
         job = printable(status.jobs[0]) if status.jobs else ""
         made_by = f": the job {job} should make it" if job else ""
-        yield problem(AGE, f"never backed up{made_by}", _run_hint(status))
+        yield problem(AGE, f"never backed up{made_by}", _run_hint(status, looked))
     elif (
         status.max_age is not None
         and status.age is not None
@@ -103,7 +107,7 @@ def _too_old(status: SetStatus, looked: Looked) -> Iterator[Finding]:
             AGE,
             f"too old: the newest backup is {describe_age(status.age)} old, more than "
             f"{describe_age(status.max_age)}",
-            _SKIP_HINT if looked.skips_unchanged else _run_hint(status),
+            _SKIP_HINT if looked.skips_unchanged else _run_hint(status, looked),
         )
 
 

@@ -53,4 +53,4 @@ def status(
         session = Session(profile or DEFAULT_PROFILE, config, conf, destination)
         return status_of_hosts(session, filename, host, max_age=seconds, now=now, progress=progress)
     watched = expected_sets(filename, destination, profile, config, conf=conf, host=host)
-    return [status_of(each, max_age=seconds, now=now) for each in watched]
+    return [status_of(each, config, max_age=seconds, now=now) for each in watched]
