@@ -26,7 +26,7 @@ class WatchedSet:
     """A set of one host in one container, or a source of a job that has no backup yet."""
 
     session: Session = field(repr=False)
-    """That of the profile by which it was found, and of its catalog."""
+    """That of the profile of its first job, else of the one by which it was found."""
     name: str
     """Of the set; of a server without any backup, the URL that the job has."""
     host: str
@@ -102,7 +102,9 @@ def expected_sets(
         ]
         made.update((job.name, number) for job, number in fitting)
         makers = tuple({job.name: job for job, _ in fitting}.values())
-        watched.append(_of_catalog(session, found, makers))
+        # Of several profiles with this container, that of a job has the rotation of its sets.
+        own = sessions[makers[0].job.profile] if makers else session
+        watched.append(_of_catalog(own, found, makers))
     watched += _without_backup(sessions, jobs, made, name, host)
     if not watched:
         raise _no_set_error(sessions, name, host, all_hosts=all_hosts)

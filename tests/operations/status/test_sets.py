@@ -140,6 +140,17 @@ def test_one_container_of_two_profiles_is_read_once(home: Path) -> None:
     assert shown(expected_sets("www")) == [("www", 1, ["nightly", "weekly"])]
 
 
+def test_of_profiles_with_one_container_that_of_the_job_is_the_one(home: Path) -> None:
+    """Its rotation and its increments are those of the set."""
+    text = PROFILES.format(home=home).replace("/second\n", "/store\n")
+    jobs = f"jobs: {{weekly: {{profile: second, sources: [{home}/www]}}}}\n"
+    (home / ".bakthat.yml").write_text(text + jobs)
+    bakthat.backup(home / "www", profile="second")
+    bakthat.backup(home / "etc")
+    found = {each.name: each.session.loaded.name for each in expected_sets()}
+    assert found == {"etc": "default", "www": "second"}
+
+
 def test_what_was_deleted_is_only_returned_when_it_is_wanted(home: Path) -> None:
     first = bakthat.backup(home / "etc")
     bakthat.backup(home / "etc")
