@@ -103,7 +103,10 @@ def without_secrets(key: str, value: Any) -> Any:
 
 
 def _hidden(value: Any) -> Any:
-    """Return a value with *** for each text and number in it. Names stay, and so does nothing."""
+    """Return a value with *** for each text and number in it, and the first words of its names.
+
+    What is empty, true or false stays.
+    """
     if isinstance(value, Mapping):
         return {shown_key(name): _hidden(each) for name, each in value.items()}
     if isinstance(value, list):
