@@ -108,7 +108,8 @@ def drill_newest(
         else:
             source = next((each for each in sources if each.is_url and fits(each, found)), None)
             if source is not None and needs_server(kind):
-                of_database |= {"into": source.path, "via": source.via}
+                own = how.via if how.into is None else None
+                of_database |= {"into": source.path, "via": own or source.via}
     return drill(
         newest.stored_filename,
         conf=loaded,

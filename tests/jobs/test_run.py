@@ -292,14 +292,20 @@ def test_a_dump_is_drilled_on_the_server_that_it_is_of_where_no_other_fits(
     with postgresql_shop() as shop:
         before, now = shop.names(), int(time.time())
         sources = [night.source("one"), f"{shop.url}/*"]
-        for week, into in enumerate(({}, {"into": "redis://localhost"})):
+        via = night.directory / "via"
+        via.write_text(f'#!/bin/sh\necho "$1" >> {night.directory}/ran\nexec "$@"\n')
+        via.chmod(0o700)
+        monkeypatch.setenv("PGPASSWORD", PASSWORD)  # for the programs of via
+        for week, more in enumerate(({}, {"into": "redis://localhost"}, {"via": str(via)})):
             monkeypatch.setattr(time, "time", lambda week=week: now + week * WEEK)
-            drill = {"every": "1W", "check": "SELECT 1", **into}
-            night.write(nightly={"sources": sources, "drill": drill})
+            night.write(
+                nightly={"sources": sources, "drill": {"every": "1W", "check": "SELECT 1", **more}}
+            )
             report = night.run()
             assert messages(report) == []
             checks = {each.filename: each.metadata["drill"]["checks"] for each in report.drilled}
             assert checks == {"one": 0, "postgresql-globals": 0, "shop": 1}
+            assert (night.directory / "ran").exists() == ("via" in more)
         assert shop.names() == before
 
 
