@@ -42,6 +42,18 @@ else:
     threading.Thread.start = refuse
 sys.exit(main(sys.argv[3:]))
 """
+WITHOUT_A_LIBRARY = """
+import sys
+from bakthat.__main__ import main
+
+class Refusing:
+    def find_spec(self, name, *_):
+        if name == "_ssl":
+            raise ImportError("_ssl.so: failed to map segment from shared object")
+
+sys.meta_path.insert(0, Refusing())
+sys.exit(main(sys.argv[1:]))
+"""
 LIMITS = [
     *(("files", more) for more in (0, 1, 3, 4, 5, 7, 10, 200)),
     *(("threads", more) for more in (0, 1, 2, 3, 5)),
@@ -141,6 +153,24 @@ def test_the_library_raises_one_error_for_every_shortage(
     assert list(Path(local["local_path"]).iterdir()) == []
     monkeypatch.undo()
     assert bakthat.backup(tree, conf=local, password="").size
+
+
+def test_a_library_that_cannot_be_loaded_is_a_shortage_also_where_another_one_hides_that(
+    user: CommandLine, moto_conf: Conf
+) -> None:
+    write_config(user.home / ".bakthat.yml", default=moto_conf)
+    (user.directory / "file").write_text("content")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_A_LIBRARY, "backup", "file", "--prompt", "no"],
+        cwd=user.directory,
+        env=user.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert_plain(done.returncode, done.stderr)
+    assert "bakthat: error: there is not enough memory\n" in done.stderr
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -350,10 +351,7 @@ class AwsClient(ABC):
             return self._clients[attempts]
 
     def _make_client(self, attempts: int) -> Any:
-        # Every connection needs this codec. Were memory or a descriptor lacking then, urllib3 would
-        # only say that it does not know the codec.
-        import encodings.idna  # noqa: F401  # it only has to be loaded
-
+        _load_hidden()
         from botocore.config import Config
 
         settings = self.settings
@@ -405,6 +403,7 @@ class AwsClient(ABC):
 
         It waits *seconds* for an answer.
         """
+        _load_hidden()
         from botocore.config import Config
 
         once: Any = {"mode": "standard", "total_max_attempts": 1}
@@ -466,6 +465,12 @@ class AwsClient(ABC):
             self._refuse_cancelled()  # the body is sent in the thread of the request, too
 
         request.body = LimitedBody(request.body, limit.piece, wait)
+
+
+def _load_hidden() -> None:
+    """Load what urllib3 needs, since it hides that memory or a descriptor is lacking for it."""
+    for name in ("ssl", "encodings.idna"):
+        import_module(name)
 
 
 def foreign_errors() -> tuple[type[Exception], ...]:
