@@ -74,8 +74,12 @@ REASONS = (
 
 
 def run(user: CommandLine, kind: str, more: int, *arguments: str | Path) -> tuple[int, str]:
+    return run_code(user, UNDER_A_LIMIT, kind, str(more), *arguments)
+
+
+def run_code(user: CommandLine, code: str, *arguments: str | Path) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, "-c", UNDER_A_LIMIT, kind, str(more), *map(str, arguments)],
+        [sys.executable, "-c", code, *map(str, arguments)],
         cwd=user.directory,
         env=user.environment,
         capture_output=True,
@@ -160,17 +164,9 @@ def test_a_library_that_cannot_be_loaded_is_a_shortage_also_where_another_one_hi
 ) -> None:
     write_config(user.home / ".bakthat.yml", default=moto_conf)
     (user.directory / "file").write_text("content")
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_A_LIBRARY, "backup", "file", "--prompt", "no"],
-        cwd=user.directory,
-        env=user.environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert_plain(done.returncode, done.stderr)
-    assert "bakthat: error: there is not enough memory\n" in done.stderr
+    code, said = run_code(user, WITHOUT_A_LIBRARY, "backup", "file", "--prompt", "no")
+    assert_plain(code, said)
+    assert "bakthat: error: there is not enough memory\n" in said
 
 
 @pytest.mark.slow
