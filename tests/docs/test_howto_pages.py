@@ -417,11 +417,11 @@ def cold_storage(world: World) -> None:
     world.write("~/photos/2025/beach.jpg", "the sea\n")
     world.write("~/photos/2026/snow.jpg", "the snow\n")
 
-    def sleep(machine: Machine, command: str) -> None:
+    def advance(machine: Machine, command: str) -> None:
         assert command == "sleep 12h"
         proxy.advance(hours=12)
 
-    world.reader.otherwise["sleep"] = sleep
+    world.reader.otherwise["sleep"] = advance
 
 
 @page

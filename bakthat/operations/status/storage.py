@@ -12,7 +12,8 @@ has one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -49,6 +50,13 @@ class _Identity(NamedTuple):
     """"" for a set without a source."""
     misplaced: str
     """The host of the description, where the key says another one; else ""."""
+
+
+class _Seen(NamedTuple):
+    """A set, and its newest backup with what it shows; None where the storage has lost that."""
+
+    status: SetStatus
+    newest: tuple[models.Backups, Looked] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +96,9 @@ def status_of_hosts(
             for identity, tally in look.sets()
             if filename in ("", identity.name) and host in (None, identity.host)
         ]
-        found = pool.map(lambda each: look.status_of(each[0], each[1], max_age), sets)
-        statuses = [each for each in found if each is not None]
+        found = pool.map(lambda each: look.see(each[0], each[1], max_age), sets)
+        seen = [each for each in found if each is not None]
+    statuses = look.statuses_of(seen)
     if not statuses:
         raise NoMatchError(
             f"there are no backups of {_wanted(filename, host)} in {printable(backend.container)}",
@@ -152,8 +161,8 @@ class _Look:
                 name = beginning.rpartition("/")[2]
                 yield _Identity(self._host_of(beginning), name, "", ""), tally
 
-    def status_of(self, identity: _Identity, tally: Tally, max_age: int | None) -> SetStatus | None:
-        """Return how a set is; None when all of it was deleted meanwhile, or is not bakthat's."""
+    def see(self, identity: _Identity, tally: Tally, max_age: int | None) -> _Seen | None:
+        """Look at a set; return None when all of it was deleted meanwhile, or is not bakthat's."""
         found = self._entry_of_newest(tally)
         lost = "" if found is not None else self._lost(tally)
         if found is None and not lost:
@@ -166,9 +175,10 @@ class _Look:
             profile=self.session.loaded.name,
             max_age=max_age,
             backups=tally.count,
+            findings=tuple(_misplaced(identity)),
         )
         if found is None:
-            return replace(status, stored_filename=lost, findings=(lost_finding(lost),))
+            return _Seen(replace(status, stored_filename=lost, findings=(lost_finding(lost),)))
         entry, index = found
         status = with_newest(status, entry, self.now)
         status = replace(
@@ -181,11 +191,24 @@ class _Look:
         looked = Looked(
             now=self.now,
             future=sorted(tally.future, reverse=True),
-            lacks=self._lacks(entry),
+            lacks=[date for date in entry.needs if not self._has(entry, date)],
             stored_size=sanitized(index.metadata).get("stored") if index is not None else None,
         )
-        findings = (*findings_of(with_sizes(status, sizes), looked), *_misplaced(identity))
-        return replace(with_sizes(status, sizes), findings=findings)
+        return _Seen(with_sizes(status, sizes), (entry, looked))
+
+    def statuses_of(self, seen: Sequence[_Seen]) -> list[SetStatus]:
+        """Return how the sets are, with what is wrong with them."""
+        elsewhere = self._elsewhere([each.newest for each in seen if each.newest is not None])
+        statuses = []
+        for status, newest in seen:
+            if newest is not None:
+                backup, looked = newest
+                there = elsewhere[backup.stored_filename]
+                lacks = [date for date in looked.lacks if date not in there]
+                findings = findings_of(status, replace(looked, lacks=lacks))
+                status = replace(status, findings=(*findings, *status.findings))
+            statuses.append(status)
+        return statuses
 
     # Listing
 
@@ -341,22 +364,29 @@ class _Look:
                 return stored.key
         return ""
 
-    def _lacks(self, backup: models.Backups) -> list[int]:
-        """Return the dates of the backups that *backup* needs and that are not stored."""
-        lacks = [date for date in backup.needs if not self._has(backup, date)]
-        if not lacks:
-            return []
-        elsewhere: set[int] = set()
-        # The prefix of the profile may have changed since they were stored.
-        with suppress(CredentialsError):  # the key may perhaps list what is below the present one
-            elsewhere.update(
-                parsed.backup_date
-                for each in self.backend.ls()
-                if (parsed := names.parse_stored_name(each.key.rpartition("/")[2])) is not None
-                and parsed.backup_date in lacks
-                and self._is_of_set(each, parsed, backup)
-            )
-        return [date for date in lacks if date not in elsewhere]
+    def _elsewhere(self, newest: Sequence[tuple[models.Backups, Looked]]) -> Mapping[str, set[int]]:
+        """Look in the whole container, once, for what is lacking: the prefix may have changed.
+
+        Return the dates of what is there, by the stored filename of the backup that needs it.
+        """
+        needing: defaultdict[int, list[models.Backups]] = defaultdict(list)
+        for backup, looked in newest:
+            for date in looked.lacks:
+                needing[date].append(backup)
+        there: defaultdict[str, set[int]] = defaultdict(set)
+        # The key may perhaps list only what is below the present prefix.
+        with suppress(CredentialsError):
+            for stored in self.backend.ls() if needing else ():
+                parsed = names.parse_stored_name(stored.key.rpartition("/")[2])
+                if parsed is None or parsed.backup_date not in needing:
+                    continue
+                found = self._describe(stored)
+                if found is None:
+                    continue
+                for backup in needing[parsed.backup_date]:
+                    if self._is_of_set(found.stored, parsed, backup):
+                        there[backup.stored_filename].add(parsed.backup_date)
+        return there
 
     def _has(self, backup: models.Backups, date: int) -> bool:
         """Return whether *backup* has one with this *date* beside it."""
@@ -367,13 +397,10 @@ class _Look:
     def _is_of_set(
         self, stored: StoredObject, parsed: names.StoredName, backup: models.Backups
     ) -> bool:
-        """Return whether an object may be of the set of *backup*."""
-        found = self._describe(stored)
-        if found is None:
-            return False
+        """Return whether an object, with its description, may be of the set of *backup*."""
         # A prefix may end without a slash, so its key does not tell its name.
-        name = sanitized(found.stored.metadata).get("set") or parsed.stem
-        entry = entry_of(self.backend, found.stored, parsed)
+        name = sanitized(stored.metadata).get("set") or parsed.stem
+        entry = entry_of(self.backend, stored, parsed)
         return name == backup.filename and may_be_of_one_set(backup, entry)
 
     def _entry(self, stored: StoredObject) -> tuple[models.Backups, StoredObject | None] | None:

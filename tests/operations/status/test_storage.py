@@ -371,9 +371,11 @@ def test_a_backup_dated_in_the_future_is_told_and_is_not_the_newest() -> None:
     assert [each.topic for each in found.findings] == ["date"]
 
 
-def add_increment(fleet: Fleet, date: int, needs: list[int], *, prefix: str = "{host}/") -> None:
-    """Add an increment of web1."""
-    key = fleet.add("etc", date, "web1", prefix=prefix, needs=needs, level=3, format=2)
+def add_increment(
+    fleet: Fleet, date: int, needs: list[int], *, host: str = "web1", prefix: str = "{host}/"
+) -> None:
+    """Add an increment of a host."""
+    key = fleet.add("etc", date, host, prefix=prefix, needs=needs, level=3, format=2)
     moved = key.replace(".tgz", ".inc.tgz")
     fleet.sizes[moved] = fleet.sizes.pop(key)
     for each in ("", ".index"):
@@ -409,6 +411,17 @@ def test_what_an_increment_needs_may_be_below_a_former_prefix(before: str, is_th
         del fleet.sizes[full]
     [found] = look(fleet, prefix="all/{host}/")
     assert [each.topic for each in found.findings] == ([] if is_there else ["check"])
+
+
+def test_all_sets_are_looked_for_below_a_former_prefix_in_one_listing() -> None:
+    fleet = Fleet()
+    for host in ("web1", "web2", "web3"):
+        full = fleet.add("etc", NOW - 2 * DAY, host, prefix="{host}/")
+        add_increment(fleet, NOW - DAY, [NOW - 2 * DAY], host=host, prefix="all/{host}/")
+    del fleet.sizes[full]
+    found = look(fleet, prefix="all/{host}/")
+    assert {each.host: len(each.findings) for each in found} == {"web1": 0, "web2": 0, "web3": 1}
+    assert fleet.listings.count("") == 1
 
 
 def test_a_key_that_may_not_list_all_does_not_hide_what_is_gone(
