@@ -180,6 +180,19 @@ class KeyExistsError(StorageError):
     """An object with that key exists; nothing was overwritten."""
 
 
+class LockedObjectError(StorageError):
+    """The object cannot be deleted, whoever asks: it is locked, or on hold."""
+
+    def __init__(
+        self, message: str, *, hint: str = "", until: float | None = None, is_held: bool = False
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.until = until
+        """When the lock ends, in epoch seconds UTC; None when that is not known, or without one."""
+        self.is_held = is_held
+        """Whether it is on hold, which ends only when it is released."""
+
+
 class NotReadyError(StorageError):
     """The object is in cold storage and must be thawed before it can be read."""
 

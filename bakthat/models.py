@@ -448,6 +448,17 @@ def mark_deleted(backup: Backups, why: str) -> None:
     backup.save(only=["is_deleted", "last_updated", *(["metadata"] * bool(backup.metadata))])
 
 
+def add_metadata(backup: Backups, values: Mapping[str, Any]) -> None:
+    """Add to the metadata of a recorded backup what another process may not know yet.
+
+    Metadata that could not be read is empty and stays so, as others are told by that.
+    """
+    current = Backups.get_or_none(Backups.stored_filename == backup.stored_filename) or backup
+    if current.metadata:
+        backup.metadata = {**current.metadata, **values}
+        backup.save(only=["metadata"])
+
+
 def _prepare(database: CatalogDatabase) -> None:
     """Refuse a newer catalog; create or upgrade the tables of one that can be written."""
     version = database.schema_version()

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
+from bakthat.backends.lock import Lock
 from bakthat.errors import (
     BakthatError,
     ConfigError,
@@ -46,6 +47,8 @@ class StoredObject:
     """The storage's name of its storage class, "" where it has none."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """Further attributes that the storage returns, such as ``etag``."""
+    lock: Lock | None = None
+    """Its lock; None where that was not looked at, or the storage does not say."""
 
 
 UNKNOWN_PROGRESS = "unknown"
@@ -148,13 +151,15 @@ class Backend(Protocol):
         replace: bool = False,
         content_type: str | None = None,
         content_encoding: str | None = None,
+        lock: Lock | None = None,
     ) -> Upload:
         """Begin to write *key*.
 
         *size_hint* is the caller's estimate of the size in bytes; an estimate that is too low must
         not make the upload fail. Unless *replace* is true, an existing object is never overwritten:
         this method or ``commit`` raises KeyExistsError. The content headers are for storages that
-        serve HTTP; the others ignore them.
+        serve HTTP; the others ignore them. *lock* is for a container with locks
+        (:class:`~.protection.LockingStorage`): the object is locked as soon as it is published.
         """
 
     def download(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:

@@ -13,6 +13,7 @@ from bakthat.policy.defaults import (
     DEFAULT_LOCAL_PATH,
     DEFAULT_REGION,
     DEFAULT_TIMEOUT,
+    DELETE_VERSIONS,
 )
 
 DEFAULT_CONFIG = "~/.bakthat.yml"
@@ -120,6 +121,18 @@ class Profile:
         settings.storage_class,
         about="The storage class of uploads to S3: STANDARD, STANDARD_IA, GLACIER_IR, GLACIER, "
         "DEEP_ARCHIVE and so on",
+    )
+    object_lock: dict[str, Any] = _key(
+        settings.object_lock,
+        {},
+        about="How long nobody can delete a backup in a bucket with object lock: mode, governance "
+        "or compliance, and days, a number or retention, which is as long as rotation keeps it",
+    )
+    versions: str = _key(
+        settings.versions,
+        DELETE_VERSIONS,
+        about="What a deletion does in a bucket that keeps versions: delete removes them, keep "
+        "only hides them behind a delete marker, where they still cost money",
     )
     timeout: int | float = _key(
         settings.timeout,

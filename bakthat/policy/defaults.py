@@ -15,6 +15,8 @@ DEFAULT_TIMEOUT = 60
 DETECT = ("ctime", "mtime", "hash")
 """How an increment detects changes: by all times and the inode, without ctime and inode, or by
 reading each file."""
+DELETE_VERSIONS, KEEP_VERSIONS = VERSIONS = ("delete", "keep")
+"""What a deletion does in a bucket that keeps versions: remove them, or hide them."""
 MAX_NEEDED = 64
 """The most archives that ``max_archives`` may allow for a restore."""
 DEFAULT_LOCAL_PATH = "~/.bakthat_store"

@@ -226,33 +226,52 @@ def decide(dates: Sequence[int], policy: RotationPolicy, now: int) -> list[Decis
     with a wrong date, before 1970 or in the future, is kept and counts for no rule.
     """
     reasons: defaultdict[int, list[str]] = defaultdict(list)
-    latest_first = []
-    for date in sorted(set(dates), reverse=True):
+    for date in set(dates):
         if is_in_the_future(date, now):
             reasons[date].append(IN_THE_FUTURE)
         elif date < 0:
             reasons[date].append(BEFORE_1970)
-        else:
-            latest_first.append(date)
+    latest_first = _latest_first(dates, now)
     for date in latest_first[:1]:
         reasons[date].append(NEWEST)
     for position, date in enumerate(latest_first[: policy.last], 1):
         reasons[date].append(f"last {position} of {policy.last}")
-    moments = {_EPOCH + timedelta(seconds=date): date for date in latest_first}
+    words = {name: word for name, word, *_ in _RULES}
+    for name, kept in positions(dates, policy, now).items():
+        for date, position in kept.items():
+            reasons[date].append(f"{words[name]} {position} of {getattr(policy, name)}")
+    decisions = {date: Decision(True, tuple(why)) for date, why in reasons.items()}
+    return [decisions.get(date, _NOT_KEPT) for date in dates]
+
+
+def positions(dates: Sequence[int], policy: RotationPolicy, now: int) -> dict[str, dict[int, int]]:
+    """Return, by each rule of time that is not off, the dates that it keeps with their positions.
+
+    Position 1 is the latest. The arguments are those of :func:`decide`; the rules are ordered from
+    fine to coarse.
+    """
+    moments = {_EPOCH + timedelta(seconds=date): date for date in _latest_first(dates, now)}
     candidates: Collection[datetime] = moments
-    for name, word, slots, shortest in _RULES:
+    found: dict[str, dict[int, int]] = {}
+    for name, _, slots, shortest in _RULES:
         count = getattr(policy, name)
         if not count:
             continue
         oldest = _oldest_of_each(slots, shortest, candidates, policy.first_week_day, now)
-        for position, moment in enumerate(oldest[:count], 1):
-            reasons[moments[moment]].append(f"{word} {position} of {count}")
+        found[name] = {
+            moments[moment]: position for position, moment in enumerate(oldest[:count], 1)
+        }
         if slots is not filters.Weeks:
             # The oldest of a month is also the oldest of its day, hour and minute, so the coarser
             # rules need only these. A week may be in two months.
             candidates = oldest
-    decisions = {date: Decision(True, tuple(why)) for date, why in reasons.items()}
-    return [decisions.get(date, _NOT_KEPT) for date in dates]
+    return found
+
+
+def _latest_first(dates: Sequence[int], now: int) -> list[int]:
+    """Return the dates that are not wrong, each once."""
+    right = (date for date in set(dates) if date >= 0 and not is_in_the_future(date, now))
+    return sorted(right, reverse=True)
 
 
 def keep_also(decisions: Sequence[Decision], position: int, reason: str) -> list[Decision]:

@@ -7,14 +7,15 @@ schema, by which an editor finds most of what is wrong, and nothing that is not.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from bakthat.database.address import is_address, is_broken_address, parse_address
 from bakthat.errors import ConfigError, UsageError
-from bakthat.policy.defaults import DESTINATIONS, DETECT, MAX_NEEDED
+from bakthat.policy.defaults import DESTINATIONS, DETECT, MAX_NEEDED, VERSIONS
 from bakthat.policy.intervals import UNITS, parse_interval
+from bakthat.policy.object_lock.rule import MAX_DAYS, MODES, RETENTION
 from bakthat.policy.storage_classes import NAMES
 from bakthat.system import bandwidth as bandwidths
 from bakthat.system.text import did_you_mean
@@ -241,11 +242,7 @@ def percent(value: object) -> Problem | None:
 @_check(enum=list(DETECT), type="string")
 def detect(value: object) -> Problem | None:
     """Check that a value is one of the ways to detect changes."""
-    if value in DETECT:
-        return None
-    hint = did_you_mean(value.lower(), DETECT) if isinstance(value, str) else ""
-    given = "" if isinstance(value, str) else f", not {_number_or_kind(value)}"
-    return Problem(f"must be one of {', '.join(DETECT)}{given}", hint)
+    return _one_of(DETECT, value)
 
 
 @_check(type="number", exclusiveMinimum=0, maximum=MAX_TIMEOUT)
@@ -333,6 +330,45 @@ def rotation(value: object) -> Problem | None:
     return Problem(f"must be a mapping such as {{days: 7, weeks: 4}}, not {kind(value)}")
 
 
+@_check(
+    type="object",
+    properties={
+        "mode": {"type": "string", "enum": list(MODES)},
+        "days": {"type": ["integer", "string"], "minimum": 1, "maximum": MAX_DAYS},
+    },
+    additionalProperties=False,
+)
+def object_lock(value: object) -> Problem | None:
+    """Check that a value says how, and for how long, backups are locked; empty for not at all."""
+    hint = "write it like {mode: governance, days: 30}, or with days: retention"
+    if not isinstance(value, Mapping):
+        return Problem(f"must be a mapping of mode and days, not {kind(value)}", hint)
+    for key in value:
+        if key not in ("mode", "days"):
+            guess = did_you_mean(str(key), ("mode", "days"))
+            return Problem("has an unknown key", guess or "its keys are mode and days")
+    if not value:
+        return None
+    for key in ("mode", "days"):
+        if value.get(key) is None:
+            return Problem(f"has no {key}", hint)
+    mode, days = value["mode"], value["days"]
+    if mode not in MODES:
+        guess = did_you_mean(mode.lower(), MODES) if isinstance(mode, str) else ""
+        return Problem(f"has a mode that is not one of {', '.join(MODES)}", guess or hint)
+    is_number = isinstance(days, int) and not isinstance(days, bool)
+    if days != RETENTION and not (is_number and 1 <= days <= MAX_DAYS):
+        wanted = f"neither a whole number from 1 to {MAX_DAYS} nor {RETENTION}"
+        return Problem(f"has days that are {wanted}", _unquoted(days) or hint)
+    return None
+
+
+@_check(enum=list(VERSIONS), type="string")
+def versions(value: object) -> Problem | None:
+    """Check that a value says what a deletion does with the versions of a bucket."""
+    return _one_of(VERSIONS, value)
+
+
 @_check(type="object")
 def mapping(value: object) -> Problem | None:
     """Check that a value is a mapping of settings."""
@@ -340,6 +376,15 @@ def mapping(value: object) -> Problem | None:
         return None
     hint = "write each setting on an indented line of its own below it"
     return Problem(f"must be a mapping of settings, not {kind(value)}", hint)
+
+
+def _one_of(words: Sequence[str], value: object) -> Problem | None:
+    """Return what is wrong with the value of a key that takes one of *words*; never the value."""
+    if value in words:
+        return None
+    hint = did_you_mean(value.lower(), words) if isinstance(value, str) else ""
+    given = "" if isinstance(value, str) else f", not {_number_or_kind(value)}"
+    return Problem(f"must be one of {', '.join(words)}{given}", hint)
 
 
 def kind(value: object) -> str:

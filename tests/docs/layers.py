@@ -45,8 +45,10 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.policy": [
         "defaults finding newest outcome week_days",
         "clock intervals rotation storage_classes",
+        "object_lock",
         "levels lifecycle settings",
     ],
+    "bakthat.policy.object_lock": ["rule", "until"],
     "bakthat.archive": [
         "report acl attributes content_hash patterns",
         "tar gzip worker",
@@ -87,7 +89,7 @@ LAYERS: dict[str, list[str]] = {
         "_age_unlock",
         "age age_ranges beefish",
     ],
-    "bakthat.backends": ["base", "aws ranges", "s3 glacier local"],
+    "bakthat.backends": ["lock", "base", "aws protection ranges", "s3 glacier local"],
     "bakthat.backends.aws": [
         "answers limited_body network part_plan permissions",
         "client part_buffer",
@@ -96,6 +98,7 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.backends.s3": [
         "features",
         "client",
+        "locks versions",
         "download examination thaw upload",
         "backend proof",
         "probes",
@@ -135,13 +138,14 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.session": [
         "records stat",
         "session",
-        "container",
+        "container locks",
         "cold entries sets",
         "chains lookup",
         "reading vault",
         "indexes",
         "deletion",
     ],
+    "bakthat.session.locks": ["retention"],
     "bakthat.session.indexes": ["cache home scanning", "opening pins upload"],
     "bakthat.operations": [
         "changes facts sources",

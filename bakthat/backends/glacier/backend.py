@@ -47,6 +47,7 @@ from bakthat.backends.glacier.transfer import (
     JobReader,
     output_size,
 )
+from bakthat.backends.lock import Lock
 from bakthat.errors import (
     ContainerNotFoundError,
     CorruptArchiveError,
@@ -125,6 +126,7 @@ class GlacierBackend(BakthatBackend):
         replace: bool = False,
         content_type: str | None = None,
         content_encoding: str | None = None,
+        lock: Lock | None = None,
     ) -> GlacierUpload:
         """Begin to write *key*; see :class:`~bakthat.backends.base.Backend`."""
         check_key(key)

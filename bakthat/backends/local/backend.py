@@ -59,6 +59,7 @@ from bakthat.backends.local.files import (
     translated_errors,
     write_durably,
 )
+from bakthat.backends.lock import Lock
 from bakthat.errors import (
     BakthatError,
     ContainerNotFoundError,
@@ -127,6 +128,7 @@ class LocalBackend(BakthatBackend):
         replace: bool = False,
         content_type: str | None = None,
         content_encoding: str | None = None,
+        lock: Lock | None = None,
     ) -> LocalUpload:
         """Begin to write *key*; see :class:`~bakthat.backends.base.Backend`."""
         path = self._path(key)

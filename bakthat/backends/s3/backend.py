@@ -23,11 +23,15 @@ from bakthat.backends.base import (
     check_key,
     encode_metadata,
 )
+from bakthat.backends.lock import Lock
+from bakthat.backends.protection import Version
 from bakthat.backends.s3.client import S3Client
 from bakthat.backends.s3.download import open_object
 from bakthat.backends.s3.features import has_equal_parts
+from bakthat.backends.s3.locks import BucketLocks
 from bakthat.backends.s3.thaw import listed_status_of, request_thaw, thaw_status_of
 from bakthat.backends.s3.upload import METADATA_KEY, S3Upload, describe
+from bakthat.backends.s3.versions import has_versions, list_versions
 from bakthat.errors import (
     BakthatError,
     ContainerNotFoundError,
@@ -82,6 +86,8 @@ class S3Backend(BakthatBackend):
         self.container = self._settings.container
         self.page_size = self._settings.page_size
         self._client = S3Client(self._settings)
+        self._locks = BucketLocks(self._client)
+        self._has_versions: bool | None = None
 
     @staticmethod
     def settings_of(conf: Mapping[str, Any]) -> AwsSettings:
@@ -104,6 +110,10 @@ class S3Backend(BakthatBackend):
         where: dict[str, Any] = {}
         if self._settings.region != FIRST_REGION:
             where["CreateBucketConfiguration"] = {"LocationConstraint": self._settings.region}
+        if self.conf.get("object_lock"):
+            where["ObjectLockEnabledForBucket"] = True
+        self._locks.forget()
+        self._has_versions = None
         try:
             self._client.call("create_bucket", **where)
         except StorageError as exc:
@@ -130,6 +140,7 @@ class S3Backend(BakthatBackend):
         replace: bool = False,
         content_type: str | None = None,
         content_encoding: str | None = None,
+        lock: Lock | None = None,
         replaces: str | None = None,
     ) -> S3Upload:
         """Begin to write *key*; see :class:`~bakthat.backends.base.Backend`.
@@ -158,6 +169,8 @@ class S3Backend(BakthatBackend):
             workers=self._settings.upload_workers,
             replace=replace,
             replaces=replaces,
+            lock=lock,
+            locks=self._locks,
         )
 
     def download(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
@@ -230,6 +243,35 @@ class S3Backend(BakthatBackend):
                 thaw = listed_status_of(entry)
                 if thaw is not None:
                     yield thaw
+
+    def has_locks(self) -> bool:
+        """Return whether the bucket has object lock; see :class:`~.protection.LockingStorage`."""
+        return self._locks.are_enabled()
+
+    def lock_of(self, key: str) -> Lock:
+        """Return the lock of *key*; see :class:`~.protection.LockingStorage`."""
+        check_key(key)
+        return self._locks.look(key) or Lock()
+
+    def extend_lock(self, key: str, lock: Lock) -> None:
+        """Let the retention of *key* last longer; see :class:`~.protection.LockingStorage`."""
+        check_key(key)
+        self._locks.extend(key, lock)
+
+    def set_hold(self, key: str, *, is_held: bool) -> None:
+        """Put *key* on hold, or release it; see :class:`~.protection.LockingStorage`."""
+        check_key(key)
+        self._locks.set_hold(key, is_held=is_held)
+
+    def has_versions(self) -> bool:
+        """Return whether the bucket keeps versions; see :class:`~.protection.VersionedStorage`."""
+        if self._has_versions is None:
+            self._has_versions = has_versions(self._client)
+        return self._has_versions
+
+    def versions(self, prefix: str = "") -> Iterator[Version]:
+        """Yield versions and delete markers; see :class:`~.protection.VersionedStorage`."""
+        return list_versions(self._client, prefix, page_size=self._settings.page_size)
 
     def _headers_of(self, key: str) -> dict[str, Any]:
         check_key(key)

@@ -6,6 +6,7 @@ import base64
 import logging
 import uuid
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from bakthat.backends.aws.client import answer_of
@@ -13,7 +14,9 @@ from bakthat.backends.aws.part_buffer import PartBuffer
 from bakthat.backends.aws.part_plan import PartPlan
 from bakthat.backends.aws.part_upload import PartUpload
 from bakthat.backends.base import StoredObject, decode_metadata
+from bakthat.backends.lock import Lock
 from bakthat.backends.s3.client import S3Client, class_of, user_metadata
+from bakthat.backends.s3.locks import BucketLocks, lock_headers, lock_in
 from bakthat.errors import (
     BakthatError,
     CredentialsError,
@@ -34,6 +37,7 @@ class S3Upload(PartUpload):
     """An upload to S3; see :class:`~bakthat.backends.base.Upload`.
 
     *headers* are botocore's parameters that describe the object, its user metadata among them.
+    With *lock*, the bucket has the *locks* of its objects.
     """
 
     def __init__(
@@ -46,12 +50,17 @@ class S3Upload(PartUpload):
         workers: int,
         replace: bool,
         replaces: str | None = None,
+        lock: Lock | None = None,
+        locks: BucketLocks | None = None,
     ) -> None:
         super().__init__(key, plan=plan, workers=workers)
         self._client = client
         self._token = uuid.uuid4().hex
         user_metadata = {**headers.get("Metadata", {}), TOKEN_KEY: self._token}
         self._headers = {**headers, "Metadata": user_metadata}
+        if lock is not None:
+            self._headers |= lock_headers(lock)
+        self._lock, self._locks = lock, locks
         self._replace = replace
         self._replaces = replaces if replace else None
 
@@ -196,7 +205,8 @@ class S3Upload(PartUpload):
         except CredentialsError:
             # S3 checked the checksum of each part and the number of bytes before it answered.
             log.debug("no right to read %s; its upload was confirmed", self._key)
-            return StoredObject(self._key, self._sent, metadata=self._self_description())
+            lock = self._verified_lock(None)
+            return StoredObject(self._key, self._sent, metadata=self._self_description(), lock=lock)
         except StorageError as exc:
             raise type(exc)(
                 f"{self._key!r} was confirmed by the storage, but could not be checked: {exc}",
@@ -215,7 +225,23 @@ class S3Upload(PartUpload):
                 f"instead of {self._sent}",
                 hint="back up again; check that nothing between here and endpoint_url changes data",
             )
-        return describe(self._key, found)
+        return replace(describe(self._key, found), lock=self._verified_lock(lock_in(found)))
+
+    def _verified_lock(self, found: Lock | None) -> Lock | None:
+        """Return the lock of the object; None when it has none, or when that cannot be seen.
+
+        Some storages ignore a lock that is asked for with an upload in parts, so it is set again.
+        """
+        if self._lock is None or self._locks is None:
+            return found
+        if found is not None and found.covers(self._lock):
+            return found
+        try:
+            self._locks.extend(self._key, self._lock)
+            return self._locks.look(self._key)
+        except StorageError as exc:  # the object is stored; the caller says what its lock is
+            log.debug("the lock of %s cannot be set again: %s", self._key, exc)
+            return found
 
     def _discard_wrong_object(self, found: Mapping[str, Any]) -> None:
         if not self._is_own(found):
@@ -242,6 +268,7 @@ def describe(key: str, found: Mapping[str, Any]) -> StoredObject:
         metadata=decode_metadata(user_metadata(found).get(METADATA_KEY, "")),
         storage_class=class_of(found),
         extra=extra,
+        lock=lock_in(found),
     )
 
 

@@ -17,9 +17,17 @@ from bakthat.archive.create.content import BackupContent, SegmentReceiver
 from bakthat.archive.create.walk import Scan
 from bakthat.archive.report import ArchiveReport
 from bakthat.backends.base import Backend, StoredObject, Upload
+from bakthat.backends.lock import Lock
+from bakthat.backends.protection import LockingStorage
 from bakthat.crypto import age
 from bakthat.database.address import Location
-from bakthat.errors import CatalogError, KeyExistsError, NotFoundError, StorageError
+from bakthat.errors import (
+    CatalogError,
+    KeyExistsError,
+    NotFoundError,
+    StorageError,
+    UnreachableError,
+)
 from bakthat.format import names
 from bakthat.operations.backup.facts import BackupFacts
 from bakthat.operations.backup.progress import UploadProgress, renewing
@@ -29,6 +37,7 @@ from bakthat.pipeline.write import object_stages, shared_header
 from bakthat.session.container import make_container, recognize_moved, remember
 from bakthat.session.indexes.upload import NewIndex
 from bakthat.session.session import Session, result_log
+from bakthat.session.sets import id_of_source
 from bakthat.system import text
 from bakthat.system.signals import held_back
 from bakthat.system.streams import Buffer, ByteCounter, Progress, Sink
@@ -265,8 +274,9 @@ class NewBackup:
         process = os.getpid()
         description = self._facts.describe(date, counted, status, archive_id)
         row = self._row(key, date)
+        lock = self._lock(date)
         with contextlib.closing(NewIndex(self.session, self.backend, key)) as index:
-            upload = self.backend.upload(key, metadata=description, size_hint=size_hint)
+            upload = self.backend.upload(key, metadata=description, size_hint=size_hint, lock=lock)
             # An interrupt must not leave it stored but not recorded.
             last_step = held_back(
                 f"finishing the upload of {printable(key)}",
@@ -299,11 +309,15 @@ class NewBackup:
                     tar_bytes=tar_bytes,
                     keys=self.keys,
                     shared=shared,
+                    lock=lock,
                 )
                 upload.flush()
                 with last_step:
-                    row["size"] = self._commit(upload, index).size
+                    stored = self._commit(upload, index)
+                    row["size"] = stored.size
                     report.seconds = time.monotonic() - started
+                    if lock is not None:
+                        facts = {**facts, **_locked(lock, stored, index.lock, report)}
                     result = self._facts.result(report, index.size, totals)
                     row["metadata"] = description | result | {"tar_bytes": tar_bytes, **facts}
                     entry = self._record(row)
@@ -322,6 +336,33 @@ class NewBackup:
                         index.abort()
             index.remember(entry)
         writing.entry = entry
+
+    def _lock(self, date: int) -> Lock | None:
+        """Return the lock of the new backup, and lock all that it needs for as long.
+
+        Raises NeededGoneError when that cannot be locked: a full needs nothing.
+        """
+        if not self.session.profile.object_lock:
+            return None
+        from bakthat.session.locks.retention import extend_locks, lock_of_new  # few backups need it
+
+        containers = self.session.containers(self.backend.name)
+        with models.catalog(self.session.catalog):
+            rows = models.Backups.of_set(self.source.set_name, containers, host=self.session.host)
+        dates = [each.date for each in rows if id_of_source(each) == self.source.source_id]
+        lock = lock_of_new(self.session, self.backend, date, dates)
+        if (
+            lock is not None
+            and self.parent is not None
+            and isinstance(self.backend, LockingStorage)
+        ):
+            try:
+                extend_locks(self.session, self.backend, self.parent.backups, lock)
+            except UnreachableError:
+                raise
+            except StorageError as exc:
+                raise NeededGoneError(f"what it needs cannot be locked for as long: {exc}") from exc
+        return lock
 
     def _row(self, key: str, date: int) -> dict[str, Any]:
         """Return the columns of the entry that are known before the upload."""
@@ -382,6 +423,25 @@ class _CountedSink:
     def write(self, data: Buffer, /) -> None:
         self._sink.write(data)
         self.size += len(data)
+
+
+def _locked(
+    lock: Lock, stored: StoredObject, index: Lock | None, report: ArchiveReport
+) -> dict[str, Any]:
+    """Return what the metadata says of the lock of a new backup, and warn when it has none.
+
+    *stored* is its archive, and *index* is the lock of its index; None when it could not be seen,
+    or there is no index.
+    """
+    from bakthat.session.locks.retention import as_metadata
+
+    for what, found in (("", stored.lock), ("the index of ", index)):
+        if found is not None and not found.covers(lock):
+            report.warn(f"{what}{printable(stored.key)} is stored, but the storage did not lock it")
+            return {}
+    if stored.lock is None:
+        log.info("The lock was requested, and cannot be looked at with this access key")
+    return as_metadata(lock)
 
 
 def _release(catalog: Location, key: str) -> None:

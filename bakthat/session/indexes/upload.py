@@ -10,6 +10,7 @@ from typing import Any
 from bakthat import models
 from bakthat.archive.index.writer import IndexSpool
 from bakthat.backends.base import Backend, Upload
+from bakthat.backends.lock import Lock
 from bakthat.crypto.age import SharedHeader
 from bakthat.errors import (
     ArchiveError,
@@ -50,6 +51,8 @@ class NewIndex:
         self.spool = IndexSpool()
         self.size: int | None = None
         """In bytes, as stored; None when the index is not stored."""
+        self.lock: Lock | None = None
+        """Its lock; None when it has none, or that cannot be seen."""
 
     def close(self) -> None:
         """Discard what was collected."""
@@ -63,18 +66,19 @@ class NewIndex:
         tar_bytes: int,
         keys: EncryptionKeys,
         shared: SharedHeader | None = None,
+        lock: Lock | None = None,
     ) -> None:
         """Send the index as :func:`~bakthat.pipeline.write.write_index` writes it.
 
-        *description* is its self-description. May be interrupted. A vault's index is in another
-        storage; when that fails, the index is left out with a warning, since the archive may have
-        taken days. So it is where its key is too long, though that of the archive fits. Raises
-        StorageError.
+        *description* is its self-description; *lock* is that of its archive, if it has one. May be
+        interrupted. A vault's index is in another storage; when that fails, the index is left out
+        with a warning, since the archive may have taken days. So it is where its key is too long,
+        though that of the archive fits. Raises StorageError.
         """
         self._content = partial(self.spool.write_to, header=header, tar_bytes=tar_bytes)
         with _Lenient(self._is_apart, self._key) as step:
             try:
-                self._upload = self._begin(description)
+                self._upload = self._begin(description, lock)
             except UsageError as exc:
                 log.warning(
                     "the backup has no index: %s; a shorter name leaves room for one (--name)", exc
@@ -92,7 +96,8 @@ class NewIndex:
         if self._upload is None:
             return
         with _Lenient(self._is_apart, self._key) as step:
-            self.size = self._upload.commit().size
+            stored = self._upload.commit()
+            self.size, self.lock = stored.size, stored.lock
             self._is_committed = True
         if step.has_failed:
             self._discard()
@@ -143,7 +148,7 @@ class NewIndex:
     def _is_apart(self) -> bool:
         return self._home is not self._archive[0]
 
-    def _begin(self, description: Mapping[str, Any]) -> Upload:
+    def _begin(self, description: Mapping[str, Any], lock: Lock | None) -> Upload:
         if self._is_apart:
             # Only the first parts of an upload would tell that the container is missing.
             try:
@@ -152,7 +157,7 @@ class NewIndex:
                 self._home.create_container()
             except StorageError as exc:
                 log.debug("%s cannot be looked up: %s", printable(self._home.container), exc)
-        return self._home.upload(self._key, metadata=description)
+        return self._home.upload(self._key, metadata=description, lock=lock)
 
     def _discard(self) -> None:
         upload, self._upload = self._upload, None

@@ -1,0 +1,75 @@
+"""The contract of storages that can keep what somebody deletes: by locks and by versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from bakthat.backends.base import Backend
+from bakthat.backends.lock import Lock
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of an object in a container that keeps versions."""
+
+    key: str
+    version_id: str
+    size: int
+    """In bytes; 0 for a delete marker."""
+    last_modified: float
+    """When it was written, in epoch seconds UTC."""
+    is_latest: bool
+    """Whether it is what the storage answers for its key."""
+    is_marker: bool
+    """Whether it is a delete marker, which hides the versions before it."""
+    etag: str = ""
+
+
+@runtime_checkable
+class LockingStorage(Backend, Protocol):
+    """A backend whose container may have locks, so that nobody can delete its objects for a time.
+
+    Ask :meth:`has_locks` first. A container without locks has none to look at, and to some storages
+    a request that sets one is a request that overwrites the object.
+    """
+
+    def has_locks(self) -> bool:
+        """Return whether objects of the container can be locked.
+
+        One request, once. Raises StorageError; CredentialsError when that may not be looked at.
+        """
+
+    def lock_of(self, key: str) -> Lock:
+        """Return the lock of *key*, as far as the storage tells it. Raises NotFoundError."""
+
+    def extend_lock(self, key: str, lock: Lock) -> None:
+        """Let the retention of *key* last at least as long as that of *lock*, in its mode.
+
+        A retention is never made shorter, nor its mode weaker. The hold stays as it is. Raises
+        NotFoundError, and LockedObjectError when the storage refuses the change.
+        """
+
+    def set_hold(self, key: str, *, is_held: bool) -> None:
+        """Put *key* on hold, or release it. Raises NotFoundError."""
+
+
+@runtime_checkable
+class VersionedStorage(Backend, Protocol):
+    """A backend whose container may keep the versions of an object that was overwritten or deleted.
+
+    :meth:`Backend.delete` removes all versions of a key, where the profile says so.
+    """
+
+    def has_versions(self) -> bool:
+        """Return whether the container keeps versions, or has kept them.
+
+        One request, once. Raises StorageError; CredentialsError when that may not be looked at.
+        """
+
+    def versions(self, prefix: str = "") -> Iterator[Version]:
+        """Yield the versions and delete markers of all keys that begin with *prefix*.
+
+        Those of one key follow one another, the newest first. Indexes are included.
+        """

@@ -1,0 +1,141 @@
+"""Lock objects of a bucket with object lock, look at their locks, and put them on hold.
+
+By https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html. Requests that set a lock
+are sent only to a bucket that says it has object lock: a storage that does not know them takes them
+for uploads, and overwrites the object.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+from bakthat.backends.aws.client import answer_of
+from bakthat.backends.lock import Lock
+from bakthat.backends.s3.client import S3Client
+from bakthat.errors import (
+    CredentialsError,
+    LockedObjectError,
+    NotFoundError,
+    StorageError,
+    UnreachableError,
+)
+from bakthat.policy.object_lock.rule import COMPLIANCE
+
+log = logging.getLogger(__name__)
+
+_NOT_CONFIGURED = "ObjectLockConfigurationNotFoundError"
+_UNKNOWN_THERE = frozenset({HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
+
+
+class BucketLocks:
+    """The locks of the objects of one bucket."""
+
+    def __init__(self, client: S3Client) -> None:
+        self._client = client
+        self._are_enabled: bool | None = None
+
+    def are_enabled(self) -> bool:
+        """Return whether the bucket has object lock; see :class:`~.protection.LockingStorage`."""
+        if self._are_enabled is None:
+            self._are_enabled = self._look_at_bucket()
+        return self._are_enabled
+
+    def forget(self) -> None:
+        """Look again the next time: the bucket was just made."""
+        self._are_enabled = None
+
+    def _look_at_bucket(self) -> bool:
+        try:
+            answer = self._client.call("get_object_lock_configuration")
+        except StorageError as exc:
+            status, code = answer_of(exc)
+            if code == _NOT_CONFIGURED or status in _UNKNOWN_THERE:
+                return False
+            raise
+        configuration = answer.get("ObjectLockConfiguration") or {}
+        return bool(configuration.get("ObjectLockEnabled") == "Enabled")
+
+    def look(self, key: str, version_id: str | None = None) -> Lock | None:
+        """Return the lock of *key*, or of one version of it; None when it may not be looked at.
+
+        Raises NotFoundError.
+        """
+        which: dict[str, Any] = {} if version_id is None else {"VersionId": version_id}
+        try:
+            found = lock_in(self._client.call("head_object", key=key, **which))
+        except CredentialsError:
+            found = None
+        # S3 leaves the headers out for access keys that may not see them.
+        return found or self._retention_of(key, which)
+
+    def _retention_of(self, key: str, which: Mapping[str, Any]) -> Lock | None:
+        try:
+            # Once: moto answers 500 for whatever has no lock, and nobody decides by this alone.
+            answer = self._client.call("get_object_retention", key=key, once=True, **which)
+        except CredentialsError:
+            return None
+        except (NotFoundError, UnreachableError):
+            raise
+        except StorageError:
+            return Lock()  # how S3 says that there is none
+        retention = answer.get("Retention") or {}
+        return _lock(retention.get("Mode"), retention.get("RetainUntilDate"), "")
+
+    def extend(self, key: str, lock: Lock) -> None:
+        """Let a lock last longer; see :class:`~.protection.LockingStorage`."""
+        assert lock.until is not None
+        current = self.look(key) or Lock()
+        if current.covers(lock):
+            return
+        until = max(lock.until, current.until or 0)
+        mode = COMPLIANCE if COMPLIANCE in (lock.mode, current.mode) else lock.mode
+        retention = {"Mode": mode.upper(), "RetainUntilDate": datetime.fromtimestamp(until, UTC)}
+        self._client.call("put_object_retention", key=key, Retention=retention)
+
+    def set_hold(self, key: str, *, is_held: bool) -> None:
+        """Put an object on hold; see :class:`~.protection.LockingStorage`."""
+        status = {"Status": "ON" if is_held else "OFF"}
+        self._client.call("put_object_legal_hold", key=key, LegalHold=status)
+
+
+def lock_headers(lock: Lock) -> dict[str, Any]:
+    """Return botocore's parameters for an upload that is locked by *lock*, which has a time."""
+    assert lock.until is not None
+    until = datetime.fromtimestamp(lock.until, UTC)
+    return {"ObjectLockMode": lock.mode.upper(), "ObjectLockRetainUntilDate": until}
+
+
+def lock_in(found: Mapping[str, Any]) -> Lock | None:
+    """Return the lock in the headers *found*, of a HEAD request; None when they have none."""
+    hold = str(found.get("ObjectLockLegalHoldStatus") or "")
+    until = found.get("ObjectLockRetainUntilDate")
+    if until is None and not hold:
+        return None
+    return _lock(found.get("ObjectLockMode"), until, hold)
+
+
+def _lock(mode: object, until: datetime | None, hold: str) -> Lock:
+    return Lock(
+        until.timestamp() if until is not None else None,
+        str(mode or "").lower() if until is not None else "",
+        hold.upper() == "ON",
+    )
+
+
+def locked_error(key: str, lock: Lock) -> LockedObjectError:
+    """Return the error of a deletion that *lock* prevents."""
+    if lock.is_held:
+        return LockedObjectError(
+            f"{key!r} is on hold", hint="bakthat release ends the hold", is_held=True
+        )
+    assert lock.until is not None
+    until = datetime.fromtimestamp(lock.until, UTC)
+    return LockedObjectError(
+        f"{key!r} is locked until {until:%Y-%m-%d %H:%M} UTC",
+        hint="delete it after that; nobody can before",
+        until=lock.until,
+    )

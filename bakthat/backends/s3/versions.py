@@ -1,0 +1,58 @@
+"""The versions that a bucket keeps of objects that were overwritten or deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from bakthat.backends.aws.client import answer_of
+from bakthat.backends.protection import Version
+from bakthat.backends.s3.client import S3Client
+from bakthat.errors import StorageError
+
+_UNKNOWN_THERE = frozenset({HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
+
+
+def has_versions(client: S3Client) -> bool:
+    """Return whether the bucket keeps versions, or has kept them. Raises StorageError."""
+    try:
+        answer = client.call("get_bucket_versioning")
+    except StorageError as exc:
+        if answer_of(exc)[0] in _UNKNOWN_THERE:
+            return False
+        raise
+    return answer.get("Status") in ("Enabled", "Suspended")
+
+
+def list_versions(client: S3Client, prefix: str, *, page_size: int) -> Iterator[Version]:
+    """Yield the versions and delete markers below *prefix*; see :class:`~.VersionedStorage`."""
+    found = _listed(client, prefix, page_size)
+    for _, of_key in groupby(found, attrgetter("key")):
+        # Versions and markers are listed apart from each other.
+        yield from sorted(of_key, key=lambda each: (not each.is_latest, -each.last_modified))
+
+
+def _listed(client: S3Client, prefix: str, page_size: int) -> Iterator[Version]:
+    """Yield versions and markers ordered by key, as far as the storage orders each page."""
+    pages = client.pages(
+        "list_object_versions", Prefix=prefix, PaginationConfig={"PageSize": page_size}
+    )
+    for page in pages:
+        found = [_version(each, is_marker=False) for each in page.get("Versions", ())]
+        found += [_version(each, is_marker=True) for each in page.get("DeleteMarkers", ())]
+        yield from sorted(found, key=attrgetter("key"))
+
+
+def _version(found: Mapping[str, Any], *, is_marker: bool) -> Version:
+    return Version(
+        found["Key"],
+        str(found.get("VersionId") or "null"),
+        int(found.get("Size") or 0),
+        found["LastModified"].timestamp(),
+        bool(found.get("IsLatest")),
+        is_marker,
+        str(found.get("ETag") or "").strip('"'),
+    )

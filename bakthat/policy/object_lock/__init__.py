@@ -1,0 +1,1 @@
+"""How long backups are locked in a bucket with object lock."""

@@ -1,0 +1,1 @@
+"""The locks of stored backups: their retention, and holds."""

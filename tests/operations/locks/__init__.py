@@ -1,0 +1,1 @@
+"""Locks, holds and versions of a bucket, as operations use them."""
