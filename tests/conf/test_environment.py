@@ -257,6 +257,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "endpoint_url": ("http://localhost:9000", "http://localhost:9000"),
     "glacier_endpoint_url": ("https://h", "https://h"),
     "storage_class": ("GLACIER_IR", "GLACIER_IR"),
+    "object_lock": ("{mode: governance, days: 3}", {"mode": "governance", "days": 3}),
+    "versions": ("keep", "keep"),
     "timeout": ("2.5", 2.5),
     "attempts": ("3", 3),
     "bandwidth": ("5MiB/s", "5MiB/s"),

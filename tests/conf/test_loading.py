@@ -409,7 +409,7 @@ PATH_KEYS = [
 NO_PATHS = {
     *("access_key", "secret_key", "region_name", "s3_bucket", "glacier_vault", "endpoint_url"),
     *("glacier_endpoint_url", "default_destination", "storage_class", "timeout", "attempts"),
-    "bandwidth",
+    *("object_lock", "versions", "bandwidth"),
     *("host", "prefix", "compress", "password", "recipients", "rotation"),
     *("incremental", "full_every", "max_archives", "detect", "ignore_inode", "always_read"),
     *("recheck", "skip_unchanged", "plugins", "database_password"),

@@ -76,7 +76,7 @@ def test_lock_of_an_increment_covers_what_it_needs(locking_conf: Conf, tree: Pat
     for key in (full.stored_filename, increment.stored_filename):
         assert backend.lock_of(key).until == end
         assert backend.lock_of(index_key(key)).until == end
-    listed = {each.stored_filename: each for each in bakthat.show_backups(conf=conf)}
+    listed = {each.stored_filename: each for each in bakthat.ls(conf=conf)}
     assert listed[full.stored_filename].metadata["lock"]["until"] == end
 
 
