@@ -15,11 +15,14 @@ from bakthat.conf.files.yaml_text import YamlError, parse
 from bakthat.conf.profile import KEYS, NEVER_EMPTY, PATHS
 from bakthat.database.address import is_address
 from bakthat.errors import ConfigError
+from bakthat.policy.settings import SSE_C
 from bakthat.system.paths import expanded
 from bakthat.system.text import did_you_mean, is_text, printable, shown_key, to_native
 
 log = logging.getLogger("bakthat")
 
+_SSE_C = "sse_customer_"
+"""What the names of SSE-C's settings begin with, as others call them."""
 _NO_HOME = "there is no such home directory"
 
 Place = Callable[[str], str]
@@ -34,7 +37,9 @@ def problems_of(
     *directory* is what relative paths are relative to; with None they are refused.
     """
     for key, given in mapping.items():
-        if key not in KEYS:
+        if str(key).startswith(_SSE_C):
+            yield ConfigError(f"{place(key)}: '{shown_key(key)}': there is no SSE-C", hint=SSE_C)
+        elif key not in KEYS:
             yield ConfigError(
                 f"{place(key)}: unknown key '{shown_key(key)}'",
                 hint=did_you_mean(str(key), KEYS)

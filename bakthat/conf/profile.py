@@ -117,6 +117,26 @@ class Profile:
     glacier_endpoint_url: str | None = _key(
         settings.address, about="The URL of a storage with Glacier's vaults that is not Amazon's"
     )
+    role_arn: str | None = _key(
+        settings.role_arn,
+        about="The ARN of a role that the keys assume, which is then used for S3 and Glacier; its "
+        "keys are renewed before they expire",
+    )
+    expected_bucket_owner: str | None = _key(
+        settings.account,
+        about="The account that owns the bucket, in quotes since it is 12 digits; S3 refuses each "
+        "request when the bucket is another account's",
+    )
+    sse: str | None = _key(
+        settings.sse,
+        about="The encryption that S3 is asked for with each upload, besides bakthat's own: "
+        "AES256, aws:kms or aws:kms:dsse; by default what the bucket does",
+    )
+    sse_kms_key_id: str | None = _key(
+        settings.word,
+        about="The id or the ARN of the key of KMS for sse: aws:kms and aws:kms:dsse; by default "
+        "the account's key for S3",
+    )
     storage_class: str | None = _key(
         settings.storage_class,
         about="The storage class of uploads to S3: STANDARD, STANDARD_IA, GLACIER_IR, GLACIER, "

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from bakthat.database.address import is_address, is_broken_address, parse_address
 from bakthat.errors import ConfigError, UsageError
-from bakthat.policy.defaults import DESTINATIONS, DETECT, MAX_NEEDED, VERSIONS
+from bakthat.policy.defaults import DESTINATIONS, DETECT, KMS, MAX_NEEDED, SSE, VERSIONS
 from bakthat.policy.intervals import UNITS, parse_interval
 from bakthat.policy.object_lock.rule import MAX_DAYS, MODES, RETENTION
 from bakthat.policy.storage_classes import NAMES
@@ -29,6 +29,11 @@ HOST_PLACEHOLDER = "{host}"
 """What stands for the name of the host in a prefix."""
 ROTATION_RULES = ("last", "minutes", "hours", "days", "weeks", "months", "years")
 """The rules of a rotation. :mod:`bakthat.policy.rotation`, which has them too, loads slowly."""
+SSE_C = (
+    "its key would have to be sent with each request, and nothing can be read once it is lost; "
+    "bakthat encrypts before it uploads, with recipients or a password"
+)
+"""Why there is no SSE-C."""
 
 
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}?|\}")
@@ -62,6 +67,8 @@ def _check(**schema: Any) -> Callable[[Callable[[object], Problem | None]], Chec
 
 
 _WORD = r"^\S+$"
+_ROLE = r"^(?=.{20})arn:\S*:role/\S+$"
+_ACCOUNT = re.compile(r"[0-9]{12}")
 _RULE = {"type": "integer", "minimum": 0}
 _WEEK_DAY = {"type": "integer", "minimum": 0, "maximum": 6}
 _EMPTY = Problem("is empty", "give it a value, or remove the line")
@@ -188,6 +195,45 @@ def storage_class(value: object) -> Problem | None:
     problem = word(value)
     if problem is None and value not in NAMES and str(value).upper() in NAMES:
         problem = Problem(f"must be in upper case, not '{value}'", f"write {str(value).upper()}")
+    return problem
+
+
+@_check(enum=list(SSE), type="string")
+def sse(value: object) -> Problem | None:
+    """Check that a value is an encryption that S3 can do with keys that it has."""
+    if value in SSE:
+        return None
+    given = value.lower() if isinstance(value, str) else ""
+    if given in ("sse-c", "ssec"):
+        return Problem("cannot be SSE-C", SSE_C)
+    hint = did_you_mean(given, SSE) or "for SSE-S3 write AES256, and for SSE-KMS aws:kms"
+    number = "" if isinstance(value, str) else f", not {_number_or_kind(value)}"
+    return Problem(f"must be one of {', '.join(SSE)}{number}", hint)
+
+
+def kms_key_problem(conf: Mapping[str, Any]) -> Problem | None:
+    """Return what is wrong with sse_kms_key_id beside the other keys of a profile."""
+    if not conf.get("sse_kms_key_id") or conf.get("sse") in KMS:
+        return None
+    return Problem(f"is set, but 'sse' is not {' or '.join(KMS)}", f"set sse: {KMS[0]}")
+
+
+@_check(type="string", pattern=r"^[0-9]{12}$")
+def account(value: object) -> Problem | None:
+    """Check that a value is the number of an account of AWS."""
+    if isinstance(value, str) and _ACCOUNT.fullmatch(value):
+        return None
+    hint = "write it without hyphens" if isinstance(value, str) else "write it in quotes"
+    return Problem("must be the 12 digits of an account, as text", hint)
+
+
+@_check(type="string", pattern=_ROLE)
+def role_arn(value: object) -> Problem | None:
+    """Check that a value is the ARN of a role."""
+    problem = word(value)
+    if problem is None and not re.match(_ROLE, str(value)):
+        hint = "write it like arn:aws:iam::123456789012:role/backup"
+        problem = Problem("is not the ARN of a role", hint)
     return problem
 
 

@@ -71,6 +71,8 @@ default:
   identity_file: missing
   plugins: [mine.Mine, bakthat.notify.Webhook, bakthat.notify.Webhok]
   webhook: {{url: {SECRET}}}
+  sse: AES256
+  sse_kms_key_id: alias/backups
 lists: [a]
 empty: {{password: , prefix: /a}}
 cold:
@@ -89,6 +91,8 @@ cold:
         f"{path}:3: profile 'default': 'timeout' must be a number of seconds, not text",
         f"{path}:4: profile 'default': unknown key 's3_buckt'",
         f"{path}:5: profile 'default': 'rotation': a rotation that keeps nothing is refused",
+        f"{path}:14: profile 'default': 'sse_kms_key_id' is set, but 'sse' is not aws:kms or "
+        "aws:kms:dsse",
         f"{path}:6: profile 'default': 'recipients' entry 2 is no public key of age",
         f"{path}:9: profile 'default': the file of 'password_file' does not exist: {home}/nowhere",
         f"warning: {path}:10: profile 'default': the file of 'identity_file' does not exist: "
@@ -98,15 +102,15 @@ cold:
         f"{path}:11: profile 'default': there is no plugin 'bakthat.notify.Webhok'",
         f"warning: {path}:11: profile 'default': there is no directory of plugins: "
         f"{home}/.bakthat_plugins",
-        f"{path}:13: profile 'lists' must hold keys, not a list",
-        f"{path}:14: profile 'empty': 'password' has no value",
-        f"{path}:14: profile 'empty': 'prefix' begins with a slash",
+        f"{path}:15: profile 'lists' must hold keys, not a list",
+        f"{path}:16: profile 'empty': 'password' has no value",
+        f"{path}:16: profile 'empty': 'prefix' begins with a slash",
         f"warning: {path}: profile 'empty': backups go to s3, but no 's3_bucket' is set",
-        f"warning: {path}:16: profile 'cold': backups go to glacier, but no 'glacier_vault' is set",
+        f"warning: {path}:18: profile 'cold': backups go to glacier, but no 'glacier_vault' is set",
     ]
     assert untimed(done.stderr) == (
-        "bakthat: error: 11 problems found\n"
-        f"Checked 4 profiles of {path} and the environment: 11 problems, 5 warnings\n"
+        "bakthat: error: 12 problems found\n"
+        f"Checked 4 profiles of {path} and the environment: 12 problems, 5 warnings\n"
     )
     hints = [line for line in done.stdout.splitlines() if line.startswith("  hint: ")]
     assert f"  hint: chmod 600 {path}" in hints

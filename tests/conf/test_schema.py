@@ -28,6 +28,10 @@ default: &default
   s3_bucket: arn:aws:s3:eu-west-1:123456789012:accesspoint/mine
   default_destination: s3
   endpoint_url: http://localhost:9000
+  role_arn: arn:aws:iam::123456789012:role/backup
+  expected_bucket_owner: "123456789012"
+  sse: aws:kms
+  sse_kms_key_id: alias/backups
   storage_class: ICE
   timeout: 0.5
   attempts: 100
@@ -120,6 +124,10 @@ def test_a_valid_file_is_valid(text: str, tmp_path: Path) -> None:
         ("default: {incremental: 1}", "default/incremental"),
         ("default: {plugins: a.B}", "default/plugins"),
         ("default: {webhook: https://example.com}", "default/webhook"),
+        ("default: {sse: SSE-C}", "default/sse"),
+        ("default: {expected_bucket_owner: 123456789012}", "default/expected_bucket_owner"),
+        ("default: {expected_bucket_owner: '1234'}", "default/expected_bucket_owner"),
+        ("default: {role_arn: backup}", "default/role_arn"),
     ],
 )
 def test_an_invalid_file_is_invalid_where_it_is_wrong(text: str, place: str) -> None:

@@ -26,6 +26,7 @@ from bakthat.format.description import join_tags
 from bakthat.operations.sources.databases import url
 from bakthat.policy.finding import Finding, advice, failed, good, problem
 from bakthat.policy.rotation import RotationPolicy
+from bakthat.policy.settings import kms_key_problem
 from bakthat.system.paths import PathLike, expanded
 from bakthat.system.text import did_you_mean, from_native, printable
 
@@ -172,6 +173,7 @@ def _check_name(name: str) -> None:
 def _about_values(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
     """Yield what is wrong with values of the right type."""
     yield from _about_rotation(topic, loaded)
+    yield from _about_kms(topic, loaded)
     yield from _about_recipients(topic, loaded)
     yield from _about_files(topic, loaded)
     yield from _about_catalog(topic, loaded)
@@ -211,6 +213,13 @@ def _about_rotation(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
             RotationPolicy.from_mapping(loaded.profile.rotation)
         except ConfigError as exc:
             yield problem(topic, f"{loaded.place('rotation')}: {exc}", exc.hint)
+
+
+def _about_kms(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
+    key = "sse_kms_key_id"
+    found = kms_key_problem(loaded.profile.as_mapping())
+    if found is not None:
+        yield problem(topic, f"{loaded.place(key)}: '{key}' {found.text}", found.hint)
 
 
 def _about_recipients(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
