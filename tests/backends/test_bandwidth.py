@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bakthat.backends.aws.client import READ_AHEAD, UPLOAD_WORKERS
 from bakthat.backends.aws.limited_body import LimitedBody
+from bakthat.backends.aws.session import READ_AHEAD, UPLOAD_WORKERS
 from bakthat.backends.glacier.backend import GlacierBackend
 from bakthat.backends.s3.backend import S3Backend
 from bakthat.system.bandwidth import Bandwidth

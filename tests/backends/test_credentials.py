@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import Answer, FaultProxy, fault_proxy, refusal
+from tests.support.glacier_server import GlacierServer
 from tests.support.metadata_server import ACCESS_KEY, MetadataServer, metadata_server
 from tests.support.profiles import Conf, write_config
 
@@ -115,6 +116,24 @@ def assumed_role(machine: Machine) -> str:
     return "ASIA"
 
 
+def role_of_profile(machine: Machine) -> str:
+    static_keys(machine)
+    machine.conf["role_arn"] = ROLE_ARN
+    return "ASIA"
+
+
+def role_of_a_file(machine: Machine) -> str:
+    credentials_file(machine)
+    machine.conf["role_arn"] = ROLE_ARN
+    return "ASIA"
+
+
+def role_of_a_role(machine: Machine) -> str:
+    assumed_role(machine)
+    machine.conf["role_arn"] = f"{ROLE_ARN}-of-another-account"
+    return "ASIA"
+
+
 def web_identity(machine: Machine) -> str:
     token = machine.write("token", "a-token-of-the-cluster")
     machine.environment |= {
@@ -165,6 +184,9 @@ def single_sign_on(machine: Machine) -> str:
         named_profile,
         credential_process,
         assumed_role,
+        role_of_profile,
+        role_of_a_file,
+        role_of_a_role,
         web_identity,
         container,
         instance_role,
@@ -200,6 +222,74 @@ def test_keys_that_expire_during_an_upload_are_renewed(machine: Machine) -> None
     assert len(machine.used_keys()) > 1
 
 
+def gave_out(number: int, expires: datetime) -> Answer:
+    """Return STS's answer to the request of a role's keys."""
+    keys = {
+        "AccessKeyId": f"ASIANUMBER{number}",
+        "SecretAccessKey": "secret",
+        "SessionToken": "token",
+        "Expiration": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    fields = "".join(f"<{name}>{value}</{name}>" for name, value in keys.items())
+    result = f"<AssumeRoleResult><Credentials>{fields}</Credentials></AssumeRoleResult>"
+    return Answer(200, f"<AssumeRoleResponse>{result}</AssumeRoleResponse>".encode())
+
+
+def test_keys_of_a_role_that_expire_during_an_upload_are_renewed(machine: Machine) -> None:
+    role_of_profile(machine)
+    for number in range(100):  # botocore renews these before each request
+        soon = datetime.now(UTC) + timedelta(minutes=5)
+        machine.sts.on("POST", "", gave_out(number, soon), times=1)
+    source = machine.user.directory / "mydir" / "large"
+    source.write_bytes(os.urandom(40 * 1024 * 1024))
+    code, printed = machine.run("backup", "mydir", "--prompt", "no")
+    assert code == 0, printed
+    used = machine.used_keys()
+    assert len(used) > 4
+    assert all(key.startswith("ASIANUMBER") for key in used), used
+
+
+def test_one_role_is_assumed_once_by_a_command(machine: Machine) -> None:
+    role_of_profile(machine)
+    machine.conf["host"] = "wéb 1"
+    assert machine.run("backup", "mydir", "--prompt", "no")[0] == 0
+    assert machine.sts.seen("POST") == 1
+    assert len(machine.used_keys()) == 1
+
+
+def test_the_storage_gives_out_keys_where_no_other_service_is_named(machine: Machine) -> None:
+    role_of_profile(machine)
+    machine.environment.clear()
+    assert machine.run("backup", "mydir", "--prompt", "no")[0] == 0
+    asked = [headers for _, path, headers in machine.storage.requests if path == "/"]
+    assert ["/sts/aws4_request" in each["authorization"] for each in asked] == [True]
+    rest = machine.used_keys() - {"AKIASTATIC"}
+    assert len(rest) == 1
+    assert rest.pop().startswith("ASIA")
+
+
+def test_a_vault_is_reached_by_the_role_too(machine: Machine, glacier: GlacierServer) -> None:
+    role_of_profile(machine)
+    machine.sts.on("POST", "", gave_out(1, datetime.now(UTC) + timedelta(hours=1)))
+    glacier.access_key = "ASIANUMBER1"  # which it insists on
+    machine.conf |= {key: value for key, value in glacier.conf().items() if "glacier" in key}
+    code, printed = machine.run("backup", "mydir", "--prompt", "no", "-d", "glacier")
+    assert code == 0, printed
+    assert machine.used_keys() == {"ASIANUMBER1"}  # of the bucket with the vault's indexes
+
+
+def test_doctor_says_which_role_is_used(machine: Machine) -> None:
+    role_of_profile(machine)
+    machine.conf["host"] = "web1"
+    assert machine.run("backup", "mydir", "--prompt", "no")[0] == 0
+    write_config(machine.user.home / ".bakthat.yml", default=machine.conf)
+    done = machine.user.run("doctor", env=machine.environment)
+    assert (
+        f"from access_key of the profile, which ends in ATIC, which have assumed {ROLE_ARN}, of "
+        "arn:aws:sts::123456789012:assumed-role/backup/bakthat-web1"
+    ) in done.stdout
+
+
 @dataclass(frozen=True)
 class Refusal:
     """A place of keys that gives none, and what the user reads."""
@@ -229,6 +319,23 @@ def _silent_metadata(place: Callable[[Machine], str]) -> Callable[[Machine], Non
         machine.metadata.status = 500
 
     return spoil
+
+
+def _answered(answer: Answer) -> Callable[[Machine], None]:
+    def spoil(machine: Machine) -> None:
+        role_of_profile(machine)
+        machine.sts.on("POST", "", answer)
+
+    return spoil
+
+
+def _unreachable_sts_of_role(machine: Machine) -> None:
+    role_of_profile(machine)
+    machine.environment["AWS_ENDPOINT_URL_STS"] = "http://127.0.0.1:9"
+
+
+def _role_without_keys(machine: Machine) -> None:
+    machine.conf["role_arn"] = ROLE_ARN
 
 
 def _refused_without_words(machine: Machine) -> None:
@@ -286,6 +393,30 @@ REFUSALS: Mapping[str, Refusal] = {
     "web identity refused": Refusal(_refused_role(web_identity), "not authorized to assume it"),
     "role refused without words": Refusal(_refused_without_words, "AssumeRole: refused"),
     "a portal for STS": Refusal(_portal_for_sts, "one that cannot be read"),
+    "role_arn refused": Refusal(
+        _refused_role(role_of_profile),
+        f"role_arn {ROLE_ARN} cannot be assumed: AccessDenied: not authorized to assume it",
+    ),
+    "role_arn refused, the hint": Refusal(
+        _refused_role(role_of_profile), f"allow the keys sts:AssumeRole on {ROLE_ARN}"
+    ),
+    "no keys for role_arn": Refusal(_role_without_keys, "no usable keys"),
+    "wrong role_arn": Refusal(
+        _answered(refusal(400, "ValidationError", "Request ARN is invalid")), "hint: check role_arn"
+    ),
+    "no STS there": Refusal(
+        _answered(refusal(405, "MethodNotAllowed")), "AWS_ENDPOINT_URL_STS is the address"
+    ),
+    "STS of role_arn unreachable": Refusal(
+        _unreachable_sts_of_role, f"127.0.0.1:9, which gives out the keys of role_arn {ROLE_ARN}"
+    ),
+    "no keys from STS": Refusal(
+        _answered(Answer(200, b"<AssumeRoleResponse/>")), f"the answer to {ROLE_ARN} has no keys"
+    ),
+    "expired keys from STS": Refusal(
+        _answered(gave_out(1, datetime(2020, 1, 1, tzinfo=UTC))),
+        f"those of {ROLE_ARN} have expired already",
+    ),
     "container": Refusal(_silent_metadata(container), "no usable keys"),
     "instance": Refusal(_silent_metadata(instance_role), "no usable keys"),
     "STS unreachable": Refusal(_unreachable_sts, "127.0.0.1:9"),
@@ -314,3 +445,23 @@ def test_keys_that_cannot_be_had_are_a_plain_error(
     assert "unexpected" not in printed
     assert "Traceback" not in printed
     assert machine.storage.seen("PUT", "mydir.") == 0
+
+
+def test_a_storage_that_does_not_know_the_keys_of_the_role_is_a_plain_error(
+    machine: Machine,
+) -> None:
+    role_of_profile(machine)
+    machine.storage.on("*", "", refusal(403, "InvalidAccessKeyId", "It does not exist."))
+    code, printed = machine.run("backup", "mydir", "--prompt", "no")
+    assert code == 1
+    assert "refused: InvalidAccessKeyId (It does not exist)" in printed
+    assert "hint: the storage does not accept the keys of the role: check role_arn" in printed
+
+
+def test_what_the_role_may_not_do_is_named_as_the_roles(machine: Machine) -> None:
+    role_of_profile(machine)
+    machine.storage.on("PUT", "", refusal(403, "AccessDenied", "Access Denied"))
+    code, printed = machine.run("backup", "mydir", "--prompt", "no")
+    assert code == 1
+    assert "hint: allow s3:PutObject on " in printed
+    assert "in the policy of the role" in printed

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bakthat.backends import make_backend
-from bakthat.backends.aws.client import MAX_CONNECT_TIMEOUT
 from bakthat.backends.aws.part_buffer import PartBuffer
 from bakthat.backends.aws.part_plan import MAX_PART_SIZE, MAX_PARTS, MIN_PART_SIZE, PartPlan
 from bakthat.backends.aws.part_upload import (
@@ -23,6 +22,7 @@ from bakthat.backends.aws.part_upload import (
     PartUpload,
     parts_in_flight,
 )
+from bakthat.backends.aws.session import MAX_CONNECT_TIMEOUT
 from bakthat.backends.base import StoredObject
 from bakthat.backends.s3.backend import S3Backend
 from bakthat.backends.s3.features import has_equal_parts

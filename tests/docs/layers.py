@@ -92,6 +92,7 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.backends": ["lock", "base", "aws protection ranges", "s3 glacier local"],
     "bakthat.backends.aws": [
         "answers limited_body network part_plan permissions",
+        "session",
         "client part_buffer",
         "findings identity part_upload ranged_reader",
     ],
@@ -302,7 +303,7 @@ LIBRARIES: dict[str, str] = {
     "aaargh": "cli.app",
     "apprise": "notify.desktop",
     "boto3": "",  # bakthat loads only its core, botocore
-    "botocore": "backends.aws.client",
+    "botocore": "backends.aws.client backends.aws.session",
     "cryptography": "crypto.*",
     "events": "hooks",
     "grandfatherson": "policy.rotation",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from http import HTTPStatus
 from importlib import import_module
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 from bakthat.backends.aws.answers import details_of, one_line, refusal_of
@@ -26,7 +26,7 @@ from bakthat.backends.aws.permissions import (
     is_about_permission,
     key_hint,
 )
-from bakthat.backends.base import required
+from bakthat.backends.aws.session import AwsSettings, Session
 from bakthat.errors import (
     BakthatError,
     ConfigError,
@@ -34,26 +34,26 @@ from bakthat.errors import (
     StorageError,
     UnreachableError,
 )
-from bakthat.policy.defaults import DEFAULT_ATTEMPTS, DEFAULT_REGION, DEFAULT_TIMEOUT
-from bakthat.system.bandwidth import Bandwidth, bytes_per_second
+from bakthat.system.bandwidth import Bandwidth
 from bakthat.system.text import reason_of, shortage_error
-
-MAX_CONNECT_TIMEOUT = 10.0
-"""Seconds; a storage that takes longer to accept a connection is hardly ever just slow."""
-
-UPLOAD_WORKERS = 4
-READ_AHEAD = 3
-CONNECTION_BANDWIDTH = 2 * 1024 * 1024
-"""Bytes per second for which one connection is enough.
-
-When more connections share a low limit, each part takes longer: the server may give up on it, and
-the progress comes in bursts."""
 
 _KEYS_HINT = (
     "set access_key and secret_key in the profile, or AWS_ACCESS_KEY_ID and "
     "AWS_SECRET_ACCESS_KEY in the environment, or what else boto3 looks for"
 )
 _LOGIN_HINT = "log in again with: aws sso login"
+_ROLE_HINT = (
+    "allow the keys sts:AssumeRole on {}, and name them in the trust policy of the role; check "
+    "role_arn"
+)
+_ROLE_KEYS_HINT = (
+    "the storage does not accept the keys of the role: check role_arn, and that "
+    "AWS_ENDPOINT_URL_STS, where it is set, is the service that gives out keys for the storage"
+)
+_STS_HINT = (
+    "check role_arn; AWS_ENDPOINT_URL_STS is the address of the service that gives out keys, if it "
+    "is not the storage's own"
+)
 _KEY_OPERATIONS = frozenset(
     {
         "AssumeRole",
@@ -77,70 +77,6 @@ class TransferCancelledError(StorageError):
     """The transfer that this request belongs to was aborted."""
 
 
-@dataclass(frozen=True, slots=True)
-class AwsSettings:
-    """How to reach one container of a service, and how to transfer objects."""
-
-    container: str
-    access_key: str | None = None
-    """None: botocore looks for the keys, as usual."""
-    secret_key: str | None = field(default=None, repr=False)
-    region: str = DEFAULT_REGION
-    endpoint_url: str | None = None
-    max_attempts: int = DEFAULT_ATTEMPTS
-    """Attempts of each request, the first one included."""
-    connect_timeout: float = MAX_CONNECT_TIMEOUT
-    """Seconds."""
-    read_timeout: float = DEFAULT_TIMEOUT
-    """Seconds."""
-    part_size: int | None = None
-    """Bytes of the smallest part of an upload; None: the service's default."""
-    upload_workers: int = UPLOAD_WORKERS
-    range_size: int = 8 * 1024 * 1024
-    """Bytes of each request of a download."""
-    read_ahead: int = READ_AHEAD
-    """The number of ranges that are fetched before they are read."""
-    page_size: int = 1000
-    """Entries of a page of a listing, where the service accepts a number."""
-    bandwidth: int | None = None
-    """Bytes per second, of all uploads together, and as many of all downloads; None: no limit."""
-
-    @classmethod
-    def from_profile(cls, conf: Mapping[str, Any], *, container: str, endpoint_url: str) -> Self:
-        """Return the settings in the flat profile *conf*.
-
-        *container* and *endpoint_url* are the names of the profile's keys for these two. Raises
-        ConfigError when the container, or one of the two access keys, is missing.
-        """
-        name = required(conf, container)
-        access_key, secret_key = conf.get("access_key"), conf.get("secret_key")
-        if bool(access_key) != bool(secret_key):
-            given, missing = (
-                ("access_key", "secret_key") if access_key else ("secret_key", "access_key")
-            )
-            raise ConfigError(
-                f"'{missing}' is not set, but '{given}' is",
-                hint="set both access_key and secret_key in the profile; with neither, boto3 looks "
-                "for keys",
-            )
-        timeout = conf.get("timeout") or DEFAULT_TIMEOUT
-        bandwidth = bytes_per_second(conf["bandwidth"]) if conf.get("bandwidth") else None
-        most = max(1, bandwidth // CONNECTION_BANDWIDTH) if bandwidth else UPLOAD_WORKERS
-        return cls(
-            container=name,
-            access_key=access_key or None,
-            secret_key=secret_key or None,
-            region=conf.get("region_name") or DEFAULT_REGION,
-            endpoint_url=conf.get(endpoint_url) or None,
-            max_attempts=conf.get("attempts") or DEFAULT_ATTEMPTS,
-            connect_timeout=min(timeout, MAX_CONNECT_TIMEOUT),
-            read_timeout=timeout,
-            upload_workers=min(UPLOAD_WORKERS, most),
-            read_ahead=min(READ_AHEAD, most),
-            bandwidth=bandwidth,
-        )
-
-
 class AwsClient(ABC):
     """One container of one service, reached through botocore; safe to share between threads.
 
@@ -160,7 +96,7 @@ class AwsClient(ABC):
         self.settings = settings
         self.container = settings.container
         self._clients: dict[int, Any] = {}
-        self._session: Any = None
+        self._session: Session | None = None
         self._lock = threading.Lock()
         self._thread = threading.local()
         limit = settings.bandwidth
@@ -241,7 +177,7 @@ class AwsClient(ABC):
             return shortage
         if isinstance(exc, boto.ClientError):
             if exc.operation_name in _KEY_OPERATIONS:
-                return self._keys_error(f"{exc.operation_name}: {refusal_of(exc)}")
+                return self._refused_keys_error(exc)
             error = self._answer_error(exc, key)
             if isinstance(error, StorageError):
                 answer = exc.response
@@ -293,13 +229,28 @@ class AwsClient(ABC):
             f"no usable keys for {self.shown}: {reason}", hint=hint or _KEYS_HINT
         )
 
+    def _refused_keys_error(self, exc: Any) -> CredentialsError:
+        """Return the error for a service that refuses to give out keys."""
+        role_arn, refusal = self.settings.role_arn, refusal_of(exc)
+        if role_arn is None or exc.operation_name != "AssumeRole":
+            return self._keys_error(f"{exc.operation_name}: {refusal}")
+        code = str(exc.response.get("Error", {}).get("Code", ""))
+        status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        hint = _ROLE_HINT.format(role_arn) if status == HTTPStatus.FORBIDDEN else _STS_HINT
+        own_hint = key_hint(code, in_profile=self.settings.access_key is not None)
+        return self._keys_error(
+            f"role_arn {role_arn} cannot be assumed: {refusal}", hint=own_hint or hint
+        )
+
     def _unreachable(self, exc: Exception) -> str:
         """Return what cannot be reached: the container, or the service that gives out its keys."""
         url = str(getattr(exc, "kwargs", {}).get("endpoint_url") or "")
         host = host_of(url)
         own = host_of(self.settings.endpoint_url or "")
         is_own = not host or host == own or (not own and self.service in host)
-        return self.shown if is_own else f"{host}, which gives out the keys for {self.shown},"
+        role_arn = self.settings.role_arn
+        what = f"the keys of role_arn {role_arn}" if role_arn else "the keys"
+        return self.shown if is_own else f"{host}, which gives out {what} for {self.shown},"
 
     def _refusal_hint(self, exc: Any, key: str | None) -> str:
         """Return what to do when the service refuses a request with botocore's ClientError."""
@@ -308,13 +259,16 @@ class AwsClient(ABC):
             str(detail.get("Code", "")), in_profile=self.settings.access_key is not None
         )
         if hint:
-            return hint
+            return hint if self.settings.role_arn is None else _ROLE_KEYS_HINT
         action = action_of(self.service, exc.operation_name, str(detail.get("Message", "")))
         within = ""
         if self.service == "s3" and (key is not None or exc.operation_name == "DeleteObjects"):
             within = f"/{_directory_of(key or '')}*"
         where = arn(self.service, self.settings.region, f"{self.container}{within}")
-        return f"allow {action} on {where}, in the policy of the access keys"
+        if action.startswith("kms:"):
+            where = "the key of sse_kms_key_id, or of the bucket"
+        whose = "the access keys" if self.settings.role_arn is None else "the role"
+        return f"allow {action} on {where}, in the policy of {whose}"
 
     def missing_action(self, error: BakthatError) -> str:
         """Return the action that *error* says is not allowed; "" when it says something else.
@@ -378,25 +332,14 @@ class AwsClient(ABC):
         return client
 
     def _create_client(self, service: str, **options: Any) -> Any:
-        # botocore without boto3: nothing that boto3 adds is needed, and loading it takes 20 ms.
-        import botocore.session
-
         if self._session is None:
-            self._session = botocore.session.Session()
-            # Of the services that give out keys; without it they have none.
-            self._session.set_config_variable("region", self.settings.region)
-        return self._session.create_client(
-            service,
-            aws_access_key_id=self.settings.access_key,
-            aws_secret_access_key=self.settings.secret_key,
-            region_name=self.settings.region,
-            **options,
-        )
+            self._session = Session(self.settings)
+        return self._session.create_client(service, **options)
 
-    def found_keys(self) -> Any:
-        """Return botocore's credentials; None before a request, or where there are none."""
+    def opened_session(self) -> Session | None:
+        """Return the session of its requests; None before one."""
         with self._lock:
-            return self._session and self._session.get_credentials()
+            return self._session
 
     def client_of(self, service: str, seconds: float) -> Any:
         """Return botocore's client of another service, which sends each request once.

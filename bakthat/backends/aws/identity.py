@@ -26,9 +26,12 @@ _SOURCES = {
 def identity_finding(client: AwsClient) -> Finding:
     """Return where the keys of *client* come from, and whose they are where AWS says so.
 
-    Call it after a request that the service has not refused because of the keys.
+    With a role, it is the one that they have assumed. Call it after a request that the service has
+    not refused because of the keys.
     """
-    source, caller = _source(client), _caller(client)
+    source, caller, role_arn = _source(client), _caller(client), client.settings.role_arn
+    if role_arn is not None:
+        source = f"{source}, which have assumed {role_arn}"
     return good("credentials", f"{source}, of {caller}" if caller else source)
 
 
@@ -36,7 +39,8 @@ def _source(client: AwsClient) -> str:
     access_key = client.settings.access_key
     if access_key:
         return f"from access_key of the profile, which ends in {access_key[-4:]}"
-    found = client.found_keys()
+    session = client.opened_session()
+    found = session.own_keys() if session is not None else None
     method = str(found.method) if found else "nowhere"
     return f"from {_SOURCES.get(method, method)}"
 
@@ -46,6 +50,9 @@ def _caller(client: AwsClient) -> str:
 
     Only AWS is asked, where each key may ask. The network may not let the request through.
     """
+    session = client.opened_session()
+    if client.settings.role_arn is not None:
+        return one_line(session.identity if session is not None else "")
     if client.settings.endpoint_url is not None:
         return ""
     try:

@@ -14,9 +14,10 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from bakthat.backends.aws.answers import time_of
-from bakthat.backends.aws.client import AwsSettings, answer_of, foreign_errors
+from bakthat.backends.aws.client import answer_of, foreign_errors
 from bakthat.backends.aws.part_plan import doubled_plan
 from bakthat.backends.aws.ranged_reader import PIECE
+from bakthat.backends.aws.session import AwsSettings
 from bakthat.backends.base import (
     BakthatBackend,
     Leftover,

@@ -10,8 +10,9 @@ from http import HTTPStatus
 from typing import Any, BinaryIO
 
 from bakthat.backends.aws.answers import time_of
-from bakthat.backends.aws.client import AwsSettings, answer_of
+from bakthat.backends.aws.client import answer_of
 from bakthat.backends.aws.part_plan import equal_plan, growing_plan
+from bakthat.backends.aws.session import AwsSettings
 from bakthat.backends.base import (
     UNKNOWN_PROGRESS,
     BakthatBackend,

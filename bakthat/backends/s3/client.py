@@ -12,8 +12,9 @@ from http import HTTPStatus
 from typing import Any
 
 from bakthat.backends.aws.answers import one_line
-from bakthat.backends.aws.client import AwsClient, AwsSettings, foreign_errors
+from bakthat.backends.aws.client import AwsClient, foreign_errors
 from bakthat.backends.aws.network import PORTAL_HINT, not_the_service
+from bakthat.backends.aws.session import AwsSettings
 from bakthat.backends.s3.features import (
     Feature,
     demands_md5,

@@ -58,7 +58,7 @@ def test_upload_in_parts_is_locked_too(
 def _small_parts(conf: Conf) -> Any:
     from dataclasses import replace
 
-    from bakthat.backends.aws.client import AwsSettings
+    from bakthat.backends.aws.session import AwsSettings
 
     made = AwsSettings.from_profile(conf, container="s3_bucket", endpoint_url="endpoint_url")
     return replace(made, part_size=5 * 1024 * 1024)
