@@ -458,6 +458,21 @@ def test_a_storage_that_does_not_know_the_keys_of_the_role_is_a_plain_error(
     assert "hint: the storage does not accept the keys of the role: check role_arn" in printed
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("rclone", "AuthorizationParameterserror: "), ("seaweedfs", "ServiceUnavailable: ")],
+)
+def test_a_storage_that_gives_out_no_keys_is_a_plain_error(
+    request: pytest.FixtureRequest, user: CommandLine, tree: Path, name: str, reason: str
+) -> None:
+    conf = {**request.getfixturevalue(f"{name}_conf"), "role_arn": ROLE_ARN, "attempts": 1}
+    write_config(user.home / ".bakthat.yml", default=conf)
+    done = user.run("backup", "mydir", "--prompt", "no")
+    assert done.code == 1
+    assert f"role_arn {ROLE_ARN} cannot be assumed: {reason}" in done.stderr
+    assert "hint: check role_arn; AWS_ENDPOINT_URL_STS is the address" in done.stderr
+
+
 def test_what_the_role_may_not_do_is_named_as_the_roles(machine: Machine) -> None:
     role_of_profile(machine)
     machine.storage.on("PUT", "", refusal(403, "AccessDenied", "Access Denied"))

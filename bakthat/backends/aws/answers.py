@@ -41,6 +41,8 @@ def told_time(answer: Mapping[str, Any]) -> float | None:
 def refusal_of(error: Any) -> str:
     """Return the code and the message of botocore's ClientError."""
     detail = error.response.get("Error", {})
+    if "Code" in error.response:  # as a storage answers that takes a request to STS for its own
+        detail = error.response
     words = [one_line(detail.get(name) or "") for name in ("Code", "Message")]
     return ": ".join(filter(None, words)) or "refused"
 
