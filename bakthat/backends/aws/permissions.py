@@ -58,6 +58,11 @@ def is_about_permission(code: str, message: str) -> bool:
     return code not in _KEY_HINTS and not is_about_clock(code, message)
 
 
+def names_action(message: str) -> bool:
+    """Return whether a refusal names the action that is not allowed."""
+    return _NAMED.search(message) is not None
+
+
 def key_hint(code: str, *, in_profile: bool) -> str:
     """Return what to do about the keys after an error with *code*; "" when it is not about them.
 

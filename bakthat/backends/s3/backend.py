@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 from bakthat.backends.aws.answers import time_of
 from bakthat.backends.aws.client import answer_of
 from bakthat.backends.aws.part_plan import equal_plan, growing_plan
-from bakthat.backends.aws.session import AwsSettings
 from bakthat.backends.base import (
     UNKNOWN_PROGRESS,
     BakthatBackend,
@@ -26,7 +25,7 @@ from bakthat.backends.base import (
 )
 from bakthat.backends.lock import Lock
 from bakthat.backends.protection import Version
-from bakthat.backends.s3.client import S3Client
+from bakthat.backends.s3.client import S3Client, S3Settings
 from bakthat.backends.s3.download import open_object
 from bakthat.backends.s3.features import has_equal_parts
 from bakthat.backends.s3.locks import BucketLocks
@@ -81,7 +80,7 @@ class S3Backend(BakthatBackend):
     batch_size = 1000
     """By https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html."""
 
-    def __init__(self, conf: Mapping[str, Any], *, settings: AwsSettings | None = None) -> None:
+    def __init__(self, conf: Mapping[str, Any], *, settings: S3Settings | None = None) -> None:
         super().__init__(conf)
         self._settings = settings or self.settings_of(conf)
         self.container = self._settings.container
@@ -91,9 +90,9 @@ class S3Backend(BakthatBackend):
         self._has_versions: bool | None = None
 
     @staticmethod
-    def settings_of(conf: Mapping[str, Any]) -> AwsSettings:
+    def settings_of(conf: Mapping[str, Any]) -> S3Settings:
         """Return the settings in the flat profile *conf*. Raises ConfigError."""
-        return AwsSettings.from_profile(conf, container="s3_bucket", endpoint_url="endpoint_url")
+        return S3Settings.of_profile(conf)
 
     def check_container(self, keys: Collection[str] = ()) -> None:
         """Raise ContainerNotFoundError when the bucket does not exist; *keys* are not looked for.

@@ -8,12 +8,14 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 from bakthat.backends.aws.answers import one_line
 from bakthat.backends.aws.client import AwsClient, foreign_errors
 from bakthat.backends.aws.network import PORTAL_HINT, not_the_service
+from bakthat.backends.aws.permissions import is_about_permission, names_action
 from bakthat.backends.aws.session import AwsSettings
 from bakthat.backends.s3.features import (
     Feature,
@@ -31,6 +33,7 @@ from bakthat.errors import (
     NotReadyError,
     StorageError,
 )
+from bakthat.policy.settings import kms_key_problem
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +53,51 @@ _PIECE = 1024 * 1024
 _MISSING_KEY_CODES = frozenset({"NoSuchKey", "404", "NotFound", "NoSuchVersion"})
 
 
+_ENCRYPTED = frozenset({"put_object", "create_multipart_upload", "copy_object"})
+"""The requests that say how an object is encrypted at rest."""
+_OF_UPLOADS = frozenset({"PutObject", "CreateMultipartUpload", "UploadPart", "CopyObject"})
+_SSE_HINT = (
+    "check sse and sse_kms_key_id: this storage may not know that encryption, or not have its keys"
+)
+_COPIES = frozenset({"copy_object", "upload_part_copy"})
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings(AwsSettings):
+    """How to reach one bucket, and how to transfer objects."""
+
+    expected_bucket_owner: str | None = None
+    """The account that must own the bucket; None: any may."""
+    sse: str | None = None
+    """The encryption at rest that each upload asks for; None: the bucket's."""
+    sse_kms_key_id: str | None = None
+    """The key of KMS for it; None: the account's own for S3."""
+
+    @classmethod
+    def of_profile(cls, conf: Mapping[str, Any]) -> Self:
+        """Return the settings in the flat profile *conf*. Raises ConfigError."""
+        problem = kms_key_problem(conf)
+        if problem is not None:
+            raise ConfigError(f"'sse_kms_key_id' {problem.text}", hint=problem.hint)
+        names = ("expected_bucket_owner", "sse", "sse_kms_key_id")
+        return cls.from_profile(
+            conf,
+            container="s3_bucket",
+            endpoint_url="endpoint_url",
+            **{name: conf.get(name) or None for name in names},
+        )
+
+
 class S3Client(AwsClient):
     """One bucket."""
+
+    settings: S3Settings
 
     service = "s3"
     container_word = "bucket"
     profile_keys = "s3_bucket, region_name, storage_class and endpoint_url"
 
-    def __init__(self, settings: AwsSettings) -> None:
+    def __init__(self, settings: S3Settings) -> None:
         super().__init__(settings)
         self._refused: frozenset[Feature] = frozenset()
         self._wants_md5 = False
@@ -75,6 +115,7 @@ class S3Client(AwsClient):
     ) -> dict[str, Any]:
         """Make one request; see :meth:`.AwsClient.call`.
 
+        It has what the settings ask for: the owner of the bucket, and the encryption at rest.
         When the storage refuses an optional header, the request is repeated without it, and later
         ones do not have it. *before_unconditional* is called before a request is repeated without
         its condition.
@@ -83,6 +124,7 @@ class S3Client(AwsClient):
         guess: frozenset[Feature] = frozenset()
         possible: Iterator[frozenset[Feature]] | None = None
         refusal: StorageError | None = None
+        parameters = {**self._demands(operation), **parameters}
         while True:
             trial = left_out | guess
             if before_unconditional is not None and any(each.is_condition for each in trial):
@@ -116,6 +158,42 @@ class S3Client(AwsClient):
             log.debug("%s refuses %s", self.place, ", ".join(each.name for each in trial))
             self._refused |= trial
         return answer
+
+    def pages(self, operation: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+        """Yield every page of a listing; see :meth:`.AwsClient.pages`."""
+        return super().pages(operation, **self._demands(operation), **parameters)
+
+    def _demands(self, operation: str) -> dict[str, Any]:
+        """Return botocore's parameters by which the settings apply to a request."""
+        owner, sse, key_id = (
+            self.settings.expected_bucket_owner,
+            self.settings.sse,
+            self.settings.sse_kms_key_id,
+        )
+        demands: dict[str, Any] = {}
+        if owner is not None and operation != "create_bucket":  # which belongs to nobody yet
+            demands["ExpectedBucketOwner"] = owner
+            if operation in _COPIES:
+                demands["ExpectedSourceBucketOwner"] = owner
+        if sse is not None and operation in _ENCRYPTED:
+            demands["ServerSideEncryption"] = sse
+            if key_id is not None:
+                demands["SSEKMSKeyId"] = key_id
+        return demands
+
+    def check_encryption(self, key: str, answer: Mapping[str, Any]) -> None:
+        """Raise StorageError unless *answer* confirms the encryption that the settings ask for.
+
+        It is the answer to an upload, or to the beginning of one in parts. Headers of the object
+        prove nothing: some storages only store what they were asked for.
+        """
+        asked, done = self.settings.sse, answer.get("ServerSideEncryption")
+        if asked is not None and done != asked:
+            instead = f", but with {one_line(done)}" if done else ""
+            raise StorageError(
+                f"{key!r} in {self.shown}: the storage does not encrypt it with {asked}{instead}",
+                hint=_SSE_HINT,
+            )
 
     def head(self, key: str) -> dict[str, Any] | None:
         """Return the headers of *key*, or None when the key or the bucket does not exist."""
@@ -266,7 +344,19 @@ class S3Client(AwsClient):
                 hint=self._refusal_hint(exc, key),
             )
         about = f"{key!r} in {bucket}" if key is not None else bucket
-        return StorageError(f"{about}: the storage answered {numbered}")
+        may_be_sse = self.settings.sse is not None and exc.operation_name in _OF_UPLOADS
+        return StorageError(
+            f"{about}: the storage answered {numbered}", hint=_SSE_HINT if may_be_sse else ""
+        )
+
+    def _refusal_hint(self, exc: Any, key: str | None) -> str:
+        hint, owner = super()._refusal_hint(exc, key), self.settings.expected_bucket_owner
+        detail = exc.response.get("Error", {})
+        code, message = str(detail.get("Code", "")), str(detail.get("Message", ""))
+        # S3 says no more of another owner than that access is denied.
+        if owner is None or names_action(message) or not is_about_permission(code, message):
+            return hint
+        return f"{hint}; or the bucket is not of account {owner}: check expected_bucket_owner"
 
     def _explained_error(
         self, refused: Any, status: int, message: str, key: str | None
@@ -282,9 +372,9 @@ class S3Client(AwsClient):
                 return exc
         about = f"{key!r} in {self.shown}" if key is not None else self.shown
         answer = f"{status} ({one_line(message)})" if message else str(status)
-        if status == 403:
+        if status == 403:  # and the bucket is of its owner, since it was listed
             return CredentialsError(
-                f"{self.shown} refused: {answer}", hint=self._refusal_hint(refused, key)
+                f"{self.shown} refused: {answer}", hint=super()._refusal_hint(refused, key)
             )
         return StorageError(
             f"{about}: the storage answered {answer}",

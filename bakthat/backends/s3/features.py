@@ -62,8 +62,8 @@ def is_refusal(error: StorageError) -> bool:
     for header in HEADERS:
         words = words.replace(header, "")
     # "does not match" is about the body, which is not what the header announced; "required" and
-    # "missing" ask for a header.
-    return not any(word in words for word in ("match", "required", "missing"))
+    # "missing" ask for a header. An encryption that was asked for is never left out.
+    return not any(word in words for word in ("match", "required", "missing", "encrypt", "kms"))
 
 
 def named_features(error: StorageError, carried: frozenset[str]) -> frozenset[Feature]:

@@ -70,7 +70,13 @@ class S3Upload(PartUpload):
         answer = self._client.call(
             "create_multipart_upload", key=self._key, ChecksumAlgorithm="CRC32", **self._headers
         )
-        return self._client.answer_member(answer, "UploadId")
+        upload_id = self._client.answer_member(answer, "UploadId")
+        try:
+            self._client.check_encryption(self._key, answer)
+        except StorageError:
+            self._abort_parts(upload_id)
+            raise
+        return upload_id
 
     def _upload_part(self, number: int, start: int, part: PartBuffer) -> dict[str, Any]:
         checksum = crc32(part.pieces())
@@ -135,12 +141,23 @@ class S3Upload(PartUpload):
             request["IfMatch"] = f'"{self._replaces}"'
             request["before_unconditional"] = self._check_is_unchanged
         try:
-            self._client.call(operation, key=self._key, **request)
+            answer = self._client.call(operation, key=self._key, **request)
         except KeyExistsError:
             raise
         except StorageError as error:
-            self._accept_if_stored(error)
+            answer = self._accept_if_stored(error)
+        if operation == "put_object":
+            self._check_encryption(answer)
         return self._verify()
+
+    def _check_encryption(self, answer: Mapping[str, Any]) -> None:
+        """Raise StorageError, and remove the object, unless it is encrypted as was asked for."""
+        try:
+            self._client.check_encryption(self._key, answer)
+        except StorageError:
+            if not self._replace:  # otherwise nothing would be left of a value that was replaced
+                self._discard_wrong_object(self._client.head(self._key) or {})
+            raise
 
     def _check_key_is_free(self) -> None:
         try:
@@ -171,11 +188,12 @@ class S3Upload(PartUpload):
     def _is_own(self, found: Mapping[str, Any]) -> bool:
         return user_metadata(found).get(TOKEN_KEY) == self._token
 
-    def _accept_if_stored(self, error: StorageError) -> None:
-        """Raise *error*, unless the object was stored although its request ended with *error*.
+    def _accept_if_stored(self, error: StorageError) -> dict[str, Any]:
+        """Return the object's headers if it was stored although its request ended with *error*.
 
-        An answer may be lost after S3 has published the object. The repeated request is then
-        refused, since our own object has the key (412) or has ended the upload (404).
+        Otherwise raise *error*. An answer may be lost after S3 has published the object. The
+        repeated request is then refused, since our own object has the key (412) or has ended the
+        upload (404).
         """
         status, _ = answer_of(error)
         if 400 <= status < 500 and status not in (404, 408, 409, 412):
@@ -186,7 +204,7 @@ class S3Upload(PartUpload):
             raise error from error.__cause__
         if found is not None and self._is_own(found):
             log.info("%s was stored although its answer was lost", self._key)
-            return
+            return found
         if found is not None and status in (409, 412):
             raise self._key_exists_error() from error
         if self._replaces is not None and found is None and status in (404, 412):

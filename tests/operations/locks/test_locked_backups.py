@@ -58,10 +58,9 @@ def test_upload_in_parts_is_locked_too(
 def _small_parts(conf: Conf) -> Any:
     from dataclasses import replace
 
-    from bakthat.backends.aws.session import AwsSettings
+    from bakthat.backends.s3.client import S3Settings
 
-    made = AwsSettings.from_profile(conf, container="s3_bucket", endpoint_url="endpoint_url")
-    return replace(made, part_size=5 * 1024 * 1024)
+    return replace(S3Settings.of_profile(conf), part_size=5 * 1024 * 1024)
 
 
 def test_lock_of_an_increment_covers_what_it_needs(locking_conf: Conf, tree: Path) -> None:
