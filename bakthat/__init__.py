@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bakthat.format.entry import Entry
     from bakthat.hooks import events
     from bakthat.jobs.run import run_jobs
+    from bakthat.operations.access_policy import access_policy
     from bakthat.operations.backup.databases import backup_databases
     from bakthat.operations.backup.open_backup import open_backup
     from bakthat.operations.backup.operation import backup
@@ -46,6 +47,7 @@ __version__ = "1.0.0.dev0"
 __all__ = [
     "BakthatError",
     "Entry",
+    "access_policy",
     "backup",
     "backup_databases",
     "backup_glacier_inventory",
@@ -82,6 +84,7 @@ __all__ = [
 _HOMES = {
     "BakthatError": "bakthat.errors",
     "Entry": "bakthat.format.entry",
+    "access_policy": "bakthat.operations.access_policy",
     "backup": "bakthat.operations.backup.operation",
     "backup_databases": "bakthat.operations.backup.databases",
     "backup_glacier_inventory": "bakthat.operations.cold",

@@ -20,6 +20,7 @@ from bakthat.errors import (
     BakthatError,
     ConfigError,
     ContainerNotFoundError,
+    CredentialsError,
     StorageError,
     UnreachableError,
     UsageError,
@@ -49,6 +50,18 @@ class StoredObject:
     """Further attributes that the storage returns, such as ``etag``."""
     lock: Lock | None = None
     """Its lock; None where that was not looked at, or the storage does not say."""
+
+
+VERIFIED_BY = "verified_by"
+"""What :attr:`StoredObject.extra` of a new object has where the access keys may not read it:
+"listing", or "answer" where they may not list it either."""
+
+
+class UnreadableError(CredentialsError):
+    """The object is there: the access keys may list it, and may not read it."""
+
+    stored: StoredObject
+    """The object as it is listed, without its self-description."""
 
 
 UNKNOWN_PROGRESS = "unknown"
@@ -171,7 +184,7 @@ class Backend(Protocol):
         """
 
     def stat(self, key: str) -> StoredObject:
-        """Return *key* with its self-description. Raises NotFoundError."""
+        """Return *key* with its self-description. Raises NotFoundError, UnreadableError."""
 
     def ls(self, prefix: str = "", *, indexes: bool = False) -> Iterator[StoredObject]:
         """Yield every object whose key begins with *prefix*, in any order.

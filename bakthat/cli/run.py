@@ -29,6 +29,7 @@ from bakthat.cli.commands import upkeep
 from bakthat.cli.commands import cold
 from bakthat.cli.commands import configuration
 from bakthat.cli.commands import diagnosis
+from bakthat.cli.commands.storage import policy
 from bakthat.cli.commands.jobs import schedule
 from bakthat.cli.commands.monitoring import report
 from bakthat.cli.commands.monitoring import status
@@ -46,6 +47,7 @@ SUBJECTS = (
     cold,
     configuration,
     diagnosis,
+    policy,
     schedule,
     report,
 )

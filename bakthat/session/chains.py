@@ -15,7 +15,7 @@ from bakthat.format.names import parse_stored_name, stored_name
 from bakthat.session.entries import entry_of
 from bakthat.session.session import Session
 from bakthat.session.sets import BackupSet, id_of_source
-from bakthat.session.stat import beginning_of, workers
+from bakthat.session.stat import beginning_of, stat_or_listed, workers
 from bakthat.system.text import printable, utc_time
 
 
@@ -279,7 +279,8 @@ def look_up_needed(
 
     def stat(needed: NeededArchive) -> StoredObject | None:
         try:
-            return backend.stat(needed.key)
+            # Without the right to read, the name and the size have to do.
+            return stat_or_listed(backend, needed.key)
         except (NotFoundError, UsageError):  # or it can be no key of this storage
             return None
 

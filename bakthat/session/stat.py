@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from bakthat.backends.base import Backend, StoredObject
+from bakthat.backends.base import Backend, StoredObject, UnreadableError
 from bakthat.errors import NotFoundError
 from bakthat.format.names import parse_any_name
 
@@ -56,6 +56,17 @@ def stat_by_listing(backend: Backend, keys: Collection[str]) -> dict[str, Stored
     return found
 
 
+def stat_or_listed(backend: Backend, key: str) -> StoredObject:
+    """Return *key* with its self-description or, where it may not be read, as it is listed.
+
+    Raises NotFoundError and other StorageErrors.
+    """
+    try:
+        return backend.stat(key)
+    except UnreadableError as exc:
+        return exc.stored
+
+
 def beginning_of(key: str) -> str:
     """Return the part of *key* before the date: the prefix and the name of its set."""
     prefix, slash, name = key.rpartition("/")
@@ -85,7 +96,7 @@ def _list_into(
 
 def _stat_if_stored(backend: Backend, key: str) -> StoredObject | None:
     try:
-        return backend.stat(key)
+        return stat_or_listed(backend, key)
     except NotFoundError:
         return None
 

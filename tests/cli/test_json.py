@@ -15,7 +15,7 @@ from bakthat.cli.exit_codes import ExitCode
 from bakthat.cli.messages import JSON_VERSION, MESSAGES, documented_keys
 from tests.support.commandline import CommandLine, Done
 
-FILES = {"cat", "completion"}
+FILES = {"cat", "completion", "policy"}
 """Commands whose standard output is a file of its own."""
 
 

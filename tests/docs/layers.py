@@ -97,7 +97,7 @@ LAYERS: dict[str, list[str]] = {
         "findings identity part_upload ranged_reader",
     ],
     "bakthat.backends.s3": [
-        "features",
+        "features policies",
         "client",
         "locks versions",
         "download examination thaw upload",
@@ -151,7 +151,8 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.operations": [
         "changes facts sources",
         "needed",
-        "backup browse by_hand check cleanup cold configuration delete doctor key_values listing"
+        "access_policy backup browse by_hand check cleanup cold configuration delete doctor"
+        " key_values listing"
         " restore retention status sync",
         "report",
     ],
@@ -196,7 +197,7 @@ LAYERS: dict[str, list[str]] = {
         "storage",
         "operation",
     ],
-    "bakthat.operations.sync": ["report", "indexes", "operation"],
+    "bakthat.operations.sync": ["known report", "indexes", "operation"],
     "bakthat.jobs": [
         "backup reach report schedule telling upkeep",
         "hooks preview",
@@ -214,10 +215,12 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.cli.commands": [
         "findings preview tar_listing",
-        "backup browse cold configuration diagnosis jobs monitoring restore retention show upkeep",
+        "backup browse cold configuration diagnosis jobs monitoring restore retention show storage"
+        " upkeep",
     ],
     "bakthat.cli.commands.jobs": ["run schedule"],
     "bakthat.cli.commands.monitoring": ["report status"],
+    "bakthat.cli.commands.storage": ["policy"],
     "bakthat.cli.completion": ["names script"],
     "bakthat.cli.configure": [
         "asking files key_page",
@@ -281,6 +284,7 @@ ONLY_FROM: dict[str, str] = {
     "backends.local.probes": "backends",
     "backends.s3": "",
     "backends.s3.backend": "backends backends.s3.probes operations.key_values session.vault",
+    "backends.s3.policies": "operations.access_policy",
     "backends.s3.probes": "backends",
     "operations.sources": "drills jobs.* operations.backup.* operations.restore.*"
     " operations.status.*",

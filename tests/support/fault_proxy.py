@@ -7,7 +7,7 @@ import http.server
 import socket
 import struct
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,7 +65,14 @@ class Hold:
     go: threading.Event = field(default_factory=threading.Event)
 
 
-Fault = Answer | Reset | LoseAnswer | Cut | Alter | Stall | Hold
+@dataclass(frozen=True)
+class Judge:
+    """Let the server do it, and answer what *judge* makes of its status, headers and body."""
+
+    judge: Callable[[int, dict[str, str], bytes], tuple[int, dict[str, str], bytes]]
+
+
+Fault = Answer | Reset | LoseAnswer | Cut | Alter | Stall | Hold | Judge
 
 
 def refusal(status: int, code: str, message: str = "requested by the test") -> Answer:
@@ -129,7 +136,9 @@ class FaultProxy:
         with self.lock:
             self.answered_bytes += size
 
-    def fault_for(self, method: str, path: str, headers: dict[str, str]) -> Fault | None:
+    def fault_for(
+        self, method: str, path: str, headers: dict[str, str], body: bytes = b""
+    ) -> Fault | None:
         """Record a request and return its fault, or None."""
         with self.lock:
             self.requests.append((method, path, headers))
@@ -153,7 +162,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _serve(self) -> None:
         body = self._receive()
         headers = {name.lower(): value for name, value in self.headers.items()}
-        fault = self.proxy.fault_for(self.command, self.path, headers)
+        fault = self.proxy.fault_for(self.command, self.path, headers, body)
         self.close_connection = True
         if isinstance(fault, Stall):
             fault.reached.set()
@@ -174,6 +183,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 sent = content[: fault.after] if isinstance(fault, Cut) else content
                 if isinstance(fault, Alter):
                     answered, sent = _altered(fault, answered, content)
+                if isinstance(fault, Judge):
+                    status, answered, sent = fault.judge(status, answered, content)
                 self._answer(status, answered, sent)
 
     # http.server looks for methods of these names.

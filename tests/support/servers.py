@@ -32,6 +32,8 @@ from bakthat.backends.local.backend import LocalBackend
 from bakthat.backends.s3.backend import S3Backend
 from tests.support.glacier_server import GlacierServer
 
+ROLES = ("writer", "reader", "keeper")
+"""Users with access keys of their own, which a server accepts as it does those of the tests."""
 START_LIMIT = 60.0
 """Seconds a server may take until it listens; the machine may be busy."""
 
@@ -44,6 +46,11 @@ class S3Server:
     access_key: str
     secret_key: str
     pid: int = 0
+
+    @staticmethod
+    def keys_of(role: str) -> dict[str, str]:
+        """Return the access keys of one of the :data:`ROLES`, as a profile has them."""
+        return {"access_key": f"{role}-access-key", "secret_key": f"{role}-secret-key"}
 
     def conf(self, **more: Any) -> dict[str, Any]:
         """Return a flat profile with a bucket name of its own; the bucket is not created."""
@@ -164,13 +171,20 @@ def rclone_server(
 def seaweedfs_server(home: Path) -> Iterator[S3Server]:
     """Run SeaweedFS (master, volume server, filer and S3 in one process)."""
     access_key, secret_key = "seaweedfs-access-key", "seaweedfs-secret-key"
-    identity = {
-        "name": "tests",
-        "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
-        "actions": ["Admin", "Read", "List", "Tagging", "Write"],
-    }
+    users = {"tests": {"access_key": access_key, "secret_key": secret_key}}
+    users |= {each: S3Server.keys_of(each) for each in ROLES}
+    identities = [
+        {
+            "name": name,
+            "credentials": [
+                {"accessKey": keys["access_key"], "secretKey": keys["secret_key"]},
+            ],
+            "actions": ["Admin", "Read", "List", "Tagging", "Write"],
+        }
+        for name, keys in users.items()
+    ]
     keys = home / "s3.json"
-    keys.write_text(json.dumps({"identities": [identity]}))
+    keys.write_text(json.dumps({"identities": identities}))
     (home / "data").mkdir()
     port, *others = free_ports(8)
     names = [

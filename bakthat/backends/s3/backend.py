@@ -25,7 +25,7 @@ from bakthat.backends.base import (
 )
 from bakthat.backends.lock import Lock
 from bakthat.backends.protection import Version
-from bakthat.backends.s3.client import S3Client, S3Settings
+from bakthat.backends.s3.client import S3Client, S3Settings, listed_object
 from bakthat.backends.s3.download import open_object
 from bakthat.backends.s3.features import has_equal_parts
 from bakthat.backends.s3.locks import BucketLocks
@@ -278,7 +278,7 @@ class S3Backend(BakthatBackend):
         found = self._client.head(key)
         if found is None:
             # The answer to a HEAD does not say whether the key or the bucket is missing.
-            self._client.call("head_bucket")
+            self.check_container()
             raise NotFoundError(f"{self._client.shown} has no {key!r}")
         return found
 
@@ -296,13 +296,7 @@ class S3Backend(BakthatBackend):
             for found in page.get("Contents", ()):
                 if is_index_key(found["Key"]) is not indexes:
                     continue
-                yield StoredObject(
-                    found["Key"],
-                    int(found["Size"]),
-                    last_modified=found["LastModified"].timestamp(),
-                    storage_class=found.get("StorageClass", "STANDARD"),
-                    extra={"etag": found.get("ETag", "").strip('"')},
-                )
+                yield listed_object(found)
 
     def delete(self, key: str) -> None:
         """Remove *key*. A missing key is not an error."""

@@ -17,6 +17,7 @@ from bakthat.backends.aws.client import AwsClient, foreign_errors
 from bakthat.backends.aws.network import PORTAL_HINT, not_the_service
 from bakthat.backends.aws.permissions import is_about_permission, names_action
 from bakthat.backends.aws.session import AwsSettings
+from bakthat.backends.base import StoredObject, UnreadableError
 from bakthat.backends.s3.features import (
     Feature,
     demands_md5,
@@ -49,6 +50,7 @@ _FULL = re.compile(
     r"quota ?exceeded|insufficient ?storage|storage ?full|no space left|disk full", re.IGNORECASE
 )
 _LOCKED = re.compile(r"object ?lock|\bWORM\b|retention|legal ?hold", re.IGNORECASE)
+_LISTED_WITH_KEY = 100
 _PIECE = 1024 * 1024
 _MISSING_KEY_CODES = frozenset({"NoSuchKey", "404", "NotFound", "NoSuchVersion"})
 
@@ -130,6 +132,7 @@ class S3Client(AwsClient):
             if before_unconditional is not None and any(each.is_condition for each in trial):
                 before_unconditional()
             self._request.left_out, self._request.carried = trial, frozenset[str]()
+            self._request.of_version = "VersionId" in parameters
             if hasattr(parameters.get("Body"), "seek"):
                 parameters["Body"].seek(0)  # the refused request has read it
             try:
@@ -201,6 +204,13 @@ class S3Client(AwsClient):
             return self.call("head_object", key=key)
         except NotFoundError:
             return None
+
+    def listed(self, key: str) -> StoredObject | None:
+        """Return *key* as it is listed, or None when it is not. It need not be readable."""
+        # S3 lists it before whatever else begins with it, such as its index. SeaweedFS does not.
+        answer = self.call("list_objects_v2", Prefix=key, MaxKeys=_LISTED_WITH_KEY)
+        found = [each for each in answer.get("Contents", ()) if each["Key"] == key]
+        return listed_object(found[0]) if found else None
 
     def signed_url(self, key: str, seconds: int) -> str:
         """Return a URL that reads *key* for *seconds*; nothing is sent to the storage."""
@@ -363,19 +373,30 @@ class S3Client(AwsClient):
     ) -> BakthatError:
         """Return the error for an answer without a body, such as every answer to a HEAD.
 
-        The reason is in the body of the answer to another request.
+        The reason is in the body of the answer to another request. Whether a key exists is told by
+        a listing, which access keys may be allowed that may read nothing.
         """
+        of_object = key is not None and not getattr(self._request, "of_version", False)
+        stored: StoredObject | None = None
         try:
-            self.call("list_objects_v2", MaxKeys=1)
+            if key is not None and of_object:
+                stored = self.listed(key)
+            else:
+                self.call("list_objects_v2", MaxKeys=1)
         except BakthatError as exc:
             if not isinstance(exc, ContainerNotFoundError):
                 return exc
         about = f"{key!r} in {self.shown}" if key is not None else self.shown
         answer = f"{status} ({one_line(message)})" if message else str(status)
         if status == 403:  # and the bucket is of its owner, since it was listed
-            return CredentialsError(
-                f"{self.shown} refused: {answer}", hint=super()._refusal_hint(refused, key)
-            )
+            text, hint = f"{self.shown} refused: {answer}", super()._refusal_hint(refused, key)
+            if stored is not None:
+                unreadable = UnreadableError(text, hint=hint)
+                unreadable.stored = stored
+                return unreadable
+            if of_object:
+                return NotFoundError(f"{self.shown} has no {key!r}")
+            return CredentialsError(text, hint=hint)
         return StorageError(
             f"{about}: the storage answered {answer}",
             hint=f"check {self.profile_keys}, and the keys",
@@ -387,6 +408,17 @@ def _region_of(exc: Any) -> str:
     headers = exc.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     named = headers.get("x-amz-bucket-region") or exc.response.get("Error", {}).get("Region")
     return one_line(named or "")
+
+
+def listed_object(entry: Mapping[str, Any]) -> StoredObject:
+    """Return the object that an *entry* of a listing describes."""
+    return StoredObject(
+        entry["Key"],
+        int(entry["Size"]),
+        last_modified=entry["LastModified"].timestamp(),
+        storage_class=entry.get("StorageClass", "STANDARD"),
+        extra={"etag": entry.get("ETag", "").strip('"')},
+    )
 
 
 def user_metadata(found: Mapping[str, Any]) -> dict[str, str]:

@@ -13,7 +13,12 @@ from bakthat.backends.aws.client import answer_of
 from bakthat.backends.aws.part_buffer import PartBuffer
 from bakthat.backends.aws.part_plan import PartPlan
 from bakthat.backends.aws.part_upload import PartUpload
-from bakthat.backends.base import StoredObject, decode_metadata
+from bakthat.backends.base import (
+    VERIFIED_BY,
+    StoredObject,
+    UnreadableError,
+    decode_metadata,
+)
 from bakthat.backends.lock import Lock
 from bakthat.backends.s3.client import S3Client, class_of, user_metadata
 from bakthat.backends.s3.locks import BucketLocks, lock_headers, lock_in
@@ -162,6 +167,8 @@ class S3Upload(PartUpload):
     def _check_key_is_free(self) -> None:
         try:
             found = self._client.head(self._key)
+        except UnreadableError as exc:
+            raise self._key_exists_error() from exc
         except CredentialsError:
             # The access keys may not read; the condition of the request still protects the object.
             log.debug("no right to read %s", self._key)
@@ -200,6 +207,11 @@ class S3Upload(PartUpload):
             raise error
         try:
             found = self._client.head(self._key)
+        except UnreadableError:
+            # It may be our own all the same; then it stays, and this backup gets another name.
+            if status in (409, 412) and not self._replace:
+                raise self._key_exists_error() from error
+            raise error from error.__cause__
         except BakthatError:
             raise error from error.__cause__
         if found is not None and self._is_own(found):
@@ -220,11 +232,8 @@ class S3Upload(PartUpload):
                 f"{self._key!r} was confirmed by the storage, but does not exist there",
                 hint="back up again, and check endpoint_url and the rules of the bucket",
             ) from exc
-        except CredentialsError:
-            # S3 checked the checksum of each part and the number of bytes before it answered.
-            log.debug("no right to read %s; its upload was confirmed", self._key)
-            lock = self._verified_lock(None)
-            return StoredObject(self._key, self._sent, metadata=self._self_description(), lock=lock)
+        except CredentialsError as exc:
+            return self._unread(exc)
         except StorageError as exc:
             raise type(exc)(
                 f"{self._key!r} was confirmed by the storage, but could not be checked: {exc}",
@@ -238,12 +247,33 @@ class S3Upload(PartUpload):
             return StoredObject(self._key, self._sent, metadata=self._self_description())
         if found["ContentLength"] != self._sent:
             self._discard_wrong_object(found)
-            raise StorageError(
-                f"{self._key!r} was stored with {found['ContentLength']} bytes "
-                f"instead of {self._sent}",
-                hint="back up again; check that nothing between here and endpoint_url changes data",
-            )
+            raise self._wrong_size_error(found["ContentLength"])
         return replace(describe(self._key, found), lock=self._verified_lock(lock_in(found)))
+
+    def _unread(self, refused: CredentialsError) -> StoredObject:
+        """Return the object, which the access keys may not read. Raises StorageError.
+
+        S3 has checked the checksum of each part and the number of bytes before it answered.
+        """
+        log.debug("no right to read %s; its upload was confirmed", self._key)
+        extra = {VERIFIED_BY: "answer"}
+        if isinstance(refused, UnreadableError) and not self._replace:
+            if refused.stored.size != self._sent:
+                raise self._wrong_size_error(refused.stored.size) from refused
+            extra = {**refused.stored.extra, VERIFIED_BY: "listing"}
+        return StoredObject(
+            self._key,
+            self._sent,
+            metadata=self._self_description(),
+            extra=extra,
+            lock=self._verified_lock(None),
+        )
+
+    def _wrong_size_error(self, size: int) -> StorageError:
+        return StorageError(
+            f"{self._key!r} was stored with {size} bytes instead of {self._sent}",
+            hint="back up again; check that nothing between here and endpoint_url changes data",
+        )
 
     def _verified_lock(self, found: Lock | None) -> Lock | None:
         """Return the lock of the object; None when it has none, or when that cannot be seen.

@@ -21,6 +21,7 @@ from bakthat.errors import (
     ArchiveError,
     ConfigError,
     ContainerNotFoundError,
+    CredentialsError,
     CryptoError,
     NotFoundError,
     NotReadyError,
@@ -260,6 +261,14 @@ def _passphrase_problem(session: Session, backup: models.Backups, passphrase: st
             return ""
     except CryptoError:  # another passphrase, or what is stored is damaged: a full is safe
         return "the passphrase has changed"
+    except CredentialsError as exc:
+        if home is backend:
+            return (
+                "nothing tells whether the passphrase has changed, as the access key may not read "
+                f"(recipients need no look): {exc}"
+            )
+        log.debug("the passphrase of %s is not checked: %s", printable(key), exc)
+        return ""
     except NotReadyError as exc:
         if key == index:  # by a rule of the bucket, so it would be so each time
             log.debug("the passphrase of %s is not checked: %s", printable(key), exc)

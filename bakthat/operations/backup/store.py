@@ -16,7 +16,7 @@ from bakthat import models, reservations
 from bakthat.archive.create.content import BackupContent, SegmentReceiver
 from bakthat.archive.create.walk import Scan
 from bakthat.archive.report import ArchiveReport
-from bakthat.backends.base import Backend, StoredObject, Upload
+from bakthat.backends.base import VERIFIED_BY, Backend, StoredObject, Upload
 from bakthat.backends.lock import Lock
 from bakthat.backends.protection import LockingStorage
 from bakthat.crypto import age
@@ -38,6 +38,7 @@ from bakthat.session.container import make_container, recognize_moved, remember
 from bakthat.session.indexes.upload import NewIndex
 from bakthat.session.session import Session, result_log
 from bakthat.session.sets import id_of_source
+from bakthat.session.stat import stat_or_listed
 from bakthat.system import text
 from bakthat.system.signals import held_back
 from bakthat.system.streams import Buffer, ByteCounter, Progress, Sink
@@ -158,7 +159,7 @@ class NewBackup:
         """Reserve the first name that the storage does not have, and return it with its date."""
         for key, date in self._reserved_names():
             try:
-                self.backend.stat(key)
+                stat_or_listed(self.backend, key)
             except NotFoundError:
                 return key, date
             except BaseException:
@@ -315,6 +316,7 @@ class NewBackup:
                 with last_step:
                     stored = self._commit(upload, index)
                     row["size"] = stored.size
+                    _log_unverified(stored)
                     report.seconds = time.monotonic() - started
                     if lock is not None:
                         facts = {**facts, **_locked(lock, stored, index.lock, report)}
@@ -407,6 +409,15 @@ class NewBackup:
             raise
         index.keep()
         return stored
+
+
+def _log_unverified(stored: StoredObject) -> None:
+    """Say what nobody has looked at, where the access keys may not read."""
+    by, name = stored.extra.get(VERIFIED_BY), printable(stored.key)
+    if by == "listing":
+        log.info("The access key may not read: of %s, only the size was verified", name)
+    elif by:
+        log.info("The access key may neither read nor list: %s was not verified", name)
 
 
 class NeededGoneError(StorageError):

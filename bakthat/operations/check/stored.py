@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from bakthat import models
-from bakthat.backends.base import Backend, StoredObject
+from bakthat.backends.base import Backend, StoredObject, UnreadableError
 from bakthat.errors import (
     ConfigError,
     ContainerNotFoundError,
@@ -22,7 +22,7 @@ from bakthat.policy.storage_classes import VAULT, storage_class
 from bakthat.session.chains import NeededKeys
 from bakthat.session.indexes.home import home_of_indexes
 from bakthat.session.session import Session
-from bakthat.session.stat import batches, stat_by_listing, workers
+from bakthat.session.stat import batches, stat_by_listing, stat_or_listed, workers
 from bakthat.system.streams import Progress
 
 log = logging.getLogger("bakthat")
@@ -83,7 +83,10 @@ def _stat_in(
 def _stat(backend: Backend, backup: models.Backups, stored: StoredObject | None) -> CheckResult:
     """Compare an entry with its object; *stored* None means that it must be requested."""
     try:
-        stored = backend.stat(backup.stored_filename) if stored is None else stored
+        is_unread = False
+        if stored is None:
+            stored = stat_or_listed(backend, backup.stored_filename)
+            is_unread = stored.metadata is None
     except NotFoundError as exc:
         return CheckResult(backup, Verdict.MISSING, str(exc))
     except (StorageError, UsageError) as exc:
@@ -102,7 +105,8 @@ def _stat(backend: Backend, backup: models.Backups, stored: StoredObject | None)
     if storage_class(stored.storage_class).is_cold:
         where = "a vault" if stored.storage_class == VAULT else stored.storage_class
         return CheckResult(backup, Verdict.COLD, f"in {where}")
-    return CheckResult(backup, Verdict.STORED)
+    detail = "the access key may not read it: only its size was compared" if is_unread else ""
+    return CheckResult(backup, Verdict.STORED, detail)
 
 
 def with_index_problems(session: Session, found: Sequence[CheckResult]) -> Iterator[CheckResult]:
@@ -153,6 +157,8 @@ def _index_problem(home: Backend, within: str, backup: models.Backups) -> str:
         stored = home.stat(index_key(within + backup.stored_filename))
     except (NotFoundError, ContainerNotFoundError):
         return NO_INDEX
+    except UnreadableError:
+        return ""  # it is there, and the access keys may not read it
     except UsageError as exc:
         return f"it can have no index: {exc}"
     description = sanitized(stored.metadata)

@@ -11,15 +11,15 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from bakthat import models
-from bakthat.backends.base import Backend, StoredObject, check_key
+from bakthat.backends.base import Backend, StoredObject, UnreadableError, check_key
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import (
     BakthatError,
     ContainerNotFoundError,
+    CredentialsError,
     NotFoundError,
     StorageError,
     UnreachableError,
@@ -28,9 +28,16 @@ from bakthat.errors import (
 from bakthat.format import names
 from bakthat.format.description import sanitized
 from bakthat.operations.sync.indexes import make_indexes
+from bakthat.operations.sync.known import (
+    UNREAD,
+    Known,
+    may_be_the_same,
+    may_have_index,
+    update_entry,
+)
 from bakthat.operations.sync.report import Action, Change, ContainerSync, SyncReport, warn_of
 from bakthat.passwords import may_ask
-from bakthat.policy.outcome import DELETED, GONE, with_deletion
+from bakthat.policy.outcome import GONE, with_deletion
 from bakthat.session.chains import NeededKeys
 from bakthat.session.cold import Wait
 from bakthat.session.container import (
@@ -43,7 +50,6 @@ from bakthat.session.entries import (
     add_index_facts,
     entry_of,
     is_value,
-    merged_metadata,
     value_entry,
 )
 from bakthat.session.indexes.cache import forget_index
@@ -144,7 +150,7 @@ def _sync_container(
         if destination == "glacier":
             comparison.run_vault(wait)
         else:
-            comparison.run(comparison.backend.ls(session.shared_prefix))
+            comparison.run()
     except ContainerNotFoundError:
         is_selected = session.destination == destination
         if is_selected or any(not each.is_deleted for each in comparison.known.values()):
@@ -157,26 +163,6 @@ def _sync_container(
     if not result.is_pending:
         warn_of(result)
     return result
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What the catalog had about an object before the storage was listed."""
-
-    size: int
-    is_deleted: bool
-    is_damaged: bool
-    """Whether its metadata cannot be read."""
-    is_described_value: bool
-    etag: object
-
-    def agrees(self, stored: StoredObject) -> bool:
-        if self.is_deleted or self.is_damaged or stored.size not in (self.size, -1):
-            return False
-        if not self.is_described_value:
-            return True
-        # A value may be replaced by another one of the same size.
-        return bool(self.etag) and self.etag == stored.extra.get("etag")
 
 
 class _Comparison:
@@ -194,17 +180,28 @@ class _Comparison:
         # Read before the storage is listed: a backup stored meanwhile must not seem to be gone.
         self.known = self._read_known()
         self.failures: dict[str, BakthatError] = {}
+        self.may_read = True
+        """Whether no object was found yet that the access keys may not read."""
         self.steps = self.total = 0
 
-    def run(self, listing: Iterable[StoredObject]) -> None:
-        """Compare with *listing*, the complete listing of the container below the prefix."""
-        candidates, seen = self._compare(listing)
+    def run(self) -> None:
+        """Compare with the complete listing of the container below the prefix of all hosts.
+
+        Where the access keys may not list that, with the listing below the prefix of this host.
+        """
+        prefix, own = self.session.shared_prefix, self.session.prefix
+        try:
+            candidates, seen = self._compare(self.backend.ls(prefix))
+        except CredentialsError:
+            if prefix == own:
+                raise
+            candidates, seen = self._compare(self.backend.ls(own))
+            log.info("Only what is below %s is looked at: no other may be listed", printable(own))
+            prefix = own
         missing = [
             key
             for key, known in self.known.items()
-            if not known.is_deleted
-            and key not in seen
-            and key.startswith(self.session.shared_prefix)
+            if not known.is_deleted and key not in seen and key.startswith(prefix)
         ]
         self._refuse_if_empty(len(missing))
         self.total = len(candidates) + len(missing)
@@ -247,14 +244,15 @@ class _Comparison:
             and max(each.backup_date, each.last_updated) < made_at - VAULT_LAG
         )
 
-    def _read_known(self) -> dict[str, _Known]:
+    def _read_known(self) -> dict[str, Known]:
         with models.catalog(self.session.catalog):
             return {
-                row.stored_filename: _Known(
+                row.stored_filename: Known(
                     row.size,
                     row.is_deleted,
                     not row.metadata,
                     row.is_key_value and "format" in row.metadata,
+                    UNREAD in row.metadata,
                     row.metadata.get("etag"),
                 )
                 for row in models.Backups.within(self.containers).iterator()
@@ -307,12 +305,15 @@ class _Comparison:
                 entries.append(entry)
             with self._catalog():
                 for entry in entries:
+                    self.result.unread += UNREAD in entry.metadata
                     self._merge(entry)
 
     def _described(self, stored: StoredObject) -> tuple[StoredObject | None, StoredObject | None]:
         """Return *stored* with its self-description, and its index; None for what is not found."""
-        found = stored if stored.metadata is not None else self._stat_or_none(stored.key)
-        if found is None or not _may_have_index(found):
+        found: StoredObject | None = stored
+        if stored.metadata is None and self.may_read:
+            found = self._stat_or_none(stored.key)
+        if found is None or found.metadata is None or not may_have_index(found):
             return found, None
         home, key = home_of_index(self.session, self.backend, stored.key)
         try:
@@ -325,6 +326,9 @@ class _Comparison:
         """Return the object *key*; None when it is missing, or when this request failed."""
         try:
             return self.backend.stat(key)
+        except UnreadableError as exc:
+            self.may_read = False  # so the others are not asked for
+            return exc.stored
         except NotFoundError:
             return None
         except (ContainerNotFoundError, UnreachableError):
@@ -352,7 +356,12 @@ class _Comparison:
         except UsageError as exc:
             log.debug("%s cannot be a backup: %s", printable(key), exc)
             return None
-        return None if parsed is None else entry_of(self.backend, stored, parsed)
+        if parsed is None:
+            return None
+        entry = entry_of(self.backend, stored, parsed)
+        if stored.metadata is None:
+            entry.metadata[UNREAD] = True
+        return entry
 
     def _merge(self, entry: models.Backups) -> None:
         """Merge one entry into the catalog; called within a transaction."""
@@ -362,7 +371,7 @@ class _Comparison:
             self._change(Action.ADOPTED, entry)
             return
         is_here = (found.backend, found.backend_hash) in self.containers
-        if not (is_here or found.is_deleted or _may_be_the_same(found, entry)):
+        if not (is_here or found.is_deleted or may_be_the_same(found, entry)):
             self.result.changes.append(Change(Action.NAME_TAKEN, entry))
             self.result.elsewhere.add(container_of(found))
             return
@@ -371,7 +380,7 @@ class _Comparison:
         else:
             action = Action.REVIVED if found.is_deleted else Action.UPDATED
         before = found.as_dict()
-        _update_entry(found, entry, is_here=is_here)
+        update_entry(found, entry, is_here=is_here)
         if found.as_dict() == before:
             self.result.unchanged += 1
             return
@@ -444,46 +453,3 @@ class _Comparison:
                 listed,
                 printable(self.backend.container),
             )
-
-
-def _update_entry(found: models.Backups, entry: models.Backups, *, is_here: bool) -> None:
-    """Update the entry *found* from *entry*, which describes the stored object."""
-    if not (is_here or _may_be_the_same(found, entry)):
-        for column, value in entry.as_dict().items():
-            setattr(found, column, value)
-        found.metadata["adopted"] = int(time.time())
-        return
-    found.is_deleted = False
-    found.metadata = {key: each for key, each in found.metadata.items() if key != DELETED}
-    if not is_here:
-        found.backend_hash = entry.backend_hash
-    if entry.size >= 0:
-        found.size = entry.size
-    if entry.is_key_value:
-        kept = {"adopted": found.metadata["adopted"]} if "adopted" in found.metadata else {}
-        found.metadata = {**entry.metadata, **kept}
-        found.filename, found.backup_date = entry.filename, entry.backup_date
-    elif "format" in entry.metadata or not found.metadata:
-        found.metadata = merged_metadata(found, entry)
-
-
-def _may_have_index(stored: StoredObject) -> bool:
-    """Return whether an object has an index that is worth a request.
-
-    Each increment has one, and its index says what it needs, also where its own self-description
-    was lost.
-    """
-    description = sanitized(stored.metadata)
-    parsed = names.parse_stored_name(stored.key.rpartition("/")[2])
-    is_increment = parsed is not None and parsed.is_increment
-    return "index" in description or (is_increment and "needs" not in description)
-
-
-def _may_be_the_same(found: models.Backups, entry: models.Backups) -> bool:
-    """Return whether an entry of another container may belong to this container after all.
-
-    0.6.0 put the access key into the hash of the container. After a change of keys the hashes of
-    its entries no longer match.
-    """
-    is_legacy = not {"format", "adopted"} & set(found.metadata)
-    return is_legacy and found.backend == entry.backend and found.size == entry.size

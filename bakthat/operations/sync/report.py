@@ -94,6 +94,8 @@ class ContainerSync:
     unchanged: int = 0
     foreign: int = 0
     """The number of objects that are not bakthat's or have another prefix. sync ignores them."""
+    unread: int = 0
+    """The number of objects of which only name and size are known, as they may not be read."""
     elsewhere: set[str] = field(default_factory=set)
     """The containers in which the catalog lists objects of this one; "" for an unknown one."""
     is_pending: bool = False
@@ -107,6 +109,7 @@ class ContainerSync:
             "changed": len(self.changes),
             "unchanged": self.unchanged,
             "foreign": self.foreign,
+            "unread": self.unread,
             "pending": self.is_pending,
         }
 
@@ -189,6 +192,14 @@ def warn_of(result: ContainerSync) -> None:
     """Warn of objects of a container that cannot be listed, and of those that cannot be used."""
     _warn_of_taken_names(result)
     _warn_of_unknown_formats(result)
+    if result.unread:
+        log.warning(
+            "the access key may not read %d objects of %s %s: they are listed by name and size "
+            "alone, until bakthat sync runs with one that may",
+            result.unread,
+            result.backend,
+            printable(result.container),
+        )
 
 
 def _warn_of_taken_names(result: ContainerSync) -> None:

@@ -1,0 +1,1 @@
+"""The commands about the storage itself: who may do what there, and what stays."""

@@ -1,0 +1,1 @@
+"""Backups with the access keys of the roles, whose printed policies a proxy enforces."""
