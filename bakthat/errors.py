@@ -184,13 +184,21 @@ class LockedObjectError(StorageError):
     """The object cannot be deleted, whoever asks: it is locked, or on hold."""
 
     def __init__(
-        self, message: str, *, hint: str = "", until: float | None = None, is_held: bool = False
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        until: float | None = None,
+        is_held: bool = False,
+        why: str = "locked",
     ) -> None:
         super().__init__(message, hint=hint)
         self.until = until
         """When the lock ends, in epoch seconds UTC; None when that is not known, or without one."""
         self.is_held = is_held
         """Whether it is on hold, which ends only when it is released."""
+        self.why = why
+        """What keeps it, such as "locked until 2026-12-24 18:00 UTC" or "on hold (lawsuit)"."""
 
 
 class NotReadyError(StorageError):

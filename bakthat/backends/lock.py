@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from bakthat.errors import LockedObjectError
 from bakthat.policy.object_lock.rule import COMPLIANCE
 
 
@@ -28,3 +30,23 @@ class Lock:
             return True
         is_as_strict = self.mode == COMPLIANCE or other.mode == self.mode
         return self.until is not None and self.until >= other.until and is_as_strict
+
+
+def locked_error(name: str, lock: Lock, reason: str = "") -> LockedObjectError:
+    """Return the error of a deletion that *lock* prevents.
+
+    *name* is that of the object, for the message; *reason* is why it is on hold, where it is known.
+    """
+    if lock.is_held:
+        why = f"on hold ({reason})" if reason else "on hold"
+        return LockedObjectError(
+            f"{name} is {why}", hint="bakthat release ends the hold", is_held=True, why=why
+        )
+    assert lock.until is not None
+    why = f"locked until {datetime.fromtimestamp(lock.until, UTC):%Y-%m-%d %H:%M} UTC"
+    return LockedObjectError(
+        f"{name} is {why}",
+        hint="delete it after that; until then, its storage deletes it for nobody",
+        until=lock.until,
+        why=why,
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from bakthat.backends.base import Backend
 from bakthat.backends.lock import Lock
+from bakthat.errors import LockedObjectError
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,13 @@ class LockingStorage(Backend, Protocol):
 
     def lock_of(self, key: str) -> Lock:
         """Return the lock of *key*, as far as the storage tells it. Raises NotFoundError."""
+
+    def locked(self, keys: Collection[str]) -> Mapping[str, LockedObjectError]:
+        """Return an error for each of *keys* that cannot be deleted now, as far as that is seen.
+
+        A key is locked when any version of it is. One that is not stored is not locked; neither is
+        any where the container has no locks. By the clock of the storage. Raises StorageError.
+        """
 
     def extend_lock(self, key: str, lock: Lock) -> None:
         """Let the retention of *key* last at least as long as that of *lock*, in its mode.

@@ -1,6 +1,7 @@
 """What surrounds the deletion of backups: its checks, and its record in the catalog.
 
-Checked are the charge for minimum days, unknown archives, and whether the catalog can be written.
+Checked are locks, unknown archives, the charge for minimum days, and whether the catalog can be
+written.
 """
 
 from __future__ import annotations
@@ -13,20 +14,25 @@ from pathlib import Path
 
 from bakthat import models
 from bakthat.backends.base import Backend, ColdStorage, StoredObject
+from bakthat.backends.lock import Lock, locked_error
+from bakthat.backends.protection import LockingStorage
 from bakthat.database.address import Location
 from bakthat.errors import (
     BakthatError,
     CatalogError,
     ContainerNotFoundError,
+    LockedObjectError,
     NotFoundError,
     StorageError,
     UsageError,
 )
 from bakthat.format.names import index_key
+from bakthat.policy.object_lock.rule import COMPLIANCE
 from bakthat.policy.storage_classes import LONGEST_MINIMUM_DAYS, VAULT, days_left, storage_class
 from bakthat.session.container import check_mounted
 from bakthat.session.indexes.cache import forget_index
 from bakthat.session.indexes.home import home_of_indexes
+from bakthat.session.locks.retention import known_lock
 from bakthat.session.session import Session
 from bakthat.session.stat import stat_by_listing
 from bakthat.system.text import printable
@@ -38,17 +44,56 @@ UNMARKED = "bakthat sync then brings the catalog up to date, bakthat cleanup rem
 
 
 def check_before_deleting(
-    backend: Backend, backups: Sequence[models.Backups]
-) -> dict[str, NotFoundError]:
-    """Warn about each backup whose class is charged for more days than it has been stored.
+    backend: Backend, backups: Sequence[models.Backups], *, trusts_catalog: bool = False
+) -> dict[str, StorageError]:
+    """Return an error, by stored filename, for each backup that cannot be deleted now.
 
-    A storage class that cannot be looked up does not prevent the deletion. Returns an error, by
-    stored filename, for each backup whose archive id in the vault is not known here. The caller
-    must not mark such a backup as deleted: the archive would stay, and cost money.
+    That is one whose archive id in the vault is not known here, for which the caller must not mark
+    it as deleted: the archive would stay, and cost money. And one that is locked or on hold, it or
+    its index: LockedObjectError. With *trusts_catalog*, the storage is not asked for locks that
+    the catalog knows to hold, and that nobody can shorten.
+
+    Warns about each of the others whose class is charged for more days than it has been stored.
+    A storage class that cannot be looked up does not prevent the deletion. Raises StorageError when
+    the locks cannot be looked up.
     """
-    unknown = _unknown_archives(backend, backups)
-    _warn_of_minimum(backend, [each for each in backups if each.stored_filename not in unknown])
-    return unknown
+    errors: dict[str, StorageError] = {**_unknown_archives(backend, backups)}
+    known = [each for each in backups if each.stored_filename not in errors]
+    errors |= _locked(backend, known, trusts_catalog=trusts_catalog)
+    _warn_of_minimum(backend, [each for each in known if each.stored_filename not in errors])
+    return errors
+
+
+def _locked(
+    backend: Backend, backups: Sequence[models.Backups], *, trusts_catalog: bool
+) -> dict[str, LockedObjectError]:
+    """Return an error for each backup that is locked or on hold, it or its index."""
+    if not isinstance(backend, LockingStorage):
+        return {}
+    errors: dict[str, LockedObjectError] = {}
+    unsure: dict[str, list[str]] = {}
+    now = time.time()
+    for each in backups:
+        lock = known_lock(each)
+        if trusts_catalog and lock.mode == COMPLIANCE and lock.holds_at(now):
+            errors[each.stored_filename] = _locked_error(each, lock)
+        else:
+            archive = each.stored_filename
+            unsure[archive] = [archive] if each.is_key_value else [archive, index_key(archive)]
+    locked = backend.locked([key for keys in unsure.values() for key in keys])
+    for each in backups if locked else ():
+        found = [locked[key] for key in unsure.get(each.stored_filename, ()) if key in locked]
+        if found:
+            until = max((one.until for one in found if one.until is not None), default=None)
+            lock = Lock(until, "", any(one.is_held for one in found))
+            errors[each.stored_filename] = _locked_error(each, lock)
+    return errors
+
+
+def _locked_error(backup: models.Backups, lock: Lock) -> LockedObjectError:
+    hold = backup.metadata.get("hold")
+    reason = str(hold.get("reason") or "") if isinstance(hold, Mapping) else ""
+    return locked_error(printable(backup.stored_filename), lock, printable(reason))
 
 
 def check_recordable(session: Session, backend: Backend, backup: models.Backups) -> None:

@@ -56,7 +56,8 @@ def test_each_batch_carries_the_old_checksum_and_the_new(
     gone = put(backend, "my.1", "my.&<\N{SNOWMAN}")
     monkeypatch.setattr(URLLib3Session, "send", send)
     backend.delete_many(gone)
-    (request,) = sent
+    asked, request = sent
+    assert asked.url.endswith("?versioning")
     digest = base64.b64encode(hashlib.md5(request.body, usedforsecurity=False).digest())
     assert request.headers["Content-MD5"] in (digest, digest.decode())
     assert "x-amz-checksum-crc32" in request.headers

@@ -100,6 +100,7 @@ LAYERS: dict[str, list[str]] = {
         "features policies",
         "client",
         "locks versions",
+        "deletion",
         "download examination thaw upload",
         "backend proof",
         "probes",

@@ -100,8 +100,10 @@ def test_a_deletion_looks_for_increments_and_at_its_object_once(
     requests(moto_proxy, conf)
     bakthat.delete("small", conf=conf)
     # The first one looks for increments that another machine made from it, and the last one removes
-    # the index; a backup of an earlier version has neither.
+    # the index; a backup of an earlier version has neither. The second one asks whether the bucket
+    # keeps versions.
     assert requests(moto_proxy, conf) == [
+        "GET bucket",
         "GET bucket",
         LOOK_FOR_KEY,
         "DELETE key",

@@ -26,22 +26,24 @@ from bakthat.backends.base import (
 from bakthat.backends.lock import Lock
 from bakthat.backends.protection import Version
 from bakthat.backends.s3.client import S3Client, S3Settings, listed_object
+from bakthat.backends.s3.deletion import BATCH_SIZE, BucketDeletion
 from bakthat.backends.s3.download import open_object
 from bakthat.backends.s3.features import has_equal_parts
 from bakthat.backends.s3.locks import BucketLocks
 from bakthat.backends.s3.thaw import listed_status_of, request_thaw, thaw_status_of
 from bakthat.backends.s3.upload import METADATA_KEY, S3Upload, describe
-from bakthat.backends.s3.versions import has_versions, list_versions
+from bakthat.backends.s3.versions import list_versions
 from bakthat.errors import (
     BakthatError,
-    ContainerNotFoundError,
     CredentialsError,
+    LockedObjectError,
     NotFoundError,
     StorageError,
     UnreachableError,
     UsageError,
 )
 from bakthat.format.names import is_index_key
+from bakthat.policy.defaults import KEEP_VERSIONS
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +79,7 @@ class S3Backend(BakthatBackend):
     """
 
     name = "s3"
-    batch_size = 1000
-    """By https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html."""
+    batch_size = BATCH_SIZE
 
     def __init__(self, conf: Mapping[str, Any], *, settings: S3Settings | None = None) -> None:
         super().__init__(conf)
@@ -87,7 +88,12 @@ class S3Backend(BakthatBackend):
         self.page_size = self._settings.page_size
         self._client = S3Client(self._settings)
         self._locks = BucketLocks(self._client)
-        self._has_versions: bool | None = None
+        self._deletion = BucketDeletion(
+            self._client,
+            self._locks,
+            keeps_versions=conf.get("versions") == KEEP_VERSIONS,
+            page_size=self.page_size,
+        )
 
     @staticmethod
     def settings_of(conf: Mapping[str, Any]) -> S3Settings:
@@ -113,7 +119,7 @@ class S3Backend(BakthatBackend):
         if self.conf.get("object_lock"):
             where["ObjectLockEnabledForBucket"] = True
         self._locks.forget()
-        self._has_versions = None
+        self._deletion.forget()
         try:
             self._client.call("create_bucket", **where)
         except StorageError as exc:
@@ -253,6 +259,10 @@ class S3Backend(BakthatBackend):
         check_key(key)
         return self._locks.look(key) or Lock()
 
+    def locked(self, keys: Collection[str]) -> Mapping[str, LockedObjectError]:
+        """Return an error for each locked key; see :class:`~.protection.LockingStorage`."""
+        return self._deletion.locked(keys)
+
     def extend_lock(self, key: str, lock: Lock) -> None:
         """Let the retention of *key* last longer; see :class:`~.protection.LockingStorage`."""
         check_key(key)
@@ -265,9 +275,7 @@ class S3Backend(BakthatBackend):
 
     def has_versions(self) -> bool:
         """Return whether the bucket keeps versions; see :class:`~.protection.VersionedStorage`."""
-        if self._has_versions is None:
-            self._has_versions = has_versions(self._client)
-        return self._has_versions
+        return self._deletion.has_versions()
 
     def versions(self, prefix: str = "") -> Iterator[Version]:
         """Yield versions and delete markers; see :class:`~.protection.VersionedStorage`."""
@@ -299,39 +307,20 @@ class S3Backend(BakthatBackend):
                 yield listed_object(found)
 
     def delete(self, key: str) -> None:
-        """Remove *key*. A missing key is not an error."""
+        """Remove *key* with all its versions. A missing key is not an error.
+
+        Raises LockedObjectError when one of them is locked; then all of them stay.
+        """
         check_key(key)
-        try:
-            self._client.call("delete_object", key=key)
-        except NotFoundError:
-            return
+        for error in self._deletion.delete([key], one_by_one=True).values():
+            raise error from error.__cause__
 
     def delete_many(self, keys: Sequence[str]) -> Mapping[str, BakthatError]:
         """Remove *keys*, a thousand in one request; see :class:`.base.Backend`.
 
         Raises also CredentialsError, when the storage refuses a whole request.
         """
-        fitting = [key for key in keys if _fits_a_batch(key)]
-        confirmed: set[str] = set()
-        for start in range(0, len(fitting), self.batch_size):
-            confirmed |= self._delete_batch(fitting[start : start + self.batch_size])
-        # The others one by one: some succeed this time, and each failure gets its own error.
-        return super().delete_many([key for key in keys if key not in confirmed])
-
-    def _delete_batch(self, keys: Sequence[str]) -> set[str]:
-        """Return those of *keys* that the storage reports as removed; none if it has no batches."""
-        objects = [{"Key": key} for key in keys]
-        try:
-            answer = self._client.call("delete_objects", Delete={"Objects": objects})
-        except (ContainerNotFoundError, CredentialsError):
-            raise
-        except StorageError as exc:
-            status, code = answer_of(exc)
-            if not (400 <= status < 500 or status == HTTPStatus.NOT_IMPLEMENTED):
-                raise
-            log.debug("bucket %r deletes no batches: %s %s", self.container, status, code)
-            return set()
-        return {removed["Key"] for removed in answer.get("Deleted", ())}
+        return self._deletion.delete(keys)
 
     def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
         """Yield every multipart upload that was neither completed nor aborted."""
@@ -378,12 +367,3 @@ class S3Backend(BakthatBackend):
         if self.conf.get("storage_class"):
             return str(self.conf["storage_class"])
         return "REDUCED_REDUNDANCY" if self.conf.get("s3_reduced_redundancy") else None
-
-
-def _fits_a_batch(key: str) -> bool:
-    try:
-        check_key(key)
-    except UsageError:
-        return False
-    # XML cannot hold most control characters, and parsers may confuse the others.
-    return key.isprintable()

@@ -30,6 +30,7 @@ from bakthat.errors import (
     ConfigError,
     ContainerNotFoundError,
     CredentialsError,
+    LockedObjectError,
     NotFoundError,
     NotReadyError,
     StorageError,
@@ -338,9 +339,9 @@ class S3Client(AwsClient):
                 f"{bucket} refused: {answer}", hint="set the clock of this machine"
             )
         if _LOCKED.search(f"{code} {message}") and exc.operation_name.startswith("Delete"):
-            return StorageError(
+            return LockedObjectError(
                 f"{key!r} in {bucket} is locked: {answer}",
-                hint="wait until its retention ends, or remove its legal hold",
+                hint="wait until its retention ends, or release its hold with bakthat release",
             )
         if status == 507 or _FULL.search(f"{code} {message}"):
             return StorageError(

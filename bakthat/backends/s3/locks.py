@@ -8,17 +8,18 @@ for uploads, and overwrites the object.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
+from bakthat.backends.aws.answers import time_of
 from bakthat.backends.aws.client import answer_of
 from bakthat.backends.lock import Lock
 from bakthat.backends.s3.client import S3Client
 from bakthat.errors import (
     CredentialsError,
-    LockedObjectError,
     NotFoundError,
     StorageError,
     UnreachableError,
@@ -64,13 +65,22 @@ class BucketLocks:
 
         Raises NotFoundError.
         """
+        return self.look_at(key, version_id)[0]
+
+    def look_at(self, key: str, version_id: str | None = None) -> tuple[Lock | None, float]:
+        """Return what :meth:`look` does, and the time by the clock of the storage.
+
+        The time is in epoch seconds UTC; it is this machine's where the storage does not say it.
+        """
         which: dict[str, Any] = {} if version_id is None else {"VersionId": version_id}
+        found, now = None, time.time()
         try:
-            found = lock_in(self._client.call("head_object", key=key, **which))
+            answer = self._client.call("head_object", key=key, **which)
+            found, now = lock_in(answer), time_of(answer)
         except CredentialsError:
-            found = None
+            pass
         # S3 leaves the headers out for access keys that may not see them.
-        return found or self._retention_of(key, which)
+        return found or self._retention_of(key, which), now
 
     def _retention_of(self, key: str, which: Mapping[str, Any]) -> Lock | None:
         try:
@@ -123,19 +133,4 @@ def _lock(mode: object, until: datetime | None, hold: str) -> Lock:
         until.timestamp() if until is not None else None,
         str(mode or "").lower() if until is not None else "",
         hold.upper() == "ON",
-    )
-
-
-def locked_error(key: str, lock: Lock) -> LockedObjectError:
-    """Return the error of a deletion that *lock* prevents."""
-    if lock.is_held:
-        return LockedObjectError(
-            f"{key!r} is on hold", hint="bakthat release ends the hold", is_held=True
-        )
-    assert lock.until is not None
-    until = datetime.fromtimestamp(lock.until, UTC)
-    return LockedObjectError(
-        f"{key!r} is locked until {until:%Y-%m-%d %H:%M} UTC",
-        hint="delete it after that; nobody can before",
-        until=lock.until,
     )

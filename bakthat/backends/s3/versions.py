@@ -11,9 +11,13 @@ from typing import Any
 from bakthat.backends.aws.client import answer_of
 from bakthat.backends.protection import Version
 from bakthat.backends.s3.client import S3Client
-from bakthat.errors import StorageError
+from bakthat.errors import ContainerNotFoundError, StorageError
 
-_UNKNOWN_THERE = frozenset({HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
+_UNKNOWN_THERE = frozenset(
+    {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}
+)
+_OF_LISTING = ("IsTruncated", "MaxKeys", "Versions", "DeleteMarkers")
+"""Members of which a page of a listing has one at least, whatever the service leaves out."""
 
 
 def has_versions(client: S3Client) -> bool:
@@ -21,7 +25,9 @@ def has_versions(client: S3Client) -> bool:
     try:
         answer = client.call("get_bucket_versioning")
     except StorageError as exc:
-        if answer_of(exc)[0] in _UNKNOWN_THERE:
+        status, code = answer_of(exc)
+        is_missing = isinstance(exc, ContainerNotFoundError) and code in ("NoSuchBucket", "404")
+        if status in _UNKNOWN_THERE and not is_missing:
             return False
         raise
     return answer.get("Status") in ("Enabled", "Suspended")
@@ -35,12 +41,24 @@ def list_versions(client: S3Client, prefix: str, *, page_size: int) -> Iterator[
         yield from sorted(of_key, key=lambda each: (not each.is_latest, -each.last_modified))
 
 
+def list_versions_of(client: S3Client, key: str, *, page_size: int) -> Iterator[Version]:
+    """Yield the versions and delete markers of one key, the newest first."""
+    for each in list_versions(client, key, page_size=page_size):
+        if each.key.encode() > key.encode():
+            return  # by the order of the listing, the others are behind it
+        if each.key == key:
+            yield each
+
+
 def _listed(client: S3Client, prefix: str, page_size: int) -> Iterator[Version]:
     """Yield versions and markers ordered by key, as far as the storage orders each page."""
     pages = client.pages(
         "list_object_versions", Prefix=prefix, PaginationConfig={"PageSize": page_size}
     )
     for page in pages:
+        if page.keys().isdisjoint(_OF_LISTING):
+            # To botocore, an empty body is an empty page and the end of the listing.
+            client.answer_member(page, "Name")
         found = [_version(each, is_marker=False) for each in page.get("Versions", ())]
         found += [_version(each, is_marker=True) for each in page.get("DeleteMarkers", ())]
         yield from sorted(found, key=attrgetter("key"))
