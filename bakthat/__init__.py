@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from bakthat.operations.delete import delete
     from bakthat.operations.doctor.operation import doctor
+    from bakthat.operations.hold import hold, release
     from bakthat.operations.listing import ls, show
     from bakthat.operations.report.operation import report
     from bakthat.operations.restore.operation import restore, thaw_status
@@ -61,10 +62,12 @@ __all__ = [
     "drill",
     "events",
     "find",
+    "hold",
     "ls",
     "open_backup",
     "open_file",
     "preview_backup",
+    "release",
     "report",
     "restore",
     "restore_glacier_inventory",
@@ -98,10 +101,12 @@ _HOMES = {
     "drill": "bakthat.drills",
     "events": "bakthat.hooks",
     "find": "bakthat.operations.browse.find",
+    "hold": "bakthat.operations.hold",
     "ls": "bakthat.operations.listing",
     "open_backup": "bakthat.operations.backup.open_backup",
     "open_file": "bakthat.operations.browse.open_file",
     "preview_backup": "bakthat.operations.backup.preview",
+    "release": "bakthat.operations.hold",
     "report": "bakthat.operations.report.operation",
     "restore": "bakthat.operations.restore.operation",
     "restore_glacier_inventory": "bakthat.operations.cold",

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 else:
     from events import Events as EventsLibrary
 
-OPERATIONS = ("backup", "restore", "drill", "delete", "delete_older_than", "rotate_backups")
+OPERATIONS = (
+    "backup",
+    "restore",
+    "drill",
+    "hold",
+    "release",
+    "delete",
+    "delete_older_than",
+    "rotate_backups",
+)
 RUN = "run"
 """A job, which runs several operations."""
 EVENT_NAMES = (
@@ -98,6 +107,10 @@ class Events(EventsLibrary):
     on_restore: EventSlot[[str, Backups]]
     before_drill: EventSlot[[str]]
     on_drill: EventSlot[[str, Backups]]
+    before_hold: EventSlot[[str]]
+    on_hold: EventSlot[[str, Backups]]
+    before_release: EventSlot[[str]]
+    on_release: EventSlot[[str, Backups]]
     before_delete: EventSlot[[str]]
     on_delete: EventSlot[[str, Backups]]
     before_delete_older_than: EventSlot[[str]]

@@ -459,6 +459,13 @@ def add_metadata(backup: Backups, values: Mapping[str, Any]) -> None:
         backup.save(only=["metadata"])
 
 
+def drop_metadata(backup: Backups, key: str) -> None:
+    """Remove *key* from the metadata of a recorded backup."""
+    current = Backups.get_or_none(Backups.stored_filename == backup.stored_filename) or backup
+    backup.metadata = {name: value for name, value in current.metadata.items() if name != key}
+    backup.save(only=["metadata"])
+
+
 def _prepare(database: CatalogDatabase) -> None:
     """Refuse a newer catalog; create or upgrade the tables of one that can be written."""
     version = database.schema_version()

@@ -37,7 +37,8 @@ _BACKUP = {
     "is_deleted": "whether it was deleted",
     "last_updated": "when the catalog's entry last changed",
     "metadata": "what else is known: client (the host), source, files, bytes, warning_count, "
-    "suspicious (true where the size of a stream is) and so on",
+    "suspicious (true where the size of a stream is), lock (mode, and until when it was last known "
+    "to be locked), hold (reason and date) and so on",
 }
 _ENTRY = {
     "path": "the path in the backup",
@@ -67,9 +68,12 @@ _THAW = {
 MESSAGES = (
     Message(
         "backup",
-        ("backup", "run", "restore", "drill", "delete", "delete_older_than", "rotate_backups"),
-        "a backup that was stored, restored, drilled or deleted. A dry run of delete_older_than or "
-        "rotate_backups has one for each backup of the set.",
+        (
+            *("backup", "run", "restore", "drill", "hold", "release"),
+            *("delete", "delete_older_than", "rotate_backups"),
+        ),
+        "a backup that was stored, restored, drilled, put on hold, released or deleted. A dry run "
+        "of delete_older_than or rotate_backups has one for each backup of the set.",
         {
             **_BACKUP,
             "[keep]": "in a dry run: whether it would be kept",
@@ -86,6 +90,7 @@ MESSAGES = (
             "needs": "the stored filenames that a restore reads besides it, the full first",
             "needed_by": "the stored filenames of the increments that need it",
             "frees": "bytes that its deletion would free; 0 while others need it",
+            "held_by": "the stored filenames of those of them that are on hold",
         },
     ),
     Message(

@@ -25,6 +25,7 @@ from bakthat.cli.commands import restore
 from bakthat.cli.commands import show
 from bakthat.cli.commands import retention
 from bakthat.cli.commands import browse
+from bakthat.cli.commands.storage import hold
 from bakthat.cli.commands import upkeep
 from bakthat.cli.commands import cold
 from bakthat.cli.commands import configuration
@@ -43,6 +44,7 @@ SUBJECTS = (
     status,
     retention,
     browse,
+    hold,
     upkeep,
     cold,
     configuration,

@@ -19,6 +19,7 @@ from bakthat.operations.facts import DRILL
 from bakthat.operations.sources.expected import set_name
 from bakthat.operations.sources.files import BackupSource
 from bakthat.operations.sources.servers import open_server
+from bakthat.session.locks.retention import check_rule
 from bakthat.session.session import Session
 from bakthat.session.sets import BackupSet
 
@@ -40,6 +41,7 @@ def preview(session: Session, loaded: LoadedProfile, job: Job, report: JobReport
 def _look_at(session: Session, job: Job, source: JobSource) -> None:
     """Raise what a backup of the source would raise at its beginning."""
     join_tags((*job.tags, *source.tags))
+    check_rule(session)
     backend = session.backend(session.destination)
     if source.path and not source.is_url:
         found = BackupSource.find(source.path, source.name, compress=session.profile.compress)

@@ -13,6 +13,8 @@ from bakthat.conf import DEFAULT_PROFILE
 from bakthat.format.description import join_tags
 from bakthat.session.chains import is_needed_by, may_be_of_one_set
 from bakthat.session.container import recognize_moved
+from bakthat.session.locks.holds import hold_of
+from bakthat.session.locks.retention import known_lock
 from bakthat.session.session import Session
 from bakthat.session.sets import divide, newest_first
 from bakthat.system import terminal, text
@@ -55,6 +57,8 @@ class Relations:
     """Stored filenames, the newest first."""
     frees: int
     """Bytes; 0 while others need it, and -1 where its size is not known."""
+    held_by: tuple[str, ...] = ()
+    """Those of :attr:`needed_by` that are on hold, so that it is too."""
 
     def as_dict(self, backup: models.Backups) -> dict[str, Any]:
         """Return the fields as plain values, and whether *backup*, whose they are, is one."""
@@ -63,6 +67,7 @@ class Relations:
             "needs": list(self.needs),
             "needed_by": list(self.needed_by),
             "frees": self.frees,
+            "held_by": list(self.held_by),
         }
 
 
@@ -106,7 +111,7 @@ def _relations(
 ) -> Relations:
     name, backend = backup.filename, backup.backend
     needing = {
-        each.stored_filename: each.date
+        each.stored_filename: each
         for date in (backup.date, None)
         for each in dependents.get((name, backend, date), ())
         if may_be_of_one_set(backup, each) and is_needed_by(backup, each)
@@ -116,8 +121,9 @@ def _relations(
         found = needed.get((name, backend, date), ())
         names = [each.stored_filename for each in found if may_be_of_one_set(backup, each)]
         needs += names or [time.strftime("%Y%m%d%H%M%S", time.gmtime(date))]
-    by_date = sorted(needing, key=lambda each: (needing[each], each), reverse=True)
-    return Relations(tuple(needs), tuple(by_date), 0 if needing else backup.size)
+    by_date = sorted(needing, key=lambda each: (needing[each].date, each), reverse=True)
+    held_by = tuple(each for each in by_date if hold_of(needing[each]) is not None)
+    return Relations(tuple(needs), tuple(by_date), 0 if needing else backup.size, held_by)
 
 
 def show(
@@ -132,8 +138,9 @@ def show(
 ) -> None:
     """Print what :func:`ls` returns, as a table on standard output.
 
-    The table has a column with the sources when a name has several, and one with notes when a
-    backup is incomplete or has a suspicious size. When an increment is among them, it has columns
+    The table has a column with the sources when a name has several, one with the locks when one
+    is locked, and one with notes when a backup is on hold, is incomplete or has a suspicious size.
+    When an increment is among them, it has columns
     with the kind of each, how many archives a restore of it needs besides it, and what its deletion
     would free.
     """
@@ -141,8 +148,12 @@ def show(
     has_increments = any(each.is_increment for each in found)
     related = relations(found, profile, config, conf=conf) if has_increments else ()
     sets = divide(found)
-    notes = [_note_of(each) for each in found]
-    has_notes = any(notes)
+    notes = [
+        _note_of(each, related[number].held_by if related else ())
+        for number, each in enumerate(found)
+    ]
+    locks = [_lock_of(each) for each in found]
+    has_notes, has_locks = any(notes), any(locks)
     has_sources = len({(each.name, each.host, each.backend) for each in sets}) < len(sets)
     rows = [
         (
@@ -151,6 +162,7 @@ def show(
             each.host,
             text.human_size(each.size),
             *(_needs_of(each, related[number]) if related else ()),
+            *((locks[number],) if has_locks else ()),
             *((notes[number],) if has_notes else ()),
             each.stored_filename,
             *((each.set_source,) if has_sources else ()),
@@ -159,6 +171,7 @@ def show(
         for number, each in enumerate(found)
     ]
     needs = ("KIND", "NEEDS", "FREES") if related else ()
+    lock = ("LOCKED UNTIL",) if has_locks else ()
     note = ("NOTE",) if has_notes else ()
     source = ("SOURCE",) if has_sources else ()
     header = (
@@ -167,6 +180,7 @@ def show(
         "HOST",
         "SIZE",
         *needs,
+        *lock,
         *note,
         "NAME",
         *source,
@@ -175,12 +189,26 @@ def show(
     terminal.print_table(header, rows, right=frozenset({3, 5} if related else {3}))
 
 
-def _note_of(backup: models.Backups) -> str:
-    """Return why *backup* may not be what is wanted back; "" for no reason."""
+def _note_of(backup: models.Backups, held_by: Sequence[str]) -> str:
+    """Return why *backup* may not be what is wanted back, and why it stays; "" for nothing."""
     # One of its warnings is about the suspicious size.
     is_incomplete = backup.warning_count > backup.is_suspicious
-    notes = {"suspicious size": backup.is_suspicious, "incomplete": is_incomplete}
+    hold = hold_of(backup)
+    notes = {
+        "suspicious size": backup.is_suspicious,
+        "incomplete": is_incomplete,
+        str(hold): hold is not None,
+        f"on hold: {text.enumerate_some(held_by, most=1)} needs it": hold is None and held_by,
+    }
     return ", ".join(note for note, is_true in notes.items() if is_true)
+
+
+def _lock_of(backup: models.Backups) -> str:
+    """Return until when *backup* is locked, as far as the catalog knows, and how; "" for not."""
+    lock = known_lock(backup)
+    if lock.until is None or not lock.holds_at(time.time()):
+        return ""
+    return f"{text.shown_minute(lock.until)} {lock.mode}".rstrip()
 
 
 def _needs_of(backup: models.Backups, related: Relations) -> tuple[str, str, str]:

@@ -2,8 +2,8 @@
 
 Both work on exactly one set: the backups of one name and one source, made by one host, in one
 container. A plan is complete before the first deletion; ``--dry-run`` shows it. The newest backup
-of a set always stays, and the newest whose size is not suspicious, and so does whatever the kept
-ones, running ones, and those that the catalog does not list need.
+of a set always stays, and the newest whose size is not suspicious, and those on hold, and so does
+whatever the kept ones, running ones, and those that the catalog does not list need.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from bakthat.policy.rotation import (
     NEWEST,
     NEWEST_OF_SOURCE,
     NEWEST_OF_USUAL_SIZE,
+    ON_HOLD,
     RECORDED_LAST,
     RUNNING,
     Decision,
@@ -50,6 +51,7 @@ from bakthat.session.deletion import (
     delete_indexes,
     record_deletion,
 )
+from bakthat.session.locks.holds import hold_of
 from bakthat.session.lookup import find_set, other_hosts
 from bakthat.session.session import Session, operation, result_log
 from bakthat.session.sets import BackupSet, id_of_source
@@ -63,6 +65,7 @@ _KEPT_WITHOUT_RULE: Mapping[tuple[str, ...], str] = {
     (NEWEST,): "it is the newest",
     (NEWEST_OF_SOURCE,): "it is the newest of its source",
     (NEWEST_OF_USUAL_SIZE,): "it is the newest of a usual size",
+    (ON_HOLD,): "it is on hold",
     (RECORDED_LAST,): "it was recorded last",
     (RUNNING,): "a running backup needs it",
 }
@@ -413,6 +416,9 @@ def _plan(
     usual = [not each.is_suspicious for each in found.backups]
     if any(usual):
         decisions = keep_also(decisions, usual.index(True), NEWEST_OF_USUAL_SIZE)
+    for position, backup in enumerate(found.backups):
+        if hold_of(backup) is not None:
+            decisions = keep_also(decisions, position, ON_HOLD)
     decided = decisions
     decisions, problem = keep_needed(session, found, decisions)
     planned = (

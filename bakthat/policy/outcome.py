@@ -26,8 +26,8 @@ class Outcome:
     container = ""
     """The bucket, vault or directory of the backup; "" in an entry that was only listed."""
     restore_warning_count: int | None = None
-    """The warnings of the restore, or of the skipped backup, that returned this entry; None for
-    any other operation."""
+    """The warnings of the restore, the skipped backup, the hold or the release that returned this
+    entry; None for any other operation."""
     is_skipped = False
     """Whether a backup returned this entry in place of a new one, since nothing has changed."""
 

@@ -47,6 +47,7 @@ NEWEST = "newest"
 NEWEST_OF_SOURCE = "newest of its source"
 NEWEST_OF_USUAL_SIZE = "newest of a usual size"
 RECORDED_LAST = "recorded last"
+ON_HOLD = "on hold"
 RUNNING = "needed by a running backup"
 NOT_NEEDED = "not needed by any rule"
 OLDER = "older"
@@ -210,9 +211,9 @@ class Decision:
     keep: bool
     reasons: tuple[str, ...]
     """For messages; at least one. "newest", "last 2 of 5", "daily 3 of 7" (1 is the latest),
-    "in the future", "recorded last", "newest of its source", "not older", "needed by a running
-    backup" and "needed by X and 4 more" (:mod:`bakthat.policy.levels`) keep a backup; one that is
-    not kept has only "not needed by any rule" or "older"."""
+    "in the future", "recorded last", "newest of its source", "on hold", "not older", "needed by a
+    running backup" and "needed by X and 4 more" (:mod:`bakthat.policy.levels`) keep a backup; one
+    that is not kept has only "not needed by any rule" or "older"."""
 
 
 _NOT_KEPT = Decision(False, (NOT_NEEDED,))
@@ -279,7 +280,8 @@ def keep_also(decisions: Sequence[Decision], position: int, reason: str) -> list
 
     RECORDED_LAST: after a clock was set back, a new backup has an old date and is not the newest by
     its date. NEWEST_OF_SOURCE: a backup that does not say what its source is may be of another one
-    than those that do. NEWEST_OF_USUAL_SIZE: newer ones may be of a dump that failed.
+    than those that do. NEWEST_OF_USUAL_SIZE: newer ones may be of a dump that failed. ON_HOLD: it
+    was put on hold.
     """
     return [
         Decision(True, (reason,)) if index == position and not decision.keep else decision

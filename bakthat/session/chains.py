@@ -210,6 +210,23 @@ def needed_backups(session: Session, backup: models.Backups) -> list[models.Back
     return found
 
 
+def all_needed(session: Session, backup: models.Backups) -> tuple[list[models.Backups], list[int]]:
+    """Return every stored backup that *backup* may need, and the dates of those that are missing.
+
+    The backups come from the catalog or the storage, the oldest first; the dates are in epoch
+    seconds UTC. Of an increment whose description was lost, these are all that are older. Raises
+    StorageError.
+    """
+    if not backup.is_increment:
+        return [], []
+    found = needs_within(backup, of_one_set(session, backup))
+    unlisted = sorted(set(backup.needs) - {each.date for each in found})
+    stored = {date: _stored_at(session, backup, date) for date in unlisted}
+    found += [each for of_date in stored.values() for each in of_date]
+    missing = [date for date, of_date in stored.items() if not of_date]
+    return sorted(found, key=lambda each: (each.date, each.stored_filename)), missing
+
+
 def _stored_at(session: Session, backup: models.Backups, date: int) -> list[models.Backups]:
     """Return the entries of the stored archives of the set of *backup* that have this date."""
     backend = session.backend(backup.backend)

@@ -140,19 +140,20 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.session": [
         "records stat",
         "session",
-        "container locks",
+        "container",
         "cold entries sets",
         "chains lookup",
         "reading vault",
         "indexes",
+        "locks",
         "deletion",
     ],
-    "bakthat.session.locks": ["retention"],
+    "bakthat.session.locks": ["retention", "holds"],
     "bakthat.session.indexes": ["cache home scanning", "opening pins upload"],
     "bakthat.operations": [
         "changes facts sources",
         "needed",
-        "access_policy backup browse by_hand check cleanup cold configuration delete doctor"
+        "access_policy backup browse by_hand check cleanup cold configuration delete doctor hold"
         " key_values listing"
         " restore retention status sync",
         "report",
@@ -221,7 +222,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "bakthat.cli.commands.jobs": ["run schedule"],
     "bakthat.cli.commands.monitoring": ["report status"],
-    "bakthat.cli.commands.storage": ["policy"],
+    "bakthat.cli.commands.storage": ["hold policy"],
     "bakthat.cli.completion": ["names script"],
     "bakthat.cli.configure": [
         "asking files key_page",

@@ -70,6 +70,11 @@ def listener() -> Iterator[Listener]:
         slot -= callback
 
 
+ON_LOCAL = ("backup", "restore", "drill", "delete", "delete_older_than", "rotate_backups")
+ON_LOCKS = ("hold", "release")
+"""Those of a bucket with object lock; ``tests/operations/locks`` tests their events."""
+
+
 def do(operation: str, tree: Path, conf: Conf, out: Path) -> Any:
     """Run one operation on the set mydir."""
     operations: dict[str, Callable[[], Any]] = {
@@ -87,8 +92,8 @@ def do(operation: str, tree: Path, conf: Conf, out: Path) -> Any:
 
 
 def test_the_events_are_those_of_the_guide_and_on_error() -> None:
-    assert len(OPERATIONS) == 6
-    assert len(EVENT_NAMES) == 15
+    assert sorted([*ON_LOCAL, *ON_LOCKS]) == sorted(OPERATIONS)
+    assert len(EVENT_NAMES) == 19
     assert set(Events.__annotations__) == set(EVENT_NAMES)
     assert bakthat.events is conf_module.events
 
@@ -129,7 +134,7 @@ def test_removing_a_callback_removes_every_registration() -> None:
 # Around the operations.
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("operation", ON_LOCAL)
 def test_every_operation_fires_its_two_events_with_one_session_id_and_its_result(
     operation: str, local: Conf, tree: Path, tmp_path: Path, listener: Listener
 ) -> None:
@@ -142,7 +147,7 @@ def test_every_operation_fires_its_two_events_with_one_session_id_and_its_result
     assert len(before) == 2
     assert str(uuid.UUID(before[1], version=4)) == before[1] == after[1]
     assert after[2] is result
-    assert isinstance(result, list if operation in OPERATIONS[4:] else Backups)
+    assert isinstance(result, list if operation in ON_LOCAL[4:] else Backups)
 
 
 def test_the_result_of_a_rotation_is_the_deleted_backups(
@@ -193,7 +198,7 @@ def test_a_helper_fires_the_events_of_its_operations(
 # Callbacks that fail.
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("operation", ON_LOCAL)
 @pytest.mark.parametrize("failure", [RuntimeError("not today"), BakthatError("not today")])
 def test_a_before_callback_that_raises_stops_before_anything_happens(
     operation: str,
@@ -220,7 +225,7 @@ def test_a_before_callback_that_raises_stops_before_anything_happens(
     assert listener.calls[1:] == [("on_error", session_id, operation, failure)]
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("operation", ON_LOCAL)
 def test_an_on_callback_that_raises_is_raised_after_all_is_done_and_nothing_is_undone(
     operation: str, local: Conf, tree: Path, tmp_path: Path, listener: Listener
 ) -> None:
@@ -347,7 +352,7 @@ def test_every_subcommand_fires_its_events(user: CommandLine, tmp_path: Path) ->
         "delete_older_than": ["delete_older_than", "mydir", "1D"],
         "delete": ["delete", "mydir"],
     }
-    assert set(commands) == set(OPERATIONS)
+    assert set(commands) == set(ON_LOCAL)
     for operation, arguments in commands.items():
         done = user.run(*arguments)
         assert done.code == 0, done.stderr

@@ -108,8 +108,20 @@ class BucketLocks:
 
     def set_hold(self, key: str, *, is_held: bool) -> None:
         """Put an object on hold; see :class:`~.protection.LockingStorage`."""
+        # Of a key that is not stored, some storages answer 500 to the request below, and others
+        # put a hold on its delete marker.
+        if self._is_held(key) and is_held:
+            return
         status = {"Status": "ON" if is_held else "OFF"}
         self._client.call("put_object_legal_hold", key=key, LegalHold=status)
+
+    def _is_held(self, key: str) -> bool:
+        """Return whether *key* is on hold, as far as that may be looked at."""
+        try:
+            found = lock_in(self._client.call("head_object", key=key))
+        except CredentialsError:
+            return False
+        return found is not None and found.is_held
 
 
 def lock_headers(lock: Lock) -> dict[str, Any]:

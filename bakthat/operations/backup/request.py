@@ -63,6 +63,10 @@ class BackupRequest:
             exclude_file=os.fspath(exclude_file) if exclude_file is not None else None,
             automatic=ignore_files,
         )
+        if session.profile.object_lock:
+            from bakthat.session.locks.retention import check_rule
+
+            check_rule(session)
         keys = keys_of_backup(session, password, recipients, prompt)
         is_local = session.destination == "local"
         if make_store and is_local and not os.path.isdir(backend.container):

@@ -318,7 +318,7 @@ class NewBackup:
                     row["size"] = stored.size
                     _log_unverified(stored)
                     report.seconds = time.monotonic() - started
-                    if lock is not None:
+                    if lock is not None or stored.lock is not None:
                         facts = {**facts, **_locked(lock, stored, index.lock, report)}
                     result = self._facts.result(report, index.size, totals)
                     row["metadata"] = description | result | {"tar_bytes": tar_bytes, **facts}
@@ -437,15 +437,18 @@ class _CountedSink:
 
 
 def _locked(
-    lock: Lock, stored: StoredObject, index: Lock | None, report: ArchiveReport
+    lock: Lock | None, stored: StoredObject, index: Lock | None, report: ArchiveReport
 ) -> dict[str, Any]:
     """Return what the metadata says of the lock of a new backup, and warn when it has none.
 
-    *stored* is its archive, and *index* is the lock of its index; None when it could not be seen,
-    or there is no index.
+    *lock* was requested; None if none was, and the bucket may have one of its own. *stored* is its
+    archive, and *index* is the lock of its index; None when it could not be seen, or there is no
+    index.
     """
     from bakthat.session.locks.retention import as_metadata
 
+    if lock is None:
+        return as_metadata(stored.lock or Lock())
     for what, found in (("", stored.lock), ("the index of ", index)):
         if found is not None and not found.covers(lock):
             report.warn(f"{what}{printable(stored.key)} is stored, but the storage did not lock it")

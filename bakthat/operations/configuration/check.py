@@ -25,6 +25,8 @@ from bakthat.format import names
 from bakthat.format.description import join_tags
 from bakthat.operations.sources.databases import url
 from bakthat.policy.finding import Finding, advice, failed, good, problem
+from bakthat.policy.object_lock.rule import LockRule
+from bakthat.policy.object_lock.until import check_derivable
 from bakthat.policy.rotation import RotationPolicy
 from bakthat.policy.settings import kms_key_problem
 from bakthat.system.paths import PathLike, expanded
@@ -174,6 +176,7 @@ def _about_values(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
     """Yield what is wrong with values of the right type."""
     yield from _about_rotation(topic, loaded)
     yield from _about_kms(topic, loaded)
+    yield from _about_locks(topic, loaded)
     yield from _about_recipients(topic, loaded)
     yield from _about_files(topic, loaded)
     yield from _about_catalog(topic, loaded)
@@ -220,6 +223,22 @@ def _about_kms(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
     found = kms_key_problem(loaded.profile.as_mapping())
     if found is not None:
         yield problem(topic, f"{loaded.place(key)}: '{key}' {found.text}", found.hint)
+
+
+def _about_locks(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:
+    profile = loaded.profile
+    rule = LockRule.of(profile.object_lock)
+    if rule is None:
+        return
+    try:
+        policy = RotationPolicy.from_mapping(profile.rotation) if profile.rotation else None
+    except ConfigError:
+        return  # which was said
+    try:
+        check_derivable(rule, policy)
+    except ConfigError as exc:
+        kind = problem if profile.default_destination == "s3" else advice
+        yield kind(topic, f"{loaded.place('object_lock')}: {exc}", exc.hint)
 
 
 def _about_recipients(topic: str, loaded: LoadedProfile) -> Iterator[Finding]:

@@ -54,6 +54,7 @@ from bakthat.session.entries import (
 )
 from bakthat.session.indexes.cache import forget_index
 from bakthat.session.indexes.home import home_of_index
+from bakthat.session.locks.holds import add_lock, keep_reason
 from bakthat.session.reading import KeyFinder
 from bakthat.session.session import Session, operation, result_log
 from bakthat.session.stat import batches, workers
@@ -302,6 +303,7 @@ class _Comparison:
                     continue
                 if index is not None:
                     add_index_facts(entry, index)
+                add_lock(entry, found.lock)
                 entries.append(entry)
             with self._catalog():
                 for entry in entries:
@@ -380,6 +382,7 @@ class _Comparison:
         else:
             action = Action.REVIVED if found.is_deleted else Action.UPDATED
         before = found.as_dict()
+        keep_reason(found, entry)
         update_entry(found, entry, is_here=is_here)
         if found.as_dict() == before:
             self.result.unchanged += 1

@@ -14,7 +14,7 @@ from bakthat.backends.protection import LockingStorage
 from bakthat.errors import ConfigError, NotFoundError
 from bakthat.format.names import index_key
 from bakthat.policy.object_lock.rule import LockRule
-from bakthat.policy.object_lock.until import locked_until
+from bakthat.policy.object_lock.until import check_derivable, locked_until
 from bakthat.policy.rotation import RotationPolicy
 from bakthat.session.session import Session
 from bakthat.system.text import printable
@@ -40,6 +40,13 @@ def rule_of(session: Session, backend: Backend) -> LockRule | None:
             hint="name a new bucket, which is then made with it, or enable it for this one",
         )
     return rule
+
+
+def check_rule(session: Session) -> None:
+    """Raise ConfigError when backups are to be locked for a time that cannot be derived."""
+    rule = LockRule.of(session.profile.object_lock)
+    if rule is not None and session.destination == "s3":
+        check_derivable(rule, rotation_of(session))
 
 
 def lock_of_new(session: Session, backend: Backend, date: int, dates: Iterable[int]) -> Lock | None:

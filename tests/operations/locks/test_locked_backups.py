@@ -15,18 +15,11 @@ from bakthat.backends.s3 import upload as s3_upload
 from bakthat.backends.s3.backend import S3Backend
 from bakthat.errors import ConfigError, KeyExistsError
 from bakthat.format.names import index_key
+from tests.operations.locks.conftest import LOCKED
 from tests.support.profiles import Conf
 from tests.support.servers import S3Server
 
 DAY = 86400
-LOCKED = {"object_lock": {"mode": "governance", "days": 30}}
-
-
-@pytest.fixture(params=["moto", "seaweedfs"])
-def locking_conf(request: pytest.FixtureRequest) -> Conf:
-    """Return a flat profile of each server that knows locks, with locks; the bucket is missing."""
-    conf: Conf = request.getfixturevalue(f"{request.param}_conf")
-    return {**conf, **LOCKED, "password": "", "prefix": "p/"}
 
 
 def backup(tree: Path, conf: Conf, **more: Any) -> Any:
