@@ -78,6 +78,7 @@ MESSAGES = (
             **_BACKUP,
             "[keep]": "in a dry run: whether it would be kept",
             "[reasons]": "in a dry run: why",
+            "[locked_until]": "in a dry run: until when its lock would be extended, or null",
         },
     ),
     Message(
@@ -107,6 +108,7 @@ MESSAGES = (
             "locked": "the sources that were left to another run, which was still going",
             "stored": "the stored filenames of its backups",
             "rotated": "the stored filenames that rotation has deleted, or would delete",
+            "not_locked": "the stored filenames whose lock rotation could not extend",
             "checked": "how many backups were checked",
             "wrong": "how many of them failed the check",
             "drilled": "the stored filenames of the backups whose drill has passed",
@@ -350,6 +352,7 @@ MESSAGES = (
             "[unchanged]": "backup: the files of an increment that earlier archives have",
             "[skipped]": "backup: whether none was made, since nothing has changed",
             "[backups]": "show, check, rotate_backups, delete_older_than: how many backups",
+            "[extended]": "rotate_backups: of how many the lock was extended",
             "[deleted]": "rotate_backups, delete_older_than: how many of them were deleted",
             "[checks]": "drill: how many checks passed",
             "[wrong]": "check: how many failed; status: how many sets have a problem",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 from bakthat import models
-from bakthat.conf import Job, JobSource, LoadedProfile
+from bakthat.conf import DEFAULT_PROFILE, Job, JobSource, LoadedProfile
 from bakthat.errors import BakthatError, ConfigError
 from bakthat.format.description import NAMED, source_id
 from bakthat.operations.backup.databases import backup_databases
 from bakthat.operations.backup.operation import backup
-from bakthat.operations.retention import rotate_backups
+from bakthat.operations.retention import Plan, delete_by_plan, plan_rotation
 from bakthat.operations.sources.expected import set_name
 from bakthat.session.session import Session
 from bakthat.session.sets import NO_SOURCE, id_of_source
@@ -87,17 +88,37 @@ def check_rotation(loaded: LoadedProfile) -> None:
         )
 
 
+class Rotation(NamedTuple):
+    """What the rotation of one set has done."""
+
+    deleted: list[models.Backups]
+    not_locked: list[models.Backups]
+    """Those that stay and whose lock could not be extended."""
+
+
 def rotate_set_of(
     loaded: LoadedProfile, entry: models.Backups, *, dry_run: bool = False
-) -> list[models.Backups]:
-    """Rotate the set of a backup as the profile says; return what was deleted.
+) -> Rotation:
+    """Rotate the set of a backup as the profile says; return what was done.
 
-    With *dry_run*, delete nothing. Raises what :func:`bakthat.rotate_backups` raises.
+    With *dry_run*, do nothing, and return what would be. Raises what
+    :func:`bakthat.rotate_backups` raises.
     """
     check_rotation(loaded)
     own = id_of_source(entry)
     source = NO_SOURCE if own in ("", NAMED) else own
-    return rotate_backups(entry.filename, conf=loaded, source=source, dry_run=dry_run)
+    session = Session(DEFAULT_PROFILE, None, loaded)
+    plans: list[Plan] = []
+
+    def make_plan() -> Plan:
+        plans.append(plan_rotation(session, entry.filename, source=source))
+        return plans[0]
+
+    if dry_run:
+        deleted = make_plan().to_delete
+    else:
+        deleted = delete_by_plan(session, "rotate_backups", make_plan)
+    return Rotation(deleted, plans[0].not_locked)
 
 
 def why_not_rotated(entry: models.Backups) -> str:

@@ -79,7 +79,9 @@ def _foresee(
     if job.rotate:
         check_rotation(loaded)
         for each in sets:
-            of_source.rotated += rotate_set_of(loaded, each.backups[0], dry_run=True)
+            rotation = rotate_set_of(loaded, each.backups[0], dry_run=True)
+            of_source.rotated += rotation.deleted
+            of_source.not_locked += rotation.not_locked
     if job.check is not None:
         report.check_due += _names(source, sets, check_due(sets, job.check))
     if job.drill is not None:

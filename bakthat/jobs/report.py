@@ -17,7 +17,7 @@ class JobOutcome(enum.StrEnum):
 
     DONE = "done"
     INCOMPLETE = "incomplete"
-    """A backup lacks files, or its size is suspicious."""
+    """A backup lacks files, or its size is suspicious, or a lock could not be extended."""
     LOCKED = "locked"
     """Another run was still going on a source, which was left to it."""
     FAILED = "failed"
@@ -34,6 +34,8 @@ class SourceReport:
     since."""
     rotated: list[models.Backups] = field(default_factory=list)
     """Those that rotation has deleted; in a dry run, those that it would delete now."""
+    not_locked: list[models.Backups] = field(default_factory=list)
+    """Those that rotation keeps, and whose lock it could not extend."""
     problems: list[BakthatError] = field(default_factory=list)
     is_stored: bool = False
     """Whether each of its backups was made, whatever has failed after that; in a dry run, whether
@@ -57,7 +59,8 @@ class SourceReport:
         if not self.is_good:
             return JobOutcome.FAILED
         whole = all(each.is_complete and not each.is_suspicious for each in self.backups)
-        return JobOutcome.DONE if whole else JobOutcome.INCOMPLETE
+        is_done = whole and not self.not_locked
+        return JobOutcome.DONE if is_done else JobOutcome.INCOMPLETE
 
 
 @dataclass(slots=True)
@@ -83,6 +86,11 @@ class JobReport:
     def backups(self) -> list[models.Backups]:
         """The backups that were stored."""
         return [each for source in self.sources for each in source.backups if not each.is_skipped]
+
+    @property
+    def not_locked(self) -> list[models.Backups]:
+        """The backups whose lock rotation could not extend."""
+        return [each for source in self.sources for each in source.not_locked]
 
     @property
     def all_problems(self) -> list[BakthatError]:
@@ -116,6 +124,7 @@ class JobReport:
             "locked": [each.text for each in self.sources_that(JobOutcome.LOCKED)],
             "stored": [each.stored_filename for each in self.backups],
             "rotated": [each.stored_filename for source in self.sources for each in source.rotated],
+            "not_locked": [each.stored_filename for each in self.not_locked],
             "checked": len(self.checked),
             "wrong": sum(not each.is_good for each in self.checked),
             "drilled": [each.stored_filename for each in self.drilled],

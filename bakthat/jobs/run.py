@@ -283,7 +283,9 @@ class _JobRun:
                 log.warning("%s is not rotated: %s", printable(entry.filename), why)
                 continue
             with self._step("rotate_backups", report.problems, about=about):
-                report.rotated += rotate_set_of(loaded, entry)
+                rotation = rotate_set_of(loaded, entry)
+                report.rotated += rotation.deleted
+                report.not_locked += rotation.not_locked
         self._say(report)
 
     def _check(

@@ -3,7 +3,8 @@
 Both work on exactly one set: the backups of one name and one source, made by one host, in one
 container. A plan is complete before the first deletion; ``--dry-run`` shows it. The newest backup
 of a set always stays, and the newest whose size is not suspicious, and those on hold, and so does
-whatever the kept ones, running ones, and those that the catalog does not list need.
+whatever the kept ones, running ones, and those that the catalog does not list need. A rotation also
+extends the locks of what it keeps.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Unpack
 
 from bakthat import models
@@ -51,6 +52,7 @@ from bakthat.session.deletion import (
     delete_indexes,
     record_deletion,
 )
+from bakthat.session.locks.extension import Extensions, carry_out_extensions, plan_extensions
 from bakthat.session.locks.holds import hold_of
 from bakthat.session.lookup import find_set, other_hosts
 from bakthat.session.session import Session, operation, result_log
@@ -100,6 +102,16 @@ class Plan:
     """The hosts that have backups of that name in the same container. They stay."""
     problem: BakthatError | None = None
     """Why it is not known which backups the increments that the catalog does not list need."""
+    extensions: Extensions = field(default_factory=Extensions)
+    """The locks that are extended, by a rotation alone."""
+
+    @property
+    def not_locked(self) -> list[models.Backups]:
+        """The backups that stay and whose lock was not extended; all, where that is not known."""
+        if self.extensions.problem is not None:
+            return [each.backup for each in self.backups if each.decision.keep]
+        planned = self.extensions.planned
+        return [each.backup for each in planned if each.problem is not None]
 
     @property
     def to_delete(self) -> list[models.Backups]:
@@ -235,7 +247,9 @@ def plan_rotation(
     found = find_set(session, filename, host=host, source=source)
     decisions = decide([each.date for each in found.backups], policy, now)
     purpose = f"Rotating {_shown(found, source)}, keeping {policy}"
-    return _plan(session, found, purpose, f"rotation, keeping {policy}", decisions)
+    plan = _plan(session, found, purpose, f"rotation, keeping {policy}", decisions)
+    kept = [each.backup for each in plan.backups if each.decision.keep]
+    return replace(plan, extensions=plan_extensions(session, found.backups, kept))
 
 
 def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
@@ -253,6 +267,7 @@ def carry_out(session: Session, plan: Plan) -> list[models.Backups]:
     backend = session.backend(session.destination)
     for each in plan.backups:
         each.backup.container = backend.container
+    carry_out_extensions(session, plan.extensions)
     to_delete = plan.to_delete
     if to_delete and plan.problem is not None:
         raise plan.problem

@@ -148,7 +148,7 @@ LAYERS: dict[str, list[str]] = {
         "locks",
         "deletion",
     ],
-    "bakthat.session.locks": ["retention", "holds"],
+    "bakthat.session.locks": ["retention", "extension holds"],
     "bakthat.session.indexes": ["cache home scanning", "opening pins upload"],
     "bakthat.operations": [
         "changes facts sources",

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import bakthat
 from bakthat.cli.app import DAILY, UPKEEP, Command, command, option, run_operation
+from bakthat.cli.exit_codes import ExitCode
 from bakthat.cli.options import with_destination, with_host, with_profile, with_source
-from bakthat.cli.output import Summary, print_result
+from bakthat.cli.output import Summary, print_error, print_result
 from bakthat.policy.week_days import WEEK_DAYS, parse_week_day
 from bakthat.system import terminal, text
 
@@ -42,6 +43,7 @@ def _keep_one_for_each(*slots: str) -> Callable[[Command], Command]:
     aliases=("rotate",),
     group=DAILY,
     example="bakthat rotate_backups etc --days 7 --weeks 4 --dry-run",
+    exits={ExitCode.INCOMPLETE: "rotated, but a lock could not be extended: a warning says why"},
 )
 @option("filename", metavar="SET", help="name of the set, in full")
 @option(
@@ -81,7 +83,7 @@ def rotate_backups(
     source: str | None,
     profile: str,
     config: str | None,
-) -> None:
+) -> int | None:
     """Run ``bakthat rotate_backups``."""
     rules: RotationKeywords = {
         "last": last,
@@ -97,7 +99,7 @@ def rotate_backups(
     from bakthat.session.session import Session
 
     session = Session(profile, config, None, destination)
-    _delete(
+    return _delete(
         session,
         "rotate_backups",
         lambda: plan_rotation(session, filename, host=host, source=source, **rules),
@@ -142,7 +144,9 @@ def delete_older_than(
     )
 
 
-def _delete(session: Session, name: str, make_plan: Callable[[], Plan], *, dry_run: bool) -> None:
+def _delete(
+    session: Session, name: str, make_plan: Callable[[], Plan], *, dry_run: bool
+) -> int | None:
     """Run the operation *name* by its plan, or show the plan; end with the summary."""
     from bakthat.operations.retention import delete_by_plan, log_notes
 
@@ -155,9 +159,9 @@ def _delete(session: Session, name: str, make_plan: Callable[[], Plan], *, dry_r
         print_result(
             summary,
             lambda: _print_plan(plan),
-            (("backup", _planned(each)) for each in plan.backups),
+            (("backup", _planned(plan, each)) for each in plan.backups),
         )
-        return
+        return _exit_code(plan)
     plans: list[Plan] = []
 
     def run() -> list[Backups]:
@@ -172,21 +176,51 @@ def _delete(session: Session, name: str, make_plan: Callable[[], Plan], *, dry_r
         print_result(summary, lines=(("backup", each.as_dict()) for each in deleted))
 
     run_operation(name, run, show)
+    return _exit_code(plans[0])
+
+
+def _exit_code(plan: Plan) -> int | None:
+    """Return the exit code, and say why it is not 0: locks that could not be extended."""
+    problems = plan.extensions.problems
+    if not problems:
+        return None
+    what = "the locks of what is kept are not extended"
+    if plan.extensions.problem is None:
+        planned = text.counted(len(plan.extensions.planned), "lock")
+        what = f"{len(problems)} of {planned} could not be extended"
+    print_error(
+        f"{what}: {problems[0]}",
+        problems[0].hint or "run it again for the rest",
+        kind=type(problems[0]).__name__,
+    )
+    return ExitCode.INCOMPLETE
 
 
 def _summary(done: str, deleted: list[Backups], plan: Plan, started: float) -> Summary:
+    extended = sum(each.problem is None for each in plan.extensions.planned)
     return Summary(
         f"{done} {len(deleted)} of {text.counted(len(plan.backups), 'backup')}",
         time.monotonic() - started,
         stored=sum(max(each.size, 0) for each in deleted),
         where=f"from {plan.backups[0].backup.where}",
-        facts={"deleted": len(deleted), "backups": len(plan.backups)},
+        facts={"deleted": len(deleted), "backups": len(plan.backups), "extended": extended},
     )
 
 
-def _planned(each: PlannedBackup) -> dict[str, Any]:
-    decision = each.decision
-    return {**each.backup.as_dict(), "keep": decision.keep, "reasons": list(decision.reasons)}
+def _planned(plan: Plan, each: PlannedBackup) -> dict[str, Any]:
+    decision, lock = each.decision, plan.extensions.lock_of(each.backup)
+    return {
+        **each.backup.as_dict(),
+        "keep": decision.keep,
+        "reasons": list(decision.reasons),
+        "locked_until": lock.until if lock is not None else None,
+    }
+
+
+def _why(plan: Plan, each: PlannedBackup) -> str:
+    lock = plan.extensions.lock_of(each.backup)
+    why = ", ".join(each.decision.reasons)
+    return why if lock is None else f"{why}; lock until {text.shown_minute(lock.until)}"
 
 
 def _print_plan(plan: Plan) -> None:
@@ -196,7 +230,7 @@ def _print_plan(plan: Plan) -> None:
             "keep" if each.decision.keep else "delete",
             text.human_size(each.backup.size),
             each.backup.stored_filename,
-            ", ".join(each.decision.reasons),
+            _why(plan, each),
         )
         for each in plan.backups
     ]

@@ -116,6 +116,11 @@ def _say_job(report: JobReport, *, dry_run: bool) -> None:
             f"{printable(report.job)}: stored, but incomplete or of a suspicious size: "
             f"{enumerate_some([printable(each.stored_filename) for each in lacking])}"
         )
+    if report.not_locked:
+        print_error(
+            f"{printable(report.job)}: the lock could not be extended of: "
+            f"{enumerate_some([printable(each.stored_filename) for each in report.not_locked])}"
+        )
     _print_lines(lines, _lines_of_preview(report) if dry_run else ())
 
 
