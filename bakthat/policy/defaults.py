@@ -18,7 +18,8 @@ reading each file."""
 DELETE_VERSIONS, KEEP_VERSIONS = VERSIONS = ("delete", "keep")
 """What a deletion does in a bucket that keeps versions: remove them, or hide them."""
 KMS = ("aws:kms", "aws:kms:dsse")
-SSE = ("AES256", *KMS)
+AES256 = "AES256"
+SSE = (AES256, *KMS)
 """How S3 can encrypt what it stores: with keys of its own, or with one of KMS."""
 MAX_NEEDED = 64
 """The most archives that ``max_archives`` may allow for a restore."""

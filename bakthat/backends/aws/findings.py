@@ -35,6 +35,11 @@ class Tried(NamedTuple):
         return 0 if self.error is None else answer_of(self.error)[0]
 
     @property
+    def code(self) -> str:
+        """The service's code of an error answer; "" for none."""
+        return "" if self.error is None else answer_of(self.error)[1]
+
+    @property
     def is_about_clock(self) -> bool:
         """Whether the service refused the request because of its date."""
         return self.error is not None and is_about_clock(

@@ -39,6 +39,8 @@ _ACTIONS = {
     "ListParts": "s3:ListMultipartUploadParts",
     "GetBucketLifecycleConfiguration": "s3:GetLifecycleConfiguration",
     "GetObjectLockConfiguration": "s3:GetBucketObjectLockConfiguration",
+    "GetPublicAccessBlock": "s3:GetBucketPublicAccessBlock",
+    "GetBucketEncryption": "s3:GetEncryptionConfiguration",
 }
 """The action of each request to S3 that is not named as the request. Those of Glacier all are."""
 

@@ -8,7 +8,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Self
 
@@ -162,6 +162,10 @@ class S3Client(AwsClient):
             log.debug("%s refuses %s", self.place, ", ".join(each.name for each in trial))
             self._refused |= trial
         return answer
+
+    def of_any_owner(self) -> S3Client:
+        """Return a client whose requests do not say who must own the bucket."""
+        return S3Client(replace(self.settings, expected_bucket_owner=None))
 
     def pages(self, operation: str, **parameters: Any) -> Iterator[dict[str, Any]]:
         """Yield every page of a listing; see :meth:`.AwsClient.pages`."""

@@ -8,7 +8,8 @@ from typing import Any
 from bakthat.backends.aws.identity import identity_finding
 from bakthat.backends.s3.backend import S3Backend
 from bakthat.backends.s3.client import S3Client
-from bakthat.backends.s3.examination import look_at_bucket
+from bakthat.backends.s3.examination.bucket import look_at_bucket
+from bakthat.backends.s3.examination.usage import Usage
 from bakthat.backends.s3.proof import BucketProof
 from bakthat.errors import UnreachableError
 from bakthat.policy.finding import Finding, Verdict, failed
@@ -42,9 +43,8 @@ class S3Prober:
         """Look at the bucket's settings; see :class:`~bakthat.backends.base.Prober`."""
         findings = [identity_finding(self._client)]
         try:
-            is_incremental = bool(self._conf.get("incremental"))
             findings += look_at_bucket(
-                self._client, prefix, kept_days=kept_days, is_incremental=is_incremental
+                self._client, Usage.of(self._conf, prefix, kept_days=kept_days)
             )
         except UnreachableError as exc:
             findings.append(failed("connection", exc, Verdict.ADVICE))

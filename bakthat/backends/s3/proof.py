@@ -8,7 +8,7 @@ key that does not exist.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -16,7 +16,8 @@ from bakthat.backends.aws.client import answer_of
 from bakthat.backends.aws.findings import MEND, Tried, clock_of, refused, try_request, unusable
 from bakthat.backends.s3.client import S3Client
 from bakthat.backends.s3.download import open_object
-from bakthat.backends.s3.examination import UNKNOWN_THERE
+from bakthat.backends.s3.examination.exposure import ENCRYPTION, other_owner_finding
+from bakthat.backends.s3.examination.usage import UNKNOWN_THERE
 from bakthat.backends.s3.upload import METADATA_KEY, checksum_headers, crc32, describe
 from bakthat.errors import BakthatError, ContainerNotFoundError, NotFoundError, UnreachableError
 from bakthat.policy.finding import CONTAINER, Finding, Verdict, advice, failed, good, problem
@@ -52,7 +53,7 @@ class BucketProof:
     ) -> None:
         self.findings: list[Finding] = []
         self._make_bucket = make_bucket
-        self._listed_prefix = listed_prefix
+        self._listing: dict[str, Any] = {"Prefix": listed_prefix, "MaxKeys": 1}
         self._client = client
         self._key = key
         self._storage_class = storage_class
@@ -102,6 +103,10 @@ class BucketProof:
             self._add(good("listing", f"{self._client.shown} can be listed"))
             return True
         if self._client.missing_action(error):
+            other = other_owner_finding(self._client, "list_objects_v2", **self._listing)
+            if other is not None:
+                self._add(other)
+                return False
             self._refused("listing", error)
             return True
         if not listed.is_about_clock:
@@ -109,7 +114,7 @@ class BucketProof:
         return False
 
     def _list(self) -> Tried:
-        return self._try("list_objects_v2", Prefix=self._listed_prefix, MaxKeys=1)
+        return self._try("list_objects_v2", **self._listing)
 
     def _why_kept(self) -> str:
         """Return why a probe could not be removed again without a trace; "" when it could."""
@@ -174,7 +179,21 @@ class BucketProof:
             return False
         # The key is random: if it is taken, an answer was lost, and the request was repeated.
         self._add(good("writing", "an object was written"))
+        if written.error is None:
+            self._check_encryption(written.answer)
         return True
+
+    def _check_encryption(self, answer: Mapping[str, Any]) -> None:
+        """Look whether an upload, or the beginning of one, is encrypted as the profile says."""
+        sse = self._client.settings.sse
+        if sse is None or any(each.topic == ENCRYPTION for each in self.findings):
+            return
+        try:
+            self._client.check_encryption(self._key, answer)
+        except BakthatError as exc:
+            self._add(failed(ENCRYPTION, exc))
+        else:
+            self._add(good(ENCRYPTION, f"objects are stored with {sse}, as the profile says"))
 
     def _put(self) -> Tried:
         def remember() -> None:
@@ -314,6 +333,8 @@ class BucketProof:
                     **({"StorageClass": self._storage_class} if self._storage_class else {}),
                 )
                 upload_id = str(begun.answer.get("UploadId") or "")
+            if upload_id:
+                self._check_encryption(begun.answer)
             sent = self._send_part(upload_id) if upload_id else begun
             if sent.error is None and upload_id:
                 self._add(good(topic, "an upload was begun, got a part, and was aborted"))

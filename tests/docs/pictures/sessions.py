@@ -79,7 +79,9 @@ def _doctor(terminal: Terminal, user: CommandLine) -> None:
         storage.put_bucket_versioning(
             Bucket="my-backups", VersioningConfiguration={"Status": "Enabled"}
         )
-        write_config(user.home / ".bakthat.yml", default={**conf, "recipients": [KEY]})
+        write_config(
+            user.home / ".bakthat.yml", default={**conf, "recipients": [KEY], "versions": "keep"}
+        )
         terminal.run("bakthat doctor")
 
 
