@@ -55,7 +55,7 @@ class Guarded:
         """Return a client of boto3 with the keys of a role, through the proxy."""
         return _client(self.conf(role))
 
-    def keys(self) -> list[str]:
+    def stored(self) -> list[str]:
         """Return the keys of all objects."""
         listed = self.s3.list_objects_v2(Bucket=self.bucket).get("Contents", ())
         return sorted(each["Key"] for each in listed)

@@ -73,16 +73,18 @@ class BucketLocks:
         The time is in epoch seconds UTC; it is this machine's where the storage does not say it.
         """
         which: dict[str, Any] = {} if version_id is None else {"VersionId": version_id}
-        found, now = None, time.time()
+        found, now, is_readable = None, time.time(), True
         try:
             answer = self._client.call("head_object", key=key, **which)
             found, now = lock_in(answer), time_of(answer)
         except CredentialsError:
-            pass
+            is_readable = False
         # S3 leaves the headers out for access keys that may not see them.
-        return found or self._retention_of(key, which), now
+        return found or self._retention_of(key, which, is_readable=is_readable), now
 
-    def _retention_of(self, key: str, which: Mapping[str, Any]) -> Lock | None:
+    def _retention_of(
+        self, key: str, which: Mapping[str, Any], *, is_readable: bool
+    ) -> Lock | None:
         try:
             # Once: moto answers 500 for whatever has no lock, and nobody decides by this alone.
             answer = self._client.call("get_object_retention", key=key, once=True, **which)
@@ -90,8 +92,9 @@ class BucketLocks:
             return None
         except (NotFoundError, UnreachableError):
             raise
-        except StorageError:
-            return Lock()  # how S3 says that there is none
+        except StorageError as exc:
+            # A refusal is how S3 says that there is none; a failure says nothing.
+            return None if exc.may_pass and not is_readable else Lock()
         retention = answer.get("Retention") or {}
         return _lock(retention.get("Mode"), retention.get("RetainUntilDate"), "")
 

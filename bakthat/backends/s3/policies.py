@@ -290,6 +290,8 @@ def _never(role: Role, scope: Scope) -> Statement:
 def _list(scope: Scope, actions: str | list[str], prefix: str) -> Statement:
     prefixes = [prefix, *([scope.vault_indexes + prefix] if scope.vault_indexes else ())]
     patterns = [f"{_literal(each)}*" for each in prefixes]
+    # Without the right to list it, S3 does not say that it does not exist yet.
+    patterns += [scope.inventory_key] if scope.inventory_key else []
     condition = {"StringLike": {"s3:prefix": patterns}} if prefix else None
     return _allow("List", actions, _bucket(scope), condition)
 

@@ -107,7 +107,13 @@ class BucketProof:
             if other is not None:
                 self._add(other)
                 return False
-            self._refused("listing", error)
+            # The keys of one host may be allowed to list its own prefix only.
+            if self._try("list_objects_v2", Prefix=self._key, MaxKeys=1).error is None:
+                self._is_listable = True
+                found = f"{self._client.shown} can be listed below the prefix of this host"
+                self._add(good("listing", found))
+            else:
+                self._refused("listing", error)
             return True
         if not listed.is_about_clock:
             self._add(unusable(error))

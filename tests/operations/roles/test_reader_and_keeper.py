@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 import bakthat
 from bakthat import models
+from bakthat.backends.s3.backend import S3Backend
 from bakthat.errors import CredentialsError
 from bakthat.operations.check.result import Verdict
 from tests.support.profiles import Conf
@@ -80,7 +82,38 @@ def test_keeper_rotates_the_backups_of_all_hosts(
     rotated = bakthat.rotate_backups("mydir", conf=conf, host="web1")
     assert {each.stored_filename for each in rotated} == {each.stored_filename for each in stored}
     name = newest.stored_filename
-    assert guarded.keys() == [name, f"{name}.index"]
+    assert [key for key, _ in guarded.versions()] == [name, f"{name}.index"]
+
+
+def test_keeper_cleans_up(guarded: Guarded, tmp_path: Path) -> None:
+    old = {"Bucket": guarded.bucket, "Key": "backups/web1/x.20130604191055.tgz"}
+    guarded.s3.create_multipart_upload(**old)
+    conf = on_another_machine(guarded, "keeper", tmp_path)
+    keeper = S3Backend(conf)
+    (leftover,) = keeper.leftovers("backups/")
+    assert (leftover.key, leftover.progress) == (old["Key"], "")  # its parts were looked at
+    assert keeper.remove_leftover(leftover)
+    assert bakthat.cleanup(conf=conf) == []
+    assert "Uploads" not in guarded.s3.list_multipart_uploads(Bucket=guarded.bucket)
+
+
+def test_keeper_only_hides_where_versions_are_kept(
+    guarded: Guarded, stored: list[models.Backups], tmp_path: Path
+) -> None:
+    guarded.print_policies(versions="keep")
+    conf = on_another_machine(guarded, "keeper", tmp_path, versions="keep")
+    bakthat.sync(conf=conf)
+    before = guarded.versions()
+    name = stored[1].stored_filename
+    bakthat.delete(name, conf=conf)
+    assert set(before) < set(guarded.versions())
+    assert name not in guarded.stored()
+    version = next(each for key, each in before if key == name)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        guarded.s3_of("keeper").delete_object(Bucket=guarded.bucket, Key=name, VersionId=version)
+    reader = guarded.s3_of("reader")  # it sees what an attack has left
+    body = reader.get_object(Bucket=guarded.bucket, Key=name, VersionId=version)["Body"]
+    assert len(body.read()) == stored[1].size
 
 
 def test_bucket_is_examined_by_reader_and_keeper(guarded: Guarded, tmp_path: Path) -> None:
