@@ -60,7 +60,7 @@ class LockingStorage(Backend, Protocol):
         """
 
     def set_hold(self, key: str, *, is_held: bool) -> None:
-        """Put *key* on hold, or release it. Raises NotFoundError."""
+        """Put *key* on hold, or release all versions of it. Raises NotFoundError."""
 
 
 @runtime_checkable

@@ -32,7 +32,7 @@ from bakthat.backends.s3.features import has_equal_parts
 from bakthat.backends.s3.locks import BucketLocks
 from bakthat.backends.s3.thaw import listed_status_of, request_thaw, thaw_status_of
 from bakthat.backends.s3.upload import METADATA_KEY, S3Upload, describe
-from bakthat.backends.s3.versions import list_versions
+from bakthat.backends.s3.versions import list_versions, list_versions_of
 from bakthat.errors import (
     BakthatError,
     CredentialsError,
@@ -271,7 +271,21 @@ class S3Backend(BakthatBackend):
     def set_hold(self, key: str, *, is_held: bool) -> None:
         """Put *key* on hold, or release it; see :class:`~.protection.LockingStorage`."""
         check_key(key)
-        self._locks.set_hold(key, is_held=is_held)
+        if is_held:
+            self._locks.hold(key)
+            return
+        try:
+            page_size = self._settings.page_size
+            versions = list(list_versions_of(self._client, key, page_size=page_size))
+        except CredentialsError as exc:
+            log.debug("the versions of %s cannot be listed: %s", key, exc)
+            self._locks.release(key)
+            return
+        stored = [each.version_id for each in versions if not each.is_marker]
+        if not stored:
+            raise NotFoundError(f"{self._client.shown} has no {key!r}")
+        for version_id in stored:
+            self._locks.release(key, version_id)
 
     def has_versions(self) -> bool:
         """Return whether the bucket keeps versions; see :class:`~.protection.VersionedStorage`."""

@@ -109,22 +109,32 @@ class BucketLocks:
         retention = {"Mode": mode.upper(), "RetainUntilDate": datetime.fromtimestamp(until, UTC)}
         self._client.call("put_object_retention", key=key, Retention=retention)
 
-    def set_hold(self, key: str, *, is_held: bool) -> None:
-        """Put an object on hold; see :class:`~.protection.LockingStorage`."""
+    def hold(self, key: str) -> None:
+        """Put what *key* shows on hold. Raises NotFoundError."""
         # Of a key that is not stored, some storages answer 500 to the request below, and others
         # put a hold on its delete marker.
-        if self._is_held(key) and is_held:
-            return
-        status = {"Status": "ON" if is_held else "OFF"}
-        self._client.call("put_object_legal_hold", key=key, LegalHold=status)
+        if not self._is_held(key, None, unseen=False):
+            self._set_hold(key, None, "ON")
 
-    def _is_held(self, key: str) -> bool:
-        """Return whether *key* is on hold, as far as that may be looked at."""
+    def release(self, key: str, version_id: str | None = None) -> None:
+        """Release *key*, or one version of it. Raises NotFoundError."""
+        if self._is_held(key, version_id, unseen=True):
+            self._set_hold(key, version_id, "OFF")
+
+    def _is_held(self, key: str, version_id: str | None, *, unseen: bool) -> bool:
+        """Return whether *key* is on hold; *unseen* where the access key may not see that."""
+        which: dict[str, Any] = {} if version_id is None else {"VersionId": version_id}
         try:
-            found = lock_in(self._client.call("head_object", key=key))
+            found = self._client.call("head_object", key=key, **which)
         except CredentialsError:
-            return False
-        return found is not None and found.is_held
+            return unseen
+        status = found.get("ObjectLockLegalHoldStatus")
+        return unseen if status is None else str(status).upper() == "ON"
+
+    def _set_hold(self, key: str, version_id: str | None, status: str) -> None:
+        which: dict[str, Any] = {} if version_id is None else {"VersionId": version_id}
+        hold = {"Status": status}
+        self._client.call("put_object_legal_hold", key=key, LegalHold=hold, **which)
 
 
 def lock_headers(lock: Lock) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import bakthat
 from bakthat import models
 from bakthat.backends.lock import Lock
 from bakthat.backends.s3.backend import S3Backend
+from bakthat.errors import LockedObjectError
 from bakthat.format.names import index_key
 from bakthat.models import Backups
 from bakthat.operations.retention import carry_out, plan_rotation
@@ -44,6 +45,9 @@ class LockingFake(FakeStorage):
 
     def lock_of(self, key: str) -> Lock:
         return self.locks.get(key, Lock())
+
+    def locked(self, keys: Collection[str]) -> dict[str, LockedObjectError]:
+        return {}
 
     def extend_lock(self, key: str, lock: Lock) -> None:
         self.locks[key] = lock

@@ -210,6 +210,27 @@ def test_plan_says_that_a_backup_is_on_hold(
     assert [each.stored_filename for each in plan.to_delete] == [other]
 
 
+def test_release_is_of_all_versions(conf: Conf, chain: list[Backups]) -> None:
+    client, name = plain(conf), chain[0].stored_filename
+    where = {"Bucket": conf["s3_bucket"], "Key": name}
+    put_on_hold(conf, chain[0])
+    first = client.head_object(**where)["VersionId"]
+    second = client.put_object(**where, Body=b"another")["VersionId"]
+    release(conf, chain[0])
+    for version in (first, second):
+        client.delete_object(**where, VersionId=version)
+
+
+def test_what_is_not_on_hold_is_not_written_to(
+    through_proxy: Conf, tree: Path, proxy: FaultProxy
+) -> None:
+    entry = bakthat.backup(tree, "s3", conf=through_proxy, prompt="no")
+    put_on_hold(through_proxy, entry)
+    assert proxy.seen("PUT", "legal-hold") == 2
+    put_on_hold(through_proxy, entry)
+    assert proxy.seen("PUT", "legal-hold") == 2
+
+
 # What goes wrong
 
 
