@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from bakthat.operations.restore.operation import restore, thaw_status
     from bakthat.operations.retention import delete_older_than, rotate, rotate_backups
     from bakthat.operations.status.operation import status
+    from bakthat.operations.sync.as_of import stored_at
     from bakthat.operations.sync.operation import sync
+    from bakthat.operations.undelete import undelete
 
 __version__ = "1.0.0.dev0"
 
@@ -79,9 +81,11 @@ __all__ = [
     "show_glacier_inventory",
     "show_local_glacier_inventory",
     "status",
+    "stored_at",
     "sync",
     "thaw_status",
     "thaws",
+    "undelete",
 ]
 
 _HOMES = {
@@ -118,9 +122,11 @@ _HOMES = {
     "show_glacier_inventory": "bakthat.operations.cold",
     "show_local_glacier_inventory": "bakthat.operations.cold",
     "status": "bakthat.operations.status.operation",
+    "stored_at": "bakthat.operations.sync.as_of",
     "sync": "bakthat.operations.sync.operation",
     "thaw_status": "bakthat.operations.restore.operation",
     "thaws": "bakthat.operations.cold",
+    "undelete": "bakthat.operations.undelete",
 }
 
 

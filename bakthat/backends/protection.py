@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from bakthat.backends.base import Backend
+from bakthat.backends.base import Backend, StoredObject
 from bakthat.backends.lock import Lock
 from bakthat.errors import LockedObjectError
 
@@ -80,4 +80,19 @@ class VersionedStorage(Backend, Protocol):
         """Yield the versions and delete markers of all keys that begin with *prefix*.
 
         Those of one key follow one another, the newest first. Indexes are included.
+        """
+
+    def stat_version(self, version: Version) -> StoredObject:
+        """Return a version with its self-description. Raises NotFoundError."""
+
+    def bring_back(self, version: Version, lock: Lock | None = None) -> StoredObject:
+        """Let the storage answer *version* for its key again; return what it answers then.
+
+        Where only delete markers hide it, they are removed, if that is allowed. Otherwise it is
+        copied over itself with all that describes it; *lock* is that of the copy. What overwrote it
+        stays as a version. A version that nothing hides is left as it is. ``extra["version"]`` of
+        the result is the id of the version that is there now.
+
+        Raises NotFoundError when the version is gone, NotReadyError when it must be copied and is
+        frozen, and StorageError.
         """

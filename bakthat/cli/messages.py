@@ -83,6 +83,20 @@ MESSAGES = (
     ),
     Message(
         "backup",
+        ("sync --as-of",),
+        "a backup that the bucket had at the time. Of one that is intact, only what its name says "
+        "is known.",
+        {
+            **_BACKUP,
+            "state": "intact, deleted, overwritten or gone (no version is left)",
+            "index_state": "the same of its index; null where it had none",
+            "changed_at": "when the archive or its index was deleted or overwritten, or null",
+            "version": "the id of the version that undelete brings back, or null",
+            "detail": "what else is known, for people",
+        },
+    ),
+    Message(
+        "backup",
         ("show",),
         "a backup in the catalog",
         {
@@ -167,6 +181,19 @@ MESSAGES = (
             "action": "adopted, revived, updated, gone or name taken; "
             "of an index good, made, replaced, cold or failed",
             "[detail]": "of an index: the problem",
+        },
+    ),
+    Message(
+        "change",
+        ("undelete",),
+        "a backup that was brought back, or in a dry run would be, in that order",
+        {
+            **_BACKUP,
+            "action": "there, shown (its delete markers were removed), copied (over what was "
+            "there) or failed",
+            "index_action": "the same of its index; null where it has none",
+            "needed": "whether it comes back only since another one needs it",
+            "detail": "the problem, for people",
         },
     ),
     Message(
@@ -351,13 +378,15 @@ MESSAGES = (
             "[stored]": "bytes in the storage",
             "[unchanged]": "backup: the files of an increment that earlier archives have",
             "[skipped]": "backup: whether none was made, since nothing has changed",
-            "[backups]": "show, check, rotate_backups, delete_older_than: how many backups",
+            "[backups]": "show, check, rotate_backups, delete_older_than, undelete, sync --as-of: "
+            "how many backups",
             "[extended]": "rotate_backups: of how many the lock was extended",
             "[deleted]": "rotate_backups, delete_older_than: how many of them were deleted",
             "[checks]": "drill: how many checks passed",
             "[wrong]": "check: how many failed; status: how many sets have a problem",
             "[sources]": "run: how many sources the jobs have",
-            "[failed]": "run: how many of these sources failed, also in part",
+            "[failed]": "run: how many of these sources failed, also in part; undelete: how many "
+            "backups cannot be restored as before",
             "[locked]": "run: how many of these sources were left to another run",
             "[rotated]": "run: how many backups rotation has deleted, or would delete",
             "[leftovers]": "cleanup: how many",
@@ -369,7 +398,11 @@ MESSAGES = (
             "[jobs_failed]": "run: how many of them have failed",
             "[archives]": "the commands about inventories: how many archives",
             "[pending]": "whether a thaw, or the list of a vault, is not ready",
-            "[dry_run]": "sync: whether nothing was changed",
+            "[dry_run]": "sync, undelete: whether nothing was changed",
+            "[as_of]": "sync --as-of: the time",
+            "[intact]": "sync --as-of: how many backups of then are as they were",
+            "[hidden]": "sync --as-of: how many undelete brings back",
+            "[gone]": "sync --as-of: of how many no version is left",
             "[containers]": "sync: what was found in each container",
             "[stored_filename]": "contents, backup --dry-run: the backup",
             "[directories]": "contents: how many directories",
@@ -381,7 +414,7 @@ MESSAGES = (
             "[added]": "diff: entries that only the newer tree has",
             "[removed]": "diff: entries that only the older tree has; "
             "backup --dry-run: paths that are gone",
-            "[changed]": "diff: entries that differ",
+            "[changed]": "diff: entries that differ; undelete: how many backups came back",
             "[unknown]": "diff: entries that could not be compared",
             "[bytes_added]": "diff: the content that only the newer tree has",
             "[bytes_removed]": "diff: the content that only the older tree has",

@@ -27,6 +27,7 @@ from bakthat.cli.commands import retention
 from bakthat.cli.commands import browse
 from bakthat.cli.commands.storage import hold
 from bakthat.cli.commands import upkeep
+from bakthat.cli.commands.storage import undelete
 from bakthat.cli.commands import cold
 from bakthat.cli.commands import configuration
 from bakthat.cli.commands import diagnosis
@@ -46,6 +47,7 @@ SUBJECTS = (
     browse,
     hold,
     upkeep,
+    undelete,
     cold,
     configuration,
     diagnosis,

@@ -9,9 +9,7 @@ Everything here is pure: no clock, no disk.
 from __future__ import annotations
 
 import re
-import time
-from calendar import timegm
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from bakthat.errors import UsageError
 from bakthat.system.text import printable
@@ -40,7 +38,10 @@ GRAMMAR = (
 _MAX_CHARACTERS = 100
 _PART = re.compile(r"([0-9]+)([smhDWMY])")
 _EPOCH = datetime(1970, 1, 1)
-_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?")
+_DATE = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"(?:[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?(?:Z|[+-][0-9]{2}:[0-9]{2})?)?"
+)
 _SINCE_HINT = (
     "write a date in UTC such as 2013-06-04 or '2013-06-04 19:10', or an age such as 3D, 12h or 2W"
 )
@@ -89,9 +90,10 @@ def _syntax_problem(rest: str) -> str:
 
 
 def parse_since(since: str | float, now: float) -> float:
-    """Return epoch seconds: those of a date in UTC, or of an interval before *now*.
+    """Return epoch seconds: those of a date, or of an interval before *now*.
 
-    Raises UsageError.
+    A date is in UTC, unless it names another zone, as in ``2013-06-04T19:10+02:00``. Raises
+    UsageError.
     """
     if not isinstance(since, str):
         return float(since)
@@ -102,10 +104,9 @@ def parse_since(since: str | float, now: float) -> float:
             raise UsageError(
                 f"'{printable(since)}' is neither a date nor an interval", hint=_SINCE_HINT
             ) from exc
-    text = since.replace("T", " ")
-    shape = "%Y-%m-%d %H:%M:%S"[: {10: 8, 16: 14, 19: 17}[len(text)]]
     try:
-        return timegm(time.strptime(text, shape))
+        moment = datetime.fromisoformat(since)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except ValueError as exc:
         raise UsageError(f"there is no date '{since}'", hint=_SINCE_HINT) from exc
 

@@ -9,7 +9,7 @@ from bakthat import models
 from bakthat.backends.base import Backend, StoredObject
 from bakthat.format import names
 from bakthat.format.description import ARCHIVE, FILE, KEY_VALUE, sanitized
-from bakthat.policy.outcome import SUSPICIOUS
+from bakthat.policy.outcome import DELETED, SUSPICIOUS
 
 _VALUE_KEYS = ("KeyValue", "is_gzipped")
 _INDEX_FACTS = (
@@ -28,6 +28,10 @@ before the archive was made."""
 _NEEDS_FACTS = ("needs", "level", "id", "host", "source_id")
 """What the self-description of an index says as that of its archive does: to which set the archive
 belongs, and what it needs."""
+
+UNREAD = "unread"
+"""The key of the metadata of an entry that was adopted from a listing, since the access keys may
+not read the object. It is looked up again by each sync, until its description is known."""
 
 
 def is_value(stored: StoredObject) -> bool:
@@ -88,7 +92,39 @@ def entry_of(backend: Backend, stored: StoredObject, parsed: names.StoredName) -
     )
 
 
-def merged_metadata(found: models.Backups, entry: models.Backups) -> dict[str, Any]:
+def update_entry(found: models.Backups, entry: models.Backups, *, is_here: bool) -> None:
+    """Update the entry *found* from *entry*, which describes the stored object."""
+    if not (is_here or may_be_the_same(found, entry)):
+        for column, value in entry.as_dict().items():
+            setattr(found, column, value)
+        found.metadata["adopted"] = int(time.time())
+        return
+    found.is_deleted = False
+    outdated = {DELETED} if UNREAD in entry.metadata else {DELETED, UNREAD}
+    found.metadata = {key: each for key, each in found.metadata.items() if key not in outdated}
+    if not is_here:
+        found.backend_hash = entry.backend_hash
+    if entry.size >= 0:
+        found.size = entry.size
+    if entry.is_key_value:
+        kept = {"adopted": found.metadata["adopted"]} if "adopted" in found.metadata else {}
+        found.metadata = {**entry.metadata, **kept}
+        found.filename, found.backup_date = entry.filename, entry.backup_date
+    elif "format" in entry.metadata or not found.metadata:
+        found.metadata = _merged_metadata(found, entry)
+
+
+def may_be_the_same(found: models.Backups, entry: models.Backups) -> bool:
+    """Return whether an entry of another container may belong to this container after all.
+
+    0.6.0 put the access key into the hash of the container. After a change of keys the hashes of
+    its entries no longer match.
+    """
+    is_legacy = not {"format", "adopted"} & set(found.metadata)
+    return is_legacy and found.backend == entry.backend and found.size == entry.size
+
+
+def _merged_metadata(found: models.Backups, entry: models.Backups) -> dict[str, Any]:
     """Return the metadata of *found*, updated from *entry*, which describes the stored object.
 
     What the machine that made the backup counted is kept: others may have written the description.

@@ -16,7 +16,7 @@ import pytest
 
 from bakthat.backends.aws.part_buffer import PIECE, PartBuffer
 from bakthat.backends.s3.backend import S3Backend
-from bakthat.errors import ResourceError
+from bakthat.errors import ResourceError, StorageError
 from tests.support.fault_proxy import Answer, FaultProxy, LoseAnswer, Reset, refusal
 from tests.support.profiles import Conf
 from tests.support.servers import S3_PART, TWO_PARTS, get, parts_under_way, put, s3_backend
@@ -173,6 +173,18 @@ def test_a_storage_that_wants_an_md5_gets_that_of_a_file(
     moto_proxy.on("PUT", "set.tgz", answer, without="content-md5")
     put(backend, "set.tgz", TWO_PARTS)
     assert get(backend, "set.tgz") == TWO_PARTS
+
+
+@pytest.mark.slow
+def test_a_storage_that_wants_an_md5_of_a_request_without_a_body_fails_it(
+    backend: S3Backend, moto_proxy: FaultProxy
+) -> None:
+    answer = refusal(400, "InvalidRequest", "Content-MD5 HTTP header is required")
+    moto_proxy.on("POST", "uploads", answer)
+    upload = backend.upload("set.tgz", metadata={})
+    with pytest.raises(StorageError, match="Content-MD5"):
+        upload.write(TWO_PARTS)
+    upload.abort()
 
 
 @pytest.mark.slow

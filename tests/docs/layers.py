@@ -102,6 +102,7 @@ LAYERS: dict[str, list[str]] = {
         "locks versions",
         "deletion",
         "download examination thaw upload",
+        "undeletion",
         "backend proof",
         "probes",
     ],
@@ -147,8 +148,9 @@ LAYERS: dict[str, list[str]] = {
         "reading vault",
         "indexes",
         "locks",
-        "deletion",
+        "deletion versions",
     ],
+    "bakthat.session.versions": ["choice", "past"],
     "bakthat.session.locks": ["retention", "extension holds"],
     "bakthat.session.indexes": ["cache home scanning", "opening pins upload"],
     "bakthat.operations": [
@@ -156,7 +158,7 @@ LAYERS: dict[str, list[str]] = {
         "needed",
         "access_policy backup browse by_hand check cleanup cold configuration delete doctor hold"
         " key_values listing"
-        " restore retention status sync",
+        " restore retention status sync undelete",
         "report",
     ],
     "bakthat.operations.backup": [
@@ -200,7 +202,7 @@ LAYERS: dict[str, list[str]] = {
         "storage",
         "operation",
     ],
-    "bakthat.operations.sync": ["known report", "indexes", "operation"],
+    "bakthat.operations.sync": ["as_of known report", "indexes", "operation"],
     "bakthat.jobs": [
         "backup reach report schedule telling upkeep",
         "hooks preview",
@@ -217,13 +219,13 @@ LAYERS: dict[str, list[str]] = {
         "run",
     ],
     "bakthat.cli.commands": [
-        "findings preview tar_listing",
+        "findings past preview tar_listing",
         "backup browse cold configuration diagnosis jobs monitoring restore retention show storage"
         " upkeep",
     ],
     "bakthat.cli.commands.jobs": ["run schedule"],
     "bakthat.cli.commands.monitoring": ["report status"],
-    "bakthat.cli.commands.storage": ["hold policy"],
+    "bakthat.cli.commands.storage": ["hold policy undelete"],
     "bakthat.cli.completion": ["names script"],
     "bakthat.cli.configure": [
         "asking files key_page",

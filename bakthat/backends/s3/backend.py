@@ -31,6 +31,7 @@ from bakthat.backends.s3.download import open_object
 from bakthat.backends.s3.features import has_equal_parts
 from bakthat.backends.s3.locks import BucketLocks
 from bakthat.backends.s3.thaw import listed_status_of, request_thaw, thaw_status_of
+from bakthat.backends.s3.undeletion import Undeletion, headers_of_version
 from bakthat.backends.s3.upload import METADATA_KEY, S3Upload, describe
 from bakthat.backends.s3.versions import list_versions, list_versions_of
 from bakthat.errors import (
@@ -294,6 +295,20 @@ class S3Backend(BakthatBackend):
     def versions(self, prefix: str = "") -> Iterator[Version]:
         """Yield versions and delete markers; see :class:`~.protection.VersionedStorage`."""
         return list_versions(self._client, prefix, page_size=self._settings.page_size)
+
+    def stat_version(self, version: Version) -> StoredObject:
+        """Return a version with its self-description. Raises NotFoundError."""
+        check_key(version.key)
+        found = headers_of_version(self._client, version.key, version.version_id)
+        return describe(version.key, found)
+
+    def bring_back(self, version: Version, lock: Lock | None = None) -> StoredObject:
+        """Bring a version back; see :class:`~.protection.VersionedStorage`."""
+        check_key(version.key)
+        undeletion = Undeletion(
+            self._client, self._locks, version, page_size=self.page_size, lock=lock
+        )
+        return undeletion.run()
 
     def _headers_of(self, key: str) -> dict[str, Any]:
         check_key(key)

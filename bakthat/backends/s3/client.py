@@ -128,6 +128,7 @@ class S3Client(AwsClient):
         possible: Iterator[frozenset[Feature]] | None = None
         refusal: StorageError | None = None
         parameters = {**self._demands(operation), **parameters}
+        has_added_md5 = False
         while True:
             trial = left_out | guess
             if before_unconditional is not None and any(each.is_condition for each in trial):
@@ -145,8 +146,12 @@ class S3Client(AwsClient):
                 named = named_features(exc, self._request.carried)
                 if named:
                     left_out |= named
-                elif demands_md5(exc) and "content-md5" not in self._request.carried:
-                    self._wants_md5 = True
+                elif (
+                    demands_md5(exc)
+                    and "content-md5" not in self._request.carried
+                    and not has_added_md5  # a request without a body gets none
+                ):
+                    self._wants_md5 = has_added_md5 = True
                 else:
                     possible = possible or guesses(exc, self._request.carried)
                     found = next(possible, None) if is_refusal(exc) else None

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import bakthat
 from bakthat.cli.app import UPKEEP, command, option
+from bakthat.cli.commands.past import show_stored_at
 from bakthat.cli.exit_codes import ExitCode
 from bakthat.cli.options import with_destination, with_host, with_keys, with_profile
 from bakthat.cli.output import Summary, print_error, print_result
 from bakthat.cli.progress import progress_bar
+from bakthat.errors import UsageError
 from bakthat.policy.defaults import DEFAULT_LEFTOVER_AGE
 from bakthat.system import terminal, text
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     group=UPKEEP,
     example="bakthat sync --dry-run",
     exits={
+        ExitCode.FAILED: "failed, or a backup of --as-of cannot be brought back",
         ExitCode.INCOMPLETE: "synced, but some backups could not be adopted",
         ExitCode.NOT_READY: "the vault's list is not ready yet: run the command again",
     },
@@ -40,6 +43,12 @@ if TYPE_CHECKING:
     action="store_true",
     help="make missing and damaged indexes again, by reading the backups",
 )
+@option(
+    "--as-of",
+    metavar="TIME",
+    help="only list what the bucket had then, and what became of it: '2026-07-01 12:00' (UTC), or "
+    "an age such as 2D",
+)
 @with_keys
 @with_destination
 @with_profile
@@ -48,6 +57,7 @@ def sync(
     dry_run: bool,
     wait: bool,
     indexes: bool,
+    as_of: str | None,
     prompt: str,
     identity_file: str | None,
     destination: str | None,
@@ -55,6 +65,13 @@ def sync(
     config: str | None,
 ) -> int | None:
     """Run ``bakthat sync``."""
+    if as_of is not None:
+        if wait or indexes:
+            raise UsageError(
+                "--as-of only lists: it takes neither --wait nor --indexes",
+                hint="leave them out; bakthat undelete brings back what it lists",
+            )
+        return show_stored_at(as_of, destination=destination, profile=profile, config=config)
     started = time.monotonic()
     with progress_bar("Syncing", counts_bytes=False) as progress:
         report = bakthat.sync(

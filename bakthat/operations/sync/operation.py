@@ -29,11 +29,8 @@ from bakthat.format import names
 from bakthat.format.description import sanitized
 from bakthat.operations.sync.indexes import make_indexes
 from bakthat.operations.sync.known import (
-    UNREAD,
     Known,
-    may_be_the_same,
     may_have_index,
-    update_entry,
 )
 from bakthat.operations.sync.report import Action, Change, ContainerSync, SyncReport, warn_of
 from bakthat.passwords import may_ask
@@ -47,9 +44,12 @@ from bakthat.session.container import (
     remember,
 )
 from bakthat.session.entries import (
+    UNREAD,
     add_index_facts,
     entry_of,
     is_value,
+    may_be_the_same,
+    update_entry,
     value_entry,
 )
 from bakthat.session.indexes.cache import forget_index

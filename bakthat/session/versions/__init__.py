@@ -1,0 +1,1 @@
+"""See through deletions and overwriting, by the versions that a bucket keeps."""

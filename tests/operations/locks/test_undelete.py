@@ -1,0 +1,400 @@
+"""What somebody deletes or overwrites in a bucket with versions is listed and brought back."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bakthat
+from bakthat import models
+from bakthat.backends.base import StoredObject
+from bakthat.backends.protection import Version
+from bakthat.backends.s3.backend import S3Backend
+from bakthat.errors import AmbiguousNameError, NoMatchError, UsageError
+from bakthat.format.names import index_key
+from bakthat.operations.undelete import Action, Undeletion
+from bakthat.session.versions.choice import MAX_LOOKED_AT, State
+from bakthat.session.versions.past import PastBackup
+from tests.support.attacker import Attacker
+from tests.support.incremental import Tracked, long_after
+from tests.support.profiles import Conf
+from tests.support.trees import fingerprint
+
+
+@pytest.fixture(params=["moto", "seaweedfs"])
+def conf(request: pytest.FixtureRequest, local: Conf) -> Conf:
+    """Return a flat profile of each server that keeps versions; its bucket does."""
+    found: Conf = request.getfixturevalue(f"{request.param}_conf")
+    found = {**found, "password": "", "prefix": "p/", "database": local["database"]}
+    Attacker(found).make_bucket()
+    return found
+
+
+@pytest.fixture
+def attacker(conf: Conf) -> Attacker:
+    return Attacker(conf)
+
+
+@pytest.fixture
+def elsewhere(conf: Conf, tmp_path: Path) -> Conf:
+    """Return the profile of another machine, whose catalog is empty."""
+    return {**conf, "database": str(tmp_path / "elsewhere.sqlite")}
+
+
+def backup(tree: Path, conf: Conf, **more: Any) -> models.Backups:
+    found: models.Backups = bakthat.backup(tree, "s3", conf=conf, prompt="no", **more)
+    return found
+
+
+def listed(conf: Conf, time: float) -> dict[str, PastBackup]:
+    found = bakthat.stored_at(time, conf=conf).backups
+    return {each.backup.stored_filename: each for each in found}
+
+
+def actions(done: list[Undeletion]) -> dict[str, tuple[str, str | None]]:
+    return {each.backup.stored_filename: (each.action, each.index_action) for each in done}
+
+
+def restored(name: str, conf: Conf, out: Path) -> dict[bytes, Any]:
+    bakthat.restore(name, "s3", conf=conf, output=out, password="")
+    (top,) = out.iterdir()
+    return fingerprint(top)
+
+
+def test_deleted_backup_is_listed_and_brought_back(
+    conf: Conf, attacker: Attacker, elsewhere: Conf, tree: Path, out: Path
+) -> None:
+    before = fingerprint(tree)
+    name = backup(tree, conf).stored_filename
+    moment = attacker.now()
+    assert listed(elsewhere, moment)[name].state is State.INTACT
+    attacker.delete(name, index_key(name))
+    found = listed(elsewhere, moment)[name]
+    assert (found.archive.state, found.index and found.index.state) == ("deleted", "deleted")
+    assert (found.changed_at or 0) >= moment
+    assert found.backup.host
+    assert found.backup.size > 0
+
+    done = bakthat.undelete(name, conf=elsewhere)
+    assert actions(done) == {name: (Action.SHOWN, Action.SHOWN)}
+    assert [each["IsLatest"] for each in attacker.versions(name)] == [True]
+    assert listed(elsewhere, moment)[name].is_intact
+    assert restored(name, elsewhere, out) == before
+    assert bakthat.check(conf=elsewhere)[0].is_good
+
+
+def test_overwritten_backup_is_copied_and_the_other_version_stays(
+    conf: Conf, attacker: Attacker, elsewhere: Conf, tree: Path, out: Path
+) -> None:
+    before = fingerprint(tree)
+    name = backup(tree, {**conf, "storage_class": "STANDARD_IA"}).stored_filename
+    own = attacker.head(name)
+    moment = attacker.now()
+    attacker.overwrite(name)
+    attacker.overwrite(index_key(name), forged=True)
+    found = listed(elsewhere, moment)[name]
+    assert (found.archive.state, found.index and found.index.state) == ("overwritten",) * 2
+
+    assert actions(bakthat.undelete(name, conf=elsewhere)) == {name: (Action.COPIED, Action.COPIED)}
+    copy = attacker.head(name)
+    for header in ("Metadata", "ContentLength", "StorageClass", "ETag", "ContentType"):
+        assert copy[header] == own[header], header
+    assert [each["Size"] for each in attacker.versions(name)].count(7) == 1
+    assert listed(elsewhere, moment)[name].is_intact
+    assert restored(name, elsewhere, out) == before
+    # Again, nothing is left to do.
+    assert actions(bakthat.undelete(name, conf=elsewhere)) == {name: (Action.THERE, Action.THERE)}
+    assert len(attacker.versions(name)) == 3
+
+
+@pytest.mark.parametrize("what", ["archive", "index"])
+@pytest.mark.parametrize("how", ["deleted", "overwritten", "forged"])
+def test_archive_or_index_alone(
+    conf: Conf, attacker: Attacker, elsewhere: Conf, tree: Path, out: Path, what: str, how: str
+) -> None:
+    before = fingerprint(tree)
+    name = backup(tree, conf).stored_filename
+    key = name if what == "archive" else index_key(name)
+    content = attacker.content(key)
+    moment = attacker.now()
+    if how == "deleted":
+        attacker.delete(key)
+    else:  # of the same size, so that no listing shows it
+        attacker.overwrite(key, os.urandom(len(content)), forged=how == "forged")
+    found = listed(elsewhere, moment)[name]
+    state = "deleted" if how == "deleted" else "overwritten"
+    assert found.what == (state if what == "archive" else f"index {state}")
+    bakthat.undelete(name, conf=elsewhere)
+    assert attacker.content(key) == content
+    assert restored(name, elsewhere, out) == before
+
+
+def test_increments_come_back_with_all_that_they_need_oldest_first(
+    conf: Conf, attacker: Attacker, elsewhere: Conf, tree: Path, out: Path
+) -> None:
+    tracked = Tracked(tree, conf)
+    with long_after():
+        entries = [tracked.back_up(destination="s3")]
+        for number in range(2):
+            (tree / f"new-{number}").write_text("new")
+            entries.append(tracked.back_up(destination="s3"))
+    assert entries[2].is_increment
+    before = fingerprint(tree)
+    names = [each.stored_filename for each in entries]
+    for name in names:
+        attacker.delete(index_key(name))
+    attacker.delete(names[0])
+    attacker.overwrite(names[1])
+    attacker.delete(names[2])
+
+    planned = bakthat.undelete(names[2], conf=elsewhere, dry_run=True)
+    assert not attacker.keys() or set(attacker.keys()) == {names[1]}
+    assert not Path(elsewhere["database"]).exists()
+    done = bakthat.undelete(names[2], conf=elsewhere)
+    assert [each.backup.stored_filename for each in done][-1] == names[2]
+    assert actions(done) == actions(planned)
+    needed = [name for name in names if name in actions(done)]
+    assert [each.backup.stored_filename for each in done] == needed
+    assert [each.needed for each in done] == [True] * (len(done) - 1) + [False]
+    assert restored(names[2], elsewhere, out) == before
+
+
+def test_intact_increment_whose_full_was_deleted(
+    conf: Conf, attacker: Attacker, elsewhere: Conf, tree: Path, out: Path
+) -> None:
+    tracked = Tracked(tree, conf)
+    with long_after():
+        full = tracked.back_up(destination="s3")
+        (tree / "new").write_text("new")
+        increment = tracked.back_up(destination="s3")
+    attacker.delete(full.stored_filename, index_key(full.stored_filename))
+    done = bakthat.undelete(increment.stored_filename, conf=elsewhere)
+    assert actions(done) == {
+        full.stored_filename: (Action.SHOWN, Action.SHOWN),
+        increment.stored_filename: (Action.THERE, Action.THERE),
+    }
+    assert restored(increment.stored_filename, elsewhere, out) == fingerprint(tree)
+
+
+def test_increment_whose_full_is_gone_is_said_to_be_of_no_use(
+    conf: Conf, attacker: Attacker, elsewhere: Conf, tree: Path
+) -> None:
+    tracked = Tracked(tree, conf)
+    with long_after():
+        full = tracked.back_up(destination="s3")
+        (tree / "new").write_text("new")
+        increment = tracked.back_up(destination="s3")
+    moment = attacker.now()
+    attacker.purge(full.stored_filename)
+    attacker.delete(increment.stored_filename)
+    found = bakthat.stored_at(moment, conf=elsewhere)
+    assert [each.backup.stored_filename for each in found.gone] == [full.stored_filename]
+    assert found.gone[0].detail == "only its index is left"
+    (done,) = bakthat.undelete(increment.stored_filename, conf=elsewhere)
+    assert (done.action, done.is_restorable) == (Action.SHOWN, False)
+    assert "no version is left of what it needs" in done.detail
+
+
+def test_everything_of_a_time_comes_back_and_nothing_that_came_later(
+    conf: Conf, attacker: Attacker, elsewhere: Conf, tree: Path, out: Path
+) -> None:
+    first = backup(tree, conf, custom_filename="one").stored_filename
+    second = backup(tree, conf, custom_filename="two").stored_filename
+    moment = attacker.now()
+    attacker.client.put_object(
+        Bucket=attacker.bucket, Key="p/one.20200101000000.tgz", Body=b"planted"
+    )
+    attacker.delete(*attacker.keys())
+    found = listed(elsewhere, moment)
+    assert found.keys() == {first, second}
+    done = bakthat.undelete(conf=elsewhere, everything=True, as_of=moment)
+    assert set(actions(done)) == {first, second}
+    back = attacker.keys()
+    assert set(back) == {first, second, index_key(first), index_key(second)}
+    shown = {each.stored_filename for each in bakthat.ls(conf=elsewhere)}
+    assert shown == {first, second}
+
+
+def test_many_versions_are_seen_through_by_few_requests(
+    conf: Conf, attacker: Attacker, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = backup(tree, conf).stored_filename
+    content = attacker.content(name)
+    moment = attacker.now()
+    for number in range(30):
+        attacker.overwrite(name, b"garbage %d" % number, forged=number % 2 == 0)
+    settings = replace(S3Backend.settings_of(conf), page_size=7)  # so that there are many pages
+    monkeypatch.setattr(S3Backend, "settings_of", staticmethod(lambda conf: settings))
+    looked_at = []
+    real = S3Backend.stat_version
+
+    def stat_version(self: S3Backend, version: Version) -> StoredObject:
+        looked_at.append(version)
+        return real(self, version)
+
+    monkeypatch.setattr(S3Backend, "stat_version", stat_version)
+    found = listed(conf, moment)[name]
+    assert (found.what, found.detail) == ("overwritten", "30 other versions above it")
+    assert len(looked_at) == 2  # it and its index
+    bakthat.undelete(name, conf=conf)
+    assert len(looked_at) == 4
+    assert attacker.content(name) == content
+
+
+def test_versions_of_somebody_else_are_not_looked_at_without_end(
+    conf: Conf, attacker: Attacker, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = backup(tree, conf).stored_filename
+    attacker.purge(name)
+    for number in range(30):
+        attacker.client.put_object(Bucket=attacker.bucket, Key=name, Body=b"x" * number)
+    looked_at = []
+    real = S3Backend.stat_version
+
+    def stat_version(self: S3Backend, version: Version) -> StoredObject:
+        looked_at.append(version)
+        return real(self, version)
+
+    monkeypatch.setattr(S3Backend, "stat_version", stat_version)
+    (done,) = bakthat.undelete(name, conf=conf)
+    assert len(looked_at) == MAX_LOOKED_AT + 1
+    assert (done.action, done.detail) == (Action.FAILED, "none of its versions fits")
+
+
+def test_version_that_was_planted_before_the_backup_is_not_taken_for_it(
+    conf: Conf, attacker: Attacker, elsewhere: Conf, tree: Path, out: Path
+) -> None:
+    name = backup(tree, conf).stored_filename
+    body, metadata = attacker.content(name), attacker.head(name)["Metadata"]
+    attacker.purge(name)
+    # Whoever guesses the second of the next backup can write there first, and delete it again.
+    attacker.client.put_object(Bucket=attacker.bucket, Key=name, Body=b"planted", Metadata=metadata)
+    attacker.delete(name)
+    attacker.client.put_object(Bucket=attacker.bucket, Key=name, Body=body, Metadata=metadata)
+    attacker.delete(name)
+    bakthat.undelete(name, conf=elsewhere)
+    assert restored(name, elsewhere, out) == fingerprint(tree)
+
+
+def test_time_decides_between_versions_that_fit(conf: Conf, attacker: Attacker, tree: Path) -> None:
+    name = backup(tree, conf, custom_filename="one").stored_filename
+    attacker.purge(index_key(name))
+    content = attacker.content(name)
+    attacker.overwrite(name, b"x" * len(content), forged=True)
+    moment = attacker.now()
+    attacker.delete(name)
+    bakthat.undelete(name, conf=conf, as_of=moment)
+    assert attacker.content(name) == b"x" * len(content)
+    bakthat.undelete(name, conf=conf)
+    assert attacker.content(name) == content
+
+
+def test_older_backup_under_another_key_does_not_count(
+    conf: Conf, attacker: Attacker, elsewhere: Conf, tree: Path, out: Path
+) -> None:
+    old = backup(tree, conf).stored_filename
+    (tree / "new").write_text("new")
+    new = backup(tree, conf).stored_filename
+    # The key of the newer one has only the older one, with its own description.
+    attacker.overwrite(new)
+    source = {"Bucket": attacker.bucket, "Key": old}
+    attacker.client.copy_object(Bucket=attacker.bucket, Key=new, CopySource=source)
+    bakthat.undelete(new, conf=elsewhere)
+    assert restored(new, elsewhere, out) == fingerprint(tree)
+
+
+def test_copy_that_was_deleted_again_is_not_copied_once_more(
+    conf: Conf, attacker: Attacker, tree: Path
+) -> None:
+    name = backup(tree, conf).stored_filename
+    attacker.overwrite(name)
+    bakthat.undelete(name, conf=conf)
+    attacker.delete(name)
+    assert actions(bakthat.undelete(name, conf=conf))[name] == (Action.SHOWN, Action.THERE)
+    assert len(attacker.versions(name)) == 3
+
+
+def test_name_of_a_set_means_its_newest_hidden_backup(
+    conf: Conf, attacker: Attacker, elsewhere: Conf, tree: Path
+) -> None:
+    names = [backup(tree, conf).stored_filename for _ in range(3)]
+    attacker.delete(*names[:2])
+    done = bakthat.undelete(tree.name, conf=elsewhere)
+    assert list(actions(done)) == [names[1]]
+    # Its beginning, without the prefix, means the same.
+    done = bakthat.undelete(f"{tree.name}.2", conf=elsewhere)
+    assert list(actions(done)) == [names[0]]
+    assert bakthat.undelete(tree.name, conf=elsewhere) == []
+
+
+def test_marked_entry_is_listed_again(conf: Conf, tree: Path) -> None:
+    entry = backup(tree, conf)
+    name = entry.stored_filename
+    Attacker(conf).delete(name, index_key(name))
+    bakthat.sync("s3", conf=conf)
+    assert bakthat.ls(conf=conf) == []
+    bakthat.undelete(name, conf=conf)
+    (found,) = bakthat.ls(conf=conf)
+    assert "deleted" not in found.metadata
+    assert found.metadata["source"] == entry.metadata["source"]
+
+
+def test_sets_of_two_hosts_are_told_apart(conf: Conf, attacker: Attacker, tree: Path) -> None:
+    names = {host: backup(tree, {**conf, "host": host}).stored_filename for host in ("a", "b")}
+    attacker.delete(*names.values())
+    with pytest.raises(AmbiguousNameError, match="fits several sets"):
+        bakthat.undelete(tree.name, conf=conf)
+    done = bakthat.undelete(tree.name, conf=conf, host="b")
+    assert list(actions(done)) == [names["b"]]
+
+
+def test_what_no_name_means(conf: Conf, tree: Path) -> None:
+    backup(tree, conf)
+    with pytest.raises(NoMatchError, match="nothing that the bucket keeps matches 'other'"):
+        bakthat.undelete("other", conf=conf)
+    with pytest.raises(UsageError, match="no backup was named"):
+        bakthat.undelete(conf=conf)
+    with pytest.raises(UsageError, match="no backup was named"):
+        bakthat.undelete(conf=conf, everything=True)
+
+
+def test_large_archive_is_copied_in_its_own_parts(
+    conf: Conf, attacker: Attacker, tree: Path, elsewhere: Conf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / "large").write_bytes(os.urandom(12 * 1024 * 1024))
+    name = backup(tree, {**conf, "compress": False}).stored_filename
+    own = attacker.head(name)
+    assert "-" in own["ETag"]
+    attacker.overwrite(name)
+    assert actions(bakthat.undelete(name, conf=conf))[name] == (Action.COPIED, Action.THERE)
+    copy = attacker.head(name)
+    assert copy["ContentLength"] == own["ContentLength"]
+    assert copy["Metadata"] == own["Metadata"]
+    if "moto" in conf["access_key"]:  # SeaweedFS counts its own pieces
+        assert copy["ETag"] == own["ETag"]
+        assert actions(bakthat.undelete(name, conf=elsewhere))[name][0] is Action.THERE
+    assert actions(bakthat.undelete(name, conf=conf))[name][0] is Action.THERE
+    assert bakthat.check(read_data=True, conf=conf)[0].is_good
+
+
+@pytest.mark.parametrize("server", ["moto", "rclone", "seaweedfs"])
+def test_bucket_without_versions_is_refused(
+    server: str, request: pytest.FixtureRequest, tree: Path
+) -> None:
+    conf = {**request.getfixturevalue(f"{server}_conf"), "password": ""}
+    backup(tree, conf)
+    with pytest.raises(UsageError, match="keeps no versions"):
+        bakthat.stored_at("1D", conf=conf)
+    with pytest.raises(UsageError, match="keeps no versions"):
+        bakthat.undelete("etc", conf=conf)
+
+
+def test_other_destinations_are_refused(local: Conf, conf: Conf) -> None:
+    for refused in (local, {**conf, "glacier_vault": "vault"}):
+        destination = "local" if refused is local else "glacier"
+        with pytest.raises(UsageError, match="only of a bucket of S3"):
+            bakthat.undelete("etc", destination, conf=refused)
