@@ -284,7 +284,7 @@ class Undeletion:
             if wanted.until is not None:
                 self._locks.extend(self._key, wanted)
             if wanted.is_held:
-                self._locks.set_hold(self._key, is_held=True)
+                self._locks.hold(self._key)
             return self._locks.look(self._key)
         except StorageError as exc:
             log.warning("%s is back, but is not locked: %s", self._key, exc)
