@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from bakthat.operations.listing import ls, show
     from bakthat.operations.report.operation import report
     from bakthat.operations.restore.operation import restore, thaw_status
-    from bakthat.operations.retention import delete_older_than, rotate, rotate_backups
+    from bakthat.operations.retention.operation import delete_older_than, rotate, rotate_backups
     from bakthat.operations.status.operation import status
     from bakthat.operations.sync.as_of import stored_at
     from bakthat.operations.sync.operation import sync
@@ -99,7 +99,7 @@ _HOMES = {
     "cleanup": "bakthat.operations.cleanup",
     "contents": "bakthat.operations.browse.contents",
     "delete": "bakthat.operations.delete",
-    "delete_older_than": "bakthat.operations.retention",
+    "delete_older_than": "bakthat.operations.retention.operation",
     "diff": "bakthat.operations.browse.diff",
     "doctor": "bakthat.operations.doctor.operation",
     "drill": "bakthat.drills",
@@ -115,8 +115,8 @@ _HOMES = {
     "restore": "bakthat.operations.restore.operation",
     "restore_glacier_inventory": "bakthat.operations.cold",
     "restore_script": "bakthat.operations.by_hand.operation",
-    "rotate": "bakthat.operations.retention",
-    "rotate_backups": "bakthat.operations.retention",
+    "rotate": "bakthat.operations.retention.operation",
+    "rotate_backups": "bakthat.operations.retention.operation",
     "run_jobs": "bakthat.jobs.run",
     "show": "bakthat.operations.listing",
     "show_glacier_inventory": "bakthat.operations.cold",

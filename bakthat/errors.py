@@ -198,7 +198,7 @@ class LockedObjectError(StorageError):
         self.is_held = is_held
         """Whether it is on hold, which ends only when it is released."""
         self.why = why
-        """What keeps it, such as "locked until 2026-12-24 18:00 UTC" or "on hold (lawsuit)"."""
+        """What keeps it, such as "locked until 2026-12-24 18:00:00 UTC" or "on hold (lawsuit)"."""
 
 
 class NotReadyError(StorageError):

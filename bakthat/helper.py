@@ -15,10 +15,10 @@ from bakthat import models
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import DestinationError, UsageError
 from bakthat.format.names import check_set_name
-from bakthat.operations import retention
 from bakthat.operations.backup import operation as backup
 from bakthat.operations.key_values import KeyValue
 from bakthat.operations.restore.operation import restore
+from bakthat.operations.retention import operation as retention
 from bakthat.system.files import remove_tree
 from bakthat.system.paths import PathLike, expanded
 from bakthat.system.streams import Progress

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from bakthat.errors import LockedObjectError
 from bakthat.policy.object_lock.rule import COMPLIANCE
+from bakthat.system.text import utc_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def locked_error(name: str, lock: Lock, reason: str = "") -> LockedObjectError:
             f"{name} is {why}", hint="bakthat release ends the hold", is_held=True, why=why
         )
     assert lock.until is not None
-    why = f"locked until {datetime.fromtimestamp(lock.until, UTC):%Y-%m-%d %H:%M} UTC"
+    why = f"locked until {utc_time(lock.until)} UTC"
     return LockedObjectError(
         f"{name} is {why}",
         hint="delete it after that; until then, its storage deletes it for nobody",

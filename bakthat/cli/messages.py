@@ -40,6 +40,11 @@ _BACKUP = {
     "suspicious (true where the size of a stream is), lock (mode, and until when it was last known "
     "to be locked), hold (reason and date) and so on",
 }
+_LEFT = {
+    "outcome": "locked, held or failed: why it is not deleted, though no rule keeps it",
+    "locked_until": "when its lock ends, or that of a backup which needs it; or null",
+    "detail": "why it stays, for people",
+}
 _ENTRY = {
     "path": "the path in the backup",
     "type": "file, directory, symlink, hardlink, fifo, character or block",
@@ -78,8 +83,18 @@ MESSAGES = (
             **_BACKUP,
             "[keep]": "in a dry run: whether it would be kept",
             "[reasons]": "in a dry run: why",
-            "[locked_until]": "in a dry run: until when its lock would be extended, or null",
+            "[outcome]": "in a dry run: locked, held or failed, where no rule keeps it and it "
+            "would not be deleted all the same",
+            "[locked_until]": "in a dry run: until when its lock would be extended, or is why it "
+            "would not be deleted; or null",
+            "[detail]": "in a dry run: why it stays, for people",
         },
+    ),
+    Message(
+        "kept",
+        ("delete_older_than", "rotate_backups"),
+        "a backup that no rule keeps, and that stays all the same. A later run deletes it.",
+        {**_BACKUP, **_LEFT},
     ),
     Message(
         "backup",
@@ -382,12 +397,17 @@ MESSAGES = (
             "how many backups",
             "[extended]": "rotate_backups: of how many the lock was extended",
             "[deleted]": "rotate_backups, delete_older_than: how many of them were deleted",
+            "[held]": "rotate_backups, delete_older_than: how many stay since they are on hold",
+            "[staying]": "rotate_backups, delete_older_than: bytes of those that no rule keeps but "
+            "that stay",
             "[checks]": "drill: how many checks passed",
             "[wrong]": "check: how many failed; status: how many sets have a problem",
             "[sources]": "run: how many sources the jobs have",
-            "[failed]": "run: how many of these sources failed, also in part; undelete: how many "
+            "[failed]": "run: how many of these sources failed, also in part; rotate_backups, "
+            "delete_older_than: how many backups could not be deleted; undelete: how many "
             "backups cannot be restored as before",
-            "[locked]": "run: how many of these sources were left to another run",
+            "[locked]": "run: how many of these sources were left to another run; rotate_backups, "
+            "delete_older_than: how many backups stay since they are locked",
             "[rotated]": "run: how many backups rotation has deleted, or would delete",
             "[leftovers]": "cleanup: how many",
             "[good]": "doctor: how many things work; report: how many sets have no problem",

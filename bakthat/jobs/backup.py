@@ -12,7 +12,8 @@ from bakthat.errors import BakthatError, ConfigError
 from bakthat.format.description import NAMED, source_id
 from bakthat.operations.backup.databases import backup_databases
 from bakthat.operations.backup.operation import backup
-from bakthat.operations.retention import Plan, delete_by_plan, plan_rotation
+from bakthat.operations.retention.operation import delete_by_plan
+from bakthat.operations.retention.plan import Plan, plan_rotation
 from bakthat.operations.sources.expected import set_name
 from bakthat.session.session import Session
 from bakthat.session.sets import NO_SOURCE, id_of_source

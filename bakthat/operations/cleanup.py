@@ -22,10 +22,12 @@ from bakthat.backends.base import (
     Leftover,
     StoredObject,
 )
+from bakthat.backends.protection import LockingStorage
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import (
     BakthatError,
     ContainerNotFoundError,
+    LockedObjectError,
     NotFoundError,
     StorageError,
     UsageError,
@@ -92,7 +94,7 @@ def cleanup(
     A vault does not say when a part was written: an upload to it is removed by the second cleanup
     that finds it with the same number of parts, the interval *older_than* after the first.
     With *destination*, it cleans up that container only, and no reservations. It touches nothing
-    younger than the interval *older_than*. With *dry_run*, it removes nothing.
+    younger than the interval *older_than*, nor what is locked. With *dry_run*, it removes nothing.
 
     Raises UsageError and, after everything else is done, StorageError when something could not be
     read or removed.
@@ -170,10 +172,9 @@ class _Cleaner:
         try:
             for leftover in list(self._old_leftovers(backend)):
                 self._remove(backend, leftover)
-            for home, index in self._old_indexes(backend):
-                self._remove_object(home, index, "index")
-            for probe in self._old_probes(backend):
-                self._remove_object(backend, probe, "probe")
+            home, indexes = self._old_indexes(backend)
+            self._remove_objects(home, indexes, "index")
+            self._remove_objects(backend, self._old_probes(backend), "probe")
             self._forget_cached(backend)
             for kind, keys in self._expired(backend):
                 for key in keys:
@@ -259,8 +260,8 @@ class _Cleaner:
             )
         )
 
-    def _old_indexes(self, backend: Backend) -> list[tuple[Backend, StoredObject]]:
-        """Return the indexes whose archive is not stored, and the backend that stores them."""
+    def _old_indexes(self, backend: Backend) -> tuple[Backend, list[StoredObject]]:
+        """Return the backend that stores the indexes, and those whose archive is not stored."""
         home, within = home_of_indexes(self.session, backend)
         prefix = within + self.session.shared_prefix
         try:
@@ -274,7 +275,7 @@ class _Cleaner:
         except ContainerNotFoundError:
             if home is backend:
                 raise
-            return []
+            return home, []
         if indexes and backend.name != "glacier":
             for stored in backend.ls(self.session.shared_prefix):
                 indexes.pop(stored.key, None)
@@ -282,8 +283,8 @@ class _Cleaner:
             # What the others hold can only be restored with the index of an archive that is gone.
             containers = self.session.containers(backend.name)
             needed = NeededKeys(models.Backups.increments(containers))
-        return [
-            (home, each)
+        return home, [
+            each
             for key, each in indexes.items()
             if key not in needed and self._is_gone(backend, key)
         ]
@@ -318,10 +319,27 @@ class _Cleaner:
             and time.time() - (each.last_modified or 0) >= self.seconds
         ]
 
+    def _remove_objects(self, backend: Backend, stored: list[StoredObject], kind: str) -> None:
+        """Remove objects, those excepted that are locked: a later cleanup removes these."""
+        locked: Mapping[str, LockedObjectError] = {}
+        if stored and isinstance(backend, LockingStorage):
+            locked = backend.locked([each.key for each in stored])
+        for each in stored:
+            if each.key in locked:
+                self._keep(kind, each, locked[each.key])
+            else:
+                self._remove_object(backend, each, kind)
+
+    def _keep(self, kind: str, stored: StoredObject, error: LockedObjectError) -> None:
+        log.info("Keeping the %s %s: it is %s", kind, printable(stored.key), error.why)
+
     def _remove_object(self, backend: Backend, stored: StoredObject, kind: str) -> None:
         try:
             if not self.dry_run:
                 backend.delete(stored.key)
+        except LockedObjectError as exc:
+            self._keep(kind, stored, exc)
+            return
         except (StorageError, UsageError) as exc:
             self.failures.append(exc)
             return

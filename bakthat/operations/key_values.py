@@ -26,7 +26,7 @@ from bakthat.backends.base import Backend, StoredObject
 from bakthat.backends.s3.backend import S3Backend
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.crypto.age import parse_recipient
-from bakthat.errors import CatalogError, NotFoundError, UsageError
+from bakthat.errors import CatalogError, LockedObjectError, NotFoundError, UsageError
 from bakthat.format.description import KEY_VALUE, describe
 from bakthat.format.names import KEY_VALUE_EXTENSION, check_set_name, parse_stored_name
 from bakthat.passwords import encryption_keys
@@ -152,8 +152,9 @@ class KeyValue:
     def delete_key(self, keyname: str) -> bool:
         """Delete the value under *keyname* and mark its entry; return whether there was one.
 
-        A value of 0.6.0 is deleted only if the catalog lists it, since its object does not show
-        that it is a value. Raises StorageError, CatalogError.
+        In a bucket that keeps versions, its earlier values are removed too. A value of 0.6.0 is
+        deleted only if the catalog lists it, since its object does not show that it is a value.
+        Raises StorageError, CatalogError.
         """
         name = self._name_of(keyname)
         keys = set()
@@ -247,11 +248,18 @@ class KeyValue:
                 f"stored as {name} on {self._destination}, but not recorded: {exc}",
                 hint="the stored value is complete, and get_key reads it",
             ) from exc
-        for each in replaced:
-            self._backend.delete(each.stored_filename)
-        self._mark_deleted(replaced, REPLACED)
+        self._mark_deleted([each for each in replaced if self._is_removed(each)], REPLACED)
         log.info("Stored the key %s as %s", printable(entry.filename), name)
         return entry
+
+    def _is_removed(self, replaced: models.Backups) -> bool:
+        """Remove 0.6.0's value of a key that has a new one; return False where it is locked."""
+        try:
+            self._backend.delete(replaced.stored_filename)
+        except LockedObjectError as exc:
+            log.warning("the value of 0.6.0 stays: %s; delete_key removes it later", exc)
+            return False
+        return True
 
     def _replace_entry(self, entry: models.Backups) -> models.Backups:
         row = entry.as_dict()

@@ -1,19 +1,23 @@
 """Keep what others need: the backups that a rule would delete, and that must stay all the same.
 
 An increment is applied to the state of an earlier backup, and so on back to a full one. Whatever a
-kept backup, a running one, or one that the catalog does not list needs is kept.
+kept backup, a running one, or one that the catalog does not list needs is kept. So does what one
+needs that cannot be deleted, since it is locked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from bakthat import models, reservations
-from bakthat.errors import BakthatError, StorageError
+from bakthat.errors import BakthatError, LockedObjectError, StorageError
 from bakthat.policy.levels import needed_by, reason_needed
 from bakthat.policy.rotation import RUNNING, Decision
 from bakthat.session.chains import (
     check_formats,
+    dependents_first,
     increments_beside,
     is_needed_by,
     may_be_of_one_set,
@@ -22,6 +26,41 @@ from bakthat.session.chains import (
 from bakthat.session.indexes.pins import may_be_needed, unlisted_increments
 from bakthat.session.session import Session
 from bakthat.session.sets import BackupSet
+from bakthat.system.text import printable
+
+LOCKED, HELD, FAILED = "locked", "held", "failed"
+"""Why a backup that is not kept is not deleted either."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftBackup:
+    """A backup that a rule does not keep, and that stays all the same."""
+
+    backup: models.Backups
+    error: BakthatError
+    """Why. LockedObjectError: it is locked or on hold, or one that needs it is."""
+
+    @property
+    def outcome(self) -> str:
+        """Which of "locked", "held" and "failed" it is."""
+        if not isinstance(self.error, LockedObjectError):
+            return FAILED
+        return HELD if self.error.is_held else LOCKED
+
+    @property
+    def why(self) -> str:
+        """Why it stays, in a few words where it is locked."""
+        return self.error.why if isinstance(self.error, LockedObjectError) else str(self.error)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return its fields as plain values, with those of the backup."""
+        locked = self.error if isinstance(self.error, LockedObjectError) else None
+        return {
+            **self.backup.as_dict(),
+            "outcome": self.outcome,
+            "locked_until": locked and locked.until,
+            "detail": self.why,
+        }
 
 
 def keep_needed(
@@ -119,3 +158,51 @@ def keep_within(
         else decision
         for each, decision in pairs
     ]
+
+
+def waves(to_delete: Sequence[models.Backups]) -> Sequence[Sequence[models.Backups]]:
+    """Divide backups to delete so that what others need is deleted after them."""
+    if any(each.is_increment for each in to_delete):
+        return dependents_first(to_delete)
+    return [to_delete]
+
+
+def blocked(
+    wave: Sequence[models.Backups],
+    unkept: Sequence[models.Backups],
+    errors: Mapping[str, BakthatError],
+) -> dict[str, BakthatError]:
+    """Return an error for each backup of *wave* that one needs which could not be deleted."""
+    left = [each for each in unkept if each.stored_filename in errors and each.is_increment]
+    found: dict[str, BakthatError] = {}
+    for each in wave:
+        needing = [one for one in left if is_needed_by(each, one)]
+        if not needing or each.stored_filename in errors:
+            continue
+        name = printable(needing[-1].stored_filename)
+        found[each.stored_filename] = StorageError(f"{name}, which was not deleted, needs it")
+        why = [errors[one.stored_filename] for one in needing]
+        locked = [one for one in why if isinstance(one, LockedObjectError)]
+        if len(locked) == len(why):
+            found[each.stored_filename] = _needed_by_locked(name, locked)
+    return found
+
+
+def _needed_by_locked(name: str, why: Sequence[LockedObjectError]) -> LockedObjectError:
+    """Return the error of a backup that only locked ones need, of which *name* is the newest."""
+    until = [each.until for each in why if each.until is not None]
+    needed = f"needed by {name}, which is {why[-1].why}"
+    return LockedObjectError(
+        f"it is {needed}",
+        until=max(until, default=None),
+        is_held=any(each.is_held for each in why),
+        why=needed,
+    )
+
+
+def left_of(
+    backups: Sequence[models.Backups], errors: Mapping[str, BakthatError]
+) -> tuple[LeftBackup, ...]:
+    """Return those of *backups* that have an error, by stored filename; in the order of these."""
+    named = {each.stored_filename: each for each in backups}
+    return tuple(LeftBackup(named[name], exc) for name, exc in errors.items() if name in named)

@@ -32,6 +32,7 @@ from bakthat.policy.storage_classes import LONGEST_MINIMUM_DAYS, VAULT, days_lef
 from bakthat.session.container import check_mounted
 from bakthat.session.indexes.cache import forget_index
 from bakthat.session.indexes.home import home_of_indexes
+from bakthat.session.locks.holds import hold_of
 from bakthat.session.locks.retention import known_lock
 from bakthat.session.session import Session
 from bakthat.session.stat import stat_by_listing
@@ -91,9 +92,9 @@ def _locked(
 
 
 def _locked_error(backup: models.Backups, lock: Lock) -> LockedObjectError:
-    hold = backup.metadata.get("hold")
-    reason = str(hold.get("reason") or "") if isinstance(hold, Mapping) else ""
-    return locked_error(printable(backup.stored_filename), lock, printable(reason))
+    hold = hold_of(backup)
+    reason = printable(hold.reason) if hold is not None else ""
+    return locked_error(printable(backup.stored_filename), lock, reason)
 
 
 def check_recordable(session: Session, backend: Backend, backup: models.Backups) -> None:

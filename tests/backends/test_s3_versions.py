@@ -7,12 +7,19 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from bakthat.backends.lock import Lock
 from bakthat.backends.s3.backend import S3Backend
-from bakthat.errors import BakthatError, CredentialsError, LockedObjectError, UnreachableError
+from bakthat.errors import (
+    BakthatError,
+    CredentialsError,
+    LockedObjectError,
+    StorageError,
+    UnreachableError,
+)
 from tests.support.fault_proxy import Alter, Answer, FaultProxy, LoseAnswer, Reset, refusal
 from tests.support.profiles import Conf
 from tests.support.servers import plain, s3_backend
@@ -379,7 +386,7 @@ def test_a_locked_key_stays_as_it_is(conf: Conf, mode: str, versions: str) -> No
     error = error_of(backend, "my.1")
     assert isinstance(error, LockedObjectError)
     assert (error.until, error.is_held) == (until, False)
-    moment = time.strftime("%Y-%m-%d %H:%M", time.gmtime(until))
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(until))
     assert str(error) == f"'my.1' is locked until {moment} UTC"
     assert list(backend.delete_many(["my.1", "my.2"])) == ["my.1"]
     assert list(backend.locked(["my.1", "my.2", "my.3"])) == ["my.1"]
@@ -500,3 +507,58 @@ def test_nothing_is_hidden_where_locks_cannot_be_seen_and_versions_are_kept(
     assert "may be locked" in str(error)
     assert "s3:GetObjectRetention" in error.hint
     assert versions_in(moto_conf) == {"my.1": 1}
+
+
+# What was stored wrongly
+
+
+def store_wrongly(
+    backend: S3Backend, monkeypatch: pytest.MonkeyPatch, lock: Lock | None = None
+) -> None:
+    """Store half of an object under "my.1", as a faulty machine between here and there would."""
+    upload = backend.upload("my.1", metadata={}, replace=True, lock=lock)
+    upload.write(b"data")
+    call = backend._client.call
+
+    def lose_the_body(operation: str, **parameters: Any) -> dict[str, Any]:
+        if operation == "put_object":
+            parameters.update(Body=b"dat")
+            del parameters["ChecksumCRC32"]
+        return call(operation, **parameters)
+
+    monkeypatch.setattr(backend._client, "call", lose_the_body)
+    with pytest.raises(StorageError, match="3 bytes instead of 4"):
+        upload.commit()
+    upload.abort()
+
+
+def test_a_wrong_version_is_removed_and_shows_the_one_before(
+    conf: Conf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_bucket(conf)
+    put_version(conf, "my.1", b"before")
+    store_wrongly(s3_backend(conf), monkeypatch)
+    assert versions_in(conf) == {"my.1": 1}
+    got = client.get_object(Bucket=conf["s3_bucket"], Key="my.1")
+    assert got["Body"].read() == b"before"
+
+
+def test_a_wrong_version_that_may_not_be_removed_is_hidden(
+    moto_proxy: FaultProxy, moto_conf: Conf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bucket(moto_conf)
+    moto_proxy.on("DELETE", "versionId=", refusal(403, "AccessDenied"))
+    backend = s3_backend({**moto_conf, "endpoint_url": moto_proxy.endpoint_url})
+    store_wrongly(backend, monkeypatch)
+    assert versions_in(moto_conf) == {"my.1": 2}
+    assert list(backend.ls()) == []
+
+
+def test_a_wrong_version_that_is_locked_is_not_hidden(
+    conf: Conf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_bucket(conf, locks=True)
+    store_wrongly(s3_backend(conf), monkeypatch, Lock(time.time() + DAY, "governance"))
+    assert versions_in(conf) == {"my.1": 1}
+    (warning,) = warnings_of(caplog)
+    assert warning.startswith("incomplete my.1 could not be removed")

@@ -178,6 +178,7 @@ LAYERS: dict[str, list[str]] = {
         "operation",
     ],
     "bakthat.operations.report": ["facts style", "days", "svg", "page", "operation"],
+    "bakthat.operations.retention": ["plan", "operation"],
     "bakthat.operations.restore": ["options", "archive state", "stream", "operation"],
     "bakthat.operations.sources": [
         "base",

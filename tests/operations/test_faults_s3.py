@@ -281,7 +281,9 @@ def test_a_bucket_that_turns_read_only_can_still_be_restored_from(
     with pytest.raises(CredentialsError) as caught:
         bakthat.delete("mydir", conf=conf)
     check(caught.value, conf)
-    monkeypatch.setattr("bakthat.operations.retention.time.time", lambda: made.backup_date + 3600.0)
+    monkeypatch.setattr(
+        "bakthat.operations.retention.plan.time.time", lambda: made.backup_date + 3600.0
+    )
     with pytest.raises(CredentialsError):
         bakthat.delete_older_than("mydir", "1s", conf=conf)
     assert listed(conf) == [made.stored_filename, old.stored_filename]

@@ -32,7 +32,7 @@ from bakthat.errors import (
     UnreachableError,
     UsageError,
 )
-from bakthat.operations import retention
+from bakthat.operations.retention.plan import plan_by_age, plan_rotation
 from bakthat.session.session import Session
 from tests.support.filled_catalog import DAY, HOST, NOW, FilledCatalog, at, using_catalog
 from tests.support.profiles import write_config
@@ -653,7 +653,7 @@ def test_a_plan_has_a_decision_with_reasons_for_each_backup(filled: FilledCatalo
     second = filled.add(NOW - 60)
     future = filled.add(NOW + DAY)
     session = Session("default", None, filled.conf)
-    plan = retention.plan_rotation(session, "my", days=2)
+    plan = plan_rotation(session, "my", days=2)
     assert plan.purpose == "Rotating my, keeping 2 daily"
     assert [
         (each.backup.stored_filename, each.decision.keep, each.decision.reasons)
@@ -667,7 +667,7 @@ def test_a_plan_has_a_decision_with_reasons_for_each_backup(filled: FilledCatalo
         (future, True, ("in the future",)),
     ]
     assert names(plan.to_delete) == made[:2]
-    by_age = retention.plan_by_age(session, "my", "2D")
+    by_age = plan_by_age(session, "my", "2D")
     assert [each.decision.reasons for each in by_age.backups] == [
         ("newest", "not older"),
         ("not older",),

@@ -23,7 +23,7 @@ from bakthat.errors import (
     UnreachableError,
     UsageError,
 )
-from bakthat.operations import retention
+from bakthat.operations.retention.plan import Plan, plan_rotation
 from bakthat.session.session import Session
 from tests.support.filled_catalog import (
     DAY,
@@ -61,11 +61,11 @@ def chain(filled: FilledCatalog, *days: int, **more: Any) -> list[str]:
     ]
 
 
-def plan_of(filled: FilledCatalog, name: str = "my", **rules: Any) -> retention.Plan:
-    return retention.plan_rotation(Session("default", None, filled.conf), name, **rules)
+def plan_of(filled: FilledCatalog, name: str = "my", **rules: Any) -> Plan:
+    return plan_rotation(Session("default", None, filled.conf), name, **rules)
 
 
-def reasons(plan: retention.Plan) -> dict[str, tuple[str, ...]]:
+def reasons(plan: Plan) -> dict[str, tuple[str, ...]]:
     return {each.backup.stored_filename: each.decision.reasons for each in plan.backups}
 
 

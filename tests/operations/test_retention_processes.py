@@ -30,7 +30,7 @@ END = at(2020, 12, 16, 12)
 PLUGIN = """
 import os, signal, sys
 from bakthat import models
-from bakthat.operations import retention
+from bakthat.operations.retention import operation as retention
 from bakthat.operations.backup import store
 from bakthat.plugin import Plugin
 

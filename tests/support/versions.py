@@ -68,3 +68,19 @@ def markers_in(conf: Conf, client: Any = None) -> set[str]:
     for page in pages.paginate(Bucket=conf["s3_bucket"]):
         found |= {each["Key"] for each in page.get("DeleteMarkers", ())}
     return found
+
+
+def lock(conf: Conf, key: str, until: float, mode: str = "GOVERNANCE") -> None:
+    """Lock the latest version of *key* until a time."""
+    plain(conf).put_object_retention(
+        Bucket=conf["s3_bucket"],
+        Key=key,
+        Retention={"Mode": mode, "RetainUntilDate": datetime.fromtimestamp(until, UTC)},
+    )
+
+
+def hold(conf: Conf, key: str, *, is_held: bool = True) -> None:
+    """Put the latest version of *key* on hold, or release it."""
+    plain(conf).put_object_legal_hold(
+        Bucket=conf["s3_bucket"], Key=key, LegalHold={"Status": "ON" if is_held else "OFF"}
+    )

@@ -62,6 +62,8 @@ class BucketProof:
         self._is_unconditional = False
         self._hint_of_unseen = ""
         """What to try where a setting of the bucket that could keep the probe is not known."""
+        self._keeps_versions = False
+        """Whether the bucket keeps versions, or may do so."""
         self._versions: list[str] = []
         """The versions to remove: those that were made."""
 
@@ -130,6 +132,7 @@ class BucketProof:
         if status == "Suspended":  # SeaweedFS cannot remove what a deletion leaves there
             return "the bucket's versions are suspended, and a deletion leaves a mark"
         if status == "Enabled" or unseen:
+            self._keeps_versions = True
             lock = self._try("get_object_lock_configuration")
             unseen = unseen or self._why_unseen("object lock", lock)
             if lock.error is not None and lock.status not in UNKNOWN_THERE:
@@ -143,7 +146,7 @@ class BucketProof:
         # In a bucket with versions, the deletion leaves a mark.
         with held_back(f"finishing a request to {self._client.shown}"):
             deleted = self._try("delete_object", key=self._key)
-            is_gone = self._remove_versions(_marker_of(deleted))
+            is_gone = self._remove_all_versions(_marker_of(deleted))
         if deleted.error is not None and not isinstance(deleted.error, NotFoundError):
             self._refused("deleting", deleted.error, self._verdict_of_deletion)
             return "a probe could not be deleted"
@@ -270,7 +273,7 @@ class BucketProof:
         with held_back(f"removing {where}", mend=MEND):
             try:
                 deleted = self._try("delete_object", key=self._key)
-                is_gone = self._remove_versions(*self._versions, _marker_of(deleted))
+                is_gone = self._remove_all_versions(*self._versions, _marker_of(deleted))
             except UnreachableError as exc:
                 self._add(advice("deleting", f"{where} may be left behind: {exc}", MEND))
                 return
@@ -304,6 +307,16 @@ class BucketProof:
             for each in filter(None, versions)
         ]
         return all(each.error is None or each.status == HTTPStatus.NOT_FOUND for each in tries)
+
+    def _remove_all_versions(self, *known: str) -> bool:
+        """Remove versions of the probe, those too whose request was answered by nothing."""
+        is_gone = self._remove_versions(*known)
+        if not self._keeps_versions:
+            return is_gone
+        listed = self._try("list_object_versions", Prefix=self._key).answer
+        left = [*listed.get("Versions", ()), *listed.get("DeleteMarkers", ())]
+        ids = [str(each.get("VersionId") or "") for each in left if each.get("Key") == self._key]
+        return self._remove_versions(*ids) and is_gone
 
     # Without a trace
 

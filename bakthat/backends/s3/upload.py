@@ -21,6 +21,7 @@ from bakthat.backends.base import (
 )
 from bakthat.backends.lock import Lock
 from bakthat.backends.s3.client import S3Client, class_of, user_metadata
+from bakthat.backends.s3.deletion import discard_version
 from bakthat.backends.s3.locks import BucketLocks, lock_headers, lock_in
 from bakthat.errors import (
     BakthatError,
@@ -294,8 +295,12 @@ class S3Upload(PartUpload):
     def _discard_wrong_object(self, found: Mapping[str, Any]) -> None:
         if not self._is_own(found):
             return
+        version_id = found.get("VersionId")
         try:
-            self._client.call("delete_object", key=self._key)
+            if version_id is None or self._locks is None:
+                self._client.call("delete_object", key=self._key)
+            else:
+                discard_version(self._client, self._locks, self._key, version_id)
         except BakthatError as exc:
             log.warning("incomplete %s could not be removed: %s", self._key, exc)
 

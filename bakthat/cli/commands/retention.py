@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import bakthat
 from bakthat.cli.app import DAILY, UPKEEP, Command, command, option, run_operation
 from bakthat.cli.exit_codes import ExitCode
 from bakthat.cli.options import with_destination, with_host, with_profile, with_source
-from bakthat.cli.output import Summary, print_error, print_result
+from bakthat.cli.output import Line, Summary, is_json, print_error, print_result
 from bakthat.policy.week_days import WEEK_DAYS, parse_week_day
 from bakthat.system import terminal, text
 
 if TYPE_CHECKING:
     from bakthat.models import Backups
-    from bakthat.operations.retention import Plan, PlannedBackup
+    from bakthat.operations.needed import LeftBackup
+    from bakthat.operations.retention.operation import RetentionReport
+    from bakthat.operations.retention.plan import Plan, PlannedBackup
     from bakthat.policy.rotation import RotationKeywords
     from bakthat.session.session import Session
 
 log = logging.getLogger("bakthat")
+
+_LEFT = {"locked": "locked", "held": "on hold", "failed": "not deletable"}
+"""The words for what is neither kept by a rule nor deleted."""
 
 
 def _keep_one_for_each(*slots: str) -> Callable[[Command], Command]:
@@ -95,7 +102,7 @@ def rotate_backups(
         "years": years,
         "first_week_day": first_week_day,
     }
-    from bakthat.operations.retention import plan_rotation
+    from bakthat.operations.retention.plan import plan_rotation
     from bakthat.session.session import Session
 
     session = Session(profile, config, None, destination)
@@ -132,7 +139,7 @@ def delete_older_than(
     config: str | None,
 ) -> None:
     """Run ``bakthat delete_older_than``."""
-    from bakthat.operations.retention import plan_by_age
+    from bakthat.operations.retention.plan import plan_by_age
     from bakthat.session.session import Session
 
     session = Session(profile, config, None, destination)
@@ -148,35 +155,44 @@ def _delete(
     session: Session, name: str, make_plan: Callable[[], Plan], *, dry_run: bool
 ) -> int | None:
     """Run the operation *name* by its plan, or show the plan; end with the summary."""
-    from bakthat.operations.retention import delete_by_plan, log_notes
+    from bakthat.errors import StorageError
+    from bakthat.operations.needed import FAILED
+    from bakthat.operations.retention.operation import RetentionReport, delete_by_plan
+    from bakthat.operations.retention.plan import checked, log_notes
 
     started = time.monotonic()
     if dry_run:
         plan = make_plan()
         log.info("%s; this is a dry run, nothing is deleted", plan.purpose)
+        plan = checked(session, plan)
         log_notes(plan)
-        summary = _summary("Would delete", plan.to_delete, plan, started)
+        left = {each.backup.stored_filename: each for each in plan.left}
         print_result(
-            summary,
-            lambda: _print_plan(plan),
-            (("backup", _planned(plan, each)) for each in plan.backups),
+            _summary("Would delete", plan.to_delete, plan.left, plan, started),
+            lambda: _print_plan(plan, left),
+            (
+                ("backup", _planned(plan, each, left.get(each.backup.stored_filename)))
+                for each in plan.backups
+            ),
         )
         return _exit_code(plan)
-    plans: list[Plan] = []
+    report = RetentionReport()
 
-    def run() -> list[Backups]:
-        def remember() -> Plan:
-            plans.append(make_plan())
-            return plans[0]
+    def show(_: list[Backups]) -> None:
+        assert report.plan is not None
+        summary = _summary("Deleted", report.deleted, report.left, report.plan, started)
+        print_result(summary, lines=_lines(report))
 
-        return delete_by_plan(session, name, remember)
+    try:
+        run_operation(name, lambda: delete_by_plan(session, name, make_plan, report), show)
+    except StorageError:
+        if is_json() and report.plan is not None and report.left_as(FAILED):
+            with contextlib.suppress(terminal.OutputError):  # the error is printed in any case
+                show(report.deleted)
+        raise
 
-    def show(deleted: list[Backups]) -> None:
-        summary = _summary("Deleted", deleted, plans[0], started)
-        print_result(summary, lines=(("backup", each.as_dict()) for each in deleted))
-
-    run_operation(name, run, show)
-    return _exit_code(plans[0])
+    assert report.plan is not None
+    return _exit_code(report.plan)
 
 
 def _exit_code(plan: Plan) -> int | None:
@@ -196,44 +212,76 @@ def _exit_code(plan: Plan) -> int | None:
     return ExitCode.INCOMPLETE
 
 
-def _summary(done: str, deleted: list[Backups], plan: Plan, started: float) -> Summary:
-    extended = sum(each.problem is None for each in plan.extensions.planned)
+def _lines(report: RetentionReport) -> Iterator[Line]:
+    yield from (("backup", each.as_dict()) for each in report.deleted)
+    yield from (("kept", each.as_dict()) for each in report.left)
+
+
+def _summary(
+    done: str,
+    deleted: Sequence[Backups],
+    left: Sequence[LeftBackup],
+    plan: Plan,
+    started: float,
+) -> Summary:
+    counts = Counter(each.outcome for each in left)
+    others = [f"{counts[each]} {word}" for each, word in _LEFT.items() if counts[each]]
+    staying = sum(max(each.backup.size, 0) for each in left)
+    if others:
+        others[-1] += f" ({text.human_size(staying)} stay)"
+    size = sum(max(each.size, 0) for each in deleted)
+    said = f"{done} {len(deleted)} of {text.counted(len(plan.backups), 'backup')}"
+    if others and deleted:
+        said += f" ({text.human_size(size)})"
     return Summary(
-        f"{done} {len(deleted)} of {text.counted(len(plan.backups), 'backup')}",
+        ", ".join([said, *others]),
         time.monotonic() - started,
-        stored=sum(max(each.size, 0) for each in deleted),
+        stored=None if others else size,
         where=f"from {plan.backups[0].backup.where}",
-        facts={"deleted": len(deleted), "backups": len(plan.backups), "extended": extended},
+        facts={
+            "deleted": len(deleted),
+            "backups": len(plan.backups),
+            "extended": sum(each.problem is None for each in plan.extensions.planned),
+            **{each: counts[each] for each in _LEFT},
+            "stored": size,
+            "staying": staying,
+        },
     )
 
 
-def _planned(plan: Plan, each: PlannedBackup) -> dict[str, Any]:
+def _planned(plan: Plan, each: PlannedBackup, left: LeftBackup | None) -> dict[str, Any]:
     decision, lock = each.decision, plan.extensions.lock_of(each.backup)
-    return {
+    planned = {
         **each.backup.as_dict(),
         "keep": decision.keep,
         "reasons": list(decision.reasons),
         "locked_until": lock.until if lock is not None else None,
     }
+    if left is None:
+        return planned
+    return {**planned, **left.as_dict(), "keep": True, "reasons": [*decision.reasons, left.why]}
 
 
-def _why(plan: Plan, each: PlannedBackup) -> str:
+def _why(plan: Plan, each: PlannedBackup, left: LeftBackup | None) -> str:
     lock = plan.extensions.lock_of(each.backup)
-    why = ", ".join(each.decision.reasons)
+    why = ", ".join([*each.decision.reasons, *([] if left is None else [left.why])])
     return why if lock is None else f"{why}; lock until {text.shown_minute(lock.until)}"
 
 
-def _print_plan(plan: Plan) -> None:
-    rows = [
-        (
-            text.shown_time(each.date),
-            "keep" if each.decision.keep else "delete",
-            text.human_size(each.backup.size),
-            each.backup.stored_filename,
-            _why(plan, each),
+def _print_plan(plan: Plan, left: Mapping[str, LeftBackup]) -> None:
+    rows = []
+    for each in plan.backups:
+        stays = left.get(each.backup.stored_filename)
+        what = "keep" if each.decision.keep else "delete"
+        rows.append(
+            (
+                text.shown_time(each.date),
+                what if stays is None else stays.outcome,
+                text.human_size(each.backup.size),
+                each.backup.stored_filename,
+                _why(plan, each, stays),
+            )
         )
-        for each in plan.backups
-    ]
     terminal.print_table(
         (f"DATE ({text.shown_zone()})", "WHAT", "SIZE", "NAME", "WHY"), rows, right=frozenset({2})
     )

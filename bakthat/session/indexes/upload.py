@@ -17,6 +17,7 @@ from bakthat.errors import (
     BakthatError,
     ContainerNotFoundError,
     KeyExistsError,
+    LockedObjectError,
     NotFoundError,
     StorageError,
     UsageError,
@@ -165,10 +166,12 @@ class NewIndex:
             upload.abort()
 
     def _warn(self, error: BakthatError) -> None:
+        is_locked = isinstance(error, LockedObjectError)
         log.warning(
-            "%s may remain without an archive: %s; bakthat cleanup removes it after a day",
+            "%s may remain without an archive: %s; bakthat cleanup removes it after %s",
             printable(self._key),
             error,
+            "that" if is_locked else "a day",
         )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from bakthat.policy.finding import Verdict
 from tests.operations.doctor.test_proof import LOOKING, RIGHTS, assert_empty, interrupted
-from tests.support.fault_proxy import FaultProxy, Hold, fault_proxy, refusal
+from tests.support.fault_proxy import FaultProxy, Hold, LoseAnswer, fault_proxy, refusal
 from tests.support.findings import finding, problems, prove
 from tests.support.iam import CheckedServer
 from tests.support.profiles import Conf
@@ -29,6 +29,34 @@ def test_a_bucket_with_versions_keeps_none(name: str, request: pytest.FixtureReq
         assert problems(findings) == []
         assert detail in finding(findings, "deleting").detail
         assert_empty(conf)
+
+
+@pytest.mark.parametrize("name", ["moto", "seaweedfs"])
+def test_a_bucket_with_object_lock_keeps_none(name: str, request: pytest.FixtureRequest) -> None:
+    conf: Conf = request.getfixturevalue(f"{name}_conf")
+    plain(conf).create_bucket(Bucket=conf["s3_bucket"], ObjectLockEnabledForBucket=True)
+    findings = prove(conf)
+    assert problems(findings) == []
+    assert finding(findings, "deleting").detail == "the object was deleted"
+    assert_empty(conf)
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+@pytest.mark.parametrize("name", ["moto", "seaweedfs"])
+def test_a_version_whose_answer_was_lost_is_removed_too(
+    name: str, method: str, request: pytest.FixtureRequest
+) -> None:
+    """The repeated request says nothing of the version that the first one has made."""
+    conf: Conf = request.getfixturevalue(f"{name}_conf")
+    client, bucket = plain(conf), conf["s3_bucket"]
+    client.create_bucket(Bucket=bucket)
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    with fault_proxy(conf["endpoint_url"]) as proxy:
+        # Of the deletions, the first one names a version.
+        proxy.on(method, ".probe", LoseAnswer(), times=1, after=0 if method == "PUT" else 1)
+        findings = prove({**conf, "endpoint_url": proxy.endpoint_url})
+    assert problems(findings) == []
+    assert_empty(conf)
 
 
 def test_where_versions_could_not_be_removed_no_object_is_stored(checked: CheckedServer) -> None:

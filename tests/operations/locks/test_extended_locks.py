@@ -12,12 +12,13 @@ import pytest
 
 import bakthat
 from bakthat import models
-from bakthat.backends.lock import Lock
+from bakthat.backends.lock import Lock, locked_error
 from bakthat.backends.s3.backend import S3Backend
 from bakthat.errors import LockedObjectError
 from bakthat.format.names import index_key
 from bakthat.models import Backups
-from bakthat.operations.retention import carry_out, plan_rotation
+from bakthat.operations.retention.operation import carry_out
+from bakthat.operations.retention.plan import plan_rotation
 from bakthat.session.session import Session
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import Answer, FaultProxy, fault_proxy
@@ -47,7 +48,8 @@ class LockingFake(FakeStorage):
         return self.locks.get(key, Lock())
 
     def locked(self, keys: Collection[str]) -> dict[str, LockedObjectError]:
-        return {}
+        locks = {key: self.lock_of(key) for key in keys}
+        return {key: locked_error(key, lock) for key, lock in locks.items() if lock.holds_at(NOW)}
 
     def extend_lock(self, key: str, lock: Lock) -> None:
         self.locks[key] = lock

@@ -17,7 +17,7 @@ from bakthat.errors import CatalogError, ConfigError, NotFoundError, StorageErro
 from bakthat.format.names import index_key
 from bakthat.helper import KeyValue
 from bakthat.models import Backups
-from bakthat.operations.retention import plan_by_age, plan_rotation
+from bakthat.operations.retention.plan import plan_by_age, plan_rotation
 from bakthat.session.locks.holds import hold_of
 from bakthat.session.session import Session
 from tests.support.commandline import CommandLine

@@ -14,7 +14,7 @@ import pytest
 import bakthat
 from bakthat import models
 from bakthat.errors import NoMatchError, UsageError
-from bakthat.operations.retention import plan_rotation
+from bakthat.operations.retention.plan import plan_rotation
 from bakthat.operations.status.metrics import as_metrics
 from bakthat.operations.status.set_status import SetStatus
 from bakthat.session.session import Session

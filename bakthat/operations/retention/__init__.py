@@ -1,0 +1,1 @@
+"""Delete by rule: by age, or what a rotation does not keep."""
