@@ -10,7 +10,7 @@ import pytest
 import bakthat
 from bakthat.backends.s3.client import S3Client
 from bakthat.errors import BakthatError, ConfigError, CredentialsError, StorageError
-from tests.support.fault_proxy import FaultProxy, LoseAnswer, refusal
+from tests.support.fault_proxy import Alter, FaultProxy, LoseAnswer, refusal
 from tests.support.profiles import Conf
 from tests.support.servers import TWO_PARTS, get, parts_under_way, plain, put, s3_backend
 
@@ -90,6 +90,18 @@ def test_a_storage_without_keys_for_the_encryption_is_a_clear_error(
     assert stored(conf) == []
     if sse != "AES256":  # for which the upload begins, though the answer is 500
         assert parts_under_way(conf) == []
+
+
+@pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
+def test_a_weaker_encryption_is_refused(
+    moto_proxy: FaultProxy, proxied_conf: Conf, content: bytes
+) -> None:
+    for verb in ("PUT", "POST"):
+        moto_proxy.on(verb, "set.tgz", Alter({SSE_HEADER: "AES256"}))
+    with pytest.raises(StorageError, match="does not encrypt it with aws:kms, but with AES256"):
+        put(s3_backend({**proxied_conf, "sse": "aws:kms"}), "set.tgz", content)
+    assert stored(proxied_conf) == []
+    assert parts_under_way(proxied_conf) == []
 
 
 def test_a_value_that_is_replaced_unencrypted_is_not_lost(rclone_conf: Conf) -> None:
@@ -225,12 +237,13 @@ def test_a_refusal_that_cannot_be_about_the_owner_does_not_name_it(
     conf = {**proxied_conf, "expected_bucket_owner": OWNER}
     named = "User: a is not authorized to perform: s3:PutObject on resource: b"
     moto_proxy.on("PUT", "", refusal(403, "AccessDenied", named))
-    moto_proxy.on("HEAD", "set.tgz", refusal(403, "AccessDenied"))  # the bucket can be listed
     with pytest.raises(CredentialsError) as caught:
         put(s3_backend(conf), "set.tgz", b"small")
     assert "expected_bucket_owner" not in caught.value.hint
+    put(s3_backend({**conf, "endpoint_url": moto_proxy.upstream}), "set.tgz", b"small")
+    moto_proxy.on("HEAD", "set.tgz", refusal(403, "AccessDenied"))  # the bucket can be listed
     with pytest.raises(CredentialsError) as caught:
-        s3_backend(conf).stat("set.tgz")
+        S3Client(s3_backend(conf).settings_of(conf)).call("head_object", key="set.tgz")
     assert caught.value.hint.startswith("allow s3:GetObject")
     assert "expected_bucket_owner" not in caught.value.hint
 
