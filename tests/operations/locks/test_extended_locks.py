@@ -14,7 +14,7 @@ import bakthat
 from bakthat import models
 from bakthat.backends.lock import Lock, locked_error
 from bakthat.backends.s3.backend import S3Backend
-from bakthat.errors import LockedObjectError
+from bakthat.errors import LockedObjectError, UnreachableError
 from bakthat.format.names import index_key
 from bakthat.models import Backups
 from bakthat.operations.retention.operation import carry_out
@@ -183,6 +183,26 @@ def test_expiry_extends_no_lock(filled: FilledCatalog) -> None:
     add(filled, NOW)
     bakthat.delete_older_than("my", "1h", conf=filled.conf)
     assert filled.storages["s3"].locks == {}  # type: ignore[attr-defined]  # of the fake
+
+
+def test_storage_that_does_not_answer_is_not_asked_for_each_lock(
+    filled: FilledCatalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    filled.conf["object_lock"] = {"mode": "governance", "days": 90}
+    names = [add(filled, NOW - days * DAY) for days in range(40, 0, -1)]
+    asked = []
+
+    def fail(key: str, lock: Lock) -> None:
+        asked.append(key)
+        raise UnreachableError("no connection")
+
+    monkeypatch.setattr(filled.storages["s3"], "extend_lock", fail)
+    plan = plan_rotation(Session("default", None, filled.conf), "my", last=99)
+    carry_out(Session("default", None, filled.conf), plan)
+    assert len(plan.not_locked) == len(names)
+    assert len(asked) < 10
+    assert "the storage did not answer the requests before" in caplog.text
+    assert all("lock" not in x.metadata for x in bakthat.ls(conf=filled.conf))
 
 
 def test_rotation_without_a_rule_of_time_is_a_warning(

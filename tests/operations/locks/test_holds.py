@@ -295,6 +295,12 @@ def test_backup_that_is_not_stored_any_more(
     with pytest.raises(NotFoundError) as caught:
         put_on_hold(conf, chain[0])
     assert "sync" in caught.value.hint
+    if is_marked:
+        release(conf, chain[0])  # what the marker hides may be on hold
+    else:
+        with pytest.raises(NotFoundError) as caught:
+            release(conf, chain[0])
+        assert "sync" in caught.value.hint
     assert reason_of(conf, chain[0]) is None
 
 
@@ -370,17 +376,24 @@ def test_hold_and_release_that_stop_in_the_middle_are_said_and_repeated(
         assert reason_of(conf, chain[2]) == ("audit" if done else None)
 
 
-def test_hold_that_cannot_be_recorded_is_said(
+def test_hold_and_release_that_cannot_be_recorded_are_said(
     conf: Conf, chain: list[Backups], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise CatalogError("the disk is full", hint="make room")
 
-    monkeypatch.setattr(models, "add_metadata", fail)
-    with pytest.raises(CatalogError, match="is on hold, but that is not recorded") as caught:
-        put_on_hold(conf, chain[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(models, "add_metadata", fail)
+        with pytest.raises(CatalogError, match="is on hold, but that is not recorded") as caught:
+            put_on_hold(conf, chain[0])
     assert caught.value.hint == "make room; then run it again"
     assert held(conf, chain) == [True, False, False]
+    put_on_hold(conf, chain[0])
+    monkeypatch.setattr(models, "drop_metadata", fail)
+    with pytest.raises(CatalogError, match="is released, but that is not recorded") as caught:
+        release(conf, chain[0])
+    assert caught.value.hint == "make room; then run it again"
+    assert held(conf, chain) == [False, False, False]
 
 
 def test_damaged_entry_keeps_no_reason(
