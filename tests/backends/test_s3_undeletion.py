@@ -10,8 +10,8 @@ import pytest
 
 from bakthat.backends.lock import Lock
 from bakthat.backends.protection import Version, VersionedStorage
-from bakthat.backends.s3 import undeletion
 from bakthat.backends.s3.backend import S3Backend
+from bakthat.backends.s3.versions import undeletion
 from bakthat.errors import CredentialsError, NotFoundError, NotReadyError, StorageError
 from tests.support.attacker import Attacker
 from tests.support.fault_proxy import Answer, FaultProxy, LoseAnswer, refusal

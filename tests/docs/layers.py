@@ -99,13 +99,13 @@ LAYERS: dict[str, list[str]] = {
     "bakthat.backends.s3": [
         "features policies",
         "client",
-        "locks versions",
-        "deletion",
+        "locks",
         "download examination thaw upload",
-        "undeletion",
+        "versions",
         "backend proof",
         "probes",
     ],
+    "bakthat.backends.s3.versions": ["listing", "deletion undeletion"],
     "bakthat.backends.s3.examination": ["usage", "exposure locks versions", "bucket"],
     "bakthat.backends.glacier": [
         "client tree_hash",
@@ -220,7 +220,7 @@ LAYERS: dict[str, list[str]] = {
         "run",
     ],
     "bakthat.cli.commands": [
-        "findings past preview tar_listing",
+        "findings preview tar_listing",
         "backup browse cold configuration diagnosis jobs monitoring restore retention show storage"
         " upkeep",
     ],

@@ -26,14 +26,14 @@ from bakthat.backends.base import (
 from bakthat.backends.lock import Lock
 from bakthat.backends.protection import Version
 from bakthat.backends.s3.client import S3Client, S3Settings, listed_object
-from bakthat.backends.s3.deletion import BATCH_SIZE, BucketDeletion
 from bakthat.backends.s3.download import open_object
 from bakthat.backends.s3.features import has_equal_parts
 from bakthat.backends.s3.locks import BucketLocks
 from bakthat.backends.s3.thaw import listed_status_of, request_thaw, thaw_status_of
-from bakthat.backends.s3.undeletion import Undeletion, headers_of_version
 from bakthat.backends.s3.upload import METADATA_KEY, S3Upload, describe
-from bakthat.backends.s3.versions import list_versions, list_versions_of
+from bakthat.backends.s3.versions.deletion import BATCH_SIZE, BucketDeletion
+from bakthat.backends.s3.versions.listing import list_versions, list_versions_of
+from bakthat.backends.s3.versions.undeletion import Undeletion, headers_of_version
 from bakthat.errors import (
     BakthatError,
     CredentialsError,

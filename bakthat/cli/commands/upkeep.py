@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import bakthat
 from bakthat.cli.app import UPKEEP, command, option
-from bakthat.cli.commands.past import show_stored_at
 from bakthat.cli.exit_codes import ExitCode
-from bakthat.cli.options import with_destination, with_host, with_keys, with_profile
+from bakthat.cli.options import options_of, with_destination, with_host, with_keys, with_profile
 from bakthat.cli.output import Summary, print_error, print_result
 from bakthat.cli.progress import progress_bar
 from bakthat.errors import UsageError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bakthat.operations.check.result import CheckResult
     from bakthat.operations.cleanup import CleanupItem
     from bakthat.operations.sync.report import Change, IndexChange
+    from bakthat.session.versions.past import PastBackup
 
 
 @command(
@@ -71,7 +72,7 @@ def sync(
                 "--as-of only lists: it takes neither --wait nor --indexes",
                 hint="leave them out; bakthat undelete brings back what it lists",
             )
-        return show_stored_at(as_of, destination=destination, profile=profile, config=config)
+        return _show_stored_at(as_of, destination=destination, profile=profile, config=config)
     started = time.monotonic()
     with progress_bar("Syncing", counts_bytes=False) as progress:
         report = bakthat.sync(
@@ -114,6 +115,50 @@ def _print_changes(changes: Sequence[Change | IndexChange]) -> None:
     ]
     header = ("WHAT", f"DATE ({text.shown_zone()})", "WHERE", "HOST", "SIZE", "NAME")
     terminal.print_table(header, rows, right=frozenset({4}))
+
+
+def _show_stored_at(
+    as_of: str, *, destination: str | None, profile: str, config: str | None
+) -> int | None:
+    """List what the bucket had at a time, and what became of it. Return the exit code."""
+    started = time.monotonic()
+    with progress_bar("Looking", counts_bytes=False) as progress:
+        found = bakthat.stored_at(as_of, destination, profile, config, progress=progress)
+    if found.gone:
+        count = text.counted(len(found.gone), "backup")
+        print_error(f"{count} of that time cannot be brought back: no version is left")
+    again = f"{shlex.quote(text.utc_time(found.time))}{options_of(profile, config)}"
+    summary = Summary(
+        found.summary(),
+        time.monotonic() - started,
+        next_step=f"bring all of them back: bakthat undelete --all --as-of {again}"
+        if found.hidden
+        else "",
+        facts=found.as_dict(),
+    )
+    print_result(
+        summary,
+        lambda: _print_stored(found.backups),
+        (("backup", each.as_dict()) for each in found.backups),
+    )
+    return ExitCode.FAILED if found.gone else None
+
+
+def _print_stored(backups: list[PastBackup]) -> None:
+    rows = [
+        (
+            each.what,
+            "" if each.changed_at is None else text.shown_time(each.changed_at),
+            text.shown_time(each.backup.backup_date),
+            text.human_size(each.backup.size) if each.backup.size >= 0 else "",
+            each.backup.stored_filename,
+            each.detail,
+        )
+        for each in backups
+    ]
+    zone = text.shown_zone()
+    header = ("STATE", f"SINCE ({zone})", f"DATE ({zone})", "SIZE", "NAME", "DETAIL")
+    terminal.print_table(header, rows, right=frozenset({3}))
 
 
 @command(

@@ -22,7 +22,7 @@ from bakthat.backends.lock import Lock, locked_error
 from bakthat.backends.protection import Version
 from bakthat.backends.s3.client import S3Client
 from bakthat.backends.s3.locks import BucketLocks
-from bakthat.backends.s3.versions import has_versions, list_versions, list_versions_of
+from bakthat.backends.s3.versions.listing import has_versions, list_versions, list_versions_of
 from bakthat.errors import (
     BakthatError,
     ContainerNotFoundError,

@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import Any
 
 from bakthat.backends.aws.client import answer_of
+from bakthat.backends.aws.permissions import arn
 from bakthat.backends.base import StoredObject
 from bakthat.backends.lock import Lock
 from bakthat.backends.protection import Version
@@ -22,9 +23,10 @@ from bakthat.backends.s3.client import S3Client
 from bakthat.backends.s3.locks import BucketLocks
 from bakthat.backends.s3.thaw import thaw_status_of
 from bakthat.backends.s3.upload import describe, etag_of
-from bakthat.backends.s3.versions import list_versions_of
+from bakthat.backends.s3.versions.listing import list_versions_of
 from bakthat.errors import (
     BakthatError,
+    CredentialsError,
     NotFoundError,
     NotReadyError,
     StorageError,
@@ -47,7 +49,14 @@ _KEPT_HEADERS = ("ContentType", "ContentEncoding", "ContentDisposition", "CacheC
 
 def headers_of_version(client: S3Client, key: str, version_id: str) -> dict[str, Any]:
     """Return the headers of one version of *key*. Raises NotFoundError."""
-    return client.call("head_object", key=key, VersionId=version_id)
+    try:
+        return client.call("head_object", key=key, VersionId=version_id)
+    except CredentialsError as exc:
+        if client.missing_action(exc):
+            within = f"{client.container}/{key[: key.rfind('/') + 1]}*"
+            where = arn("s3", client.settings.region, within)
+            exc.hint = f"allow s3:GetObjectVersion on {where}, in the policy of the access keys"
+        raise
 
 
 class Undeletion:
