@@ -318,7 +318,9 @@ def _inventory(scope: Scope) -> list[Statement]:
 def _examine(scope: Scope) -> Statement:
     """Return the right to look at how the bucket is set up: ``doctor`` does, and deletions."""
     actions = [
+        "s3:GetBucketAcl",
         "s3:GetBucketObjectLockConfiguration",
+        "s3:GetBucketPolicyStatus",
         "s3:GetBucketPublicAccessBlock",
         "s3:GetBucketVersioning",
         "s3:GetEncryptionConfiguration",

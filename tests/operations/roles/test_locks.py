@@ -16,7 +16,7 @@ import bakthat
 from bakthat import models
 from bakthat.backends.lock import Lock
 from bakthat.backends.s3.backend import S3Backend
-from bakthat.errors import StorageError
+from bakthat.errors import CredentialsError, StorageError
 from bakthat.format.names import index_key
 from tests.support.profiles import Conf
 from tests.support.roles import Guarded, guarded_bucket
@@ -144,6 +144,34 @@ def test_keeper_lengthens_locks_and_holds(guarded: Guarded, tree: Path) -> None:
     assert keeper.lock_of(entry.stored_filename).is_held
     keeper.set_hold(entry.stored_filename, is_held=False)
     assert locks(guarded, entry)[0] == longer
+
+
+def test_keeper_rotates_and_extends_the_locks_of_what_is_kept(
+    guarded: Guarded, tree: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    short = {"mode": "governance", "days": 2}
+    entry = back_up(tree, guarded.conf("writer", object_lock=short))
+    caplog.clear()
+    assert bakthat.rotate_backups("mydir", conf=guarded.conf("keeper", rotation={"days": 7})) == []
+    assert [each.until for each in locks(guarded, entry)] == [entry.date + 30 * DAY] * 2
+    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
+
+
+def test_only_the_keeper_holds_and_releases(guarded: Guarded, tree: Path) -> None:
+    entry = back_up(tree, guarded.conf("writer"))
+    name = entry.stored_filename
+    for role in ("writer", "reader"):
+        with pytest.raises(CredentialsError):
+            bakthat.hold(name, reason="audit", conf=guarded.conf(role))
+    assert not any(each.is_held for each in locks(guarded, entry))
+    bakthat.hold(name, reason="audit", conf=guarded.conf("keeper"))
+    assert all(each.is_held for each in locks(guarded, entry))
+    for role in ("writer", "reader"):
+        with pytest.raises(CredentialsError):
+            bakthat.release(name, conf=guarded.conf(role))
+    assert all(each.is_held for each in locks(guarded, entry))
+    bakthat.release(name, conf=guarded.conf("keeper"))
+    assert not any(each.is_held for each in locks(guarded, entry))
 
 
 def test_reader_sees_locks(guarded: Guarded, tree: Path) -> None:

@@ -97,6 +97,23 @@ def test_keeper_cleans_up(guarded: Guarded, tmp_path: Path) -> None:
     assert "Uploads" not in guarded.s3.list_multipart_uploads(Bucket=guarded.bucket)
 
 
+def test_reader_sees_what_was_deleted_and_the_keeper_brings_it_back(
+    guarded: Guarded, stored: list[models.Backups], tmp_path: Path
+) -> None:
+    names = [each.stored_filename for each in stored]
+    for name in names:
+        guarded.s3.delete_object(Bucket=guarded.bucket, Key=name)
+    before = guarded.versions()
+    reader = on_another_machine(guarded, "reader", tmp_path)
+    for each in bakthat.undelete("mydir", conf=reader, host="web1"):
+        assert "s3:DeleteObjectVersion" in each.detail or "s3:PutObject" in each.detail
+    assert guarded.versions() == before
+    keeper = on_another_machine(guarded, "keeper", tmp_path)
+    done = bakthat.undelete("mydir", conf=keeper, host="web1")
+    assert {each.backup.stored_filename for each in done} == set(names)
+    assert set(names) < set(guarded.stored())
+
+
 def test_keeper_only_hides_where_versions_are_kept(
     guarded: Guarded, stored: list[models.Backups], tmp_path: Path
 ) -> None:
