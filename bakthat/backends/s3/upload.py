@@ -21,8 +21,8 @@ from bakthat.backends.base import (
 )
 from bakthat.backends.lock import Lock
 from bakthat.backends.s3.client import S3Client, class_of, user_metadata
-from bakthat.backends.s3.deletion import discard_version
 from bakthat.backends.s3.locks import BucketLocks, lock_headers, lock_in
+from bakthat.backends.s3.versions.deletion import discard_version
 from bakthat.errors import (
     BakthatError,
     CredentialsError,
