@@ -98,6 +98,18 @@ class BucketLocks:
         retention = answer.get("Retention") or {}
         return _lock(retention.get("Mode"), retention.get("RetainUntilDate"), "")
 
+    def discard(self, key: str, version_id: str) -> None:
+        """Remove one version of *key*, the latest; hide it where that is not allowed.
+
+        Nothing is hidden in a bucket with object lock. Raises StorageError.
+        """
+        try:
+            self._client.call("delete_object", key=key, VersionId=version_id)
+        except CredentialsError:
+            if self.are_enabled():
+                raise
+            self._client.call("delete_object", key=key)
+
     def extend(self, key: str, lock: Lock) -> None:
         """Let a lock last longer; see :class:`~.protection.LockingStorage`."""
         assert lock.until is not None

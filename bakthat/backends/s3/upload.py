@@ -22,7 +22,6 @@ from bakthat.backends.base import (
 from bakthat.backends.lock import Lock
 from bakthat.backends.s3.client import S3Client, class_of, user_metadata
 from bakthat.backends.s3.locks import BucketLocks, lock_headers, lock_in
-from bakthat.backends.s3.versions.deletion import discard_version
 from bakthat.errors import (
     BakthatError,
     CredentialsError,
@@ -300,7 +299,7 @@ class S3Upload(PartUpload):
             if version_id is None or self._locks is None:
                 self._client.call("delete_object", key=self._key)
             else:
-                discard_version(self._client, self._locks, self._key, version_id)
+                self._locks.discard(self._key, version_id)
         except BakthatError as exc:
             log.warning("incomplete %s could not be removed: %s", self._key, exc)
 

@@ -413,19 +413,6 @@ class BucketDeletion:
         return done, denied
 
 
-def discard_version(client: S3Client, locks: BucketLocks, key: str, version_id: str) -> None:
-    """Remove one version of *key*, the latest; hide it where that is not allowed.
-
-    Nothing is hidden in a bucket with object lock. Raises StorageError.
-    """
-    try:
-        client.call("delete_object", key=key, VersionId=version_id)
-    except CredentialsError:
-        if locks.are_enabled():
-            raise
-        client.call("delete_object", key=key)
-
-
 def _targets(versions: Iterable[Version]) -> list[_Target]:
     return [_Target(each.key, each.version_id) for each in versions]
 
