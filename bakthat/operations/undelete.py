@@ -6,6 +6,7 @@ there can be restored. Nothing is deleted: what has overwritten a backup stays a
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 import time
@@ -20,6 +21,7 @@ from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import (
     AmbiguousNameError,
     ContainerNotFoundError,
+    CredentialsError,
     NoMatchError,
     StorageError,
     UnreachableError,
@@ -278,7 +280,9 @@ class _Run:
             name = each.backup.stored_filename
             found, missing = self._past.needed_by(each.backup)
             if missing and self._session.shared_prefix and not wide:
-                self._past.read("")  # they may be below a former prefix
+                # They may be below a former prefix, which the keys may not be allowed to list.
+                with contextlib.suppress(CredentialsError):
+                    self._past.read("")
                 wide = True
                 found, missing = self._past.needed_by(each.backup)
             self._needs[name] = found

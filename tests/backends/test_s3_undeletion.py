@@ -81,6 +81,19 @@ def test_marker_that_may_not_be_removed_is_copied_over(
     assert "cannot be removed, so the version is copied" in caplog.text
 
 
+def test_either_permission_is_enough_and_both_are_named(
+    backend: S3Backend, attacker: Attacker, moto_proxy: FaultProxy
+) -> None:
+    version = stored(backend)
+    attacker.delete(KEY)
+    moto_proxy.on("DELETE", "versionId", DENIED)
+    moto_proxy.on("PUT", KEY, DENIED)
+    with pytest.raises(CredentialsError) as caught:
+        backend.bring_back(version)
+    assert "allow s3:DeleteObjectVersion on" in caught.value.hint
+    assert "; or allow s3:PutObject on" in caught.value.hint
+
+
 def test_failure_of_the_service_is_no_refusal(
     backend: S3Backend, attacker: Attacker, moto_proxy: FaultProxy
 ) -> None:

@@ -22,7 +22,7 @@ class Attacker:
             Bucket=self.bucket, VersioningConfiguration={"Status": "Enabled"}
         )
 
-    def keys(self) -> list[str]:
+    def stored(self) -> list[str]:
         """Return the keys that are there, those of indexes included."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         return [each["Key"] for page in pages for each in page.get("Contents", ())]

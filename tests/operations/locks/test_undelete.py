@@ -14,7 +14,13 @@ from bakthat import models
 from bakthat.backends.base import StoredObject
 from bakthat.backends.protection import Version
 from bakthat.backends.s3.backend import S3Backend
-from bakthat.errors import AmbiguousNameError, NoMatchError, UsageError
+from bakthat.errors import (
+    AmbiguousNameError,
+    CredentialsError,
+    NoMatchError,
+    StorageError,
+    UsageError,
+)
 from bakthat.format.names import index_key
 from bakthat.operations.undelete import Action, Undeletion
 from bakthat.session.versions.choice import MAX_LOOKED_AT, State
@@ -22,7 +28,10 @@ from bakthat.session.versions.past import PastBackup
 from tests.support.attacker import Attacker
 from tests.support.incremental import Tracked, long_after
 from tests.support.profiles import Conf
+from tests.support.roles import guarded_bucket
 from tests.support.trees import fingerprint
+
+DAY = 86400
 
 
 @pytest.fixture(params=["moto", "seaweedfs"])
@@ -152,7 +161,7 @@ def test_increments_come_back_with_all_that_they_need_oldest_first(
     attacker.delete(names[2])
 
     planned = bakthat.undelete(names[2], conf=elsewhere, dry_run=True)
-    assert not attacker.keys() or set(attacker.keys()) == {names[1]}
+    assert not attacker.stored() or set(attacker.stored()) == {names[1]}
     assert not Path(elsewhere["database"]).exists()
     done = bakthat.undelete(names[2], conf=elsewhere)
     assert [each.backup.stored_filename for each in done][-1] == names[2]
@@ -208,12 +217,12 @@ def test_everything_of_a_time_comes_back_and_nothing_that_came_later(
     attacker.client.put_object(
         Bucket=attacker.bucket, Key="p/one.20200101000000.tgz", Body=b"planted"
     )
-    attacker.delete(*attacker.keys())
+    attacker.delete(*attacker.stored())
     found = listed(elsewhere, moment)
     assert found.keys() == {first, second}
     done = bakthat.undelete(conf=elsewhere, everything=True, as_of=moment)
     assert set(actions(done)) == {first, second}
-    back = attacker.keys()
+    back = attacker.stored()
     assert set(back) == {first, second, index_key(first), index_key(second)}
     shown = {each.stored_filename for each in bakthat.ls(conf=elsewhere)}
     assert shown == {first, second}
@@ -398,3 +407,116 @@ def test_other_destinations_are_refused(local: Conf, conf: Conf) -> None:
         destination = "local" if refused is local else "glacier"
         with pytest.raises(UsageError, match="only of a bucket of S3"):
             bakthat.undelete("etc", destination, conf=refused)
+
+
+def test_reader_lists_and_keeper_brings_back(moto_conf: Conf, tree: Path, tmp_path: Path) -> None:
+    more: dict[str, Any] = {"prefix": "p/", "password": ""}
+    more["database"] = str(tmp_path / "role.sqlite")
+    with guarded_bucket(moto_conf, **more) as guarded:
+        name = backup(tree, guarded.conf("writer")).stored_filename
+        attacker = Attacker(moto_conf)
+        moment = attacker.now()
+        attacker.delete(name, index_key(name))
+        assert listed(guarded.conf("reader"), moment)[name].state is State.DELETED
+        with pytest.raises(CredentialsError) as caught:
+            bakthat.undelete(name, conf=guarded.conf("writer"))
+        assert "s3:ListBucketVersions" in caught.value.hint
+        (done,) = bakthat.undelete(name, conf=guarded.conf("reader"))
+        assert done.action is Action.FAILED
+        assert "s3:DeleteObjectVersion" in done.detail
+        done = bakthat.undelete(name, conf=guarded.conf("keeper"))[0]
+        assert (done.action, done.index_action) == (Action.SHOWN, Action.SHOWN)
+        assert set(guarded.stored()) == {"clock", name, index_key(name)}
+
+
+def test_copy_is_locked_as_the_version_was_and_as_the_profile_demands(
+    locking_conf: Conf, tree: Path
+) -> None:
+    entry = backup(tree, locking_conf)
+    name = entry.stored_filename
+    attacker = Attacker(locking_conf)
+    attacker.overwrite(name)
+    attacker.overwrite(index_key(name))
+    # A machine whose profile knows nothing of locks.
+    plain_conf = {key: value for key, value in locking_conf.items() if key != "object_lock"}
+    bakthat.undelete(name, conf=plain_conf)
+    backend = S3Backend(locking_conf)
+    assert backend.lock_of(name).until == entry.date + 30 * DAY
+    assert backend.lock_of(index_key(name)).until == entry.date + 30 * DAY
+
+    attacker.overwrite(name)
+    longer = {**locking_conf, "object_lock": {"mode": "governance", "days": 60}}
+    bakthat.undelete(name, conf=longer)
+    assert backend.lock_of(name).until == entry.date + 60 * DAY
+    (found,) = bakthat.ls(conf=longer)
+    assert found.metadata["lock"]["until"] == entry.date + 60 * DAY
+
+
+def test_frozen_backup_comes_back_from_a_marker_but_not_from_below(
+    moto_conf: Conf, tree: Path
+) -> None:
+    conf = {**moto_conf, "password": "", "storage_class": "DEEP_ARCHIVE"}
+    attacker = Attacker(conf)
+    attacker.make_bucket()
+    name = backup(tree, conf).stored_filename
+    attacker.delete(name)
+    assert actions(bakthat.undelete(name, conf=conf))[name][0] is Action.SHOWN
+    attacker.overwrite(name)
+    (done,) = bakthat.undelete(name, conf=conf)
+    assert (done.action, done.has_failed) == (Action.FAILED, True)
+    assert "frozen in DEEP_ARCHIVE" in done.detail
+    assert "aws s3api restore-object" in done.detail
+
+
+def test_what_an_increment_needs_below_a_former_prefix_comes_back_too(
+    conf: Conf, attacker: Attacker, elsewhere: Conf, tree: Path, out: Path
+) -> None:
+    tracked = Tracked(tree, conf)
+    with long_after():
+        full = tracked.back_up(destination="s3")
+        tracked.conf["prefix"] = "now/"
+        (tree / "new").write_text("new")
+        increment = tracked.back_up(destination="s3")
+    assert increment.is_increment
+    attacker.delete(*attacker.stored())
+    now = {**elsewhere, "prefix": "now/"}
+    done = bakthat.undelete(increment.stored_filename, conf=now)
+    assert list(actions(done)) == [full.stored_filename, increment.stored_filename]
+    assert restored(increment.stored_filename, now, out) == fingerprint(tree)
+
+
+def test_one_that_fails_does_not_stop_the_others(
+    conf: Conf, attacker: Attacker, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [backup(tree, conf).stored_filename for _ in range(2)]
+    moment = attacker.now()
+    attacker.delete(*names)
+    real = S3Backend.bring_back
+
+    def bring_back(self: S3Backend, version: Version, lock: Any = None) -> StoredObject:
+        if version.key == names[0]:
+            raise StorageError("not this one", hint="another day")
+        return real(self, version, lock)
+
+    monkeypatch.setattr(S3Backend, "bring_back", bring_back)
+    done = bakthat.undelete(conf=conf, as_of=moment, everything=True)
+    found = {each.backup.stored_filename: each for each in done}
+    assert found[names[0]].detail == "not this one (another day)"
+    assert found[names[1]].action is Action.SHOWN
+    # The one that failed is done by the next run.
+    monkeypatch.undo()
+    done = bakthat.undelete(conf=conf, as_of=moment, everything=True)
+    assert {each.action for each in done} <= {Action.SHOWN, Action.THERE}
+    assert set(names) <= set(attacker.stored())
+
+
+def test_entry_of_another_container_keeps_its_name(
+    conf: Conf, attacker: Attacker, tree: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry = backup(tree, conf)
+    with models.catalog(conf["database"], write=True):
+        models.Backups.update(backend_hash="other").execute()
+    attacker.delete(entry.stored_filename)
+    bakthat.undelete(entry.stored_filename, conf=conf)
+    assert "is back, but cannot be listed" in caplog.text
+    assert entry.stored_filename in attacker.stored()

@@ -52,11 +52,16 @@ def headers_of_version(client: S3Client, key: str, version_id: str) -> dict[str,
     try:
         return client.call("head_object", key=key, VersionId=version_id)
     except CredentialsError as exc:
-        if client.missing_action(exc):
-            within = f"{client.container}/{key[: key.rfind('/') + 1]}*"
-            where = arn("s3", client.settings.region, within)
-            exc.hint = f"allow s3:GetObjectVersion on {where}, in the policy of the access keys"
+        _name_action(client, exc, "s3:GetObjectVersion", key)
         raise
+
+
+def _name_action(client: S3Client, error: StorageError, action: str, key: str) -> None:
+    """Let the hint of *error* name the *action* on a version, if a permission is missing."""
+    if client.missing_action(error):
+        within = f"{client.container}/{key[: key.rfind('/') + 1]}*"
+        where = arn("s3", client.settings.region, within)
+        error.hint = f"allow {action} on {where}, in the policy of the access keys"
 
 
 class Undeletion:
@@ -81,9 +86,18 @@ class Undeletion:
     def run(self) -> StoredObject:
         """Bring it back; see :class:`~bakthat.backends.protection.VersionedStorage`."""
         above = self._above()
-        if all(each.is_marker for each in above) and self._remove_markers(above):
-            return self._current(self._version.version_id)
-        return self._copied()
+        refusal = None
+        if all(each.is_marker for each in above):
+            refusal = self._remove_markers(above)
+            if refusal is None:
+                return self._current(self._version.version_id)
+        try:
+            return self._copied()
+        except CredentialsError as exc:
+            # The removal of the markers would do as well, and needs no right to write.
+            if refusal is not None:
+                exc.hint = "; or ".join(filter(None, (refusal.hint, exc.hint)))
+            raise
 
     def _above(self) -> list[Version]:
         """Return what hides the version now, the newest first."""
@@ -105,8 +119,8 @@ class Undeletion:
         ]
         return of_key[:place] + (same_second if place else [])
 
-    def _remove_markers(self, markers: Sequence[Version]) -> bool:
-        """Remove the delete *markers*; return False if that is not allowed."""
+    def _remove_markers(self, markers: Sequence[Version]) -> StorageError | None:
+        """Remove the delete *markers*; return why one cannot be removed."""
         for each in markers:
             try:
                 self._client.call("delete_object", key=self._key, VersionId=each.version_id)
@@ -120,8 +134,9 @@ class Undeletion:
                     self._key,
                     exc,
                 )
-                return False
-        return True
+                _name_action(self._client, exc, "s3:DeleteObjectVersion", self._key)
+                return exc
+        return None
 
     def _copied(self) -> StoredObject:
         """Copy the version over whatever hides it."""
