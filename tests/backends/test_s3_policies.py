@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bakthat.backends.s3.policies import (
@@ -245,6 +245,7 @@ def test_the_policies_fit_into_what_aws_allows() -> None:
     assert all(size_of(iam_policy(each, LOCKED)) <= 2048 for each in Role)
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     stem=st.text(min_size=1, max_size=40).filter(lambda each: "/" not in each),
     date=st.integers(0, 4102444799).map(lambda date: max(date, 946684800)),

@@ -14,7 +14,7 @@ ROLES = ("writer", "reader", "keeper")
 
 @command(
     "policy",
-    "print policies of AWS with the least rights for a role",
+    "print policies of AWS for the keys of a role",
     group=SETUP,
     example="bakthat policy writer --host web1",
     is_file=True,
