@@ -22,6 +22,7 @@ PROJECT = Path(__file__).parents[2]
 FILE_VARIABLE = "RECORDED_ERRORS"
 """Names the file of the records."""
 _PACKAGE = str(PROJECT / "bakthat") + os.sep
+_ERRORS = str(PROJECT / "bakthat" / "errors.py")
 _write = os.write  # a test may replace it
 _MOST_MESSAGES = 50
 """How many messages of one place and one test are recorded."""
@@ -42,7 +43,11 @@ class Recorder:
 
         def recording(error: BakthatError, message: str, *, hint: str = "") -> None:
             make(error, message, hint=hint)
-            self._record(error, sys._getframe(1))
+            frame = sys._getframe(1)
+            # A class of errors that takes more than these has a constructor of its own.
+            while frame.f_code.co_filename == _ERRORS and frame.f_back is not None:
+                frame = frame.f_back
+            self._record(error, frame)
 
         setattr(BakthatError, "__init__", recording)  # noqa: B010  # mypy forbids to assign to it
 

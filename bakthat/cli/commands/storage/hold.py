@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @command(
     "hold",
-    "keep a backup from being deleted by anybody, until it is released",
+    "let nobody delete a backup until it is released",
     group=UPKEEP,
     example="bakthat hold etc.20130604191055.tgz --reason 'audit 2013, ask Jane Doe'",
 )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @command(
     "undelete",
-    "bring back a backup that was deleted or overwritten in a bucket with versions",
+    "bring back a deleted backup from a bucket with versions",
     group=UPKEEP,
     example="bakthat undelete --all --as-of '2026-07-01 12:00'",
     exits={
