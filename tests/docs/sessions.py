@@ -456,6 +456,9 @@ def changeless(line: str) -> str:
     if row:
         line = re.sub(r"\b\d+(\.\d)? K?B", "SIZE", re.sub(r"((?:local|s3|glacier) +)[^ ]+(?= +\d)",
                                                         r"\1HOST", line))  # fmt: skip
+    # What became of a backup, or what was done to bring it back.
+    if re.match(r"(index )?(deleted|overwritten|intact|shown|copied|there) +TIME ", line):
+        line = re.sub(r"\b\d+(\.\d)? K?B", "SIZE", line)
     if re.match(r"(ok|WRONG) ", line):  # a set of status: its size, trend and bars
         line = re.sub(r"\b\d+(\.\d)? K?B( +[+-]\d+%)?( +[▁-█]+)?", "SIZE", line)
         line = re.sub(r"\b\d+ min\b", "AGE", line)

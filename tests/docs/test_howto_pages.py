@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.docs.sessions import DOCS, WRITES, Machine, Reader, blocks_of
-from tests.support.amazon import Amazon
+from tests.support.attacker import Attacker
 from tests.support.commandline import PROJECT
 from tests.support.databases import (
     mariadb_server,
@@ -24,10 +25,12 @@ from tests.support.databases import (
     postgresql_server,
     redis_server,
 )
+from tests.support.guarded_account import GuardedAccount
 from tests.support.http_listener import http_listener
 from tests.support.legacy import Legacy, beefish, tarball
 from tests.support.needs import package, program
-from tests.support.servers import free_port, moto_server, rclone_server, tool
+from tests.support.policy_proxy import policy_proxy
+from tests.support.servers import free_port, moto_server, rclone_server, seaweedfs_server, tool
 from tests.support.systemd import running_systemd
 from tests.support.thaw_proxy import thaw_proxy
 
@@ -381,23 +384,12 @@ def laptop(world: World) -> None:
 
 @page
 def many_hosts(world: World) -> Check:
-    home = world.directory / "moto"
-    home.mkdir()
-    endpoint_url = world.servers.enter_context(moto_server(home)).endpoint_url
-    amazon = Amazon(endpoint_url)
-    access_key, secret_key = amazon.keys
-    conf = {"access_key": access_key, "secret_key": secret_key, "endpoint_url": endpoint_url}
-    world.amazon(conf)
-    policy = blocks_of(PAGES["many-hosts"])[1]
+    account = guarded_account(world, "web1", "web2")
     for host in ("web1", "web2"):
         write_site(world, host)
-        keys = amazon.user(f"{host}-keys", policy.text.replace("web1", host))
-        for place, key in zip(("ACCESSKEY", "SECRETKEY"), keys, strict=True):
-            world.reader.places[f"{host.upper()}{place}"] = key
-    world.reader.otherwise["aws"] = lambda machine, typed: amazon.call(typed, machine.path)
 
     def check() -> None:
-        root, web2 = amazon.client("s3", *amazon.keys), amazon.client("s3", *keys)
+        root, web2 = account.client(account.root), account.client(account.keys_of("web2"))
         listed = root.list_objects_v2(Bucket=BUCKET, Prefix="web1/")["Contents"]
         stored = {"Bucket": BUCKET, "Key": listed[0]["Key"]}
         for forbidden in (web2.get_object, web2.delete_object, web2.put_object):
@@ -405,6 +397,47 @@ def many_hosts(world: World) -> Check:
                 forbidden(**stored)
 
     return check
+
+
+@page
+def immutability(world: World) -> None:
+    def destroy(machine: Machine, typed: str) -> None:
+        """Delete all objects of the bucket with the keys of the keeper."""
+        bucket = re.fullmatch(r"aws s3 rm s3://([\w-]+) --recursive", typed)
+        assert bucket
+        conf = {"endpoint_url": account.endpoint_url}
+        clock = Attacker({**conf, **account.root, "s3_bucket": BUCKET}).now()
+        before = datetime.fromtimestamp(clock, UTC)
+        world.reader.places["2026-11-28 12:00:00"] = f"{before:%Y-%m-%d %H:%M:%S}"
+        thief = Attacker({**conf, **account.keys_of("keeper"), "s3_bucket": bucket[1]})
+        thief.delete(*thief.keys())
+        assert thief.keys() == []
+
+    world.reader.otherwise["aws s3 rm"] = destroy
+    account = guarded_account(world, "web1", "keeper", "reader")
+    write_site(world, "web1")
+
+
+def guarded_account(world: World, *users: str) -> GuardedAccount:
+    """Start a storage that enforces policies, in the place of AWS, where *users* will be made."""
+    home = world.directory / "seaweedfs"
+    home.mkdir()
+    server = world.servers.enter_context(seaweedfs_server(home))
+    proxy = world.servers.enter_context(policy_proxy(server.endpoint_url))
+    account = GuardedAccount(server, proxy)
+    world.amazon({**account.root, "endpoint_url": proxy.endpoint_url})
+    world.reader.unseen.append(f" at {proxy.endpoint_url}")
+
+    def call(machine: Machine, typed: str) -> None:
+        account.call(typed, machine.path)
+
+    world.reader.otherwise |= {"aws": call, "for user in": call}
+    for user in users:
+        keys = account.keys_of(user)
+        for place, key in keys.items():
+            world.reader.places[f"{user.upper()}{place.upper().replace('_', '')}"] = key
+        world.reader.places[f"user/{user}"] = f"user/{keys['access_key']}"
+    return account
 
 
 @page
