@@ -156,7 +156,9 @@ def carry_out_extensions(session: Session, extensions: Extensions) -> None:
     def extend(each: Extension) -> None:
         try:
             if is_away.is_set():
-                raise UnreachableError("the storage did not answer the requests before")
+                raise UnreachableError(
+                    "the storage did not answer the requests before", hint="rotate again later"
+                )
             extend_lock(backend, each.backup.stored_filename, each.lock)
         except UnreachableError as exc:
             is_away.set()
