@@ -137,6 +137,8 @@ MESSAGES = (
             "locked": "the sources that were left to another run, which was still going",
             "stored": "the stored filenames of its backups",
             "rotated": "the stored filenames that rotation has deleted, or would delete",
+            "protected": "the stored filenames that rotation does not keep, and that stay, since "
+            "they are locked or on hold",
             "not_locked": "the stored filenames whose lock rotation could not extend",
             "checked": "how many backups were checked",
             "wrong": "how many of them failed the check",
@@ -409,6 +411,7 @@ MESSAGES = (
             "[locked]": "run: how many of these sources were left to another run; rotate_backups, "
             "delete_older_than: how many backups stay since they are locked",
             "[rotated]": "run: how many backups rotation has deleted, or would delete",
+            "[protected]": "run: how many it does not keep, and stay since they are locked or held",
             "[leftovers]": "cleanup: how many",
             "[good]": "doctor: how many things work; report: how many sets have no problem",
             "[advice]": "doctor, config check: how many could be better, or could not be looked at",

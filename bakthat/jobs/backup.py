@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
 
 from bakthat import models
 from bakthat.conf import DEFAULT_PROFILE, Job, JobSource, LoadedProfile
@@ -12,7 +11,7 @@ from bakthat.errors import BakthatError, ConfigError
 from bakthat.format.description import NAMED, source_id
 from bakthat.operations.backup.databases import backup_databases
 from bakthat.operations.backup.operation import backup
-from bakthat.operations.retention.operation import delete_by_plan
+from bakthat.operations.retention.operation import RetentionReport, delete_by_plan, foresee
 from bakthat.operations.retention.plan import Plan, plan_rotation
 from bakthat.operations.sources.expected import set_name
 from bakthat.session.session import Session
@@ -89,37 +88,31 @@ def check_rotation(loaded: LoadedProfile) -> None:
         )
 
 
-class Rotation(NamedTuple):
-    """What the rotation of one set has done."""
-
-    deleted: list[models.Backups]
-    not_locked: list[models.Backups]
-    """Those that stay and whose lock could not be extended."""
-
-
 def rotate_set_of(
-    loaded: LoadedProfile, entry: models.Backups, *, dry_run: bool = False
-) -> Rotation:
-    """Rotate the set of a backup as the profile says; return what was done.
+    loaded: LoadedProfile,
+    entry: models.Backups,
+    report: RetentionReport,
+    *,
+    dry_run: bool = False,
+) -> None:
+    """Rotate the set of a backup as the profile says; fill *report*, also when this raises.
 
-    With *dry_run*, do nothing, and return what would be. Raises what
+    With *dry_run*, do nothing, and report what would be done. Raises what
     :func:`bakthat.rotate_backups` raises.
     """
     check_rotation(loaded)
     own = id_of_source(entry)
     source = NO_SOURCE if own in ("", NAMED) else own
     session = Session(DEFAULT_PROFILE, None, loaded)
-    plans: list[Plan] = []
 
     def make_plan() -> Plan:
-        plans.append(plan_rotation(session, entry.filename, source=source))
-        return plans[0]
+        return plan_rotation(session, entry.filename, source=source)
 
     if dry_run:
-        deleted = make_plan().to_delete
+        foreseen = foresee(session, make_plan())
+        report.plan, report.deleted, report.left = foreseen.plan, foreseen.deleted, foreseen.left
     else:
-        deleted = delete_by_plan(session, "rotate_backups", make_plan)
-    return Rotation(deleted, plans[0].not_locked)
+        delete_by_plan(session, "rotate_backups", make_plan, report)
 
 
 def why_not_rotated(entry: models.Backups) -> str:

@@ -16,6 +16,7 @@ from bakthat.operations.backup.request import (
 )
 from bakthat.operations.backup.stream import seconds_of
 from bakthat.operations.facts import DRILL
+from bakthat.operations.retention.operation import RetentionReport
 from bakthat.operations.sources.expected import set_name
 from bakthat.operations.sources.files import BackupSource
 from bakthat.operations.sources.servers import open_server
@@ -79,9 +80,9 @@ def _foresee(
     if job.rotate:
         check_rotation(loaded)
         for each in sets:
-            rotation = rotate_set_of(loaded, each.backups[0], dry_run=True)
-            of_source.rotated += rotation.deleted
-            of_source.not_locked += rotation.not_locked
+            rotation = RetentionReport()
+            rotate_set_of(loaded, each.backups[0], rotation, dry_run=True)
+            of_source.add_rotation(rotation)
     if job.check is not None:
         report.check_due += _names(source, sets, check_due(sets, job.check))
     if job.drill is not None:

@@ -10,6 +10,8 @@ from bakthat import models
 from bakthat.conf import JobSource
 from bakthat.errors import BakthatError, LockedError
 from bakthat.operations.check.result import CheckResult
+from bakthat.operations.needed import LeftBackup
+from bakthat.operations.retention.operation import RetentionReport
 
 
 class JobOutcome(enum.StrEnum):
@@ -36,10 +38,19 @@ class SourceReport:
     """Those that rotation has deleted; in a dry run, those that it would delete now."""
     not_locked: list[models.Backups] = field(default_factory=list)
     """Those that rotation keeps, and whose lock it could not extend."""
+    protected: list[LeftBackup] = field(default_factory=list)
+    """Those that rotation does not keep, and that stay since they are locked or on hold."""
     problems: list[BakthatError] = field(default_factory=list)
     is_stored: bool = False
     """Whether each of its backups was made, whatever has failed after that; in a dry run, whether
     nothing speaks against them."""
+
+    def add_rotation(self, rotation: RetentionReport) -> None:
+        """Add what the rotation of one set has done."""
+        self.rotated += rotation.deleted
+        self.protected += rotation.protected
+        if rotation.plan is not None:
+            self.not_locked += rotation.plan.not_locked
 
     @property
     def is_locked(self) -> bool:
@@ -88,6 +99,11 @@ class JobReport:
         return [each for source in self.sources for each in source.backups if not each.is_skipped]
 
     @property
+    def protected(self) -> list[LeftBackup]:
+        """What rotation does not keep, and what stays since it is locked or on hold."""
+        return [each for source in self.sources for each in source.protected]
+
+    @property
     def not_locked(self) -> list[models.Backups]:
         """The backups whose lock rotation could not extend."""
         return [each for source in self.sources for each in source.not_locked]
@@ -124,6 +140,7 @@ class JobReport:
             "locked": [each.text for each in self.sources_that(JobOutcome.LOCKED)],
             "stored": [each.stored_filename for each in self.backups],
             "rotated": [each.stored_filename for source in self.sources for each in source.rotated],
+            "protected": [each.backup.stored_filename for each in self.protected],
             "not_locked": [each.stored_filename for each in self.not_locked],
             "checked": len(self.checked),
             "wrong": sum(not each.is_good for each in self.checked),

@@ -38,6 +38,7 @@ from bakthat.jobs.report import JobOutcome, JobReport, SourceReport
 from bakthat.jobs.telling import error_of, named, tell, tell_error, telling
 from bakthat.jobs.upkeep import check_due, check_set, drill_newest, due, problem_of, sets_of
 from bakthat.operations.facts import CHECK, DRILL
+from bakthat.operations.retention.operation import RetentionReport
 from bakthat.session.session import Session
 from bakthat.session.sets import BackupSet
 from bakthat.system.locks import held
@@ -282,10 +283,10 @@ class _JobRun:
             if why:
                 log.warning("%s is not rotated: %s", printable(entry.filename), why)
                 continue
+            rotation = RetentionReport()
             with self._step("rotate_backups", report.problems, about=about):
-                rotation = rotate_set_of(loaded, entry)
-                report.rotated += rotation.deleted
-                report.not_locked += rotation.not_locked
+                rotate_set_of(loaded, entry, rotation)
+            report.add_rotation(rotation)
         self._say(report)
 
     def _check(

@@ -85,6 +85,11 @@ class RetentionReport:
     left: list[LeftBackup] = field(default_factory=list)
     """Those that no rule keeps, and that stay: locked, on hold, or not deletable."""
 
+    @property
+    def protected(self) -> list[LeftBackup]:
+        """Those that stay since they, or what needs them, are locked or on hold."""
+        return [each for each in self.left if each.outcome != FAILED]
+
     def left_as(self, outcome: str) -> list[LeftBackup]:
         """Return those that stay since they are "locked", "held" or "failed"."""
         return [each for each in self.left if each.outcome == outcome]
@@ -115,7 +120,7 @@ def delete_older_than(
     session = Session(profile, config, conf, destination)
     if dry_run:
         plan = plan_by_age(session, filename, interval, host=host, source=source)
-        return _foreseen(session, plan)
+        return foresee(session, plan).deleted
     return delete_by_plan(
         session,
         "delete_older_than",
@@ -162,7 +167,7 @@ def rotate_backups(
     )
     if dry_run:
         plan = plan_rotation(session, filename, host=host, source=source, **rules)
-        return _foreseen(session, plan)
+        return foresee(session, plan).deleted
     return delete_by_plan(
         session,
         "rotate_backups",
@@ -190,12 +195,12 @@ def delete_by_plan(
         return current.finish(report.deleted, done=done)
 
 
-def _foreseen(session: Session, plan: Plan) -> list[models.Backups]:
-    """Return what :func:`carry_out` would delete now, as far as that is known."""
+def foresee(session: Session, plan: Plan) -> RetentionReport:
+    """Return what :func:`carry_out` would do now, as far as that is known."""
     plan = checked(session, plan)
     if plan.unlooked is not None:
         log.warning(UNLOOKED, plan.unlooked)
-    return plan.to_delete
+    return RetentionReport(plan, plan.to_delete, list(plan.left))
 
 
 def carry_out(session: Session, plan: Plan, report: RetentionReport | None = None) -> None:
@@ -238,8 +243,7 @@ def carry_out(session: Session, plan: Plan, report: RetentionReport | None = Non
     finally:
         report.left = list(left_of(unkept, errors))
         # The command line has a summary of its own, but not when an exception ends the command.
-        protected = len(report.left) - len(report.left_as(FAILED))
-        is_whole = len(report.deleted) + protected == len(unkept)
+        is_whole = len(report.deleted) + len(report.protected) == len(unkept)
         results = result_log if is_whole else log
         results.info("Deleted %d of %d backups", len(report.deleted), len(plan.backups))
         if report.deleted:

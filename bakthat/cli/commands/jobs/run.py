@@ -141,6 +141,9 @@ def _lines_of_preview(report: JobReport) -> list[str]:
         if each.rotated:
             names = enumerate_some([printable(one.stored_filename) for one in each.rotated])
             said += f"; rotation would delete {names}"
+        if each.protected:
+            kept = [f"{printable(x.backup.stored_filename)} ({x.why})" for x in each.protected]
+            said += f"; rotation would have to leave {enumerate_some(kept)}"
         lines.append(f"  {each.source.text}: {said}")
     for what, due in (("check", report.check_due), ("drill", report.drill_due)):
         if due:
@@ -168,6 +171,7 @@ def _summary_of(reports: Sequence[JobReport], seconds: float, *, dry_run: bool) 
     failed = sum(each.outcome is JobOutcome.FAILED for each in sources)
     locked = sum(each.outcome is JobOutcome.LOCKED for each in sources)
     rotated = sum(len(each.rotated) for each in sources)
+    protected = sum(len(each.protected) for each in sources)
     jobs_failed = sum(each.outcome is JobOutcome.FAILED for each in reports)
     stored = sum(each.is_stored for each in sources)
     would = "would be " if dry_run else ""
@@ -176,6 +180,8 @@ def _summary_of(reports: Sequence[JobReport], seconds: float, *, dry_run: bool) 
         done.append(f"{locked} left to another run")
     if rotated:
         done.append(f"{counted(rotated, 'backup')} {would}rotated away")
+    if protected:
+        done.append(f"{counted(protected, 'backup')} locked or on hold")
     said = f"{'Looked at' if dry_run else 'Ran'} {counted(len(reports), 'job')}"
     if jobs_failed:
         said += f", {jobs_failed} {'would fail' if dry_run else 'failed'}"
@@ -194,6 +200,7 @@ def _summary_of(reports: Sequence[JobReport], seconds: float, *, dry_run: bool) 
             "failed": failed,
             "locked": locked,
             "rotated": rotated,
+            "protected": protected,
         },
     )
 
