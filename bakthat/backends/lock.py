@@ -8,6 +8,9 @@ from bakthat.errors import LockedObjectError
 from bakthat.policy.object_lock.rule import COMPLIANCE
 from bakthat.system.text import utc_time
 
+_LEAST_SECONDS = 3600
+"""A storage refuses a retention that has ended, and clocks and requests may be slow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lock:
@@ -23,6 +26,10 @@ class Lock:
     def holds_at(self, now: float) -> bool:
         """Return whether the object cannot be deleted at *now*, in epoch seconds UTC."""
         return self.is_held or (self.until is not None and self.until > now)
+
+    def is_over_at(self, now: float) -> bool:
+        """Return whether the retention ends within an hour of *now*: too late to ask for it."""
+        return self.until is not None and self.until <= now + _LEAST_SECONDS
 
     def covers(self, other: Lock) -> bool:
         """Return whether the retention lasts as long as that of *other*, in a mode as strict."""

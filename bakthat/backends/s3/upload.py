@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -63,8 +64,6 @@ class S3Upload(PartUpload):
         self._token = uuid.uuid4().hex
         user_metadata = {**headers.get("Metadata", {}), TOKEN_KEY: self._token}
         self._headers = {**headers, "Metadata": user_metadata}
-        if lock is not None:
-            self._headers |= lock_headers(lock)
         self._lock, self._locks = lock, locks
         self._replace = replace
         self._replaces = replaces if replace else None
@@ -73,7 +72,10 @@ class S3Upload(PartUpload):
         if not self._replace:
             self._check_key_is_free()  # fail before gigabytes are sent; _publish checks again
         answer = self._client.call(
-            "create_multipart_upload", key=self._key, ChecksumAlgorithm="CRC32", **self._headers
+            "create_multipart_upload",
+            key=self._key,
+            ChecksumAlgorithm="CRC32",
+            **self._headers_now(),
         )
         upload_id = self._client.answer_member(answer, "UploadId")
         try:
@@ -82,6 +84,12 @@ class S3Upload(PartUpload):
             self._abort_parts(upload_id)
             raise
         return upload_id
+
+    def _headers_now(self) -> dict[str, Any]:
+        """Return the headers, with the lock unless it is over: content may be slow to come."""
+        if self._lock is None or self._lock.is_over_at(time.time()):
+            return self._headers
+        return self._headers | lock_headers(self._lock)
 
     def _upload_part(self, number: int, start: int, part: PartBuffer) -> dict[str, Any]:
         checksum = crc32(part.pieces())
@@ -123,7 +131,7 @@ class S3Upload(PartUpload):
 
     def _publish_whole(self, part: PartBuffer) -> StoredObject:
         checksum = crc32(part.pieces())
-        request = {"Body": part.body(), **checksum_headers(checksum), **self._headers}
+        request = {"Body": part.body(), **checksum_headers(checksum), **self._headers_now()}
         return self._publish("put_object", request)
 
     def _publish_parts(self) -> StoredObject:
@@ -283,6 +291,8 @@ class S3Upload(PartUpload):
         if self._lock is None or self._locks is None:
             return found
         if found is not None and found.covers(self._lock):
+            return found
+        if self._lock.is_over_at(time.time()):
             return found
         try:
             self._locks.extend(self._key, self._lock)

@@ -449,6 +449,9 @@ def _locked(
 
     if lock is None:
         return as_metadata(stored.lock or Lock())
+    if lock.is_over_at(time.time()):
+        report.warn(f"{printable(stored.key)} is stored, but its upload took longer than its lock")
+        return {}
     for what, found in (("", stored.lock), ("the index of ", index)):
         if found is not None and not found.covers(lock):
             report.warn(f"{what}{printable(stored.key)} is stored, but the storage did not lock it")

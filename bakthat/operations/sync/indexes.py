@@ -9,6 +9,8 @@ from typing import Any
 
 from bakthat import models
 from bakthat.backends.base import Backend
+from bakthat.backends.lock import Lock
+from bakthat.backends.protection import LockingStorage
 from bakthat.crypto.age import EncryptWriter, SharedHeader
 from bakthat.errors import (
     AgeFormatError,
@@ -155,8 +157,12 @@ class _Maker:
 
     def _upload(self, scanned: ScannedIndex, keys: DecryptionKeys, *, replace: bool) -> int:
         """Upload the index; return its size as stored."""
+        locking, lock = self._lock()
         upload = self._home.upload(
-            self._key, metadata=self._description(scanned, keys), replace=replace
+            self._key,
+            metadata=self._description(scanned, keys),
+            replace=replace,
+            lock=lock if lock.until is not None else None,
         )
         try:
             with ExitStack() as stages:
@@ -167,6 +173,8 @@ class _Maker:
             size = upload.commit().size
         finally:
             upload.abort()
+        if locking is not None and lock.is_held:
+            locking.set_hold(self._key, is_held=True)
         # Whoever deletes the backup meanwhile did not see this index.
         try:
             self._backend.stat(self._backup.stored_filename)
@@ -174,6 +182,19 @@ class _Maker:
             self._home.delete(self._key)
             raise
         return size
+
+    def _lock(self) -> tuple[LockingStorage | None, Lock]:
+        """Return the storage that has locks, if one has, and the lock of the archive there."""
+        backend = self._backend
+        if self._home is not backend or not isinstance(backend, LockingStorage):
+            return None, Lock()
+        try:
+            if not backend.has_locks():
+                return None, Lock()
+        except CredentialsError as exc:
+            log.debug("the locks of %s cannot be looked at: %s", printable(backend.container), exc)
+            return None, Lock()
+        return backend, backend.lock_of(self._backup.stored_filename)
 
     def _encrypted(self, sink: Sink, keys: DecryptionKeys) -> EncryptWriter:
         """Encrypt to those who can open the archive, whose public keys nobody else may know."""

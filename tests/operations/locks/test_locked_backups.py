@@ -18,6 +18,7 @@ from bakthat.format.names import index_key
 from tests.operations.locks.conftest import LOCKED
 from tests.support.profiles import Conf
 from tests.support.servers import S3Server
+from tests.support.versions import hold, lock, make_bucket, put_version
 
 DAY = 86400
 
@@ -137,3 +138,38 @@ def test_lock_that_the_storage_ignores_is_a_warning(
     assert not entry.is_complete
     assert "did not lock it" in entry.metadata["warnings"][0]
     assert "lock" not in entry.metadata
+
+
+def test_upload_that_takes_longer_than_its_lock_is_stored_and_says_so(
+    locking_conf: Conf, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A storage refuses a lock that is over; a backup of days must not be lost at its end by that.
+    past = Lock(int(time.time()) - 1, "governance")
+    monkeypatch.setattr("bakthat.session.locks.retention.lock_of_new", lambda *_: past)
+    entry = backup(tree, locking_conf)
+    assert not entry.is_complete
+    assert entry.metadata["warning_count"] == 1
+    assert "lock" not in entry.metadata
+    backend = S3Backend(locking_conf)
+    for key in (entry.stored_filename, index_key(entry.stored_filename)):
+        assert backend.lock_of(key) == Lock()
+    bakthat.restore("mydir", conf=locking_conf, prompt="no", output=tree.parent / "restored")
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_index_that_is_made_again_is_locked_and_held_as_its_archive(
+    locking_conf: Conf, tree: Path, is_damaged: bool
+) -> None:
+    make_bucket(locking_conf, locks=True)
+    entry = backup(tree, {**locking_conf, "object_lock": {}})
+    backend = S3Backend(locking_conf)
+    key, index = entry.stored_filename, index_key(entry.stored_filename)
+    if is_damaged:
+        put_version(locking_conf, index, b"damaged")
+    else:
+        backend.delete(index)
+    until = int(time.time()) + 9 * DAY
+    lock(locking_conf, key, until)
+    hold(locking_conf, key)
+    bakthat.sync("s3", conf=locking_conf, indexes=True)
+    assert backend.lock_of(index) == backend.lock_of(key) == Lock(until, "governance", True)
