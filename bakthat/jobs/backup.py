@@ -110,6 +110,8 @@ def rotate_set_of(
 
     if dry_run:
         foreseen = foresee(session, make_plan())
+        if foreseen.plan is not None and foreseen.plan.obstacle is not None:
+            raise foreseen.plan.obstacle
         report.plan, report.deleted, report.left = foreseen.plan, foreseen.deleted, foreseen.left
     else:
         delete_by_plan(session, "rotate_backups", make_plan, report)

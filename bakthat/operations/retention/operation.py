@@ -223,9 +223,8 @@ def carry_out(session: Session, plan: Plan, report: RetentionReport | None = Non
         each.backup.container = backend.container
     carry_out_extensions(session, plan.extensions)
     unkept, to_delete = plan.unkept, plan.to_delete
-    for problem in (plan.problem, plan.unlooked) if unkept else ():
-        if problem is not None:
-            raise problem
+    if plan.obstacle is not None:
+        raise plan.obstacle
     if to_delete:
         check_mounted(session, backend, len(to_delete))
         _check_newest(backend, plan)

@@ -83,6 +83,11 @@ class Plan:
         return [each.backup for each in planned if each.problem is not None]
 
     @property
+    def obstacle(self) -> BakthatError | None:
+        """Why none of its backups is deleted, for now; None when nothing prevents that."""
+        return (self.problem or self.unlooked) if self.unkept else None
+
+    @property
     def unkept(self) -> list[models.Backups]:
         """The backups that no rule keeps, the oldest first."""
         return [each.backup for each in reversed(self.backups) if not each.decision.keep]

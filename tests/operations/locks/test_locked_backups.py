@@ -13,7 +13,7 @@ import bakthat
 from bakthat.backends.lock import Lock
 from bakthat.backends.s3 import upload as s3_upload
 from bakthat.backends.s3.backend import S3Backend
-from bakthat.errors import ConfigError, KeyExistsError
+from bakthat.errors import ConfigError, KeyExistsError, StorageError
 from bakthat.format.names import index_key
 from tests.operations.locks.conftest import LOCKED
 from tests.support.profiles import Conf
@@ -173,3 +173,37 @@ def test_index_that_is_made_again_is_locked_and_held_as_its_archive(
     hold(locking_conf, key)
     bakthat.sync("s3", conf=locking_conf, indexes=True)
     assert backend.lock_of(index) == backend.lock_of(key) == Lock(until, "governance", True)
+
+
+def test_what_it_needs_cannot_be_locked_so_a_full_is_made(
+    moto_conf: Conf, tree: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    conf = {**moto_conf, **LOCKED, "password": "", "incremental": True}
+    (tree / "large").write_bytes(random.Random(1).randbytes(200_000))
+    full = backup(tree, conf)
+    (tree / "new").write_text("new")
+    later = {**conf, "object_lock": {"mode": "governance", "days": 60}}
+
+    def refuse(self: S3Backend, key: str, lock: Lock) -> None:
+        raise StorageError(f"{key} refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(S3Backend, "extend_lock", refuse)
+        second = backup(tree, later)
+    assert not second.is_increment
+    assert "what it needs cannot be locked for as long" in caplog.text
+    assert S3Backend(conf).lock_of(full.stored_filename).until == full.date + 30 * DAY
+
+
+def test_catalog_keeps_the_stricter_mode_of_a_lock_that_lasts_longer(
+    locking_conf: Conf, tree: Path
+) -> None:
+    strict = {"object_lock": {"mode": "compliance", "days": 2}, "incremental": True}
+    (tree / "large").write_bytes(random.Random(1).randbytes(200_000))
+    full = backup(tree, {**locking_conf, **strict})
+    (tree / "new").write_text("new")
+    weaker = {**locking_conf, **strict, "object_lock": {"mode": "governance", "days": 9}}
+    assert backup(tree, weaker).is_increment
+    assert S3Backend(weaker).lock_of(full.stored_filename).mode == "compliance"
+    listed = {each.stored_filename: each for each in bakthat.ls(conf=weaker)}
+    assert listed[full.stored_filename].metadata["lock"]["mode"] == "compliance"

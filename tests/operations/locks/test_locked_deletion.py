@@ -12,11 +12,13 @@ import pytest
 
 import bakthat
 from bakthat import models
+from bakthat.backends.s3.backend import S3Backend
 from bakthat.errors import CredentialsError, LockedObjectError, StorageError
 from bakthat.format.names import index_key
 from bakthat.helper import KeyValue
+from bakthat.jobs.report import JobOutcome
 from tests.support.fault_proxy import Answer, FaultProxy, LoseAnswer, refusal
-from tests.support.profiles import Conf
+from tests.support.profiles import Conf, write_config
 from tests.support.servers import S3Server, s3_backend
 from tests.support.versions import (
     hold,
@@ -380,3 +382,40 @@ def test_a_locked_value_is_refused_and_stays(conf: Conf) -> None:
     assert values.get_key("mykey") == 2
     assert listed(conf) == ["mykey.keyvalue"]
     assert markers_in(conf) == set()
+
+
+def test_dry_run_of_a_job_tells_what_stays(
+    moto_locks: Conf, tree: Path, isolated_environment: Path
+) -> None:
+    conf = {**moto_locks, "rotation": {"last": 1}}
+    jobs = {"nightly": {"sources": [str(tree)], "rotate": True}}
+    write_config(isolated_environment / ".bakthat.yml", default=conf, jobs=jobs)
+    made = [bakthat.backup(tree, prompt="no") for _ in range(4)]
+    lock(conf, name_of(made[0]), time.time() + DAY)
+    hold(conf, index_key(name_of(made[1])))
+    (foreseen,) = bakthat.run_jobs(dry_run=True)
+    assert [each.stored_filename for each in foreseen.sources[0].rotated] == [name_of(made[2])]
+    assert foreseen.outcome is JobOutcome.DONE
+
+
+def test_dry_run_of_a_job_names_why_its_rotation_would_fail(
+    moto_locks: Conf,
+    tree: Path,
+    isolated_environment: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    conf = {**moto_locks, "rotation": {"last": 1}}
+    jobs = {"nightly": {"sources": [str(tree)], "rotate": True}}
+    write_config(isolated_environment / ".bakthat.yml", default=conf, jobs=jobs)
+    for _ in range(2):
+        bakthat.backup(tree, prompt="no")
+
+    def away(*_: Any) -> None:
+        raise StorageError("the storage is away")
+
+    monkeypatch.setattr(S3Backend, "locked", away)
+    (foreseen,) = bakthat.run_jobs(dry_run=True)
+    assert [str(each) for each in foreseen.all_problems] == [
+        f"nightly: {tree}: the storage is away"
+    ]
+    assert foreseen.sources[0].rotated == []
