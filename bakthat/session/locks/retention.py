@@ -13,7 +13,7 @@ from bakthat.backends.lock import Lock
 from bakthat.backends.protection import LockingStorage
 from bakthat.errors import ConfigError, NotFoundError
 from bakthat.format.names import index_key
-from bakthat.policy.object_lock.rule import LockRule
+from bakthat.policy.object_lock.rule import COMPLIANCE, LockRule
 from bakthat.policy.object_lock.until import check_derivable, locked_until
 from bakthat.policy.rotation import RotationPolicy
 from bakthat.session.session import Session
@@ -116,5 +116,7 @@ def extend_lock(backend: LockingStorage, key: str, lock: Lock) -> None:
 
 def _record(backups: Sequence[models.Backups], lock: Lock) -> None:
     for each in backups:
-        until = max(lock.until or 0, known_lock(each).until or 0)
-        models.add_metadata(each, as_metadata(Lock(until, lock.mode)))
+        known = known_lock(each)
+        until = max(lock.until or 0, known.until or 0)
+        mode = COMPLIANCE if COMPLIANCE in (lock.mode, known.mode) else lock.mode
+        models.add_metadata(each, as_metadata(Lock(until, mode)))

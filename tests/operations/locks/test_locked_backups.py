@@ -187,7 +187,7 @@ def test_what_it_needs_cannot_be_locked_so_a_full_is_made(
     def refuse(self: S3Backend, key: str, lock: Lock) -> None:
         raise StorageError(f"{key} refused")
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, caplog.at_level("INFO", "bakthat"):
         patch.setattr(S3Backend, "extend_lock", refuse)
         second = backup(tree, later)
     assert not second.is_increment
