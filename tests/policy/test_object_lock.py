@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bakthat.errors import ConfigError
 from bakthat.policy import settings
-from bakthat.policy.object_lock.rule import LockRule
+from bakthat.policy.object_lock.rule import MAX_DAYS, LockRule
 from bakthat.policy.object_lock.until import DAY, locked_until
 from bakthat.policy.rotation import RotationPolicy, decide
 
@@ -149,3 +149,21 @@ def test_wrong_rules_are_refused(value: object, says: str) -> None:
 def test_right_rules_are_taken(days: object) -> None:
     assert settings.object_lock({"mode": "compliance", "days": days}) is None
     assert settings.object_lock({}) is None
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"minutes": 10**12},
+        {"hours": 10**10},
+        {"days": 10**8},
+        {"weeks": 10**7},
+        {"months": 10**6},
+        {"years": 1000},
+    ],
+    ids=str,
+)
+def test_rotation_that_keeps_all_for_ever_locks_for_a_hundred_years(rules: dict[str, int]) -> None:
+    made = at(2026, 3, 1, 3)
+    policy = RotationPolicy(**rules)
+    assert locked_until([made], RETENTION, policy, made) == [made + MAX_DAYS * DAY]

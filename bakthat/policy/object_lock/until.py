@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from bakthat.errors import ConfigError
-from bakthat.policy.object_lock.rule import LockRule
+from bakthat.policy.object_lock.rule import MAX_DAYS, LockRule
 from bakthat.policy.rotation import RotationPolicy, positions
 
 DAY = 86400
@@ -36,8 +36,9 @@ def locked_until(
     *dates* are those of all backups of the set that are stored, in any order; they and *now* are in
     epoch seconds UTC. *policy* is the rotation of the set. A backup that no rule of time keeps,
     such as a second one of a day, is to be locked for a day from now, since a backup can be the
-    newest for that long. Raises ConfigError when *rule* derives the time from a rotation that has
-    no rule of time.
+    newest for that long. A rotation that keeps backups for longer locks them for a hundred years
+    from now. Raises ConfigError when *rule* derives the time from a rotation that has no rule of
+    time.
     """
     if rule.days is not None:
         return [date + rule.days * DAY for date in dates]
@@ -50,7 +51,7 @@ def locked_until(
         for date, position in kept.items():
             last = _start_of_slot(name, newest, now, count - position + 1, policy.first_week_day)
             end[date] = max(end[date], last)
-    return [end[date] + DAY for date in dates]
+    return [min(end[date] + DAY, now + MAX_DAYS * DAY) for date in dates]
 
 
 def check_derivable(rule: LockRule, policy: RotationPolicy | None) -> None:
