@@ -410,8 +410,8 @@ def immutability(world: World) -> None:
         before = datetime.fromtimestamp(clock, UTC)
         world.reader.places["2026-11-28 12:00:00"] = f"{before:%Y-%m-%d %H:%M:%S}"
         thief = Attacker({**conf, **account.keys_of("keeper"), "s3_bucket": bucket[1]})
-        thief.delete(*thief.keys())
-        assert thief.keys() == []
+        thief.delete(*thief.stored())
+        assert thief.stored() == []
 
     world.reader.otherwise["aws s3 rm"] = destroy
     account = guarded_account(world, "web1", "keeper", "reader")
