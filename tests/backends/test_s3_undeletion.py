@@ -95,8 +95,9 @@ def test_either_permission_is_enough_and_both_are_named(
 
 
 def test_failure_of_the_service_is_no_refusal(
-    backend: S3Backend, attacker: Attacker, moto_proxy: FaultProxy
+    proxied_conf: Conf, attacker: Attacker, moto_proxy: FaultProxy
 ) -> None:
+    backend = S3Backend({**proxied_conf, "attempts": 1})
     version = stored(backend)
     attacker.delete(KEY)
     moto_proxy.on("DELETE", "versionId", refusal(503, "SlowDown"))
@@ -159,18 +160,26 @@ def test_somebody_who_hides_it_again_is_noticed(
     assert "access keys" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [({"ContentLength": 8}, "size"), ({"Metadata": {}}, "self-description")],
+)
 def test_copy_of_what_is_not_the_same_is_an_error(
-    backend: S3Backend, attacker: Attacker, monkeypatch: pytest.MonkeyPatch
+    backend: S3Backend,
+    attacker: Attacker,
+    monkeypatch: pytest.MonkeyPatch,
+    other: dict[str, Any],
+    what: str,
 ) -> None:
     version = stored(backend)
     attacker.overwrite(KEY)
     real: Callable[..., Any] = undeletion.headers_of_version
 
     def headers(*arguments: Any) -> Any:
-        return {**real(*arguments), "ContentLength": 8}
+        return {**real(*arguments), **other}
 
     monkeypatch.setattr(undeletion, "headers_of_version", headers)
-    with pytest.raises(StorageError, match="another size than the version"):
+    with pytest.raises(StorageError, match=f"another {what} than the version"):
         backend.bring_back(version)
 
 

@@ -357,7 +357,9 @@ def test_sets_of_two_hosts_are_told_apart(conf: Conf, attacker: Attacker, tree: 
     attacker.delete(*names.values())
     with pytest.raises(AmbiguousNameError, match="fits several sets"):
         bakthat.undelete(tree.name, conf=conf)
-    done = bakthat.undelete(tree.name, conf=conf, host="b")
+    with pytest.raises(NoMatchError, match="is from that source"):
+        bakthat.undelete(tree.name, conf=conf, host="b", source="/nowhere")
+    done = bakthat.undelete(tree.name, conf=conf, host="b", source=tree)
     assert list(actions(done)) == [names["b"]]
 
 
