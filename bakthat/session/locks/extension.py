@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from bakthat import models
 from bakthat.backends.lock import Lock
 from bakthat.backends.protection import LockingStorage
-from bakthat.errors import BakthatError, UnreachableError
+from bakthat.errors import BakthatError, StorageError, UnreachableError
 from bakthat.policy.newest import is_in_the_future
-from bakthat.policy.object_lock.rule import COMPLIANCE, LockRule
+from bakthat.policy.object_lock.rule import COMPLIANCE, GOVERNANCE, LockRule
 from bakthat.policy.object_lock.until import DAY, locked_until
 from bakthat.session.locks.retention import (
     as_metadata,
@@ -149,8 +149,9 @@ def carry_out_extensions(session: Session, extensions: Extensions) -> None:
         log.warning("No lock is extended: %s", extensions.problem)
     if not extensions.planned:
         return
-    backend = session.backend(session.destination)
-    assert isinstance(backend, LockingStorage)
+    found = session.backend(session.destination)
+    assert isinstance(found, LockingStorage)
+    backend = found
     is_away = threading.Event()
 
     def extend(each: Extension) -> None:
@@ -159,7 +160,7 @@ def carry_out_extensions(session: Session, extensions: Extensions) -> None:
                 raise UnreachableError(
                     "the storage did not answer the requests before", hint="rotate again later"
                 )
-            extend_lock(backend, each.backup.stored_filename, each.lock)
+            each.lock = _extend(backend, each.backup.stored_filename, each.lock)
         except UnreachableError as exc:
             is_away.set()
             each.problem = exc
@@ -176,6 +177,23 @@ def carry_out_extensions(session: Session, extensions: Extensions) -> None:
     done = [each for each in extensions.planned if each.problem is None]
     if done:
         models.changed(session.catalog, lambda: _record(done))
+
+
+def _extend(backend: LockingStorage, key: str, lock: Lock) -> Lock:
+    """Extend a lock, if need be in the mode that it has; return the lock that is there now."""
+    try:
+        extend_lock(backend, key, lock)
+    except UnreachableError:
+        raise
+    except StorageError:
+        # Some storages make a lock stricter only for who may lift it. It must not end for that.
+        as_it_is = Lock(lock.until, GOVERNANCE)
+        if lock.mode != COMPLIANCE or backend.lock_of(key).mode != GOVERNANCE:
+            raise
+        extend_lock(backend, key, as_it_is)
+        log.info("%s stays in governance mode: its storage makes no lock stricter", printable(key))
+        return as_it_is
+    return lock
 
 
 def _record(done: Sequence[Extension]) -> None:

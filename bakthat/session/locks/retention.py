@@ -37,7 +37,8 @@ def rule_of(session: Session, backend: Backend) -> LockRule | None:
     if not backend.has_locks():
         raise ConfigError(
             f"'object_lock' is set, but bucket '{printable(backend.container)}' has no object lock",
-            hint="name a new bucket, which is then made with it, or enable it for this one",
+            hint="name a new bucket, which is then made with it where the storage knows locks, or "
+            "enable it for this one",
         )
     return rule
 

@@ -15,6 +15,9 @@ from bakthat.backends.s3 import upload as s3_upload
 from bakthat.backends.s3.backend import S3Backend
 from bakthat.errors import ConfigError, KeyExistsError, StorageError
 from bakthat.format.names import index_key
+from bakthat.operations.retention.operation import carry_out
+from bakthat.operations.retention.plan import plan_rotation
+from bakthat.session.session import Session
 from tests.operations.locks.conftest import LOCKED
 from tests.support.profiles import Conf
 from tests.support.servers import S3Server
@@ -207,3 +210,24 @@ def test_catalog_keeps_the_stricter_mode_of_a_lock_that_lasts_longer(
     assert S3Backend(weaker).lock_of(full.stored_filename).mode == "compliance"
     listed = {each.stored_filename: each for each in bakthat.ls(conf=weaker)}
     assert listed[full.stored_filename].metadata["lock"]["mode"] == "compliance"
+
+
+@pytest.mark.parametrize("days", [30, 40])
+def test_lock_that_cannot_be_made_stricter_lasts_longer_all_the_same(
+    locking_conf: Conf, tree: Path, days: int
+) -> None:
+    # SeaweedFS makes no lock stricter without the right to lift it; moto does.
+    conf = {**locking_conf, "rotation": {"days": 7}}
+    entry = backup(tree, conf)
+    key = entry.stored_filename
+    conf["object_lock"] = {"mode": "compliance", "days": days}
+    session = Session("default", None, conf, "s3")
+    for _ in range(2):
+        plan = plan_rotation(session, "mydir")
+        carry_out(session, plan)
+        assert plan.extensions.problems == []
+        found = S3Backend(conf).lock_of(key)
+        assert found.until == entry.date + days * DAY
+        assert S3Backend(conf).lock_of(index_key(key)) == found
+        [listed] = bakthat.ls(conf=conf)
+        assert listed.metadata["lock"] == {"mode": found.mode, "until": found.until}
