@@ -16,7 +16,7 @@ from typing import Any
 from bakthat import models
 from bakthat.backends.base import StoredObject
 from bakthat.backends.protection import Version, VersionedStorage
-from bakthat.errors import CredentialsError, NotFoundError, UsageError
+from bakthat.errors import CatalogError, CredentialsError, NotFoundError, UsageError
 from bakthat.format import names
 from bakthat.format.description import sanitized
 from bakthat.session.entries import add_index_facts, entry_of
@@ -357,9 +357,13 @@ def _known_copies(session: Session) -> Collection[str]:
     """Return the ids of the versions that undelete has made, as far as the catalog knows them."""
     if not session.may_have_catalog:
         return frozenset()
-    with models.catalog(session.catalog):
-        rows = models.Backups.within(session.containers("s3"))
-        found = [each.metadata.get(UNDELETED) for each in rows.iterator()]
+    try:
+        with models.catalog(session.catalog):
+            rows = models.Backups.within(session.containers("s3"))
+            found = [each.metadata.get(UNDELETED) for each in rows.iterator()]
+    except CatalogError as exc:  # it may have been attacked too
+        log.warning("the catalog is not read: %s", exc)
+        return frozenset()
     return frozenset(
         str(version)
         for each in found

@@ -522,3 +522,14 @@ def test_entry_of_another_container_keeps_its_name(
     bakthat.undelete(entry.stored_filename, conf=conf)
     assert "is back, but cannot be listed" in caplog.text
     assert entry.stored_filename in attacker.stored()
+
+
+def test_damaged_catalog_hides_nothing(
+    conf: Conf, attacker: Attacker, tree: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = backup(tree, conf).stored_filename
+    moment = attacker.now()
+    attacker.delete(name)
+    Path(conf["database"]).write_bytes(b"garbage" * 1000)
+    assert listed(conf, moment)[name].state is State.DELETED
+    assert "the catalog is not read" in caplog.text
