@@ -22,6 +22,7 @@ from bakthat.errors import (
     KeyExistsError,
     NotFoundError,
     NotReadyError,
+    StorageError,
     UnreachableError,
 )
 from bakthat.format.description import INDEX, describe
@@ -191,7 +192,9 @@ class _Maker:
         try:
             if not backend.has_locks():
                 return None, Lock()
-        except CredentialsError as exc:
+        except UnreachableError:
+            raise
+        except StorageError as exc:  # or it knows no such request
             log.debug("the locks of %s cannot be looked at: %s", printable(backend.container), exc)
             return None, Lock()
         return backend, backend.lock_of(self._backup.stored_filename)

@@ -19,6 +19,7 @@ from bakthat.operations.retention.operation import carry_out
 from bakthat.operations.retention.plan import plan_rotation
 from bakthat.session.session import Session
 from tests.operations.locks.conftest import LOCKED
+from tests.support.fault_proxy import fault_proxy, refusal
 from tests.support.profiles import Conf
 from tests.support.servers import S3Server
 from tests.support.versions import hold, lock, make_bucket, put_version
@@ -176,6 +177,21 @@ def test_index_that_is_made_again_is_locked_and_held_as_its_archive(
     hold(locking_conf, key)
     bakthat.sync("s3", conf=locking_conf, indexes=True)
     assert backend.lock_of(index) == backend.lock_of(key) == Lock(until, "governance", True)
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_index_is_made_again_where_the_locks_cannot_be_looked_at(
+    moto_endpoint: S3Server, tree: Path, status: int
+) -> None:
+    with fault_proxy(moto_endpoint.endpoint_url) as proxy:
+        conf = {**moto_endpoint.conf(password=""), "endpoint_url": proxy.endpoint_url}
+        entry = backup(tree, conf)
+        backend = S3Backend(conf)
+        backend.delete(index_key(entry.stored_filename))
+        proxy.on("GET", "object-lock", refusal(status, "AccessDenied"))
+        bakthat.sync("s3", conf=conf, indexes=True)
+        assert backend.stat(index_key(entry.stored_filename)).size
+        assert proxy.seen("GET", "object-lock")
 
 
 def test_what_it_needs_cannot_be_locked_so_a_full_is_made(
