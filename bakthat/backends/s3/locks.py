@@ -28,8 +28,12 @@ from bakthat.policy.object_lock.rule import COMPLIANCE
 
 log = logging.getLogger(__name__)
 
-_NOT_CONFIGURED = "ObjectLockConfigurationNotFoundError"
-_UNKNOWN_THERE = frozenset({HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
+_UNKNOWN_THERE = frozenset(
+    {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}
+)
+"""S3 answers 404 with the code ObjectLockConfigurationNotFoundError; others have codes of their
+own for it."""
+_MISSING_BUCKET = frozenset({"NoSuchBucket", "404"})
 
 
 class BucketLocks:
@@ -54,7 +58,7 @@ class BucketLocks:
             answer = self._client.call("get_object_lock_configuration")
         except StorageError as exc:
             status, code = answer_of(exc)
-            if code == _NOT_CONFIGURED or status in _UNKNOWN_THERE:
+            if status in _UNKNOWN_THERE and code not in _MISSING_BUCKET:
                 return False
             raise
         configuration = answer.get("ObjectLockConfiguration") or {}

@@ -17,7 +17,7 @@ from bakthat.errors import CredentialsError, LockedObjectError, StorageError
 from bakthat.format.names import index_key
 from bakthat.helper import KeyValue
 from bakthat.jobs.report import JobOutcome
-from tests.support.fault_proxy import Answer, FaultProxy, LoseAnswer, refusal
+from tests.support.fault_proxy import Answer, FaultProxy, LoseAnswer, fault_proxy, refusal
 from tests.support.profiles import Conf, write_config
 from tests.support.servers import S3Server, s3_backend
 from tests.support.versions import (
@@ -419,3 +419,17 @@ def test_dry_run_of_a_job_names_why_its_rotation_would_fail(
         f"nightly: {tree}: the storage is away"
     ]
     assert foreseen.sources[0].rotated == []
+
+
+@pytest.mark.parametrize("code", ["NoSuchObjectLockConfiguration", "NoSuchConfiguration"])
+def test_storage_that_names_missing_locks_by_another_word_deletes(
+    moto_endpoint: S3Server, tree: Path, code: str
+) -> None:
+    with fault_proxy(moto_endpoint.endpoint_url) as proxy:
+        conf = moto_endpoint.conf(password="", default_destination="s3")
+        make_bucket(conf)
+        bakthat.backup(tree, conf=conf)
+        proxy.on("GET", "object-lock", refusal(404, code))
+        bakthat.delete("mydir", conf={**conf, "endpoint_url": proxy.endpoint_url})
+        assert versions_in(conf) == {}
+        assert proxy.seen("GET", "object-lock")
