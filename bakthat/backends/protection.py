@@ -9,6 +9,13 @@ from typing import Protocol, runtime_checkable
 from bakthat.backends.base import Backend, StoredObject
 from bakthat.backends.lock import Lock
 from bakthat.errors import LockedObjectError
+from bakthat.format.description import ARCHIVE, FILE, INDEX, sanitized
+from bakthat.format.names import (
+    INDEX_EXTENSION,
+    is_index_key,
+    parse_stored_name,
+    tarball_stem,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,9 @@ class LockingStorage(Backend, Protocol):
 
     Ask :meth:`has_locks` first. A container without locks has none to look at, and to some storages
     a request that sets one is a request that overwrites the object.
+
+    Of a key that somebody overwrote, what counts is the version that bakthat stored, and a copy of
+    it that brought it back.
     """
 
     def has_locks(self) -> bool:
@@ -56,7 +66,9 @@ class LockingStorage(Backend, Protocol):
         """Let the retention of *key* last at least as long as that of *lock*, in its mode.
 
         A retention is never made shorter, nor its mode weaker. The hold stays as it is. Raises
-        NotFoundError, and LockedObjectError when the storage refuses the change.
+        NotFoundError, and LockedObjectError when the storage refuses the change. For a key that was
+        overwritten it raises StorageError, and NotFoundError for one that a delete marker hides,
+        after the lock of the version from before was extended.
         """
 
     def set_hold(self, key: str, *, is_held: bool) -> None:
@@ -96,3 +108,23 @@ class VersionedStorage(Backend, Protocol):
         Raises NotFoundError when the version is gone, NotReadyError when it must be copied and is
         frozen, and StorageError.
         """
+
+
+def fits_key(stored: StoredObject) -> bool | None:
+    """Return whether the self-description of an object fits its key; None where it has none."""
+    description = sanitized(stored.metadata)
+    if not {"set", "date"} <= description.keys():
+        return None
+    is_index = is_index_key(stored.key)
+    name = stored.key.removesuffix(INDEX_EXTENSION) if is_index else stored.key
+    parsed = parse_stored_name(name.rpartition("/")[2])
+    kinds = (INDEX,) if is_index else (ARCHIVE, FILE)
+    if parsed is None or description.get("kind") not in kinds:
+        return False
+    set_name = str(description["set"])
+    return (
+        parsed.stem.endswith((set_name, tarball_stem(set_name)))
+        and parsed.backup_date == description["date"]
+        and bool(parsed.encryption) == (description.get("encryption") != "none")
+        and parsed.is_increment == ("needs" in description)
+    )

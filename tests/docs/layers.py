@@ -105,7 +105,7 @@ LAYERS: dict[str, list[str]] = {
         "backend proof",
         "probes",
     ],
-    "bakthat.backends.s3.versions": ["listing", "deletion undeletion"],
+    "bakthat.backends.s3.versions": ["listing", "backup deletion undeletion"],
     "bakthat.backends.s3.examination": ["usage", "exposure locks versions", "bucket"],
     "bakthat.backends.glacier": [
         "client tree_hash",

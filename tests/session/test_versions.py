@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 
 from bakthat.backends.base import StoredObject
-from bakthat.backends.protection import Version
+from bakthat.backends.protection import Version, fits_key
 from bakthat.format.description import ARCHIVE, INDEX, describe
 from bakthat.session.versions.choice import (
     MAX_LOOKED_AT,
     State,
     agrees,
     candidates,
-    fits_key,
     judged,
     was_stored,
 )

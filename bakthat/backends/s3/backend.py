@@ -31,6 +31,7 @@ from bakthat.backends.s3.features import has_equal_parts
 from bakthat.backends.s3.locks import BucketLocks
 from bakthat.backends.s3.thaw import listed_status_of, request_thaw, thaw_status_of
 from bakthat.backends.s3.upload import METADATA_KEY, S3Upload, describe
+from bakthat.backends.s3.versions.backup import BackupVersions, versions_of_backup
 from bakthat.backends.s3.versions.deletion import BATCH_SIZE, BucketDeletion
 from bakthat.backends.s3.versions.listing import list_versions, list_versions_of
 from bakthat.backends.s3.versions.undeletion import Undeletion, headers_of_version
@@ -258,7 +259,7 @@ class S3Backend(BakthatBackend):
     def lock_of(self, key: str) -> Lock:
         """Return the lock of *key*; see :class:`~.protection.LockingStorage`."""
         check_key(key)
-        return self._locks.look(key) or Lock()
+        return self._locks.look(key, self._versions_of_backup(key).ids[0]) or Lock()
 
     def locked(self, keys: Collection[str]) -> Mapping[str, LockedObjectError]:
         """Return an error for each locked key; see :class:`~.protection.LockingStorage`."""
@@ -267,13 +268,23 @@ class S3Backend(BakthatBackend):
     def extend_lock(self, key: str, lock: Lock) -> None:
         """Let the retention of *key* last longer; see :class:`~.protection.LockingStorage`."""
         check_key(key)
-        self._locks.extend(key, lock)
+        found = self._versions_of_backup(key)
+        for version_id in found.ids:
+            self._locks.extend(key, lock, version_id)
+        if found.change is not None:
+            raise found.change
 
     def set_hold(self, key: str, *, is_held: bool) -> None:
         """Put *key* on hold, or release it; see :class:`~.protection.LockingStorage`."""
         check_key(key)
         if is_held:
-            self._locks.hold(key)
+            found = self._versions_of_backup(key)
+            if isinstance(found.change, NotFoundError):
+                raise found.change
+            if found.change is not None:
+                log.warning("%s; that version is put on hold", found.change)
+            for version_id in found.ids:
+                self._locks.hold(key, version_id)
             return
         try:
             page_size = self._settings.page_size
@@ -287,6 +298,9 @@ class S3Backend(BakthatBackend):
             raise NotFoundError(f"{self._client.shown} has no {key!r}")
         for version_id in stored:
             self._locks.release(key, version_id)
+
+    def _versions_of_backup(self, key: str) -> BackupVersions:
+        return versions_of_backup(self._client, key, page_size=self._settings.page_size)
 
     def has_versions(self) -> bool:
         """Return whether the bucket keeps versions; see :class:`~.protection.VersionedStorage`."""

@@ -76,7 +76,7 @@ class BucketLocks:
 
         The time is in epoch seconds UTC; it is this machine's where the storage does not say it.
         """
-        which: dict[str, Any] = {} if version_id is None else {"VersionId": version_id}
+        which = _parameter(version_id)
         found, now, is_readable = None, time.time(), True
         try:
             answer = self._client.call("head_object", key=key, **which)
@@ -114,23 +114,24 @@ class BucketLocks:
                 raise
             self._client.call("delete_object", key=key)
 
-    def extend(self, key: str, lock: Lock) -> None:
-        """Let a lock last longer; see :class:`~.protection.LockingStorage`."""
+    def extend(self, key: str, lock: Lock, version_id: str | None = None) -> None:
+        """Let the lock of *key*, or of one version, last longer; see :class:`.LockingStorage`."""
         assert lock.until is not None
-        current = self.look(key) or Lock()
+        current = self.look(key, version_id) or Lock()
         if current.covers(lock):
             return
         until = max(lock.until, current.until or 0)
         mode = COMPLIANCE if COMPLIANCE in (lock.mode, current.mode) else lock.mode
         retention = {"Mode": mode.upper(), "RetainUntilDate": datetime.fromtimestamp(until, UTC)}
-        self._client.call("put_object_retention", key=key, Retention=retention)
+        which = _parameter(version_id)
+        self._client.call("put_object_retention", key=key, Retention=retention, **which)
 
-    def hold(self, key: str) -> None:
-        """Put what *key* shows on hold. Raises NotFoundError."""
+    def hold(self, key: str, version_id: str | None = None) -> None:
+        """Put *key*, or one version of it, on hold. Raises NotFoundError."""
         # Of a key that is not stored, some storages answer 500 to the request below, and others
         # put a hold on its delete marker.
-        if not self._is_held(key, None, unseen=False):
-            self._set_hold(key, None, "ON")
+        if not self._is_held(key, version_id, unseen=False):
+            self._set_hold(key, version_id, "ON")
 
     def release(self, key: str, version_id: str | None = None) -> None:
         """Release *key*, or one version of it. Raises NotFoundError."""
@@ -139,18 +140,21 @@ class BucketLocks:
 
     def _is_held(self, key: str, version_id: str | None, *, unseen: bool) -> bool:
         """Return whether *key* is on hold; *unseen* where the access key may not see that."""
-        which: dict[str, Any] = {} if version_id is None else {"VersionId": version_id}
         try:
-            found = self._client.call("head_object", key=key, **which)
+            found = self._client.call("head_object", key=key, **_parameter(version_id))
         except CredentialsError:
             return unseen
         status = found.get("ObjectLockLegalHoldStatus")
         return unseen if status is None else str(status).upper() == "ON"
 
     def _set_hold(self, key: str, version_id: str | None, status: str) -> None:
-        which: dict[str, Any] = {} if version_id is None else {"VersionId": version_id}
-        hold = {"Status": status}
+        hold, which = {"Status": status}, _parameter(version_id)
         self._client.call("put_object_legal_hold", key=key, LegalHold=hold, **which)
+
+
+def _parameter(version_id: str | None) -> dict[str, Any]:
+    """Return botocore's parameter for a version; none for what the key shows."""
+    return {} if version_id is None else {"VersionId": version_id}
 
 
 def lock_headers(lock: Lock) -> dict[str, Any]:

@@ -16,14 +16,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from bakthat.backends.base import StoredObject
-from bakthat.backends.protection import Version
-from bakthat.format.description import ARCHIVE, FILE, INDEX, sanitized
-from bakthat.format.names import (
-    INDEX_EXTENSION,
-    is_index_key,
-    parse_stored_name,
-    tarball_stem,
-)
+from bakthat.backends.protection import Version, fits_key
+from bakthat.format.description import sanitized
 
 MAX_LOOKED_AT = 10
 """The most versions of a key that are looked at, each by a request. Of somebody else's there may
@@ -123,26 +117,6 @@ def judged(
         others[-1].last_modified if others and state is not State.INTACT else None,
         sum(not each.is_marker for each in others),
         nearest is written[0],
-    )
-
-
-def fits_key(stored: StoredObject) -> bool | None:
-    """Return whether the self-description of an object fits its key; None where it has none."""
-    description = sanitized(stored.metadata)
-    if not {"set", "date"} <= description.keys():
-        return None
-    is_index = is_index_key(stored.key)
-    name = stored.key.removesuffix(INDEX_EXTENSION) if is_index else stored.key
-    parsed = parse_stored_name(name.rpartition("/")[2])
-    kinds = (INDEX,) if is_index else (ARCHIVE, FILE)
-    if parsed is None or description.get("kind") not in kinds:
-        return False
-    set_name = str(description["set"])
-    return (
-        parsed.stem.endswith((set_name, tarball_stem(set_name)))
-        and parsed.backup_date == description["date"]
-        and bool(parsed.encryption) == (description.get("encryption") != "none")
-        and parsed.is_increment == ("needs" in description)
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from bakthat import models
 from bakthat.backends.base import StoredObject
-from bakthat.backends.protection import Version, VersionedStorage
+from bakthat.backends.protection import Version, VersionedStorage, fits_key
 from bakthat.errors import CatalogError, CredentialsError, NotFoundError, UsageError
 from bakthat.format import names
 from bakthat.format.description import sanitized
@@ -28,7 +28,6 @@ from bakthat.session.versions.choice import (
     State,
     agrees,
     candidates,
-    fits_key,
     in_order_of_fit,
     is_untouched,
     judged,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from heapq import merge
 from http import HTTPStatus
 from itertools import groupby
 from operator import attrgetter
@@ -36,9 +37,15 @@ def has_versions(client: S3Client) -> bool:
 def list_versions(client: S3Client, prefix: str, *, page_size: int) -> Iterator[Version]:
     """Yield the versions and delete markers below *prefix*; see :class:`~.VersionedStorage`."""
     found = _listed(client, prefix, page_size)
-    for _, of_key in groupby(found, attrgetter("key")):
-        # Versions and markers are listed apart from each other.
-        yield from sorted(of_key, key=lambda each: (not each.is_latest, -each.last_modified))
+    for _, group in groupby(found, attrgetter("key")):
+        of_key = list(group)
+        # Versions and markers are listed apart from each other, each the newest first. That stays:
+        # to some storages, a version is as new as the last change of its lock.
+        yield from merge(
+            (each for each in of_key if not each.is_marker),
+            (each for each in of_key if each.is_marker),
+            key=lambda each: (not each.is_latest, -each.last_modified),
+        )
 
 
 def list_versions_of(client: S3Client, key: str, *, page_size: int) -> Iterator[Version]:
