@@ -13,10 +13,12 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bakthat import models
 from bakthat.backends.lock import Lock
+from bakthat.backends.protection import LockingStorage
 from bakthat.conf import DEFAULT_PROFILE
 from bakthat.errors import (
     AmbiguousNameError,
@@ -33,7 +35,13 @@ from bakthat.policy.object_lock.rule import COMPLIANCE
 from bakthat.session.container import container_of, remember
 from bakthat.session.entries import may_be_the_same, update_entry
 from bakthat.session.locks.holds import add_lock, keep_reason
-from bakthat.session.locks.retention import lock_of_new, rule_of
+from bakthat.session.locks.retention import (
+    as_metadata,
+    extend_lock,
+    lock_of_new,
+    locks_of,
+    rule_of,
+)
 from bakthat.session.session import Session, operation, result_log
 from bakthat.session.sets import describe_sets, divide, newest_first, parse_source
 from bakthat.session.stat import beginning_of, workers
@@ -269,6 +277,8 @@ class _Run:
                     done.append(result)
                     if self._progress is not None:
                         self._progress(len(done), len(self._all))
+        if not self._dry_run:
+            self._lock_alike(done)
         return done
 
     def _needed(self, chosen: Sequence[PastBackup]) -> list[PastBackup]:
@@ -369,6 +379,36 @@ class _Run:
         mode = COMPLIANCE if COMPLIANCE in modes else modes.pop()
         return Lock(max(ends), mode, own.is_held)
 
+    def _lock_alike(self, done: Sequence[Undeletion]) -> None:
+        """Let what is back be locked as long as its index, and all that it needs as long as it.
+
+        A copy is locked as the profile demands by now, and the others were locked before.
+        """
+        backend = self._backend
+        if not (isinstance(backend, LockingStorage) and backend.has_locks()):
+            return
+        wanted: defaultdict[str, list[Lock]] = defaultdict(list)
+        """How what needs a backup is locked."""
+        for each in reversed(done):  # what is needed comes before what needs it
+            name = each.backup.stored_filename
+            if each.has_failed or not (each.is_changed or wanted[name]):
+                continue
+            try:
+                found = locks_of(backend, name)
+                lock = max([*found, *wanted[name]], key=lambda lock: lock.until or 0)
+                if (lock.until or 0) <= time.time():
+                    continue
+                if not all(one.covers(lock) for one in found):
+                    extend_lock(backend, name, lock)
+                    models.changed(self._session.catalog, partial(_record_lock, name, lock))
+            except UnreachableError:
+                raise
+            except StorageError as exc:
+                log.warning("%s is back, and is not locked for as long: %s", printable(name), exc)
+                continue
+            for key in self._needs.get(name, ()):
+                wanted[key].append(lock)
+
     def _record(self, entry: models.Backups, copies: Sequence[str]) -> None:
         """List a backup that is back. Raises CatalogError."""
         if copies:
@@ -396,3 +436,9 @@ class _Run:
         if found.as_dict() != before:
             found.last_updated = int(time.time())
             found.save()
+
+
+def _record_lock(name: str, lock: Lock) -> None:
+    listed = models.Backups.get_or_none(models.Backups.stored_filename == name)
+    if listed is not None:
+        models.add_metadata(listed, as_metadata(lock))

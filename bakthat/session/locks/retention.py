@@ -115,6 +115,19 @@ def extend_lock(backend: LockingStorage, key: str, lock: Lock) -> None:
         log.debug("%s has no index to lock", printable(key))
 
 
+def locks_of(backend: LockingStorage, key: str) -> list[Lock]:
+    """Return the lock of the archive *key*, and that of its index if it has one.
+
+    Raises StorageError; NotFoundError for an archive that is not stored.
+    """
+    found = [backend.lock_of(key)]
+    try:
+        found.append(backend.lock_of(index_key(key)))
+    except NotFoundError:
+        log.debug("%s has no index", printable(key))
+    return found
+
+
 def _record(backups: Sequence[models.Backups], lock: Lock) -> None:
     for each in backups:
         known = known_lock(each)

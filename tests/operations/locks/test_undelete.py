@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -533,3 +534,24 @@ def test_damaged_catalog_hides_nothing(
     Path(conf["database"]).write_bytes(b"garbage" * 1000)
     assert listed(conf, moment)[name].state is State.DELETED
     assert "the catalog is not read" in caplog.text
+
+
+def test_what_is_brought_back_is_locked_like_its_index_and_what_it_needs(
+    locking_conf: Conf, tree: Path
+) -> None:
+    conf = {**locking_conf, "incremental": True}
+    (tree / "large").write_bytes(random.Random(1).randbytes(200_000))
+    full = backup(tree, conf)
+    (tree / "new").write_text("new")
+    increment = backup(tree, conf)
+    assert increment.is_increment
+    Attacker(conf).overwrite(increment.stored_filename)  # and not its index
+    longer = {**conf, "object_lock": {"mode": "governance", "days": 60}}
+    bakthat.undelete(increment.stored_filename, conf=longer)
+    end = increment.date + 60 * DAY
+    backend = S3Backend(conf)
+    listed = {each.stored_filename: each for each in bakthat.ls(conf=conf)}
+    for name in (full.stored_filename, increment.stored_filename):
+        assert backend.lock_of(name).until == end
+        assert backend.lock_of(index_key(name)).until == end
+        assert listed[name].metadata["lock"]["until"] == end
