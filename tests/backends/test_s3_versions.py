@@ -509,6 +509,35 @@ def test_nothing_is_hidden_where_locks_cannot_be_seen_and_versions_are_kept(
     assert versions_in(moto_conf) == {"my.1": 1}
 
 
+LOCK_HEADERS = frozenset({"x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date"})
+HOLD_HEADER = frozenset({"x-amz-object-lock-legal-hold"})
+"""What S3 leaves out for keys without s3:GetObjectRetention, or without s3:GetObjectLegalHold."""
+
+
+@pytest.mark.parametrize("unseen", [LOCK_HEADERS, HOLD_HEADER], ids=["retention", "hold"])
+def test_half_a_lock_that_is_seen_hides_nothing(
+    moto_proxy: FaultProxy, moto_conf: Conf, unseen: frozenset[str]
+) -> None:
+    """Of a lock, the keys may see only the hold that has ended, or only the retention."""
+    client = make_bucket(moto_conf, locks=True)
+    bucket = moto_conf["s3_bucket"]
+    put_version(moto_conf, "my.1", until=time.time() + DAY if unseen is LOCK_HEADERS else None)
+    status = "OFF" if unseen is LOCK_HEADERS else "ON"
+    client.put_object_legal_hold(Bucket=bucket, Key="my.1", LegalHold={"Status": "ON"})
+    client.put_object_legal_hold(Bucket=bucket, Key="my.1", LegalHold={"Status": status})
+    moto_proxy.on("HEAD", "my.1", Alter(without=unseen))
+    if unseen is LOCK_HEADERS:
+        refusing(moto_proxy, "?retention", "&retention", "retention=")
+    else:
+        refusing(moto_proxy, "?legal-hold", "&legal-hold", "legal-hold=")
+        moto_proxy.on("GET", "?retention", refusal(404, "NoSuchObjectLockConfiguration"))
+    for versions in ("keep", "delete"):
+        conf = {**moto_conf, "endpoint_url": moto_proxy.endpoint_url, "versions": versions}
+        error = error_of(s3_backend(conf), "my.1")
+        assert "may be locked" in str(error) or versions == "delete"
+        assert versions_in(moto_conf) == {"my.1": 1}
+
+
 # What was stored wrongly
 
 

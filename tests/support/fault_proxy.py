@@ -48,6 +48,8 @@ class Alter:
     """By their names in lower case; they take the place of the server's, or are added."""
     flip: int | None = None
     """Which byte of the body, counted from its beginning."""
+    without: frozenset[str] = frozenset()
+    """The names of headers that are left out, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 def _altered(fault: Alter, headers: dict[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
-    kept = {name: value for name, value in headers.items() if name.lower() not in fault.headers}
+    replaced = fault.without.union(fault.headers)
+    kept = {name: value for name, value in headers.items() if name.lower() not in replaced}
     headers = {**kept, **fault.headers}
     if fault.flip is not None and fault.flip < len(body):
         flipped = bytes([body[fault.flip] ^ 1])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -83,8 +84,29 @@ class BucketLocks:
             found, now = lock_in(answer), time_of(answer)
         except CredentialsError:
             is_readable = False
-        # S3 leaves the headers out for access keys that may not see them.
-        return found or self._retention_of(key, which, is_readable=is_readable), now
+        if found is not None and found.until is not None:
+            return found, now
+        # S3 leaves each header out for access keys that may not see it.
+        retention = self._retention_of(key, which, is_readable=is_readable)
+        if found is None or not found.is_held:
+            return retention, now
+        return replace(retention or Lock(), is_held=True), now
+
+    def may_be_held(self, key: str, version_id: str | None = None) -> bool:
+        """Return whether *key*, or one version of it, is on hold, or that may not be looked at.
+
+        Where it is not, :meth:`look` may not have seen that either. Raises StorageError.
+        """
+        which: dict[str, Any] = {} if version_id is None else {"VersionId": version_id}
+        try:
+            answer = self._client.call("get_object_legal_hold", key=key, **which)
+        except CredentialsError:
+            return True
+        except StorageError as exc:
+            if exc.may_pass:
+                raise
+            return False  # how S3 says that there is none
+        return str((answer.get("LegalHold") or {}).get("Status")).upper() == "ON"
 
     def _retention_of(
         self, key: str, which: Mapping[str, Any], *, is_readable: bool

@@ -228,6 +228,9 @@ class BucketDeletion:
             return None
         if lock.holds_at(now):
             return locked_error(repr(target.key), lock)
+        # The storage refuses to delete what is on hold, but not to hide it.
+        if self._keeps_versions and self._locks.may_be_held(*target):
+            return None
         self._unlocked.add(target)
         return None
 
