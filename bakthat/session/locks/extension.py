@@ -127,13 +127,14 @@ def _extended(
 ) -> Lock | None:
     """Return the lock that a backup with the *known* one is to have; None when that is enough.
 
-    It is left as it is while it lasts for another day and *wanted* is not a day later.
+    It is left as it is while it lasts for half a day and *wanted* is not a day later: the newest
+    backup is to be locked for a day from each rotation on, which would change it each time.
     """
     if wanted is None and not needed_until:
         return None
     end = known.until or 0
     until = max(end, needed_until)
-    if wanted is not None and (end < now + DAY or wanted >= end + DAY):
+    if wanted is not None and (end < now + DAY // 2 or wanted >= end + DAY):
         until = max(until, wanted)
     mode = COMPLIANCE if COMPLIANCE in (known.mode, rule.mode) else rule.mode
     lock = Lock(until, mode)

@@ -149,10 +149,18 @@ def test_a_day_less_is_enough(filled: FilledCatalog) -> None:
     assert less != more
 
 
-def test_last_day_of_a_lock_is_extended_by_hours(filled: FilledCatalog) -> None:
+def test_last_hours_of_a_lock_are_extended_by_hours(filled: FilledCatalog) -> None:
     filled.conf["object_lock"] = {"mode": "governance", "days": 2}
-    name = add(filled, NOW - DAY, in_days(0.5))
+    name = add(filled, NOW - DAY, in_days(0.4))
     assert rotate(filled, last=9) == {name: 1}
+
+
+def test_newest_that_was_just_made_is_left_as_it_is(filled: FilledCatalog) -> None:
+    # No rule keeps it, so it is to be locked for a day from now on, which is seconds later.
+    filled.conf["rotation"] = {"days": 3}
+    add(filled, NOW - 3600, in_days(3))
+    add(filled, NOW, in_days(0.99))
+    assert rotate(filled) == {}
 
 
 def test_number_of_days_that_has_passed_locks_nothing(filled: FilledCatalog) -> None:
