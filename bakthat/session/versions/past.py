@@ -175,13 +175,16 @@ class Past:
         return keys, missing
 
     def dates_of(self, beginning: str) -> list[int]:
-        """Return the dates of the archives whose keys begin so and that nothing hides."""
+        """Return the dates of the archives whose keys begin so, and of which a version is left.
+
+        That of what is hidden counts too: without it, a rule would keep others for longer.
+        """
         dated = self._dates[beginning.rpartition("/")[2]]
         return [
             date
             for date, keys in dated.items()
             for key in keys
-            if beginning_of(key) == beginning and not self._versions[key].archive[0].is_marker
+            if beginning_of(key) == beginning and was_stored(self._versions[key].archive, None)
         ]
 
     def is_untouched(self, key: str) -> bool:

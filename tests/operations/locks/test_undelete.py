@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -555,3 +556,27 @@ def test_what_is_brought_back_is_locked_like_its_index_and_what_it_needs(
         assert backend.lock_of(name).until == end
         assert backend.lock_of(index_key(name)).until == end
         assert listed[name].metadata["lock"]["until"] == end
+
+
+def test_copy_is_locked_no_longer_for_what_else_is_hidden(
+    locking_conf: Conf, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = {
+        **locking_conf,
+        "object_lock": {"mode": "governance", "days": "retention"},
+        "rotation": {"days": 3, "months": 6},
+    }
+    attacker = Attacker(conf)
+    now = time.time()
+    made = []
+    for days in (2, 1, 0):
+        with monkeypatch.context() as patched:
+            patched.setattr(time, "time", lambda days=days: now - days * DAY)
+            made.append(backup(tree, conf))
+    backend = S3Backend(conf)
+    before = [backend.lock_of(each.stored_filename) for each in made]
+    attacker.delete(made[0].stored_filename, made[2].stored_filename)
+    attacker.overwrite(made[1].stored_filename)
+    bakthat.undelete(made[1].stored_filename, conf=conf)
+    assert backend.lock_of(made[1].stored_filename) == before[1]
+    assert [backend.lock_of(each.stored_filename) for each in made] == before
