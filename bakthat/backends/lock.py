@@ -11,6 +11,9 @@ from bakthat.system.text import utc_time
 _LEAST_SECONDS = 3600
 """A storage refuses a retention that has ended, and clocks and requests may be slow."""
 
+_RELEASE = "bakthat release ends the hold"
+_WAIT = "delete it after that; until then, its storage deletes it for nobody"
+
 
 @dataclass(frozen=True, slots=True)
 class Lock:
@@ -44,16 +47,18 @@ def locked_error(name: str, lock: Lock, reason: str = "") -> LockedObjectError:
 
     *name* is that of the object, for the message; *reason* is why it is on hold, where it is known.
     """
-    if lock.is_held:
-        why = f"on hold ({reason})" if reason else "on hold"
-        return LockedObjectError(
-            f"{name} is {why}", hint="bakthat release ends the hold", is_held=True, why=why
-        )
-    assert lock.until is not None
-    why = f"locked until {utc_time(lock.until)} UTC"
+    why = _why(lock, reason)
     return LockedObjectError(
         f"{name} is {why}",
-        hint="delete it after that; until then, its storage deletes it for nobody",
+        hint=_RELEASE if lock.is_held else _WAIT,
         until=lock.until,
+        is_held=lock.is_held,
         why=why,
     )
+
+
+def _why(lock: Lock, reason: str) -> str:
+    if lock.is_held:
+        return f"on hold ({reason})" if reason else "on hold"
+    assert lock.until is not None
+    return f"locked until {utc_time(lock.until)} UTC"

@@ -16,6 +16,7 @@ from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import FaultProxy, Hold
 from tests.support.profiles import Conf, write_config
 from tests.support.servers import parts_under_way, plain
+from tests.support.versions import put_version, set_versions, versions_in
 
 LARGE = 20 * 1024 * 1024
 """Bytes that do not fit one part."""
@@ -119,6 +120,39 @@ def test_an_interrupted_deletion_removes_the_index_too(
     assert code == 143, output
     assert listed(user) == [stays]
     assert [each.removesuffix(".index") for each in stored(conf)] in ([stays], [stays, stays])
+
+
+@pytest.mark.parametrize("moment", ["listing versions", "deleting older ones", "the latest"])
+@pytest.mark.parametrize(
+    "arguments", [("delete", "small"), ("rotate_backups", "small", "--last", "1")]
+)
+def test_an_interrupted_deletion_of_versions_is_done_in_both_places(
+    user: CommandLine,
+    conf: dict[str, Any],
+    moto_proxy: FaultProxy,
+    arguments: tuple[str, ...],
+    moment: str,
+) -> None:
+    set_versions(conf, "Enabled")
+    for _ in range(3):
+        user.run("backup", "small", "--prompt", "no")
+    for key in versions_in(conf):
+        put_version(conf, key)
+    names = sorted(listed(user))
+    stays = names[:2] if arguments[0] == "delete" else names[2:]
+    hold = Hold()
+    if moment == "listing versions":
+        moto_proxy.on("GET", "versions&", hold, times=1)
+    elif arguments[0] == "delete":
+        after = 0 if moment == "deleting older ones" else 1
+        moto_proxy.on("DELETE", "/small.", hold, times=1, after=after)
+    else:
+        after = 0 if moment == "deleting older ones" else 1
+        moto_proxy.on("POST", "?delete", hold, times=1, after=after)
+    code, output = interrupt(user, hold, *arguments, number=signal.SIGTERM)
+    assert code == 143, output
+    assert sorted(listed(user)) == stays
+    assert versions_in(conf) == dict.fromkeys([*stays, *map(index_key, stays)], 2)
 
 
 PLUGIN = """

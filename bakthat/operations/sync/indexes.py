@@ -20,6 +20,7 @@ from bakthat.errors import (
     CredentialsError,
     DecryptionError,
     KeyExistsError,
+    LockedObjectError,
     NotFoundError,
     NotReadyError,
     StorageError,
@@ -180,7 +181,14 @@ class _Maker:
         try:
             self._backend.stat(self._backup.stored_filename)
         except NotFoundError:
-            self._home.delete(self._key)
+            try:
+                self._home.delete(self._key)
+            except LockedObjectError as exc:
+                log.warning(
+                    "%s may remain without an archive: %s; bakthat cleanup removes it after that",
+                    printable(self._key),
+                    exc,
+                )
             raise
         return size
 

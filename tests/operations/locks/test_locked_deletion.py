@@ -12,7 +12,9 @@ import pytest
 
 import bakthat
 from bakthat import models
+from bakthat.backends.base import StoredObject
 from bakthat.backends.s3.backend import S3Backend
+from bakthat.backends.s3.upload import S3Upload
 from bakthat.errors import CredentialsError, LockedObjectError, StorageError
 from bakthat.format.names import index_key
 from bakthat.helper import KeyValue
@@ -359,6 +361,31 @@ def test_cleanup_leaves_a_locked_index_for_a_later_one(
         for each in lines(caplog, logging.INFO)
     )
     assert lines(caplog, logging.WARNING) == []
+
+
+def test_an_index_that_was_made_for_what_is_gone_is_said_to_stay(
+    conf: Conf, tree: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody hides the archive, which is locked, while its index is made again."""
+    made = bakthat.backup(tree, conf=conf)
+    key, until = name_of(made), int(time.time()) + DAY
+    lock(conf, key, until)
+    s3_backend(conf).delete(index_key(key))
+
+    real = S3Upload.commit
+
+    def commit_and_hide(upload: S3Upload) -> StoredObject:
+        stored = real(upload)
+        mark(conf, key)
+        return stored
+
+    monkeypatch.setattr(S3Upload, "commit", commit_and_hide)
+    changes = bakthat.sync(conf=conf, indexes=True).indexes or []
+    assert [each.action.value for each in changes] == ["failed"]
+    assert f"has no '{key}'" in changes[0].detail
+    (warning,) = [each for each in lines(caplog, logging.WARNING) if "may remain" in each]
+    assert f"is locked until {shown(until)}; bakthat cleanup removes it after that" in warning
+    assert versions_in(conf) == {key: 2, index_key(key): 1}
 
 
 def test_the_deletion_of_a_value_removes_its_earlier_ones(conf: Conf) -> None:
