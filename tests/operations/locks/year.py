@@ -247,8 +247,8 @@ class Year:
                 del self.held[date]
                 self.figures["released"] += 1
         self._catch_up()
-        # After a restart or an attack nobody knows what was put on hold by its name, and what for the sake of
-        # something else; so each one stays on hold until it is released by its name.
+        # After a restart or an attack nobody knows what was put on hold by its name, and what for
+        # the sake of something else; so each one stays on hold until it is released by its name.
         for date in sorted(self._on_hold() - self._with_needs(self.held), reverse=True):
             assert self.figures["restarts"] or self.figures["attacks"]
             bakthat.release(self.made[date].name, conf=self.conf)
