@@ -42,23 +42,23 @@ class Lock:
         return self.until is not None and self.until >= other.until and is_as_strict
 
 
-def locked_error(name: str, lock: Lock, reason: str = "") -> LockedObjectError:
-    """Return the error of a deletion that *lock* prevents.
+def held_error(name: str, lock: Lock, reason: str) -> LockedObjectError:
+    """Return the error of a deletion that a hold prevents, whose *reason* is known.
 
-    *name* is that of the object, for the message; *reason* is why it is on hold, where it is known.
+    *name* is that of the object, for the message.
     """
-    why = _why(lock, reason)
+    hold = f"on hold ({reason})"
     return LockedObjectError(
-        f"{name} is {why}",
-        hint=_RELEASE if lock.is_held else _WAIT,
-        until=lock.until,
-        is_held=lock.is_held,
-        why=why,
+        f"{name} is {hold}", hint=_RELEASE, until=lock.until, is_held=True, why=hold
     )
 
 
-def _why(lock: Lock, reason: str) -> str:
+def locked_error(name: str, lock: Lock) -> LockedObjectError:
+    """Return the error of a deletion that *lock* prevents; see :func:`held_error`."""
     if lock.is_held:
-        return f"on hold ({reason})" if reason else "on hold"
+        return LockedObjectError(
+            f"{name} is on hold", hint=_RELEASE, until=lock.until, is_held=True, why="on hold"
+        )
     assert lock.until is not None
-    return f"locked until {utc_time(lock.until)} UTC"
+    retention = f"locked until {utc_time(lock.until)} UTC"
+    return LockedObjectError(f"{name} is {retention}", hint=_WAIT, until=lock.until, why=retention)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bakthat import models
 from bakthat.backends.base import Backend, ColdStorage, StoredObject
-from bakthat.backends.lock import Lock, locked_error
+from bakthat.backends.lock import Lock, held_error, locked_error
 from bakthat.backends.protection import LockingStorage
 from bakthat.database.address import Location
 from bakthat.errors import (
@@ -92,9 +92,10 @@ def _locked(
 
 
 def _locked_error(backup: models.Backups, lock: Lock) -> LockedObjectError:
-    hold = hold_of(backup)
-    reason = printable(hold.reason) if hold is not None else ""
-    return locked_error(printable(backup.stored_filename), lock, reason)
+    name, hold = printable(backup.stored_filename), hold_of(backup)
+    if lock.is_held and hold is not None and hold.reason:
+        return held_error(name, lock, printable(hold.reason))
+    return locked_error(name, lock)
 
 
 def check_recordable(session: Session, backend: Backend, backup: models.Backups) -> None:

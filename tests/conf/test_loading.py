@@ -261,6 +261,8 @@ def test_the_addresses_of_notifications_are_not_in_the_repr() -> None:
         ({"endpoint_url": "https://"}, "'endpoint_url' has no valid host and port"),
         ({"endpoint_url": "http://h:port"}, "'endpoint_url' has no valid host and port"),
         ({"storage_class": "standard_ia"}, "'storage_class' must be in upper case"),
+        ({"object_lock": {"mode": "strict", "days": 3}}, "has a mode that is not one of"),
+        ({"object_lock": {"mode": "governance", "days": 0}}, "has days that are neither"),
         ({"sse": "KMS"}, "'sse' must be one of AES256, aws:kms, aws:kms:dsse"),
         ({"sse": "SSE-C"}, "'sse' cannot be SSE-C"),
         ({"sse_customer_key": "SECRET"}, "'sse_customer_key': there is no SSE-C"),

@@ -1,7 +1,8 @@
 """Find out which versions of a key are the backup that bakthat stored there.
 
 bakthat writes a key once, so of several versions the first one that fits the key is the backup, as
-is a copy of it that brought it back. What somebody stored before or over it is another object.
+is a copy of it that brought it back. What somebody stored before or over it is another object. Only
+an index may have been made again, from its archive.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from bakthat.backends.s3.client import S3Client
 from bakthat.backends.s3.upload import describe
 from bakthat.backends.s3.versions.listing import list_versions_of
 from bakthat.errors import CredentialsError, NotFoundError, StorageError
+from bakthat.format.names import is_index_key
 from bakthat.system.text import utc_time
 
 log = logging.getLogger(__name__)
@@ -54,7 +56,9 @@ def versions_of_backup(client: S3Client, key: str, *, page_size: int) -> BackupV
     first = written[0] if len(written) == 1 else _first_that_fits(client, written)
     if shown == first:
         return BackupVersions([first.version_id])
-    if not shown.is_marker and _is_copy(client, shown, first):
+    if not shown.is_marker and (
+        _is_copy(client, shown, first) or (is_index_key(key) and _fits(client, shown))
+    ):
         return BackupVersions([shown.version_id, first.version_id])
     return BackupVersions([first.version_id], _change(client, shown))
 
@@ -89,6 +93,15 @@ def _first_that_fits(client: S3Client, written: Sequence[Version]) -> Version:
     except CredentialsError as exc:
         log.debug("the versions of %r cannot be looked at: %s", written[0].key, exc)
     return written[-1]
+
+
+def _fits(client: S3Client, version: Version) -> bool:
+    """Return whether a version describes itself as its key, as far as that is seen."""
+    try:
+        ((_, found),) = _headers(client, [version])
+    except CredentialsError:
+        return False
+    return bool(fits_key(describe(version.key, found)))
 
 
 def _is_copy(client: S3Client, one: Version, first: Version) -> bool:
