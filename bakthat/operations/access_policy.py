@@ -56,7 +56,7 @@ def access_policy(
     if role not in list(Role):
         raise UsageError(
             f"no role '{printable(str(role))}'",
-            hint=did_you_mean(str(role), list(Role)) or f"the roles are {', '.join(Role)}",
+            hint=did_you_mean(str(role), list(Role)) or f"use one of: {', '.join(Role)}",
         )
     session = Session(profile, config, conf, host=host)
     scope = _scope(session)
@@ -76,7 +76,9 @@ def access_policy(
 def _scope(session: Session) -> Scope:
     profile = session.profile
     if profile.s3_bucket is None:
-        raise ConfigError("'s3_bucket' is not set", hint="the policies are those of a bucket of S3")
+        raise ConfigError(
+            "'s3_bucket' is not set", hint="set s3_bucket: the policies are those of a bucket of S3"
+        )
     if profile.s3_bucket.startswith("arn:"):
         raise ConfigError(
             "'s3_bucket' is an access point, whose policies differ",

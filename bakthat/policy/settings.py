@@ -392,7 +392,7 @@ def object_lock(value: object) -> Problem | None:
     for key in value:
         if key not in ("mode", "days"):
             guess = did_you_mean(str(key), ("mode", "days"))
-            return Problem("has an unknown key", guess or "its keys are mode and days")
+            return Problem("has an unknown key", guess or hint)
     if not value:
         return None
     for key in ("mode", "days"):

@@ -122,7 +122,7 @@ def test_json_has_what_a_script_needs(user: CommandLine) -> None:
     assert made["filename"] == "mydir"
     assert made["metadata"]["files"] == 1
     related = {"increment": False, "needs": [], "needed_by": [], "frees": made["size"]}
-    assert user.run("show", "--json").lines("backup") == [{**made, **related}]
+    assert user.run("show", "--json").lines("backup") == [{**made, **related, "held_by": []}]
     assert user.run("show", "nothing", "--json").lines("backup") == []
 
 

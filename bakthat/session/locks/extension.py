@@ -159,7 +159,8 @@ def carry_out_extensions(session: Session, extensions: Extensions) -> None:
         try:
             if is_away.is_set():
                 raise UnreachableError(
-                    "the storage did not answer the requests before", hint="rotate again later"
+                    f"{printable(backend.container)} did not answer the requests before",
+                    hint="rotate again later",
                 )
             each.lock = _extend(backend, each.backup.stored_filename, each.lock)
         except UnreachableError as exc:

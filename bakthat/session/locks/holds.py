@@ -30,7 +30,7 @@ HOLD = "hold"
 """The key of the metadata that says why and when a backup was put on hold."""
 _NO_HOLDS = {
     "glacier": "a vault has locks of its own, which AWS calls Vault Lock: set them there",
-    "local": "only S3 has holds; whoever can write to the directory can delete what is in it",
+    "local": "use a bucket with object lock: whoever can write to a directory can delete there",
 }
 
 

@@ -338,7 +338,7 @@ def versioned_backend(session: Session) -> VersionedStorage:
         backend = session.backend("s3")
     if not isinstance(backend, VersionedStorage):
         raise UsageError(
-            "what was deleted or overwritten is known only of a bucket of S3 that keeps versions",
+            f"'{destination}': what was deleted or overwritten is known only of a bucket of S3",
             hint="name a profile with s3_bucket",
         )
     try:

@@ -107,7 +107,7 @@ class Undeletion:
             raise NotFoundError(
                 f"{self._client.shown} has no version {self._version.version_id} of {self._key!r} "
                 "any more",
-                hint="somebody removed it meanwhile, or a lifecycle rule did",
+                hint="it was removed meanwhile: bakthat sync --as-of lists what is left",
             )
         place = ids.index(self._version.version_id)
         # Markers are listed apart from objects, with times of whole seconds: those of the same
@@ -284,8 +284,7 @@ class Undeletion:
         if found is None or current != version_id:
             raise StorageError(
                 f"{self._key!r} was brought back, and is hidden again",
-                hint="somebody else deletes or overwrites it: take the access keys away from them "
-                "first",
+                hint="change the access keys first: somebody else deletes or overwrites it",
             )
         if original is not None and _difference(original, found):
             raise StorageError(
