@@ -60,6 +60,7 @@ def live(course: Course, directory: Path, seed: int) -> Counter[str]:
     return year.figures
 
 
+@pytest.mark.slow
 def test_six_weeks(tmp_path: Path) -> None:
     figures = live(SIX_WEEKS, tmp_path, seed=1)
     assert figures["increments"] > figures["fulls"] > 1
