@@ -97,9 +97,8 @@ class BucketLocks:
 
         Where it is not, :meth:`look` may not have seen that either. Raises StorageError.
         """
-        which: dict[str, Any] = {} if version_id is None else {"VersionId": version_id}
         try:
-            answer = self._client.call("get_object_legal_hold", key=key, **which)
+            answer = self._client.call("get_object_legal_hold", key=key, **_parameter(version_id))
         except CredentialsError:
             return True
         except StorageError as exc:
