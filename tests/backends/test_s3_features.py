@@ -8,7 +8,7 @@ import pytest
 
 import bakthat
 from bakthat.backends.s3.backend import S3Backend
-from bakthat.errors import KeyExistsError, StorageError
+from bakthat.errors import KeyExistsError, LockedObjectError, StorageError
 from bakthat.operations.key_values import KeyValue
 from tests.support.fault_proxy import Answer, FaultProxy, refusal
 from tests.support.profiles import Conf
@@ -199,7 +199,7 @@ def locked(proxied_conf: Conf) -> Conf:
 
 
 @pytest.mark.parametrize("data", [b"small", TWO_PARTS], ids=["one request", "parts"])
-def test_a_bucket_with_a_default_retention_takes_objects_and_deletions(
+def test_a_bucket_with_a_default_retention_takes_objects_and_says_until_when_it_keeps_them(
     locked: Conf, moto_proxy: FaultProxy, data: bytes
 ) -> None:
     backend = s3_backend(locked)
@@ -207,9 +207,14 @@ def test_a_bucket_with_a_default_retention_takes_objects_and_deletions(
     put(backend, "set.2.tgz", b"x", replace=True)
     put(backend, "set.2.tgz", b"y", replace=True)
     assert get(backend, "set.tgz") == data
-    assert backend.delete_many(["set.tgz"]) == {}
-    backend.delete("set.2.tgz")
-    assert list(backend.ls()) == []
+    with pytest.raises(LockedObjectError, match=r"'set\.2\.tgz' is locked until "):
+        backend.delete("set.2.tgz")
+    # moto keeps no lock for an upload in parts.
+    kept = ["set.2.tgz", "set.tgz"] if data == b"small" else ["set.2.tgz"]
+    refused = backend.delete_many(["set.tgz", "set.2.tgz"])
+    assert sorted(refused) == kept
+    assert all(isinstance(error, LockedObjectError) for error in refused.values())
+    assert [entry.key for entry in backend.ls()] == kept
     sent = [sent for verb, path, sent in moto_proxy.requests if verb == "PUT" and "tgz" in path]
     assert all(ALGORITHM in headers or "content-md5" in headers for headers in sent)
 
@@ -226,8 +231,13 @@ def test_backups_and_values_go_to_a_bucket_with_a_default_retention(
     values.set_key("counter", 1, password="")
     values.set_key("counter", 2, password="")
     assert values.get_key("counter") == 2
-    assert values.delete_key("counter")
-    bakthat.delete("small", conf=conf)
+    with pytest.raises(LockedObjectError, match=r"'counter\.keyvalue' is locked until "):
+        values.delete_key("counter")
+    assert values.get_key("counter") == 2
+    with pytest.raises(LockedObjectError, match="is locked until "):
+        bakthat.delete("small", conf=conf)
+    bakthat.restore("small", conf=conf, output=out / "again")
+    assert (out / "again" / "small").read_text() == "hello"
 
 
 @pytest.mark.parametrize("data", [b"small", TWO_PARTS], ids=["one request", "parts"])
