@@ -259,18 +259,24 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 @contextmanager
-def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
-    """Run a proxy before the server at the URL *upstream* until the block ends."""
-    proxy = FaultProxy(upstream)
-    handler = type("_Handler", (_Handler,), {"proxy": proxy})
-    server = _Server(("127.0.0.1", 0), handler)
+def serving(proxy: FaultProxy, handler: type[Any]) -> Iterator[None]:
+    """Answer requests to *proxy* by *handler*, which gets it as its ``proxy``, in the block."""
+    server = _Server(("127.0.0.1", 0), type("_Handler", (handler,), {"proxy": proxy}))
     proxy.endpoint_url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield proxy
+        yield
     finally:
         proxy.ended.set()
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
+    """Run a proxy before the server at the URL *upstream* until the block ends."""
+    proxy = FaultProxy(upstream)
+    with serving(proxy, _Handler):
+        yield proxy

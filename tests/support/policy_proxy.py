@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import re
-import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,8 +25,8 @@ from tests.support.fault_proxy import (
     FaultProxy,
     Judge,
     _Handler,
-    _Server,
     refusal,
+    serving,
 )
 
 Policy = Mapping[str, Any]
@@ -496,15 +495,6 @@ def policy_proxy(upstream: str) -> Iterator[PolicyProxy]:
     Fails at the end when a request came that is not known here.
     """
     proxy = PolicyProxy(upstream)
-    server = _Server(("127.0.0.1", 0), type("_Handler", (_Handler,), {"proxy": proxy}))
-    proxy.endpoint_url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with serving(proxy, _Handler):
         yield proxy
-    finally:
-        proxy.ended.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
     assert proxy.problems == []

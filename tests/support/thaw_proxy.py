@@ -9,14 +9,13 @@ from __future__ import annotations
 import email.utils
 import http.client
 import re
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.support.fault_proxy import FaultProxy, _Handler, _Server
+from tests.support.fault_proxy import FaultProxy, _Handler, serving
 
 HOUR = 3600.0
 TIER_HOURS = {
@@ -183,14 +182,5 @@ class _ThawHandler(_Handler):
 def thaw_proxy(upstream: str) -> Iterator[ThawProxy]:
     """Run a proxy before the S3 server at the URL *upstream* until the block ends."""
     proxy = ThawProxy(upstream)
-    server = _Server(("127.0.0.1", 0), type("_Handler", (_ThawHandler,), {"proxy": proxy}))
-    proxy.endpoint_url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with serving(proxy, _ThawHandler):
         yield proxy
-    finally:
-        proxy.ended.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
