@@ -109,13 +109,45 @@ def unchanged_signals() -> Iterator[None]:
     assert left == before
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of the environment "lowest"."""
+    parser.addoption(
+        "--once",
+        action="store_true",
+        help="run each test with the first of its parameters only, on each storage that it names",
+    )
+
+
 @pytest.hookimpl(tryfirst=True)  # before the marks select
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses a catalog on a server: it needs a driver."""
-    servers = {"postgresql_catalogs", "mariadb_catalogs"}
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what uses a catalog on a server, which needs a driver, and what repeats a test.
+
+    A test of all servers of S3 runs on moto in the README's suite, and on the others among the
+    slow tests; there is also all that uses SeaweedFS, which starts slowly.
+    """
     for item in items:
-        if servers & set(getattr(item, "fixturenames", ())):
+        parameters = _parameters(item)
+        used = parameters.union(getattr(item, "fixturenames", ()))
+        if used & {"postgresql_catalogs", "mariadb_catalogs"}:
             item.add_marker("drivers")
+        is_on_seaweedfs = any("seaweedfs" in each for each in used)
+        if is_on_seaweedfs or parameters & {"rclone", "s3 on rclone"}:
+            item.add_marker("slow")
+    if config.getoption("once"):
+        chosen: dict[tuple[str, frozenset[str], bool], pytest.Item] = {}
+        for item in items:
+            storages = _parameters(item) & {"glacier", "local", "moto", "s3", "s3 on moto"}
+            is_slow = item.get_closest_marker("slow") is not None
+            test = item.nodeid.partition("[")[0]
+            chosen.setdefault((test, frozenset(storages), is_slow), item)
+        kept = list(chosen.values())
+        config.hook.pytest_deselected(items=list(set(items).difference(kept)))
+        items[:] = kept
+
+
+def _parameters(item: pytest.Item) -> set[str]:
+    call = getattr(item, "callspec", None)
+    return {each for each in call.params.values() if isinstance(each, str)} if call else set()
 
 
 @pytest.hookimpl(wrapper=True)

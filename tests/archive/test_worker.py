@@ -33,6 +33,7 @@ from bakthat.archive.worker.process import WorkerProcess, may_fork
 from bakthat.backends.local.backend import LocalBackend
 from bakthat.errors import ArchiveError, KeyExistsError, SourceError, StorageError
 from tests.support.archives import Collector, members
+from tests.support.examples import rest_slow
 from tests.support.profiles import Conf
 from tests.support.tar_bytes import snapshot
 from tests.support.trees import make_every_kind
@@ -144,7 +145,7 @@ def test_warnings_arrive_in_order(tmp_path: Path) -> None:
     assert "/00: is a socket" in report.warnings[0]
 
 
-@pytest.mark.parametrize("threads", [1, 2, 8, 30])
+@pytest.mark.parametrize("threads", rest_slow([30, 1, 2, 8], 2))
 def test_an_archive_larger_than_the_shared_memory_is_complete(
     tmp_path: Path, forking: None, threads: int
 ) -> None:

@@ -98,6 +98,7 @@ def test_a_key_that_is_not_stored_gets_no_marker(conf: Conf) -> None:
     assert versions_in(conf) == {}
 
 
+@pytest.mark.slow
 def test_many_keys_take_few_requests(moto_proxy: FaultProxy, moto_conf: Conf) -> None:
     make_bucket(moto_conf)
     keys = [f"my.{number:04}" for number in range(1500)]

@@ -21,6 +21,7 @@ from bakthat.jobs.hooks import id_of_job
 from bakthat.jobs.report import JobOutcome, SourceReport
 from bakthat.session.session import Session
 from bakthat.system.locks import held
+from tests.support.examples import rest_slow
 from tests.support.fault_proxy import FaultProxy, Reset
 from tests.support.needs import as_root, mounted
 from tests.support.nights import PYTHON, Night, messages, sets
@@ -337,7 +338,7 @@ def test_locks_that_cannot_be_made_fail_the_job(night: Night, told: list[tuple[s
 # Clocks
 
 
-@pytest.mark.parametrize("jump", [-400 * DAY, -1, 0, 400 * DAY])
+@pytest.mark.parametrize("jump", rest_slow([-400 * DAY, 400 * DAY, -1, 0], 2))
 @pytest.mark.parametrize("moment", ["between nights", "between sources", "and back again"])
 def test_a_clock_that_jumps_loses_nothing(
     night: Night, monkeypatch: Any, jump: int, moment: str

@@ -11,6 +11,7 @@ import pytest
 
 import bakthat
 from bakthat import models
+from tests.support.examples import rest_slow
 from tests.support.profiles import Conf
 
 DAY, YEAR = 86400, 365 * 86400
@@ -51,7 +52,7 @@ def lose_catalog(conf: Conf) -> None:
         path.unlink()
 
 
-@pytest.mark.parametrize("rules", RULES)
+@pytest.mark.parametrize("rules", rest_slow(RULES))
 @pytest.mark.parametrize("lost", [False, True], ids=["catalog kept", "catalog lost"])
 @pytest.mark.parametrize("off", [-YEAR, -5 * YEAR, -DAY, YEAR])
 def test_a_wrong_clock_when_the_last_backup_is_made_does_not_delete_it(
@@ -78,7 +79,7 @@ def test_a_wrong_clock_when_the_last_backup_is_made_does_not_delete_it(
         assert last.stored_filename in living(conf)
 
 
-@pytest.mark.parametrize("rules", RULES)
+@pytest.mark.parametrize("rules", rest_slow(RULES))
 @pytest.mark.parametrize("off", [-20 * YEAR, -YEAR, YEAR, 20 * YEAR])
 def test_a_wrong_clock_when_rotating_does_not_delete_the_newest(
     conf: Conf,

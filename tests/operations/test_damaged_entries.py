@@ -12,6 +12,7 @@ import pytest
 import bakthat
 from bakthat.crypto import age
 from bakthat.helper import KeyValue
+from tests.support.examples import rest_slow
 from tests.support.profiles import Conf
 from tests.support.trees import fingerprint
 
@@ -54,7 +55,7 @@ def damage(conf: Conf, text: str) -> None:
 @pytest.mark.parametrize("text", DAMAGED)
 @pytest.mark.parametrize("encryption", KEYS)
 @pytest.mark.parametrize("compress", [True, False])
-@pytest.mark.parametrize("kind", ["directory", "file", "tarball"])
+@pytest.mark.parametrize("kind", rest_slow(["directory", "file", "tarball"]))
 def test_a_backup_comes_back_without_its_metadata(
     kind: str,
     compress: bool,

@@ -16,6 +16,7 @@ from bakthat.crypto.age import EncryptWriter
 from bakthat.errors import BakthatError
 from tests.crypto.test_age import IDENTITY, RECIPIENT, Pieces
 from tests.support.changed_indexes import RawIndex, index_by_reading, index_path
+from tests.support.examples import rest_slow
 from tests.support.indexes import forget_cache
 from tests.support.profiles import Conf
 from tests.support.trees import fingerprint
@@ -189,8 +190,8 @@ def tree(tmp_path: Path) -> Path:
     return tree
 
 
-@pytest.mark.parametrize("what", HOSTILE)
-@pytest.mark.parametrize("is_encrypted", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("what", rest_slow(HOSTILE, 10))
+@pytest.mark.parametrize("is_encrypted", rest_slow([False, True]))
 def test_every_command_is_right_or_refuses(
     what: str,
     is_encrypted: bool,

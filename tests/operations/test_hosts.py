@@ -16,6 +16,7 @@ from bakthat import models
 from bakthat.errors import AmbiguousNameError, ConfigError, NoMatchError, UsageError
 from bakthat.helper import BakHelper, KeyValue
 from tests.support.commandline import CommandLine
+from tests.support.examples import rest_slow
 from tests.support.filled_catalog import DAY
 from tests.support.profiles import Conf, write_config
 
@@ -54,7 +55,7 @@ def names(backups: list[models.Backups]) -> list[str]:
 
 
 @pytest.mark.parametrize("machine", ["local", "moto"], indirect=True)
-@pytest.mark.parametrize("prefix", ["", "{host}/", "{host}-"])
+@pytest.mark.parametrize("prefix", rest_slow(["", "{host}/", "{host}-"], 2))
 def test_two_hosts_have_sets_of_their_own(
     machine: Machine, tree: Path, out: Path, prefix: str
 ) -> None:
@@ -154,7 +155,7 @@ def test_one_name_for_all_machines_makes_one_set(machine: Machine, tree: Path, o
         (" ", "localhost"),
     ],
 )
-@pytest.mark.parametrize("prefix", ["", "{host}/"])
+@pytest.mark.parametrize("prefix", rest_slow(["{host}/", ""]))
 def test_an_odd_name_of_the_machine_works(
     machine: Machine, tree: Path, out: Path, name: str, host: str, prefix: str
 ) -> None:

@@ -13,6 +13,7 @@ import yaml
 import bakthat
 from bakthat.format.names import index_key, is_index_key
 from tests.support.commandline import CommandLine
+from tests.support.examples import rest_slow
 from tests.support.fault_proxy import FaultProxy, Hold
 from tests.support.profiles import Conf, write_config
 from tests.support.servers import parts_under_way, plain
@@ -72,7 +73,7 @@ def stored(conf: dict[str, Any]) -> list[str]:
     ],
     ids=["storing all", "beginning parts", "sending a part", "publishing parts"],
 )
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", rest_slow([signal.SIGINT, signal.SIGTERM, signal.SIGHUP]))
 def test_an_interrupted_backup_is_stored_and_listed_or_neither(
     user: CommandLine,
     conf: dict[str, Any],
@@ -124,7 +125,7 @@ def test_an_interrupted_deletion_removes_the_index_too(
 
 @pytest.mark.parametrize("moment", ["listing versions", "deleting older ones", "the latest"])
 @pytest.mark.parametrize(
-    "arguments", [("delete", "small"), ("rotate_backups", "small", "--last", "1")]
+    "arguments", rest_slow([("delete", "small"), ("rotate_backups", "small", "--last", "1")])
 )
 def test_an_interrupted_deletion_of_versions_is_done_in_both_places(
     user: CommandLine,

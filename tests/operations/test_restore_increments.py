@@ -33,6 +33,7 @@ from bakthat.session.session import Session
 from tests.crypto.test_age import IDENTITY, RECIPIENT
 from tests.support.changed_indexes import Contents, replaced
 from tests.support.commandline import CommandLine
+from tests.support.examples import rest_slow
 from tests.support.increments import Chain
 from tests.support.indexes import forget_cache, lose_indexes
 from tests.support.profiles import Conf, write_config
@@ -143,7 +144,7 @@ def change_links(tree: Path) -> None:
     os.link(tree / "new", tree / "hard link")
 
 
-@pytest.mark.parametrize("kind", ["passphrase", "recipients", "not compressed"])
+@pytest.mark.parametrize("kind", rest_slow(["passphrase", "recipients", "not compressed"], 2))
 @pytest.mark.usefixtures("cheap_passphrases")
 def test_increments_are_restored_whatever_their_kind(kind: str, conf: Conf, tmp_path: Path) -> None:
     tree = tmp_path / "mydir"

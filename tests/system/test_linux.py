@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.commandline import CommandLine
+from tests.support.examples import rest_slow
 from tests.support.profiles import Conf, write_config
 from tests.support.trees import make_every_kind
 
@@ -78,7 +79,7 @@ class OnMacos:
         return [line for line in lines if line["message_type"] == "backup"]
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=rest_slow(["local", "s3"]))
 def profile(request: pytest.FixtureRequest) -> dict[str, Any]:
     if request.param == "local":
         return {"default_destination": "local"}
