@@ -273,7 +273,18 @@ def test_a_refusal_of_the_storage_is_reported_for_each_backup_and_stops_no_other
     both = {**moto_conf, "database": local["database"], "local_path": local["local_path"]}
     bakthat.backup(tree, "s3", conf=both, password="")
     bakthat.backup(tree, "local", conf=both, password="", custom_filename="here")
+    moto_proxy.on("HEAD", "", refusal(400, "InvalidRequest"))
+    found = bakthat.check(conf={**both, "endpoint_url": moto_proxy.endpoint_url})
+    assert verdicts(found) == {"mydir": "unknown", "here": "stored"}
+    moto_proxy.rules.clear()
+    # A key that may write and list, but not read.
     moto_proxy.on("HEAD", "", refusal(403, "AccessDenied"))
+    found = bakthat.check(conf={**both, "endpoint_url": moto_proxy.endpoint_url})
+    assert {each.verdict: each.detail for each in found if each.backup.backend == "s3"} == {
+        Verdict.STORED: "the access key may not read it: only its size was compared"
+    }
+    # Nor list.
+    moto_proxy.on("GET", "", refusal(403, "AccessDenied"))
     found = bakthat.check(conf={**both, "endpoint_url": moto_proxy.endpoint_url})
     assert verdicts(found) == {"mydir": "unknown", "here": "stored"}
     found = bakthat.check(conf={**both, "s3_bucket": "missing-bucket"})

@@ -277,12 +277,18 @@ def test_one_object_that_cannot_be_looked_up_stops_no_other(
     s3: Conf, moto_proxy: FaultProxy, tree: Path
 ) -> None:
     kept = bakthat.backup(tree, conf=s3, password="")
-    bakthat.backup(tree, conf=s3, password="", custom_filename="locked")
+    locked = bakthat.backup(tree, conf=s3, password="", custom_filename="locked")
     lose_catalog(s3)
-    moto_proxy.on("HEAD", "/locked.", refusal(403, "AccessDenied"))
+    proxied = {**s3, "endpoint_url": moto_proxy.endpoint_url}
+    moto_proxy.on("HEAD", "/locked.", refusal(400, "InvalidRequest"))
     with pytest.raises(StorageError, match=r"1 objects .* could not be looked up.*locked"):
-        bakthat.sync(conf={**s3, "endpoint_url": moto_proxy.endpoint_url})
+        bakthat.sync(conf=proxied)
     assert living(s3) == {kept.stored_filename}
+    # What the key may not read is listed as far as its name and the listing tell.
+    moto_proxy.rules.clear()
+    moto_proxy.on("HEAD", "/locked.", refusal(403, "AccessDenied"))
+    bakthat.sync(conf=proxied)
+    assert living(s3) == {kept.stored_filename, locked.stored_filename}
 
 
 # Races.

@@ -39,6 +39,8 @@ done
 mount --bind {targets} "$(realpath /lib/systemd/system)"
 mount --bind {units} /etc/systemd/system
 mount -t tmpfs tmpfs /opt
+# Where timers have their stamps: one that an earlier systemd left would start a job at once.
+[ ! -d /var/lib/systemd ] || mount -t tmpfs tmpfs /var/lib/systemd
 [ ! -d /var/spool/cron/crontabs ] || mount -t tmpfs tmpfs /var/spool/cron/crontabs
 {places}
 exec env -i PATH="$PATH" container=test NOTIFY_SOCKET={ready} /lib/systemd/systemd --system \
