@@ -15,6 +15,7 @@ import pytest
 import bakthat
 from bakthat.format.names import index_key
 from tests.support.commandline import PATIENCE, PROJECT
+from tests.support.examples import rest_heavy
 from tests.support.legacy import client_of
 from tests.support.profiles import write_config
 
@@ -48,6 +49,7 @@ def start_cron_job(script: Path, home: Path, number: int) -> subprocess.Popen[st
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("s3_conf", rest_heavy(["moto", "rclone", "seaweedfs"]), indirect=True)
 def test_twenty_jobs_of_one_minute_all_succeed_and_none_collides(
     s3_conf: dict[str, Any], isolated_environment: Path, tmp_path: Path
 ) -> None:

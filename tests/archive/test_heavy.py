@@ -62,7 +62,7 @@ def no_temporary_space(user: CommandLine) -> Iterator[Path]:
     ("destination", "encryption"),
     [
         ("local", "passphrase"),
-        ("rclone", "recipients"),
+        pytest.param("rclone", "recipients", marks=pytest.mark.heavy),
         pytest.param("local", "recipients", marks=pytest.mark.heavy),
         pytest.param("rclone", "passphrase", marks=pytest.mark.heavy),
         pytest.param("moto", "passphrase", marks=pytest.mark.heavy),

@@ -6,6 +6,7 @@ import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.increment_histories.machine import Histories, figures, settings_for
+from tests.support.examples import rest_heavy
 
 pytestmark = [
     pytest.mark.slow,
@@ -14,7 +15,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("part", range(4))  # for as many workers
+@pytest.mark.parametrize("part", rest_heavy(range(4), 2))  # for as many workers
 def test_bakthat_and_tar_restore_every_state_of_random_histories(part: int) -> None:
     """``tox -e increments`` runs many more."""
     before = figures["states"]

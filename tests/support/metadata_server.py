@@ -107,7 +107,7 @@ def metadata_server() -> Iterator[MetadataServer]:
     handler = type("Handler", (_Handler,), {"metadata": metadata})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     metadata.endpoint_url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield metadata

@@ -17,7 +17,7 @@ from tests.support.shops import ORDERS, PASSWORD, Shop
 
 pytestmark = pytest.mark.slow
 
-ROUNDS = 5
+ROUNDS = 3
 
 
 @pytest.mark.parametrize("command", ["drill", "restore", "replace"])

@@ -69,7 +69,7 @@ def test_six_weeks(tmp_path: Path) -> None:
         assert figures[what] > 0, what
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "more",
     [
