@@ -17,6 +17,10 @@ from bakthat.format.names import (
     tarball_stem,
 )
 
+NULL_VERSION = "null"
+"""The id of what was written while the container kept no versions. The next such object of the key
+replaces it and has the same id."""
+
 
 @dataclass(frozen=True, slots=True)
 class Version:

@@ -18,8 +18,12 @@ class Attacker:
     def make_bucket(self, *, object_lock: bool = False) -> None:
         """Make the bucket, which keeps versions."""
         self.client.create_bucket(Bucket=self.bucket, ObjectLockEnabledForBucket=object_lock)
+        self.keep_versions()
+
+    def keep_versions(self, status: str = "Enabled") -> None:
+        """Let the bucket keep versions from now on, or no more where that is "Suspended"."""
         self.client.put_bucket_versioning(
-            Bucket=self.bucket, VersioningConfiguration={"Status": "Enabled"}
+            Bucket=self.bucket, VersioningConfiguration={"Status": status}
         )
 
     def stored(self) -> list[str]:

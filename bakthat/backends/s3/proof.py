@@ -14,6 +14,7 @@ from typing import Any
 
 from bakthat.backends.aws.client import answer_of
 from bakthat.backends.aws.findings import MEND, Tried, clock_of, refused, try_request, unusable
+from bakthat.backends.protection import NULL_VERSION
 from bakthat.backends.s3.client import S3Client
 from bakthat.backends.s3.download import open_object
 from bakthat.backends.s3.examination.exposure import ENCRYPTION, other_owner_finding
@@ -26,9 +27,6 @@ from bakthat.system.signals import held_back
 CONTENT = b"bakthat doctor tries whether it can write here; this may be deleted\n"
 _NO_UPLOAD = "0" * 32
 """The id of an upload that does not exist."""
-_NULL = "null"
-"""The version of what was stored before a bucket had versions. Of a new key there is none, so its
-deletion changes nothing."""
 
 _UNREMOVABLE = "the bucket has versions, and s3:DeleteObjectVersion is not allowed"
 
@@ -141,7 +139,8 @@ class BucketProof:
             if rule.get("DefaultRetention"):
                 self._hint_of_unseen = ""
                 return "the bucket's object lock would keep a probe"
-            if not self._remove_versions(_NULL):
+            # Of a new key there is no such version, so this changes nothing.
+            if not self._remove_versions(NULL_VERSION):
                 return unseen or _UNREMOVABLE
         # In a bucket with versions, the deletion leaves a mark.
         with held_back(f"finishing a request to {self._client.shown}"):

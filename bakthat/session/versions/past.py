@@ -15,7 +15,7 @@ from typing import Any
 
 from bakthat import models
 from bakthat.backends.base import StoredObject
-from bakthat.backends.protection import Version, VersionedStorage, fits_key
+from bakthat.backends.protection import NULL_VERSION, Version, VersionedStorage, fits_key
 from bakthat.errors import CatalogError, CredentialsError, NotFoundError, UsageError
 from bakthat.format import names
 from bakthat.format.description import sanitized
@@ -224,18 +224,18 @@ class Past:
         versions = self._versions[key]
         if versions.are_untouched and not described:
             return self._untouched(key, versions)
-        stored: dict[str, StoredObject] = {}
+        stored: dict[Version, StoredObject] = {}
         archive, index = self._choose(versions, stored)
         if archive is None:
             return self._gone(key, versions)
-        entry = self._entry(stored[archive.version_id])
+        entry = self._entry(stored[archive])
         if entry is None:
             return None
-        past = judged(versions.archive, archive, stored[archive.version_id], self._copies)
+        past = judged(versions.archive, archive, stored[archive], self._copies)
         of_index = None
         if index is not None:
-            of_index = judged(versions.index, index, stored[index.version_id], self._copies)
-            add_index_facts(entry, stored[index.version_id])
+            of_index = judged(versions.index, index, stored[index], self._copies)
+            add_index_facts(entry, stored[index])
         elif was_stored(versions.index, self.time):
             of_index = PastObject(names.index_key(key), State.GONE)
         entry.is_deleted = past.state is not State.INTACT
@@ -267,34 +267,34 @@ class Past:
         return PastBackup(entry, PastObject(key, State.GONE), None, why)
 
     def _choose(
-        self, versions: _Versions, stored: dict[str, StoredObject]
+        self, versions: _Versions, stored: dict[Version, StoredObject]
     ) -> tuple[Version | None, Version | None]:
         """Return the right version of the archive and that of its index; None for none.
 
-        *stored* takes what was looked at, by the ids of the versions.
+        *stored* takes what was looked at.
         """
         first = None
         has_index = was_stored(versions.index, self.time)
         for archive in self._fitting(versions.archive, stored):
-            if first is None and (stored[archive.version_id].metadata or not has_index):
+            if first is None and (stored[archive].metadata or not has_index):
                 first = archive
             if not has_index:
                 break
             for index in self._fitting(versions.index, stored):
-                if agrees(stored[archive.version_id], stored[index.version_id]):
+                if agrees(stored[archive], stored[index]):
                     return archive, index
         return first, None
 
     def _fitting(
-        self, versions: Sequence[Version], stored: dict[str, StoredObject]
+        self, versions: Sequence[Version], stored: dict[Version, StoredObject]
     ) -> Iterator[Version]:
         by_object: dict[int, Version] = {}
 
         def looked_at() -> Iterator[StoredObject]:
             for each in candidates(versions, self.time):
-                found = stored.get(each.version_id) or self._stat(each)
+                found = stored.get(each) or self._stat(each)
                 if found is not None:
-                    stored[each.version_id] = found
+                    stored[each] = found
                     by_object[id(found)] = each
                     yield found
 
@@ -321,8 +321,8 @@ class Past:
                 yield "none of the versions of its index fits it"
                 continue
             if what:
-                shown = utc_time(each.changed_at) if each.changed_at is not None else ""
-                yield f"{what}{each.state.value} on {shown} UTC".replace(" on  UTC", "")
+                when = f" on {utc_time(each.changed_at)} UTC" if each.changed_at is not None else ""
+                yield f"{what}{each.state.value}{when}"
             if each.overwritten:
                 yield f"{counted(each.overwritten, 'other version')} above it"
         assert archive.stored is not None
@@ -371,6 +371,7 @@ def _known_copies(session: Session) -> Collection[str]:
         for each in found
         if isinstance(each, dict)
         for version in each.get("versions", ())
+        if version != NULL_VERSION  # which what has overwritten the copy may have too
     )
 
 

@@ -26,7 +26,7 @@ from bakthat.errors import (
 from bakthat.format.names import index_key
 from bakthat.operations.undelete import Action, Undeletion
 from bakthat.session.versions.choice import MAX_LOOKED_AT, State
-from bakthat.session.versions.past import PastBackup
+from bakthat.session.versions.past import UNDELETED, PastBackup
 from tests.support.attacker import Attacker
 from tests.support.incremental import Tracked, long_after
 from tests.support.profiles import Conf
@@ -120,6 +120,53 @@ def test_overwritten_backup_is_copied_and_the_other_version_stays(
     # Again, nothing is left to do.
     assert actions(bakthat.undelete(name, conf=elsewhere)) == {name: (Action.THERE, Action.THERE)}
     assert len(attacker.versions(name)) == 3
+
+
+def test_backup_from_before_the_bucket_kept_versions_is_brought_back(
+    conf: Conf, tree: Path, tmp_path: Path, out: Path
+) -> None:
+    conf = {**conf, "s3_bucket": f"{conf['s3_bucket']}-older"}
+    elsewhere = {**conf, "database": str(tmp_path / "elsewhere.sqlite")}
+    attacker = Attacker(conf)
+    attacker.client.create_bucket(Bucket=conf["s3_bucket"])
+    before = fingerprint(tree)
+    name = backup(tree, conf).stored_filename
+    size = attacker.head(index_key(name))["ContentLength"]
+    attacker.keep_versions()
+    moment = attacker.now()
+    attacker.delete(name)
+    attacker.overwrite(index_key(name), forged=True)
+    # Both have the same id of a version: "null".
+    found = listed(elsewhere, moment)[name]
+    assert found.index is not None
+    assert found.index.stored is not None
+    assert found.index.stored.key == index_key(name)
+    assert found.backup.metadata["index_size"] == found.index.stored.size == size
+    assert found.archive.stored is not None
+    assert found.archive.stored.key == name
+    bakthat.undelete(name, conf=elsewhere)
+    assert attacker.head(index_key(name))["ContentLength"] == size
+    assert restored(name, elsewhere, out) == before
+
+
+def test_where_versions_were_suspended_what_overwrites_a_copy_is_seen(
+    seaweedfs_conf: Conf, local: Conf, tree: Path
+) -> None:
+    # moto does not answer requests for the version "null" that it lists.
+    conf = {**seaweedfs_conf, "password": "", "database": local["database"]}
+    attacker = Attacker(conf)
+    attacker.make_bucket()
+    entry = backup(tree, conf)
+    name = entry.stored_filename
+    moment = attacker.now()
+    attacker.keep_versions("Suspended")
+    attacker.overwrite(name)
+    attacker.overwrite(index_key(name), forged=True)
+    # The id of a copy that is made there is that of whatever overwrites it.
+    with models.catalog(conf["database"]):
+        models.add_metadata(entry, {UNDELETED: {"date": int(moment), "versions": ["null"]}})
+    found = listed(conf, moment)[name]
+    assert (found.archive.state, found.index and found.index.state) == ("overwritten",) * 2
 
 
 @pytest.mark.parametrize("what", ["archive", "index"])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 
 from bakthat.backends.aws.findings import try_request
+from bakthat.backends.protection import NULL_VERSION
 from bakthat.backends.s3.client import S3Client
 from bakthat.backends.s3.examination.usage import Usage, unused_key, worst_of
 from bakthat.policy.finding import Finding, advice, good
@@ -14,9 +15,6 @@ from bakthat.system.text import counted
 
 TOPIC = "versioning"
 _EXPIRE = "let a lifecycle rule of the bucket expire noncurrent versions"
-_NULL = "null"
-"""The version of what was stored before a bucket had versions. Of a new key there is none, so its
-deletion changes nothing."""
 
 
 def versioning_finding(
@@ -63,9 +61,12 @@ def versioning_finding(
 def _refused(client: S3Client, prefix: str) -> tuple[str, str]:
     """Return what does not let bakthat remove versions, and the hint; "" when it may."""
     key = unused_key(prefix)
+    # A new key has no version "null", so its deletion changes nothing.
     tries = {
         "s3:ListBucketVersions": try_request(client, "list_object_versions", Prefix=key, MaxKeys=1),
-        "s3:DeleteObjectVersion": try_request(client, "delete_object", key=key, VersionId=_NULL),
+        "s3:DeleteObjectVersion": try_request(
+            client, "delete_object", key=key, VersionId=NULL_VERSION
+        ),
     }
     for action, tried in tries.items():
         error = tried.error

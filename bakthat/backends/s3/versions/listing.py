@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 from bakthat.backends.aws.client import answer_of
-from bakthat.backends.protection import Version
+from bakthat.backends.protection import NULL_VERSION, Version
 from bakthat.backends.s3.client import S3Client
 from bakthat.errors import ContainerNotFoundError, StorageError
 
@@ -41,11 +41,13 @@ def list_versions(client: S3Client, prefix: str, *, page_size: int) -> Iterator[
         of_key = list(group)
         # Versions and markers are listed apart from each other, each the newest first. That stays:
         # to some storages, a version is as new as the last change of its lock.
-        yield from merge(
+        ordered = merge(
             (each for each in of_key if not each.is_marker),
             (each for each in of_key if each.is_marker),
             key=lambda each: (not each.is_latest, -each.last_modified),
         )
+        # SeaweedFS lists the version "null" behind others of its second.
+        yield from sorted(ordered, key=lambda each: not each.is_latest)
 
 
 def list_versions_of(client: S3Client, key: str, *, page_size: int) -> Iterator[Version]:
@@ -74,7 +76,7 @@ def _listed(client: S3Client, prefix: str, page_size: int) -> Iterator[Version]:
 def _version(found: Mapping[str, Any], *, is_marker: bool) -> Version:
     return Version(
         found["Key"],
-        str(found.get("VersionId") or "null"),
+        str(found.get("VersionId") or NULL_VERSION),
         int(found.get("Size") or 0),
         found["LastModified"].timestamp(),
         bool(found.get("IsLatest")),

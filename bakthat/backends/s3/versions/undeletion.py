@@ -18,7 +18,7 @@ from bakthat.backends.aws.client import answer_of
 from bakthat.backends.aws.permissions import arn
 from bakthat.backends.base import StoredObject
 from bakthat.backends.lock import Lock
-from bakthat.backends.protection import Version
+from bakthat.backends.protection import NULL_VERSION, Version
 from bakthat.backends.s3.client import S3Client
 from bakthat.backends.s3.locks import BucketLocks
 from bakthat.backends.s3.thaw import thaw_status_of
@@ -162,7 +162,7 @@ class Undeletion:
         else:
             described = {name: found[name] for name in _KEPT_HEADERS if found.get(name)}
             answer = self._copy_parts(found, sizes, headers | described)
-        copy = self._current(str(answer.get("VersionId") or ""), found)
+        copy = self._current(str(answer.get("VersionId") or NULL_VERSION), found)
         return replace(copy, lock=self._locked(copy.lock))
 
     def _source(self, found: Mapping[str, Any]) -> dict[str, Any]:
