@@ -60,18 +60,20 @@ class _Stopper:
         """Raise Stopped, unless another signal has just done so."""
         if time.monotonic() - self._last < REPEAT_SECONDS:
             return
-        if frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
-            # An exception inside the import system may leave its lock held, and every other thread
-            # that imports would wait for ever.
+        if _is_importing(frame):
             self._delay(number)
             return
         self._last = time.monotonic()
         raise Stopped(number)
 
-    def repeat(self, _number: int, _frame: FrameType | None) -> None:
-        """Send the delayed signal again, to its present handler."""
+    def repeat(self, _number: int, frame: FrameType | None) -> None:
+        """Send the delayed signal again, to its present handler, or delay it once more."""
         number, self._delayed = self._delayed, None
-        if number is not None:
+        if number is None:
+            return
+        if _is_importing(frame):
+            self._delay(number)
+        else:
             signal.raise_signal(number)
 
     def on_unraisable(self, unraisable: sys.UnraisableHookArgs, /) -> None:
@@ -85,3 +87,14 @@ class _Stopper:
     def _delay(self, number: int) -> None:
         self._delayed = number
         signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Return whether a signal has interrupted the import system, or a handler that did.
+
+    An exception there may leave its lock held, and every other thread that imports would wait for
+    ever.
+    """
+    while frame is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_filename.startswith("<frozen importlib")

@@ -301,6 +301,18 @@ def work():
 work()
 """
 
+STOPPED_WHILE_IMPORTING_AGAIN = STOPPED_WHILE_IMPORTING.replace(
+    """        sys.setprofile(None)
+        signal.getsignal(signal.SIGTERM)(signal.SIGTERM, frame)
+""",
+    """        arrived.append(event)
+        number = signal.SIGTERM if len(arrived) == 1 else signal.SIGALRM
+        if len(arrived) == 2:
+            sys.setprofile(None)
+        signal.getsignal(number)(number, frame)
+""",
+).replace("def deliver", "arrived = []\n\ndef deliver")
+
 STOPPED_WHERE_IT_IS_SWALLOWED = """
 import os, signal, sys
 from bakthat.cli import signals
@@ -319,7 +331,11 @@ except signals.Stopped as exc:
 """
 
 
-@pytest.mark.parametrize("script", [STOPPED_WHILE_IMPORTING, STOPPED_WHERE_IT_IS_SWALLOWED])
+@pytest.mark.parametrize(
+    "script",
+    [STOPPED_WHILE_IMPORTING, STOPPED_WHILE_IMPORTING_AGAIN, STOPPED_WHERE_IT_IS_SWALLOWED],
+    ids=["importing", "importing again", "swallowed"],
+)
 def test_a_signal_stops_the_command_wherever_it_comes(script: str) -> None:
     # An interpreter of its own: what went wrong was a lock of the import machinery, held for ever.
     done = subprocess.run(
