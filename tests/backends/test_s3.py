@@ -29,6 +29,7 @@ from bakthat.backends.s3.features import has_equal_parts
 from bakthat.conf import Profile
 from bakthat.errors import BakthatError, ConfigError, CredentialsError, StorageError
 from bakthat.system.threads import ThreadPool
+from tests.support.profiles import Conf
 from tests.support.servers import METHODS, TWO_PARTS, free_port, get, plain, put, s3_backend
 
 # Parts
@@ -296,3 +297,16 @@ def test_a_download_without_a_thread_closes_its_connection(
     with pytest.raises(type(failure)):
         backend.download("key")
     assert len(closed) == 1
+
+
+def test_what_describes_the_service_is_parsed_once_in_a_process(
+    moto_conf: Conf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain(moto_conf).create_bucket(Bucket=moto_conf["s3_bucket"])
+    s3_backend(moto_conf).check_container()
+
+    def fail(_self: object, path: str) -> None:
+        pytest.fail(f"{path} is read again")
+
+    monkeypatch.setattr("botocore.loaders.JSONFileLoader.load_file", fail)
+    s3_backend(moto_conf).check_container()

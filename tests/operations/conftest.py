@@ -10,14 +10,12 @@ import pytest
 import bakthat
 from bakthat.hooks import EVENT_NAMES
 from tests.support.profiles import Conf
-from tests.support.servers import share_service_models
 from tests.support.shops import Shop, mariadb_shop, postgresql_shop
 
 
 @pytest.fixture(params=["local", "moto", "rclone", "seaweedfs"])
 def conf(request: pytest.FixtureRequest, local: Conf) -> Conf:
     """Return a flat profile for each storage in turn; the catalog is the same for all."""
-    share_service_models()
     if request.param == "local":
         return local
     return {**request.getfixturevalue(f"{request.param}_conf"), "database": local["database"]}

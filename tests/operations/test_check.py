@@ -27,7 +27,7 @@ from tests.support.glacier_server import GlacierServer
 from tests.support.indexes import forget_cache, lose_indexes
 from tests.support.legacy import PASSWORD, Legacy, beefish, tarball
 from tests.support.profiles import Conf
-from tests.support.servers import S3Server, plain, share_service_models
+from tests.support.servers import S3Server, plain
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap_passphrases")]
 
@@ -252,7 +252,6 @@ def test_a_sample_has_the_given_size(local: Conf, tree: Path) -> None:
 def test_many_backups_are_looked_up_in_one_listing(
     moto_conf: Conf, local: Conf, moto_proxy: FaultProxy, tree: Path
 ) -> None:
-    share_service_models()
     conf = {**moto_conf, "database": local["database"]}
     for _ in range(22):
         bakthat.backup(tree / "b.txt", conf=conf, password="")
@@ -269,7 +268,6 @@ def test_many_backups_are_looked_up_in_one_listing(
 def test_a_refusal_of_the_storage_is_reported_for_each_backup_and_stops_no_other(
     moto_conf: Conf, local: Conf, moto_proxy: FaultProxy, tree: Path
 ) -> None:
-    share_service_models()
     both = {**moto_conf, "database": local["database"], "local_path": local["local_path"]}
     bakthat.backup(tree, "s3", conf=both, password="")
     bakthat.backup(tree, "local", conf=both, password="", custom_filename="here")
@@ -294,7 +292,6 @@ def test_a_refusal_of_the_storage_is_reported_for_each_backup_and_stops_no_other
 def test_a_cold_backup_is_reported_and_not_thawed(
     moto_endpoint: S3Server, local: Conf, tree: Path, moto_proxy: FaultProxy
 ) -> None:
-    share_service_models()
     conf = {**moto_endpoint.conf(storage_class="DEEP_ARCHIVE"), "database": local["database"]}
     bakthat.backup(tree, conf=conf, password="")
     conf["endpoint_url"] = moto_proxy.endpoint_url
@@ -312,7 +309,6 @@ def test_a_cold_backup_is_reported_and_not_thawed(
 def test_archives_of_a_vault_are_cold_until_they_are_thawed(
     glacier: GlacierServer, local: Conf, tree: Path
 ) -> None:
-    share_service_models()
     conf = {**glacier.conf(), "database": local["database"]}
     bakthat.backup(tree, conf=conf, password="")
     for read_data in (False, True):
@@ -325,7 +321,6 @@ def test_archives_of_a_vault_are_cold_until_they_are_thawed(
 
 
 def test_backups_of_060_are_read_too(moto_endpoint: S3Server, local: Conf) -> None:
-    share_service_models()
     legacy = Legacy(moto_endpoint.conf(), Path(local["database"]))
     metadata = {"is_enc": True, "client": "oldhost"}
     body = beefish(tarball("mydir", {"a.txt": b"hello"}))
@@ -428,7 +423,6 @@ def test_the_indexes_of_many_backups_are_looked_up_in_one_listing(
 
 
 def test_no_index_is_missed_that_was_never_made(moto_endpoint: S3Server, local: Conf) -> None:
-    share_service_models()
     legacy = Legacy(moto_endpoint.conf(), Path(local["database"]))
     body = tarball("mydir", {"a.txt": b"hello"})
     legacy.store("mydir.20130604191055.tgz", "mydir", body, {"client": "oldhost"}, 1370373055)

@@ -32,7 +32,6 @@ from tests.support.servers import (
     plain,
     put,
     s3_backend,
-    share_service_models,
 )
 
 DAY = 86400
@@ -47,14 +46,12 @@ def local(local: Conf) -> Conf:
 @pytest.fixture
 def rclone(rclone_conf: Conf, local: Conf) -> Conf:
     """Return a profile for rclone; to moto every upload was begun in 2010."""
-    share_service_models()
     plain(rclone_conf).create_bucket(Bucket=rclone_conf["s3_bucket"])
     return {**rclone_conf, "database": local["database"]}
 
 
 @pytest.fixture
 def moto(moto_conf: Conf, local: Conf) -> Conf:
-    share_service_models()
     plain(moto_conf).create_bucket(Bucket=moto_conf["s3_bucket"])
     return {**moto_conf, "database": local["database"]}
 
@@ -209,7 +206,6 @@ def test_a_killed_backup_leaves_parts_that_cleanup_removes(
 
 
 def test_parts_in_a_vault_are_removed(glacier: GlacierServer, local: Conf) -> None:
-    share_service_models()
     conf = {**glacier.conf(), "database": local["database"]}
     backend = glacier_backend(conf)
     backend.create_container()
@@ -234,7 +230,6 @@ def test_parts_in_a_vault_are_removed(glacier: GlacierServer, local: Conf) -> No
 def test_an_upload_to_a_vault_that_grows_is_never_removed(
     glacier: GlacierServer, local: Conf
 ) -> None:
-    share_service_models()
     conf = {**glacier.conf(), "database": local["database"]}
     backend = glacier_backend(conf)
     backend.create_container()
@@ -283,7 +278,6 @@ def test_a_running_backup_renews_the_reservation_of_its_name(
 def test_expired_retrievals_are_removed(
     glacier: GlacierServer, local: Conf, tmp_path: Path
 ) -> None:
-    share_service_models()
     conf = {**glacier.conf(), "database": local["database"]}
     (tmp_path / "file").write_text("hello")
     made = bakthat.backup(tmp_path / "file", conf=conf, password="")
@@ -411,7 +405,6 @@ def test_an_index_of_a_vault_stays_until_its_archive_was_deleted(
     """The vault may hold archives that only another machine knows."""
     conf = {**local, **moto_conf, **glacier.conf(), "default_destination": "glacier"}
     conf["database"] = local["database"]
-    share_service_models()
     plain(moto_conf).create_bucket(Bucket=moto_conf["s3_bucket"])
     bucket = s3_backend(moto_conf)
     within = f"bakthat_glacier_indexes/{conf['glacier_vault']}/"

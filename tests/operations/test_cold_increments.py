@@ -21,7 +21,7 @@ from tests.support.glacier_server import GlacierServer
 from tests.support.increments import Chain
 from tests.support.indexes import forget_cache, lose_indexes
 from tests.support.profiles import Conf
-from tests.support.servers import S3Server, share_service_models
+from tests.support.servers import S3Server
 from tests.support.thaw_proxy import ThawProxy, thaw_proxy
 
 pytestmark = pytest.mark.slow
@@ -46,7 +46,6 @@ def frozen_s3(moto_endpoint: S3Server) -> Iterator[ThawProxy]:
 
 @pytest.fixture(params=["VAULT", "GLACIER", "DEEP_ARCHIVE"])
 def cold(request: pytest.FixtureRequest) -> Cold:
-    share_service_models()
     if request.param == "VAULT":
         vault: GlacierServer = request.getfixturevalue("glacier")
         return Cold(
@@ -270,7 +269,6 @@ def test_a_tier_that_a_class_lacks_is_refused_before_anything_is_paid(
 def test_a_tier_that_only_one_class_lacks_is_refused_before_anything_is_paid(
     frozen_s3: ThawProxy, moto_endpoint: S3Server, tree: Path, out: Path
 ) -> None:
-    share_service_models()
     conf = moto_endpoint.conf(endpoint_url=frozen_s3.endpoint_url)
     chain = Chain(tree, {**conf, "storage_class": "GLACIER"})
     chain.full()

@@ -14,7 +14,7 @@ from bakthat.session.session import Session
 from tests.support.glacier_server import GlacierServer
 from tests.support.indexes import forget_cache, lose_indexes
 from tests.support.profiles import Conf
-from tests.support.servers import S3Server, plain, share_service_models
+from tests.support.servers import S3Server, plain
 
 EXPECTED = ["mydir", "mydir/a.txt"]
 
@@ -22,7 +22,6 @@ EXPECTED = ["mydir", "mydir/a.txt"]
 @pytest.fixture(params=["GLACIER", "DEEP_ARCHIVE", "vault and bucket", "vault"])
 def cold(request: pytest.FixtureRequest, local: Conf) -> Conf:
     """Return a flat profile for cold storage, with a catalog of its own."""
-    share_service_models()
     own = {"database": local["database"]}
     if not request.param.startswith("vault"):
         moto: Conf = request.getfixturevalue("moto_conf")

@@ -30,7 +30,7 @@ from bakthat.session import cold as thawing
 from tests.support.glacier_server import GlacierServer
 from tests.support.indexes import forget_cache
 from tests.support.profiles import Conf
-from tests.support.servers import S3Server, share_service_models
+from tests.support.servers import S3Server
 from tests.support.thaw_proxy import ThawProxy, thaw_proxy
 
 pytestmark = pytest.mark.slow
@@ -38,8 +38,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def cheap_work(cheap_passphrases: None) -> None:
-    """Spend no second on each passphrase, nor on parsing the service's model."""
-    share_service_models()
+    """Spend no second on each passphrase."""
 
 
 @pytest.fixture

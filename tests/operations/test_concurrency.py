@@ -17,7 +17,7 @@ from bakthat import models
 from tests.support.commandline import PROJECT, CommandLine
 from tests.support.fault_proxy import FaultProxy
 from tests.support.profiles import Conf, write_config
-from tests.support.servers import S3Server, parts_under_way, plain, share_service_models
+from tests.support.servers import S3Server, parts_under_way, plain
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,6 @@ BACKUPS = 20
 
 @pytest.fixture(params=["local", "moto", "rclone"])
 def conf(request: pytest.FixtureRequest, local: Conf) -> Conf:
-    share_service_models()
     if request.param == "local":
         return local
     if request.param == "moto":

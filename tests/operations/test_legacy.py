@@ -24,7 +24,7 @@ from bakthat.helper import KeyValue
 from tests.support.commandline import CommandLine
 from tests.support.legacy import PASSWORD, Legacy, beefish, tarball, value
 from tests.support.profiles import write_config
-from tests.support.servers import S3Server, share_service_models
+from tests.support.servers import S3Server
 
 FILES = {"a.txt": b"hello", "sub-" + "n" * 150: b"long name", "big": bytes(700_000)}
 HOST = socket.gethostname()
@@ -38,7 +38,6 @@ def stamp(text: str) -> int:
 
 @pytest.fixture
 def old(moto_endpoint: S3Server, tmp_path: Path) -> Legacy:
-    share_service_models()
     legacy = Legacy(moto_endpoint.conf(), tmp_path / "bakthat.sqlite")
     for date in ("20130604191055", "20130605191055", "20130606191055"):
         name = f"mydir.{date}.tgz.enc"

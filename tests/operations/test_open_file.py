@@ -40,7 +40,7 @@ from tests.support.glacier_server import GlacierServer
 from tests.support.legacy import PASSWORD, Legacy, beefish, tarball
 from tests.support.needs import as_root
 from tests.support.profiles import Conf
-from tests.support.servers import S3Server, share_service_models
+from tests.support.servers import S3Server
 from tests.support.thaw_proxy import thaw_proxy
 
 MIB = 1024 * 1024
@@ -325,7 +325,6 @@ def test_a_large_stream_that_was_altered_is_never_written_to_its_end(
 def test_an_archive_of_060_and_one_of_another_gzip_are_read_from_their_beginning(
     moto_endpoint: S3Server, tmp_path: Path
 ) -> None:
-    share_service_models()
     old = Legacy(moto_endpoint.conf(), tmp_path / "bakthat.sqlite")
     contents = {"a.txt": b"hello", "big": bytes(range(256)) * 3000}
     host = socket.gethostname()
@@ -355,7 +354,6 @@ class Cold:
 
 @pytest.fixture(params=["VAULT", "GLACIER"])
 def cold(request: pytest.FixtureRequest) -> Iterator[Cold]:
-    share_service_models()
     if request.param == "VAULT":
         server: GlacierServer = request.getfixturevalue("glacier")
         server.asked.clear()

@@ -17,7 +17,7 @@ from bakthat.policy.finding import Finding
 from tests.support.catalogs import ON_SERVERS, PASSWORD, NewCatalog, PostgresqlCatalogs
 from tests.support.commandline import CommandLine
 from tests.support.profiles import Conf, write_config
-from tests.support.servers import S3Server, plain, share_service_models
+from tests.support.servers import S3Server, plain
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("postgres", "psql")]
 
@@ -32,7 +32,6 @@ def catalog(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def conf(moto_endpoint: S3Server, catalog: str) -> Conf:
-    share_service_models()
     conf = moto_endpoint.conf()
     plain(conf).create_bucket(Bucket=conf["s3_bucket"])
     return {**conf, "database": catalog}

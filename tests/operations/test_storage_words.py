@@ -17,7 +17,7 @@ from bakthat.errors import BakthatError, StorageError, UnreachableError
 from tests.support.commandline import CommandLine
 from tests.support.foreign_answers import answering, make_certificate
 from tests.support.profiles import Conf, write_config
-from tests.support.servers import S3Server, free_port, plain, share_service_models
+from tests.support.servers import S3Server, free_port, plain
 
 pytestmark = pytest.mark.slow
 
@@ -72,7 +72,6 @@ FULL = {
 @pytest.fixture
 def conf(moto_endpoint: S3Server, local: Conf, tree: Path) -> Conf:
     """Return a profile with a backup in its catalog."""
-    share_service_models()
     conf = {**moto_endpoint.conf(), "database": local["database"], "attempts": 1, "timeout": 2}
     bakthat.backup(tree, conf=conf, password="")
     return conf

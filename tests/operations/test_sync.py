@@ -28,7 +28,7 @@ from tests.support.commandline import CommandLine, untimed
 from tests.support.fault_proxy import FaultProxy, refusal
 from tests.support.legacy import PASSWORD, Legacy, beefish, tarball, value
 from tests.support.profiles import Conf, write_config
-from tests.support.servers import S3Server, plain, put, s3_backend, share_service_models
+from tests.support.servers import S3Server, plain, put, s3_backend
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +37,6 @@ KEPT_BY_SYNC = ("backend", "backend_hash", "backup_date", "filename", "size", "s
 
 @pytest.fixture
 def s3(moto_conf: Conf, local: Conf) -> Conf:
-    share_service_models()
     plain(moto_conf).create_bucket(Bucket=moto_conf["s3_bucket"])
     return {**moto_conf, "database": local["database"]}
 
@@ -505,7 +504,6 @@ def test_internal_files_of_the_local_store_are_not_adopted(local: Conf) -> None:
 
 @pytest.fixture
 def old(moto_endpoint: S3Server, local: Conf) -> Legacy:
-    share_service_models()
     legacy = Legacy(moto_endpoint.conf(), Path(local["database"]))
     enc, clear = {"is_enc": True, "client": "oldhost"}, {"is_enc": False, "client": "oldhost"}
     files = {"a.txt": b"hello"}

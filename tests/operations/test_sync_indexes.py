@@ -29,7 +29,7 @@ from tests.support.commandline import CommandLine
 from tests.support.indexes import forget_cache, lose_indexes
 from tests.support.legacy import PASSWORD, Legacy, beefish, tarball
 from tests.support.profiles import Conf
-from tests.support.servers import S3Server, share_service_models
+from tests.support.servers import S3Server
 from tests.support.trees import make_every_kind
 
 IDENTITY = age.generate_identity()
@@ -249,7 +249,6 @@ def test_a_file_that_is_stored_as_it_is_has_an_index(local: Conf, tmp_path: Path
 
 @pytest.fixture
 def old(moto_endpoint: S3Server, tmp_path: Path) -> Legacy:
-    share_service_models()
     return Legacy(moto_endpoint.conf(), tmp_path / "bakthat.sqlite")
 
 

@@ -13,14 +13,12 @@ from bakthat.session.records import vault_records
 from tests.support.commandline import CommandLine
 from tests.support.glacier_server import GlacierServer
 from tests.support.profiles import Conf, write_config
-from tests.support.servers import share_service_models
 
 NOT_READY = 4
 
 
 @pytest.fixture
 def conf(glacier: GlacierServer, tmp_path: Path) -> Conf:
-    share_service_models()
     return {**glacier.conf(), "database": str(tmp_path / "catalog.sqlite")}
 
 

@@ -26,7 +26,7 @@ from bakthat.session.vault import INVENTORY_KEY, parse_inventory
 from tests.support.glacier_server import GlacierServer
 from tests.support.indexes import forget_cache, lose_indexes
 from tests.support.profiles import Conf
-from tests.support.servers import S3Server, free_port, plain, share_service_models
+from tests.support.servers import S3Server, free_port, plain
 from tests.support.trees import fingerprint
 
 pytestmark = pytest.mark.slow
@@ -34,7 +34,6 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def conf(glacier: GlacierServer, moto_endpoint: S3Server) -> Conf:
-    share_service_models()
     s3 = moto_endpoint.conf()
     # One pair of keys for both services; moto takes any.
     return {**glacier.conf(), "endpoint_url": s3["endpoint_url"], "s3_bucket": s3["s3_bucket"]}

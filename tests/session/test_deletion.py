@@ -19,7 +19,7 @@ from bakthat.session.session import Session
 from tests.support.fault_proxy import FaultProxy, refusal
 from tests.support.glacier_server import GlacierServer
 from tests.support.profiles import Conf
-from tests.support.servers import S3Server, plain, put, share_service_models
+from tests.support.servers import S3Server, plain, put
 
 DAY = 86400
 
@@ -146,7 +146,6 @@ def test_the_index_of_a_vaults_archive_is_removed_where_it_is(
 ) -> None:
     conf = glacier.conf()
     if has_bucket:
-        share_service_models()
         conf = {**moto_endpoint.conf(), **conf}
         plain(conf).create_bucket(Bucket=conf["s3_bucket"])
     made = back_up(tree, conf, monkeypatch, number=3)

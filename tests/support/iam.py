@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.profiles import Conf
-from tests.support.servers import S3Server, moto_server, share_service_models
+from tests.support.servers import S3Server, moto_server
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,6 @@ class CheckedServer:
         """Return a client of boto3, for requests within :meth:`unchecked`."""
         import boto3
 
-        share_service_models()
         return boto3.client("s3", **self._options())
 
     def _iam(self) -> Any:

@@ -262,7 +262,6 @@ def plain_client(endpoint_url: str, access_key: str, secret_key: str) -> Any:
     """Return a client of boto3, independent of bakthat, to check its results."""
     import boto3
 
-    share_service_models()
     return boto3.client(
         "s3",
         endpoint_url=endpoint_url,
@@ -287,22 +286,8 @@ def parts_under_way(conf: dict[str, Any]) -> list[str]:
     return [upload["Key"] for upload in found.get("Uploads", [])]
 
 
-@functools.cache
-def share_service_models() -> None:
-    """Let every client of boto3 in this process use one parsed model of S3.
-
-    Parsing it takes a tenth of a second, and nearly every test makes a client or two.
-    """
-    import botocore.session
-    from botocore.loaders import create_loader
-
-    loader = create_loader()
-    botocore.session.create_loader = lambda *_: loader
-
-
 def s3_backend(conf: dict[str, Any], **more: Any) -> S3Backend:
     """Return a backend for tests: the smallest parts, small pages, and it gives up soon."""
-    share_service_models()
     settings: dict[str, Any] = {
         "part_size": S3_PART,
         "range_size": S3_PART,
@@ -385,7 +370,6 @@ def glacier_backend(
     conf: dict[str, Any], records: VaultRecords | None = None, **more: Any
 ) -> GlacierBackend:
     """Return a backend for tests: the smallest parts, and it gives up soon."""
-    share_service_models()
     settings: dict[str, Any] = {
         "part_size": GLACIER_PART,
         "range_size": GLACIER_PART,

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any, Self
 
 from bakthat.backends.aws.network import host_of
@@ -141,6 +141,8 @@ class Session:
         import botocore.session
 
         session = botocore.session.Session()
+        loader = _loader_of(session.get_config_variable("data_path"))
+        session.register_component("data_loader", loader)
         # Of the services that give out keys; without it they have none.
         session.set_config_variable("region", self._settings.region)
         return session
@@ -161,8 +163,6 @@ class Session:
                 return keys
 
         session = self._new()
-        # What it has parsed of the services takes some time.
-        session.register_component("data_loader", self._own.get_component("data_loader"))
         session.register_component("credential_provider", CredentialResolver([RoleProvider()]))
         return session
 
@@ -217,6 +217,17 @@ class Session:
         if endpoint_url and _is_amazons(client.meta.endpoint_url) and not _is_amazons(endpoint_url):
             return create(endpoint_url=endpoint_url)
         return client
+
+
+@cache
+def _loader_of(path: str | None) -> Any:
+    """Return what loads botocore's models of the services, for all sessions of the process.
+
+    To parse them takes longer than a request, and a command may make many sessions.
+    """
+    from botocore.loaders import create_loader
+
+    return create_loader(path)
 
 
 def _session_name(host: str) -> str:

@@ -22,7 +22,7 @@ from bakthat.operations.browse.diff import DiffReport
 from tests.support.commandline import CommandLine, untimed
 from tests.support.legacy import Legacy, tarball
 from tests.support.profiles import Conf
-from tests.support.servers import S3Server, share_service_models
+from tests.support.servers import S3Server
 from tests.support.trees import make_every_kind
 
 pytestmark = pytest.mark.permissions
@@ -271,7 +271,6 @@ class TestOldBackups:
 
     @pytest.fixture
     def old(self, moto_endpoint: S3Server, tmp_path: Path) -> Legacy:
-        share_service_models()
         return Legacy(moto_endpoint.conf(), tmp_path / "bakthat.sqlite")
 
     def test_they_are_compared_in_order_and_by_whole_seconds(

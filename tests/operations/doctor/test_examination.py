@@ -15,7 +15,7 @@ from tests.support.fault_proxy import Answer, FaultProxy, fault_proxy, refusal
 from tests.support.findings import finding, problems
 from tests.support.iam import CheckedServer
 from tests.support.profiles import Conf
-from tests.support.servers import S3Server, plain, share_service_models
+from tests.support.servers import S3Server, plain
 
 MINIMAL = (
     "s3:ListBucket",
@@ -35,7 +35,6 @@ LOOKING = {
 @pytest.fixture
 def conf(moto_conf: Conf, local: Conf) -> Conf:
     """Return a profile with a bucket."""
-    share_service_models()
     plain(moto_conf).create_bucket(Bucket=moto_conf["s3_bucket"])
     return {**moto_conf, "database": local["database"]}
 

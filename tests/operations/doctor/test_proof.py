@@ -33,7 +33,7 @@ from tests.support.findings import finding, problems, prove, topics
 from tests.support.foreign_answers import answering, make_certificate
 from tests.support.iam import CheckedServer
 from tests.support.profiles import Conf
-from tests.support.servers import free_port, parts_under_way, plain, share_service_models
+from tests.support.servers import free_port, parts_under_way, plain
 
 RIGHTS = (
     "s3:ListBucket",
@@ -46,11 +46,6 @@ RIGHTS = (
 )
 LOOKING = "s3:GetBucketVersioning"
 """What the proof needs so that it dares to store an object."""
-
-
-@pytest.fixture(autouse=True)
-def models_of_services() -> None:
-    share_service_models()
 
 
 def assert_empty(conf: Conf, client: Any = None) -> None:

@@ -10,12 +10,7 @@ from tests.support.fault_proxy import FaultProxy, Hold, LoseAnswer, fault_proxy,
 from tests.support.findings import finding, problems, prove
 from tests.support.iam import CheckedServer
 from tests.support.profiles import Conf
-from tests.support.servers import plain, share_service_models
-
-
-@pytest.fixture(autouse=True)
-def models_of_services() -> None:
-    share_service_models()
+from tests.support.servers import plain
 
 
 @pytest.mark.parametrize("name", ["moto", "seaweedfs"])

@@ -31,7 +31,7 @@ from tests.support.edits import Edits
 from tests.support.indexes import forget_cache
 from tests.support.lock_ledger import Ledger, Stored
 from tests.support.profiles import Conf
-from tests.support.servers import plain_client, share_service_models
+from tests.support.servers import plain_client
 from tests.support.trees import fingerprint
 
 SET = "mydir"
@@ -95,7 +95,6 @@ class Year:
     """A host, its bucket, and all that they should be by now."""
 
     def __init__(self, course: Course, conf: Conf, log: Path, home: Path, seed: int) -> None:
-        share_service_models()
         self.course = course
         self.home = home
         self.rng = random.Random(seed)
