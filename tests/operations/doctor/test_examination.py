@@ -149,7 +149,14 @@ def test_versions_that_are_kept_are_advice_until_a_rule_removes_the_old_ones(con
     conf = {**conf, "versions": "keep"}
     found = finding(doctor(conf), "versioning")
     assert found.verdict is Verdict.ADVICE
-    assert "versions: keep keeps nothing" in found.detail
+    assert found.detail.startswith("off, so that versions: keep keeps nothing")
+    keep_versions(conf, "Suspended")
+    set_rules(conf, EXPIRING_VERSIONS)
+    found = finding(doctor(conf), "versioning")
+    assert found.verdict is Verdict.ADVICE
+    assert found.detail.startswith("suspended, so that versions: keep keeps nothing of what is")
+    assert "enable the versioning of the bucket" in found.hint
+    plain(conf).delete_bucket_lifecycle(Bucket=conf["s3_bucket"])
     keep_versions(conf)
     found = finding(doctor(conf), "versioning")
     assert found.verdict is Verdict.ADVICE

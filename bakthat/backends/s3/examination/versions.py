@@ -25,13 +25,15 @@ def versioning_finding(
     *rules* are those of the bucket's lifecycle, and *has_lock* whether it has object lock. Raises
     UnreachableError.
     """
+    if usage.keeps_versions and status != "Enabled":
+        nothing = "nothing of what is stored now" if status else "nothing"
+        return advice(
+            TOPIC,
+            f"{status.lower() or 'off'}, so that versions: keep keeps {nothing}: what is deleted "
+            "is gone",
+            "enable the versioning of the bucket, or remove versions from the profile",
+        )
     if not status:
-        if usage.keeps_versions:
-            return advice(
-                TOPIC,
-                "off, so that versions: keep keeps nothing: what is deleted is gone",
-                "enable the versioning of the bucket, or remove versions from the profile",
-            )
         return good(TOPIC, "off: what is deleted is gone, and costs nothing")
     days = days_of_versions(rules, usage.prefix)
     is_on = status.lower()
