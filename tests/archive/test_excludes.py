@@ -103,6 +103,7 @@ _files = st.lists(_patterns, min_size=1, max_size=5).map("\n".join)
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(text=_files)
+@pytest.mark.slow
 def test_any_patterns_keep_the_files_that_git_keeps(oracle: Oracle, text: str) -> None:
     oracle.rules_file.write_bytes(os.fsencode(text))
     assert oracle.kept_by_walk() == oracle.kept()
@@ -115,6 +116,7 @@ _selecting = _patterns.filter(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(text=_selecting)
+@pytest.mark.slow
 def test_a_selection_by_a_pattern_has_what_git_ignores(oracle: Oracle, text: str) -> None:
     oracle.rules_file.write_bytes(os.fsencode(text))
     path = "/".join(part for part in text.split("/") if part)
@@ -147,6 +149,7 @@ _simple = st.lists(
         min_size=1, max_size=6,
     ),
 )  # fmt: skip
+@pytest.mark.slow
 def test_any_tree_keeps_the_files_that_git_keeps(names: list[str], lines: list[str]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         oracle = Oracle(Path(directory, "tree"))

@@ -165,6 +165,7 @@ def files(root: Path) -> dict[str, str]:
 
 @settings(max_examples=150, deadline=None)
 @given(members(), st.sets(st.sampled_from([b"a", b"b", b"c"]), min_size=1, max_size=2))
+@pytest.mark.slow
 def test_all_but_the_refused_names_comes_back(
     tmp_path_factory: pytest.TempPathFactory,
     described: list[tuple[str, str]],

@@ -104,6 +104,7 @@ def archives(draw: st.DrawFn) -> list[tuple[str, str]]:
 
 @settings(max_examples=200, deadline=None)
 @given(archives())
+@pytest.mark.slow
 def test_a_part_holds_what_the_whole_holds_there(
     tmp_path_factory: pytest.TempPathFactory, described: list[tuple[str, str]]
 ) -> None:

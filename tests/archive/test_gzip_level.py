@@ -81,6 +81,7 @@ def test_a_short_member_at_the_end_of_a_stream_is_valid(member: bytes) -> None:
 
 
 @pytest.mark.needs("gzip")
+@pytest.mark.slow
 def test_source_text_stays_within_the_promised_size() -> None:
     """The docs promise at most 1.15 times the output of gzip -6."""
     library = Path(os.__file__).parent

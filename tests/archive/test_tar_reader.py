@@ -467,8 +467,9 @@ def _read(data: bytes, *, usual: bool) -> list[object]:
     return found
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(st.data())
+@pytest.mark.slow
 def test_the_fast_path_reads_the_same_as_the_general_one(data: st.DataObject) -> None:
     archive = bytearray(_usual_archive())
     for _ in range(data.draw(st.integers(0, 4))):

@@ -67,6 +67,7 @@ def limited(proxied_conf: Conf) -> S3Backend:
     return s3_backend({**proxied_conf, "bandwidth": "1GB/s"})
 
 
+@pytest.mark.slow
 def test_every_byte_to_and_from_s3_is_counted_in_small_pieces(limited: S3Backend) -> None:
     uploads, downloads = counted(limited, 800_000_000)
     uploads.piece = downloads.piece = 10_001
@@ -106,6 +107,7 @@ def test_a_part_that_is_sent_again_counts_again_and_is_whole(
     assert get(limited, "set.tgz") == TWO_PARTS
 
 
+@pytest.mark.slow
 def test_a_range_that_was_cut_counts_once_for_each_byte(
     limited: S3Backend, moto_proxy: FaultProxy
 ) -> None:

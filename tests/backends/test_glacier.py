@@ -509,6 +509,7 @@ def test_a_job_that_reports_other_bytes_than_were_stored_says_so(
         backend.download(KEY)
 
 
+@pytest.mark.slow
 def test_reading_resumes_after_a_broken_connection(
     backend: GlacierBackend, glacier: GlacierServer, proxy: FaultProxy
 ) -> None:

@@ -100,6 +100,7 @@ def test_an_output_that_cannot_be_written_is_a_failure(user: CommandLine, redire
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_vault_that_is_not_thawed_has_an_exit_code_of_its_own(
     user: CommandLine, glacier: GlacierServer, tmp_path: Path
 ) -> None:

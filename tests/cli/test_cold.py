@@ -43,6 +43,7 @@ def lines(text: str) -> list[str]:
     return re.sub(r"mydir\.\d{14}", "mydir.DATE", text).splitlines()
 
 
+@pytest.mark.slow
 def test_a_restore_from_a_vault_in_two_steps(
     user: CommandLine, conf: dict[str, Any], glacier: GlacierServer
 ) -> None:
@@ -131,6 +132,7 @@ def test_two_concurrent_restores_request_one_thaw(
     assert sorted(len(each) for each in output) == [1, 2], output
 
 
+@pytest.mark.slow
 def test_job_check_prints_the_status_and_sets_the_exit_code(
     user: CommandLine, conf: dict[str, Any], glacier: GlacierServer
 ) -> None:
@@ -200,6 +202,7 @@ def test_thaws_are_listed_as_a_table_and_as_json(
     assert len(glacier.asked) == 1
 
 
+@pytest.mark.slow
 def test_the_inventory_commands(
     user: CommandLine, glacier: GlacierServer, moto_endpoint: S3Server, tmp_path: Path
 ) -> None:

@@ -334,6 +334,7 @@ def test_a_password_file_that_is_there_is_used_as_it_is(user: CommandLine) -> No
     assert password.read_text() == "s3cret\n"
 
 
+@pytest.mark.slow
 def test_a_new_password_encrypts_and_opens_what_is_backed_up(user: CommandLine) -> None:
     typed = [
         (PASSWORD_FILE, "\n"),

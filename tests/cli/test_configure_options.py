@@ -303,6 +303,7 @@ def test_a_new_key_encrypts_to_others_too_and_is_not_shown(user: CommandLine) ->
 
 
 @pytest.mark.needs("age", "age-keygen", "tar")
+@pytest.mark.slow
 def test_backups_open_with_the_key_in_bakthat_and_in_age(user: CommandLine) -> None:
     assert user.run("configure", "--local-path", "store", "--new-key", "new.txt").code == 0
     assert user.run("backup", "mydir").code == 0

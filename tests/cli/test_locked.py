@@ -87,6 +87,7 @@ def test_a_rotation_says_what_is_locked_and_ends_well(user: User) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_the_dates_and_what_they_cost(user: User) -> None:
     lock(user.conf, user.names[0], UNTIL)
     hold(user.conf, user.names[1])
@@ -113,6 +114,7 @@ def test_a_dry_run_shows_the_dates_and_what_they_cost(user: User) -> None:
     assert found["kept"] == []
 
 
+@pytest.mark.slow
 def test_what_fails_is_told_apart_and_ends_badly(user: User, moto_proxy: FaultProxy) -> None:
     lock(user.conf, user.names[0], UNTIL)
     error = f"<Error><Key>{user.names[1]}</Key><Code>InternalError</Code></Error>"

@@ -108,6 +108,7 @@ def test_the_summary_follows_the_output_where_both_go_to_one_file(user: CommandL
     assert both[-1].startswith("Checked 1 backup: ")
 
 
+@pytest.mark.slow
 def test_quiet_leaves_the_summary_out(user: CommandLine) -> None:
     for arguments in (
         ("backup", "mydir", "--prompt", "no"),

@@ -558,7 +558,7 @@ CHANGES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     lines=files(),
     name=st.sampled_from(NAMES),
@@ -567,6 +567,7 @@ CHANGES = st.fixed_dictionaries(
     ends=st.booleans(),
 )
 @example([], "default", {"password": "yes"}, "\n", True)
+@pytest.mark.slow
 def test_whatever_is_changed_the_rest_stays(
     tmp_path_factory: pytest.TempPathFactory,
     lines: list[Line],

@@ -113,6 +113,7 @@ def test_a_file_of_any_size_round_trips(size: int) -> None:
     steps=st.lists(st.integers(1000, 3 * CHUNK), min_size=1, max_size=4),
     dribble=st.sampled_from([9999, CHUNK, CHUNK + 16, 1 << 20, 1 << 24]),
 )
+@pytest.mark.slow
 def test_writes_and_reads_need_not_match_the_chunks(
     size: int, splits: list[int], steps: list[int], dribble: int
 ) -> None:

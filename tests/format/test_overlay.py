@@ -6,6 +6,7 @@ import itertools
 import tracemalloc
 from collections.abc import Iterator, Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -178,6 +179,7 @@ def applied(before: dict[str, Entry], increment: Sequence[Entry]) -> dict[str, E
 
 @settings(max_examples=300)
 @given(st.data(), st.integers(0, 4), st.integers(1, 4))
+@pytest.mark.slow
 def test_the_overlay_is_one_increment_applied_after_the_other(
     data: st.DataObject, count: int, at_once: int
 ) -> None:

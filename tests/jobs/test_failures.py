@@ -74,6 +74,7 @@ def test_a_storage_that_is_down_fails_all_sources_soon(
     assert report.check_due == report.drill_due == []
 
 
+@pytest.mark.slow
 def test_a_storage_that_is_down_is_tried_once_for_each_further_source(
     night: Night, moto_proxy: FaultProxy, proxied_conf: Conf
 ) -> None:

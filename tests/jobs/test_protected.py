@@ -80,6 +80,7 @@ def test_what_was_deleted_is_reported_though_the_rest_failed(
     assert report.protected == []
 
 
+@pytest.mark.slow
 def test_a_dry_run_and_the_summary_say_what_stays(
     night: Night, conf: Conf, isolated_environment: Path
 ) -> None:

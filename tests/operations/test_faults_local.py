@@ -135,6 +135,7 @@ def test_a_restore_on_a_failing_disk_leaves_nothing(
 
 
 @as_root
+@pytest.mark.slow
 def test_a_disk_that_is_full_and_one_that_turns_read_only(
     conf: Conf, tree: Path, isolated_environment: Path, tmp_path: Path
 ) -> None:

@@ -202,6 +202,7 @@ def test_an_unknown_placeholder_in_the_prefix_is_refused(
     assert caught.value.hint == "did you mean {host}?"
 
 
+@pytest.mark.slow
 def test_the_command_line_names_the_host(
     user: CommandLine, isolated_environment: Path, tree: Path
 ) -> None:

@@ -114,6 +114,7 @@ def test_a_dry_run_skips_what_a_backup_skips(tracked: Tracked) -> None:
 # Keys.
 
 
+@pytest.mark.slow
 def test_a_full_is_made_after_the_passphrase_has_changed(
     tracked: Tracked, caplog: pytest.LogCaptureFixture, out: Path
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_full_is_made_when_the_stored_index_cannot_be_opened(tracked: Tracked)
 
 
 @pytest.mark.parametrize("is_archive_readable", [False, True])
+@pytest.mark.slow
 def test_without_the_stored_index_the_archive_tells_whether_the_passphrase_has_changed(
     is_archive_readable: bool, tracked: Tracked, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -176,6 +178,7 @@ def test_a_full_is_made_where_an_index_does_not_say_the_recipients(
     assert full_reasons(caplog) == ["the recipients have changed"]
 
 
+@pytest.mark.slow
 def test_no_backup_is_skipped_after_the_passphrase_has_changed(
     tracked: Tracked, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -119,6 +119,7 @@ class History:
         assert present == objects | {f"{key}.bakthat.json" for key in objects}
 
 
+@pytest.mark.slow
 def test_an_increment_that_is_killed_at_any_step_is_there_as_a_whole_or_not_at_all(
     world: tuple[Conf, int], tree: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +144,7 @@ def test_an_increment_that_is_killed_at_any_step_is_there_as_a_whole_or_not_at_a
         assert whole > 0  # killed after the archive was completed
 
 
+@pytest.mark.slow
 def test_an_increment_that_is_interrupted_at_any_step_leaves_nothing_or_is_stored(
     world: tuple[Conf, int], tree: Path, out: Path
 ) -> None:

@@ -54,6 +54,7 @@ def clean_later(conf: Conf, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "command", ["delete", pytest.param("delete_older_than", marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_a_deletion_that_is_killed_at_any_step_leaves_nothing_that_looks_like_a_backup(
     conf: Conf, tree: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:

@@ -103,6 +103,7 @@ def test_a_store_that_was_emptied_on_its_own_disk_begins_anew(
 
 
 @as_root
+@pytest.mark.slow
 def test_a_backup_below_the_mount_point_does_not_hide_that_the_disk_is_missing(
     local: Conf, tree: Path, tmp_path: Path
 ) -> None:
@@ -147,6 +148,7 @@ def test_a_copy_does_not_take_the_entries_of_a_store_that_is_not_mounted(
 
 
 @as_root
+@pytest.mark.slow
 def test_a_real_mount_is_missed_and_found_again(user: CommandLine, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

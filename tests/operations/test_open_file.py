@@ -408,6 +408,7 @@ def test_the_sha256_of_the_entry_is_that_of_the_content(
     assert entry.sha256 == hashlib.sha256(TEXT).hexdigest()
 
 
+@pytest.mark.slow
 def test_connections_that_break_are_made_again(
     proxied_conf: Conf, moto_proxy: FaultProxy, local: Conf, tmp_path: Path
 ) -> None:

@@ -101,6 +101,7 @@ def check_all_ways(
                 assert FILE_BYTES < seen[0] < LIMIT, (way.__name__, path, seen)
 
 
+@pytest.mark.slow
 def test_a_file_of_10_kib_costs_less_than_2_mib(
     conf: Conf, proxy: FaultProxy, tmp_path: Path
 ) -> None:

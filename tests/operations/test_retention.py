@@ -129,8 +129,9 @@ def act(filled: FilledCatalog, request: dict[str, Any], **more: Any) -> list[mod
     return bakthat.delete_older_than(request["name"], f"{request['count'] * 5}D", **common)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(histories())
+@pytest.mark.slow
 def test_nothing_outside_the_set_is_touched_and_its_newest_stays(
     history: tuple[list[dict[str, Any]], dict[str, Any]],
 ) -> None:

@@ -527,6 +527,7 @@ def histories(draw: st.DrawFn) -> list[tuple[int, list[int], bool]]:
     st.sets(st.integers(0, 13), max_size=3),
     st.sets(st.integers(0, 13), max_size=2),
 )
+@pytest.mark.slow
 def test_every_backup_that_stays_has_what_it_needs(
     history: list[tuple[int, list[int], bool]],
     act: str,

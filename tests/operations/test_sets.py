@@ -302,6 +302,7 @@ def catalogs(draw: st.DrawFn) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 @settings(max_examples=60, deadline=None)
 @given(catalogs())
+@pytest.mark.slow
 def test_whatever_is_asked_the_newest_of_every_name_host_and_source_stays(
     drawn: tuple[list[dict[str, Any]], dict[str, Any]],
 ) -> None:
@@ -387,6 +388,7 @@ def test_show_tells_two_sources_of_one_name_apart(
     assert other.source_id in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_command_line_selects_a_source(
     user: CommandLine, isolated_environment: Path, sites: list[Path]
 ) -> None:

@@ -252,6 +252,7 @@ def old(moto_endpoint: S3Server, tmp_path: Path) -> Legacy:
     return Legacy(moto_endpoint.conf(), tmp_path / "bakthat.sqlite")
 
 
+@pytest.mark.slow
 def test_backups_of_060_get_an_index(old: Legacy) -> None:
     files = {"a.txt": b"hello", "sub-" + "n" * 150: b"long name", "big": bytes(700_000)}
     date = calendar.timegm(time.strptime("20130604191055", "%Y%m%d%H%M%S"))

@@ -143,6 +143,7 @@ def test_archives_of_060_are_adopted_by_their_description(
     assert (found.filename, found.backup_date, found.is_encrypted) == ("old", 1370373055, True)
 
 
+@pytest.mark.slow
 def test_the_command_exits_with_4_until_the_list_is_there(
     conf: Conf, tree: Path, glacier: GlacierServer, isolated_environment: Path, tmp_path: Path
 ) -> None:

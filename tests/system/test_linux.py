@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from tests.support.commandline import CommandLine
-from tests.support.examples import rest_slow
 from tests.support.profiles import Conf, write_config
 from tests.support.trees import make_every_kind
 
@@ -79,7 +78,7 @@ class OnMacos:
         return [line for line in lines if line["message_type"] == "backup"]
 
 
-@pytest.fixture(params=rest_slow(["local", "s3"]))
+@pytest.fixture(params=["local", "s3"])
 def profile(request: pytest.FixtureRequest) -> dict[str, Any]:
     if request.param == "local":
         return {"default_destination": "local"}
@@ -100,6 +99,7 @@ def state(root: Path) -> dict[str, object]:
 
 
 @pytest.mark.permissions
+@pytest.mark.slow
 def test_a_backup_and_a_restore_work_without_what_only_linux_has(
     user: CommandLine, profile: dict[str, Any]
 ) -> None:
@@ -134,6 +134,7 @@ def test_an_archive_of_linux_is_restored_without_its_attributes_and_says_so(
     assert os.listxattr(restored) == []
 
 
+@pytest.mark.slow
 def test_an_encrypted_backup_comes_back_without_what_only_linux_has(user: CommandLine) -> None:
     write_config(
         user.home / ".bakthat.yml",

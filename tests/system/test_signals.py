@@ -14,7 +14,6 @@ import pytest
 from bakthat.system import signals
 from bakthat.system.signals import held_back, report_wait
 from tests.support.commandline import unmeasured
-from tests.support.examples import rest_slow
 
 
 @pytest.fixture(params=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -180,7 +179,8 @@ print(count)
 """
 
 
-@pytest.mark.parametrize("threads", rest_slow([2, 0]))
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.slow
 def test_a_signal_between_any_two_instructions_is_seen_once_and_mutes_nothing(threads: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", AT_EVERY_INSTRUCTION, str(threads)],

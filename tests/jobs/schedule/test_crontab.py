@@ -142,6 +142,7 @@ def crontab_of(user: CommandLine) -> str:
 
 
 @as_root
+@pytest.mark.slow
 def test_the_crontab_gets_a_line_and_loses_it_again(admin: CommandLine) -> None:
     for before in ("", "MAILTO=''\n#  ä mine\n*/5 * * * * true %x\n\n"):
         admin.run_program("crontab", "-", stdin=before)

@@ -395,6 +395,7 @@ def test_the_rules_of_the_bucket_are_read_as_they_are(conf: Conf) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_least_rights_are_enough_but_to_look(checked: CheckedServer, local: Conf) -> None:
     conf = {**checked.allowing(MINIMAL), "database": local["database"]}
     findings = doctor(conf)

@@ -266,6 +266,7 @@ def test_a_certificate_that_is_not_trusted(moto_conf: Conf, tmp_path: Path) -> N
     assert "AWS_CA_BUNDLE" in wrong.hint
 
 
+@pytest.mark.slow
 def test_a_storage_that_does_not_answer_takes_two_attempts(
     moto_proxy: FaultProxy, proxied_conf: Conf
 ) -> None:

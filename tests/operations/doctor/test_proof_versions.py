@@ -54,6 +54,7 @@ def test_a_version_whose_answer_was_lost_is_removed_too(
     assert_empty(conf)
 
 
+@pytest.mark.slow
 def test_where_versions_could_not_be_removed_no_object_is_stored(checked: CheckedServer) -> None:
     conf = checked.allowing([*RIGHTS, LOOKING])
     with checked.unchecked():

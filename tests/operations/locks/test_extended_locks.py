@@ -257,6 +257,7 @@ def proxy(moto_endpoint: S3Server) -> Iterator[FaultProxy]:
         yield proxy
 
 
+@pytest.mark.slow
 def test_commands_say_what_is_extended_and_what_could_not_be(
     moto_conf: Conf, proxy: FaultProxy, user: CommandLine, tree: Path
 ) -> None:
@@ -297,6 +298,7 @@ def test_commands_say_what_is_extended_and_what_could_not_be(
     assert len(line["not_locked"]) == 2
 
 
+@pytest.mark.slow
 def test_bucket_without_object_lock_is_rotated_all_the_same(
     moto_conf: Conf, user: CommandLine, tree: Path
 ) -> None:

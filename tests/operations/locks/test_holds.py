@@ -359,6 +359,7 @@ def through_proxy(moto_conf: Conf, isolated_environment: Path, proxy: FaultProxy
     }
 
 
+@pytest.mark.slow
 def test_hold_and_release_that_stop_in_the_middle_are_said_and_repeated(
     through_proxy: Conf, tree: Path, proxy: FaultProxy
 ) -> None:

@@ -556,6 +556,7 @@ def fleet_key(host: int, date: int) -> str:
     return f"host{host:03}/{stored_name('etc', date, '.tgz', encrypted=True)}"
 
 
+@pytest.mark.slow
 def test_more_backups_of_the_same_hosts_need_no_more_memory() -> None:
     peaks = []
     for backups in (50, 500):
