@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parent.parent
-FEW = ["--kills=2", "--steps-every=30", "--disk-every=300", "--network-every=220", "--inputs=300"]
+FEW = ["--kills=4", "--steps-every=15", "--disk-every=150", "--network-every=110", "--inputs=500"]
 NONE = ["--kills=0", "--steps-every=0", "--disk-every=0", "--network-every=0", "--inputs=0"]
 
 pytestmark = [

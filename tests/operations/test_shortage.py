@@ -55,8 +55,8 @@ sys.meta_path.insert(0, Refusing())
 sys.exit(main(sys.argv[1:]))
 """
 LIMITS = [
-    *(("files", more) for more in (0, 1, 3, 5, 7, 200)),
-    *(("threads", more) for more in (0, 1, 2, 5)),
+    *(("files", more) for more in (0, 1, 3, 4, 5, 7, 10, 200)),
+    *(("threads", more) for more in (0, 1, 2, 3, 5)),
     *(("memory", more) for more in (22, 60, 110)),
 ]
 """Kinds of limits, and what is left: descriptors, MiB, threads.

@@ -17,7 +17,7 @@ from tests.support.shops import ORDERS, PASSWORD, Shop
 
 pytestmark = pytest.mark.slow
 
-ROUNDS = 3
+ROUNDS = 5
 
 
 @pytest.mark.parametrize("command", ["drill", "restore", "replace"])
