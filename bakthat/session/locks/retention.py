@@ -106,13 +106,17 @@ def extend_locks(
 def extend_lock(backend: LockingStorage, key: str, lock: Lock) -> None:
     """Let the locks of the archive *key* and of its index last as long as *lock*.
 
-    Raises StorageError; NotFoundError for an archive that is not stored.
+    Raises StorageError; NotFoundError for an archive that is not stored, whose index is left as it
+    is.
     """
-    backend.extend_lock(key, lock)
+    backend.lock_of(key)
+    # The archive comes last: a machine that knows only the storage takes its lock for that of both,
+    # also where this was stopped in between.
     try:
         backend.extend_lock(index_key(key), lock)
     except NotFoundError:
         log.debug("%s has no index to lock", printable(key))
+    backend.extend_lock(key, lock)
 
 
 def locks_of(backend: LockingStorage, key: str) -> list[Lock]:

@@ -14,11 +14,12 @@ import bakthat
 from bakthat import models
 from bakthat.backends.lock import Lock, locked_error
 from bakthat.backends.s3.backend import S3Backend
-from bakthat.errors import LockedObjectError, UnreachableError
+from bakthat.errors import LockedObjectError, NotFoundError, UnreachableError
 from bakthat.format.names import index_key
 from bakthat.models import Backups
 from bakthat.operations.retention.operation import carry_out
 from bakthat.operations.retention.plan import plan_rotation
+from bakthat.session.locks.retention import extend_lock
 from bakthat.session.session import Session
 from tests.support.commandline import CommandLine
 from tests.support.fault_proxy import Answer, FaultProxy, fault_proxy
@@ -255,6 +256,36 @@ def test_changed_rotation_extends_the_locks_of_archives_and_indexes(conf: Conf, 
 def proxy(moto_endpoint: S3Server) -> Iterator[FaultProxy]:
     with fault_proxy(moto_endpoint.endpoint_url) as proxy:
         yield proxy
+
+
+def test_extension_that_stopped_halfway_is_finished_by_a_machine_that_knows_only_the_storage(
+    conf: Conf, proxy: FaultProxy, tree: Path
+) -> None:
+    conf |= {"endpoint_url": proxy.endpoint_url, "attempts": 1, "rotation": {"last": 5}}
+    conf["object_lock"] = {"mode": "governance", "days": 2}
+    made = bakthat.backup(tree, "s3", conf=conf, prompt="no")
+    conf["object_lock"] = {"mode": "governance", "days": 20}
+    proxy.on("PUT", "retention", Answer(403), after=1)  # of archive and index, one is extended
+    bakthat.rotate_backups("mydir", conf=conf)
+    assert proxy.seen("PUT", "retention") == 2
+    proxy.rules.clear()
+    Path(conf["database"]).unlink()
+    bakthat.sync(conf=conf)
+    bakthat.rotate_backups("mydir", conf=conf)
+    backend, end = S3Backend(conf), made.date + 20 * DAY
+    for key in (made.stored_filename, index_key(made.stored_filename)):
+        assert backend.lock_of(key).until == end
+
+
+def test_index_without_its_archive_is_not_locked(conf: Conf, tree: Path) -> None:
+    bakthat.backup(tree, "s3", conf=conf, prompt="no")  # makes the bucket, with object lock
+    unlocked = {**conf, "object_lock": None, "incremental": False}
+    made = bakthat.backup(tree, "s3", conf=unlocked, prompt="no")
+    backend = S3Backend(conf)
+    backend.delete(made.stored_filename)
+    with pytest.raises(NotFoundError):
+        extend_lock(backend, made.stored_filename, Lock(time.time() + DAY, "governance"))
+    assert backend.lock_of(index_key(made.stored_filename)) == Lock()
 
 
 @pytest.mark.slow
