@@ -60,6 +60,7 @@ def test_only_some_of_many_are_looked_at_and_each_content_once() -> None:
     assert len(candidates(versions, None)) == MAX_LOOKED_AT
     same = [version(f"{number}", number, content="x") for number in range(1000, 0, -1)]
     assert names(candidates(same, None)) == ["1"]
+    assert names(candidates(same, 1000)) == ["1000", "1"]
 
 
 @pytest.mark.parametrize(

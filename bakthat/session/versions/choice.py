@@ -59,16 +59,18 @@ def candidates(versions: Sequence[Version], time: float | None) -> list[Version]
     """Return the versions to look at in this order; *versions* are those of a key, newest first.
 
     *time* is in epoch seconds UTC; None for the first version that fits. Of versions with the same
-    content, one is enough.
+    content, the first one is enough, but for that of the time: they may describe themselves
+    differently.
     """
     written = [each for each in versions if not each.is_marker]
     if time is not None:
         written = [each for each in written if each.last_modified <= time]
-    in_order = [*(written[:1] if time is not None else ()), *reversed(written)]
     different: dict[object, Version] = {}
-    for each in in_order:
+    for each in reversed(written):
         different.setdefault(_content(each), each)
-    return list(different.values())[:MAX_LOOKED_AT]
+    of_time = written[:1] if time is not None else []
+    others = [each for each in different.values() if each not in of_time]
+    return [*of_time, *others][:MAX_LOOKED_AT]
 
 
 def was_stored(versions: Sequence[Version], time: float | None) -> bool:
@@ -84,21 +86,30 @@ def is_untouched(versions: Sequence[Version]) -> bool:
     return len(versions) == 1 and not versions[0].is_marker
 
 
+def seeming_copy(versions: Sequence[Version], right: Version) -> Version | None:
+    """Return the newest object of *versions*, if it is another one with the content of *right*."""
+    newest = next(each for each in versions if not each.is_marker)
+    return newest if newest != right and _content(newest) == _content(right) else None
+
+
 def judged(
     versions: Sequence[Version],
     right: Version,
     stored: StoredObject | None,
     copies: Collection[str],
+    altered: Version | None = None,
 ) -> PastObject:
     """Return what became of the version *right*, one of *versions*, those of its key.
 
     *copies* are the ids of versions that are known to be copies of it. Another one is recognized by
-    its size and its ETag.
+    its size and its ETag. *altered* has the same content and another self-description.
     """
 
     def is_same(other: Version) -> bool:
-        return not other.is_marker and (
-            other.version_id in copies or _content(other) == _content(right)
+        return (
+            not other.is_marker
+            and other != altered
+            and (other.version_id in copies or _content(other) == _content(right))
         )
 
     place = versions.index(right)

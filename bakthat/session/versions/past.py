@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -31,6 +31,7 @@ from bakthat.session.versions.choice import (
     in_order_of_fit,
     is_untouched,
     judged,
+    seeming_copy,
     was_stored,
 )
 from bakthat.system.streams import Progress
@@ -231,16 +232,28 @@ class Past:
         entry = self._entry(stored[archive])
         if entry is None:
             return None
-        past = judged(versions.archive, archive, stored[archive], self._copies)
+        past = self._judged(versions.archive, archive, stored)
         of_index = None
         if index is not None:
-            of_index = judged(versions.index, index, stored[index], self._copies)
+            of_index = self._judged(versions.index, index, stored)
             add_index_facts(entry, stored[index])
         elif was_stored(versions.index, self.time):
             of_index = PastObject(names.index_key(key), State.GONE)
         entry.is_deleted = past.state is not State.INTACT
         details = list(self._details(past, of_index))
         return PastBackup(entry, past, of_index, "; ".join(details))
+
+    def _judged(
+        self, versions: Sequence[Version], right: Version, stored: Mapping[Version, StoredObject]
+    ) -> PastObject:
+        """Return what became of *right*; *stored* has what was looked at."""
+        copy = seeming_copy(versions, right)
+        if copy is not None:
+            # Somebody may have written it again without what describes it.
+            found = stored.get(copy) or self._stat(copy)
+            if found is not None and sanitized(found.metadata) == sanitized(stored[right].metadata):
+                copy = None
+        return judged(versions, right, stored[right], self._copies, altered=copy)
 
     def _untouched(self, key: str, versions: _Versions) -> PastBackup | None:
         only = versions.archive[0]

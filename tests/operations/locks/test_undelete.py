@@ -277,6 +277,26 @@ def test_everything_of_a_time_comes_back_and_nothing_that_came_later(
     assert shown == {first, second}
 
 
+@pytest.mark.parametrize("early", [False, True])
+def test_content_with_another_self_description_is_no_copy(
+    conf: Conf, attacker: Attacker, elsewhere: Conf, tree: Path, *, early: bool
+) -> None:
+    name = backup(tree, conf).stored_filename
+    own = {key: attacker.head(key)["Metadata"] for key in (name, index_key(name))}
+    moment = attacker.now()
+    for key in own:
+        attacker.overwrite(key, attacker.content(key))
+    if early:  # the time that is named is after the attack
+        moment = attacker.now()
+    found = listed(elsewhere, moment)[name]
+    assert (found.archive.state, found.index and found.index.state) == ("overwritten",) * 2
+    done = bakthat.undelete(name, conf=elsewhere, as_of=moment)
+    assert actions(done) == {name: (Action.COPIED, Action.COPIED)}
+    assert {key: attacker.head(key)["Metadata"] for key in own} == own
+    assert listed(elsewhere, moment)[name].is_intact
+    assert actions(bakthat.undelete(name, conf=elsewhere)) == {name: (Action.THERE, Action.THERE)}
+
+
 def test_many_versions_are_seen_through_by_few_requests(
     conf: Conf, attacker: Attacker, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
