@@ -16,10 +16,9 @@ from bakthat.backends.base import Backend
 from bakthat.backends.lock import Lock
 from bakthat.backends.protection import LockingStorage
 from bakthat.errors import ConfigError, NotFoundError, UsageError
-from bakthat.format.names import index_key
 from bakthat.session.chains import dependents_within, is_needed_by, of_one_set
 from bakthat.session.indexes.pins import may_be_needed, unlisted_increments
-from bakthat.session.locks.retention import as_metadata
+from bakthat.session.locks.retention import archive_last, as_metadata
 from bakthat.session.session import Session
 from bakthat.session.stat import workers
 from bakthat.system.text import printable
@@ -105,12 +104,9 @@ def set_hold(backend: LockingStorage, backup: models.Backups, *, is_held: bool) 
 
     Raises NotFoundError for an archive that is not stored, and StorageError.
     """
-    key = backup.stored_filename
-    backend.set_hold(key, is_held=is_held)
-    try:
-        backend.set_hold(index_key(key), is_held=is_held)
-    except NotFoundError:
-        log.debug("%s has no index", printable(key))
+    archive_last(
+        backend, backup.stored_filename, lambda key: backend.set_hold(key, is_held=is_held)
+    )
 
 
 def still_held(

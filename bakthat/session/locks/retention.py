@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from bakthat import models
 from bakthat.backends.base import Backend
 from bakthat.backends.lock import Lock
 from bakthat.backends.protection import LockingStorage
-from bakthat.errors import ConfigError, NotFoundError
+from bakthat.errors import ConfigError, NotFoundError, StorageError
 from bakthat.format.names import index_key
 from bakthat.policy.object_lock.rule import COMPLIANCE, LockRule
 from bakthat.policy.object_lock.until import check_derivable, locked_until
@@ -109,14 +109,31 @@ def extend_lock(backend: LockingStorage, key: str, lock: Lock) -> None:
     Raises StorageError; NotFoundError for an archive that is not stored, whose index is left as it
     is.
     """
+    archive_last(backend, key, lambda each: backend.extend_lock(each, lock))
+
+
+def archive_last(backend: LockingStorage, key: str, change: Callable[[str], None]) -> None:
+    """Call *change* with the key of the index of the archive *key*, if it has one, then with *key*.
+
+    In this order, since a machine that knows only the storage takes the lock of the archive for
+    that of both, also where this was stopped in between. The archive is worth more, so it is
+    changed also where that is refused for its index; then the error of the index is raised.
+
+    Raises StorageError; NotFoundError for an archive that is not stored, and changes nothing.
+    """
     backend.lock_of(key)
-    # The archive comes last: a machine that knows only the storage takes its lock for that of both,
-    # also where this was stopped in between.
+    refusal: StorageError | None = None
     try:
-        backend.extend_lock(index_key(key), lock)
+        change(index_key(key))
     except NotFoundError:
-        log.debug("%s has no index to lock", printable(key))
-    backend.extend_lock(key, lock)
+        log.debug("%s has no index", printable(key))
+    except StorageError as exc:
+        if exc.may_pass:
+            raise
+        refusal = exc
+    change(key)
+    if refusal is not None:
+        raise refusal
 
 
 def locks_of(backend: LockingStorage, key: str) -> list[Lock]:

@@ -360,6 +360,31 @@ def through_proxy(moto_conf: Conf, isolated_environment: Path, proxy: FaultProxy
     }
 
 
+def test_hold_that_stopped_halfway_is_none_for_a_machine_that_knows_only_the_storage(
+    through_proxy: Conf, proxy: FaultProxy, tree: Path
+) -> None:
+    conf = through_proxy
+    made = bakthat.backup(tree, "s3", conf=conf, prompt="no")
+    proxy.on("PUT", "legal-hold", Answer(403), after=1)  # of archive and index, one is changed
+    with pytest.raises(StorageError):
+        put_on_hold(conf, made)
+    proxy.rules.clear()
+    Path(conf["database"]).unlink()
+    bakthat.sync("s3", conf=conf)
+    assert hold_of(listed(conf)[made.stored_filename]) is None
+    put_on_hold(conf, made)
+    assert held(conf, [made]) == [True]
+    proxy.on("PUT", "legal-hold", Answer(403), after=1)
+    with pytest.raises(StorageError):
+        release(conf, made)
+    proxy.rules.clear()
+    Path(conf["database"]).unlink()
+    bakthat.sync("s3", conf=conf)
+    assert hold_of(listed(conf)[made.stored_filename]) is not None
+    release(conf, made)
+    assert held(conf, [made]) == [False]
+
+
 @pytest.mark.slow
 def test_hold_and_release_that_stop_in_the_middle_are_said_and_repeated(
     through_proxy: Conf, tree: Path, proxy: FaultProxy

@@ -90,18 +90,21 @@ def test_hold_is_of_the_first_version_and_released_there(
         caplog.clear()
 
 
+@pytest.mark.parametrize("attacked", ["archive", "index"])
 def test_rotation_extends_the_lock_of_what_was_overwritten_and_says_so_each_time(
-    locking_conf: Conf, tree: Path, caplog: pytest.LogCaptureFixture
+    locking_conf: Conf, tree: Path, caplog: pytest.LogCaptureFixture, attacked: str
 ) -> None:
     name = back_up(locking_conf, tree)
-    overwrite(locking_conf, name)
+    key = name if attacked == "archive" else index_key(name)
+    overwrite(locking_conf, key)
     rule = {"mode": "governance", "days": 300}
     conf = {**locking_conf, "object_lock": rule, "rotation": {"days": 7}}
     for _ in range(2):
         assert bakthat.rotate_backups("mydir", "s3", conf=conf) == []
-        other, first = versions_of(conf, name)
-        assert lock_of(conf, name, first)[0] > time.time() + 299 * DAY
-        assert lock_of(conf, name, other) == (0, False)
+        for each in (name, index_key(name)):
+            *others, first = versions_of(conf, each)
+            assert lock_of(conf, each, first)[0] > time.time() + 299 * DAY
+            assert [lock_of(conf, each, other) for other in others] == [(0, False)] * (each == key)
         assert f"{name} is not locked until" in caplog.text
         assert "was overwritten on" in caplog.text
         caplog.clear()
